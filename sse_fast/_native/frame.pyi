@@ -1,0 +1,10 @@
+from typing import Any
+
+def encode(
+    data: Any,
+    *,
+    event: str | None = None,
+    id: str | None = None,
+    retry: int | None = None,
+    comment: str | None = None,
+) -> bytes: ...

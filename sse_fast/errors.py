@@ -1,0 +1,39 @@
+"""What can go wrong, as values: the exceptions, and the one table of reasons why a stream ends.
+
+Logs, metrics and clients all read the same table, so a reason has one name everywhere.
+"""
+
+from enum import StrEnum
+
+
+class SSEFastError(Exception):
+    """The root of every error this package raises on purpose."""
+
+
+class InvalidEvent(SSEFastError, ValueError):
+    """An event, a channel name or an event id that the wire format or a limit forbids. Nothing was published."""
+
+
+class EventTooLarge(InvalidEvent):
+    """An event larger than `max_event_size`, or than a quarter of the log."""
+
+
+class Unauthorized(SSEFastError):
+    """A publish key was missing or wrong."""
+
+
+class Overloaded(SSEFastError):
+    """A limit on connections was reached; trying again later may work."""
+
+
+class HubClosed(SSEFastError):
+    """The hub is draining or closed; nothing was published or subscribed."""
+
+
+class Leaving(StrEnum):
+    """Why a stream ended. The values are label values in /metrics, and `reason` in logs and in `$closing`."""
+
+    CLIENT = "client"  # the client closed the connection
+    SLOW = "slow"  # it fell behind what the log keeps, or took no byte for `send_timeout`
+    SHUTDOWN = "shutdown"  # the server drains; come back at once
+    ERROR = "error"  # the server's own send failed
