@@ -1,0 +1,330 @@
+"""The log: a bounded byte ring of whole events over one segment of memory.
+
+What it keeps: the newest events, as complete SSE frames, in the order they were appended, up to `capacity` bytes.
+What it drops: the oldest, whole, when room is needed; nothing else, ever.
+Who is told: nobody here. A reader that was overtaken finds out when it looks (`READ_OVERTAKEN`, `still_holds`).
+
+Why it cannot tear. A writer moves `tail` past what it will overwrite *before* it overwrites, and stores `head` last.
+A reader copies out first and looks at `tail` afterwards: if `tail` has not passed the record, no writer had begun to
+overwrite it when the copy ended. Nothing is ever sent from the segment itself.
+
+Why it survives a writer that dies. Until `head` is stored an append has not happened; the next writer starts at the
+same `head` and takes the next position, so the worst that is left behind is a position nobody has.
+
+The segment may be private, shared between processes, or a mapped file; this file does not know which. It knows no
+channel index, subscriber, loop or socket.
+"""
+
+import mmap
+import secrets
+import string
+from typing import NamedTuple
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+from sse_fast.errors import EventTooLarge, InvalidEvent
+
+cdef extern from * nogil:
+    """
+    #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+    #define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+    #define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+    """
+    uint64_t load_acquire(uint64_t* p)
+    void store_release(uint64_t* p, uint64_t value)
+    void store_relaxed(uint64_t* p, uint64_t value)
+    void fence_acquire()
+    void fence_release()
+
+
+# The map of the segment. The mutex and the workers' slots have their places from the start, so that a log written by
+# one worker can be shared later without a new layout.
+cdef enum:
+    LAYOUT = 1
+    MUTEX_AT = 1024                 # a process-shared robust pthread mutex, 64 bytes are set aside
+    SLOTS_AT = 4096                 # 64 workers of 128 bytes: wake-up flag and counters
+    HEADER_SIZE = 16384
+    ALIGNMENT = 16
+    FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
+    ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
+
+cdef bytes MAGIC = b"sse_fast"
+cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
+
+
+class KeptRecord(NamedTuple):
+    position: int
+    milliseconds: int
+    channel: bytes
+    frame: bytes
+
+
+def segment_size(log_size):
+    """Bytes of memory a log needs that keeps `log_size` bytes of events: a power of two, and the header."""
+    return HEADER_SIZE + (1 << max(12, (int(log_size) - 1).bit_length()))
+
+
+cdef inline uint32_t aligned(uint64_t length) noexcept nogil:
+    return <uint32_t>((length + ALIGNMENT - 1) & ~<uint64_t>(ALIGNMENT - 1))
+
+
+cdef inline uint64_t wall_clock_ms() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_REALTIME, &now)
+    return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1_000_000
+
+
+cdef inline int write_decimal(char* to, uint64_t value) noexcept nogil:
+    cdef char digits[20]
+    cdef int n = 0, i
+    while True:
+        digits[n] = <char>(48 + value % 10)
+        value //= 10
+        n += 1
+        if value == 0:
+            break
+    for i in range(n):
+        to[i] = digits[n - 1 - i]
+    return n
+
+
+cdef class Log:
+    """Log(memory, *, epoch=None): a log over a writable buffer made by `segment_size` (all zero: a new log is laid out).
+
+    An existing segment is taken over as it stands. Raises ValueError if it is not one, or of another layout.
+    """
+
+    def __cinit__(self, memory, *, epoch=None):
+        # Held until the log dies: nobody can close the mapping under it.
+        PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.header = <LogHeader*>self._view.buf
+        cdef Py_ssize_t length = self._view.len
+        if length < HEADER_SIZE + 4096:
+            raise ValueError(f"a log segment has at least {HEADER_SIZE + 4096} bytes, this one has {length}")
+        cdef char zeros[8]
+        memset(zeros, 0, 8)
+        if memcmp(self.header.magic, zeros, 8) == 0:
+            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch)
+        elif memcmp(self.header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0:
+            raise ValueError("this memory is not an sse_fast log: its first eight bytes are not 'sse_fast'")
+        elif self.header.layout != LAYOUT or self.header.header_size != HEADER_SIZE:
+            raise ValueError(f"this log has layout {self.header.layout}, this version reads layout {LAYOUT}")
+        elif self.header.capacity != <uint64_t>(length - HEADER_SIZE):
+            raise ValueError(f"this log says {self.header.capacity} bytes of data, its segment has {length - HEADER_SIZE}")
+        self.data = <char*>self.header + HEADER_SIZE
+        self.mask = self.header.capacity - 1
+        memcpy(self.id_prefix, b"id: ", 4)
+        memcpy(self.id_prefix + 4, self.header.epoch, 8)
+        self.id_prefix[12] = c"-"
+        self.id_prefix_length = 13
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self._view)
+
+    cdef int _lay_out(self, uint64_t capacity, epoch) except -1:
+        if capacity & (capacity - 1):
+            raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
+        name = epoch if epoch is not None else "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
+        if len(name) != 8 or any(character not in EPOCH_ALPHABET for character in name):
+            raise ValueError(f"an epoch is 8 characters of [a-z0-9], not {name!r}")
+        cdef bytes raw = name.encode("ascii")
+        memset(<void*>self.header, 0, HEADER_SIZE)
+        memcpy(self.header.epoch, PyBytes_AS_STRING(raw), 8)
+        self.header.layout = LAYOUT
+        self.header.header_size = HEADER_SIZE
+        self.header.capacity = capacity
+        self.header.next_position = 1
+        fence_release()
+        memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
+        return 0
+
+    @classmethod
+    def private(cls, size, *, epoch=None):
+        """A log in this process's own memory that keeps at least `size` bytes (rounded up to a power of two)."""
+        return cls(mmap.mmap(-1, segment_size(size)), epoch=epoch)
+
+    # ---- for Python -------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self):
+        """8 characters of [a-z0-9] that name this log; ids of another epoch mean nothing here."""
+        return self.header.epoch[:8].decode("ascii")
+
+    @property
+    def capacity(self):
+        """Bytes of records that are kept at most."""
+        return self.header.capacity
+
+    @property
+    def used(self):
+        """Bytes of records that are kept now."""
+        return self.load_head() - self.load_tail()
+
+    @property
+    def head(self):
+        return self.load_head()
+
+    @property
+    def tail(self):
+        return self.load_tail()
+
+    @property
+    def position(self):
+        """Position of the newest event; 0 before the first."""
+        return self.header.next_position - 1
+
+    @property
+    def largest_record(self):
+        """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity."""
+        return self.header.capacity // 4
+
+    def event_id(self, position):
+        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID."""
+        return f"{self.epoch}-{position}"
+
+    def append(self, bytes channel not None, bytes body not None):
+        """Append one event: `body` is an encoded frame without its id line. Returns its position.
+
+        Raises EventTooLarge, and then nothing was appended.
+        """
+        return self.append_record(
+            PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
+        )
+
+    def append_many(self, events not None):
+        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty list: the next).
+
+        Raises EventTooLarge or TypeError before anything was appended.
+        """
+        cdef bytes channel, body
+        for channel, body in events:
+            self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
+        cdef uint64_t first = self.header.next_position
+        for channel, body in events:
+            self.append_record(
+                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
+            )
+        return first
+
+    def records(self):
+        """Every record that is kept, oldest first, each copied out and validated; for rebuilding and for tests."""
+        cdef uint64_t offset = self.load_tail()
+        cdef Record record
+        cdef int status
+        while True:
+            status = self.read_record(&offset, &record)
+            if status == READ_AT_HEAD:
+                return
+            if status == READ_OVERTAKEN:
+                offset = self.load_tail()
+                continue
+            channel = PyBytes_FromStringAndSize(self.channel_at(offset), record.channel_length)
+            frame = PyBytes_FromStringAndSize(
+                self.channel_at(offset) + record.channel_length, record.frame_length
+            )
+            if not self.still_holds(offset):
+                offset = self.load_tail()
+                continue
+            yield KeptRecord(record.position, record.milliseconds, channel, frame)
+            offset += record.length
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1:
+        if channel_length > 0xFFFF:
+            raise InvalidEvent(f"the channel name has {channel_length} bytes; 65535 is the most a record can name")
+        if sizeof(Record) + channel_length + body_length + ID_ROOM > self.header.capacity // 4:
+            raise EventTooLarge(
+                f"the event takes {body_length} bytes; a log of {self.header.capacity} bytes takes events up to "
+                f"{self.header.capacity // 4 - sizeof(Record) - channel_length - ID_ROOM} (a quarter of it)"
+            )
+        return 0
+
+    cdef uint64_t append_record(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length
+    ) except 0:
+        self._refuse_oversize(channel_length, body_length)
+        cdef LogHeader* header = self.header
+        cdef uint64_t position = header.next_position
+        cdef uint64_t head = header.head, tail = header.tail, start = head, room_to_end
+        cdef char id_line[ID_ROOM]
+        cdef size_t id_length = self.id_prefix_length
+        memcpy(id_line, self.id_prefix, id_length)
+        id_length += write_decimal(id_line + id_length, position)
+        id_line[id_length] = c"\n"
+        id_length += 1
+        cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
+        cdef uint32_t length = aligned(sizeof(Record) + channel_length + frame_length)
+
+        room_to_end = header.capacity - (head & self.mask)
+        if room_to_end < length:
+            start = head + room_to_end
+
+        # First give up what will be overwritten, then overwrite it: readers look in the opposite order.
+        if start + length - tail > header.capacity:
+            while start + length - tail > header.capacity:
+                tail += (<Record*>(self.data + (tail & self.mask))).length
+            store_relaxed(&header.tail, tail)
+            fence_release()
+
+        cdef Record* record
+        if start != head:
+            record = <Record*>(self.data + (head & self.mask))
+            record.length = <uint32_t>room_to_end
+            record.flags = FLAG_PAD
+        record = <Record*>(self.data + (start & self.mask))
+        record.length = length
+        record.flags = 0
+        record.channel_length = <uint16_t>channel_length
+        record.position = position
+        record.milliseconds = wall_clock_ms()
+        record.frame_length = frame_length
+        record.reserved = 0
+        cdef char* to = <char*>record + sizeof(Record)
+        memcpy(to, channel, channel_length)
+        memcpy(to + channel_length, id_line, id_length)
+        memcpy(to + channel_length + id_length, body, body_length)
+
+        header.next_position = position + 1
+        store_release(&header.head, start + length)
+        return position
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    cdef uint64_t load_head(self) noexcept nogil:
+        return load_acquire(&self.header.head)
+
+    cdef uint64_t load_tail(self) noexcept nogil:
+        return load_acquire(&self.header.tail)
+
+    cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil:
+        """Copy the record header at `*offset`, stepping over a pad. READ_OK moves `*offset` onto the record."""
+        while True:
+            if offset[0] >= load_acquire(&self.header.head):
+                return READ_AT_HEAD
+            # A pad may be 16 bytes short of a whole header at the very end; its first 8 bytes are all that is read.
+            memcpy(record, self.data + (offset[0] & self.mask), 8)
+            if not self.still_holds(offset[0]):
+                return READ_OVERTAKEN
+            if record.flags & FLAG_PAD:
+                offset[0] += record.length
+                continue
+            memcpy(record, self.data + (offset[0] & self.mask), sizeof(Record))
+            return READ_OK if self.still_holds(offset[0]) else READ_OVERTAKEN
+
+    cdef const char* channel_at(self, uint64_t offset) noexcept nogil:
+        """Where the channel name of the record at `offset` begins; the frame follows it."""
+        return self.data + (offset & self.mask) + sizeof(Record)
+
+    cdef void copy_frame(self, char* to, uint64_t offset, uint32_t start, uint32_t length) noexcept nogil:
+        memcpy(to, self.data + (offset & self.mask) + start, length)
+
+    cdef bint still_holds(self, uint64_t offset) noexcept nogil:
+        """Whether no writer had begun to overwrite the record at `offset` before this call."""
+        fence_acquire()
+        return load_acquire(&self.header.tail) <= offset

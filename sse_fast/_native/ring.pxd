@@ -1,0 +1,57 @@
+# The log for C callers.
+#
+# A writer calls `append`. A reader keeps an offset of its own: `read_record` looks at one record, `copy_frame` copies
+# out, and only a `still_holds` that is true afterwards makes what was copied real.
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
+
+
+cdef struct LogHeader:
+    # what the segment is: written once
+    char magic[8]
+    uint32_t layout
+    uint32_t header_size
+    uint64_t capacity               # bytes in the data area, a power of two
+    char epoch[8]
+    # how far it got: offsets are virtual, they only rise; `offset & (capacity - 1)` is the place
+    uint64_t tail                   # the oldest record that is kept
+    uint64_t head                   # where the next record goes; storing it commits an append
+    uint64_t next_position          # a writer that dies between this and `head` leaves a hole, never a double
+
+
+cdef struct Record:
+    uint32_t length                 # header, channel, frame, padding: a multiple of 16
+    uint16_t flags
+    uint16_t channel_length
+    uint64_t position
+    uint64_t milliseconds           # wall clock
+    uint32_t frame_length
+    uint32_t reserved
+
+
+cdef enum:
+    READ_AT_HEAD = 0
+    READ_OK = 1
+    READ_OVERTAKEN = 2
+
+
+cdef class Log:
+    cdef:
+        Py_buffer _view
+        LogHeader* header
+        char* data
+        uint64_t mask
+        char id_prefix[16]          # "id: <epoch>-"
+        Py_ssize_t id_prefix_length
+
+    cdef int _lay_out(self, uint64_t capacity, epoch) except -1
+    cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
+    cdef uint64_t append_record(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length
+    ) except 0
+    cdef uint64_t load_head(self) noexcept nogil
+    cdef uint64_t load_tail(self) noexcept nogil
+    cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
+    cdef const char* channel_at(self, uint64_t offset) noexcept nogil
+    cdef void copy_frame(self, char* to, uint64_t offset, uint32_t start, uint32_t length) noexcept nogil
+    cdef bint still_holds(self, uint64_t offset) noexcept nogil
