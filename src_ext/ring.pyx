@@ -321,9 +321,6 @@ cdef class Log:
         """Where the channel name of the record at `offset` begins; the frame follows it."""
         return self.data + (offset & self.mask) + sizeof(Record)
 
-    cdef void copy_frame(self, char* to, uint64_t offset, uint32_t start, uint32_t length) noexcept nogil:
-        memcpy(to, self.data + (offset & self.mask) + start, length)
-
     cdef bint still_holds(self, uint64_t offset) noexcept nogil:
         """Whether no writer had begun to overwrite the record at `offset` before this call."""
         fence_acquire()

@@ -1,7 +1,7 @@
 # The log for C callers.
 #
-# A writer calls `append`. A reader keeps an offset of its own: `read_record` looks at one record, `copy_frame` copies
-# out, and only a `still_holds` that is true afterwards makes what was copied real.
+# A writer calls `append`. A reader keeps an offset of its own: `read_record` looks at one record, the caller copies
+# out from `channel_at`, and only a `still_holds` that is true afterwards makes what was copied real.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -53,5 +53,4 @@ cdef class Log:
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
     cdef const char* channel_at(self, uint64_t offset) noexcept nogil
-    cdef void copy_frame(self, char* to, uint64_t offset, uint32_t start, uint32_t length) noexcept nogil
     cdef bint still_holds(self, uint64_t offset) noexcept nogil

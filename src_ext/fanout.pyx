@@ -1,0 +1,517 @@
+"""The fan-out: who listens to what, how far each one is, and the loop that hands everybody what is new.
+
+What it keeps (laws 1 to 5 of the design): a subscriber is a cursor into the log. A drain *sweeps* each group that has
+news: it visits the group's subscribers in turn, and hands each everything after its cursor as one contiguous piece.
+What arrives while a sweep runs is taken in at its next slice, so those not visited yet get it in the same piece and the
+sweep goes round once more for the others: under load, batching comes by itself and grows with the load. Subscribers
+that stand at the same place share one piece of bytes.
+What it drops: nothing. A subscriber that blocks is parked; sweeps pass over it, and its cursor stays. When it may go on
+it catches up from the log, one bounded piece a turn, behind the others.
+Who is told: a subscriber whose cursor falls behind what the log keeps either leaves (it resumes by id) or is skipped
+ahead and told so by a `$gap` event in its stream.
+
+It knows sinks, but no socket, loop, task or ASGI server.
+"""
+
+from collections import deque
+
+cimport cython
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport uint32_t, uint64_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from sse_fast._native.ring cimport Log
+from sse_fast.errors import Leaving
+
+# Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
+EARLIEST = -1
+UNKNOWN = -2
+
+cdef enum:
+    LOOK_AT_CLOCK_EVERY = 16        # visits; a visit that writes takes about a microsecond or more
+
+cdef extern from *:
+    """
+    #include <Python.h>
+    /* One step of what an awaitable does. PYGEN_RETURN: it is finished. PYGEN_NEXT: it waits; *iterator has the rest. */
+    static PySendResult step_awaitable(PyObject *awaitable, PyObject **iterator, PyObject **yielded) {
+        PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
+        *iterator = NULL;
+        *yielded = NULL;
+        if (PyCoro_CheckExact(awaitable)) {
+            *iterator = Py_NewRef(awaitable);
+        } else if (async != NULL && async->am_await != NULL) {
+            *iterator = async->am_await(awaitable);
+            if (*iterator == NULL) return PYGEN_ERROR;
+        } else {
+            PyErr_Format(PyExc_TypeError, "send() returned a '%.100s', which cannot be awaited",
+                         Py_TYPE(awaitable)->tp_name);
+            return PYGEN_ERROR;
+        }
+        return PyIter_Send(*iterator, Py_None, yielded);
+    }
+    """
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult step_awaitable(PyObject* awaitable, PyObject** iterator, PyObject** yielded) except PYGEN_ERROR
+
+
+cdef inline long long monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <long long>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+@cython.final
+cdef class Batch:
+    """Bytes that one or many subscribers are handed: whole frames of `events` events."""
+
+    @property
+    def message(self):
+        """The ASGI message that carries the bytes; the same dict for everybody, so nobody may change it."""
+        return self.message_()
+
+    cdef message_(self):
+        if self._message is None:
+            self._message = {"type": "http.response.body", "body": self.data, "more_body": True}
+        return self._message
+
+
+cdef Batch batch_of(bytes data, uint32_t events):
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.data = data
+    batch.events = events
+    return batch
+
+
+cdef class Sink:
+    """Where one subscriber's bytes leave. Override `write`, and `ended` to be told why the fan-out let it go."""
+
+    cdef int deliver(self, Batch batch) except -1:
+        return WRITTEN if self.write(batch.data) else BLOCKED
+
+    def write(self, data):
+        """Take these bytes. True: they are out. False: taken, but take no more until `FanOut.unblock`. Raises: gone."""
+        raise NotImplementedError
+
+    def ended(self, reason, error):
+        """The fan-out has let the subscriber go, for a reason of `Leaving`; `error` is what its write raised, if it did."""
+
+
+cdef class SteppedSink(Sink):
+    """A sink over an ASGI `send`: calls it from the drain and steps what it returns once.
+
+    Finished at the first step: the bytes are out. Suspended: `suspended` gets the rest; the subscriber is parked until
+    somebody finishes it and calls `FanOut.unblock`. So a server's own back-pressure becomes the signal to park.
+    """
+
+    def __cinit__(self, send):
+        self.send = send
+
+    cdef int deliver(self, Batch batch) except -1:
+        cdef PyObject* iterator = NULL
+        cdef PyObject* yielded = NULL
+        cdef object awaitable = self.send(batch.message_())
+        try:
+            if step_awaitable(<PyObject*>awaitable, &iterator, &yielded) == PYGEN_RETURN:
+                return WRITTEN
+            self.suspended(<object>iterator, <object>yielded)
+            return BLOCKED
+        finally:
+            Py_XDECREF(iterator)
+            Py_XDECREF(yielded)
+
+    def suspended(self, awaited, yielded):
+        """Finish `awaited`, which has just yielded `yielded`, then call `FanOut.unblock`."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Group:
+    """The subscribers who listen to the same set of channels; they are swept together."""
+
+
+@cython.final
+cdef class Subscriber:
+    """One stream: a cursor, and the sink its bytes leave by. Made by `FanOut.subscribe`."""
+
+    @property
+    def closed(self):
+        return self.state == CLOSED
+
+
+cdef class FanOut:
+    """FanOut(log, *, skip=False, piece=32768): the subscribers of one worker.
+
+    `skip`: what meets a subscriber that fell behind the log: False, it leaves; True, it is skipped ahead and told.
+    `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
+    Times (`now`) are seconds on any steady clock, the same in all calls.
+    """
+
+    def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536):
+        self.index = Index(log, remembered=remembered)
+        self._groups = {}
+        self._everyone = []
+        self._news = deque()
+        self._behind = deque()
+        self._blocked = {}
+        self._skip = skip
+        self._piece = piece
+
+    @property
+    def connections(self):
+        """Subscribers that have not left."""
+        return len(self._everyone)
+
+    @property
+    def blocked(self):
+        """Subscribers that wait until they can write again."""
+        return len(self._blocked)
+
+    # ---- coming and going -------------------------------------------------------------------------------------------
+
+    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0):
+        """A new subscriber to `channels` (distinct names, at least one), parked until `unblock`.
+
+        It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the same but as a gap; or
+        before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
+        between `after` and there are gone.
+        """
+        while self.index.take_in_some(65536):
+            pass
+        self._spread_news()
+        names = tuple(sorted(channels))
+        if not names:
+            raise ValueError("a subscriber names at least one channel")
+        cdef Group group = self._open_group(names)
+        cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
+        cdef Channel channel
+        if after is not None:
+            subscriber.position = self.index.evicted_of(group.channels)
+            if after == UNKNOWN or <long long>after > <long long>self.index.position:
+                subscriber.lost = True
+            elif after != EARLIEST:
+                subscriber.lost = self.index.lost_after(group.channels, after)
+                if not subscriber.lost:
+                    subscriber.position = after
+        elif history:
+            subscriber.position = self.index.before_newest(group.channels, history)
+        else:
+            subscriber.position = self.index.position
+        if subscriber.lost:
+            self.gaps += 1
+        subscriber.sink = sink
+        subscriber.group = group
+        subscriber.state = PARKED
+        subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
+        group.subscribers.append(subscriber)
+        subscriber.place = PyList_GET_SIZE(self._everyone)
+        self._everyone.append(subscriber)
+        for channel in group.channels:
+            channel.subscribers += 1
+        return subscriber
+
+    def unsubscribe(self, Subscriber subscriber not None):
+        """Let a subscriber go; it is written to no more. Again: nothing happens."""
+        if subscriber.state != CLOSED:
+            self._remove(subscriber)
+
+    def unblock(self, Subscriber subscriber not None, double now):
+        """The subscriber may be written to (again). True if there is something for it: `drain` then."""
+        if subscriber.state != PARKED:
+            return False
+        self._blocked.pop(subscriber, None)
+        subscriber.state = READY
+        subscriber.touched = now
+        if subscriber.must_tell or subscriber.position < subscriber.group.last_position:
+            self._catch_up_later(subscriber)
+            return True
+        return False
+
+    cdef Group _open_group(self, tuple names):
+        cdef Group group
+        cdef Channel channel
+        if len(names) == 1:
+            channel = self.index.open_channel(names[0])
+            if channel.solo is not None:
+                return channel.solo
+        else:
+            group = self._groups.get(names)
+            if group is not None:
+                return group
+        group = Group.__new__(Group)
+        group.channels = tuple([self.index.open_channel(name) for name in names])
+        group.subscribers = []
+        for channel in group.channels:
+            channel.groups.append(group)
+            group.last_position = max(group.last_position, channel.last_position)
+        if len(names) == 1:
+            (<Channel>group.channels[0]).solo = group
+        else:
+            group.key = names
+            self._groups[names] = group
+        return group
+
+    cdef int _close_group(self, Group group) except -1:
+        cdef Channel channel
+        if group.key is None:
+            (<Channel>group.channels[0]).solo = None
+        else:
+            del self._groups[group.key]
+        for channel in group.channels:
+            channel.groups.remove(group)
+            self.index.release_if_idle(channel)
+        return 0
+
+    cdef int _remove(self, Subscriber subscriber) except -1:
+        cdef Group group = subscriber.group
+        cdef Subscriber last
+        cdef Channel channel
+        subscriber.state = CLOSED
+        self._blocked.pop(subscriber, None)
+        last = group.subscribers.pop()
+        if last is not subscriber:
+            group.subscribers[subscriber.place_in_group] = last
+            last.place_in_group = subscriber.place_in_group
+            # The one that moved may have moved behind the sweep: go round once more, the visited cost next to nothing.
+            group.remaining = PyList_GET_SIZE(group.subscribers)
+        last = self._everyone.pop()
+        if last is not subscriber:
+            self._everyone[subscriber.place] = last
+            last.place = subscriber.place
+        for channel in group.channels:
+            channel.subscribers -= 1
+        if not group.subscribers:
+            self._close_group(group)
+        subscriber.sink = None
+        return 0
+
+    cdef int _leave(self, Subscriber subscriber, reason, error) except -1:
+        cdef Sink sink = subscriber.sink
+        self._remove(subscriber)
+        if reason is Leaving.SLOW:
+            self.slow += 1
+        sink.ended(reason, error)
+        return 0
+
+    # ---- the drain --------------------------------------------------------------------------------------------------
+
+    def drain(self, double now, long long budget_ns=4_000_000):
+        """Take in what is new and hand it on, for about `budget_ns`. True: there is more to do, call again next turn."""
+        cdef long long start = monotonic_ns()
+        cdef long long deadline = start + budget_ns
+        # Those who catch up never starve, and never take more than a quarter while others have news.
+        cdef long long sweeps_end = deadline - (budget_ns // 4 if self._behind else 0)
+        cdef bint unread = self.index.take_in_some(4096)
+        cdef Group group
+        cdef Subscriber subscriber
+        self._spread_news()
+        while self._news:
+            group = self._news[0]
+            if self._sweep(group, now, sweeps_end):
+                self._news.popleft()
+                group.queued = False
+            else:
+                self._news.rotate(-1)
+                break
+        while self._behind:
+            subscriber = self._behind.popleft()
+            subscriber.behind = False
+            self._visit(subscriber, now)
+            if monotonic_ns() >= deadline:
+                break
+        self._shared = None
+        self._shared_group = None
+        return unread or bool(self._news) or bool(self._behind)
+
+    cdef int _spread_news(self) except -1:
+        """Queue the groups of the channels that got something."""
+        cdef Channel channel
+        cdef Group group
+        for channel in self.index.fresh:
+            channel.is_fresh = False
+            for group in channel.groups:
+                group.last_position = max(group.last_position, channel.last_position)
+                group.remaining = PyList_GET_SIZE(group.subscribers)
+                if not group.queued:
+                    group.queued = True
+                    self._news.append(group)
+        self.index.fresh.clear()
+        return 0
+
+    cdef bint _sweep(self, Group group, double now, long long deadline) except -1:
+        """Visit who is left of this round. True: done; False: the time is up."""
+        cdef Subscriber subscriber
+        cdef unsigned int visits = 0
+        while group.remaining > 0:
+            if group.next >= PyList_GET_SIZE(group.subscribers):
+                group.next = 0
+                if not group.subscribers:
+                    group.remaining = 0
+                    break
+            subscriber = <Subscriber>PyList_GET_ITEM(group.subscribers, group.next)
+            group.next += 1
+            group.remaining -= 1
+            if subscriber.state == READY and subscriber.position < group.last_position:
+                self._visit(subscriber, now)
+            visits += 1
+            if visits % LOOK_AT_CLOCK_EVERY == 0 and monotonic_ns() >= deadline:
+                break
+        return group.remaining <= 0
+
+    cdef int _visit(self, Subscriber subscriber, double now) except -1:
+        """Hand a subscriber the next piece after its cursor."""
+        cdef Group group = subscriber.group
+        cdef Piece piece
+        cdef Batch batch
+        cdef bytes data
+        if subscriber.state != READY:
+            return 0
+        if self.index.lost_after(group.channels, subscriber.position):
+            if not self._skip:
+                return self._leave(subscriber, Leaving.SLOW, None)
+            self._skip_ahead(subscriber)
+        if subscriber.must_tell:
+            subscriber.must_tell = False
+            self._catch_up_later(subscriber)
+            return self._hand_over(subscriber, self._gap(subscriber), now)
+        if subscriber.position >= group.last_position:
+            return 0
+
+        if (
+            self._shared_group is group
+            and self._shared_from == subscriber.position
+            and self._shared_newest == self.index.newest
+        ):
+            batch = self._shared
+            piece = self._shared_piece
+        else:
+            data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, &piece)
+            if data is None:
+                if piece.end:
+                    subscriber.position = piece.end
+                else:
+                    self._catch_up_later(subscriber)
+                return 0
+            batch = batch_of(data, piece.events)
+            self._shared = batch
+            self._shared_group = group
+            self._shared_from = subscriber.position
+            self._shared_newest = self.index.newest
+            self._shared_piece = piece
+        subscriber.position = piece.end
+        subscriber.at = piece.at
+        if piece.more:
+            self._catch_up_later(subscriber)
+        return self._hand_over(subscriber, batch, now)
+
+    cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1:
+        cdef int delivery
+        try:
+            delivery = subscriber.sink.deliver(batch)
+        except Exception as error:
+            if subscriber.state != CLOSED:
+                self._leave(subscriber, Leaving.ERROR, error)
+            return 0
+        self.writes += 1
+        self.deliveries += batch.events
+        self.delivered_bytes += len(batch.data)
+        subscriber.touched = now
+        if delivery == BLOCKED and subscriber.state == READY:
+            subscriber.state = PARKED
+            self._blocked[subscriber] = None
+        return 0
+
+    cdef int _catch_up_later(self, Subscriber subscriber) except -1:
+        if not subscriber.behind:
+            subscriber.behind = True
+            self._behind.append(subscriber)
+        return 0
+
+    # ---- the slow ---------------------------------------------------------------------------------------------------
+
+    def expire(self, double now, double timeout):
+        """Apply the policy to those that were blocked for `timeout` seconds."""
+        cdef Subscriber subscriber
+        for subscriber in list(self._blocked):
+            if now - subscriber.touched < timeout:
+                continue
+            if not self._skip:
+                self._leave(subscriber, Leaving.SLOW, None)
+            elif subscriber.position < subscriber.group.last_position:
+                self._skip_ahead(subscriber)
+                subscriber.touched = now
+
+    cdef int _skip_ahead(self, Subscriber subscriber) except -1:
+        """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
+        if not subscriber.must_tell:
+            subscriber.must_tell = True
+            subscriber.told_after = subscriber.position
+            self.gaps += 1
+            self.slow += 1
+        subscriber.position = max(
+            subscriber.position, self.index.before_newest(subscriber.group.channels, 1)
+        )
+        subscriber.at = 0
+        return 0
+
+    cdef Batch _gap(self, Subscriber subscriber):
+        cdef Log log = self.index.log
+        after, until = log.event_id(subscriber.told_after), log.event_id(subscriber.position)
+        frame = f'id: {until}\nevent: $gap\ndata: {{"after":"{after}","until":"{until}"}}\n\n'
+        return batch_of(frame.encode("ascii"), 0)
+
+    # ---- said beside the log ----------------------------------------------------------------------------------------
+
+    def beat(self, double now, double idle, Py_ssize_t count):
+        """Look at the next `count` subscribers, round and round, and send a heartbeat to those silent for `idle`."""
+        cdef Subscriber subscriber
+        cdef Batch heartbeat = batch_of(b":\n", 0)
+        for _ in range(min(count, PyList_GET_SIZE(self._everyone))):
+            if self._heartbeat_next >= PyList_GET_SIZE(self._everyone):
+                self._heartbeat_next = 0
+                if not self._everyone:
+                    return
+            subscriber = self._everyone[self._heartbeat_next]
+            self._heartbeat_next += 1
+            if subscriber.state == READY and now - subscriber.touched >= idle:
+                self._hand_over(subscriber, heartbeat, now)
+                self.heartbeats += 1
+
+    def say(self, bytes channel not None, bytes frame not None, double now):
+        """Hand a frame that is not in the log (it has no id) to the ready subscribers of a channel. Returns how many."""
+        cdef Channel listened = self.index.get(channel)
+        cdef Batch batch = batch_of(frame, 1)
+        cdef Group group
+        cdef Subscriber subscriber
+        cdef Py_ssize_t said = 0
+        if listened is None:
+            return 0
+        for group in list(listened.groups):
+            for subscriber in list(group.subscribers):
+                if subscriber.state == READY:
+                    self._hand_over(subscriber, batch, now)
+                    said += 1
+        return said
+
+    def say_all(self, bytes frame not None, double now, Py_ssize_t start, Py_ssize_t count):
+        """Hand a frame to the ready ones among `count` subscribers from number `start`. Returns where to go on, or 0."""
+        cdef Batch batch = batch_of(frame, 0)
+        cdef Subscriber subscriber
+        for subscriber in self._everyone[start:start + count]:
+            if subscriber.state == READY:
+                self._hand_over(subscriber, batch, now)
+        return start + count if start + count < PyList_GET_SIZE(self._everyone) else 0
+
+    def end_all(self, reason):
+        """Let everybody go for one reason. Returns how many."""
+        cdef Subscriber subscriber
+        everyone = list(self._everyone)
+        for subscriber in everyone:
+            if subscriber.state != CLOSED:
+                self._leave(subscriber, reason, None)
+        return len(everyone)

@@ -1,0 +1,94 @@
+# The fan-out for C callers.
+#
+# `subscribe` makes a parked Subscriber; `unblock` lets it run. `drain` takes in what is new in the log, sweeps the groups
+# that have news, and hands each subscriber a Batch through its Sink. Whatever owns sockets subclasses Sink.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.index cimport Channel, Index, Piece
+
+
+cdef enum Delivery:
+    WRITTEN = 0
+    BLOCKED = 1                     # taken, but nothing more until `unblock`
+
+
+cdef enum State:
+    READY = 0
+    PARKED = 1                      # before its start, or blocked: sweeps pass over it, its cursor stays
+    CLOSED = 2
+
+
+cdef class Batch:                   # what one or many subscribers are handed
+    cdef:
+        readonly bytes data
+        readonly uint32_t events
+        object _message             # the ASGI message, made once for all who are sent it
+
+    cdef message_(self)
+
+
+cdef class Sink:
+    cdef int deliver(self, Batch batch) except -1
+
+
+cdef class SteppedSink(Sink):
+    cdef readonly object send
+
+
+cdef class Group:                   # the subscribers who listen to the same set of channels
+    cdef:
+        tuple channels
+        object key                  # what finds it again; None: it is its channel's solo group
+        list subscribers
+        Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
+        Py_ssize_t remaining
+        bint queued
+        uint64_t last_position
+
+
+cdef class Subscriber:
+    cdef:
+        readonly Sink sink
+        readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
+        readonly bint lost          # whether it began behind events that are gone
+        Group group
+        uint64_t at                 # the index's entry that was handed over last, to go on from
+        Py_ssize_t place_in_group, place
+        State state
+        bint behind                 # queued for catching up
+        bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
+        uint64_t told_after
+        double touched              # when it was last written to; of a blocked one, when it blocked
+
+
+cdef class FanOut:
+    cdef:
+        readonly Index index
+        dict _groups
+        list _everyone
+        object _news                # deque of the groups that have news
+        object _behind              # deque of the subscribers to catch up
+        dict _blocked
+        Py_ssize_t _heartbeat_next
+        bint _skip
+        uint32_t _piece
+        # one remembered piece: subscribers of a group that stand at the same place share it
+        Batch _shared
+        Group _shared_group
+        uint64_t _shared_from, _shared_newest
+        Piece _shared_piece
+        # plain counters; others read them
+        readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
+
+    cdef Group _open_group(self, tuple names)
+    cdef int _close_group(self, Group group) except -1
+    cdef int _spread_news(self) except -1
+    cdef bint _sweep(self, Group group, double now, long long deadline) except -1
+    cdef int _visit(self, Subscriber subscriber, double now) except -1
+    cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1
+    cdef int _catch_up_later(self, Subscriber subscriber) except -1
+    cdef int _skip_ahead(self, Subscriber subscriber) except -1
+    cdef Batch _gap(self, Subscriber subscriber)
+    cdef int _leave(self, Subscriber subscriber, reason, error) except -1
+    cdef int _remove(self, Subscriber subscriber) except -1
