@@ -1,0 +1,242 @@
+"""Laws of the live page that need no browser: nothing from outside, nothing the policy blocks, text never as markup.
+
+The page's own event stream parser runs here under Node, against the standard's rules and with chunks cut anywhere.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from sse_fast.page import HEADERS, PAGE
+
+TEXT = PAGE.decode()
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, the text of each script and style, and the fields outside any label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.blocks: dict[str, list[str]] = {"script": [], "style": []}
+        self.bare_fields: list[str] = []
+        self._open: list[str] = []
+        self.feed(TEXT)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in self.blocks:
+            self.blocks[tag].append("")
+        if tag in ("input", "select", "textarea") and "label" not in self._open:
+            self.bare_fields.append(str(attrs))
+        if tag in ("label", *self.blocks):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._open:
+            self._open.remove(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in self.blocks:
+            self.blocks[self._open[-1]][-1] += data
+
+
+ELEMENTS = Elements()
+
+
+def policy() -> dict[str, list[str]]:
+    directives = (directive.split() for directive in HEADERS["Content-Security-Policy"].split(";"))
+    return {name: sources for name, *sources in directives}
+
+
+def test_the_page_names_no_outside_host() -> None:
+    without_namespace = TEXT.replace("http://www.w3.org/2000/svg", "")
+    assert not re.findall(r"(?i)\b(?:https?|wss?|ftp)://", without_namespace)
+    assert not re.findall(r"""["'(=]\s*//[\w.]""", without_namespace)
+    assert not re.findall(r"@import|url\(|@font-face|\bimport\b\s*[({\"']", TEXT)
+
+
+def test_every_address_in_an_attribute_is_relative_or_data() -> None:
+    addresses = [
+        value or ""
+        for _, attributes in ELEMENTS.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action", "formaction", "poster", "srcset")
+    ]
+    assert addresses
+    assert all(address.startswith("data:") or re.fullmatch(r"[\w?=&%.-]+", address) for address in addresses)
+
+
+@pytest.mark.parametrize(("directive", "tag"), [("script-src", "script"), ("style-src", "style")])
+def test_the_policy_names_exactly_the_inline_blocks_by_their_hashes(directive: str, tag: str) -> None:
+    blocks = ELEMENTS.blocks[tag]
+    assert len(blocks) == sum(name == tag for name, _ in ELEMENTS.tags) == 1
+    hashes = [f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'" for block in blocks]
+    assert policy()[directive] == hashes
+
+
+def test_the_policy_allows_nothing_else() -> None:
+    rest = {name: sources for name, sources in policy().items() if name not in ("script-src", "style-src")}
+    assert rest == {
+        "default-src": ["'none'"],
+        "connect-src": ["'self'"],
+        "img-src": ["data:"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+
+
+def test_the_page_has_no_carriage_return_because_browsers_hash_what_they_normalized() -> None:
+    assert b"\r" not in PAGE
+
+
+def test_no_element_has_an_inline_handler_or_a_style_attribute() -> None:
+    assert not [
+        (tag, name)
+        for tag, attributes in ELEMENTS.tags
+        for name, value in attributes.items()
+        if name == "style" or name.startswith("on") or (value or "").lower().startswith("javascript:")
+    ]
+
+
+def test_the_script_makes_no_markup_out_of_text_and_keeps_nothing() -> None:
+    (script,) = ELEMENTS.blocks["script"]
+    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function"
+    assert not re.findall(forbidden, script)
+    assert not re.findall(r"localStorage|sessionStorage|indexedDB|document\.cookie", script)
+    assert not re.findall(r"""setAttribute\(\s*["'](?:style|on)""", script)
+
+
+def test_every_id_that_the_script_names_is_in_the_page_once() -> None:
+    (script,) = ELEMENTS.blocks["script"]
+    ids = [attributes["id"] for _, attributes in ELEMENTS.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"""\$\("([\w-]+)"\)""", script)) <= set(ids)
+
+
+def test_every_field_has_a_label() -> None:
+    assert not ELEMENTS.bare_fields
+
+
+# ---- the page's own functions, under Node ----
+
+
+def source(start: str) -> str:
+    """The top-level class or function of the page's script that begins with `start`."""
+    (script,) = ELEMENTS.blocks["script"]
+    begin = script.index("\n" + start)
+    return script[begin : script.index("\n}\n", begin) + 3]
+
+
+def node(code: str, argument: Any) -> Any:
+    executable = shutil.which("node")
+    if executable is None:
+        pytest.skip("node is not installed")
+    program = f"{code}\nprocess.stdout.write(JSON.stringify(main({json.dumps(argument)})));"
+    done = subprocess.run([executable, "-e", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+PARSE = """
+function parse(chunks) {
+  const events = [];
+  const parser = new EventParser("before", (event) => events.push([event.id, event.type, event.data]));
+  for (const chunk of chunks) parser.feed(chunk);
+  return { events, lastId: parser.lastId, retry: parser.retry };
+}
+"""
+
+# Text, events as (id, type, data), the last event id afterwards, retry. From WHATWG HTML, section 9.2.6.
+STREAMS: list[tuple[str, list[list[str]], str, int | None]] = [
+    ("data: a\n\n", [["before", "message", "a"]], "before", None),
+    ("data: a\r\rdata: b\r\n\r\ndata: c\n\n", [["before", "message", x] for x in "abc"], "before", None),
+    ("data\n\ndata\ndata\n\ndata:", [["before", "message", ""], ["before", "message", "\n"]], "before", None),
+    ("data:a\n\ndata:  b\n\n", [["before", "message", "a"], ["before", "message", " b"]], "before", None),
+    (
+        ":\nretry: 2500\nid: e-7\nevent: $connected\ndata: {}\n\n:\n\n",
+        [["e-7", "$connected", "{}"]],
+        "e-7",
+        2500,
+    ),
+    ("id: 1\nevent: x\n\ndata: y\n\n", [["1", "message", "y"]], "1", None),
+    ("id: 1\n\nid: 2\ndata: cut off", [], "1", None),
+    ("id: 1\ndata: a\n\nid\ndata: b\n\n", [["1", "message", "a"], ["", "message", "b"]], "", None),
+    ("id: n\0ul\nretry: 1e3\nretry: -1\nretry:\nunknown: x\ndata: a\n\n", [["before", "message", "a"]], "before", None),
+    (
+        "data: a\u2028b\x0b\x85\ndata: \U0001f41d\n\n",
+        [["before", "message", "a\u2028b\x0b\x85\n\U0001f41d"]],
+        "before",
+        None,
+    ),
+    ("data: a\n\r\ndata: b\r\n\n", [["before", "message", "a"], ["before", "message", "b"]], "before", None),
+]
+
+
+def test_the_feeds_parser_follows_the_standard_wherever_the_chunks_are_cut() -> None:
+    main = """
+function main(texts) {
+  return texts.map((text) => {
+    const answers = [parse([text]), parse(text.split("")), parse(["", ...text.split("").flatMap((c) => [c, ""])])];
+    for (let cut = 1; cut < text.length; cut++) answers.push(parse([text.slice(0, cut), text.slice(cut)]));
+    return answers;
+  });
+}
+"""
+    answers = node(source("class EventParser") + PARSE + main, [text for text, *_ in STREAMS])
+    for (text, events, last_id, retry), several in zip(STREAMS, answers, strict=True):
+        for answer in several:
+            assert answer == {"events": events, "lastId": last_id, "retry": retry}, text
+
+
+def test_indented_json_keeps_every_token_as_it_was_sent() -> None:
+    texts = [
+        '{"big":12345678901234567890,"exact":1.0,"e":1E3,"same":1,"same":2}',
+        '[[],{},[{}],{"a":[]},"x, {y}: \\"z\\" [\\\\",null,true,-0.5]',
+        ' { "a" : [ 1 , 2 ] , "b" : "" } ',
+    ]
+    for text, shown in zip(
+        texts, node(source("function indented") + "const main = (t) => t.map(indented);", texts), strict=True
+    ):
+        # The layout is json.dumps's own; its numbers are parsed as text, so that they can't be rounded on the way.
+        pairs = json.loads(text, parse_int=Raw, parse_float=Raw, object_pairs_hook=Pairs)
+        assert shown == layout(pairs)
+
+
+def test_what_is_no_json_object_or_array_is_shown_as_it_stands() -> None:
+    texts = ["plain", "", "1e400", '"text"', "{not json}", "[1,", '{"a": 1} trailing']
+    assert node(source("function indented") + "const main = (t) => t.map(indented);", texts) == texts
+
+
+class Raw(str):
+    """A number as it was written."""
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object with its keys in order, repeated ones too."""
+
+
+def layout(value: Any, depth: int = 0) -> str:
+    """JSON over several lines, two spaces a level; empty objects and arrays on one."""
+    if isinstance(value, Raw):
+        return str(value)
+    if not isinstance(value, list):
+        return json.dumps(value)
+    opening, closing = "{}" if isinstance(value, Pairs) else "[]"
+    if not value:
+        return opening + closing
+    inner = "\n" + "  " * (depth + 1)
+    if isinstance(value, Pairs):
+        items = [f"{json.dumps(key)}: {layout(item, depth + 1)}" for key, item in value]
+    else:
+        items = [layout(item, depth + 1) for item in value]
+    return opening + inner + f",{inner}".join(items) + "\n" + "  " * depth + closing
