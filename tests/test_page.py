@@ -160,6 +160,7 @@ function parse(chunks) {
 STREAMS: list[tuple[str, list[list[str]], str, int | None]] = [
     ("data: a\n\n", [["before", "message", "a"]], "before", None),
     ("data: a\r\rdata: b\r\n\r\ndata: c\n\n", [["before", "message", x] for x in "abc"], "before", None),
+    ("event: x\r\nid: 1\r\ndata: a\r\ndata: b\r\n\r\n", [["1", "x", "a\nb"]], "1", None),
     ("data\n\ndata\ndata\n\ndata:", [["before", "message", ""], ["before", "message", "\n"]], "before", None),
     ("data:a\n\ndata:  b\n\n", [["before", "message", "a"], ["before", "message", " b"]], "before", None),
     (
