@@ -1,0 +1,61 @@
+"""Who may enter, and how many. Every door asks here; no door decides by itself."""
+
+import hmac
+from collections import Counter
+
+from sse_fast.errors import Overloaded, Unauthorized
+
+
+class Admission:
+    """Counts open streams, in all and per client address, and checks the publish key.
+
+    `None` for a limit is no limit; no key means that anybody may publish.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_ip: int | None = None,
+        publish_key: str | None = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_per_address = max_connections_per_ip
+        self._key = publish_key.encode() if publish_key is not None else None
+        self._by_address: Counter[str] = Counter()
+        self.connections = 0
+        self.accepted = 0
+        self.refused: Counter[str] = Counter()
+
+    def enter(self, address: str) -> None:
+        """Count a stream in. Raises Overloaded, and then it is not counted; else `leave` is owed."""
+        if self._max_connections is not None and self.connections >= self._max_connections:
+            self.refused["max_connections"] += 1
+            raise Overloaded(f"all {self._max_connections} streams that this server allows are in use")
+        if self._max_per_address is not None:
+            if self._by_address[address] >= self._max_per_address:
+                self.refused["max_connections_per_ip"] += 1
+                raise Overloaded(f"{address} has all {self._max_per_address} streams open that one address may have")
+            self._by_address[address] += 1
+        self.connections += 1
+        self.accepted += 1
+
+    def leave(self, address: str) -> None:
+        """Count a stream out."""
+        self.connections -= 1
+        if self._max_per_address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    def authorize_publisher(self, authorization: str | None) -> None:
+        """Check an `Authorization` header, in constant time. Raises Unauthorized."""
+        if self._key is None:
+            return
+        if authorization is None:
+            raise Unauthorized("publishing needs a key; send it as 'Authorization: Bearer KEY'")
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized(f"the key is sent as 'Authorization: Bearer KEY', not with the scheme {scheme!r}")
+        if not hmac.compare_digest(given.strip().encode(), self._key):
+            raise Unauthorized("this is not the publish key of this server")

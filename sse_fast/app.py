@@ -1,0 +1,156 @@
+"""Builds the objects and joins them: the ASGI app, its lifespan, and the edge that `sse-fast serve` runs."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import orjson
+from starlette._utils import get_route_path
+from starlette.middleware.cors import CORSMiddleware
+
+from sse_fast._native.frame import encode
+from sse_fast.admission import Admission
+from sse_fast.api import Api
+from sse_fast.hub import Hub
+from sse_fast.metrics import Metrics
+from sse_fast.settings import Settings
+from sse_fast.stream import RAW_SEND, Receive, Scope, Send, Streams
+
+logger = logging.getLogger("sse_fast.app")
+
+CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+STATS_EVERY = 1.0  # seconds
+STATS_CHANNEL = "$stats"
+
+
+class Edge:
+    """The edge as an ASGI app: streams under /sse, everything else by the API. Serve it, or mount it under a path."""
+
+    def __init__(self, settings: Settings, *, on_startup: Callable[["Edge"], None] | None = None) -> None:
+        self.settings = settings
+        self.hub = Hub(
+            log_size=settings.log_size,
+            keepalive=settings.keepalive,
+            send_timeout=settings.send_timeout,
+            slow_policy=settings.slow_policy,
+            max_event_size=settings.max_event_size,
+        )
+        self._admission = Admission(
+            max_connections=settings.max_connections,
+            max_connections_per_ip=settings.max_connections_per_ip,
+            publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
+        )
+        self._streams = Streams(
+            self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
+        )
+        self.metrics = Metrics(self.hub, self._admission, self._streams)
+        self._api = Api(self.hub, self._admission, self.metrics, max_body_size=settings.max_body_size).app
+        self._on_startup = on_startup
+        self._stats: asyncio.Task[None] | None = None
+        self._routed: Any = self._route
+        if settings.cors_origins:
+            anybody = "*" in settings.cors_origins
+            self._routed = CORSMiddleware(
+                self._route,
+                allow_origins=settings.cors_origins,
+                allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
+                allow_headers=CORS_HEADERS,
+                # With '*' the middleware would reflect any origin that sends a cookie; so no credentials then.
+                allow_credentials=not anybody,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._stats is None:
+                self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+            scope[RAW_SEND] = send
+            await self._routed(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = get_route_path(scope)
+        if path.startswith("/sse/"):
+            await self._streams(scope, receive, send, path[5:])
+        elif path == "/sse":
+            await self._streams(scope, receive, send, "")
+        else:
+            await self._api(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                if self._on_startup is not None:
+                    self._on_startup(self)
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def close(self) -> None:
+        """End every stream and stop."""
+        if self._stats is not None:
+            self._stats.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._stats
+        await self.hub.close()
+
+    async def _publish_stats(self) -> None:
+        """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
+        while True:
+            if self.hub.listeners(STATS_CHANNEL):
+                self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
+            await asyncio.sleep(STATS_EVERY)
+
+
+def create_app(settings: Settings | None = None) -> Edge:
+    """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml."""
+    return Edge(settings if settings is not None else Settings())
+
+
+def edge() -> Edge:
+    """What Granian loads in each worker of `sse-fast serve`."""
+    return Edge(Settings.from_environment(), on_startup=drain_on_signals)
+
+
+def drain_on_signals(app: Edge) -> None:
+    """Chain SIGTERM and SIGINT so that they drain the streams first.
+
+    Not `loop.add_signal_handler`: it would take Granian's own handler away. And the process ends here, not by Granian:
+    that would end every stream cleanly, which some clients take for "finished"; an abort brings all of them back.
+    """
+    loop = asyncio.get_running_loop()
+    draining: list[asyncio.Task[None]] = []
+
+    def begin() -> None:
+        if not draining:
+            draining.append(loop.create_task(_drain_and_exit(app)))
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+async def _drain_and_exit(app: Edge) -> None:
+    streams = app.hub.fanout.connections
+    logger.info("draining %d streams, for at most %g s", streams, app.settings.drain_timeout)
+    left = 0
+    try:
+        left = await app.hub.drain(app.settings.drain_timeout)
+    except Exception:
+        logger.exception("the drain failed")
+    logger.info("drained; %d of %d streams did not take their last events in time", left, streams)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,263 @@
+"""The node: publish, subscribe, history, drain, close. One per worker; it owns the log, the fan-out and the pump.
+
+The hub lives on one event loop. It starts by itself at its first use there, so it needs no lifespan to be useful inside
+somebody else's app. It knows no HTTP.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import orjson
+
+from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.ring import Log
+from sse_fast.errors import HubClosed, Leaving
+from sse_fast.event import Encoded, EventId, channel_name, encode_publication
+from sse_fast.sinks import AsgiSink, Send
+
+logger = logging.getLogger("sse_fast.hub")
+
+TICK = 0.25  # seconds between looks at heartbeats and at the slow
+HEARTBEATS_AT_ONCE = 512
+APPEND_AT_ONCE = 4096
+LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
+
+
+class Subscription:
+    """One stream in the hub, and where it begins. `opened` says so in the stream's first frames."""
+
+    __slots__ = ("_asked", "_hub", "_sink", "_subscriber", "resumed")
+
+    def __init__(
+        self,
+        hub: "Hub",
+        channels: Sequence[bytes],
+        send: Send,
+        ended: Callable[[Leaving, Exception | None], None],
+        last_event_id: str | None,
+        history: int,
+    ) -> None:
+        self._hub = hub
+        self._asked = last_event_id
+        after = hub.cursor(last_event_id)
+        self._sink = AsgiSink(send, self.start, ended)
+        self._subscriber = hub.fanout.subscribe(channels, self._sink, after=after, history=history)
+        self.resumed: Literal["live", "complete", "gap"] = "live"
+        if after is not None:
+            self.resumed = "gap" if self._subscriber.lost else "complete"
+
+    @property
+    def id(self) -> str:
+        """The id of the cursor: what a client that has seen nothing more would resume by."""
+        return self._hub.event_id(self._subscriber.position)
+
+    def opening(self) -> bytes:
+        """`$connected`, whose id is the cursor, so that a drop before the first event loses nothing; `$gap` if owed."""
+        here = self.id
+        frames = f'id: {here}\nevent: $connected\ndata: {{"resume":"{self.resumed}"}}\n\n'.encode()
+        if self._subscriber.lost:
+            told = orjson.dumps({"after": self._asked, "until": here})
+            frames += b"id: %b\nevent: $gap\ndata: %b\n\n" % (here.encode(), told)
+        return frames
+
+    def start(self) -> None:
+        """The stream may be written to (again)."""
+        self._hub.unblock(self._subscriber)
+
+    def close(self) -> None:
+        """Leave the hub. Again: nothing happens."""
+        self._sink.close()
+        self._hub.fanout.unsubscribe(self._subscriber)
+
+
+class Hub:
+    """A node of its own: channels, their kept events, their subscribers.
+
+    `log_size`: bytes of events kept for replay, rounded up to a power of two. `keepalive`: seconds of silence until a
+    heartbeat. `send_timeout`: seconds a subscriber may take nothing before `slow_policy` meets it: "disconnect" (it
+    resumes by id) or "skip" (a `$gap` event, then the newest). `max_event_size`: bytes of an encoded event.
+    """
+
+    def __init__(
+        self,
+        *,
+        log_size: int = 64 * 1024 * 1024,
+        keepalive: float = 15.0,
+        send_timeout: float = 30.0,
+        slow_policy: Literal["disconnect", "skip"] = "disconnect",
+        max_event_size: int = 64 * 1024,
+    ) -> None:
+        self.log = Log.private(log_size)
+        self.fanout = FanOut(self.log, skip=slow_policy == "skip")
+        self.max_event_size = min(max_event_size, self.log.largest_record - 512)
+        self.keepalive = keepalive
+        self.send_timeout = send_timeout
+        self.draining = False
+        self.published = 0
+        self.published_bytes = 0
+        self._epoch = self.log.epoch
+        self._news: asyncio.Event | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ---- publishing --------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None
+    ) -> EventId:
+        """Publish one event; when this returns it is in the log. `retry` in milliseconds.
+
+        Raises InvalidEvent (EventTooLarge), TypeError, or HubClosed; then nothing was published.
+        """
+        encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
+        return EventId(self._epoch, (await self.append([encoded]))[0])
+
+    async def append(self, events: Sequence[Encoded]) -> list[int]:
+        """Append encoded events in their order and return their positions.
+
+        This is the seam: all that is published passes here, and whoever assigns positions does it here.
+        """
+        if self.draining:
+            raise HubClosed("the hub is shutting down and takes no more events")
+        self._start()
+        positions: list[int] = []
+        for at in range(0, len(events), APPEND_AT_ONCE):
+            part = events[at : at + APPEND_AT_ONCE]
+            first = self.log.append_many(part)
+            positions += range(first, first + len(part))
+            self.published += len(part)
+            self.published_bytes += sum(len(frame) for _, frame in part)
+            self._wake()
+            if at + APPEND_AT_ONCE < len(events):
+                # The index reads on while a long batch is written, so the log never overtakes it.
+                self.fanout.index.take_in(APPEND_AT_ONCE)
+                await asyncio.sleep(0)
+        return positions
+
+    def event_id(self, position: int) -> str:
+        return f"{self._epoch}-{position}"
+
+    # ---- subscribing -------------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        channels: Iterable[str],
+        send: Send,
+        ended: Callable[[Leaving, Exception | None], None],
+        *,
+        last_event_id: str | None = None,
+        history: int = 0,
+    ) -> Subscription:
+        """A stream of these channels over an ASGI `send`, parked until `Subscription.start`.
+
+        It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
+        `ended` is called if the hub ends the stream. Raises InvalidEvent or HubClosed.
+        """
+        if self.draining:
+            raise HubClosed("the hub is shutting down and takes no more streams")
+        self._start()
+        names = list(dict.fromkeys(channel_name(name) for name in channels))
+        return Subscription(self, names, send, ended, last_event_id, history)
+
+    def cursor(self, last_event_id: str | None) -> int | None:
+        """Where in this log a client's id stands, as `FanOut.subscribe` wants it."""
+        if last_event_id is None:
+            return None
+        if last_event_id == "earliest":
+            return EARLIEST
+        parsed = EventId.parse(last_event_id)
+        return parsed.position if parsed is not None and parsed.epoch == self._epoch else UNKNOWN
+
+    def unblock(self, subscriber: Subscriber) -> None:
+        if self.fanout.unblock(subscriber, asyncio.get_running_loop().time()):
+            self._wake()
+
+    def say(self, channel: str, frame: bytes) -> int:
+        """Send a frame that is not kept (and has no id) to the subscribers of a channel now. Returns to how many."""
+        return self.fanout.say(channel_name(channel), frame, asyncio.get_running_loop().time())
+
+    def listeners(self, channel: str) -> int:
+        """Streams that listen to a channel on this worker."""
+        found = self.fanout.index.get(channel_name(channel))
+        return found.subscribers if found is not None else 0
+
+    # ---- the pump ----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._news is None:
+            loop = asyncio.get_running_loop()
+            self._news = asyncio.Event()
+            self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
+
+    def _wake(self) -> None:
+        assert self._news is not None
+        self._news.set()
+
+    async def _pump(self) -> None:
+        assert self._news is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                while self.fanout.drain(loop.time()):
+                    await asyncio.sleep(0)
+            except Exception:
+                logger.exception("a drain failed; it goes on with the next event")
+
+    async def _keep(self) -> None:
+        """Heartbeats and the slow. Everybody is looked at twice in a heartbeat's interval, so the interval holds."""
+        loop = asyncio.get_running_loop()
+        half = self.keepalive / 2
+        tick = min(TICK, half / 4)
+        owed = 0.0
+        while True:
+            await asyncio.sleep(tick)
+            try:
+                self.fanout.expire(loop.time(), self.send_timeout)
+                owed += self.fanout.connections * tick / half
+                while owed >= 1:
+                    count = min(math.floor(owed), HEARTBEATS_AT_ONCE)
+                    self.fanout.beat(loop.time(), half, count)
+                    owed -= count
+                    await asyncio.sleep(0)
+            except Exception:
+                logger.exception("housekeeping failed; it goes on with the next tick")
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float) -> int:
+        """Take no more, hand out what there is, say `$closing`, within `timeout` seconds. Returns streams still blocked."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        self.draining = True
+        if self._news is None:
+            return 0
+        await self._settle(deadline)
+        closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
+        at = 0
+        while True:
+            at = self.fanout.say_all(closing, loop.time(), at, HEARTBEATS_AT_ONCE)
+            if not at:
+                break
+            await asyncio.sleep(0)
+        await self._settle(deadline)
+        await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))
+        return self.fanout.blocked
+
+    async def _settle(self, deadline: float) -> None:
+        """Wait until everybody has everything, or until the deadline."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < deadline and (self.fanout.drain(loop.time()) or self.fanout.blocked):
+            await asyncio.sleep(0.01 if self.fanout.blocked else 0)
+
+    async def close(self) -> None:
+        """End every stream and stop. The hub is not used again."""
+        self.draining = True
+        self.fanout.end_all(Leaving.SHUTDOWN)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []

@@ -1,0 +1,81 @@
+"""Where bytes leave an ASGI server: a sink over its `send`, stepped from the drain instead of awaited one task each.
+
+The trick is the protocol's own: `send` returns an awaitable. One step tells whether the server took the message at once.
+If it did not, the awaitable is finished in a task of its own, and until then the subscriber is parked.
+"""
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any
+
+from sse_fast._native.fanout import SteppedSink
+from sse_fast.errors import Leaving
+
+Send = Callable[[Any], Any]
+
+
+class _Rest:
+    """The rest of an awaitable that was stepped once outside of a task: awaiting it goes on where that stopped."""
+
+    def __init__(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
+        self._awaited, self._yielded = awaited, yielded
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        awaited, yielded = self._awaited, self._yielded
+        while True:
+            try:
+                sent = yield yielded
+            except BaseException as error:
+                if not hasattr(awaited, "throw"):  # a bare iterator, such as Granian's
+                    raise
+                step, argument = awaited.throw, error
+            else:
+                step, argument = _next_of(awaited), sent
+            try:
+                yielded = step(argument)
+            except StopIteration as finished:
+                return finished.value
+
+
+def _next_of(awaited: Generator[Any, Any, Any]) -> Callable[[Any], Any]:
+    return awaited.send if hasattr(awaited, "send") else lambda _: next(awaited)
+
+
+class AsgiSink(SteppedSink):
+    """AsgiSink(send, unblock, ended): one stream's way out.
+
+    `unblock()` is called when a suspended send is done, `ended(reason, error)` when the fan-out lets the stream go.
+    """
+
+    __slots__ = ("_ended", "_finishing", "_unblock")
+
+    def __init__(
+        self,
+        send: Send,
+        unblock: Callable[[], None],
+        ended: Callable[[Leaving, Exception | None], None],
+    ) -> None:
+        self._unblock = unblock
+        self._ended = ended
+        self._finishing: asyncio.Task[None] | None = None
+
+    def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
+        self._finishing = asyncio.get_running_loop().create_task(self._finish(_Rest(awaited, yielded)))
+
+    async def _finish(self, rest: _Rest) -> None:
+        try:
+            await rest
+        except Exception as error:
+            self._ended(Leaving.ERROR, error)
+        else:
+            self._finishing = None
+            self._unblock()
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self._ended(reason, error)
+
+    def close(self) -> None:
+        """Give up a send that is still suspended."""
+        if self._finishing is not None:
+            self._finishing.cancel()
+            self._finishing = None

@@ -1,0 +1,215 @@
+"""GET /sse as ASGI: request -> subscription -> bytes; and a connection's life as a table of states.
+
+Plain ASGI, no framework: this is the door that tens of thousands come through. The native fan-out writes to the
+server's own `send`; this coroutine only opens the stream and then waits for the client to go.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sse_fast.admission import Admission
+from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
+from sse_fast.event import MAX_ID_BYTES, channel_name
+from sse_fast.hub import Hub, Subscription
+from sse_fast.problem import Problem
+
+logger = logging.getLogger("sse_fast.stream")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
+SYSTEM_CHANNELS = frozenset(("$stats",))
+MAX_HISTORY = 1_000_000
+RAW_SEND = "sse_fast.send"
+"""Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
+
+
+class Life(StrEnum):
+    """Where a connection is in its life."""
+
+    ARRIVED = "arrived"
+    OPENING = "opening"
+    STREAMING = "streaming"
+    REFUSED = "refused"
+    ENDED = "ended"
+
+
+LIVES: dict[Life, dict[str, Life]] = {
+    Life.ARRIVED: {"refuse": Life.REFUSED, "admit": Life.OPENING},
+    Life.OPENING: {"open": Life.STREAMING, "end": Life.ENDED},
+    Life.STREAMING: {"end": Life.ENDED},
+    Life.REFUSED: {},
+    Life.ENDED: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscribe request asks for. The same grammar at every door."""
+
+    channels: tuple[str, ...]
+    last_event_id: str | None
+    history: int
+
+    @classmethod
+    def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
+        """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
+        try:
+            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1024)
+        except ValueError as error:
+            raise InvalidEvent(f"the query string cannot be read: {error}") from None
+        channels = [":".join(path.split("/"))] if path else []
+        if path.count("/") > 1:
+            raise InvalidEvent("a stream's path is /sse/CHANNEL or /sse/STREAM/NAME, no deeper")
+        channels += [value for key, value in parameters if key == "channel"]
+        if not channels:
+            raise InvalidEvent("name a channel: /sse/CHANNEL or /sse?channel=A&channel=B")
+        channels = list(dict.fromkeys(channels))
+        if len(channels) > max_channels:
+            raise InvalidEvent(f"a stream names at most {max_channels} channels; this one names {len(channels)}")
+        for channel in channels:
+            channel_name(channel)
+            if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
+                known = ", ".join(sorted(SYSTEM_CHANNELS))
+                raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
+        if last_event_id is None:
+            last_event_id = next((value for key, value in parameters if key in ID_PARAMETERS), None)
+        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
+            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
+        history = next((value for key, value in parameters if key == "history"), "0")
+        if not (history.isascii() and history.isdigit() and int(history[:20]) <= MAX_HISTORY):
+            raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
+        # An empty header is what a browser that has seen no id sends: nothing to resume.
+        return cls(tuple(channels), last_event_id or None, int(history))
+
+
+class Streams:
+    """The ASGI door to the hub: everything under /sse."""
+
+    def __init__(self, hub: Hub, admission: Admission, *, retry: int, max_channels: int) -> None:
+        self._hub = hub
+        self._admission = admission
+        self._retry = retry
+        self._max_channels = max_channels
+        self.ended: Counter[Leaving] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """Answer one request; `path` is what follows /sse/."""
+        await _Stream(self, scope, receive, send).run(path)
+
+
+class _Stream:
+    """One connection."""
+
+    __slots__ = ("_door", "_life", "_receive", "_scope", "_send", "_subscription", "_task", "leaving")
+
+    def __init__(self, door: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+        self._door = door
+        self._scope, self._receive, self._send = scope, receive, send
+        self._life = Life.ARRIVED
+        self.leaving = Leaving.CLIENT
+
+    def _move(self, happening: str) -> None:
+        self._life = LIVES[self._life][happening]
+
+    async def run(self, path: str) -> None:
+        scope, door = self._scope, self._door
+        if scope["method"] not in ("GET", "HEAD"):
+            self._move("refuse")
+            problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": "GET, HEAD, OPTIONS"})
+            return await problem(scope, self._receive, self._send)
+        headers = dict(scope["headers"])
+        given_id = headers.get(b"last-event-id")
+        try:
+            wanted = Wanted.read(
+                path, scope["query_string"], given_id.decode("latin-1") if given_id is not None else None,
+                door._max_channels,
+            )
+        except InvalidEvent as error:
+            self._move("refuse")
+            return await Problem(400, str(error))(scope, self._receive, self._send)
+        if scope["method"] == "HEAD":
+            self._move("refuse")
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            return None
+
+        address = (scope.get("client") or ("local", 0))[0]
+        try:
+            if door._hub.draining:
+                raise HubClosed("the server is shutting down; come back in a moment")
+            door._admission.enter(address)
+        except (Overloaded, HubClosed) as error:
+            self._move("refuse")
+            return await self._turn_away(str(error), headers)
+        self._move("admit")
+        try:
+            await self._stream(wanted)
+        finally:
+            self._move("end")
+            door._admission.leave(address)
+            door.ended[self.leaving] += 1
+        return None
+
+    async def _stream(self, wanted: Wanted) -> None:
+        # Middleware may wrap `send` to add headers; the events need none of it, so they go past it.
+        raw_send = self._scope.get(RAW_SEND, self._send)
+        self._task = asyncio.current_task()
+        subscription = self._door._hub.subscribe(
+            wanted.channels, raw_send, self._end, last_event_id=wanted.last_event_id, history=wanted.history
+        )
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await raw_send({"type": "http.response.body", "body": self._preamble(subscription), "more_body": True})
+            self._move("open")
+            subscription.start()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            # The hub let the stream go, and woke this task to say so. It ends without a last chunk: see WIRE, drain.
+            if self.leaving is Leaving.CLIENT or self._task is None or self._task.uncancel():
+                raise
+        finally:
+            subscription.close()
+
+    def _preamble(self, subscription: Subscription) -> bytes:
+        """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
+        return b":\nretry: %d\n%b" % (jittered(self._door._retry), subscription.opening())
+
+    def _end(self, reason: Leaving, error: Exception | None) -> None:
+        self.leaving = reason
+        if error is not None:
+            logger.warning("a stream's send failed: %s: %s", type(error).__name__, error)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _turn_away(self, why: str, headers: dict[bytes, bytes]) -> None:
+        """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
+        come back, so it gets a stream that tells it when to."""
+        wait = jittered(max(10 * self._door._retry, 10_000))
+        if b"application/json" in headers.get(b"accept", b""):
+            problem = Problem(503, why, {"retry-after": str(-(-wait // 1000))})
+            return await problem(self._scope, self._receive, self._send)
+        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"overloaded"}\n\n' % wait
+        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        return None
+
+
+def jittered(milliseconds: int) -> int:
+    """±30 %, so that those who were cut together do not come back together."""
+    return round(milliseconds * random.uniform(0.7, 1.3))
