@@ -1,7 +1,7 @@
 from typing import Any
 
 def encode(
-    data: Any,
+    data: Any = ...,  # left out: no data; None: JSON null
     *,
     event: str | None = None,
     id: str | None = None,

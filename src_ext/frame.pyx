@@ -1,0 +1,268 @@
+"""Fields of an event -> bytes of `text/event-stream`.
+
+The law of this file: whatever `encode` returns, a client that keeps the standard parses back into exactly the fields
+that went in, and into nothing else; what cannot be carried so is refused, and nothing is returned. It is stateless, and
+knows no socket, no loop, no log.
+
+The standard (WHATWG HTML, 9.2.5), of which only the left-most choices are ever written:
+
+    event         = *( comment / field ) end-of-line
+    comment       = colon *any-char end-of-line
+    field         = 1*name-char [ colon [ space ] *any-char ] end-of-line
+    end-of-line   = LF                    ; CR and CRLF are legal, but some clients split only at LF LF
+    any-char      = %x0000-0009 / %x000B-000C / %x000E-10FFFF      ; not LF, not CR
+
+A parser ends a line at CRLF, CR or LF and at nothing else: VT, FF, U+0085, U+2028 are data, which is why
+`str.splitlines` has no place here. It takes one space away after the colon, so one is always put there before text.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr, memcpy
+
+import orjson
+
+from sse_fast.errors import InvalidEvent
+
+cdef extern from "Python.h":
+    # Public since 3.3. No copy for ASCII; for other text the str keeps the UTF-8 form, so encoding it again is free.
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    bint PyLong_Check(object value)
+    bint PyBool_Check(object value)
+
+cdef object dumps = orjson.dumps
+cdef object NO_DATA = object()  # None is taken: it is JSON null
+
+
+cdef struct Text:
+    const char* start  # UTF-8
+    Py_ssize_t size
+    bint one_line  # has no LF; CR is gone by then
+
+
+def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
+    """The fields of one event as bytes, ready to send.
+
+    `data`: `str` and `bytes` (UTF-8) go as they stand, one `data:` line for each line; line ends reach the client
+    as LF, all else unchanged. Any other value goes as compact JSON through orjson; `None` is therefore `null`.
+    Left out, there is no `data:` line, and a client that keeps the standard delivers no event.
+
+    `event`: the type; `id`: what the client sends as `Last-Event-ID` when it reconnects (an empty one clears it);
+    neither may contain CR, LF or NUL. `retry`: milliseconds before a reconnect, an int from 0 to 2**63 - 1.
+    `comment`: text that clients skip.
+
+    The lines are comment, id, event, retry, data, then the blank line that ends the event. A comment or `retry` alone
+    gets no blank line: it is complete without, and at a bare blank line some clients deliver an empty event. So
+    `encode(comment="")` is the heartbeat, and whatever was encoded may follow anything else that was. A frame with data
+    and without `id` is also valid after a ready-made `id:` line.
+
+    Raises `InvalidEvent` (a `ValueError`) where the format cannot carry a value: CR, LF or NUL in `event` or `id`, a
+    negative or huge `retry`, lone surrogates, bytes that are not UTF-8. Raises `TypeError` for values of a wrong type,
+    JSON included, and if no field is given at all.
+    """
+    cdef:
+        Text id_text, event_text, data_text, comment_text
+        bytes digits = None
+        bytes frame
+        bint ends = data is not NO_DATA or event is not None or id is not None
+        Py_ssize_t size = ends
+        char* out
+
+    # Check and measure everything first; only then allocate, once and exactly.
+    if comment is not None:
+        comment = comment_of(comment, &comment_text)
+        size += lines_size(2, &comment_text)
+    if id is not None:
+        name_of("id", id, &id_text)
+        size += line_size(4, id_text.size)
+    if event is not None:
+        name_of("event", event, &event_text)
+        size += line_size(7, event_text.size)
+    if retry is not None:
+        digits = b"%d" % milliseconds(retry)
+        size += line_size(7, len(digits))
+    if data is not NO_DATA:
+        data = data_of(data, &data_text)
+        size += lines_size(6, &data_text)
+    if size == 0:
+        raise TypeError("encode() needs data, or at least one of event, id, retry and comment")
+
+    frame = PyBytes_FromStringAndSize(NULL, size)
+    out = PyBytes_AS_STRING(frame)
+    if comment is not None:
+        out = write_lines(out, ": ", 2, &comment_text)
+    if id is not None:
+        out = write_line(out, "id: ", 4, id_text.start, id_text.size)
+    if event is not None:
+        out = write_line(out, "event: ", 7, event_text.start, event_text.size)
+    if digits is not None:
+        out = write_line(out, "retry: ", 7, PyBytes_AS_STRING(digits), len(digits))
+    if data is not NO_DATA:
+        out = write_lines(out, "data: ", 6, &data_text)
+    if ends:
+        out[0] = b"\n"
+        out += 1
+    assert out == PyBytes_AS_STRING(frame) + size
+    return frame
+
+
+# What goes in. Each function checks one value and leaves its UTF-8 form in `text`. The pointer lives as long as the
+# value does, or where a function returns an object, as long as that: the caller holds it.
+
+cdef object data_of(object data, Text* text):
+    """str and bytes as they stand, anything else as JSON."""
+    if PyUnicode_Check(data):
+        utf8_of("data", data, text)
+        return with_lf(data, text)
+    if PyBytes_Check(data):
+        text.start = PyBytes_AS_STRING(data)
+        text.size = PyBytes_GET_SIZE(data)
+        check_utf8(text)
+        return with_lf(data, text)
+    try:
+        data = dumps(data)
+    except TypeError as error:
+        if "UTF-8" in str(error):  # a str inside; orjson has no exception of its own for it, and doesn't say where
+            raise InvalidEvent("data has a lone surrogate in one of its strings; UTF-8 cannot carry it") from error
+        raise TypeError(f"data must be str, bytes or a JSON value: {error}") from error
+    text.start = PyBytes_AS_STRING(data)
+    text.size = PyBytes_GET_SIZE(data)
+    text.one_line = True  # compact JSON has its control characters escaped
+    return data
+
+
+cdef object comment_of(object comment, Text* text):
+    utf8_of("comment", comment, text)
+    return with_lf(comment, text)
+
+
+cdef int name_of(str field, object value, Text* text) except -1:
+    """`id` or `event`: one line. A NUL makes parsers drop an id; in an event type it would only make trouble."""
+    cdef:
+        Py_ssize_t i
+        uint8_t found = 0
+    utf8_of(field, value, text)
+    for i in range(text.size):  # no early exit, so that compilers make vectors of it
+        found |= (text.start[i] == 0) | (text.start[i] == 10) | (text.start[i] == 13)
+    if found:
+        for index, char in enumerate(value):
+            if char in "\0\n\r":
+                raise InvalidEvent(f"{field} has {char!r} at index {index}; it must be one line without CR, LF and NUL")
+    return 0
+
+
+cdef int utf8_of(str field, object value, Text* text) except -1:
+    if not PyUnicode_Check(value):
+        raise TypeError(f"{field} must be str or None, not {type(value).__name__}")
+    try:
+        text.start = PyUnicode_AsUTF8AndSize(value, &text.size)
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(
+            f"{field} has a lone surrogate, U+{ord(value[error.start]):04X}, at index {error.start}; "
+            "UTF-8 cannot carry it, so it must be replaced before"
+        ) from None
+    return 0
+
+
+cdef int check_utf8(const Text* text) except -1:
+    cdef:
+        Py_ssize_t i
+        uint8_t seen = 0
+    for i in range(text.size):
+        seen |= <uint8_t>text.start[i]
+    if seen < 0x80:
+        return 0
+    try:
+        PyUnicode_DecodeUTF8(text.start, text.size, NULL)
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(
+            f"data is not valid UTF-8: {error.reason} at byte {error.start}; "
+            "other encodings must be decoded before, binary written as text (base64)"
+        ) from None
+    return 0
+
+
+cdef object with_lf(object value, Text* text):
+    """The text with LF for every CRLF and CR, which is how a parser would hand it on."""
+    cdef:
+        const char* rest = text.start
+        const char* end = text.start + text.size
+        const char* cr = <const char*>memchr(rest, b"\r", text.size)
+        char* out
+    if cr != NULL:
+        value = PyBytes_FromStringAndSize(NULL, text.size)  # scratch: the CRLFs leave its end unused
+        out = PyBytes_AS_STRING(value)
+        text.start = out
+        while cr != NULL:
+            memcpy(out, rest, cr - rest)
+            out += cr - rest
+            out[0] = b"\n"
+            out += 1
+            rest = cr + (2 if cr + 1 < end and cr[1] == b"\n" else 1)
+            cr = <const char*>memchr(rest, b"\r", end - rest)
+        memcpy(out, rest, end - rest)
+        text.size = out + (end - rest) - text.start
+    text.one_line = memchr(text.start, b"\n", text.size) == NULL
+    return value
+
+
+cdef long long milliseconds(object retry) except -1:
+    cdef:
+        long long value
+        int overflow = 0
+    if not PyLong_Check(retry) or PyBool_Check(retry):
+        raise TypeError(f"retry must be int (milliseconds) or None, not {type(retry).__name__}")
+    value = PyLong_AsLongLongAndOverflow(retry, &overflow)
+    if value < 0:
+        wrong = "too large" if overflow > 0 else "negative"
+        raise InvalidEvent(f"retry is {wrong}; it must be 0 to 2**63 - 1 (milliseconds)")
+    return value
+
+
+# What comes out. Each `write_*` returns the place after what it wrote; the `*_size` above it says how much that is.
+
+cdef inline Py_ssize_t line_size(Py_ssize_t name_size, Py_ssize_t size) noexcept nogil:
+    return name_size + size + (size != 0)  # an empty line goes without the space after the colon
+
+
+cdef inline char* write_line(
+    char* out, const char* name, Py_ssize_t name_size, const char* text, Py_ssize_t size
+) noexcept nogil:
+    memcpy(out, name, name_size)
+    out += name_size - (size == 0)
+    memcpy(out, text, size)
+    out[size] = b"\n"
+    return out + size + 1
+
+
+cdef Py_ssize_t lines_size(Py_ssize_t name_size, const Text* text) noexcept nogil:
+    cdef:
+        const char* line = text.start
+        const char* end = text.start + text.size
+        const char* line_end
+        Py_ssize_t size = 0
+    if text.one_line:
+        return line_size(name_size, text.size)
+    while True:
+        line_end = <const char*>memchr(line, b"\n", end - line)
+        if line_end == NULL:
+            return size + line_size(name_size, end - line)
+        size += line_size(name_size, line_end - line)
+        line = line_end + 1
+
+
+cdef inline char* write_lines(char* out, const char* name, Py_ssize_t name_size, const Text* text) noexcept nogil:
+    cdef:
+        const char* line = text.start
+        const char* end = text.start + text.size
+        const char* line_end
+    if text.one_line:
+        return write_line(out, name, name_size, line, text.size)
+    while True:
+        line_end = <const char*>memchr(line, b"\n", end - line)
+        if line_end == NULL:
+            return write_line(out, name, name_size, line, end - line)
+        out = write_line(out, name, name_size, line, line_end - line)
+        line = line_end + 1
