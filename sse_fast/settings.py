@@ -1,22 +1,49 @@
-"""Every setting in one place: its flag, its `SSE_FAST_*` variable, its key in `sse-fast.toml`, its default, its meaning.
+"""Every setting in one place: flag, `SSE_FAST_*` variable, key in `sse-fast.toml`, default, meaning.
 
 The command line is made from these fields, so a field added here is a flag, a variable and a key at once.
 Precedence: flag, then variable, then `sse-fast.toml` in the working directory, then the default.
+
+Two ways in: `load()` reads all four sources and says in words what is wrong with them; `from_environment()` takes over,
+in a worker process, exactly what its parent had loaded.
 """
 
+import difflib
 import ipaddress
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import ByteSize, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 MIB = 1024 * 1024
+PREFIX = "SSE_FAST_"
+TOML_FILE = "sse-fast.toml"
+HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
+NOT_SETTINGS = {HANDED_DOWN, f"{PREFIX}URL", f"{PREFIX}DEBUG"}  # the clients' default server; the build's debug switch
+
+
+class BadSettings(ValueError):
+    """Settings that no server can start with. `problems`: one readable line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="SSE_FAST_", toml_file="sse-fast.toml", extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX,
+        # A list in a variable is comma separated, not JSON.
+        enable_decoding=False,
+        toml_file=TOML_FILE,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key.")
@@ -44,7 +71,7 @@ class Settings(BaseSettings):
         ByteSize(16 * MIB), ge=1, description="Bytes one publish request may have, over all its events."
     )
     publish_key: SecretStr | None = Field(
-        None, min_length=1, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
+        None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
     )
     open: bool = Field(False, description="Let anybody publish, also on an address other than loopback.")
     cors_origins: list[str] = Field([], description="Origins that may read streams from a browser, or '*' for any.")
@@ -64,6 +91,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _commas_separate(cls, origins: object) -> object:
+        items = [origins] if isinstance(origins, str) else origins
+        if not isinstance(items, Iterable):
+            return origins
+        return [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_origins(cls, origins: list[str]) -> list[str]:
@@ -72,6 +107,13 @@ class Settings(BaseSettings):
             if origin != "*" and (scheme not in ("http", "https") or not rest or "/" in rest):
                 raise ValueError(f"{origin!r} is not an origin; write scheme://host[:port] with no path, or '*'")
         return origins
+
+    @field_validator("publish_key")
+    @classmethod
+    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()):
+            raise ValueError("a key is one or more visible ASCII characters, without spaces or line ends")
+        return key
 
     @model_validator(mode="after")
     def _safe_and_whole(self) -> Self:
@@ -101,3 +143,76 @@ class Settings(BaseSettings):
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
                 "Set --publish-key (or SSE_FAST_PUBLISH_KEY), or say --open if that is what you want."
             )
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any] | None = None) -> Self:
+        """Settings from flags, variables, `sse-fast.toml` and defaults. Raises BadSettings."""
+        flags = flags or {}
+        try:
+            return cls(**flags)
+        except ValidationError as error:
+            raise BadSettings([_problem(detail, flags) for detail in error.errors()]) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadSettings([f"{TOML_FILE} is not valid TOML: {error}"]) from None
+        except OSError as error:
+            raise BadSettings([f"{TOML_FILE} cannot be read: {error.strerror}"]) from None
+
+    def to_environment(self) -> dict[str, str]:
+        """The variable that carries these settings, the publish key included, to worker processes."""
+        return {HANDED_DOWN: json.dumps(self.model_dump(), default=_plain)}
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The parent's settings where a parent handed some down, else `load()`. Raises BadSettings."""
+        handed_down = environment.get(HANDED_DOWN)
+        if handed_down is None:
+            return cls.load()
+        settings = cls.__new__(cls)
+        # BaseSettings.__init__ would read variables and file again, and the file may have changed since.
+        BaseModel.__init__(settings, **json.loads(handed_down))
+        return settings
+
+
+def variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A readable line for every SSE_FAST_* variable that sets nothing: most likely a slip of the pen."""
+    known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
+    strangers = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"{name} is not a setting and was ignored{_did_you_mean(name.upper(), known)}" for name in strangers]
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _problem(detail: Any, flags: Mapping[str, Any]) -> str:
+    """One line: the setting by the name it was given under, what was wrong, what is right."""
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return str(message)  # about several settings at once; it names them itself
+    name = str(detail["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{name} in {TOML_FILE} is not a setting{_did_you_mean(name, Settings.model_fields)}"
+    in_environment = {given.upper() for given in os.environ}
+    if name in flags:
+        origin = flag(name)
+    elif variable(name) in in_environment:
+        origin = variable(name)
+    else:
+        origin = f"{name} in {TOML_FILE}"
+    field = Settings.model_fields[name]
+    secret = SecretStr in (field.annotation, *getattr(field.annotation, "__args__", ()))
+    given = "" if secret or detail["type"] == "value_error" else f", got {str(detail['input'])!r}"
+    return f"{origin}: {message[:1].lower()}{message[1:]}{given}. {field.description}"

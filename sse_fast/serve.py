@@ -1,0 +1,261 @@
+"""How the edge is started: descriptors, the address, and Granian's arguments.
+
+Whatever can be known to fail is tried here first and said in one sentence (`CannotServe`), since a worker process could
+only die of it. The workers get their settings through the environment, see `Settings.to_environment`.
+"""
+
+import errno
+import logging
+import logging.config
+import os
+import resource
+import socket
+import ssl
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
+from granian.errors import FatalError
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from .errors import SSEFastError
+from .logs import log_config
+from .settings import Settings, flag, unknown_variables
+
+log = logging.getLogger("sse_fast.serve")
+
+# One Rust thread for the sockets beside the Python one.
+RUNTIME_MODE = RuntimeModes.mt
+RUNTIME_THREADS = 1
+WORKERS = 1
+
+BACKLOG = 4096
+# Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
+CONNECTIONS_BESIDE_STREAMS = 1024
+# Nobody needs more than this of an unlimited limit, and some libraries walk through all descriptors there could be.
+DESCRIPTORS_AT_MOST = 1 << 20
+# Descriptors that are not left to streams: publishers, health checks, refusals, the log, the event loop.
+DESCRIPTOR_RESERVE = 512
+# The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
+DESCRIPTORS_OF_OUR_OWN = 128
+
+HTTP1 = HTTP1Settings(header_read_timeout=15_000)  # ms
+HTTP2 = HTTP2Settings(
+    keep_alive_interval=15_000,  # ms between pings: how a vanished HTTP/2 peer is noticed
+    keep_alive_timeout=20,  # s
+    max_concurrent_streams=1000,
+    max_headers_size=64 * 1024,
+)
+
+
+class CannotServe(SSEFastError):
+    """The server cannot start; the message says why and what to do."""
+
+
+def raise_descriptor_limit() -> int:
+    """Raise our soft limit as far as we may; the number of descriptors this process can have open."""
+    soft, hard = (DESCRIPTORS_AT_MOST if n == resource.RLIM_INFINITY else n for n in _descriptor_limits())
+    wanted = min(hard, DESCRIPTORS_AT_MOST)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, _descriptor_limits()[1]))
+    return max(soft, wanted)
+
+
+def reachable_connections(descriptors: int) -> int:
+    """How many streams fit into so many descriptors: all but the reserve, or half where there are very few."""
+    return max(descriptors - DESCRIPTOR_RESERVE, descriptors // 2)
+
+
+def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
+    """What Granian is started with. `settings.max_connections` is a number here."""
+    assert settings.max_connections is not None
+    tls = settings.ssl_certificate is not None
+    return {
+        "target": "sse_fast.app:edge",
+        "address": _address(settings.host, settings.port)[0],
+        "port": settings.port,
+        "uds": settings.uds,
+        "interface": Interfaces.ASGI,
+        "loop": Loops.uvloop,
+        # Plain HTTP/1 halves the memory of a stream; browsers speak HTTP/2 over TLS only.
+        "http": HTTPModes.auto if tls else HTTPModes.http1,
+        "http1_settings": HTTP1,
+        "http2_settings": HTTP2,
+        "websockets": False,
+        "ssl_cert": settings.ssl_certificate,
+        "ssl_key": settings.ssl_keyfile,
+        "ssl_protocol_min": SSLProtocols.tls12,
+        "workers": WORKERS,
+        "runtime_mode": RUNTIME_MODE,
+        "runtime_threads": RUNTIME_THREADS,
+        "backlog": BACKLOG,
+        # Admission, not a silent accept queue, answers whoever comes too many; but short of accept(2) failing.
+        "backpressure": max(
+            1,
+            min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - DESCRIPTORS_OF_OUR_OWN),
+        ),
+        # A worker that died takes its streams with it; clients come back by themselves, so somebody must be there.
+        # Granian gives up by itself, with status 1, on a worker that dies again within seconds.
+        "respawn_failed_workers": True,
+        # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
+        "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
+        "log_level": LogLevels(settings.log_level),
+        "log_dictconfig": log_config(settings.log_level, settings.log_format),
+        "log_access": False,
+    }
+
+
+def serve(settings: Settings) -> int:
+    """Run the edge until SIGTERM or SIGINT; the exit status. Raises CannotServe before anything has started."""
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    for line in unknown_variables():
+        log.warning(line)
+    check_certificate(settings)
+    if settings.uds is not None:
+        check_socket_path(settings.uds)
+    else:
+        check_address(settings.host, settings.port)
+    descriptors = raise_descriptor_limit()
+    reachable = reachable_connections(descriptors)
+    if settings.max_connections is None:
+        settings = settings.model_copy(update={"max_connections": reachable})
+    elif settings.max_connections > reachable:
+        log.warning(_too_few_descriptors(settings.max_connections, descriptors))
+
+    os.environ.update(settings.to_environment())
+    server = Edge(**granian_arguments(settings, descriptors))
+    server.on_startup(lambda: _announce(settings))
+    try:
+        server.serve(target_loader=load_edge, wrap_loader=False)
+    except FatalError as error:
+        raise CannotServe(f"Granian refused to start: {error}") from error
+    except SystemExit as stop:
+        # Ctrl-C reaches the workers too. One that is gone before its parent looks is no failure.
+        return 0 if server.interrupt_signal else int(stop.code or 0)
+    return 0
+
+
+class Edge(MPServer):
+    """Granian, which expects its workers to leave as soon as it is told to leave itself."""
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def load_edge() -> Any:
+    """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
+    from .app import edge
+
+    return edge()
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise CannotServe where nobody can listen on this address.
+
+    Granian binds with SO_REUSEPORT, with which two servers would silently share the port; this try goes without.
+    """
+    address, family = _address(host, port)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise CannotServe(
+                {
+                    errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a --port",
+                    errno.EACCES: f"port {port} needs privileges; choose a --port from 1024 on",
+                    errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
+                }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
+            ) from None
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise CannotServe where no socket can be made; remove one that a dead server left behind."""
+    if path.exists() and not path.is_socket():
+        raise CannotServe(f"{path} exists and is not a socket; choose another --uds")
+    with socket.socket(socket.AF_UNIX) as caller, socket.socket(socket.AF_UNIX) as probe:
+        try:
+            if path.exists():
+                if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
+                    raise CannotServe(f"another server listens on {path}; stop it, or choose another --uds")
+                path.unlink()
+            probe.bind(str(path))
+            path.unlink()
+        except OSError as error:
+            raise CannotServe(f"cannot make the socket {path}: {error.strerror or error}") from None
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise CannotServe where certificate and key cannot be read or do not belong together."""
+    if settings.ssl_certificate is None or settings.ssl_keyfile is None:
+        return
+    for name in ("ssl_certificate", "ssl_keyfile"):
+        try:
+            getattr(settings, name).read_bytes()
+        except OSError as error:
+            raise CannotServe(f"{flag(name)}: cannot read {getattr(settings, name)}: {error.strerror}") from None
+    try:
+        # Without the callback OpenSSL would ask the terminal for the passphrase of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.ssl_certificate, settings.ssl_keyfile, password=lambda: b""
+        )
+    except ssl.SSLError as error:
+        raise CannotServe(
+            f"{settings.ssl_certificate} and {settings.ssl_keyfile} are not a PEM certificate and its unencrypted key "
+            f"({error.reason or error})"
+        ) from None
+
+
+def url_of(settings: Settings) -> str:
+    """Where a browser on this machine finds the server."""
+    if settings.uds is not None:
+        return f"unix:{settings.uds}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{'https' if settings.ssl_certificate else 'http'}://{host}:{settings.port}/"
+
+
+def version_of_package() -> str:
+    try:
+        return version("sse-fast")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def _announce(settings: Settings) -> None:
+    log.info(
+        f"sse_fast {version_of_package()}: open {url_of(settings)}",
+        extra={
+            "publish": "open to anybody" if settings.publish_key is None else "needs the key",
+            "max_connections": settings.max_connections,
+            "log_size": settings.log_size.human_readable(),
+        },
+    )
+
+
+def _too_few_descriptors(max_connections: int, descriptors: int) -> str:
+    needed = max_connections + DESCRIPTOR_RESERVE
+    return (
+        f"max_connections={max_connections} cannot be reached: this process may open {descriptors} descriptors, and "
+        f"{DESCRIPTOR_RESERVE} are kept for other uses. Raise the hard limit to {needed} (ulimit -Hn; LimitNOFILE= in "
+        "systemd; --ulimit nofile= with Docker), or set max_connections lower"
+    )
+
+
+def _descriptor_limits() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def _address(host: str, port: int) -> tuple[str, socket.AddressFamily]:
+    """The IP address of a host, which is what Granian wants; IPv4 where there is a choice."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise CannotServe(f"{host} is neither an IP address nor a name that resolves; see --host") from None
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return str(address[0]), family
