@@ -109,7 +109,7 @@ cdef class SteppedSink(Sink):
     somebody finishes it and calls `FanOut.unblock`. So a server's own back-pressure becomes the signal to park.
     """
 
-    def __cinit__(self, send):
+    def __cinit__(self, send, *_):
         self.send = send
 
     cdef int deliver(self, Batch batch) except -1:

@@ -60,7 +60,7 @@ class Subscription:
         frames = f'id: {here}\nevent: $connected\ndata: {{"resume":"{self.resumed}"}}\n\n'.encode()
         if self._subscriber.lost:
             told = orjson.dumps({"after": self._asked, "until": here})
-            frames += b"id: %b\nevent: $gap\ndata: %b\n\n" % (here.encode(), told)
+            frames += b"event: $gap\ndata: %b\n\n" % told
         return frames
 
     def start(self) -> None:
