@@ -131,10 +131,10 @@ def test_a_bom_inside_the_fields_is_data_even_in_the_first_frame_of_a_stream() -
 @pytest.mark.parametrize("char", ["\r", "\n", "\0"])
 @pytest.mark.parametrize("before", ["", "é", "a long name that fills more than one vector register"])
 def test_cr_lf_and_nul_in_id_and_event_are_refused_with_their_place(field: str, char: str, before: str) -> None:
-    with pytest.raises(
-        InvalidEvent, match=re.escape(f"{field} has {char!r} at index {len(before)}; it must be one line")
-    ):
-        encode("x", **{field: f"{before}{char}data: forged"})
+    wrong: dict[str, Any] = {field: f"{before}{char}data: forged"}
+    message = f"{field} has {char!r} at index {len(before)}; it must be one line"
+    with pytest.raises(InvalidEvent, match=re.escape(message)):
+        encode("x", **wrong)
 
 
 def test_a_negative_retry_is_refused() -> None:
@@ -157,8 +157,9 @@ def test_a_retry_that_is_not_an_int_is_refused_and_bool_is_not_an_int(retry: Any
 @pytest.mark.parametrize("field", ["data", "id", "event", "comment"])
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDC80, 0xDFFF])
 def test_lone_surrogates_are_refused_with_their_place(field: str, surrogate: int) -> None:
+    wrong: dict[str, Any] = {"data": "x", field: f"aé{chr(surrogate)}"}
     with pytest.raises(InvalidEvent, match=rf"{field} has a lone surrogate, U\+{surrogate:04X}, at index 2"):
-        encode(**{"data": "x", field: f"aé{chr(surrogate)}"})
+        encode(**wrong)
 
 
 @pytest.mark.parametrize("value", [{"a": "\ud800"}, {"\ud800": 1}, ["\udc80"]])
