@@ -78,7 +78,9 @@ class Api:
             raise InvalidEvent(f"unknown parameter {sorted(unknown)[0]!r}; publishing takes 'event' and 'retry'")
         retry = options.get("retry")
         if retry is not None and not (retry.isascii() and retry.isdigit() and len(retry) < 10):
-            raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {retry[:40]!r}")
+            raise InvalidEvent(
+                f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {retry[:40]!r}"
+            )
         limit = self._hub.max_event_size
         body = await read_body(request, limit, "an event")
         encoded = encode_publication(

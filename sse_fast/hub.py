@@ -104,9 +104,7 @@ class Hub:
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
-    async def publish(
-        self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None
-    ) -> EventId:
+    async def publish(self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
         Raises InvalidEvent (EventTooLarge), TypeError, or HubClosed; then nothing was published.
@@ -228,10 +226,10 @@ class Hub:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    async def drain(self, timeout: float) -> int:
-        """Take no more, hand out what there is, say `$closing`, within `timeout` seconds. Returns streams still blocked."""
+    async def drain(self, seconds: float) -> int:
+        """Take no more, hand out what there is, say `$closing`, for at most so long. Returns streams still blocked."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = loop.time() + seconds
         self.draining = True
         if self._news is None:
             return 0
@@ -250,7 +248,8 @@ class Hub:
     async def _settle(self, deadline: float) -> None:
         """Wait until everybody has everything, or until the deadline."""
         loop = asyncio.get_running_loop()
-        while loop.time() < deadline and (self.fanout.drain(loop.time()) or self.fanout.blocked):
+        while loop.time() < deadline and (self.fanout.drain(loop.time()) or self.fanout.blocked):  # noqa: ASYNC110
+            # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.
             await asyncio.sleep(0.01 if self.fanout.blocked else 0)
 
     async def close(self) -> None:

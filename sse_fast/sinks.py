@@ -1,11 +1,11 @@
 """Where bytes leave an ASGI server: a sink over its `send`, stepped from the drain instead of awaited one task each.
 
-The trick is the protocol's own: `send` returns an awaitable. One step tells whether the server took the message at once.
-If it did not, the awaitable is finished in a task of its own, and until then the subscriber is parked.
+`send` returns an awaitable, and one step of it tells whether the server took the message at once. If it did not, the awaitable is finished in a task of its own, and until then the subscriber is parked.
 """
 
 import asyncio
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from sse_fast._native.fanout import SteppedSink
@@ -23,22 +23,19 @@ class _Rest:
     def __await__(self) -> Generator[Any, Any, Any]:
         awaited, yielded = self._awaited, self._yielded
         while True:
+            step: Callable[[], Any]
             try:
                 sent = yield yielded
             except BaseException as error:
-                if not hasattr(awaited, "throw"):  # a bare iterator, such as Granian's
+                if not hasattr(awaited, "throw"):  # a bare iterator
                     raise
-                step, argument = awaited.throw, error
+                step = partial(awaited.throw, error)
             else:
-                step, argument = _next_of(awaited), sent
+                step = partial(awaited.send, sent) if hasattr(awaited, "send") else partial(next, awaited)
             try:
-                yielded = step(argument)
+                yielded = step()
             except StopIteration as finished:
                 return finished.value
-
-
-def _next_of(awaited: Generator[Any, Any, Any]) -> Callable[[Any], Any]:
-    return awaited.send if hasattr(awaited, "send") else lambda _: next(awaited)
 
 
 class AsgiSink(SteppedSink):

@@ -136,7 +136,9 @@ class _Stream:
         given_id = headers.get(b"last-event-id")
         try:
             wanted = Wanted.read(
-                path, scope["query_string"], given_id.decode("latin-1") if given_id is not None else None,
+                path,
+                scope["query_string"],
+                given_id.decode("latin-1") if given_id is not None else None,
                 door._max_channels,
             )
         except InvalidEvent as error:
