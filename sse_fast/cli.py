@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from .client import SILENCE, Listener, Publisher, Refused, Unavailable
 from .logs import printable
-from .settings import BadSettings, Settings, flag, variable
+from .settings import Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
@@ -43,14 +43,13 @@ class Misuse(Failure):
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for every setting. Its value is None (or empty, for a list) where it was not given."""
-    for name, field in reversed(Settings.model_fields.items()):
+    for name, field in reversed(Settings.model_fields.items()):  # decorators stack up from below
         text = f"{field.description}  [{variable(name)}{shown_default(field)}]"
         if field.annotation is bool:
-            option = click.option(f"{flag(name)}/{flag('no_' + name)}", name, default=None, help=text)
+            command = click.option(f"{flag(name)}/{flag('no_' + name)}", name, default=None, help=text)(command)
         else:
             several = get_origin(field.annotation) is list
-            option = click.option(flag(name), name, metavar=metavar(field), multiple=several, help=text)
-        command = option(command)
+            command = click.option(flag(name), name, metavar=metavar(field), multiple=several, help=text)(command)
     return command
 
 
@@ -116,8 +115,6 @@ def serve(**flags: Any) -> None:
     try:
         settings = Settings.load(given)
         settings.refuse_unsafe()
-    except BadSettings as error:
-        raise Misuse(str(error)) from None
     except ValueError as error:
         raise Misuse(str(error)) from None
     from .serve import CannotServe
@@ -175,16 +172,16 @@ def publish(
     with http_client(url, httpx.Timeout(30), headers) as client:
         publisher = Publisher(client, channel, event, retry)
         stdin = click.get_binary_stream("stdin")
+        if data is None and stdin.isatty():
+            _tell("reading from the terminal; end with Ctrl-D")
         try:
             if lines:
                 click.echo(publish_lines(publisher, stdin, as_json))
             else:
                 text = data.encode() if data is not None else without_line_end(stdin.read())
                 click.echo(publisher.json(json_value(text)) if as_json else publisher.text(text))
-        except (Refused, httpx.HTTPError) as error:
+        except (Refused, Unavailable, httpx.HTTPError) as error:
             raise Failure(str(error)) from None
-        except Unavailable as error:
-            raise Failure(f"{error}; start a server with: sse-fast serve") from None
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -2,12 +2,14 @@
 
 The listener's law: its cursor is the id of the last event it handed out, and every connection asks for what is after
 the cursor. So nothing is lost or doubled over a reconnect. It hides nothing either: what the server says twice is
-handed out twice. It follows section 9.2 of WHATWG HTML, but also comes back after 429 and 5xx, where a browser gives up.
+handed out twice. It follows section 9.2 of WHATWG HTML, but also comes back after 429 and 5xx, where a browser gives
+up.
 
 This module knows no terminal.
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -207,10 +209,11 @@ def explain_answer(response: httpx.Response) -> str:
 def explain(error: httpx.TransportError, client: httpx.Client) -> str:
     """A broken or missing connection in words."""
     where = str(client.base_url).rstrip("/")
+    said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return f"cannot reach {where} ({error or 'no answer'})"
+            return f"cannot reach {where} ({said}); is it running? start it with: sse-fast serve"
         case httpx.ReadTimeout():
-            return f"nothing heard from {where} for {client.timeout.read:.0f} s"
+            return f"nothing heard from {where} for {client.timeout.read:g} s"
         case _:
-            return f"the connection to {where} broke ({error or type(error).__name__})"
+            return f"the connection to {where} broke ({said})"
