@@ -200,7 +200,7 @@ class Hub:
             await self._news.wait()
             self._news.clear()
             try:
-                while self.fanout.drain(loop.time()):
+                while self.fanout.drain(loop.time()):  # noqa: ASYNC110 - a turn of the loop for everybody else
                     await asyncio.sleep(0)
             except Exception:
                 logger.exception("a drain failed; it goes on with the next event")

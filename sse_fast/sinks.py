@@ -1,6 +1,7 @@
 """Where bytes leave an ASGI server: a sink over its `send`, stepped from the drain instead of awaited one task each.
 
-`send` returns an awaitable, and one step of it tells whether the server took the message at once. If it did not, the awaitable is finished in a task of its own, and until then the subscriber is parked.
+`send` returns an awaitable, and one step of it tells whether the server took the message at once. If it did not, the
+awaitable is finished in a task of its own, and until then the subscriber is parked.
 """
 
 import asyncio
