@@ -143,13 +143,12 @@ def drain_on_signals(app: Edge) -> None:
 
 async def _drain_and_exit(app: Edge) -> None:
     streams = app.hub.fanout.connections
-    logger.info("draining %d streams, for at most %g s", streams, app.settings.drain_timeout)
-    left = 0
+    logger.info("draining", extra={"streams": streams, "at_most_seconds": app.settings.drain_timeout})
     try:
-        left = await app.hub.drain(app.settings.drain_timeout)
+        blocked = await app.hub.drain(app.settings.drain_timeout)
+        logger.info("drained", extra={"streams": streams, "still_blocked": blocked})
     except Exception:
-        logger.exception("the drain failed")
-    logger.info("drained; %d of %d streams did not take their last events in time", left, streams)
+        logger.exception("the drain failed; the process ends, clients resume by id")
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -193,9 +193,14 @@ class _Stream:
         return b":\nretry: %d\n%b" % (jittered(self._door._retry), subscription.opening())
 
     def _end(self, reason: Leaving, error: Exception | None) -> None:
+        """The hub let the stream go: wake the task that waits for the client, so that it ends."""
         self.leaving = reason
-        if error is not None:
-            logger.warning("a stream's send failed: %s: %s", type(error).__name__, error)
+        if reason is not Leaving.SHUTDOWN:
+            client = self._scope.get("client") or ("local", 0)
+            extra = {"reason": reason.value, "client": client[0], "path": self._scope["path"]}
+            if error is not None:
+                extra["error"] = f"{type(error).__name__}: {error}"
+            logger.warning("stream ended by the server", extra=extra)
         if self._task is not None:
             self._task.cancel()
 
