@@ -73,7 +73,12 @@ class AsgiSink(SteppedSink):
         self._ended(reason, error)
 
     def close(self) -> None:
-        """Give up a send that is still suspended."""
+        """Give up a send that is still suspended, and let go of who made this sink: streams leave no cycles behind."""
         if self._finishing is not None:
             self._finishing.cancel()
             self._finishing = None
+        self._unblock = self._ended = _nothing
+
+
+def _nothing(*_: object) -> None:
+    pass

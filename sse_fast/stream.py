@@ -115,7 +115,7 @@ class Streams:
 class _Stream:
     """One connection."""
 
-    __slots__ = ("_door", "_life", "_receive", "_scope", "_send", "_subscription", "_task", "leaving")
+    __slots__ = ("_door", "_life", "_receive", "_scope", "_send", "_task", "leaving")
 
     def __init__(self, door: Streams, scope: Scope, receive: Receive, send: Send) -> None:
         self._door = door
