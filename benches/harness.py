@@ -1,0 +1,144 @@
+"""What the benches of whole servers share: a server as a process tree, its CPU clock, its memory, its life and death."""
+
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+START_SECONDS = 20
+STOP_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Server:
+    """One row: how to start it on a port, with a scratch directory, and where to subscribe and publish."""
+
+    name: str
+    about: str
+    subscribe: str
+    publish: str
+    command: Callable[[int, Path], list[str]]
+
+
+def edge_command(port: int, scratch: Path) -> list[str]:
+    return [sys.executable, "-m", "sse_fast", "serve", "--port", str(port), "--log-level", "warning"]
+
+
+EDGE = Server(
+    "sse_fast", "the edge under Granian, as `sse-fast serve` starts it", "/sse/bench", "/publish/bench", edge_command
+)
+
+
+class Running:
+    """A server while it runs, as a context manager: it answers on `port` from the first line of the block on."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def __enter__(self) -> Self:
+        raise_descriptor_limit()  # the server inherits it
+        self.scratch = Path(tempfile.mkdtemp(prefix="sse-fast-bench-"))
+        self.log = self.scratch / "output.log"
+        self.port = free_port()
+        # Settings of the machine's owner must not change what is measured.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("SSE_FAST_", "GRANIAN_"))}
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                self.server.command(self.port, self.scratch), cwd=ROOT, env=env, stdout=output, stderr=output
+            )
+        try:
+            self._wait_until_it_listens()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None:
+            sys.stderr.write(self._last_words())
+        self._stop()
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.server.name} exited with {self.process.returncode}:\n{self._last_words()}")
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.server.name} did not listen in {START_SECONDS} s:\n{self._last_words()}")
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def _stop(self) -> None:
+        tree = self._tree()
+        self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _tree(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        return []
+
+    def cpu_seconds(self) -> float:
+        """User and system time of every process of the server so far, with that of children already reaped."""
+        return sum(process_cpu_seconds(process) for process in self._tree())
+
+    def user_memory(self) -> int:
+        """Proportional set size of the whole tree, in bytes: pages that processes share count once."""
+        return sum(process.memory_full_info().pss for process in self._tree())
+
+
+def process_cpu_seconds(process: psutil.Process) -> float:
+    # The process's own clock counts nanoseconds over all its threads, also those that ended; /proc/PID/stat counts
+    # ticks of 10 ms. The id of another process's clock: clock_getcpuclockid(3), CPUCLOCK_SCHED = 2.
+    own = time.clock_gettime((~process.pid << 3) | 2)
+    times = process.cpu_times()
+    return own + times.children_user + times.children_system
+
+
+def raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def machine() -> str:
+    """One line for the head of a table: what it ran on."""
+    words = [f"{os.cpu_count()} cores", platform.system(), platform.release(), f"CPython {platform.python_version()}"]
+    for package in ("granian", "uvloop", "orjson"):
+        with suppress(PackageNotFoundError):
+            words.append(f"{package} {version(package)}")
+    return ", ".join(words)
