@@ -1,6 +1,6 @@
 """Fan-out, closed loop: server CPU per delivery, and the time from publish to the last receiver.
 
-    python benches/bench_fanout.py [--quick] [--subscribers 1000,10000] [--only sse_fast,nchan] [--json PATH]
+    python benches/bench_fanout.py [--quick] [--pin] [--subscribers 1000,10000] [--only sse_fast,nchan] [--json PATH]
 
 Three servers take turns on one machine, each started afresh for every round:
 
@@ -31,6 +31,7 @@ from typing import Any, Self
 from harness import EDGE, HERE, Running, Server, machine, raise_descriptor_limit
 
 IN_FLIGHT = (1, 16)
+LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 CLOCK = """\
@@ -103,12 +104,19 @@ class Ramp:
 class Client:
     """The load client's process, and its one line back for each line in."""
 
-    def __init__(self, program: Path, server: Server, port: int, subscribers: int) -> None:
+    def __init__(self, program: Path, server: Server, port: int, subscribers: int, cores: set[int]) -> None:
+        self.cores = cores
         arguments = ["127.0.0.1", str(port), server.subscribe, server.publish, str(subscribers)]
         self.command = [str(program), *arguments]
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
+        )
         return self
 
     def answer(self) -> dict[str, Any]:
@@ -136,12 +144,14 @@ class Client:
 
 
 def measure(
-    program: Path, server: Server, subscribers: int, round_: int, seconds: float, least: int
+    program: Path, server: Server, subscribers: int, round_: int, seconds: float, pin: bool
 ) -> tuple[Ramp, list[Window]]:
     windows = []
-    with Running(server) as running:
+    cores = os.sched_getaffinity(0)
+    client_cores = {max(cores)} if pin and len(cores) > 1 else cores
+    with Running(server, cores - client_cores or cores) as running:
         memory, cpu = running.user_memory(), running.cpu_seconds()
-        with Client(program, server, running.port, subscribers) as client:
+        with Client(program, server, running.port, subscribers, client_cores) as client:
             client.answer()
             ramp = Ramp(
                 server.name,
@@ -154,7 +164,7 @@ def measure(
                 # The warm-up also tells how many events fill the window.
                 warm = client.run(in_flight, 16)
                 warm = client.run(in_flight, max(16, int(0.2 * seconds * warm["events"] / warm["seconds"])))
-                events = max(least, int(seconds * warm["events"] / warm["seconds"]))
+                events = max(LEAST_EVENTS, int(seconds * warm["events"] / warm["seconds"]))
                 before = running.cpu_seconds()
                 result = client.run(in_flight, events)
                 spent = running.cpu_seconds() - before
@@ -187,7 +197,8 @@ def fan_out_table(windows: list[Window], servers: list[Server]) -> str:
     for window in windows:
         cells[window.subscribers, window.in_flight, window.server].append(window)
     lines = [
-        "| server | subscribers | in flight | CPU µs per delivery | CPU to Nchan | p50 ms | p99 ms | max ms | events a round |",
+        "| server | subscribers | in flight | CPU µs per delivery | CPU to Nchan "
+        "| p50 ms | p99 ms | max ms | events a round |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for subscribers, in_flight in dict.fromkeys((n, w) for n, w, _ in cells):
@@ -251,6 +262,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(s.name for s in SERVERS), help="servers (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="length of a window (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of half a second at 1,000: is it working?")
+    parser.add_argument(
+        "--pin",
+        action="store_true",
+        help="the client gets the last core, the server the others; else the kernel may put both on one core, "
+        "and how often it does is chance",
+    )
     parser.add_argument("--json", type=Path, help="write every window there too")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -278,15 +295,15 @@ def main() -> None:
             turn = round_ % len(arguments.servers)
             for server in arguments.servers[turn:] + arguments.servers[:turn]:
                 print(f"{subscribers:,} subscribers, round {round_ + 1}: {server.name}", file=sys.stderr, flush=True)
-                # p99 of fewer events says nothing; a slow server's window gets longer instead.
-                ramp, measured = measure(program, server, subscribers, round_, arguments.seconds, least=64)
+                ramp, measured = measure(program, server, subscribers, round_, arguments.seconds, arguments.pin)
                 ramps.append(ramp)
                 windows += measured
 
-    print(f"{CLOCK}\n\n{machine()}\n\n{fan_out_table(windows, arguments.servers)}\n")
+    where = machine() + (", client and server on cores of their own" if arguments.pin else "")
+    print(f"{CLOCK}\n\n{where}\n\n{fan_out_table(windows, arguments.servers)}\n")
     print(ramp_table(ramps, arguments.servers))
     if arguments.json:
-        record = {"machine": machine(), "windows": [*map(asdict, windows)], "ramps": [*map(asdict, ramps)]}
+        record = {"machine": where, "windows": [*map(asdict, windows)], "ramps": [*map(asdict, ramps)]}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

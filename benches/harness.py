@@ -1,4 +1,4 @@
-"""What the benches of whole servers share: a server as a process tree, its CPU clock, its memory, its life and death."""
+"""What the benches of whole servers share: a server as a process tree, its CPU clock, its memory, its life."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -47,10 +47,11 @@ EDGE = Server(
 
 
 class Running:
-    """A server while it runs, as a context manager: it answers on `port` from the first line of the block on."""
+    """A server while it runs, as a context manager: it listens on `port` from the first line of the block on."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, cores: Collection[int] | None = None) -> None:
         self.server = server
+        self.cores = cores or os.sched_getaffinity(0)
 
     def __enter__(self) -> Self:
         raise_descriptor_limit()  # the server inherits it
@@ -61,7 +62,12 @@ class Running:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("SSE_FAST_", "GRANIAN_"))}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                self.server.command(self.port, self.scratch), cwd=ROOT, env=env, stdout=output, stderr=output
+                self.server.command(self.port, self.scratch),
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
             )
         try:
             self._wait_until_it_listens()

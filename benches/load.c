@@ -83,7 +83,7 @@ static uint32_t publisher_count;
 static char room[KEEP + READ];         /* what was kept is put in front of what is read, so parsers see one piece */
 
 static uint32_t wanted, issued, settled; /* events of the run */
-static uint64_t deliveries, lost, duplicated, misordered, progress;
+static uint64_t deliveries, lost, duplicated, misordered, other_order, progress;
 static uint32_t *latency_us;
 
 static void die(const char *format, ...) {
@@ -423,13 +423,13 @@ static void run(uint32_t in_flight, uint32_t events) {
     if (stalled) tell_the_stall();
     else
         for (uint32_t i = 1; i < subscriber_count; i++)
-            if (subscribers[i].order != subscribers[0].order) misordered++;
+            if (subscribers[i].order != subscribers[0].order) other_order++;
     qsort(latency_us, settled, sizeof *latency_us, ascending);
     printf("{\"in_flight\": %u, \"events\": %u, \"deliveries\": %llu, \"seconds\": %.6f, \"p50_us\": %u, \"p99_us\": %u, "
-           "\"max_us\": %u, \"lost\": %llu, \"duplicated\": %llu, \"misordered\": %llu, \"client_cpu_seconds\": %.6f}\n",
+           "\"max_us\": %u, \"lost\": %llu, \"duplicated\": %llu, \"misordered\": %llu, \"other_order\": %llu, \"client_cpu_seconds\": %.6f}\n",
            in_flight, settled, (unsigned long long)deliveries, (double)(ended - began) / 1e9, percentile(50),
            percentile(99), percentile(100), (unsigned long long)lost, (unsigned long long)duplicated,
-           (unsigned long long)misordered, cpu);
+           (unsigned long long)misordered, (unsigned long long)other_order, cpu);
     fflush(stdout);
     if (stalled) exit(1);
 }
@@ -465,8 +465,10 @@ int main(int argc, char **argv) {
         run(in_flight, events);
     }
     while (poll_once(STRAGGLER_MS) > 0) continue;
-    if (lost || duplicated || misordered)
-        die("%llu lost, %llu duplicated, %llu misordered", (unsigned long long)lost, (unsigned long long)duplicated,
-            (unsigned long long)misordered);
+    if (lost || duplicated || misordered || other_order)
+        die("%llu events lost, %llu duplicated, %llu out of their publisher's order; %llu times a subscriber saw the "
+            "publishers in another order than the first subscriber did",
+            (unsigned long long)lost, (unsigned long long)duplicated, (unsigned long long)misordered,
+            (unsigned long long)other_order);
     return 0;
 }
