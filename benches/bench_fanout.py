@@ -11,7 +11,7 @@ Three servers take turns on one machine, each started afresh for every round:
 
 The load client (load.c) opens N streams of one channel; then each of W publisher connections publishes a 64-byte event,
 waits until all N subscribers have it and its HTTP answer has come, and publishes the next. It checks that every
-subscriber gets every event once, whole and in one order; the bench fails if not.
+subscriber gets every event once, whole and in one order; the bench fails if not. Exits with 1 if a goal is missed.
 """
 
 import argparse
@@ -32,6 +32,15 @@ from harness import EDGE, HERE, Running, Server, machine, raise_descriptor_limit
 
 IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead
+# (subscribers, in flight, beside whom, at most so many times their CPU per delivery), for sse_fast
+GOALS = (
+    (1_000, 1, "nchan", 1.25),
+    (10_000, 1, "nchan", 1.1),
+    (1_000, 16, "nchan", 0.3),
+    (10_000, 16, "nchan", 0.3),
+    (10_000, 1, "coroutine", 1 / 3),
+    (10_000, 16, "coroutine", 1 / 3),
+)
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 CLOCK = """\
@@ -55,7 +64,8 @@ def nchan_command(port: int, scratch: Path) -> list[str]:
 def coroutine_command(port: int, scratch: Path) -> list[str]:
     granian = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
     # What `sse-fast serve` gives Granian.
-    granian += ["--workers", "1", "--loop", "uvloop", "--http", "1", "--no-ws"]
+    granian += ["--workers", "1", "--runtime-mode", "mt", "--runtime-threads", "1"]
+    granian += ["--loop", "uvloop", "--http", "1", "--no-ws"]
     granian += ["--backpressure", "25000", "--backlog", "4096", "--log-level", "warning"]
     return [*granian, "benches.coroutine_app:app"]
 
@@ -202,16 +212,15 @@ def fan_out_table(windows: list[Window], servers: list[Server]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for subscribers, in_flight in dict.fromkeys((n, w) for n, w, _ in cells):
-        nchan = {w.round: w.cpu_us for w in cells.get((subscribers, in_flight, "nchan"), [])}
         for server in servers:
             rounds = cells[subscribers, in_flight, server.name]
-            ratios = [w.cpu_us / nchan[w.round] for w in rounds if w.round in nchan]
+            to_nchan = ratios(windows, subscribers, in_flight, server.name, "nchan")
             columns = [
                 server.name,
                 f"{subscribers:,}",
                 str(in_flight),
                 spread((w.cpu_us for w in rounds), 2),
-                spread(ratios, 2) if ratios and server.name != "nchan" else "–",
+                spread(to_nchan, 2) if to_nchan and server.name != "nchan" else "–",
                 spread((w.p50_ms for w in rounds), 1),
                 spread((w.p99_ms for w in rounds), 1),
                 f"{max(w.max_ms for w in rounds):.1f}",
@@ -219,6 +228,27 @@ def fan_out_table(windows: list[Window], servers: list[Server]) -> str:
             ]
             lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines)
+
+
+def ratios(windows: list[Window], subscribers: int, in_flight: int, server: str, beside: str) -> list[float]:
+    """CPU per delivery of one server in multiples of another's, round by round."""
+    cpu = {(w.server, w.round): w.cpu_us for w in windows if (w.subscribers, w.in_flight) == (subscribers, in_flight)}
+    rounds = [round_ for name, round_ in cpu if name == server and (beside, round_) in cpu]
+    return [cpu[server, round_] / cpu[beside, round_] for round_ in rounds]
+
+
+def judge(windows: list[Window]) -> tuple[str, bool]:
+    """The goals that this run can speak about, a line each, and whether all of them are met."""
+    lines, met = [], True
+    for subscribers, in_flight, beside, at_most in GOALS:
+        if measured := ratios(windows, subscribers, in_flight, EDGE.name, beside):
+            good = median(measured) <= at_most
+            met = met and good
+            lines.append(
+                f"{'met   ' if good else 'MISSED'} {subscribers:,} subscribers, {in_flight} in flight: "
+                f"{spread(measured, 2)} of {beside}'s CPU per delivery, goal {at_most:.2f}"
+            )
+    return "\n".join(lines), met
 
 
 def ramp_table(ramps: list[Ramp], servers: list[Server]) -> str:
@@ -302,9 +332,13 @@ def main() -> None:
     where = machine() + (", client and server on cores of their own" if arguments.pin else "")
     print(f"{CLOCK}\n\n{where}\n\n{fan_out_table(windows, arguments.servers)}\n")
     print(ramp_table(ramps, arguments.servers))
+    verdict, met = judge(windows)
+    print(f"\n{verdict}")
     if arguments.json:
         record = {"machine": where, "windows": [*map(asdict, windows)], "ramps": [*map(asdict, ramps)]}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    if not met and not arguments.quick:  # half a second says nothing about goals
+        sys.exit(1)
 
 
 if __name__ == "__main__":
