@@ -171,7 +171,7 @@ def publish(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with http_client(url, httpx.Timeout(30), headers) as client:
         publisher = Publisher(client, channel, event, retry)
-        stdin = click.get_binary_stream("stdin")
+        stdin = sys.stdin.buffer
         if data is None and stdin.isatty():
             _tell("reading from the terminal; end with Ctrl-D")
         try:

@@ -30,12 +30,14 @@ def printable(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00.123 INFO    sse_fast.serve  message name=value …`, then a traceback if there is one."""
+    """`2026-01-31 12:00:00.123 INFO    sse_fast.serve  message name=value …`; what does not fit below, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
         pairs = "".join(f" {name}={_text(value)}" for name, value in fields(record).items())
-        line = f"{time} {record.levelname:7} {record.name}  {printable(record.getMessage())}{pairs}"
+        # Granian puts tracebacks into messages. Indented, no line of a message can pass for an entry of its own.
+        message = "\n    ".join(printable(part) for part in record.getMessage().split("\n"))
+        line = f"{time} {record.levelname:7} {record.name}  {message}{pairs}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         colour = _COLOURS.get(record.levelno) if sys.stderr.isatty() else None

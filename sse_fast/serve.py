@@ -4,11 +4,13 @@ Whatever can be known to fail is tried here first and said in one sentence (`Can
 only die of it. The workers get their settings through the environment, see `Settings.to_environment`.
 """
 
+import ctypes
 import errno
 import logging
 import logging.config
 import os
 import resource
+import signal
 import socket
 import ssl
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +43,8 @@ DESCRIPTORS_AT_MOST = 1 << 20
 DESCRIPTOR_RESERVE = 512
 # The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
 DESCRIPTORS_OF_OUR_OWN = 128
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 HTTP1 = HTTP1Settings(header_read_timeout=15_000)  # ms
 HTTP2 = HTTP2Settings(
@@ -151,6 +155,7 @@ def load_edge() -> Any:
     """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
     from .app import edge
 
+    _leave_with(os.getppid())
     return edge()
 
 
@@ -225,6 +230,13 @@ def version_of_package() -> str:
         return version("sse-fast")
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"
+
+
+def _leave_with(parent: int) -> None:
+    """Have the kernel end this worker when its parent is killed; left behind, it would hold the port for ever."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _announce(settings: Settings) -> None:

@@ -46,39 +46,58 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key.")
-    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    uds: Path | None = Field(None, description="Listen on this Unix socket instead of host and port.")
-    log_size: ByteSize = Field(
-        ByteSize(64 * MIB), ge=64 * 1024, le=2**40, description="Bytes of events kept for replay, e.g. 64MiB."
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key."
     )
-    keepalive: float = Field(15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat.")
-    retry: int = Field(3000, ge=0, le=86_400_000, description="Reconnect delay told to clients, in ms, jittered ±30 %.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
+    log_size: ByteSize = Field(
+        default=ByteSize(64 * MIB), ge=64 * 1024, le=2**40, description="Bytes of events kept for replay, e.g. 64MiB."
+    )
+    keepalive: float = Field(
+        default=15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat."
+    )
+    retry: int = Field(
+        default=3000, ge=0, le=86_400_000, description="Reconnect delay told to clients, in ms, jittered ±30 %."
+    )
     send_timeout: float = Field(
-        30, gt=0, le=3600, description="Seconds a client may take no byte before slow_policy applies."
+        default=30, gt=0, le=3600, description="Seconds a client may take no byte before slow_policy applies."
     )
     slow_policy: Literal["disconnect", "skip"] = Field(
-        "disconnect", description="What meets a client that is too slow: it resumes by id, or it is told of a gap."
+        default="disconnect",
+        description="What meets a client that is too slow: it resumes by id, or it is told of a gap.",
     )
-    drain_timeout: float = Field(10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams.")
+    drain_timeout: float = Field(
+        default=10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams."
+    )
     max_connections: int | None = Field(
-        None, ge=1, description="Streams open at once. Default: what the descriptor limit allows."
+        default=None, ge=1, description="Streams open at once. Default: what the descriptor limit allows."
     )
-    max_connections_per_ip: int | None = Field(None, ge=1, description="Streams open at once from one address.")
-    max_channels_per_stream: int = Field(128, ge=1, le=4096, description="Channels one stream may name.")
-    max_event_size: ByteSize = Field(ByteSize(64 * 1024), ge=1, description="Bytes one event may have, encoded.")
+    max_connections_per_ip: int | None = Field(default=None, ge=1, description="Streams open at once from one address.")
+    max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
+    max_event_size: ByteSize = Field(
+        default=ByteSize(64 * 1024), ge=1, description="Bytes one event may have, encoded."
+    )
     max_body_size: ByteSize = Field(
-        ByteSize(16 * MIB), ge=1, description="Bytes one publish request may have, over all its events."
+        default=ByteSize(16 * MIB), ge=1, description="Bytes one publish request may have, over all its events."
     )
     publish_key: SecretStr | None = Field(
-        None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
+        default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
     )
-    open: bool = Field(False, description="Let anybody publish, also on an address other than loopback.")
-    cors_origins: list[str] = Field([], description="Origins that may read streams from a browser, or '*' for any.")
-    ssl_certificate: Path | None = Field(None, description="PEM certificate chain; with ssl_keyfile: HTTPS and HTTP/2.")
-    ssl_keyfile: Path | None = Field(None, description="PEM private key of the certificate (PKCS#8).")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="One line of text, or one JSON object, an entry.")
+    open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
+    cors_origins: list[str] = Field(
+        default=[], description="Origins that may read streams from a browser, or '*' for any."
+    )
+    ssl_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain; with ssl_keyfile: HTTPS and HTTP/2."
+    )
+    ssl_keyfile: Path | None = Field(default=None, description="PEM private key of the certificate (PKCS#8).")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="One line of text, or one JSON object, an entry."
+    )
 
     @classmethod
     def settings_customise_sources(

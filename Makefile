@@ -1,0 +1,61 @@
+# One short command per habit. A fresh machine needs Python 3.11+ with its headers, gcc, and a network.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What the installed package is made from; all else is read from this directory as it stands.
+BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*.pyx sse_fast/_native/*.pxd)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help serve test check lint format bench matrix clean
+.DEFAULT_GOAL := help
+
+help: ## Show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+serve: $(VENV)/.installed ## Run the server (make serve ARGS='--port 9000')
+	$(BIN)/sse-fast serve $(ARGS)
+
+test: $(VENV)/.test-tools lint check ## Set up whatever the tests need, lint, and test
+
+check: $(VENV)/.test ## Test, and no more (make check ARGS='-k settings -x')
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test ## Let ruff put the files right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## Measure the encoder and the fan-out
+	$(BIN)/python benches/bench_encode.py
+	$(BIN)/python benches/bench_fanout.py
+
+matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
+	scripts/matrix
+
+clean: ## Remove what was built here
+	rm -rf $(VENV) build dist *.egg-info src_ext/*.c sse_fast/_native/*.so tests/node/node_modules
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit("sse_fast needs Python 3.11 or newer; say make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(BUILT_FROM) | $(VENV)/.created
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.test: $(BUILT_FROM) | $(VENV)/.created
+	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.bench: $(BUILT_FROM) | $(VENV)/.created
+	$(INSTALL) --editable '.[bench]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.test-tools: scripts/test-setup tests/node/package.json | $(VENV)/.created
+	scripts/test-setup
+	@touch $@
