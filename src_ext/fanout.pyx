@@ -209,6 +209,7 @@ cdef class FanOut:
         subscriber.state = PARKED
         subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
         group.subscribers.append(subscriber)
+        group.remaining += 1        # a sweep under way passes the newcomer too, or it would miss the last of its round
         subscriber.place = PyList_GET_SIZE(self._everyone)
         self._everyone.append(subscriber)
         for channel in group.channels:
