@@ -209,6 +209,7 @@ cdef class FanOut:
         subscriber.state = PARKED
         subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
         group.subscribers.append(subscriber)
+        group.remaining += 1        # a sweep under way passes the newcomer too, or it would miss the last of its round
         subscriber.place = PyList_GET_SIZE(self._everyone)
         self._everyone.append(subscriber)
         for channel in group.channels:
@@ -448,14 +449,15 @@ cdef class FanOut:
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
+        cdef uint64_t position = self.index.before_newest(subscriber.group.channels, 1)
+        if position <= subscriber.position:
+            return 0                # it waits for the newest only: nothing to skip, no gap to tell
         if not subscriber.must_tell:
             subscriber.must_tell = True
             subscriber.told_after = subscriber.position
             self.gaps += 1
             self.slow += 1
-        subscriber.position = max(
-            subscriber.position, self.index.before_newest(subscriber.group.channels, 1)
-        )
+        subscriber.position = position
         subscriber.at = 0
         return 0
 

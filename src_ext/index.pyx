@@ -224,7 +224,8 @@ cdef class Index:
 
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
         """The cursor that stands just before the newest `count` kept events of these channels."""
-        cdef size_t found = self._gather(channels, 0, count)
+        # One more of each channel than is wanted: only what is left over shows that there are more than `count`.
+        cdef size_t found = self._gather(channels, 0, count + 1)
         if found <= count:
             return self.evicted_of(channels)
         return self.entry(self._numbers[found - count]).position - 1 if count else self.position
@@ -243,7 +244,7 @@ cdef class Index:
 
     cdef size_t _gather(self, tuple channels, uint64_t position, uint64_t per_channel) except? 0:
         """Collect into `_numbers`, in log order, the entries after `position`, of each channel the newest `per_channel`."""
-        cdef size_t found = 0
+        cdef size_t found = 0, i
         cdef uint64_t number, left
         cdef uint64_t* grown
         for channel in channels:

@@ -73,6 +73,10 @@ cdef inline uint32_t aligned(uint64_t length) noexcept nogil:
     return <uint32_t>((length + ALIGNMENT - 1) & ~<uint64_t>(ALIGNMENT - 1))
 
 
+cdef inline uint64_t largest_of(uint64_t capacity) noexcept nogil:
+    return min(capacity // 4, <uint64_t>1 << 30)    # a record and the pad before it are counted in 32 bits
+
+
 cdef inline uint64_t wall_clock_ms() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_REALTIME, &now)
@@ -180,8 +184,8 @@ cdef class Log:
 
     @property
     def largest_record(self):
-        """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity."""
-        return self.header.capacity // 4
+        """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity, 1 GiB at most."""
+        return largest_of(self.header.capacity)
 
     def event_id(self, position):
         """`<epoch>-<position>`, the id a client sends back as Last-Event-ID."""
@@ -202,7 +206,11 @@ cdef class Log:
         Raises EventTooLarge or TypeError before anything was appended.
         """
         cdef bytes channel, body
+        if not isinstance(events, (list, tuple)):
+            events = list(events)   # it is gone through twice
         for channel, body in events:
+            if channel is None or body is None:
+                raise TypeError("an event is a pair of bytes, (channel, body)")
             self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
         cdef uint64_t first = self.header.next_position
         for channel, body in events:
@@ -238,10 +246,11 @@ cdef class Log:
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1:
         if channel_length > 0xFFFF:
             raise InvalidEvent(f"the channel name has {channel_length} bytes; 65535 is the most a record can name")
-        if sizeof(Record) + channel_length + body_length + ID_ROOM > self.header.capacity // 4:
+        cdef uint64_t largest = largest_of(self.header.capacity)
+        if sizeof(Record) + channel_length + body_length + ID_ROOM > largest:
             raise EventTooLarge(
                 f"the event takes {body_length} bytes; a log of {self.header.capacity} bytes takes events up to "
-                f"{self.header.capacity // 4 - sizeof(Record) - channel_length - ID_ROOM} (a quarter of it)"
+                f"{<long long>(largest - sizeof(Record) - channel_length - ID_ROOM)} (a quarter of it)"
             )
         return 0
 

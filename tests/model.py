@@ -1,0 +1,261 @@
+"""A slow, obvious model of the log, the index and the fan-out: what the native ones are held against.
+
+Nothing here is clever on purpose. `ModelLog` keeps every event for ever beside those a ring of that size would keep;
+`ModelIndex` looks through lists; `ModelFanOut` says what the next write to a subscriber must be, byte for byte.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+RECORD_HEADER, ALIGNMENT = 32, 16
+EARLIEST, UNKNOWN = -1, -2
+READY, PARKED, CLOSED = "ready", "parked", "closed"
+
+
+class Frame(NamedTuple):
+    """One event as a client sees it."""
+
+    epoch: str
+    position: int
+    event: str
+    data: str
+
+
+def parse(stream: bytes) -> Iterator[Frame]:
+    """Whole events only: fails on half a frame, on an event without its id, on a line that is no field."""
+    assert not stream or stream.endswith(b"\n\n"), f"not a whole frame: {stream[-60:]!r}"
+    for block in stream.decode().split("\n\n")[:-1]:
+        fields: dict[str, list[str]] = {}
+        for line in block.split("\n"):
+            name, colon, value = line.partition(":")
+            assert colon, f"no field: {line!r}"
+            fields.setdefault(name, []).append(value.removeprefix(" "))
+        assert set(fields) <= {"id", "event", "data"}, f"not a frame of these tests: {block[:200]!r}"
+        [event_id] = fields["id"]
+        assert re.fullmatch(r"[a-z0-9]{8}-(0|[1-9][0-9]*)", event_id)
+        yield Frame(event_id[:8], int(event_id[9:]), fields.get("event", ["message"])[0], "\n".join(fields["data"]))
+
+
+@dataclass(frozen=True)
+class Event:
+    position: int
+    channel: bytes
+    frame: bytes
+    offset: int
+
+
+class ModelLog:
+    def __init__(self, capacity: int, epoch: str) -> None:
+        self.capacity, self.epoch = capacity, epoch
+        self.history: list[Event] = []  # every event ever, whether kept or not
+        self.records: deque[tuple[int, Event | None]] = deque()  # (length, event; None: the padding at the end)
+        self.head = self.tail = 0
+
+    def append(self, channel: bytes, body: bytes) -> int:
+        position = len(self.history) + 1
+        frame = b"id: %s\n" % self.event_id(position).encode() + body
+        length = -(-(RECORD_HEADER + len(channel) + len(frame)) // ALIGNMENT) * ALIGNMENT
+        to_end = self.capacity - self.head % self.capacity
+        padding = to_end if to_end < length else 0
+        while self.head + padding + length - self.tail > self.capacity:
+            self.tail += self.records.popleft()[0]
+        if padding:
+            self.records.append((padding, None))
+        event = Event(position, channel, frame, self.head + padding)
+        self.records.append((length, event))
+        self.history.append(event)
+        self.head += padding + length
+        return position
+
+    def event_id(self, position: int) -> str:
+        return f"{self.epoch}-{position}"
+
+    @property
+    def kept(self) -> list[Event]:
+        return [event for _, event in self.records if event]
+
+
+@dataclass
+class ModelChannel:
+    evicted: int
+    last_position: int
+    kept: list[Event] = field(default_factory=list)
+    subscribers: int = 0
+
+
+class ModelIndex:
+    def __init__(self, log: ModelLog, remembered: int) -> None:
+        self.log, self.remembered = log, remembered
+        self.channels: dict[bytes, ModelChannel] = {}
+        self.gone: dict[bytes, int] = {}
+        self.position = self.forgotten = self.lapped = 0
+        self.offset = log.tail
+        self.lap()
+
+    def take_in(self, limit: int) -> None:
+        while limit:
+            if self.offset < self.log.tail:
+                self.lap()
+            event = next((event for event in self.log.kept if event.offset >= self.offset), None)
+            if event is None:
+                break
+            channel = self.open_channel(event.channel)
+            channel.kept.append(event)
+            channel.last_position = self.position = event.position
+            self.offset = event.offset + -(-(RECORD_HEADER + len(event.channel) + len(event.frame)) // 16) * 16
+            limit -= 1
+        self.evict()
+
+    def evict(self) -> None:
+        """In log order, because the order in which channels are dropped decides which of them are remembered."""
+        kept = sorted((event for channel in self.channels.values() for event in channel.kept), key=lambda e: e.position)
+        for event in kept:
+            if event.offset < self.log.tail:
+                channel = self.channels[event.channel]
+                channel.kept.remove(event)
+                channel.evicted = event.position
+                self.release_if_idle(event.channel)
+
+    def lap(self) -> None:
+        """Events were evicted before they were read, nobody knows of which channels."""
+        self.offset = self.log.tail
+        kept = self.log.kept
+        end = kept[0].position - 1 if kept else 0
+        if end > self.position:
+            self.lapped = self.position = end
+            for channel in self.channels.values():
+                channel.last_position = end
+
+    def open_channel(self, name: bytes) -> ModelChannel:
+        if name not in self.channels:
+            evicted = self.gone.pop(name, self.forgotten)
+            self.channels[name] = ModelChannel(evicted, last_position=evicted)
+        return self.channels[name]
+
+    def release_if_idle(self, name: bytes) -> None:
+        channel = self.channels[name]
+        if not channel.kept and not channel.subscribers:
+            del self.channels[name]
+            if channel.evicted > self.forgotten:
+                self.gone[name] = channel.evicted
+            if len(self.gone) > self.remembered:
+                self.forgotten = max(self.forgotten, self.gone.pop(next(iter(self.gone))))
+
+    def evicted_of(self, names: Sequence[bytes]) -> int:
+        return max(self.lapped, *(self.channels[name].evicted for name in names))
+
+    def lost_after(self, names: Sequence[bytes], position: int) -> bool:
+        """What the index must say: True when events are gone, and else only where nobody can know."""
+        said = position < self.evicted_of(names)
+        oldest_kept = min((event.position for event in self.kept_of(names)), default=self.position + 1)
+        gone = any(e.channel in names and position < e.position < oldest_kept for e in self.log.history)
+        assert said or not gone, "the model itself is silent about a loss"
+        assert gone or not said or position < max(self.lapped, self.forgotten), "the model itself tells a false gap"
+        return said
+
+    def before_newest(self, names: Sequence[bytes], count: int) -> int:
+        kept = self.kept_of(names)
+        return kept[-count].position - 1 if len(kept) > count else self.evicted_of(names)
+
+    def kept_of(self, names: Sequence[bytes]) -> list[Event]:
+        return sorted((event for name in names for event in self.channels[name].kept), key=lambda e: e.position)
+
+
+@dataclass(eq=False)
+class ModelSubscriber:
+    channels: tuple[bytes, ...]
+    position: int
+    lost: bool
+    news: int  # newest position its group has heard of
+    state: str = PARKED
+    blocked: bool = False
+    tell_after: int | None = None
+    touched: float = 0.0
+
+
+class ModelFanOut:
+    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int) -> None:
+        self.log, self.skip, self.piece = log, skip, piece
+        self.index = ModelIndex(log, remembered)
+        self.everyone: list[ModelSubscriber] = []
+        self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
+
+    def subscribe(self, channels: Sequence[bytes], after: int | None, history: int) -> ModelSubscriber:
+        self.take_in(len(self.log.history))
+        index, names, lost = self.index, tuple(channels), False
+        for name in names:
+            index.open_channel(name).subscribers += 1
+        if after is None:
+            position = index.before_newest(names, history) if history else index.position
+        else:
+            lost = after == UNKNOWN or after > index.position or (after >= 0 and index.lost_after(names, after))
+            position = index.evicted_of(names) if lost or after == EARLIEST else after
+        self.gaps += lost
+        news = max(index.channels[name].last_position for name in names)
+        subscriber = ModelSubscriber(names, position, lost, news)
+        self.everyone.append(subscriber)
+        return subscriber
+
+    def remove(self, subscriber: ModelSubscriber) -> None:
+        subscriber.state, subscriber.blocked = CLOSED, False
+        self.everyone.remove(subscriber)
+        for name in sorted(subscriber.channels):
+            self.index.channels[name].subscribers -= 1
+        for name in sorted(subscriber.channels):
+            self.index.release_if_idle(name)
+
+    def unblock(self, subscriber: ModelSubscriber, now: float) -> bool:
+        if subscriber.state != PARKED:
+            return False
+        subscriber.state, subscriber.blocked, subscriber.touched = READY, False, now
+        return self.waits(subscriber)
+
+    def waits(self, subscriber: ModelSubscriber) -> bool:
+        """Whether there is something for it, as far as its group has heard."""
+        return subscriber.tell_after is not None or subscriber.position < subscriber.news
+
+    def take_in(self, limit: int) -> None:
+        """The first thing a drain does."""
+        self.index.take_in(limit)
+        for subscriber in self.everyone:
+            subscriber.news = max(self.index.channels[name].last_position for name in subscriber.channels)
+
+    def is_lost(self, subscriber: ModelSubscriber) -> bool:
+        return self.index.lost_after(subscriber.channels, subscriber.position)
+
+    def next_write(self, subscriber: ModelSubscriber) -> tuple[bytes, int]:
+        """What the drain must hand over at its next visit, and how many events that is. Moves the cursor."""
+        if self.is_lost(subscriber):
+            assert self.skip, "it must leave, not be written to"
+            self.skip_ahead(subscriber)
+        if subscriber.tell_after is not None:
+            after, until = (self.log.event_id(p) for p in (subscriber.tell_after, subscriber.position))
+            subscriber.tell_after = None
+            return f'id: {until}\nevent: $gap\ndata: {{"after":"{after}","until":"{until}"}}\n\n'.encode(), 0
+        waiting = [e for e in self.index.kept_of(subscriber.channels) if e.position > subscriber.position]
+        assert waiting, "there is nothing to write"
+        piece = [waiting.pop(0)]
+        while waiting and sum(len(e.frame) for e in piece) + len(waiting[0].frame) <= self.piece:
+            piece.append(waiting.pop(0))
+        subscriber.position = piece[-1].position if waiting else self.index.position
+        return b"".join(e.frame for e in piece), len(piece)
+
+    def skip_ahead(self, subscriber: ModelSubscriber) -> None:
+        position = self.index.before_newest(subscriber.channels, 1)
+        if position > subscriber.position:
+            if subscriber.tell_after is None:
+                subscriber.tell_after = subscriber.position
+                self.gaps += 1
+                self.slow += 1
+            subscriber.position = position
+
+    def written(self, subscriber: ModelSubscriber, data: bytes, events: int, now: float, blocked: bool) -> None:
+        self.writes += 1
+        self.deliveries += events
+        self.delivered_bytes += len(data)
+        if subscriber.state != CLOSED:
+            subscriber.touched, subscriber.blocked = now, blocked
+            subscriber.state = PARKED if blocked else READY

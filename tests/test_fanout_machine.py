@@ -1,0 +1,361 @@
+"""Laws 3 to 6 as a state machine: the native log, index and fan-out against the model, step by step.
+
+Every write is checked byte for byte against what the model says must come next. Beside that, a ledger that knows
+nothing of cursors reads what each subscriber got, as a client would: every event once, in order, or told of a gap.
+
+HYPOTHESIS_PROFILE=long runs a hundred times as many examples.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber, parse
+
+from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Sink, Subscriber
+from sse_fast._native.ring import Log, segment_size
+from sse_fast.errors import Leaving
+
+PROFILES = {"default": (150, 40), "long": (6000, 70)}
+EXAMPLES, STEPS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
+EPOCH = "modelled"
+
+channels = st.sampled_from([b"a", b"b", b"c", b"room:%s" % (b"d" * 40), b"e", b"f"])
+channel_sets = st.one_of(
+    st.lists(channels, min_size=1, max_size=1), st.lists(channels, min_size=2, max_size=4, unique=True)
+)
+bodies = st.one_of(st.integers(0, 40), st.integers(0, 800)).map(lambda n: b"data: %s\n\n" % (b"x" * n))
+events = st.tuples(channels, bodies)
+pauses = st.sampled_from([0.0, 1.0, 5.0])
+
+
+class Broken(Exception):
+    pass
+
+
+class RecordingSink(Sink):
+    """Answers each write as told beforehand (`plans`), and as `habit` when nothing was told."""
+
+    def __init__(self, machine: "FanOutMachine") -> None:
+        self.machine = machine
+        self.plans: list[str] = []
+        self.habit = "take"
+        self.native: Subscriber
+        self.model: ModelSubscriber
+        self.stream = b""
+        self.begins_after = 0
+        self.gap_until = 0  # what was told to be gone at the start, by `lost`
+        self.end: Leaving | None = None
+
+    def write(self, data: bytes) -> bool:
+        plan = self.plans.pop(0) if self.plans else self.habit
+        self.machine.on_write(self, data, plan)
+        return plan != "block"
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self.machine.on_ended(self, reason, error)
+
+
+class FanOutMachine(RuleBasedStateMachine):
+    subscribers = Bundle("subscribers")
+
+    @initialize(
+        capacity=st.sampled_from([4096, 8192, 65536]),
+        skip=st.booleans(),
+        piece=st.sampled_from([1, 150, 1000, 32768]),
+        remembered=st.sampled_from([0, 1, 2, 65536]),
+    )
+    def start(self, capacity: int, skip: bool, piece: int, remembered: int) -> None:
+        memory = mmap.mmap(-1, segment_size(capacity))
+        self.writer = Log(memory, epoch=EPOCH)
+        self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=remembered)
+        self.log = ModelLog(capacity, EPOCH)
+        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=remembered)
+        self.sinks: list[RecordingSink] = []
+        self.now = 100.0
+        self.step = SimpleNamespace(doing="", frame=b"", wrote=[], timeout=0.0)
+
+    # ---- what the native fan-out does to sinks ----
+
+    def on_write(self, sink: RecordingSink, data: bytes, plan: str) -> None:
+        subscriber = sink.model
+        assert subscriber.state == READY, f"a {subscriber.state} subscriber was written to"
+        assert subscriber not in self.step.wrote or self.step.doing != "say"
+        self.step.wrote.append(subscriber)
+        if self.step.doing == "drain":
+            expected, count = self.model.next_write(subscriber)
+            assert len(data) <= self.model.piece or count <= 1, "more than a piece was handed over at once"
+        else:
+            expected, count = self.step.frame, self.step.doing == "say"
+        assert data == expected
+        if plan == "raise":
+            raise Broken
+        if self.step.doing == "drain":
+            sink.stream += data
+        if plan == "leave":
+            self.drop(sink)
+        elif plan == "kick":
+            self.drop(next((other for other in self.sinks if other.model.state != CLOSED), sink))
+        self.model.written(subscriber, data, count, self.now, plan == "block")
+
+    def on_ended(self, sink: RecordingSink, reason: Leaving, error: Exception | None) -> None:
+        subscriber = sink.model
+        assert subscriber.state != CLOSED, "it was told twice that it left"
+        if reason is Leaving.ERROR:
+            if not isinstance(error, Broken):
+                raise error or AssertionError("no error was named")
+            assert self.step.wrote[-1] is subscriber
+        elif reason is Leaving.SLOW:
+            assert error is None
+            assert not self.model.skip
+            self.model.slow += 1
+            if self.step.doing == "expire":
+                assert subscriber.blocked
+                assert self.now - subscriber.touched >= self.step.timeout
+            else:
+                assert self.step.doing == "drain"
+                assert subscriber.state == READY
+                assert self.model.is_lost(subscriber), "it had to leave although nothing of its channels is gone"
+        else:
+            assert reason is Leaving.SHUTDOWN
+            assert self.step.doing == "end_all"
+        sink.end = reason
+        self.model.remove(subscriber)
+
+    def drop(self, sink: RecordingSink) -> None:
+        self.native.unsubscribe(sink.native)
+        if sink.model.state != CLOSED:
+            self.model.remove(sink.model)
+
+    @contextmanager
+    def doing(self, what: str, frame: bytes = b"", pause: float = 0.0, timeout: float = 0.0) -> Iterator[None]:
+        self.now += pause
+        self.step = SimpleNamespace(doing=what, frame=frame, wrote=[], timeout=timeout)
+        yield
+        self.step.doing = ""
+
+    # ---- publishing ----
+
+    @rule(event=events)
+    def append(self, event: tuple[bytes, bytes]) -> None:
+        assert self.writer.append(*event) == self.log.append(*event)
+
+    @rule(burst=st.lists(events, max_size=25))
+    def append_many(self, burst: list[tuple[bytes, bytes]]) -> None:
+        assert self.writer.append_many(burst) == len(self.log.history) + 1
+        for event in burst:
+            self.log.append(*event)
+
+    @rule(event=events, times=st.integers(10, 80))
+    def append_one_over_and_over(self, event: tuple[bytes, bytes], times: int) -> None:
+        for _ in range(times):
+            self.append(event)
+
+    @rule(limit=st.integers(0, 12))
+    def take_in(self, limit: int) -> None:
+        more = self.native.index.take_in(limit)
+        self.model.index.take_in(limit)
+        assert more or limit == 0 or self.native.index.unread == 0
+
+    # ---- coming and going ----
+
+    @rule(
+        target=subscribers,
+        names=channel_sets,
+        after=st.one_of(st.just(EARLIEST), st.just(UNKNOWN), st.none(), st.integers(0, 30)),
+        history=st.one_of(st.just(0), st.integers(0, 6)),
+        starts=st.booleans(),
+    )
+    def subscribe(self, names: list[bytes], after: int | None, history: int, starts: bool) -> RecordingSink:
+        if after is not None and after >= 0:  # counted from the newest, so that it is near the edge of what is kept
+            after = max(0, len(self.log.history) + 2 - after)
+        sink = RecordingSink(self)
+        sink.native = self.native.subscribe(names, sink, after=after, history=history)
+        sink.model = self.model.subscribe(names, after, history)
+        assert sink.native.lost == sink.model.lost
+        sink.begins_after = after if after is not None and after >= 0 and not sink.native.lost else 0
+        if after is None:
+            sink.begins_after = sink.native.position
+            self.check_history(sink, history)
+        elif sink.native.lost or after == EARLIEST:
+            sink.gap_until = sink.native.position
+        self.sinks.append(sink)
+        if starts:
+            self.unblock(sink, pause=0.0)
+        return sink
+
+    def check_history(self, sink: RecordingSink, history: int) -> None:
+        own = [e for e in self.log.kept if e.channel in sink.model.channels]
+        assert [e for e in own if e.position > sink.begins_after] == (own[-history:] if history else [])
+
+    @rule(sink=subscribers, pause=pauses)
+    def unblock(self, sink: RecordingSink, pause: float) -> None:
+        self.now += pause
+        assert self.native.unblock(sink.native, self.now) == self.model.unblock(sink.model, self.now)
+
+    @rule(
+        sink=subscribers,
+        plans=st.lists(st.sampled_from(["take", "block", "block", "raise", "leave", "kick"]), max_size=4),
+    )
+    def tell_sink(self, sink: RecordingSink, plans: list[str]) -> None:
+        sink.plans = plans
+
+    @rule(sink=subscribers, habit=st.sampled_from(["take", "block"]))
+    def tell_habit(self, sink: RecordingSink, habit: str) -> None:
+        sink.habit = habit
+
+    @rule(sink=consumes(subscribers))
+    def unsubscribe(self, sink: RecordingSink) -> None:
+        self.drop(sink)
+
+    @precondition(lambda self: len(self.model.everyone) > 8)
+    @rule()
+    def end_all(self) -> None:
+        connections = self.native.connections
+        with self.doing("end_all"):
+            assert self.native.end_all(Leaving.SHUTDOWN) == connections
+        assert self.native.connections == 0
+
+    # ---- the drain and its neighbours ----
+
+    @rule(budget=st.sampled_from([0, 1000, 20_000, 10**9]), pause=pauses)
+    def drain(self, budget: int, pause: float) -> None:
+        self.drain_once(budget, pause)
+
+    def drain_once(self, budget: int, pause: float = 0.0) -> bool:
+        with self.doing("drain", pause=pause):
+            self.model.take_in(4096)
+            more = self.native.drain(self.now, budget)
+        if not more:
+            assert self.native.index.unread == 0
+            for subscriber in self.model.everyone:
+                assert subscriber.state == PARKED or not self.model.waits(subscriber), "the drain left somebody behind"
+        return more
+
+    @rule()
+    def drain_until_idle(self) -> None:
+        for _ in range(10_000):
+            if not self.drain_once(0):
+                return
+        raise AssertionError("the drain does not come to rest")
+
+    @rule(pause=pauses, timeout=st.sampled_from([0.0, 3.0, 8.0]))
+    def expire(self, pause: float, timeout: float) -> None:
+        with self.doing("expire", pause=pause, timeout=timeout):
+            due = [s for s in self.model.everyone if s.blocked and self.now - s.touched >= timeout]
+            for subscriber in due if self.model.skip else ():
+                if self.model.waits(subscriber):
+                    self.model.skip_ahead(subscriber)
+                    subscriber.touched = self.now
+            self.native.expire(self.now, timeout)
+        assert self.model.skip or not any(subscriber.blocked for subscriber in due)
+
+    @rule(pause=pauses, idle=st.sampled_from([0.0, 1.0, 5.0]), everybody=st.booleans(), count=st.integers(0, 3))
+    def beat(self, pause: float, idle: float, everybody: bool, count: int) -> None:
+        with self.doing("beat", b":\n", pause):
+            due = [s for s in self.model.everyone if s.state == READY and self.now - s.touched >= idle]
+            before = list(self.model.everyone)
+            self.native.beat(self.now, idle, len(before) if everybody else count)
+        self.model.heartbeats += len(self.step.wrote)
+        assert all(subscriber in due for subscriber in self.step.wrote)
+        if not everybody:
+            assert len(self.step.wrote) <= count
+        elif before == self.model.everyone:
+            assert len(self.step.wrote) == len(due)
+
+    @rule(channel=channels)
+    def say(self, channel: bytes) -> None:
+        with self.doing("say", b"event: $said\ndata: now\n\n"):
+            due = [s for s in self.model.everyone if s.state == READY and channel in s.channels]
+            before = list(self.model.everyone)
+            assert self.native.say(channel, self.step.frame, self.now) == len(self.step.wrote)
+        assert all(subscriber in due for subscriber in self.step.wrote)
+        if before == self.model.everyone:
+            assert len(self.step.wrote) == len(due)
+
+    # ---- what must hold after every step ----
+
+    @invariant()
+    def counters_agree(self) -> None:
+        for name in ("deliveries", "delivered_bytes", "writes", "heartbeats", "gaps", "slow"):
+            assert getattr(self.native, name) == getattr(self.model, name), name
+        assert self.native.connections == len(self.model.everyone)
+        assert self.native.blocked == sum(subscriber.blocked for subscriber in self.model.everyone)
+
+    @invariant()
+    def log_and_index_agree(self) -> None:
+        assert (self.writer.head, self.writer.tail) == (self.log.head, self.log.tail)
+        assert [(r.position, r.channel, r.frame) for r in self.native.index.log.records()] == [
+            (event.position, event.channel, event.frame) for event in self.log.kept
+        ]
+        index, model = self.native.index, self.model.index
+        assert (index.position, index.forgotten) == (model.position, model.forgotten)
+        assert set(index.names()) == set(model.channels)
+        assert index.kept == sum(len(channel.kept) for channel in model.channels.values())
+        for name, channel in model.channels.items():
+            native = index.get(name)
+            assert native is not None
+            assert (native.kept, native.evicted) == (len(channel.kept), channel.evicted), name
+            assert (native.subscribers, native.last_position) == (channel.subscribers, channel.last_position), name
+
+    @invariant()
+    def cursors_agree(self) -> None:
+        for sink in self.sinks:
+            assert sink.native.closed == (sink.model.state == CLOSED)
+            assert sink.native.closed or sink.native.position == sink.model.position
+            assert (sink.native.sink is None) == sink.native.closed
+
+    # ---- the ledger ----
+
+    def settle(self) -> None:
+        """Everybody takes everything; then each stream is read as its client would."""
+        for sink in self.sinks:
+            sink.plans, sink.habit = [], "take"
+            self.unblock(sink, pause=0.0)
+        self.drain_until_idle()
+        for sink in self.sinks:
+            self.read_as_client(sink)
+
+    def read_as_client(self, sink: RecordingSink) -> None:
+        own = {event.position for event in self.log.history if event.channel in sink.model.channels}
+        told, at, got = sink.gap_until, sink.begins_after, set()
+        for frame in parse(sink.stream):
+            assert frame.epoch == EPOCH
+            assert frame.position > at, "positions must rise"
+            if frame.event == "$gap":
+                gap = json.loads(frame.data)
+                assert gap["until"] == f"{EPOCH}-{frame.position}"
+                assert int(gap["after"].partition("-")[2]) >= at
+                told = frame.position
+            else:
+                assert frame.position in own, "an event of another channel"
+                got.add(frame.position)
+            self.assert_none_lost({p for p in own if at < p <= frame.position and p > told} - got)
+            at = frame.position
+        if sink.model.state != CLOSED:
+            self.assert_none_lost({p for p in own if p > max(at, told)})
+
+    @staticmethod
+    def assert_none_lost(missing: set[int]) -> None:
+        assert not missing, f"lost in silence: {sorted(missing)}"
+
+    def teardown(self) -> None:
+        if hasattr(self, "log") and not self.step.doing:  # a step that failed half-way is told by its own error
+            self.settle()
+            self.counters_agree()
+            self.cursors_agree()
+
+
+TestFanOut = FanOutMachine.TestCase
+TestFanOut.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)

@@ -1,0 +1,140 @@
+"""The index knows of every channel what is kept and what is gone, also after it was lapped, at a bounded price."""
+
+import mmap
+
+import pytest
+from model import ModelIndex, ModelLog
+from test_ring import body_of
+
+from sse_fast._native.fanout import EARLIEST, FanOut, Sink
+from sse_fast._native.index import Channel, Index
+from sse_fast._native.ring import Log, segment_size
+
+
+def state_of(index: Index) -> dict[bytes, tuple[int, int]]:
+    channels = [index.get(name) for name in index.names()]
+    return {channel.name: (channel.kept, channel.last_position) for channel in channels if channel}
+
+
+def filled(index: Index) -> Index:
+    while index.take_in():
+        pass
+    return index
+
+
+def test_it_takes_in_what_is_new_and_no_more_than_asked() -> None:
+    log = Log.private(65536)
+    index = Index(log)
+    log.append_many([(b"a", body_of(1)), (b"b", body_of(1)), (b"a", body_of(1))])
+    assert index.take_in(2) is True
+    assert (index.position, index.kept, index.names()) == (2, 2, [b"a", b"b"])
+    assert index.unread > 0
+    assert index.take_in(10) is False
+    assert (index.position, index.kept, index.unread) == (3, 3, 0)
+    channel = index.get(b"a")
+    assert channel is not None
+    assert (channel.kept, channel.last_position, channel.evicted, channel.subscribers) == (2, 3, 0, 0)
+    assert index.get(b"nobody") is None
+
+
+def test_evicting_leaves_behind_where_the_channel_was_evicted() -> None:
+    log = Log.private(4096)
+    index = Index(log)
+    log.append(b"old", body_of(1))
+    filled(index)
+    for _ in range(80):
+        log.append(b"new", body_of(1))
+        filled(index)
+    assert index.get(b"old") is None
+    channel = index.get(b"new")
+    assert channel is not None
+    assert channel.evicted == log.position - channel.kept
+    assert len(index) == 1
+
+
+def test_an_index_of_a_log_that_was_there_before_equals_the_one_that_saw_it_grow() -> None:
+    memory = mmap.mmap(-1, segment_size(8192))
+    grown = Index(Log(memory))
+    writer = Log(memory)
+    for n in range(700):
+        writer.append(b"c%d" % (n % 7), body_of(n % 200))
+        filled(grown)
+    rebuilt = filled(Index(Log(memory)))
+    assert state_of(rebuilt) == state_of(grown)
+    assert (rebuilt.position, rebuilt.kept) == (grown.position, grown.kept)
+
+
+def test_a_reader_that_was_lapped_between_takes_knows() -> None:
+    memory = mmap.mmap(-1, segment_size(4096))
+    writer, fanout = Log(memory), FanOut(Log(memory))
+    writer.append(b"a", body_of(1))
+    filled(fanout.index)
+    writer.append_many([(b"b", body_of(100))] * 100)  # whose were those that are gone? the reader can't know
+    filled(fanout.index)
+    first_kept = next(writer.records()).position
+    for channels in ([b"a"], [b"b"], [b"never seen"]):
+        assert fanout.subscribe(channels, Sink(), after=first_kept - 2).lost
+        assert not fanout.subscribe(channels, Sink(), after=first_kept - 1).lost
+
+
+def test_an_index_over_a_fresh_log_knows_of_no_loss() -> None:
+    fanout = FanOut(Log.private(4096))
+    assert not fanout.subscribe([b"a"], Sink(), after=0).lost
+    assert not fanout.subscribe([b"a"], Sink(), after=EARLIEST).lost
+
+
+@pytest.mark.parametrize("remembered", [0, 3, 100])
+def test_what_is_remembered_of_dropped_channels_is_bounded_and_past_that_it_says_gap(remembered: int) -> None:
+    log = Log.private(4096)
+    fanout = FanOut(log, remembered=remembered)
+    for n in range(20):
+        log.append(b"gone%d" % n, body_of(1))
+        filled(fanout.index)
+    for _ in range(200):
+        log.append(b"noise", body_of(1))
+        filled(fanout.index)
+    assert fanout.index.names() == [b"noise"]
+    forgotten = 20 - remembered if remembered < 20 else 0
+    assert fanout.index.forgotten == forgotten
+    for n in range(20):
+        own = n + 1  # the position of the channel's one event
+        assert fanout.subscribe([b"gone%d" % n], Sink(), after=own - 1).lost
+        assert not fanout.subscribe([b"gone%d" % n], Sink(), after=max(own, forgotten)).lost
+    assert fanout.subscribe([b"never seen"], Sink(), after=0).lost == (forgotten > 0)
+
+
+def test_a_channel_with_neither_events_nor_subscribers_is_dropped() -> None:
+    log = Log.private(4096)
+    fanout = FanOut(log)
+    subscribers = [fanout.subscribe([b"a", b"b"], Sink()), fanout.subscribe([b"b"], Sink())]
+    assert sorted(fanout.index.names()) == [b"a", b"b"]
+    fanout.unsubscribe(subscribers[0])
+    assert fanout.index.names() == [b"b"]
+    fanout.unsubscribe(subscribers[1])
+    assert len(fanout.index) == 0
+    log.append(b"c", body_of(1))
+    fanout.index.take_in()
+    fanout.unsubscribe(fanout.subscribe([b"c"], Sink()))
+    assert fanout.index.names() == [b"c"]
+
+
+def test_its_entries_grow_past_their_first_room_in_order() -> None:
+    log, model = Log.private(2**18, epoch="growing1"), ModelLog(2**18, "growing1")
+    for n in range(9000):  # more than 1,024 and 2,048 and 4,096 at once, and evicting meanwhile
+        channel, body = b"c%d" % (n % 3), body_of(n % 5)
+        log.append(channel, body)
+        model.append(channel, body)
+        if n == 3000:
+            index = filled(Index(log))
+            oracle = ModelIndex(model, 100)
+            oracle.take_in(10_000)
+            assert index.kept == 3001
+    filled(index)
+    oracle.take_in(10_000)
+    assert state_of(index) == {name: (len(c.kept), c.last_position) for name, c in oracle.channels.items()}
+
+
+def test_the_pxd_was_found() -> None:
+    """One that stands in the wrong place is ignored without a word; the objects would then have no C fields."""
+    for native in (Log, Index, Channel):
+        assert native.__basicsize__ > object.__basicsize__ + 8
