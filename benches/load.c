@@ -83,7 +83,7 @@ static uint32_t publisher_count;
 static char room[KEEP + READ];         /* what was kept is put in front of what is read, so parsers see one piece */
 
 static uint32_t wanted, issued, settled; /* events of the run */
-static uint64_t deliveries, lost, duplicated, misordered, other_order, progress;
+static uint64_t deliveries, lost, duplicated, misordered, other_order, reads, progress;
 static uint32_t *latency_us;
 
 static void die(const char *format, ...) {
@@ -327,6 +327,7 @@ static void read_subscriber(struct subscriber *sub, uint32_t events) {
         ssize_t got = recv(sub->fd, room + KEEP, READ, 0);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) die("a stream ended: %s", got ? strerror(errno) : "closed by the server");
+        reads++;
         on_bytes(sub, room + KEEP, (size_t)got);
         if (got < READ && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) return;
     }
@@ -408,7 +409,7 @@ static void run(uint32_t in_flight, uint32_t events) {
     for (uint32_t i = 0; i < subscriber_count; i++) subscribers[i].order = 0;
     wanted = events;
     issued = settled = 0;
-    deliveries = 0;
+    deliveries = reads = 0;
     free(latency_us);
     latency_us = malloc(sizeof *latency_us * events);
     if (!latency_us) die("out of memory");
@@ -426,10 +427,11 @@ static void run(uint32_t in_flight, uint32_t events) {
             if (subscribers[i].order != subscribers[0].order) other_order++;
     qsort(latency_us, settled, sizeof *latency_us, ascending);
     printf("{\"in_flight\": %u, \"events\": %u, \"deliveries\": %llu, \"seconds\": %.6f, \"p50_us\": %u, \"p99_us\": %u, "
-           "\"max_us\": %u, \"lost\": %llu, \"duplicated\": %llu, \"misordered\": %llu, \"other_order\": %llu, \"client_cpu_seconds\": %.6f}\n",
+           "\"max_us\": %u, \"lost\": %llu, \"duplicated\": %llu, \"misordered\": %llu, \"other_order\": %llu, "
+           "\"reads\": %llu, \"client_cpu_seconds\": %.6f}\n",
            in_flight, settled, (unsigned long long)deliveries, (double)(ended - began) / 1e9, percentile(50),
            percentile(99), percentile(100), (unsigned long long)lost, (unsigned long long)duplicated,
-           (unsigned long long)misordered, (unsigned long long)other_order, cpu);
+           (unsigned long long)misordered, (unsigned long long)other_order, (unsigned long long)reads, cpu);
     fflush(stdout);
     if (stalled) exit(1);
 }
