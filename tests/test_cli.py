@@ -1,0 +1,273 @@
+"""The command line: what it says, what it refuses, how Granian is started, and the form of the logs."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+from click.testing import CliRunner
+from granian.constants import HTTPModes
+from granian.server.mp import MPServer
+
+from sse_fast import cli, serve
+from sse_fast.logs import JsonFormatter, TextFormatter, log_config
+from sse_fast.serve import CannotServe
+from sse_fast.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith("SSE_FAST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run():
+    def invoke(*args, **options):
+        return CliRunner().invoke(cli.main, args, **options)
+
+    return invoke
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["serve", "publish", "listen"])
+def test_every_help_has_examples(run, command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"sse-fast {command}" in result.output.partition("Examples:")[2]
+
+
+def test_every_setting_is_a_flag_that_help_explains(run):
+    words = " ".join(run("serve", "--help").output.split())
+    for name, field in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in words
+        assert f"SSE_FAST_{name.upper()}" in words
+        assert field.description in words
+
+
+# ---- serve -----------------------------------------------------------------------------------------------------------
+
+
+def test_flags_reach_the_server_and_beat_the_rest(run, monkeypatch):
+    started = []
+    monkeypatch.setattr(serve, "serve", lambda settings: started.append(settings) or 0)
+    monkeypatch.setenv("SSE_FAST_PORT", "1000")
+    monkeypatch.setenv("SSE_FAST_OPEN", "true")
+    args = "--port 1001 --no-open --log-size 1MiB --cors-origins https://a,https://b --cors-origins https://c"
+    assert run("serve", *args.split()).exit_code == 0
+    (settings,) = started
+    assert (settings.port, settings.open, settings.log_size) == (1001, False, 2**20)
+    assert settings.cors_origins == ["https://a", "https://b", "https://c"]
+
+
+def assert_one_line(result, status, *parts):
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    for part in ("sse-fast: ", *parts):
+        assert part in result.stderr
+
+
+def test_a_bad_value_is_one_line_and_status_2(run, monkeypatch):
+    assert_one_line(run("serve", "--port", "x"), 2, "--port", "integer")
+    monkeypatch.setenv("SSE_FAST_LOG_SIZE", "64QB")
+    assert_one_line(run("serve"), 2, "SSE_FAST_LOG_SIZE", "64QB", "e.g. 64MiB")
+
+
+def test_an_unsafe_start_is_refused(run):
+    assert_one_line(run("serve", "--host", "0.0.0.0"), 2, "0.0.0.0", "--publish-key", "--open")
+
+
+def test_a_port_in_use_is_one_line_and_status_1_even_where_the_owner_shares_it(run):
+    with socket.socket() as owner:
+        owner.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        owner.bind(("127.0.0.1", 0))
+        owner.listen()
+        port = owner.getsockname()[1]
+        assert_one_line(run("serve", "--port", str(port)), 1, str(port), "in use")
+
+
+@pytest.mark.parametrize(("host", "why"), [("192.0.2.1", "not an address of this machine"), ("no.invalid", "resolves")])
+def test_an_address_that_is_not_ours_is_refused(host, why):
+    with pytest.raises(CannotServe, match=why):
+        serve.check_address(host, 18099)
+
+
+def test_a_socket_left_behind_is_removed_and_a_live_one_is_not(tmp_path):
+    path = tmp_path / "edge.sock"
+    with socket.socket(socket.AF_UNIX) as owner:
+        owner.bind(str(path))
+        owner.listen()
+        with pytest.raises(CannotServe, match="another server"):
+            serve.check_socket_path(path)
+        assert path.is_socket()
+    serve.check_socket_path(path)
+    assert not path.exists()
+
+
+def test_a_file_is_never_taken_for_a_socket(tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(CannotServe, match="not a socket"):
+        serve.check_socket_path(path)
+    assert path.read_text() == "data"
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/edge.sock", "/tmp/" + "x" * 200])
+def test_a_socket_that_cannot_be_made_is_refused(path):
+    with pytest.raises(CannotServe, match="cannot make the socket"):
+        serve.check_socket_path(Path(path))
+
+
+def test_a_certificate_with_the_wrong_key_is_refused(tmp_path):
+    ca = trustme.CA()
+    files = []
+    for name in ("one", "two"):
+        cert = ca.issue_cert("localhost")
+        cert.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        cert.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        files.append((tmp_path / f"{name}.pem", tmp_path / f"{name}.key"))
+    (one, one_key), (_, two_key) = files
+    serve.check_certificate(Settings(ssl_certificate=one, ssl_keyfile=one_key))
+    with pytest.raises(CannotServe, match=str(two_key)):
+        serve.check_certificate(Settings(ssl_certificate=one, ssl_keyfile=two_key))
+    with pytest.raises(CannotServe, match="cannot read"):
+        serve.check_certificate(Settings(ssl_certificate=one, ssl_keyfile=tmp_path / "none"))
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_for(tmp_path):
+    cert = trustme.CA().issue_cert("localhost")
+    cert.cert_chain_pems[0].write_to_path(tmp_path / "c.pem")
+    plain = tmp_path / "plain.key"
+    cert.private_key_pem.write_to_path(plain)
+    locked = tmp_path / "locked.key"
+    openssl = ["openssl", "pkey", "-in", str(plain), "-aes128", "-passout", "pass:x", "-out", str(locked)]
+    subprocess.run(openssl, check=True, stdin=subprocess.DEVNULL)
+    with pytest.raises(CannotServe, match="unencrypted"):
+        serve.check_certificate(Settings(ssl_certificate=tmp_path / "c.pem", ssl_keyfile=locked))
+
+
+def test_all_descriptors_but_the_reserve_are_for_streams():
+    assert serve.reachable_connections(20_000) == 20_000 - 512
+    assert serve.reachable_connections(256) == 128
+
+
+def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(monkeypatch):
+    limits = [1024, 50_000]
+    monkeypatch.setattr(serve.resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(serve.resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
+    assert serve.raise_descriptor_limit() == 50_000
+    assert limits == [50_000, 50_000]
+
+
+def test_an_unlimited_descriptor_limit_is_not_taken_at_its_word(monkeypatch):
+    limits = [1024, serve.resource.RLIM_INFINITY]
+    monkeypatch.setattr(serve.resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(serve.resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
+    assert serve.raise_descriptor_limit() == 1 << 20
+    assert limits == [1 << 20, serve.resource.RLIM_INFINITY]
+
+
+def arguments(descriptors=20_000, **settings):
+    return serve.granian_arguments(Settings(**{"max_connections": 1000} | settings), descriptors)
+
+
+def test_granian_knows_every_argument():
+    server = MPServer(**arguments())
+    assert (server.interface, server.loop, server.workers, server.websockets) == ("asgi", "uvloop", 1, False)
+    assert server.backlog == 4096
+
+
+def test_http2_comes_with_tls_only():
+    assert arguments()["http"] is HTTPModes.http1
+    assert arguments(ssl_certificate="c", ssl_keyfile="k")["http"] is HTTPModes.auto
+    assert arguments()["http2_settings"].max_concurrent_streams >= 1000
+
+
+def test_admission_answers_before_the_accept_queue_does_and_that_before_accept_fails():
+    assert arguments(max_connections=1000)["backpressure"] == 2024
+    assert arguments(max_connections=19_488)["backpressure"] == 20_000 - 128
+    assert arguments(max_connections=50_000)["backpressure"] == 20_000 - 128
+
+
+def test_a_worker_outlives_its_drain_but_not_by_much():
+    assert arguments(drain_timeout=10)["workers_kill_timeout"] == 15
+    assert arguments(drain_timeout=0)["workers_kill_timeout"] == 5
+
+
+def test_a_name_becomes_the_address_that_granian_wants():
+    assert arguments(host="localhost")["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "http://127.0.0.1:8000/"),
+        ({"host": "0.0.0.0"}, "http://127.0.0.1:8000/"),
+        ({"host": "::"}, "http://[::1]:8000/"),
+        ({"host": "::1", "ssl_certificate": "c", "ssl_keyfile": "k"}, "https://[::1]:8000/"),
+        ({"uds": "/run/s"}, "unix:/run/s"),
+    ],
+)
+def test_the_url_is_one_to_open(settings, url):
+    assert serve.url_of(Settings(**settings)) == url
+
+
+# ---- logs ------------------------------------------------------------------------------------------------------------
+
+
+def record(message, *args, exc_info=None, **fields):
+    made = logging.makeLogRecord({"name": "sse_fast.x", "levelno": 20, "levelname": "INFO", "msg": message, **fields})
+    made.args, made.exc_info = args, exc_info
+    return made
+
+
+def test_a_json_entry_is_one_object_on_one_line():
+    try:
+        raise ValueError("why")
+    except ValueError:
+        line = JsonFormatter().format(record("a\nb %s", 1, exc_info=sys.exc_info(), reason="slow", path=Path("/x")))
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert list(entry)[:4] == ["time", "level", "logger", "message"]
+    assert (entry["level"], entry["logger"], entry["message"]) == ("info", "sse_fast.x", "a\nb 1")
+    assert (entry["reason"], entry["path"]) == ("slow", "/x")
+    assert "ValueError: why" in entry["exception"]
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**80])
+def test_no_value_keeps_a_json_entry_from_being_written(odd):
+    assert json.loads(JsonFormatter().format(record("m", odd=odd)))["message"].strip("'") == "m"
+
+
+def test_a_text_entry_cannot_be_forged_nor_steer_a_terminal():
+    line = TextFormatter().format(record("a\n2026 INFO forged\x1b[2J", name="sse_fast.x", who="x y\nz"))
+    assert "\x1b" not in line
+    assert [part[:4] for part in line.split("\n")[1:]] == ["    "]
+    assert 'who="x y\\nz"' in line
+
+
+@pytest.mark.parametrize("logger", ["sse_fast.app", "_granian", "granian.access"])
+def test_granian_logs_in_our_form(logger):
+    script = (
+        "import logging, granian.log as g; from sse_fast.logs import log_config;"
+        "g.configure_logging(g.LogLevels.info, log_config('info', 'json'));"
+        f"logging.getLogger({logger!r}).info('hello')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr)["logger"] == logger
+    assert done.stdout == ""
+
+
+def test_levels_are_those_asked_for():
+    loggers = log_config("error", "text")["loggers"]
+    assert {logger["level"] for logger in loggers.values()} == {"ERROR"}

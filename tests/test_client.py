@@ -1,0 +1,406 @@
+"""`listen` and `publish` against scripted servers: resume, backoff, refusals, and what is printed where."""
+
+import functools
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from sse_fast import cli
+from sse_fast.client import LONGEST_BACKOFF, Listener, Refused, Unavailable
+
+URL = "http://edge.test"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith("SSE_FAST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run():
+    def invoke(*args, **options):
+        return CliRunner().invoke(cli.main, args, **options)
+
+    return invoke
+
+
+def assert_one_line(result, status, *parts):
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    for part in ("sse-fast: ", *parts):
+        assert part in result.stderr
+
+
+# ---- a scripted server -----------------------------------------------------------------------------------------------
+
+
+class Script:
+    """A server whose answers are given beforehand: bytes are a stream, an exception inside a list breaks it."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.requests = []
+
+    def __call__(self, request):
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Pieces(answer))
+
+    def client(self, headers=None):
+        return httpx.Client(base_url=URL, transport=httpx.MockTransport(self), headers=headers)
+
+
+class Pieces(httpx.SyncByteStream):
+    def __init__(self, pieces):
+        self.pieces = pieces if isinstance(pieces, list) else [pieces]
+
+    def __iter__(self):
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def preamble(position, retry=3000):
+    return b":\nretry: %d\nevent: $connected\nid: e-%d\ndata: {}\n\n" % (retry, position)
+
+
+def event(position, data=b"x"):
+    return b"id: e-%d\ndata: %b\n\n" % (position, data)
+
+
+def problem(status, detail, **headers):
+    media_type = {"Content-Type": "application/problem+json"}
+    return httpx.Response(
+        status, json={"title": "No", "detail": detail, "status": status}, headers=media_type | headers
+    )
+
+
+STOP = httpx.Response(204)
+BROKEN = httpx.RemoteProtocolError("peer closed connection")
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def listener(waits):
+    def make(script, **options):
+        return Listener(script.client(), ["a"], sleep=waits.append, jitter=lambda: 1.0, **options)
+
+    return make
+
+
+# ---- listen ----------------------------------------------------------------------------------------------------------
+
+
+def ids(events):
+    return [event.id for event in events if not event.event.startswith("$")]
+
+
+def last_event_ids(script):
+    return [request.headers.get("Last-Event-ID") for request in script.requests]
+
+
+def test_a_broken_stream_is_resumed_after_the_last_whole_event(listener):
+    script = Script(
+        [preamble(3), event(4), b"id: e-5\ndata: torn", BROKEN], [preamble(4), event(5), event(6)], [preamble(6)], STOP
+    )
+    assert ids(listener(script)) == ["e-4", "e-5", "e-6"]
+    assert last_event_ids(script) == [None, "e-4", "e-6", "e-6"]
+
+
+def test_a_drop_before_the_first_event_resumes_from_the_connect(listener):
+    script = Script([preamble(3), BROKEN], STOP)
+    assert ids(listener(script)) == []
+    assert last_event_ids(script) == [None, "e-3"]
+
+
+def test_history_is_asked_for_once_and_only_until_there_is_a_cursor(listener):
+    script = Script(httpx.ConnectError("refused"), [preamble(3)], STOP)
+    list(listener(script, history=5))
+    assert [request.url.params.get("history") for request in script.requests] == ["5", "5", None]
+
+
+def test_since_is_the_first_cursor(listener):
+    script = Script(STOP)
+    list(listener(script, since="earliest"))
+    assert last_event_ids(script) == ["earliest"]
+
+
+def test_the_server_says_how_long_to_wait(listener, waits):
+    list(listener(Script([preamble(1, retry=700)], [preamble(1, retry=900), BROKEN], STOP)))
+    assert waits == [0.7, 0.9]
+
+
+@pytest.mark.parametrize("retry", [b"-5", b"x", b""])
+def test_a_delay_that_is_no_number_is_ignored(listener, waits, retry):
+    list(listener(Script([b"retry: %b\ndata: x\n\n" % retry], STOP)))
+    assert waits == [1.0]
+
+
+def test_failures_in_a_row_wait_twice_as_long_each_up_to_a_limit(listener, waits):
+    list(listener(Script(*[httpx.ConnectError("refused")] * 8, STOP)))
+    assert waits == [1, 2, 4, 8, 16, LONGEST_BACKOFF, LONGEST_BACKOFF, LONGEST_BACKOFF]
+
+
+def test_an_event_forgives_the_failures_before_it(listener, waits):
+    refused = httpx.ConnectError("refused")
+    list(listener(Script(refused, refused, [preamble(1, retry=1000)], refused, STOP)))
+    assert waits == [1, 2, 1, 2]
+
+
+def test_delays_are_jittered():
+    listener = Listener(Script().client(), ["a"])
+    delays = {listener.backoff(1) for _ in range(50)}
+    assert len(delays) > 10
+    assert all(0.7 <= delay <= 1.3 for delay in delays)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [problem(503, "full"), problem(429, "slower"), problem(500, "oops"), httpx.ReadTimeout("")],
+    ids=["503", "429", "500", "silence"],
+)
+def test_what_may_pass_is_tried_again(listener, trouble):
+    assert ids(listener(Script(trouble, [preamble(0), event(1)], STOP))) == ["e-1"]
+
+
+def test_a_server_that_asks_for_time_gets_it(listener, waits):
+    list(listener(Script(problem(503, "full", **{"Retry-After": "17"}), STOP)))
+    assert waits == [17]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refusal_is_final_and_says_why(listener, status, waits):
+    with pytest.raises(Refused, match="the reason"):
+        list(listener(Script(problem(status, "the reason"))))
+    assert waits == []
+
+
+def test_another_media_type_is_final(listener):
+    with pytest.raises(Refused, match="text/html"):
+        list(listener(Script(httpx.Response(200, html="<p>"))))
+
+
+def test_retries_are_counted_in_a_row(listener):
+    script = Script([preamble(0)], BROKEN, BROKEN, BROKEN)
+    with pytest.raises(Unavailable, match="gave up"):
+        list(listener(script, retries=2))
+    assert len(script.requests) == 3
+
+
+def test_a_block_without_data_is_no_event_but_an_empty_event_is(listener):
+    script = Script([preamble(0), b"retry: 50\n\n", b"id: e-1\ndata:\n\n", b"retry: 60\n\n", event(2)], STOP)
+    assert ids(listener(script)) == ["e-1", "e-2"]
+
+
+def test_what_the_server_says_twice_is_handed_out_twice(listener):
+    assert ids(listener(Script([preamble(0), event(1), event(1)], STOP))) == ["e-1", "e-1"]
+
+
+# ---- the two clients on the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def against(run, monkeypatch):
+    def invoke(script, *args, **options):
+        monkeypatch.setattr(cli, "http_client", lambda url, timeout, headers=None: script.client(headers))
+        monkeypatch.setattr(cli, "Listener", functools.partial(Listener, sleep=lambda seconds: None))
+        return run(*args, **options)
+
+    return invoke
+
+
+def test_listen_asks_for_all_its_channels(against):
+    script = Script(STOP)
+    assert against(script, "listen", "a", "room:42", "ü&b").exit_code == 0
+    assert script.requests[0].url.params.get_list("channel") == ["a", "room:42", "ü&b"]
+
+
+def test_listen_as_json_gives_an_object_a_line_and_stops_at_the_count(against):
+    script = Script([preamble(0), event(1, b"one"), b"event: t\nid: e-2\ndata: a\ndata: b\n\n", event(3)])
+    result = against(script, "listen", "a", "--json", "--count", "2")
+    assert result.exit_code == 0
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"id": "e-1", "event": "message", "data": "one"},
+        {"id": "e-2", "event": "t", "data": "a\nb"},
+    ]
+
+
+def test_listen_keeps_data_from_steering_the_terminal(against):
+    script = Script([preamble(0), event(1, b"\x1b[2Jx"), b"data: a\ndata: b\n\n"], STOP)
+    lines = against(script, "listen", "a").stdout.splitlines()
+    assert lines[0].startswith("e-1 ")
+    assert lines[0].endswith(" message \\x1b[2Jx")
+    assert lines[1].endswith(" message a")
+    assert lines[2] == "    b"
+
+
+def test_a_gap_is_shown_on_stderr_and_told_to_programs_too(against):
+    gap = b'event: $gap\nid: e-9\ndata: {"from":"e-1"}\n\n'
+    text = against(Script([preamble(0), gap, event(10)], STOP), "listen", "a")
+    assert "gap" in text.stderr
+    assert "gap" not in text.stdout
+    both = against(Script([preamble(0), gap, event(10)], STOP), "listen", "a", "--json")
+    assert [json.loads(line)["event"] for line in both.stdout.splitlines()] == ["$gap", "message"]
+
+
+def test_closing_is_noted_and_connected_only_when_asked(against):
+    stream = [preamble(0), b'event: $closing\nid: e-0\ndata: {"reason":"shutdown"}\n\n', BROKEN]
+    quiet = against(Script(stream, STOP), "listen", "a")
+    assert "shutdown" in quiet.stderr
+    assert "$connected" not in quiet.stderr
+    assert quiet.stdout == ""
+    assert "$connected" in against(Script(stream, STOP), "listen", "a", "--verbose").stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--since", "e-1", "--history", "1"), ("--since", "a\nb"), ("--url", "edge.test"), ("--url", "http://edge:port")],
+)
+def test_listen_refuses_what_makes_no_sense(run, args):
+    assert_one_line(run("listen", "a", *args), 2)
+
+
+def test_listen_tells_a_refusal_in_one_line(against):
+    result = against(Script(problem(404, "no such thing")), "listen", "a")
+    assert_one_line(result, 1, "no such thing", "404")
+
+
+def published(*ids):
+    return httpx.Response(200, json={"ids": list(ids)} if len(ids) > 1 else {"id": ids[0]})
+
+
+def test_publish_sends_the_text_as_it_stands_and_prints_the_id(against):
+    script = Script(published("e-1"))
+    result = against(script, "publish", "a:b ü", "--event", "x&y", "--retry", "5", " héllo\n")
+    assert (result.exit_code, result.stdout) == (0, "e-1\n")
+    (request,) = script.requests
+    assert request.url.raw_path.startswith(b"/publish/a%3Ab%20%C3%BC?")
+    assert dict(request.url.params) == {"event": "x&y", "retry": "5"}
+    assert request.content == " héllo\n".encode()
+
+
+def test_publish_takes_stdin_less_its_last_line_end(against):
+    script = Script(published("e-1"))
+    against(script, "publish", "a", input="one\ntwo\n\n")
+    assert script.requests[0].content == b"one\ntwo\n"
+
+
+def test_publish_json_is_checked_and_sent_as_a_value(against):
+    script = Script(published("e-1"))
+    against(script, "publish", "a", "--event", "t", "--json", ' {"n": 1} ')
+    assert json.loads(script.requests[0].content) == {"channel": "a", "data": {"n": 1}, "event": "t"}
+    assert script.requests[0].headers["Content-Type"] == "application/json"
+    assert_one_line(against(Script(), "publish", "a", "--json", "{"), 2, "not valid JSON")
+
+
+def test_publish_lines_makes_an_event_of_every_line(against):
+    script = Script(published("e-1", "e-2"), httpx.Response(200, json={"ids": ["e-3"]}))
+    result = against(script, "publish", "a", "--lines", input="one\r\n\nthree")
+    assert result.stdout == "e-3\n"
+    assert result.stderr == "published 3 events\n"
+    assert script.requests[0].headers["Content-Type"] == "application/x-ndjson"
+    sent = [json.loads(line) for request in script.requests for line in request.content.splitlines()]
+    assert sent == [{"channel": "a", "data": data} for data in ("one", "", "three")]
+
+
+def test_lines_are_sent_as_they_come_and_never_cut():
+    pieces = [b"on", b"e\ntwo\nth", b"ree", b"\n", b"", b"never read"]
+
+    class SlowPipe(io.BytesIO):
+        def read1(self, size=-1):
+            return pieces.pop(0)
+
+    assert list(cli.line_batches(SlowPipe())) == [[b"one", b"two"], [b"three"]]
+
+
+@pytest.mark.parametrize(("args", "data"), [((), b"ok\n\xff\n"), (("--json",), b"1\n{\n")])
+def test_a_bad_line_is_named_by_its_number(against, args, data):
+    result = against(Script(), "publish", "a", "--lines", *args, input=data)
+    assert result.exit_code == 2
+    assert "line 2 is not" in result.stderr
+
+
+def test_publish_says_how_far_it_came(against, monkeypatch):
+    monkeypatch.setattr(cli, "line_batches", lambda stdin: iter([[b"1", b"2"], [b"3"]]))
+    result = against(Script(published("e-1", "e-2"), problem(413, "too large")), "publish", "a", "--lines", input="")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "published 2 events",
+        "sse-fast: too large (413 Request Entity Too Large)",
+    ]
+
+
+def test_the_key_comes_from_flag_or_variable(against, monkeypatch):
+    script = Script(published("e-1"), published("e-2"))
+    monkeypatch.setenv("SSE_FAST_PUBLISH_KEY", "from-variable")
+    against(script, "publish", "a", "x")
+    against(script, "publish", "a", "x", "--key", "from-flag")
+    sent = [request.headers["Authorization"] for request in script.requests]
+    assert sent == ["Bearer from-variable", "Bearer from-flag"]
+
+
+def test_publish_tells_a_problem_and_the_lack_of_a_server_in_one_line(against):
+    assert_one_line(against(Script(problem(401, "wrong key")), "publish", "a", "x"), 1, "wrong key")
+    refused = httpx.ConnectError("[Errno 111] Connection refused")
+    assert_one_line(against(Script(refused), "publish", "a", "x"), 1, URL, "(Connection refused)", "sse-fast serve")
+
+
+def test_an_answer_without_a_problem_is_still_told(against):
+    assert_one_line(against(Script(httpx.Response(502, html="<p>")), "publish", "a", "x"), 1, "502 Bad Gateway")
+
+
+def test_ctrl_c_ends_listen_quietly_with_status_0():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "sse_fast", "listen", "a", "--url", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listening:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + preamble(1) + event(2)
+                )
+                assert listening.stdout.readline().startswith(b"e-2 ")
+                listening.send_signal(signal.SIGINT)
+                out, err = listening.communicate(timeout=30)
+        assert (listening.returncode, out) == (0, b"")
+        assert b"Traceback" not in err
+
+
+def test_a_reader_that_leaves_ends_listen_quietly():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "sse_fast", "listen", "a", "--url", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listening:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + preamble(1) + event(2)
+                )
+                listening.stdout.readline()
+                listening.stdout.close()
+                connection.sendall(event(3))
+                err = listening.stderr.read()
+                assert listening.wait(30) == 0
+        assert b"Traceback" not in err
+        assert b"Broken" not in err

@@ -1,0 +1,181 @@
+"""Settings: four sources, one precedence, one readable line for each mistake, and an exact hand-over to workers."""
+
+import json
+import multiprocessing
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sse_fast.settings import HANDED_DOWN, BadSettings, Settings, unknown_variables
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "sse-fast.toml"
+EVERYTHING = {
+    "host": "::1",
+    "port": 9000,
+    "uds": "/tmp/edge.sock",
+    "log_size": "1GiB",
+    "keepalive": 0.25,
+    "publish_key": "k3y",
+    "cors_origins": ["https://a.example", "http://b.example:81"],
+    "max_connections": 7,
+    "slow_policy": "skip",
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith("SSE_FAST_"):
+            monkeypatch.delenv(name)
+
+
+def assert_refused(flags, *parts):
+    with pytest.raises(BadSettings) as caught:
+        Settings.load(flags)
+    assert len(caught.value.problems) == 1
+    for part in parts:
+        assert part in caught.value.problems[0]
+    assert "\n" not in caught.value.problems[0]
+
+
+def test_flag_beats_variable_beats_file_beats_default(monkeypatch):
+    assert Settings.load().port == 8000
+    Path("sse-fast.toml").write_text("port = 8001\n")
+    assert Settings.load().port == 8001
+    monkeypatch.setenv("SSE_FAST_PORT", "8002")
+    assert Settings.load().port == 8002
+    assert Settings.load({"port": "8003"}).port == 8003
+
+
+def test_sizes_are_written_with_units():
+    assert Settings.load({"log_size": "512KiB"}).log_size == 2**19
+    assert Settings.load({"log_size": "1.5GiB"}).log_size == 3 * 2**29
+
+
+@pytest.mark.parametrize("flags", [{"cors_origins": ["https://a, https://b", "https://c"]}, {}])
+def test_lists_are_repeated_or_comma_separated(monkeypatch, flags):
+    monkeypatch.setenv("SSE_FAST_CORS_ORIGINS", "https://a,https://b , https://c,")
+    assert Settings.load(flags).cors_origins == ["https://a", "https://b", "https://c"]
+
+
+def test_a_mistake_is_named_by_where_it_was_made(monkeypatch):
+    assert_refused({"port": "70000"}, "--port:", "65535", "'70000'")
+    monkeypatch.setenv("SSE_FAST_PORT", "no")
+    assert_refused({}, "SSE_FAST_PORT:", "integer", "'no'")
+    monkeypatch.delenv("SSE_FAST_PORT")
+    Path("sse-fast.toml").write_text("port = 0\n")
+    assert_refused({}, "port in sse-fast.toml:", "greater than or equal to 1")
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(BadSettings) as caught:
+        Settings.load({"port": "x", "retry": "-1"})
+    assert len(caught.value.problems) == 2
+
+
+def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_name():
+    Path("sse-fast.toml").write_text("max_conections = 5\n")
+    assert_refused({}, "max_conections in sse-fast.toml", "did you mean max_connections?")
+
+
+def test_a_file_that_is_not_toml_is_refused():
+    Path("sse-fast.toml").write_text("port = = 1\n")
+    assert_refused({}, "sse-fast.toml is not valid TOML", "line 1")
+
+
+def test_an_unknown_variable_is_told_with_the_nearest_name():
+    lines = unknown_variables({"SSE_FAST_PRT": "1", "SSE_FAST_URL": "x", "SSE_FAST_PORT": "1", "PATH": ""})
+    assert lines == ["SSE_FAST_PRT is not a setting and was ignored; did you mean SSE_FAST_PORT?"]
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(key):
+    with pytest.raises(BadSettings, match="visible ASCII") as caught:
+        Settings.load({"publish_key": key})
+    assert not key or key not in str(caught.value)
+
+
+@pytest.mark.parametrize("origin", ["example.org", "https://a.example/path", "ftp://a", "https://"])
+def test_what_is_no_origin_is_refused(origin):
+    assert_refused({"cors_origins": [origin]}, "--cors-origins", "scheme://host")
+
+
+def test_certificate_and_key_go_together():
+    assert_refused({"ssl_keyfile": "key.pem"}, "ssl_certificate and ssl_keyfile go together")
+
+
+def test_an_event_fits_four_times_into_the_log():
+    assert_refused({"log_size": "64KiB", "max_event_size": "16385"}, "max_event_size", "quarter")
+    Settings.load({"log_size": "64KiB", "max_event_size": "16384"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_publishing_is_open_on_loopback(host):
+    Settings.load({"host": host}).refuse_unsafe()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_elsewhere_it_takes_a_key_or_the_word_open(host):
+    with pytest.raises(ValueError, match="--publish-key"):
+        Settings.load({"host": host}).refuse_unsafe()
+    Settings.load({"host": host, "publish_key": "k"}).refuse_unsafe()
+    Settings.load({"host": host, "open": True}).refuse_unsafe()
+
+
+def test_workers_get_exactly_what_the_parent_had(monkeypatch):
+    settings = Settings.load(EVERYTHING)
+    handed_down = settings.to_environment()
+    # Neither may matter any more: the file may have been edited since the start.
+    monkeypatch.setenv("SSE_FAST_PORT", "1")
+    Path("sse-fast.toml").write_text("not toml")
+    assert Settings.from_environment(handed_down) == settings
+    assert Settings.from_environment(handed_down).publish_key.get_secret_value() == "k3y"
+    assert set(json.loads(handed_down[HANDED_DOWN])) == set(Settings.model_fields)
+
+
+def _port_and_key(pipe):
+    settings = Settings.from_environment()
+    pipe.send((settings.port, settings.publish_key.get_secret_value()))
+
+
+def test_a_spawned_worker_gets_them_too(monkeypatch):
+    for name, value in Settings.load(EVERYTHING).to_environment().items():
+        monkeypatch.setenv(name, value)
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    worker = spawn.Process(target=_port_and_key, args=(there,))
+    worker.start()
+    try:
+        assert here.poll(30)
+        assert here.recv() == (9000, "k3y")
+    finally:
+        worker.join(30)
+
+
+def test_without_a_parent_the_usual_sources_count(monkeypatch):
+    monkeypatch.setenv("SSE_FAST_PORT", "8111")
+    assert Settings.from_environment().port == 8111
+
+
+def test_the_key_does_not_show_itself():
+    assert "k3y" not in repr(Settings.load(EVERYTHING))
+
+
+def test_the_example_names_every_setting_with_its_default():
+    text = EXAMPLE.read_text()
+    assert tomllib.loads(text) == {}, "the example sets something"
+    example = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
+    assert set(example) == set(Settings.model_fields)
+    defaults = Settings.load()
+    for name, field in Settings.model_fields.items():
+        if field.default not in (None, []):
+            assert Settings.load({name: example[name]}) == defaults, name
+
+
+def test_the_example_is_valid_as_a_whole():
+    example = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+    Settings.load(example)
