@@ -19,9 +19,9 @@ from httpx_sse import ServerSentEvent
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from .client import SILENCE, Listener, Publisher, Refused, Unavailable
-from .logs import printable
-from .settings import Settings, flag, variable
+from sse_fast.client import SILENCE, Listener, Publisher, Refused, Unavailable
+from sse_fast.logs import printable
+from sse_fast.settings import Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
@@ -117,8 +117,8 @@ def serve(**flags: Any) -> None:
         settings.refuse_unsafe()
     except ValueError as error:
         raise Misuse(str(error)) from None
-    from .serve import CannotServe
-    from .serve import serve as run
+    from sse_fast.serve import CannotServe
+    from sse_fast.serve import serve as run
 
     try:
         sys.exit(run(settings))

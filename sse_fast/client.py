@@ -19,7 +19,7 @@ import httpx
 import orjson
 from httpx_sse import ServerSentEvent, connect_sse
 
-from .errors import SSEFastError
+from sse_fast.errors import SSEFastError
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
 LONGEST_BACKOFF = 30.0

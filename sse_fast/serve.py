@@ -23,9 +23,9 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from .errors import SSEFastError
-from .logs import log_config
-from .settings import Settings, flag, unknown_variables
+from sse_fast.errors import SSEFastError
+from sse_fast.logs import log_config
+from sse_fast.settings import Settings, flag, unknown_variables
 
 log = logging.getLogger("sse_fast.serve")
 
@@ -153,7 +153,7 @@ class Edge(MPServer):
 
 def load_edge() -> Any:
     """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
-    from .app import edge
+    from sse_fast.app import edge
 
     _leave_with(os.getppid())
     return edge()
