@@ -248,23 +248,27 @@ cdef class FanOut:
         group.channels = tuple([self.index.open_channel(name) for name in names])
         group.subscribers = []
         for channel in group.channels:
-            channel.groups.append(group)
             group.last_position = max(group.last_position, channel.last_position)
-        if len(names) == 1:
-            (<Channel>group.channels[0]).solo = group
-        else:
+            if len(names) == 1:
+                channel.solo = group
+            elif channel.groups is None:
+                channel.groups = {group: None}
+            else:
+                channel.groups[group] = None
+        if len(names) > 1:
             group.key = names
             self._groups[names] = group
         return group
 
     cdef int _close_group(self, Group group) except -1:
         cdef Channel channel
-        if group.key is None:
-            (<Channel>group.channels[0]).solo = None
-        else:
+        if group.key is not None:
             del self._groups[group.key]
         for channel in group.channels:
-            channel.groups.remove(group)
+            if group.key is None:
+                channel.solo = None
+            else:
+                del channel.groups[group]
             self.index.release_if_idle(channel)
         return 0
 
@@ -335,13 +339,20 @@ cdef class FanOut:
         cdef Group group
         for channel in self.index.fresh:
             channel.is_fresh = False
-            for group in channel.groups:
-                group.last_position = max(group.last_position, channel.last_position)
-                group.remaining = PyList_GET_SIZE(group.subscribers)
-                if not group.queued:
-                    group.queued = True
-                    self._news.append(group)
+            if channel.solo is not None:
+                self._queue(channel.solo, channel.last_position)
+            if channel.groups is not None:
+                for group in channel.groups:
+                    self._queue(group, channel.last_position)
         self.index.fresh.clear()
+        return 0
+
+    cdef int _queue(self, Group group, uint64_t position) except -1:
+        group.last_position = max(group.last_position, position)
+        group.remaining = PyList_GET_SIZE(group.subscribers)
+        if not group.queued:
+            group.queued = True
+            self._news.append(group)
         return 0
 
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1:
@@ -493,7 +504,10 @@ cdef class FanOut:
         cdef Py_ssize_t said = 0
         if listened is None:
             return 0
-        for group in list(listened.groups):
+        groups = list(listened.groups or ())
+        if listened.solo is not None:
+            groups.append(listened.solo)
+        for group in groups:
             for subscriber in list(group.subscribers):
                 if subscriber.state == READY:
                     self._hand_over(subscriber, batch, now)

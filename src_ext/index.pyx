@@ -21,7 +21,6 @@ cdef class Channel:
 
     def __cinit__(self, bytes name not None):
         self.name = name
-        self.groups = []
 
 
 cdef int by_number(const void* a, const void* b) noexcept nogil:
@@ -200,7 +199,7 @@ cdef class Index:
 
     cdef int release_if_idle(self, Channel channel) except -1:
         """Drop a channel that has neither events nor subscribers, but remember where it was evicted."""
-        if channel.kept or channel.groups:
+        if channel.kept or channel.subscribers:
             return 0
         del self.channels[channel.name]
         if channel.evicted > self.forgotten:
