@@ -175,7 +175,7 @@ cdef class FanOut:
     # ---- coming and going -------------------------------------------------------------------------------------------
 
     def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0):
-        """A new subscriber to `channels` (distinct names, at least one), parked until `unblock`.
+        """A new subscriber to `channels` (at least one), parked until `unblock`.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the same but as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
@@ -184,20 +184,26 @@ cdef class FanOut:
         while self.index.take_in_some(65536):
             pass
         self._spread_news()
-        names = tuple(sorted(channels))
+        names = tuple(sorted(set(channels)))
         if not names:
             raise ValueError("a subscriber names at least one channel")
+        cdef long long begin = UNKNOWN      # also of a position that this log has not reached, however large
+        if after is not None and after <= self.index.position:
+            begin = after
+            if begin < UNKNOWN:
+                raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
+        # From here on nothing is refused: what was opened would stay.
         cdef Group group = self._open_group(names)
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         cdef Channel channel
         if after is not None:
             subscriber.position = self.index.evicted_of(group.channels)
-            if after == UNKNOWN or <long long>after > <long long>self.index.position:
+            if begin == UNKNOWN:
                 subscriber.lost = True
-            elif after != EARLIEST:
-                subscriber.lost = self.index.lost_after(group.channels, after)
+            elif begin != EARLIEST:
+                subscriber.lost = self.index.lost_after(group.channels, begin)
                 if not subscriber.lost:
-                    subscriber.position = after
+                    subscriber.position = begin
         elif history:
             subscriber.position = self.index.before_newest(group.channels, history)
         else:

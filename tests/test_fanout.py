@@ -74,6 +74,7 @@ def fanout() -> FanOut:
     """Ten events: a at the odd positions, b at the even ones."""
     fanout = FanOut(Log.private(65536))
     fanout.index.log.append_many([(b"ab"[n % 2 : n % 2 + 1], body_of(n)) for n in range(10)])
+    fanout.index.take_in()
     return fanout
 
 
