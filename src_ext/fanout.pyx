@@ -13,6 +13,7 @@ ahead and told so by a `$gap` event in its stream.
 It knows sinks, but no socket, loop, task or ASGI server.
 """
 
+from asyncio import CancelledError
 from collections import deque
 
 cimport cython
@@ -431,11 +432,15 @@ cdef class FanOut:
 
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1:
         cdef int delivery
+        cdef Sink sink = subscriber.sink    # held: the subscriber may leave within its own write
         try:
-            delivery = subscriber.sink.deliver(batch)
-        except Exception as error:
+            delivery = sink.deliver(batch)
+        except BaseException as error:
+            # The cursor stands behind these bytes already, so whatever went wrong, it can't go on.
             if subscriber.state != CLOSED:
-                self._leave(subscriber, Leaving.ERROR, error)
+                self._leave(subscriber, Leaving.ERROR, error if isinstance(error, Exception) else None)
+            if not isinstance(error, (Exception, CancelledError)):
+                raise
             return 0
         self.writes += 1
         self.deliveries += batch.events
