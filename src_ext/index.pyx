@@ -175,7 +175,9 @@ cdef class Index:
             status = self.log.read_record(&self._offset, &record)
             if status != READ_OVERTAKEN:
                 break
-        cdef uint64_t end = self.log.header.next_position - 1 if status == READ_AT_HEAD else record.position - 1
+        if status == READ_AT_HEAD:
+            return 0                # an empty log; a position that is being taken right now is no hole
+        cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._floor = self.position = end
             for name in self.channels:
