@@ -12,6 +12,9 @@ from sse_fast._native.index import Channel, Index
 from sse_fast._native.ring import Log, segment_size
 
 
+NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")
+
+
 def state_of(index: Index) -> dict[bytes, tuple[int, int]]:
     channels = [index.get(name) for name in index.names()]
     return {channel.name: (channel.kept, channel.last_position) for channel in channels if channel}
@@ -87,9 +90,11 @@ def test_an_index_over_a_fresh_log_knows_of_no_loss() -> None:
 def test_an_event_that_is_being_appended_to_an_empty_log_is_not_taken_for_lost() -> None:
     memory = mmap.mmap(-1, segment_size(4096))
     log = Log(memory)
-    struct.pack_into("<Q", memory, 56, 2)  # next_position: the writer has taken 1, and has not stored the head yet
+    struct.pack_into(
+        "<Q", memory, NEXT_POSITION_AT, 2
+    )  # next_position: the writer has taken 1, and has not stored the head yet
     fanout = FanOut(log)
-    struct.pack_into("<Q", memory, 56, 1)
+    struct.pack_into("<Q", memory, NEXT_POSITION_AT, 1)
     log.append(b"a", body_of(1))
     assert fanout.subscribe([b"a"], Sink(), after=EARLIEST).position == 0
 
