@@ -13,6 +13,7 @@ ahead and told so by a `$gap` event in its stream.
 It knows sinks, but no socket, loop, task or ASGI server.
 """
 
+from asyncio import CancelledError
 from collections import deque
 
 cimport cython
@@ -175,7 +176,7 @@ cdef class FanOut:
     # ---- coming and going -------------------------------------------------------------------------------------------
 
     def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0):
-        """A new subscriber to `channels` (distinct names, at least one), parked until `unblock`.
+        """A new subscriber to `channels` (at least one), parked until `unblock`.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the same but as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
@@ -184,20 +185,26 @@ cdef class FanOut:
         while self.index.take_in_some(65536):
             pass
         self._spread_news()
-        names = tuple(sorted(channels))
+        names = tuple(sorted(set(channels)))
         if not names:
             raise ValueError("a subscriber names at least one channel")
+        cdef long long begin = UNKNOWN      # also of a position that this log has not reached, however large
+        if after is not None and after <= self.index.position:
+            begin = after
+            if begin < UNKNOWN:
+                raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
+        # From here on nothing is refused: what was opened would stay.
         cdef Group group = self._open_group(names)
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         cdef Channel channel
         if after is not None:
             subscriber.position = self.index.evicted_of(group.channels)
-            if after == UNKNOWN or <long long>after > <long long>self.index.position:
+            if begin == UNKNOWN:
                 subscriber.lost = True
-            elif after != EARLIEST:
-                subscriber.lost = self.index.lost_after(group.channels, after)
+            elif begin != EARLIEST:
+                subscriber.lost = self.index.lost_after(group.channels, begin)
                 if not subscriber.lost:
-                    subscriber.position = after
+                    subscriber.position = begin
         elif history:
             subscriber.position = self.index.before_newest(group.channels, history)
         else:
@@ -248,23 +255,27 @@ cdef class FanOut:
         group.channels = tuple([self.index.open_channel(name) for name in names])
         group.subscribers = []
         for channel in group.channels:
-            channel.groups.append(group)
             group.last_position = max(group.last_position, channel.last_position)
-        if len(names) == 1:
-            (<Channel>group.channels[0]).solo = group
-        else:
+            if len(names) == 1:
+                channel.solo = group
+            elif channel.groups is None:
+                channel.groups = {group: None}
+            else:
+                channel.groups[group] = None
+        if len(names) > 1:
             group.key = names
             self._groups[names] = group
         return group
 
     cdef int _close_group(self, Group group) except -1:
         cdef Channel channel
-        if group.key is None:
-            (<Channel>group.channels[0]).solo = None
-        else:
+        if group.key is not None:
             del self._groups[group.key]
         for channel in group.channels:
-            channel.groups.remove(group)
+            if group.key is None:
+                channel.solo = None
+            else:
+                del channel.groups[group]
             self.index.release_if_idle(channel)
         return 0
 
@@ -307,7 +318,7 @@ cdef class FanOut:
         cdef long long deadline = start + budget_ns
         # Those who catch up never starve, and never take more than a quarter while others have news.
         cdef long long sweeps_end = deadline - (budget_ns // 4 if self._behind else 0)
-        cdef bint unread = self.index.take_in_some(4096)
+        self.index.take_in_some(4096)
         cdef Group group
         cdef Subscriber subscriber
         self._spread_news()
@@ -316,6 +327,8 @@ cdef class FanOut:
             if self._sweep(group, now, sweeps_end):
                 self._news.popleft()
                 group.queued = False
+                if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+                    break
             else:
                 self._news.rotate(-1)
                 break
@@ -327,7 +340,7 @@ cdef class FanOut:
                 break
         self._shared = None
         self._shared_group = None
-        return unread or bool(self._news) or bool(self._behind)
+        return self.index.log.load_head() != self.index._offset or bool(self._news) or bool(self._behind)
 
     cdef int _spread_news(self) except -1:
         """Queue the groups of the channels that got something."""
@@ -335,13 +348,20 @@ cdef class FanOut:
         cdef Group group
         for channel in self.index.fresh:
             channel.is_fresh = False
-            for group in channel.groups:
-                group.last_position = max(group.last_position, channel.last_position)
-                group.remaining = PyList_GET_SIZE(group.subscribers)
-                if not group.queued:
-                    group.queued = True
-                    self._news.append(group)
+            if channel.solo is not None:
+                self._queue(channel.solo, channel.last_position)
+            if channel.groups is not None:
+                for group in channel.groups:
+                    self._queue(group, channel.last_position)
         self.index.fresh.clear()
+        return 0
+
+    cdef int _queue(self, Group group, uint64_t position) except -1:
+        group.last_position = max(group.last_position, position)
+        group.remaining = PyList_GET_SIZE(group.subscribers)
+        if not group.queued:
+            group.queued = True
+            self._news.append(group)
         return 0
 
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1:
@@ -412,11 +432,15 @@ cdef class FanOut:
 
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1:
         cdef int delivery
+        cdef Sink sink = subscriber.sink    # held: the subscriber may leave within its own write
         try:
-            delivery = subscriber.sink.deliver(batch)
-        except Exception as error:
+            delivery = sink.deliver(batch)
+        except BaseException as error:
+            # The cursor stands behind these bytes already, so whatever went wrong, it can't go on.
             if subscriber.state != CLOSED:
-                self._leave(subscriber, Leaving.ERROR, error)
+                self._leave(subscriber, Leaving.ERROR, error if isinstance(error, Exception) else None)
+            if not isinstance(error, (Exception, CancelledError)):
+                raise
             return 0
         self.writes += 1
         self.deliveries += batch.events
@@ -493,7 +517,10 @@ cdef class FanOut:
         cdef Py_ssize_t said = 0
         if listened is None:
             return 0
-        for group in list(listened.groups):
+        groups = list(listened.groups or ())
+        if listened.solo is not None:
+            groups.append(listened.solo)
+        for group in groups:
             for subscriber in list(group.subscribers):
                 if subscriber.state == READY:
                     self._hand_over(subscriber, batch, now)

@@ -21,7 +21,6 @@ cdef class Channel:
 
     def __cinit__(self, bytes name not None):
         self.name = name
-        self.groups = []
 
 
 cdef int by_number(const void* a, const void* b) noexcept nogil:
@@ -176,7 +175,9 @@ cdef class Index:
             status = self.log.read_record(&self._offset, &record)
             if status != READ_OVERTAKEN:
                 break
-        cdef uint64_t end = self.log.header.next_position - 1 if status == READ_AT_HEAD else record.position - 1
+        if status == READ_AT_HEAD:
+            return 0                # an empty log; a position that is being taken right now is no hole
+        cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._floor = self.position = end
             for name in self.channels:
@@ -200,7 +201,7 @@ cdef class Index:
 
     cdef int release_if_idle(self, Channel channel) except -1:
         """Drop a channel that has neither events nor subscribers, but remember where it was evicted."""
-        if channel.kept or channel.groups:
+        if channel.kept or channel.subscribers:
             return 0
         del self.channels[channel.name]
         if channel.evicted > self.forgotten:

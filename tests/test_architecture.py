@@ -26,16 +26,18 @@ ARROWS = {
     "hub": {"errors", "event", "sinks", "frame", "ring", "index", "fanout"},
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
-    "metrics": {"errors", "event", "admission", "hub"},
     "page": set(),
-    "stream": {"errors", "event", "admission", "hub", "sinks", "metrics"},
-    "api": {"errors", "event", "admission", "hub", "metrics", "page"},
+    "problem": set(),
+    "stream": {"errors", "event", "admission", "hub", "problem"},
+    "metrics": {"errors", "event", "admission", "hub", "stream"},  # it reads what the others count
+    "api": {"errors", "event", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
-    "app": {"errors", "event", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api", "logs"},
+    "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
+    | {"logs"},
     "responses": {"errors", "event", "frame"},
-    "serve": {"errors", "settings", "logs"},
+    "serve": {"errors", "settings", "logs", "app"},
     "client": {"errors", "event"},
-    "cli": {"errors", "settings", "serve", "client"},
+    "cli": {"errors", "settings", "logs", "serve", "client"},
     "__main__": {"cli"},
     "__init__": None,  # the public names: it may gather them from anywhere
     "_native": set(),
@@ -65,9 +67,10 @@ def python_imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {target_of(alias.name) for alias in node.names if alias.name.split(".")[0] == "sse_fast"}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: write sse_fast.…, so that the arrow can be read"
-            if node.module and node.module.split(".")[0] == "sse_fast":
-                found |= {target_of(node.module, alias.name) for alias in node.names}
+            assert node.level <= 1, f"{path}: one dot at most, so that the arrow can be read"
+            dotted = ".".join(filter(None, ["sse_fast" if node.level else "", node.module]))
+            if dotted.split(".")[0] == "sse_fast":
+                found |= {target_of(dotted, alias.name) for alias in node.names}
     return found
 
 

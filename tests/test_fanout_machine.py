@@ -22,7 +22,7 @@ from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Sink, Subscriber
 from sse_fast._native.ring import Log, segment_size
 from sse_fast.errors import Leaving
 
-PROFILES = {"default": (150, 40), "long": (6000, 70)}
+PROFILES = {"default": (400, 40), "long": (6000, 70)}
 EXAMPLES, STEPS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 EPOCH = "modelled"
 

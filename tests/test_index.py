@@ -1,6 +1,7 @@
 """The index knows of every channel what is kept and what is gone, also after it was lapped, at a bounded price."""
 
 import mmap
+import struct
 
 import pytest
 from model import ModelIndex, ModelLog
@@ -9,6 +10,9 @@ from test_ring import body_of
 from sse_fast._native.fanout import EARLIEST, FanOut, Sink
 from sse_fast._native.index import Channel, Index
 from sse_fast._native.ring import Log, segment_size
+
+
+NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")
 
 
 def state_of(index: Index) -> dict[bytes, tuple[int, int]]:
@@ -81,6 +85,18 @@ def test_an_index_over_a_fresh_log_knows_of_no_loss() -> None:
     fanout = FanOut(Log.private(4096))
     assert not fanout.subscribe([b"a"], Sink(), after=0).lost
     assert not fanout.subscribe([b"a"], Sink(), after=EARLIEST).lost
+
+
+def test_an_event_that_is_being_appended_to_an_empty_log_is_not_taken_for_lost() -> None:
+    memory = mmap.mmap(-1, segment_size(4096))
+    log = Log(memory)
+    struct.pack_into(
+        "<Q", memory, NEXT_POSITION_AT, 2
+    )  # next_position: the writer has taken 1, and has not stored the head yet
+    fanout = FanOut(log)
+    struct.pack_into("<Q", memory, NEXT_POSITION_AT, 1)
+    log.append(b"a", body_of(1))
+    assert fanout.subscribe([b"a"], Sink(), after=EARLIEST).position == 0
 
 
 @pytest.mark.parametrize("remembered", [0, 3, 100])

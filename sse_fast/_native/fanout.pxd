@@ -84,6 +84,7 @@ cdef class FanOut:
     cdef Group _open_group(self, tuple names)
     cdef int _close_group(self, Group group) except -1
     cdef int _spread_news(self) except -1
+    cdef int _queue(self, Group group, uint64_t position) except -1
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1

@@ -35,8 +35,8 @@ cdef class Channel:
         bint is_fresh
         # the fan-out's: who listens
         readonly uint64_t subscribers
-        list groups
-        object solo
+        object solo                 # the group of those who listen to this channel alone
+        dict groups                 # the groups it shares with other channels; None: there never were any
 
 
 cdef class Index:

@@ -1,0 +1,693 @@
+"""What the fan-out promises, law by law; the state machine next door holds all of it against the model at once."""
+
+import asyncio
+import gc
+import mmap
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from model import parse
+from test_ring import assert_whole, body_of, write_without_rest
+
+from sse_fast._native.fanout import EARLIEST, UNKNOWN, Batch, FanOut, Sink, SteppedSink, Subscriber
+from sse_fast._native.ring import Log, segment_size
+from sse_fast.errors import Leaving
+
+
+class Taker(Sink):
+    """Takes what it gets; refuses more after each write if it is told to block."""
+
+    def __init__(self, *, blocks: bool = False) -> None:
+        self.blocks = blocks
+        self.got: list[bytes] = []
+        self.end: tuple[Leaving, Exception | None] | None = None
+
+    def write(self, data: bytes) -> bool:
+        self.got.append(data)
+        return not self.blocks
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self.end = (reason, error)
+
+    @property
+    def positions(self) -> list[int]:
+        return [frame.position for frame in parse(b"".join(self.got))]
+
+
+class Doing(Taker):
+    """Does something of its own in each write."""
+
+    def __init__(self, what: Callable[[], Any]) -> None:
+        super().__init__()
+        self.what = what
+
+    def write(self, data: bytes) -> bool:
+        super().write(data)
+        self.what()
+        return True
+
+
+def join(fanout: FanOut, sink: Sink, *channels: bytes, after: int | None = None, history: int = 0) -> Subscriber:
+    subscriber = fanout.subscribe(channels, sink, after=after, history=history)
+    fanout.unblock(subscriber, 0.0)
+    return subscriber
+
+
+def drain(fanout: FanOut, now: float = 0.0) -> None:
+    while fanout.drain(now):
+        pass
+
+
+def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
+    log.append_many([(channel, body_of(size))] * count)
+
+
+# ---- where a stream begins ----
+
+
+@pytest.fixture
+def fanout() -> FanOut:
+    """Ten events: a at the odd positions, b at the even ones."""
+    fanout = FanOut(Log.private(65536))
+    fanout.index.log.append_many([(b"ab"[n % 2 : n % 2 + 1], body_of(n)) for n in range(10)])
+    fanout.index.take_in()
+    return fanout
+
+
+@pytest.mark.parametrize(
+    ("channels", "start", "positions", "lost"),
+    [
+        ([b"a"], {}, [], False),
+        ([b"a"], {"after": EARLIEST}, [1, 3, 5, 7, 9], False),
+        ([b"a"], {"after": UNKNOWN}, [1, 3, 5, 7, 9], True),
+        ([b"a"], {"after": 0}, [1, 3, 5, 7, 9], False),
+        ([b"a"], {"after": 5}, [7, 9], False),
+        ([b"a", b"b"], {"after": 5}, [6, 7, 8, 9, 10], False),
+        ([b"a"], {"after": 10}, [], False),
+        ([b"a"], {"after": 11}, [1, 3, 5, 7, 9], True),
+        ([b"a"], {"after": 2**63}, [1, 3, 5, 7, 9], True),
+        ([b"a"], {"after": 10**40}, [1, 3, 5, 7, 9], True),
+        ([b"a"], {"history": 2}, [7, 9], False),
+        ([b"a"], {"history": 5}, [1, 3, 5, 7, 9], False),
+        ([b"a"], {"history": 99}, [1, 3, 5, 7, 9], False),
+        ([b"a"], {"history": 2**64 - 1}, [1, 3, 5, 7, 9], False),
+        ([b"b", b"a"], {"history": 3}, [8, 9, 10], False),
+        ([b"b", b"c"], {"history": 1}, [10], False),
+        ([b"a"], {"after": 7, "history": 5}, [9], False),
+        ([b"c"], {"after": EARLIEST}, [], False),
+    ],
+)
+def test_a_stream_begins_where_it_was_asked_to(fanout, channels, start, positions, lost) -> None:
+    sink = Taker()
+    subscriber = join(fanout, sink, *channels, **start)
+    drain(fanout)
+    assert (sink.positions, subscriber.lost, fanout.gaps) == (positions, lost, int(lost))
+    fanout.index.log.append(channels[0], body_of(1))
+    drain(fanout)
+    assert sink.positions == [*positions, 11]
+    assert subscriber.position == 11
+
+
+@pytest.mark.parametrize(
+    ("channels", "start", "error"),
+    [
+        ([], {}, ValueError),
+        (["text"], {}, TypeError),
+        ([None], {}, TypeError),
+        ([b"new", None], {}, TypeError),
+        ([b"new"], {"after": -3}, ValueError),
+        ([b"new"], {"after": "1"}, TypeError),
+        ([b"new"], {"history": -1}, OverflowError),
+    ],
+)
+def test_a_subscription_that_makes_no_sense_is_refused_and_leaves_nothing_behind(
+    fanout, channels, start, error
+) -> None:
+    with pytest.raises(error):
+        fanout.subscribe(channels, Taker(), **start)
+    assert fanout.index.names() == [b"a", b"b"]
+    assert fanout.connections == 0
+
+
+def test_a_channel_named_twice_is_listened_to_once(fanout: FanOut) -> None:
+    sink = Taker()
+    join(fanout, sink, b"a", b"b", b"a", after=8)
+    drain(fanout)
+    assert sink.positions == [9, 10]
+    for name in (b"a", b"b"):
+        channel = fanout.index.get(name)
+        assert channel is not None
+        assert channel.subscribers == 1
+
+
+def test_nothing_is_written_before_unblock(fanout: FanOut) -> None:
+    sink = Taker()
+    subscriber = fanout.subscribe([b"a"], sink, after=EARLIEST)
+    drain(fanout)
+    fanout.beat(100.0, 0.0, 10)
+    assert fanout.say(b"a", b":\n", 0.0) == 0
+    assert (sink.got, fanout.blocked) == ([], 0)
+    assert fanout.unblock(subscriber, 0.0) is True
+    assert fanout.unblock(subscriber, 0.0) is False
+
+
+# ---- the sweep ----
+
+
+def test_one_of_many_channels_costs_one_write() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(100_000)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, b"c%d" % n)
+    fanout.index.log.append(b"c77777", body_of(5))
+    assert fanout.drain(0.0) is False
+    assert (fanout.writes, fanout.deliveries) == (1, 1)
+    assert sinks[77_777].positions == [1]
+
+
+def test_a_stream_of_128_channels_gets_them_in_log_order() -> None:
+    fanout = FanOut(Log.private(2**20), piece=1000)
+    names = [b"c%d" % n for n in range(128)]
+    late, live = Taker(), Taker()
+    join(fanout, live, *names)
+    for n in range(3000):
+        fanout.index.log.append(names[n * 7919 % 128], body_of(n % 50))
+        if n % 100 == 0:
+            fanout.drain(0.0)
+    join(fanout, late, *reversed(names), after=EARLIEST)
+    drain(fanout)
+    assert live.positions == late.positions == list(range(1, 3001))
+
+
+def test_subscribers_at_one_place_share_one_piece_and_one_message() -> None:
+    fanout = FanOut(Log.private(65536))
+    messages: list[dict[str, Any]] = []
+
+    class Keeping(SteppedSink):
+        pass
+
+    async def send(message: dict[str, Any]) -> None:
+        messages.append(message)
+
+    for _ in range(50):
+        join(fanout, Keeping(send), b"a")
+    fill(fanout.index.log, b"a", 3)
+    drain(fanout)
+    assert len(messages) == fanout.writes == 50
+    assert fanout.deliveries == 150
+    assert len({id(message) for message in messages}) == 1
+    assert messages[0].keys() == {"type", "body", "more_body"}
+    assert fanout.delivered_bytes == 50 * len(messages[0]["body"])
+
+
+def test_the_budget_holds_however_small_the_groups_are() -> None:
+    """Two thousand groups of one subscriber each, news for all of them at once: the loop is given back in between."""
+    fanout = FanOut(Log.private(65536))
+    sinks = [Doing(lambda: time.sleep(0.0001)) for _ in range(2000)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, b"everybody", b"user%d" % n)
+    fanout.index.log.append(b"everybody", body_of(1))
+    slices = 0
+    most = 0
+    before = 0
+    while fanout.drain(0.0, 1_000_000):
+        slices += 1
+        most = max(most, fanout.writes - before)
+        before = fanout.writes
+    assert slices > 20
+    assert most < 100
+    assert all(sink.positions == [1] for sink in sinks)
+
+
+def test_leaving_costs_the_same_however_many_groups_share_a_channel() -> None:
+    fanout = FanOut(Log.private(65536))
+    subscribers = [join(fanout, Taker(), b"everybody", b"user%d" % n) for n in range(30_000)]
+    start = time.process_time()
+    for subscriber in reversed(subscribers):  # each is the last of its list: the worst for a search from the front
+        fanout.unsubscribe(subscriber)
+    assert time.process_time() - start < 3.0
+    assert len(fanout.index) == 0
+
+
+@pytest.mark.parametrize("budget", [0, 10_000, 10**9])
+def test_a_subscriber_that_joins_during_a_sweep_takes_nobodys_turn(budget: int) -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(3)]
+    for sink in sinks:
+        join(fanout, sink, b"a")
+    for n in range(1, 20):
+        fanout.index.log.append(b"a", body_of(n))
+        sinks.append(Taker())
+        join(fanout, sinks[-1], b"a", after=n - 1)  # takes in the news before the sweep does
+        while fanout.drain(0.0, budget):
+            pass
+        assert all(sink.positions[-1:] == [n] for sink in sinks)
+
+
+def test_those_who_leave_during_a_sweep_take_nobody_with_them() -> None:
+    fanout = FanOut(Log.private(65536))
+    left: list[Subscriber] = []
+    sinks = [Doing(lambda: fanout.unsubscribe(left.pop()) if left else None) for _ in range(200)]
+    subscribers = [join(fanout, sink, b"a") for sink in sinks]
+    left += subscribers[::3]
+    fanout.index.log.append(b"a", body_of(1))
+    drain(fanout)
+    stayed = [sink for sink, subscriber in zip(sinks, subscribers, strict=True) if not subscriber.closed]
+    assert len(stayed) == fanout.connections == 200 - len(subscribers[::3])
+    assert all(sink.positions == [1] for sink in stayed)
+    assert all(sink.positions in ([], [1]) for sink in sinks)
+
+
+def test_what_is_published_from_within_a_write_is_delivered_too() -> None:
+    fanout = FanOut(Log.private(4096))
+    left = iter(range(300))
+    sinks: list[Taker] = [Doing(lambda: next(left, None) is not None and fill(fanout.index.log, b"a", 1, 300)), Taker()]
+    for sink in sinks:
+        join(fanout, sink, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    for sink in sinks:
+        assert sink.positions == list(range(1, 302))
+
+
+# ---- the slow ----
+
+
+def test_a_blocked_subscriber_is_not_written_to_and_delays_nobody() -> None:
+    fanout = FanOut(Log.private(65536), piece=300)
+    slow, fast = Taker(blocks=True), Taker()
+    parked = join(fanout, slow, b"a")
+    join(fanout, fast, b"a")
+    for n in range(1, 50):
+        fill(fanout.index.log, b"a", 1)
+        drain(fanout)
+        assert fast.positions == list(range(1, n + 1))
+    assert (slow.positions, parked.position, fanout.blocked) == ([1], 1, 1)
+    slow.blocks = False
+    assert fanout.unblock(parked, 0.0) is True
+    drain(fanout)
+    assert slow.positions == fast.positions
+    assert all(len(data) <= 300 for data in slow.got)
+
+
+def test_one_piece_never_exceeds_its_measure_but_for_a_single_event() -> None:
+    fanout = FanOut(Log.private(65536), piece=1000)
+    sink = Taker()
+    for size in (10, 900, 80, 5000, 10, 10, 1000, 10):
+        fill(fanout.index.log, b"a", 1, size)
+    join(fanout, sink, b"a", after=EARLIEST)
+    drain(fanout)
+    assert sink.positions == list(range(1, 9))
+    assert [len(list(parse(data))) for data in sink.got] == [1, 1, 1, 1, 2, 1, 1] or max(
+        len(data) for data in sink.got if len(list(parse(data))) > 1
+    ) <= 1000
+
+
+@pytest.mark.parametrize("channels", [[b"a"], [b"a", b"b"]])
+def test_whoever_the_log_overtakes_leaves_as_slow(channels: list[bytes]) -> None:
+    fanout = FanOut(Log.private(4096))
+    sink = Taker(blocks=True)
+    subscriber = join(fanout, sink, *channels)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    for _ in range(60):
+        fill(fanout.index.log, b"a", 1)
+        drain(fanout)
+    assert sink.end is None
+    fanout.unblock(subscriber, 0.0)
+    drain(fanout)
+    assert sink.end == (Leaving.SLOW, None)
+    assert (fanout.slow, fanout.connections, subscriber.closed) == (1, 0, True)
+    assert sink.positions == [1]
+
+
+@pytest.mark.parametrize("channels", [[b"a"], [b"a", b"b"]])
+def test_with_skip_it_is_told_of_the_gap_and_goes_on_with_the_newest(channels: list[bytes]) -> None:
+    fanout = FanOut(Log.private(4096), skip=True)
+    sink = Taker(blocks=True)
+    subscriber = join(fanout, sink, *channels)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    for _ in range(60):
+        fill(fanout.index.log, b"a", 1)
+        drain(fanout)
+    sink.blocks = False
+    fanout.unblock(subscriber, 0.0)
+    drain(fanout)
+    frames = list(parse(b"".join(sink.got)))
+    epoch = fanout.index.log.epoch
+    assert [(frame.event, frame.position) for frame in frames] == [("message", 1), ("$gap", 60), ("message", 61)]
+    assert frames[1].data == f'{{"after":"{epoch}-1","until":"{epoch}-60"}}'
+    assert (fanout.gaps, fanout.slow, fanout.deliveries) == (1, 1, 2)
+
+
+def test_others_events_that_are_evicted_are_no_gap() -> None:
+    fanout = FanOut(Log.private(4096))
+    quiet, sink = Taker(), Taker(blocks=True)
+    join(fanout, quiet, b"quiet")
+    parked = join(fanout, sink, b"quiet", b"rare")
+    for _ in range(100):
+        fill(fanout.index.log, b"loud", 1)
+        drain(fanout)
+    fill(fanout.index.log, b"quiet", 1)
+    drain(fanout)
+    assert quiet.positions == [101]
+    for _ in range(10):
+        fill(fanout.index.log, b"loud", 1)
+        drain(fanout)
+    fanout.unblock(parked, 0.0)
+    drain(fanout)
+    assert (sink.positions, sink.end, quiet.end, fanout.gaps) == ([101], None, None, 0)
+
+
+def test_who_takes_no_byte_for_the_timeout_leaves_as_slow() -> None:
+    fanout = FanOut(Log.private(65536))
+    sink, other = Taker(blocks=True), Taker()
+    join(fanout, sink, b"a")
+    join(fanout, other, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout, now=10.0)
+    fanout.expire(39.9, 30.0)
+    assert sink.end is None
+    fanout.expire(40.0, 30.0)
+    assert sink.end == (Leaving.SLOW, None)
+    assert (other.end, fanout.slow, fanout.blocked, fanout.connections) == (None, 1, 0, 1)
+
+
+def test_with_skip_the_timeout_tells_of_a_gap_only_if_something_is_skipped() -> None:
+    fanout = FanOut(Log.private(65536), skip=True)
+    sinks = [Taker(blocks=True), Taker(blocks=True)]
+    one_behind, far_behind = (join(fanout, sink, b"a") for sink in sinks)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fanout.expire(30.0, 30.0)
+    assert fanout.gaps == 0
+    fanout.unblock(one_behind, 30.0)
+    drain(fanout, 30.0)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout, 30.0)
+    fanout.expire(60.0, 30.0)
+    fanout.expire(90.0, 30.0)
+    assert fanout.gaps == 1
+    for sink, subscriber in zip(sinks, (one_behind, far_behind), strict=True):
+        sink.blocks = False
+        fanout.unblock(subscriber, 90.0)
+    drain(fanout, 90.0)
+    assert [sink.positions for sink in sinks] == [[1, 2, 3], [1, 2, 3]]
+    assert [frame.event for frame in parse(b"".join(sinks[1].got))] == ["message", "$gap", "message"]
+
+
+# ---- heartbeats, and what is said beside the log ----
+
+
+def test_heartbeats_go_round_and_only_to_the_idle() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(10)]
+    subscribers = [fanout.subscribe([b"a"], sink) for sink in sinks]
+    for n, subscriber in enumerate(subscribers):
+        fanout.unblock(subscriber, 10.0 if n % 2 else 0.0)
+    for _ in range(5):
+        fanout.beat(10.0, 10.0, 2)
+    assert [sink.got for sink in sinks] == [[b":\n"] if n % 2 == 0 else [] for n in range(10)]
+    assert (fanout.heartbeats, fanout.deliveries) == (5, 0)
+    fanout.beat(15.0, 10.0, 1000)
+    assert fanout.heartbeats == 5
+
+
+def test_say_reaches_the_ready_ones_of_a_channel_however_they_listen() -> None:
+    fanout = FanOut(Log.private(65536))
+    solo, several, other, parked = Taker(), Taker(), Taker(), Taker()
+    join(fanout, solo, b"a")
+    join(fanout, several, b"a", b"b")
+    join(fanout, other, b"b")
+    fanout.subscribe([b"a"], parked)
+    assert fanout.say(b"a", b"data: x\n\n", 0.0) == 2
+    assert fanout.say(b"nobody", b"data: x\n\n", 0.0) == 0
+    assert [sink.got for sink in (solo, several, other, parked)] == [[b"data: x\n\n"]] * 2 + [[], []]
+
+
+def test_say_all_reaches_everybody_in_slices_and_end_all_lets_everybody_go() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(25)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, b"c%d" % n)
+    at, slices = 0, 0
+    while at := fanout.say_all(b"data: bye\n\n", 0.0, at, 10):
+        slices += 1
+    assert slices == 2
+    assert all(sink.got == [b"data: bye\n\n"] for sink in sinks)
+    assert fanout.end_all(Leaving.SHUTDOWN) == 25
+    assert all(sink.end == (Leaving.SHUTDOWN, None) for sink in sinks)
+    assert (fanout.connections, len(fanout.index), fanout.slow) == (0, 0, 0)
+
+
+# ---- sinks ----
+
+
+class Loop(SteppedSink):
+    """Keeps what was suspended, as the one who finishes it would."""
+
+    def __init__(self, send: Callable[[Any], Any]) -> None:
+        self.rest: list[tuple[Generator[Any, Any, Any], Any]] = []
+        self.end: tuple[Leaving, Exception | None] | None = None
+
+    def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
+        self.rest.append((awaited, yielded))
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self.end = (reason, error)
+
+
+def delivered_to(send: Callable[[Any], Any]) -> tuple[FanOut, Subscriber, Loop]:
+    fanout = FanOut(Log.private(65536))
+    sink = Loop(send)
+    subscriber = join(fanout, sink, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    return fanout, subscriber, sink
+
+
+def test_a_send_that_finishes_at_once_is_written() -> None:
+    bodies = []
+
+    async def send(message: dict[str, Any]) -> None:
+        bodies.append(message["body"])
+
+    fanout, _, sink = delivered_to(send)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    assert [frame.position for frame in parse(b"".join(bodies))] == [1, 2]
+    assert (sink.rest, sink.end, fanout.blocked, fanout.writes) == ([], None, 0, 2)
+
+
+async def test_a_send_that_suspends_hands_over_the_rest_and_parks() -> None:
+    future = asyncio.get_running_loop().create_future()
+    sent = []
+
+    async def send(message: dict[str, Any]) -> None:
+        await future
+        sent.append(message)
+
+    fanout, subscriber, sink = delivered_to(send)
+    [(awaited, yielded)] = sink.rest
+    assert yielded is future
+    assert (fanout.blocked, subscriber.closed, sent) == (1, False, [])
+    future.set_result(None)
+    with pytest.raises(StopIteration):
+        awaited.send(None)
+    assert len(sent) == 1
+    fanout.unblock(subscriber, 0.0)
+    assert fanout.blocked == 0
+
+
+class Awaitable:
+    """An awaitable of somebody else's: a bare iterator, with no send() and no throw()."""
+
+    def __init__(self, *yields: object) -> None:
+        self.yields = yields
+
+    def __await__(self) -> Any:
+        return iter(self.yields)
+
+
+def test_any_awaitable_will_do() -> None:
+    fanout, _, sink = delivered_to(lambda message: Awaitable())
+    assert (sink.rest, sink.end, fanout.blocked) == ([], None, 0)
+    fanout, _, sink = delivered_to(lambda message: Awaitable("once", "twice"))
+    [(awaited, yielded)] = sink.rest
+    assert (yielded, list(awaited), fanout.blocked) == ("once", ["twice"], 1)
+
+
+async def test_a_future_that_is_ready_is_written_and_one_that_waits_parks() -> None:
+    ready = asyncio.get_running_loop().create_future()
+    ready.set_result(None)
+    fanout, _, sink = delivered_to(lambda message: ready)
+    assert (sink.rest, fanout.blocked) == ([], 0)
+    waits = asyncio.get_running_loop().create_future()
+    fanout, _, sink = delivered_to(lambda message: waits)
+    assert (sink.rest[0][1], fanout.blocked) == (waits, 1)
+
+
+class Refusing(Exception):
+    pass
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    async def send(message: object) -> None:
+        raise error
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("send", "error"),
+    [
+        (raising(Refusing()), Refusing),
+        (raising(asyncio.CancelledError()), type(None)),
+        (lambda message: None, TypeError),
+        (lambda message: [1].pop(5), IndexError),
+        (lambda message: (n for n in "generator"), TypeError),
+        (lambda message, more: None, TypeError),
+    ],
+)
+def test_a_send_that_fails_lets_the_subscriber_go_and_nobody_else(send, error) -> None:
+    fanout = FanOut(Log.private(65536))
+    before, sink, after = Taker(), Loop(send), Taker()
+    for each in (before, sink, after):
+        join(fanout, each, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    assert sink.end is not None
+    assert sink.end[0] is Leaving.ERROR
+    assert isinstance(sink.end[1], error)
+    assert (before.positions, after.positions, fanout.connections, fanout.writes) == ([1], [1], 2, 2)
+
+
+def test_an_interrupt_passes_through_but_loses_nothing_of_the_others() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks: list[Any] = [Taker(), Loop(raising(KeyboardInterrupt())), Taker()]
+    for sink in sinks:
+        join(fanout, sink, b"a")
+    fill(fanout.index.log, b"a", 1)
+    with pytest.raises(KeyboardInterrupt):
+        drain(fanout)
+    drain(fanout)
+    assert (sinks[0].positions, sinks[2].positions, fanout.connections) == ([1], [1], 2)
+
+
+def test_a_sink_that_leaves_within_its_own_send_is_not_freed_under_it() -> None:
+    fanout = FanOut(Log.private(65536))
+
+    def leave_first() -> Callable[[object], Awaitable]:
+        own: list[Subscriber] = []
+
+        def send(message: object) -> Awaitable:
+            fanout.unsubscribe(own.pop())
+            return Awaitable("waits")
+
+        own.append(join(fanout, Loop(send), b"a"))
+        return send
+
+    kept_alive = [leave_first() for _ in range(50)]
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    assert (fanout.connections, fanout.blocked) == (0, 0)
+    assert len(kept_alive) == 50
+
+
+# ---- over one segment, between processes ----
+
+
+def test_a_second_fan_out_over_the_same_memory_delivers_the_same() -> None:
+    memory = mmap.mmap(-1, segment_size(8192))
+    first, second = FanOut(Log(memory)), FanOut(Log(memory))
+    sinks = [Taker(), Taker()]
+    for fanout, sink in zip((first, second), sinks, strict=True):
+        join(fanout, sink, b"a", b"b")
+    for n in range(300):
+        (first, second)[n % 2].index.log.append(b"ab"[n % 2 : n % 2 + 1], body_of(n % 90))
+        drain(first)
+        drain(second)
+    assert sinks[0].positions == sinks[1].positions == list(range(1, 301))
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_no_torn_frame_is_delivered_while_another_process_laps_the_drain(skip: bool) -> None:
+    memory = mmap.mmap(-1, segment_size(8192))
+    log = Log(memory)
+    writer = os.fork()
+    if writer == 0:
+        try:
+            write_without_rest(Log(memory), 1.0)
+        finally:
+            os._exit(0)
+    fanout = FanOut(log, skip=skip, piece=4000)
+    names = [b"c%d" % n for n in range(5)]
+    streams: list[tuple[tuple[bytes, ...], Taker]] = []
+
+    def keep_listening() -> None:
+        for channels in (names[:1], names[1:3], names):
+            if all(asked != tuple(channels) or sink.end for asked, sink in streams):
+                streams.append((tuple(channels), Taker()))
+                join(fanout, streams[-1][1], *channels, after=EARLIEST)
+
+    while os.waitpid(writer, os.WNOHANG) == (0, 0):
+        keep_listening()
+        fanout.drain(0.0, 300_000)
+    keep_listening()
+    drain(fanout)
+    assert log.position > 10_000
+    events = 0
+    for channels, sink in streams:
+        own = {int(name[1:]) for name in channels}
+        last = None
+        for frame in parse(b"".join(sink.got)):
+            assert last is None or frame.position > last
+            if frame.event != "$gap":
+                assert assert_whole(b"id: x2345678-1\ndata: %s\n\n" % frame.data.encode()) == frame.position - 1
+                assert (frame.position - 1) % 5 in own
+                if last is not None:  # whatever lies between is of other channels, or a gap was told before
+                    assert not any((position - 1) % 5 in own for position in range(last + 1, frame.position))
+                events += 1
+            last = frame.position
+    assert events > 1000
+    assert fanout.gaps + fanout.slow > 0, "the writer never lapped anybody"
+
+
+# ---- memory ----
+
+
+def test_streams_that_come_and_go_leave_nothing_behind() -> None:
+    fanout = FanOut(Log.private(65536), remembered=8)
+    shared = Taker()
+
+    def come_and_go(times: int) -> None:
+        for n in range(times):
+            subscriber = join(fanout, shared, b"a", b"user%d" % n, after=EARLIEST)
+            if n % 3 == 0:
+                fanout.index.log.append(b"user%d" % n, body_of(1))
+                fanout.drain(0.0)
+            fanout.unsubscribe(subscriber)
+        fill(fanout.index.log, b"a", 200, 1000)
+        drain(fanout)
+        shared.got.clear()
+        gc.collect()
+
+    come_and_go(1000)
+    objects, references = len(gc.get_objects()), sys.getrefcount(shared)
+    come_and_go(10_000)
+    assert len(gc.get_objects()) - objects < 50
+    assert sys.getrefcount(shared) == references
+    assert (fanout.connections, fanout.index.names()) == (0, [b"a"])
+
+
+@pytest.mark.parametrize("native", [FanOut, Subscriber, SteppedSink, Batch])
+def test_the_pxd_was_found(native: type) -> None:
+    """One that stands in the wrong place is ignored without a word; the objects would then have no C fields."""
+    assert native.__basicsize__ > object.__basicsize__ + 8
