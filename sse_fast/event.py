@@ -87,7 +87,7 @@ def channel_name(name: str) -> bytes:
     if bad := CHANNEL_FORBIDS.search(name):
         raise InvalidEvent(
             f"a channel name is UTF-8 text without white space, control characters and '/'; "
-            f"{brief(name)} has {ascii(bad[0])} at {bad.start()}"
+            f"{brief(name)} has {bad[0]!a} at {bad.start()}"
         )
     return raw
 
