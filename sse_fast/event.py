@@ -35,6 +35,7 @@ JSON_KINDS: dict[type, str] = {
 }
 _repr = reprlib.Repr()
 _repr.maxstring = 80
+_repr.maxlevel = 1
 
 Encoded = tuple[bytes, bytes]
 """What the log takes: the channel's name, and a frame without its id line."""
