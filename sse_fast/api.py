@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -239,7 +240,7 @@ async def http_problem(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path}; streams are under /sse, publishing is POST /publish/CHANNEL"
     elif error.status_code == 405:
-        allow = (error.headers or {}).get("allow", "")
+        allow = Headers(error.headers)["allow"]
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allow})
         detail = f"{request.method} is not for {request.url.path}; it takes {allow}"

@@ -59,11 +59,11 @@ def test_an_id_survives_its_text(epoch: str, position: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *("", "earliest", "abcdefgh", "abcdefgh-", "-1", "abcdefg-1", "abcdefghi-1", "Abcdefgh-1", "abcdefgh-01"),
         *("abcdefgh--1", "abcdefgh-1 ", "abcdefgh-1\n", " abcdefgh-1", "abcdefgh-1.0", "abcdefgh-\u0661", "abcdefgh_1"),
         *(f"abcdefgh-{2**64}", "abcdefgh-99999999999999999999", "abcdefgh-" + "1" * 21),
-    ),
+    ],
 )
 def test_what_is_no_id_of_ours_is_none(text: str) -> None:
     assert EventId.parse(text) is None
@@ -233,10 +233,10 @@ def test_a_missing_field_is_named(missing: str) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    (
+    [
         *({"id": "1"}, {"Event": "e"}, {"": 1}, {"event": None, "id": None}, {"event": "e", "retry": 1, "comment": ""}),
         *({"event": None, "retry": None, "x": 1}, {"retry": None, "x": 1}),
-    ),
+    ],
 )
 def test_an_unknown_field_is_named(more: dict[str, Any]) -> None:
     [unknown] = more.keys() - {"event", "retry"}
