@@ -12,6 +12,7 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 # Who may import whom. `errors` and `event` are words everybody may use but for those who stand below them.
 NATIVE_ARROWS = {
     "frame": {"errors"},
+    "publication": {"errors", "event", "frame"},
     "ring": {"errors"},
     "index": {"ring", "errors"},
     "fanout": {"index", "ring", "errors"},
@@ -23,13 +24,13 @@ ARROWS = {
     "settings": set(),
     "event": {"errors", "frame"},
     "sinks": {"errors", "fanout"},
-    "hub": {"errors", "event", "sinks", "frame", "ring", "index", "fanout"},
+    "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "fanout"},
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
     "metrics": {"errors", "event", "admission", "hub"},
     "page": set(),
     "stream": {"errors", "event", "admission", "hub", "sinks", "metrics"},
-    "api": {"errors", "event", "admission", "hub", "metrics", "page"},
+    "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page"},
     "logs": {"errors", "settings"},
     "app": {"errors", "event", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api", "logs"},
     "responses": {"errors", "event", "frame"},
