@@ -62,6 +62,10 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
     negative or huge `retry`, lone surrogates, bytes that are not UTF-8. Raises `TypeError` for values of a wrong type,
     JSON included, and if no field is given at all.
     """
+    return frame_of(data, event, id, retry, comment)
+
+
+cdef bytes frame_of(object data, object event, object id, object retry, object comment):
     cdef:
         Text id_text, event_text, data_text, comment_text
         bytes digits = None

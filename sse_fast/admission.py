@@ -56,6 +56,7 @@ class Admission:
             raise Unauthorized("publishing needs a key; send it as 'Authorization: Bearer KEY'")
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            raise Unauthorized(f"the key is sent as 'Authorization: Bearer KEY', not with the scheme {scheme!r}")
+            # The header is not shown: without a scheme it may be the key itself.
+            raise Unauthorized("the key is sent as 'Authorization: Bearer KEY', not without or with another scheme")
         if not hmac.compare_digest(given.strip().encode(), self._key):
             raise Unauthorized("this is not the publish key of this server")

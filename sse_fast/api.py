@@ -1,36 +1,44 @@
 """Everything over HTTP that is not a stream: publish, channels, health, stats, metrics, the page. Starlette routes."""
 
 import asyncio
+import codecs
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from sse_fast import page
+from sse_fast._native.publication import encode_publication, from_json_array, from_json_value, from_ndjson
 from sse_fast.admission import Admission
 from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Unauthorized
-from sse_fast.event import MAX_RETRY_MS, Encoded, encode_publication, from_json_value, from_ndjson
+from sse_fast.event import MAX_RETRY_MS, Encoded, brief
 from sse_fast.hub import Hub
 from sse_fast.metrics import Metrics
 from sse_fast.problem import Problem
 
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
-PUBLISH_PARAMETERS = frozenset(("event", "retry"))
 MAX_CHANNELS_LISTED = 1000
-PARSE_AT_ONCE = 1024  # events between two looks at whether others wait for the loop
 
 
 class TooMuch(Exception):
     """A body over its limit."""
 
 
+class NotPlain(Exception):
+    """A body in an encoding that nobody here undoes."""
+
+
 def json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
+    headers = {"cache-control": "no-store"}
+    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
 
 
 class Api:
@@ -57,14 +65,17 @@ class Api:
             exception_handlers={
                 HTTPException: http_problem,
                 InvalidEvent: problem(400),
-                TypeError: problem(400),
                 EventTooLarge: problem(413),
                 TooMuch: problem(413),
-                Unauthorized: unauthorized,
-                HubClosed: problem(503),
-                ClientDisconnect: problem(400),
+                NotPlain: problem(415, {"accept-encoding": "identity"}),
+                Unauthorized: problem(401, {"www-authenticate": 'Bearer realm="publish"'}),
+                HubClosed: problem(503, {"retry-after": "1"}),
+                ClientDisconnect: nobody_left,
+                Exception: failure,
             },
         )
+        # A redirect would lose what was to be published: few publishers follow one.
+        self.app.router.redirect_slashes = False
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -73,29 +84,27 @@ class Api:
         self._admission.authorize_publisher(request.headers.get("authorization"))
         names = request.path_params
         channel = names["channel"] if "channel" in names else f"{names['stream']}:{names['name']}"
-        options = request.query_params
-        if unknown := options.keys() - PUBLISH_PARAMETERS:
-            raise InvalidEvent(f"unknown parameter {sorted(unknown)[0]!r}; publishing takes 'event' and 'retry'")
+        options = parameters(request, "event", "retry")
         retry = options.get("retry")
         if retry is not None and not (retry.isascii() and retry.isdigit() and len(retry) < 10):
             raise InvalidEvent(
-                f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {retry[:40]!r}"
+                f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {brief(retry)}"
             )
         limit = self._hub.max_event_size
         body = await read_body(request, limit, "an event")
-        encoded = encode_publication(
-            channel, body, event=options.get("event"), retry=int(retry) if retry is not None else None, limit=limit
+        milliseconds = int(retry) if retry is not None else None
+        return await self._append_one(
+            encode_publication(channel, body, event=options.get("event"), retry=milliseconds, limit=limit)
         )
-        position = (await self._hub.append([encoded]))[0]
-        return json({"id": self._hub.event_id(position)})
 
     async def publish(self, request: Request) -> Response:
         """One JSON object, a JSON array of them, or NDJSON; all of them are taken or, if one is wrong, none."""
         self._admission.authorize_publisher(request.headers.get("authorization"))
+        parameters(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await read_body(request, self._max_body_size, "a publish request")
+        body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         limit = self._hub.max_event_size
-        single = False
         if media_type in NDJSON:
             events = await gently(from_ndjson(body, limit))
         else:
@@ -103,22 +112,26 @@ class Api:
                 value = orjson.loads(body)
             except orjson.JSONDecodeError as error:
                 raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
-            single = type(value) is not list
-            events = await gently(from_array([value] if single else value, limit, single))
+            if type(value) is not list:
+                return await self._append_one(from_json_value(value, limit))
+            events = await gently(from_json_array(value, limit))
         positions = await self._hub.append(events)
-        prefix = self._hub.event_id(0)[:-1]
-        if single:
-            return json({"id": f"{prefix}{positions[0]}"})
-        return json({"ids": [f"{prefix}{position}" for position in positions]})
+        prefix = f"{self._hub.log.epoch}-"
+        return json({"ids": [prefix + str(position) for position in positions]})
+
+    async def _append_one(self, event: Encoded) -> Response:
+        position = (await self._hub.append([event]))[0]
+        return json({"id": self._hub.event_id(position)})
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     async def channels(self, request: Request) -> Response:
         """`?prefix=` and `?limit=`: the channels that have kept events or subscribers."""
-        prefix = request.query_params.get("prefix", "").encode()
-        limit = request.query_params.get("limit", "100")
+        options = parameters(request, "prefix", "limit")
+        prefix = options.get("prefix", "").encode()
+        limit = options.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and 0 < int(limit[:9]) <= MAX_CHANNELS_LISTED):
-            raise InvalidEvent(f"'limit' is a whole number from 1 to {MAX_CHANNELS_LISTED}, not {limit[:40]!r}")
+            raise InvalidEvent(f"'limit' is a whole number from 1 to {MAX_CHANNELS_LISTED}, not {brief(limit)}")
         index = self._hub.fanout.index
         listed = []
         for name in islice((name for name in index.names() if name.startswith(prefix)), int(limit)):
@@ -159,32 +172,42 @@ class Api:
         return Response(page.PAGE, headers=page.HEADERS)
 
 
-def from_array(values: list[Any], limit: int, single: bool) -> Any:
-    for number, value in enumerate(values):
-        try:
-            yield from_json_value(value, limit)
-        except (InvalidEvent, TypeError) as error:
-            if single:
-                raise
-            kind = EventTooLarge if isinstance(error, EventTooLarge) else InvalidEvent
-            raise kind(f"event {number} of the array: {error}") from None
-
-
-async def gently(events: Any) -> list[Encoded]:
-    """Collect, giving the loop back now and then: a large body must not hold up the streams."""
+async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:
+    """Collect, giving the loop back after each piece: a large body must not hold up the streams."""
     collected: list[Encoded] = []
-    while part := list(islice(events, PARSE_AT_ONCE)):
-        collected += part
-        if len(part) == PARSE_AT_ONCE:
-            await asyncio.sleep(0)
+    for piece in pieces:
+        collected += piece
+        await asyncio.sleep(0)
     return collected
+
+
+def parameters(request: Request, *known: str) -> dict[str, str]:
+    """The query, each parameter at most once. Raises InvalidEvent for any other: a typing error must not pass."""
+    try:
+        pairs = parse_qsl(
+            request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64
+        )
+    except ValueError as error:
+        raise InvalidEvent(f"the query string cannot be read: {error}") from None
+    taken: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            takes = " and ".join(repr(name) for name in known) or "none"
+            raise InvalidEvent(f"unknown parameter {brief(name)}; {request.url.path} takes {takes}")
+        if name in taken:
+            raise InvalidEvent(f"the parameter {name!r} is given twice")
+        taken[name] = value
+    return taken
 
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """The whole body, or TooMuch as soon as it is known to be over `limit` bytes."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise NotPlain(f"bodies are taken as they stand, not with 'Content-Encoding: {encoding[:40]}'")
     length = request.headers.get("content-length", "0")
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-        raise TooMuch(f"the body has {length} bytes; {what} has at most {limit}")
+        raise TooMuch(f"the body has {length[:20]} bytes; {what} has at most {limit}")
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -194,15 +217,21 @@ async def read_body(request: Request, limit: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def problem(status: int) -> Any:
+def problem(status: int, headers: Mapping[str, str] | None = None) -> Any:
     async def answer(request: Request, error: Exception) -> Response:
-        return Problem(status, str(error))
+        return Problem(status, str(error), headers)
 
     return answer
 
 
-async def unauthorized(request: Request, error: Exception) -> Response:
-    return Problem(401, str(error), {"www-authenticate": 'Bearer realm="publish"'})
+async def nobody_left(request: Request, error: Exception) -> Response:
+    """The client went away before its request was whole. Starlette wants an answer all the same; nobody gets it."""
+    return Problem(400, "the request ended early")
+
+
+async def failure(request: Request, error: Exception) -> Response:
+    """What should not happen. Starlette raises the error again after this, so the server logs it."""
+    return Problem(500, "the server failed to answer this; its log says why")
 
 
 async def http_problem(request: Request, error: Exception) -> Response:
@@ -211,5 +240,8 @@ async def http_problem(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path}; streams are under /sse, publishing is POST /publish/CHANNEL"
     elif error.status_code == 405:
-        detail = f"{request.method} is not for {request.url.path}"
+        allow = Headers(error.headers)["allow"]
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allow})
+        detail = f"{request.method} is not for {request.url.path}; it takes {allow}"
     return Problem(error.status_code, detail, error.headers)

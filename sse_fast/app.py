@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import orjson
@@ -127,10 +126,11 @@ def edge() -> Edge:
 
 
 def drain_on_signals(app: Edge) -> None:
-    """Chain SIGTERM and SIGINT so that they drain the streams first.
+    """SIGTERM and SIGINT drain the streams, and then the process ends here, not by Granian.
 
-    Not `loop.add_signal_handler`: it would take Granian's own handler away. And the process ends here, not by Granian:
-    that would end every stream cleanly, which some clients take for "finished"; an abort brings all of them back.
+    Granian's own handlers are replaced. They would end every stream cleanly, which some clients take for "finished",
+    where an abort brings all of them back; and would say GOAWAY on HTTP/2 at once, after which some clients (h2 4.x)
+    take no more events, `$closing` included.
     """
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []
@@ -139,11 +139,8 @@ def drain_on_signals(app: Edge) -> None:
         if not draining:
             draining.append(loop.create_task(_drain_and_exit(app)))
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin)
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
+        loop.add_signal_handler(number, begin)
 
 
 async def _drain_and_exit(app: Edge) -> None:

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import orjson
 
 from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
 from sse_fast.errors import HubClosed, Leaving
-from sse_fast.event import Encoded, EventId, channel_name, encode_publication
+from sse_fast.event import Encoded, EventId, channel_name
 from sse_fast.sinks import AsgiSink, Send
 
 logger = logging.getLogger("sse_fast.hub")

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.responses import Response
+
 from sse_fast.admission import Admission
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, channel_name
@@ -32,6 +34,7 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
+ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
 RAW_SEND = "sse_fast.send"
@@ -128,9 +131,12 @@ class _Stream:
 
     async def run(self, path: str) -> None:
         scope, door = self._scope, self._door
+        if scope["method"] == "OPTIONS":
+            self._move("refuse")
+            return await Response(status_code=204, headers={"allow": ALLOW})(scope, self._receive, self._send)
         if scope["method"] not in ("GET", "HEAD"):
             self._move("refuse")
-            problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": "GET, HEAD, OPTIONS"})
+            problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": ALLOW})
             return await problem(scope, self._receive, self._send)
         headers = dict(scope["headers"])
         given_id = headers.get(b"last-event-id")

@@ -12,6 +12,7 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 # Who may import whom. `errors` and `event` are words everybody may use but for those who stand below them.
 NATIVE_ARROWS = {
     "frame": {"errors"},
+    "publication": {"errors", "event", "frame"},
     "ring": {"errors"},
     "index": {"ring", "errors"},
     "fanout": {"index", "ring", "errors"},
@@ -23,14 +24,14 @@ ARROWS = {
     "settings": set(),
     "event": {"errors", "frame"},
     "sinks": {"errors", "fanout"},
-    "hub": {"errors", "event", "sinks", "frame", "ring", "index", "fanout"},
+    "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "fanout"},
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
     "page": set(),
-    "problem": set(),
+"problem": set(),
     "stream": {"errors", "event", "admission", "hub", "problem"},
     "metrics": {"errors", "event", "admission", "hub", "stream"},  # it reads what the others count
-    "api": {"errors", "event", "admission", "hub", "metrics", "page", "problem"},
+    "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
     "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
     | {"logs"},

@@ -1,0 +1,131 @@
+"""Who may enter: limits are exact, counts come back to nothing, keys are compared in constant time."""
+
+import hmac
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sse_fast import Overloaded, Unauthorized
+from sse_fast.admission import Admission
+
+comings_and_goings = st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60)
+limits = st.none() | st.integers(1, 5)
+
+
+@given(comings_and_goings, limits, limits)
+def test_it_counts_as_an_obvious_model_counts(
+    steps: list[tuple[bool, str]], most: int | None, most_per_address: int | None
+) -> None:
+    admission = Admission(max_connections=most, max_connections_per_ip=most_per_address)
+    inside: Counter[str] = Counter()
+    accepted = 0
+    refused: Counter[str] = Counter()
+    for enters, address in steps:
+        if enters:
+            limit = None
+            if most is not None and inside.total() >= most:
+                limit = "max_connections"
+            elif most_per_address is not None and inside[address] >= most_per_address:
+                limit = "max_connections_per_ip"
+            if limit is None:
+                admission.enter(address)
+                inside[address] += 1
+                accepted += 1
+            else:
+                with pytest.raises(Overloaded):
+                    admission.enter(address)
+                refused[limit] += 1
+        elif inside[address]:
+            admission.leave(address)
+            inside[address] -= 1
+        assert admission.connections == inside.total()
+        assert admission.accepted == accepted
+        assert admission.refused == refused
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=40))
+def test_an_address_is_forgotten_with_its_last_stream(addresses: list[str]) -> None:
+    admission = Admission(max_connections_per_ip=3)
+    inside = []
+    for address in addresses:
+        try:
+            admission.enter(address)
+        except Overloaded:
+            continue
+        inside.append(address)
+    for address in inside:
+        admission.leave(address)
+    assert admission.connections == 0
+    assert not admission._by_address
+
+
+def test_a_refused_address_leaves_no_trace() -> None:
+    admission = Admission(max_connections=1, max_connections_per_ip=1)
+    admission.enter("a")
+    for address in ("a", "b"):
+        with pytest.raises(Overloaded, match="all 1 streams"):
+            admission.enter(address)
+    assert set(admission._by_address) == {"a"}
+    admission.leave("a")
+    admission.enter("b")
+
+
+def test_the_limit_that_was_met_is_named() -> None:
+    admission = Admission(max_connections=2, max_connections_per_ip=1)
+    admission.enter("a")
+    with pytest.raises(Overloaded, match=r"^a has all 1 streams open that one address may have"):
+        admission.enter("a")
+    admission.enter("b")
+    with pytest.raises(Overloaded, match=r"^all 2 streams that this server allows are in use"):
+        admission.enter("c")
+    assert admission.refused == {"max_connections": 1, "max_connections_per_ip": 1}
+
+
+def test_without_a_key_anybody_publishes() -> None:
+    for header in (None, "", "Bearer x", "Basic x"):
+        Admission().authorize_publisher(header)
+
+
+@pytest.mark.parametrize("header", ["Bearer s3cret", "bearer s3cret", "BEARER s3cret", "Bearer  s3cret "])
+def test_the_key_opens(header: str) -> None:
+    Admission(publish_key="s3cret").authorize_publisher(header)
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        (None, "needs a key; send it as 'Authorization: Bearer KEY'"),
+        ("", "not without or with"),
+        ("s3cret", "not without or with"),
+        ("Basic s3cret", "or with another scheme"),
+        ("Bearer", "not the publish key"),
+        ("Bearer ", "not the publish key"),
+        ("Bearer s3cre", "not the publish key"),
+        ("Bearer s3crett", "not the publish key"),
+        ("Bearer S3CRET", "not the publish key"),
+        ("Bearer s3cret s3cret", "not the publish key"),
+        ("Bearer s\xe9cret", "not the publish key"),
+    ],
+)
+def test_anything_else_does_not_and_is_told_why(header: str | None, why: str) -> None:
+    with pytest.raises(Unauthorized, match=why) as refusal:
+        Admission(publish_key="s3cret").authorize_publisher(header)
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(given: bytes, kept: bytes) -> bool:
+        compared.append((given, kept))
+        return real(given, kept)
+
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    admission = Admission(publish_key="s3cret")
+    admission.authorize_publisher("Bearer s3cret")
+    with pytest.raises(Unauthorized):
+        admission.authorize_publisher("Bearer wrong")
+    assert compared == [(b"s3cret", b"s3cret"), (b"wrong", b"s3cret")]

@@ -1,0 +1,134 @@
+"""What is shipped: the sdist builds, the wheel is whole, and both say the version that everything else says."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {path.stem for path in (ROOT / "src_ext").glob("*.pyx")}
+BESIDE_THE_MODULES = {
+    f"sse_fast/_native/{path.name}" for end in ("pxd", "pyi") for path in (ROOT / "sse_fast/_native").glob(f"*.{end}")
+}
+SHIPPED = {"sse_fast/py.typed", "sse_fast/page/index.html", "sse_fast/_native/__init__.py"} | BESIDE_THE_MODULES
+SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sse_fast").rglob("*.py")}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command to its end; its output."""
+    # Nothing of the source tree or of an outer build may shine through.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SSE_FAST_"))}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, made of what git has: nothing that was built here can slip in, nothing is built here."""
+    tree, made = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("sdist")
+    files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((ROOT / name).read_bytes())
+    make = f"from setuptools.build_meta import build_sdist; build_sdist({str(made)!r})"
+    run(sys.executable, "-c", make, cwd=tree)
+    [archive] = made.iterdir()
+    return archive
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist and nothing else."""
+    made = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", made)
+    run(*pip, sdist, cwd=made)
+    [archive] = made.iterdir()
+    return archive
+
+
+def test_the_sdist_has_all_that_a_build_needs(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {f"src_ext/{module}.pyx" for module in MODULES}
+    assert names >= SHIPPED | SOURCES
+    assert names >= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
+    assert not {name for name in names if name.endswith((".c", ".so", ".pyc"))}
+
+
+def test_every_native_module_is_built(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        built = {name for name in archive.namelist() if name.endswith(".so")}
+    assert {Path(name).name.partition(".")[0] for name in built} == MODULES
+    assert {Path(name).parent.as_posix() for name in built} == {"sse_fast/_native"}
+
+
+def test_every_native_module_makes_its_promise_to_python() -> None:
+    assert {path.stem for path in (ROOT / "sse_fast/_native").glob("*.pyi")} == MODULES
+
+
+def test_the_wheel_has_the_package_whole_and_no_sources_of_the_native_modules(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert names >= SHIPPED | SOURCES
+    assert not {name for name in names if name.endswith((".c", ".pyx", ".pyc"))}
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"sse_fast"}
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata_name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        [entry_points] = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        metadata = archive.read(metadata_name).decode()
+        assert "sse-fast = sse_fast.cli:main" in archive.read(entry_points).decode()
+        assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
+    assert f"\nVersion: {PROJECT['version']}\n" in metadata
+    assert f"\nRequires-Python: {PROJECT['requires-python']}\n" in metadata
+
+
+def test_the_wheel_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    [site] = (tmp_path / "venv/lib").glob("python*/site-packages")
+    # What the package depends on comes from here; the package itself comes from the wheel, and stands before it.
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
+    run(*pip, cwd=tmp_path)
+    others = [path for path in sys.path if path.endswith("-packages")]
+    (site / "dependencies.pth").write_text("\n".join(others) + "\n")
+    program = (
+        "import sse_fast, sse_fast._native.frame as frame, sys\n"
+        "from sse_fast import Hub, create_app, page\n"
+        "assert frame.encode('x') == b'data: x\\n\\n'\n"
+        "create_app()\n"
+        "print(frame.__file__)\n"
+    )
+    assert run(python, "-c", program, cwd=tmp_path).strip().startswith(str(site))
+    assert PROJECT["version"] in run(tmp_path / "venv/bin/sse-fast", "--version", cwd=tmp_path)
+
+
+def test_the_version_is_one() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == PROJECT["version"] == version("sse-fast")
+
+
+def test_the_commands_of_the_readme_are_there() -> None:
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z][\w-]*)", "\n".join(code_of((ROOT / "README.md").read_text()))))
+    assert {"serve", "test"} <= named <= targets
+
+
+def code_of(markdown: str) -> list[str]:
+    """Its code: fenced blocks and what stands between backticks."""
+    fenced = re.findall(r"^```.*?^```", markdown, re.MULTILINE | re.DOTALL)
+    return fenced + re.findall(r"`[^`\n]+`", markdown)
