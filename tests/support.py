@@ -111,7 +111,7 @@ async def serving(kind: str, *options: str, **settings: object) -> AsyncIterator
     port = free_port()
     command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[kind]), *options]
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as elsewhere:
-        process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log)  # noqa: ASYNC220
         server = Server(port, process, log)
         try:
             await until(server.ready)
@@ -141,7 +141,7 @@ class Listener:
         opened = socket.socket()
         if small_buffers:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            # The kernel measures the server's send buffer in segments, and the loopback's are 64 KiB: megabytes would fit.
+            # The kernel counts the server's send buffer in segments; of the loopback's 64 KiB it takes megabytes.
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         opened.setblocking(False)
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -74,8 +75,8 @@ async def test_a_client_that_reads_a_byte_at_a_time_gets_whole_frames(patient: S
 
 
 async def test_half_of_the_streams_may_be_stuck(patient: Server) -> None:
-    stuck = [await Listener.open(patient.port, "/sse/a", small_buffers=True) for _ in range(100)]
-    reading = [await Listener.open(patient.port, "/sse/a", small_buffers=True) for _ in range(100)]
+    stuck = [await Listener.open(patient.port, "/sse/a", small_buffers=True) for _ in range(50)]
+    reading = [await Listener.open(patient.port, "/sse/a") for _ in range(50)]
     try:
         for listener in stuck + reading:
             await listener.__aenter__()
@@ -179,10 +180,13 @@ async def test_a_stream_that_takes_nothing_for_the_send_timeout_is_ended_and_res
         assert not NOISE.search(server.log), server.log
 
 
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_a_stop_ends_open_streams_with_closing_said_and_no_last_chunk(kind: str) -> None:
+# Hypercorn's worker processes get no signal: they cut the streams after its graceful timeout. In one process it tells.
+@pytest.mark.parametrize(("kind", "options"), [("granian", ()), ("uvicorn", ()), ("hypercorn", ("--workers", "0"))])
+async def test_a_stop_ends_open_streams_with_closing_said_and_no_last_chunk(
+    kind: str, options: tuple[str, ...]
+) -> None:
     async with (
-        serving(kind, log_size="1MiB", drain_timeout=1) as server,
+        serving(kind, *options, log_size="1MiB", drain_timeout=1) as server,
         await Listener.open(server.port, "/sse/a") as first,
         await Listener.open(server.port, "/sse/b") as second,
     ):
@@ -193,5 +197,5 @@ async def test_a_stop_ends_open_streams_with_closing_said_and_no_last_chunk(kind
             assert listener.told("$closing") == [{"reason": "shutdown"}]
             assert listener.end == "aborted"
         assert first.data == ["last"]
-        await stopping
+        assert await stopping in (0, -signal.SIGTERM)  # uvicorn raises the signal again when it is done
         assert not NOISE.search(server.log), server.log
