@@ -7,7 +7,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -113,7 +116,7 @@ class Edge:
 
 def create_app(settings: Settings | None = None) -> Edge:
     """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml."""
-    return Edge(settings if settings is not None else Settings())
+    return Edge(settings if settings is not None else Settings(), on_startup=end_streams_on_signals)
 
 
 def edge() -> Edge:
@@ -132,25 +135,63 @@ def drain_on_signals(app: Edge) -> None:
     where an abort brings all of them back; and would say GOAWAY on HTTP/2 at once, after which some clients (h2 4.x)
     take no more events, `$closing` included.
     """
+    begin = _once(lambda: _drain_and_exit(app))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, begin)
+
+
+def end_streams_on_signals(app: Edge) -> None:
+    """Chain SIGTERM and SIGINT so that they end the streams.
+
+    Servers wait for their open connections before the lifespan's shutdown, and a stream would stay open for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # no signals here; whoever runs a server in a thread stops it by other means
+    begin = _once(lambda: _drain_and_close(app))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server_s_own = signal.getsignal(number)
+        if callable(server_s_own):
+            signal.signal(number, partial(_chain, begin, server_s_own))
+
+
+def _chain(begin: Callable[[], None], then: Callable[[int, FrameType | None], Any], number: int, frame: Any) -> None:
+    begin()
+    then(number, frame)
+
+
+def _once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """What starts a task on this loop when it is called first, from a signal handler too."""
     loop = asyncio.get_running_loop()
-    draining: list[asyncio.Task[None]] = []
+    started: list[asyncio.Task[None]] = []
 
     def begin() -> None:
-        if not draining:
-            draining.append(loop.create_task(_drain_and_exit(app)))
+        if not started:
+            started.append(loop.create_task(start()))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, begin)
+    def signalled() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(begin)
+
+    return signalled
 
 
-async def _drain_and_exit(app: Edge) -> None:
+async def _drain(app: Edge) -> None:
     streams = app.hub.fanout.connections
     logger.info("draining", extra={"streams": streams, "at_most_seconds": app.settings.drain_timeout})
     try:
         blocked = await app.hub.drain(app.settings.drain_timeout)
         logger.info("drained", extra={"streams": streams, "still_blocked": blocked})
     except Exception:
-        logger.exception("the drain failed; the process ends, clients resume by id")
+        logger.exception("the drain failed; the streams end, clients resume by id")
+
+
+async def _drain_and_close(app: Edge) -> None:
+    await _drain(app)
+    await app.close()
+
+
+async def _drain_and_exit(app: Edge) -> None:
+    await _drain(app)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

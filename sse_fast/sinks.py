@@ -39,6 +39,10 @@ class _Rest:
                 return finished.value
 
 
+def _nobody(*_: object) -> None:
+    pass
+
+
 class AsgiSink(SteppedSink):
     """AsgiSink(send, unblock, ended): one stream's way out.
 
@@ -73,12 +77,9 @@ class AsgiSink(SteppedSink):
         self._ended(reason, error)
 
     def close(self) -> None:
-        """Give up a send that is still suspended, and let go of who made this sink: streams leave no cycles behind."""
+        """Give up a send that is still suspended, and everybody who was to be called: nothing is left in a cycle then,
+        and the server's end of the connection goes with the last reference instead of with the garbage collector."""
         if self._finishing is not None:
             self._finishing.cancel()
             self._finishing = None
-        self._unblock = self._ended = _nothing
-
-
-def _nothing(*_: object) -> None:
-    pass
+        self._unblock = self._ended = _nobody

@@ -75,9 +75,12 @@ class Wanted:
             parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1024)
         except ValueError as error:
             raise InvalidEvent(f"the query string cannot be read: {error}") from None
-        channels = [":".join(path.split("/"))] if path else []
-        if path.count("/") > 1:
-            raise InvalidEvent("a stream's path is /sse/CHANNEL or /sse/STREAM/NAME, no deeper")
+        parts = path.split("/") if path else []
+        if len(parts) > 2 or "" in parts:
+            raise InvalidEvent(
+                "a stream's path is /sse/CHANNEL or /sse/STREAM/NAME, no deeper and with no slash behind"
+            )
+        channels = [":".join(parts)] if parts else []
         channels += [value for key, value in parameters if key == "channel"]
         if not channels:
             raise InvalidEvent("name a channel: /sse/CHANNEL or /sse?channel=A&channel=B")
@@ -163,7 +166,8 @@ class _Stream:
             door._admission.enter(address)
         except (Overloaded, HubClosed) as error:
             self._move("refuse")
-            return await self._turn_away(str(error), headers)
+            reason = "overloaded" if isinstance(error, Overloaded) else Leaving.SHUTDOWN
+            return await self._turn_away(reason, str(error), headers)
         self._move("admit")
         try:
             await self._stream(wanted)
@@ -200,6 +204,8 @@ class _Stream:
 
     def _end(self, reason: Leaving, error: Exception | None) -> None:
         """The hub let the stream go: wake the task that waits for the client, so that it ends."""
+        if self.leaving is not Leaving.CLIENT:
+            return  # on its way out already; a second cancellation would not be taken back
         self.leaving = reason
         if reason is not Leaving.SHUTDOWN:
             client = self._scope.get("client") or ("local", 0)
@@ -210,14 +216,14 @@ class _Stream:
         if self._task is not None:
             self._task.cancel()
 
-    async def _turn_away(self, why: str, headers: dict[bytes, bytes]) -> None:
+    async def _turn_away(self, reason: str, why: str, headers: dict[bytes, bytes]) -> None:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
         come back, so it gets a stream that tells it when to."""
         wait = jittered(max(10 * self._door._retry, 10_000))
         if b"application/json" in headers.get(b"accept", b""):
             problem = Problem(503, why, {"retry-after": str(-(-wait // 1000))})
             return await problem(self._scope, self._receive, self._send)
-        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"overloaded"}\n\n' % wait
+        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason.encode())
         await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         return None

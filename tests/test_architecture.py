@@ -28,7 +28,7 @@ ARROWS = {
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
     "page": set(),
-"problem": set(),
+    "problem": set(),
     "stream": {"errors", "event", "admission", "hub", "problem"},
     "metrics": {"errors", "event", "admission", "hub", "stream"},  # it reads what the others count
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},

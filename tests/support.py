@@ -1,0 +1,222 @@
+"""Servers in processes of their own, and subscribers over bare sockets that read only when they are told to."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import IO, Any, Self
+
+import h11
+import httpx
+import psutil
+from whatwg import Event, Parser
+
+COMMANDS = {
+    "granian": ["sse_fast", "serve", "--port", "{port}"],
+    "uvicorn": ["uvicorn", "sse_fast.app:create_app", "--factory", "--port", "{port}"],
+    "hypercorn": ["hypercorn", "sse_fast.app:create_app()", "--bind", "127.0.0.1:{port}"],
+}
+PATIENCE = 30.0  # seconds for anything at all; nothing here is a measure of speed
+READ_AT_ONCE = 256 * 1024
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Wait until something outside of this process holds; `holds` may be a coroutine function."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            found = holds()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.01)
+
+
+class Server:
+    """The edge under one of the servers, and what can be seen of it from outside."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+        self.port = port
+        self._process = process
+        self._log = log
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
+
+    @property
+    def log(self) -> str:
+        """All that the server has said."""
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory of the server and its workers."""
+        parent = psutil.Process(self._process.pid)
+        return sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
+
+    @property
+    def sockets(self) -> int:
+        """Connections that the server and its workers hold open."""
+        parent = psutil.Process(self._process.pid)
+        held = [process.net_connections("tcp") for process in [parent, *parent.children(recursive=True)]]
+        return sum(connection.status != "LISTEN" for connections in held for connection in connections)
+
+    async def ready(self) -> bool:
+        assert self._process.poll() is None, self.log
+        try:
+            return (await self.http.get("/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.http.get("/stats")).json()
+        return found
+
+    async def publish(self, channel: str, texts: Iterable[str]) -> list[str]:
+        """Publish in one request; the events' ids."""
+        lines = "\n".join(json.dumps({"channel": channel, "data": text}) for text in texts)
+        answer = await self.http.post("/publish", content=lines, headers={"content-type": "application/x-ndjson"})
+        assert answer.is_success, answer.text
+        ids: list[str] = answer.json()["ids"]
+        return ids
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self._process.wait, PATIENCE)
+
+    async def end(self) -> None:
+        await self.http.aclose()
+        if self._process.poll() is None:
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                process.kill()
+            self._process.kill()
+        self._process.wait()
+
+
+@asynccontextmanager
+async def serving(kind: str, *options: str, **settings: object) -> AsyncIterator[Server]:
+    """The edge under "granian", "uvicorn" or "hypercorn"; `options` are the server's own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
+    environment |= {f"SSE_FAST_{name.upper()}": str(value) for name, value in settings.items()}
+    port = free_port()
+    command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[kind]), *options]
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as elsewhere:
+        process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log)  # noqa: ASYNC220
+        server = Server(port, process, log)
+        try:
+            await until(server.ready)
+            yield server
+        finally:
+            await server.end()
+
+
+class Listener:
+    """One subscriber. It reads only inside `read_until`; else it is stuck, and soon blocks the server."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+        self._http = h11.Connection(h11.CLIENT)
+        self._parser = Parser()
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.events: list[Event] = []
+        self.end: str | None = None
+        """How the stream ended: "clean" (a last chunk), "aborted", or None while it goes on."""
+
+    @classmethod
+    async def open(
+        cls, port: int, target: str, *, last_event_id: str | None = None, small_buffers: bool = False
+    ) -> Self:
+        opened = socket.socket()
+        if small_buffers:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            # The kernel counts the server's send buffer in segments; of the loopback's 64 KiB it takes megabytes.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        opened.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(opened, ("127.0.0.1", port))
+        listener = cls(opened)
+        headers = [("host", "localhost")] + ([("last-event-id", last_event_id)] if last_event_id is not None else [])
+        request = h11.Request(method="GET", target=target, headers=headers)
+        parts = [listener._http.send(part) or b"" for part in (request, h11.EndOfMessage())]
+        await loop.sock_sendall(opened, b"".join(parts))
+        return listener
+
+    async def __aenter__(self) -> Self:
+        await self.read_until(lambda: any(event.type == "$connected" for event in self.events))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def data(self) -> list[str]:
+        """The data of the channel's own events."""
+        return [event.data for event in self.events if event.type == "message"]
+
+    @property
+    def last_event_id(self) -> str:
+        return self._parser.last_event_id
+
+    def told(self, kind: str) -> list[Any]:
+        """What the server itself said: the JSON of its events of this kind."""
+        return [json.loads(event.data) for event in self.events if event.type == kind]
+
+    async def read_until(self, holds: Callable[[], bool], *, at_once: int = READ_AT_ONCE) -> None:
+        """Read until something holds or the stream ends."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds() and self.end is None:
+                self._take(await self._receive(at_once))
+
+    async def read_count(self, count: int, *, at_once: int = READ_AT_ONCE) -> None:
+        """Read until so many of the channel's events are there, or the stream ends."""
+        seen, among = 0, 0
+
+        def enough() -> bool:
+            nonlocal seen, among
+            among += sum(event.type == "message" for event in self.events[seen:])
+            seen = len(self.events)
+            return among >= count
+
+        await self.read_until(enough, at_once=at_once)
+
+    async def read_to_the_end(self) -> None:
+        await self.read_until(lambda: False)
+
+    async def _receive(self, at_once: int) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._socket, at_once)
+        except ConnectionResetError:
+            return b""
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            self._http.receive_data(raw)
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Response):
+                    self.status, self.headers = event.status_code, dict(event.headers)
+                elif isinstance(event, h11.Data):
+                    self.body += bytes(event.data) if len(self.body) < 4096 else b""
+                    self.events += self._parser.feed(bytes(event.data))
+                elif isinstance(event, h11.EndOfMessage):
+                    self.end = "clean"
+                    return
+                else:
+                    return
+        except h11.RemoteProtocolError:
+            self.end = "aborted"

@@ -1,0 +1,464 @@
+"""GET /sse as ASGI, without a server: the grammar of a request, the head and the preamble, a connection's life."""
+
+import asyncio
+import gc
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from support import until
+from whatwg import Parser
+
+from sse_fast.admission import Admission
+from sse_fast.errors import InvalidEvent, Leaving
+from sse_fast.hub import Hub
+from sse_fast.stream import LIVES, Life, Streams, Wanted, _Stream, jittered
+
+# The grammar
+
+
+def read(path: str = "", query: str = "", header: str | None = None, max_channels: int = 4) -> Wanted:
+    return Wanted.read(path, query.encode(), header, max_channels)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "channels"),
+    [
+        ("a", "", ("a",)),
+        ("room/1", "", ("room:1",)),
+        ("", "channel=a", ("a",)),
+        ("", "channel=a&channel=b", ("a", "b")),
+        ("a", "channel=b", ("a", "b")),
+        ("", "channel=a&channel=b&channel=a", ("a", "b")),
+        ("a", "channel=a", ("a",)),
+        ("room:1", "", ("room:1",)),
+        ("", "channel=room%3A1", ("room:1",)),
+        ("", "channel=%C3%A9", ("é",)),
+        ("é", "", ("é",)),
+        ("$stats", "", ("$stats",)),
+        ("a", "unknown=1", ("a",)),
+    ],
+)
+def test_a_stream_names_its_channels_by_path_or_query_each_once(
+    path: str, query: str, channels: tuple[str, ...]
+) -> None:
+    assert read(path, query) == Wanted(channels, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("", ""),
+        ("", "channel="),
+        ("a/", ""),
+        ("/a", ""),
+        ("a/b/c", ""),
+        ("", "channel=a%20b"),
+        ("", "channel=a%0Ab"),
+        ("", "channel=a/b"),
+        ("", "channel=%FF"),
+        ("", "channel=" + "x" * 257),
+        ("", "channel=a&channel=b&channel=c&channel=d&channel=e"),
+        ("$nothing", ""),
+        ("", "channel=é"),
+        ("a", "history=-1"),
+        ("a", "history=x"),
+        ("a", "history="),
+        ("a", "history=1000001"),
+        ("a", "history=" + "9" * 5000),
+        ("a", "history=%C2%B2"),
+        ("a", "last_event_id=" + "x" * 65),
+    ],
+)
+def test_what_the_grammar_does_not_know_is_refused(path: str, query: str) -> None:
+    with pytest.raises(InvalidEvent):
+        read(path, query)
+
+
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventID", "lastEventId"])
+def test_the_id_comes_by_any_of_its_parameters_and_the_header_wins(name: str) -> None:
+    assert read("a", f"{name}=abcdefgh-7").last_event_id == "abcdefgh-7"
+    assert read("a", f"{name}=abcdefgh-7", header="abcdefgh-9").last_event_id == "abcdefgh-9"
+    assert read("a", f"{name}={quote('earliest')}").last_event_id == "earliest"
+
+
+def test_an_empty_id_is_none_at_all() -> None:
+    assert read("a", "last_event_id=").last_event_id is None
+    assert read("a", header="").last_event_id is None
+
+
+def test_history_is_read_up_to_its_limit() -> None:
+    assert read("a", "history=1000000").history == 1_000_000
+    assert read("a", "history=00").history == 0
+
+
+def test_as_many_channels_as_the_limit_allows() -> None:
+    assert len(read("", "&".join(f"channel={name}" for name in "abcd")).channels) == 4
+
+
+# A door, and callers who hold the server's end of their connection
+
+
+class Door:
+    """A hub with its doorkeeper, and requests to it."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.hub = Hub(log_size=64 * 1024)
+        self.admission = Admission(**limits)
+        self.streams = Streams(self.hub, self.admission, retry=1000, max_channels=4)
+
+    def call(self, path: str = "a", **request: Any) -> "Call":
+        return Call(self.streams, path, **request)
+
+    @property
+    def empty(self) -> bool:
+        return self.admission.connections == 0 and self.hub.fanout.connections == 0
+
+
+class Call:
+    """One request to the stream door, seen from the server's side."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        path: str,
+        *,
+        method: str = "GET",
+        query: bytes = b"",
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        send: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._send = send
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self._news = asyncio.Event()
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": f"/sse/{path}",
+            "query_string": query,
+            "headers": list(headers),
+            "client": ("10.0.0.1", 1234),
+        }
+        self.task = asyncio.create_task(streams(scope, self._messages.get, self.send, path))  # type: ignore[arg-type]
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self._send is not None:
+            await self._send(message)
+        self.sent.append(message)
+        self._news.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        return [(event.type, event.data) for event in Parser().feed(self.body)]
+
+    async def until(self, text: bytes) -> None:
+        async with asyncio.timeout(5):
+            while text not in self.body:
+                self._news.clear()
+                await self._news.wait()
+
+    async def opened(self) -> "Call":
+        await self.until(b"$connected")
+        return self
+
+    async def leave(self) -> None:
+        self._messages.put_nowait({"type": "http.disconnect"})
+        await self.task
+
+    async def answered(self) -> "Call":
+        await asyncio.wait_for(self.task, 5)
+        return self
+
+
+@pytest.fixture
+async def door():
+    opened = Door()
+    yield opened
+    await opened.hub.close()
+
+
+async def test_the_head_says_that_nothing_may_buffer_or_keep_it(door: Door) -> None:
+    call = await door.call().opened()
+    assert call.status == 200
+    assert call.headers[b"content-type"].startswith(b"text/event-stream")
+    assert call.headers[b"cache-control"] == b"no-cache, no-transform"
+    assert call.headers[b"x-accel-buffering"] == b"no"
+    await call.leave()
+
+
+async def test_the_preamble_has_no_block_of_its_own_before_connected(door: Door) -> None:
+    call = await door.call().opened()
+    comment, retry, identity, event, data, *rest = call.body.split(b"\n")
+    assert comment == b":"
+    assert retry.startswith(b"retry: ")
+    assert 700 <= int(retry[7:]) <= 1300
+    assert identity == f"id: {door.hub.event_id(0)}".encode()
+    assert (event, data, rest) == (b"event: $connected", b'data: {"resume":"live"}', [b"", b""])
+    await call.leave()
+
+
+def test_jitter_is_within_thirty_percent_and_spread() -> None:
+    drawn = [jittered(1000) for _ in range(2000)]
+    assert 700 <= min(drawn) < 730
+    assert 1270 < max(drawn) <= 1300
+    assert jittered(0) == 0
+
+
+async def test_what_is_published_between_subscribing_and_the_start_is_not_lost(door: Door) -> None:
+    async def publish_first(message: dict[str, Any]) -> None:
+        if len(call.sent) < 2:
+            await door.hub.publish("a", f"before {message['type']}")
+
+    call = door.call(send=publish_first)
+    await call.until(b"before http.response.body")
+    assert [data for kind, data in call.events if kind == "message"] == [
+        "before http.response.start",
+        "before http.response.body",
+    ]
+    await call.leave()
+
+
+async def test_a_header_in_any_case_resumes_and_wins_over_the_query(door: Door) -> None:
+    ids = [str(await door.hub.publish("a", str(number))) for number in range(4)]
+    # ASGI servers hand header names on in lower case, whatever the client wrote.
+    call = door.call(headers=[(b"last-event-id", ids[1].encode())], query=b"last_event_id=" + ids[0].encode())
+    await call.until(b"data: 3")
+    assert call.events == [("$connected", '{"resume":"complete"}'), ("message", "2"), ("message", "3")]
+    await call.leave()
+
+
+async def test_a_foreign_id_is_told_of_a_gap_before_anything_else(door: Door) -> None:
+    await door.hub.publish("a", "kept")
+    call = door.call(headers=[(b"last-event-id", b"zzzzzzzz-5")])
+    await call.until(b"kept")
+    assert [kind for kind, _ in call.events] == ["$connected", "$gap", "message"]
+    assert json.loads(call.events[1][1])["after"] == "zzzzzzzz-5"
+    await call.leave()
+
+
+async def test_history_begins_with_the_newest_kept(door: Door) -> None:
+    for number in range(5):
+        await door.hub.publish("a", str(number))
+    call = door.call(query=b"history=2")
+    await call.until(b"data: 4")
+    assert [data for kind, data in call.events if kind == "message"] == ["3", "4"]
+    await call.leave()
+
+
+# Answers that are not streams
+
+
+async def test_head_has_the_head_of_a_stream_and_no_body(door: Door) -> None:
+    call = await door.call(method="HEAD").answered()
+    assert (call.status, call.body) == (200, b"")
+    assert call.headers[b"content-type"].startswith(b"text/event-stream")
+    assert door.empty
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+async def test_other_methods_are_told_which_are_right(door: Door, method: str) -> None:
+    call = await door.call(method=method).answered()
+    assert (call.status, call.headers[b"allow"]) == (405, b"GET, HEAD, OPTIONS")
+
+
+async def test_a_request_that_cannot_be_read_is_a_problem(door: Door) -> None:
+    call = await door.call(query=b"history=many").answered()
+    assert (call.status, call.headers[b"content-type"]) == (400, b"application/problem+json")
+    assert "history" in json.loads(call.body)["detail"]
+    assert door.empty
+
+
+JSON = [(b"accept", b"application/json")]
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
+async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_503(limit: str) -> None:
+    door = Door(**{limit: 1})
+    inside = await door.call().opened()
+    browser = await door.call(headers=[(b"accept", b"text/event-stream")]).answered()
+    assert browser.status == 200
+    parser = Parser()
+    assert [event.type for event in parser.feed(browser.body)] == ["$closing"]
+    assert parser.reconnection_time is not None
+    assert 7_000 <= parser.reconnection_time <= 13_000
+    assert browser.sent[-1]["more_body"] is False
+    program = await door.call(headers=JSON).answered()
+    assert program.status == 503
+    assert 7 <= int(program.headers[b"retry-after"]) <= 13
+    assert door.admission.refused[limit] == 2
+    await inside.leave()
+    again = await door.call().opened()
+    await again.leave()
+    assert door.empty
+    await door.hub.close()
+
+
+async def test_a_draining_server_turns_streams_away(door: Door) -> None:
+    await door.hub.drain(0)
+    assert (await door.call().answered()).events == [("$closing", '{"reason":"shutdown"}')]
+    assert (await door.call(headers=JSON).answered()).status == 503
+    assert door.empty
+
+
+# The life
+
+
+def test_every_state_is_reachable_and_ends_are_ends() -> None:
+    reached, edge = {Life.ARRIVED}, [Life.ARRIVED]
+    while edge:
+        new = set(LIVES[edge.pop()].values()) - reached
+        reached |= new
+        edge += new
+    assert reached == set(Life)
+    assert {state for state, moves in LIVES.items() if not moves} == {Life.REFUSED, Life.ENDED}
+
+
+@pytest.fixture
+def lives(monkeypatch: pytest.MonkeyPatch) -> list[list[Life]]:
+    """The states that each stream went through."""
+    seen: dict[_Stream, list[Life]] = {}
+    move = _Stream._move
+
+    def watched(self: _Stream, happening: str) -> None:
+        before = self._life
+        move(self, happening)
+        seen.setdefault(self, [before]).append(self._life)
+        found[:] = seen.values()
+
+    found: list[list[Life]] = []
+    monkeypatch.setattr(_Stream, "_move", watched)
+    return found
+
+
+async def test_each_kind_of_request_moves_along_the_table(door: Door, lives: list[list[Life]]) -> None:
+    await (await door.call().opened()).leave()
+    await door.call(method="HEAD").answered()
+    await door.call(method="POST").answered()
+    await door.call(query=b"history=x").answered()
+    failing = door.call(send=fail)
+    with pytest.raises(OSError, match="no such wire"):
+        await failing.task
+    await door.hub.drain(0)
+    await door.call().answered()
+    refused = [Life.ARRIVED, Life.REFUSED]
+    assert lives == [
+        [Life.ARRIVED, Life.OPENING, Life.STREAMING, Life.ENDED],
+        refused,
+        refused,
+        refused,
+        [Life.ARRIVED, Life.OPENING, Life.ENDED],
+        refused,
+    ]
+
+
+async def fail(message: dict[str, Any]) -> None:
+    raise OSError("no such wire")
+
+
+# Whatever ends a stream, nothing of it stays
+
+
+async def test_a_client_that_leaves_is_counted_out(door: Door) -> None:
+    call = await door.call().opened()
+    assert (door.admission.connections, door.hub.fanout.connections) == (1, 1)
+    await call.leave()
+    assert door.empty
+    assert door.streams.ended == {Leaving.CLIENT: 1}
+
+
+async def test_a_head_that_cannot_be_sent_leaves_no_subscriber(door: Door) -> None:
+    with pytest.raises(OSError, match="no such wire"):
+        await door.call(send=fail).task
+    assert door.empty
+
+
+async def test_a_send_that_fails_ends_the_stream_as_an_error(door: Door) -> None:
+    async def fail_on_events(message: dict[str, Any]) -> None:
+        if b"data: x" in message.get("body", b""):
+            raise OSError("no such wire")
+
+    call = await door.call(send=fail_on_events).opened()
+    await door.hub.publish("a", "x")
+    await call.answered()
+    assert door.empty
+    assert door.streams.ended == {Leaving.ERROR: 1}
+
+
+async def test_a_server_that_cancels_gets_its_cancellation(door: Door) -> None:
+    call = await door.call().opened()
+    call.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call.task
+    assert door.empty
+
+
+async def test_a_hub_that_closes_ends_streams_without_a_last_chunk_and_without_an_exception(door: Door) -> None:
+    call = await door.call().opened()
+    await door.hub.close()
+    await call.answered()
+    assert call.task.cancelling() == 0
+    assert all(message["more_body"] for message in call.sent[1:])
+    assert door.empty
+    assert door.streams.ended == {Leaving.SHUTDOWN: 1}
+
+
+async def test_a_stream_that_is_too_slow_is_let_go_while_its_send_is_suspended(door: Door) -> None:
+    async def never(message: dict[str, Any]) -> None:
+        if b"data: x" in message.get("body", b""):
+            await asyncio.Event().wait()
+
+    call = await door.call(send=never).opened()
+    await door.hub.publish("a", "x")
+    await until(lambda: door.hub.fanout.blocked)
+    door.hub.fanout.expire(asyncio.get_running_loop().time(), 0)
+    await call.answered()
+    assert door.empty
+    assert door.streams.ended == {Leaving.SLOW: 1}
+
+
+async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(door: Door) -> None:
+    suspended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def fail_later(message: dict[str, Any]) -> None:
+        if b"data: x" in message.get("body", b""):
+            await suspended
+
+    call = await door.call(send=fail_later).opened()
+    await door.hub.publish("a", "x")
+    await until(lambda: door.hub.fanout.blocked)
+    suspended.set_exception(OSError("no such wire"))
+    suspended.add_done_callback(lambda _: door.hub.fanout.end_all(Leaving.SLOW))
+    await call.answered()
+    assert door.empty
+    assert door.streams.ended == {Leaving.ERROR: 1}
+
+
+async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(door: Door) -> None:
+    """Its `send` is the server's connection: some servers hold it open until the last reference is gone."""
+    gc.collect()
+    gc.disable()
+    try:
+        await (await door.call().opened()).leave()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [thing for thing in gc.garbage if "sse_fast" in type(thing).__module__] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
