@@ -55,13 +55,14 @@ class Subscription:
         return self._hub.event_id(self._subscriber.position)
 
     def opening(self) -> bytes:
-        """`$connected`, whose id is the cursor, so that a drop before the first event loses nothing; `$gap` if owed."""
-        here = self.id
-        frames = f'id: {here}\nevent: $connected\ndata: {{"resume":"{self.resumed}"}}\n\n'.encode()
-        if self._subscriber.lost:
-            told = orjson.dumps({"after": self._asked, "until": here})
-            frames += b"event: $gap\ndata: %b\n\n" % told
-        return frames
+        """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
+        event loses nothing, and one before the gap was told has it told again."""
+        connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
+        id_line = b"id: %b\n" % self.id.encode()
+        if not self._subscriber.lost:
+            return connected + id_line + b"\n"
+        told = orjson.dumps({"after": self._asked, "until": self.id})
+        return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
 
     def start(self) -> None:
         """The stream may be written to (again)."""
