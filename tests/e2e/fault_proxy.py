@@ -10,6 +10,7 @@ All faults can be switched while connections are open.
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Callable
 from types import TracebackType
@@ -28,6 +29,7 @@ class FaultProxy:
     bytes_per_second: of each connection towards the client; None is no limit.
     single_bytes: what goes towards the client is written byte by byte.
     lifetime: called for each connection; so many bytes towards the client, and then it is cut. None: it may live.
+    spared: a regular expression; a connection is not cut right after bytes that it matches, but a byte later.
     """
 
     def __init__(self, target: int) -> None:
@@ -37,6 +39,7 @@ class FaultProxy:
         self.bytes_per_second: float | None = None
         self.single_bytes = False
         self.lifetime: Callable[[], int | None] = lambda: None
+        self.spared: bytes | None = None
         self.cuts = 0
         self._target = target
         self._going = asyncio.Event()
@@ -96,7 +99,7 @@ class FaultProxy:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target, limit=PIECE)
             self._open[task] = writers = (writer, server_writer)
             await asyncio.gather(self._up(reader, server_writer), self._down(server_reader, writer, writers))
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # asyncio logs a connection whose task was cancelled as an error
             return None
         finally:
             for each in self._open.pop(task):
@@ -117,7 +120,7 @@ class FaultProxy:
     async def _down(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writers: tuple[asyncio.StreamWriter, ...]
     ) -> None:
-        left = self.lifetime()
+        left, sent = self.lifetime(), b""
         if self.single_bytes:
             nodelay(writer)
         while True:
@@ -138,7 +141,10 @@ class FaultProxy:
                 await asyncio.sleep(len(received) / self.bytes_per_second)
             if left is not None:
                 left -= len(received)
-                if left <= 0:
+                sent = (sent + received)[-256:]
+                if left == 0 and self.spared is not None and re.search(self.spared + rb"\Z", sent):
+                    left = 1
+                if left == 0:
                     return self._reset(writers)
         with contextlib.suppress(OSError):
             writer.write_eof()
