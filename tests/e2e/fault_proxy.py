@@ -132,6 +132,8 @@ class FaultProxy:
             await self._going.wait()
             if self.single_bytes:
                 for at in range(len(received)):
+                    if writer.is_closing():
+                        return None
                     writer.write(received[at : at + 1])
                     await asyncio.sleep(0)
             else:
