@@ -231,10 +231,12 @@ class Hub:
         """Take no more, hand out what there is, say `$closing`, for at most so long. Returns streams still blocked."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Somebody who does not read may use up the time to settle, but not the others' time for their last frames.
+        settled = deadline - min(LAST_BYTES, seconds / 2)
         self.draining = True
         if self._news is None:
             return 0
-        await self._settle(deadline)
+        await self._settle(settled)
         closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
         at = 0
         while True:
@@ -242,7 +244,7 @@ class Hub:
             if not at:
                 break
             await asyncio.sleep(0)
-        await self._settle(deadline)
+        await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))
         return self.fanout.blocked
 
