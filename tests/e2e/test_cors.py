@@ -21,7 +21,8 @@ LISTEN = """([url, withCredentials]) => new Promise((done) => {
 PUBLISH = """async ([url, key]) => {
     const headers = { "Content-Type": "application/json", Authorization: `Bearer ${key}` };
     try {
-        const response = await fetch(url, { method: "POST", headers, body: '{"channel":"a","data":"over the border"}' });
+        const body = JSON.stringify({ channel: "a", data: "over the border" });
+        const response = await fetch(url, { method: "POST", headers, body });
         return await response.json();
     } catch (error) {
         return String(error);
