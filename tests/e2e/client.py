@@ -55,8 +55,8 @@ class Stream:
     async def open(cls, port: int, path: str, headers: Mapping[str, str] | None = None) -> "Stream":
         """Raises ConnectionError where nobody is, or who is there breaks it off."""
         stream = cls(*await asyncio.open_connection("127.0.0.1", port))
-        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: text/event-stream"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+        lines += [f"{name}: {value}" for name, value in {"Accept": "text/event-stream", **(headers or {})}.items()]
         stream._writer.write("\r\n".join([*lines, "", ""]).encode())
         try:
             head = (await stream._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -82,6 +82,11 @@ class Stream:
     def aborted(self) -> bool:
         """Whether the stream ended without its last chunk; known once `events` has ended."""
         return not self._chunks.finished
+
+    @property
+    def retry(self) -> int | None:
+        """The reconnection time that the server has set, in milliseconds."""
+        return self._parser.reconnection_time
 
     async def events(self) -> AsyncIterator[Event]:
         """Until the server, somebody between, or `cut` ends it."""
