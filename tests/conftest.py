@@ -58,7 +58,7 @@ class EdgeProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = directory / f"edge-{self.port}.log"
-        self.errors_expected = False
+        self.noise_expected = False
         self._directory = directory
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
@@ -152,7 +152,7 @@ class EdgeProcess:
         status = self.wait()
         log = self.log()
         assert status == 0, f"exit status {status}\n{log}"
-        bad = ["Traceback", "panicked", "WARNING"] + ["ERROR"] * (not self.errors_expected)
+        bad = ["Traceback", "panicked", "Killing"] + ["WARNING", "ERROR"] * (not self.noise_expected)
         assert not any(word in log for word in bad), log
 
     def kill(self) -> None:
@@ -160,14 +160,14 @@ class EdgeProcess:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self.errors_expected = True
+        self.noise_expected = True
 
     def kill_worker(self) -> None:
         """SIGKILL to the worker alone; returns when another one is ready."""
         (worker,) = self.workers()
         worker.kill()
         worker.wait(PATIENCE)
-        self.errors_expected = True
+        self.noise_expected = True
         until(lambda: self.workers() and worker not in self.workers(), "a new worker")
         self.wait_ready()
 
