@@ -488,7 +488,7 @@ cdef class FanOut:
     cdef Batch _gap(self, Subscriber subscriber):
         cdef Log log = self.index.log
         after, until = log.event_id(subscriber.told_after), log.event_id(subscriber.position)
-        frame = f'id: {until}\nevent: $gap\ndata: {{"after":"{after}","until":"{until}"}}\n\n'
+        frame = f'event: $gap\ndata: {{"after":"{after}","until":"{until}"}}\nid: {until}\n\n'
         return batch_of(frame.encode("ascii"), 0)
 
     # ---- said beside the log ----------------------------------------------------------------------------------------

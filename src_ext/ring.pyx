@@ -192,7 +192,7 @@ cdef class Log:
         return f"{self.epoch}-{position}"
 
     def append(self, bytes channel not None, bytes body not None):
-        """Append one event: `body` is an encoded frame without its id line. Returns its position.
+        """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.
 
         Raises EventTooLarge, and then nothing was appended.
         """
@@ -261,6 +261,7 @@ cdef class Log:
         cdef LogHeader* header = self.header
         cdef uint64_t position = header.next_position
         cdef uint64_t head = header.head, tail = header.tail, start = head, room_to_end
+        cdef size_t ending = 1 if body_length else 0  # the blank line that ends a frame; the id line goes before it
         cdef char id_line[ID_ROOM]
         cdef size_t id_length = self.id_prefix_length
         memcpy(id_line, self.id_prefix, id_length)
@@ -296,8 +297,13 @@ cdef class Log:
         record.reserved = 0
         cdef char* to = <char*>record + sizeof(Record)
         memcpy(to, channel, channel_length)
-        memcpy(to + channel_length, id_line, id_length)
-        memcpy(to + channel_length + id_length, body, body_length)
+        # The id comes last: fetch-event-source takes it as soon as its line is there, so with the id in front, a
+        # connection cut within the event would resume behind it and lose it.
+        to += channel_length
+        memcpy(to, body, body_length - ending)
+        to += body_length - ending
+        memcpy(to, id_line, id_length)
+        memcpy(to + id_length, body + body_length - ending, ending)
 
         header.next_position = position + 1
         store_release(&header.head, start + length)

@@ -56,13 +56,14 @@ class Subscription:
         return self._hub.event_id(self._subscriber.position)
 
     def opening(self) -> bytes:
-        """`$connected`, whose id is the cursor, so that a drop before the first event loses nothing; `$gap` if owed."""
-        here = self.id
-        frames = f'id: {here}\nevent: $connected\ndata: {{"resume":"{self.resumed}"}}\n\n'.encode()
-        if self._subscriber.lost:
-            told = orjson.dumps({"after": self._asked, "until": here})
-            frames += b"event: $gap\ndata: %b\n\n" % told
-        return frames
+        """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
+        event loses nothing, and one before the gap was told has it told again."""
+        connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
+        id_line = b"id: %b\n" % self.id.encode()
+        if not self._subscriber.lost:
+            return connected + id_line + b"\n"
+        told = orjson.dumps({"after": self._asked, "until": self.id})
+        return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
 
     def start(self) -> None:
         """The stream may be written to (again)."""
@@ -231,10 +232,12 @@ class Hub:
         """Take no more, hand out what there is, say `$closing`, for at most so long. Returns streams still blocked."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Somebody who does not read may use up the time to settle, but not the others' time for their last frames.
+        settled = deadline - min(LAST_BYTES, seconds / 2)
         self.draining = True
         if self._news is None:
             return 0
-        await self._settle(deadline)
+        await self._settle(settled)
         closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
         at = 0
         while True:
@@ -242,7 +245,7 @@ class Hub:
             if not at:
                 break
             await asyncio.sleep(0)
-        await self._settle(deadline)
+        await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))
         return self.fanout.blocked
 

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import ssl
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ class Edge(MPServer):
         for worker in self.wrks:
             worker.interrupt_by_parent = True
         super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _stop_workers(self) -> None:
+        # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
+        # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]
+        assert self.workers_kill_timeout is not None
+        deadline = time.monotonic() + self.workers_kill_timeout
+        while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.workers_kill_timeout = 1  # for whoever has not gone by now
+        super()._stop_workers()  # type: ignore[no-untyped-call]
 
 
 def load_edge() -> Any:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from sse_fast.admission import Admission
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, channel_name
-from sse_fast.hub import Hub, Subscription
+from sse_fast.hub import LAST_BYTES, Hub, Subscription
 from sse_fast.problem import Problem
 
 logger = logging.getLogger("sse_fast.stream")
@@ -166,8 +166,7 @@ class _Stream:
             door._admission.enter(address)
         except (Overloaded, HubClosed) as error:
             self._move("refuse")
-            reason = "overloaded" if isinstance(error, Overloaded) else Leaving.SHUTDOWN
-            return await self._turn_away(reason, str(error), headers)
+            return await self._turn_away(error, headers)
         self._move("admit")
         try:
             await self._stream(wanted)
@@ -216,16 +215,19 @@ class _Stream:
         if self._task is not None:
             self._task.cancel()
 
-    async def _turn_away(self, reason: str, why: str, headers: dict[bytes, bytes]) -> None:
+    async def _turn_away(self, error: Overloaded | HubClosed, headers: dict[bytes, bytes]) -> None:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
-        come back, so it gets a stream that tells it when to."""
-        wait = jittered(max(10 * self._door._retry, 10_000))
+        come back, so it gets a stream that tells it when to; broken off, as some take a clean end for the last word."""
+        overloaded = isinstance(error, Overloaded)
+        wait = jittered(max(10 * self._door._retry, 10_000) if overloaded else self._door._retry)
         if b"application/json" in headers.get(b"accept", b""):
-            problem = Problem(503, why, {"retry-after": str(-(-wait // 1000))})
+            problem = Problem(503, str(error), {"retry-after": str(-(-wait // 1000))})
             return await problem(self._scope, self._receive, self._send)
-        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason.encode())
+        reason = b"overloaded" if overloaded else Leaving.SHUTDOWN.encode()
+        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason)
         await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await asyncio.sleep(LAST_BYTES)
         return None
 
 

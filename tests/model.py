@@ -56,7 +56,7 @@ class ModelLog:
 
     def append(self, channel: bytes, body: bytes) -> int:
         position = len(self.history) + 1
-        frame = b"id: %s\n" % self.event_id(position).encode() + body
+        frame = body[:-1] + b"id: %s\n" % self.event_id(position).encode() + body[-1:]
         length = -(-(RECORD_HEADER + len(channel) + len(frame)) // ALIGNMENT) * ALIGNMENT
         to_end = self.capacity - self.head % self.capacity
         padding = to_end if to_end < length else 0
@@ -234,7 +234,7 @@ class ModelFanOut:
         if subscriber.tell_after is not None:
             after, until = (self.log.event_id(p) for p in (subscriber.tell_after, subscriber.position))
             subscriber.tell_after = None
-            return f'id: {until}\nevent: $gap\ndata: {{"after":"{after}","until":"{until}"}}\n\n'.encode(), 0
+            return f'event: $gap\ndata: {{"after":"{after}","until":"{until}"}}\nid: {until}\n\n'.encode(), 0
         waiting = [e for e in self.index.kept_of(subscriber.channels) if e.position > subscriber.position]
         assert waiting, "there is nothing to write"
         piece = [waiting.pop(0)]

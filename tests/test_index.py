@@ -11,7 +11,6 @@ from sse_fast._native.fanout import EARLIEST, FanOut, Sink
 from sse_fast._native.index import Channel, Index
 from sse_fast._native.ring import Log, segment_size
 
-
 NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")
 
 

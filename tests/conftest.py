@@ -1,0 +1,219 @@
+"""What tests need of the real world: a real edge in processes of its own, and programs that may be missing."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
+
+PATIENCE = 30.0  # seconds until a thing that should happen at once is taken for one that never happens
+
+
+def missing(program: str) -> NoReturn:
+    """End a test that cannot run without `program`: CI has to have it, a developer may go without."""
+    sentence = f"{program} is missing"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{sentence}, and CI=true says that it must be here")
+    pytest.skip(sentence)
+
+
+def program(name: str) -> str:
+    """The path of a program, or the end of the test."""
+    return shutil.which(name) or missing(name)
+
+
+def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Look again and again, where there is nothing to wait for; what `ready` returns once it is true."""
+    deadline = time.monotonic() + patience
+    while not (found := ready()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {patience:g} s in vain for {what}")
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EdgeProcess:
+    """`python -m sse_fast serve` on a port of its own, with its log in a file."""
+
+    def __init__(self, directory: Path, flags: tuple[str, ...]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_file = directory / f"edge-{self.port}.log"
+        self.noise_expected = False
+        self._directory = directory
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, or start again on the same port; returns when it is ready."""
+        settings = ("--host", "127.0.0.1", "--port", str(self.port), *self._flags)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sse_fast", "serve", *settings],
+                cwd=self._directory,  # no sse-fast.toml here
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, f"the edge did not start:\n{self.log()}"
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return self.request("GET", "/readyz")[0] == 200
+            return False
+
+        until(ready, "/readyz")
+
+    # ---- asking it ---------------------------------------------------------------------------------------------------
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def publish(self, channel: str, data: Any, event: str | None = None) -> str:
+        """The acknowledged id."""
+        publication = {"channel": channel, "data": data} | ({"event": event} if event else {})
+        status, body = self.request("POST", "/publish", json.dumps(publication).encode())
+        assert status == 200, body
+        return str(json.loads(body)["id"])
+
+    def publish_many(self, channel: str, values: list[Any]) -> list[str]:
+        """Publish in one request; the acknowledged ids."""
+        body = json.dumps([{"channel": channel, "data": value} for value in values]).encode()
+        status, answer = self.request("POST", "/publish", body)
+        assert status == 200, answer
+        return [str(id) for id in json.loads(answer)["ids"]]
+
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = json.loads(self.request("GET", "/stats")[1])
+        return stats
+
+    def wait_connections(self, count: int) -> None:
+        until(lambda: self.stats()["connections"] == count, f"{count} open streams")
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def workers(self) -> list[psutil.Process]:
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children()
+
+    # ---- ending it ---------------------------------------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """SIGTERM, as a service manager sends it; returns at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The exit status."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        """SIGTERM and the end: status 0, and nothing in the log that should not be there."""
+        self.terminate()
+        status = self.wait()
+        log = self.log()
+        assert status == 0, f"exit status {status}\n{log}"
+        bad = ["Traceback", "panicked", "Killing"] + ["WARNING", "ERROR"] * (not self.noise_expected)
+        assert not any(word in log for word in bad), log
+
+    def kill(self) -> None:
+        """SIGKILL to the server and its worker, as when the machine takes them away."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self.noise_expected = True
+
+    def kill_worker(self) -> None:
+        """SIGKILL to the worker alone; returns when another one is ready."""
+        (worker,) = self.workers()
+        worker.kill()
+        worker.wait(PATIENCE)
+        self.noise_expected = True
+        until(lambda: self.workers() and worker not in self.workers(), "a new worker")
+        self.wait_ready()
+
+
+Edges = Callable[..., EdgeProcess]
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[Edges]:
+    """Start edges: `edge("--retry", "100")`. Each is stopped by SIGTERM after the test, and must end well."""
+    started: list[EdgeProcess] = []
+
+    def start(*flags: str) -> EdgeProcess:
+        process = EdgeProcess(tmp_path, flags)
+        started.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in started:
+        if process.running:
+            try:
+                process.stop()
+            finally:
+                if process.running:
+                    process.kill()
+
+
+CHROMIUM_ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Headless Chromium; whoever uses it runs in the session's loop: `pytest.mark.asyncio(loop_scope="session")`."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=program("chromium"), headless=True, args=CHROMIUM_ARGUMENTS
+        )
+        yield browser
+        await browser.close()
