@@ -523,6 +523,13 @@ async def test_publishing_while_draining_is_told_to_come_back(api: Api, path: st
     assert api.position == 0
 
 
+async def test_a_stream_asked_for_while_draining_is_told_to_come_back_soon(api: Api) -> None:
+    await api.edge.hub.drain(0)
+    response = await api.get("/sse/c", headers={"accept": "application/json"})
+    assert_problem(response, 503, "shutting down")
+    assert int(response.headers["retry-after"]) <= 4  # 1.3 times the 3 s of `retry`
+
+
 async def test_stats_count_what_happened(api: Api) -> None:
     await api.post("/publish/a", content="x")
     await api.post("/publish", json=[{"channel": "b", "data": 1}] * 3)
