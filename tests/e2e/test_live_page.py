@@ -125,10 +125,10 @@ async def test_what_the_server_refuses_is_said_in_its_words(
 ) -> None:
     await page.fill("#to", "no spaces")
     await page.get_by_role("button", name="Publish", exact=True).click()
-    await expect(page.locator("#answer")).to_contain_text("no white space")
+    await expect(page.locator("#answer")).to_contain_text("'no spaces'")
     await page.fill("#channels", "$nothing")
     await page.get_by_role("button", name="Subscribe").click()
-    await expect(page.locator("#feed-state")).to_contain_text("there is no system channel")
+    await expect(page.locator("#feed-state")).to_contain_text("'$nothing'")
     # The browser itself logs every answer of 400.
     assert len(complaints) == 2
     assert all("status of 400" in complaint for complaint in complaints)
