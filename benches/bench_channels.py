@@ -7,8 +7,8 @@ so many of a thing, divided by their number. A subscriber's share includes its `
 all share one `send`, which stands for a server's, so nothing of a server or a socket is in it.
 
 CPU: this process's own time for `Log.append` and the `drain`s until idle, with a `send` that returns a ready awaitable:
-the whole of the fan-out, a Python call per write, and no socket. Making the subscribers is outside the clock. Where each
-publish goes to another channel, what grows with their number is cache misses: the row that has all the channels and
+the whole of the fan-out, a Python call per write, and no socket. Making the subscribers is outside the clock. Every
+publish goes to another channel, so what grows with their number is cache misses: the row that has all the channels and
 publishes to few of them shows how much of it. Within a round the rows take turns; every figure is the median.
 """
 

@@ -3,9 +3,12 @@
 import mmap
 import os
 import re
+import signal
 import struct
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from sse_fast.errors import EventTooLarge, InvalidEvent
 
 HEADER_SIZE, MUTEX_AT, SLOTS_AT = 16384, 1024, 4096
 SLOTS_END = SLOTS_AT + 64 * 128
+PATIENCE_SECONDS = 20
 
 
 def body_of(size: int) -> bytes:
@@ -268,11 +272,23 @@ def checked_body(number: int) -> bytes:
     return b"data: %d %08x %s\n\n" % (number, zlib.crc32(filler), filler)
 
 
-def write_without_rest(log: Log, seconds: float) -> None:
-    number, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
-        log.append_many([(b"c%d" % (n % 5), checked_body(n)) for n in range(number, number + 50)])
-        number += 50
+@contextmanager
+def written_by_another_process(memory: mmap.mmap) -> Iterator[None]:
+    """Another process appends without rest while the block runs: whoever reads meanwhile is lapped again and again."""
+    writer = os.fork()
+    if writer == 0:
+        try:
+            log, number, end = Log(memory), 0, time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < end:
+                log.append_many([(b"c%d" % (n % 5), checked_body(n)) for n in range(number, number + 50)])
+                number += 50
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
 
 
 def assert_whole(frame: bytes) -> int:
@@ -283,24 +299,18 @@ def assert_whole(frame: bytes) -> int:
 
 
 def test_no_torn_record_surfaces_while_another_process_laps_the_reader() -> None:
-    memory = mmap.mmap(-1, segment_size(8192))
+    memory = mmap.mmap(-1, segment_size(65536))
     log = Log(memory)
-    writer = os.fork()
-    if writer == 0:
-        try:
-            write_without_rest(Log(memory), 1.0)
-        finally:
-            os._exit(0)
-    seen = rounds = 0
-    while os.waitpid(writer, os.WNOHANG) == (0, 0):
-        last = 0
-        for record in log.records():
-            assert record.position > last
-            last = record.position
-            assert assert_whole(record.frame) == record.position - 1
-            assert record.channel == b"c%d" % ((record.position - 1) % 5)
-            seen += 1
-        rounds += 1
-    assert rounds > 10
-    assert seen > 1000
-    assert log.position > 10_000, "the writer wrote too little to lap anybody"
+    seen = laps = 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with written_by_another_process(memory):
+        while seen < 20_000 or laps < 20:
+            assert time.monotonic() < deadline, f"too little happened: {seen} records, {laps} laps"
+            last = 0
+            for record in log.records():
+                assert record.position > last
+                laps += last > 0 and record.position > last + 1
+                last = record.position
+                assert assert_whole(record.frame) == record.position - 1
+                assert record.channel == b"c%d" % ((record.position - 1) % 5)
+                seen += 1
