@@ -30,7 +30,7 @@ class Api(httpx.AsyncClient):
     def kept(self) -> list[tuple[str, str]]:
         """Channel and frame, without its id line, of every event in the log."""
         records = self.edge.hub.log.records()
-        return [(record.channel.decode(), record.frame.decode().partition("\n")[2]) for record in records]
+        return [(record.channel.decode(), record.frame.decode().rpartition("id: ")[0] + "\n") for record in records]
 
     @property
     def position(self) -> int:

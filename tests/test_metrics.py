@@ -111,7 +111,7 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
         await edge.hub.publish("c", number)
     await edge.hub.publish("other", "x")
     for stream in streams:
-        await stream.until(lambda received: b"data: 2\n\n" in received)
+        await stream.until(lambda received: b"data: 2\n" in received)
 
     families = await scraped(edge)
     delivered = sum(len(stream.received) - size for stream, size in zip(streams, before, strict=True))

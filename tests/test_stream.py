@@ -204,7 +204,7 @@ async def test_the_head_says_that_nothing_may_buffer_or_keep_it(door: Door) -> N
 
 async def test_the_preamble_has_no_block_of_its_own_before_connected(door: Door) -> None:
     call = await door.call().opened()
-    comment, retry, identity, event, data, *rest = call.body.split(b"\n")
+    comment, retry, event, data, identity, *rest = call.body.split(b"\n")
     assert comment == b":"
     assert retry.startswith(b"retry: ")
     assert 700 <= int(retry[7:]) <= 1300
@@ -271,7 +271,7 @@ async def test_head_has_the_head_of_a_stream_and_no_body(door: Door) -> None:
     assert door.empty
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "BREW"])
 async def test_other_methods_are_told_which_are_right(door: Door, method: str) -> None:
     call = await door.call(method=method).answered()
     assert (call.status, call.headers[b"allow"]) == (405, b"GET, HEAD, OPTIONS")
@@ -297,7 +297,7 @@ async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_5
     assert [event.type for event in parser.feed(browser.body)] == ["$closing"]
     assert parser.reconnection_time is not None
     assert 7_000 <= parser.reconnection_time <= 13_000
-    assert browser.sent[-1]["more_body"] is False
+    assert browser.sent[-1]["more_body"] is True  # broken off: some clients take a clean end for the last word
     program = await door.call(headers=JSON).answered()
     assert program.status == 503
     assert 7 <= int(program.headers[b"retry-after"]) <= 13
