@@ -1,8 +1,9 @@
 """What fan-out costs with a coroutine and an `asyncio.Queue` per subscriber: the app that most people write.
 
 Fair to that shape: plain ASGI without a framework, the event encoded once, the same bytes in every queue, no lock.
-It does for a stream what the edge does: an id, a heartbeat after 15 s of silence (a timer round the wait, as in FastAPI's own
-SSE), and it notices when the client goes. It keeps no history and bounds no queue; both would only cost it more.
+It does for a stream what the edge does: an id, a heartbeat after 15 s of silence (a timer round the wait, as in
+FastAPI's own SSE), and it notices when the client goes. It keeps no history and bounds no queue; both would only cost
+it more.
 """
 
 import asyncio

@@ -53,10 +53,11 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
     neither may contain CR, LF or NUL. `retry`: milliseconds before a reconnect, an int from 0 to 2**63 - 1.
     `comment`: text that clients skip.
 
-    The lines are comment, id, event, retry, data, then the blank line that ends the event. A comment or `retry` alone
-    gets no blank line: it is complete without, and at a bare blank line some clients deliver an empty event. So
-    `encode(comment="")` is the heartbeat, and whatever was encoded may follow anything else that was. A frame with data
-    and without `id` is also valid after a ready-made `id:` line.
+    The lines are comment, event, retry, data, id, then the blank line that ends the event. The id comes last because
+    fetch-event-source takes it as soon as its line is there: a connection cut within an event that has it in front
+    would resume behind that event, and lose it. A comment or `retry` alone gets no blank line: it is complete without,
+    and at a bare blank line some clients deliver an empty event. So `encode(comment="")` is the heartbeat, and whatever
+    was encoded may follow anything else that was.
 
     Raises `InvalidEvent` (a `ValueError`) where the format cannot carry a value: CR, LF or NUL in `event` or `id`, a
     negative or huge `retry`, lone surrogates, bytes that are not UTF-8. Raises `TypeError` for values of a wrong type,
@@ -97,14 +98,14 @@ cdef bytes frame_of(object data, object event, object id, object retry, object c
     out = PyBytes_AS_STRING(frame)
     if comment is not None:
         out = write_lines(out, ": ", 2, &comment_text)
-    if id is not None:
-        out = write_line(out, "id: ", 4, id_text.start, id_text.size)
     if event is not None:
         out = write_line(out, "event: ", 7, event_text.start, event_text.size)
     if digits is not None:
         out = write_line(out, "retry: ", 7, PyBytes_AS_STRING(digits), len(digits))
     if data is not NO_DATA:
         out = write_lines(out, "data: ", 6, &data_text)
+    if id is not None:
+        out = write_line(out, "id: ", 4, id_text.start, id_text.size)
     if ends:
         out[0] = b"\n"
         out += 1

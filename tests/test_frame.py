@@ -59,9 +59,9 @@ def parse(stream: bytes) -> list[Event]:
 # The form
 
 
-def test_the_fields_stand_in_the_order_comment_id_event_retry_data() -> None:
+def test_the_fields_stand_in_the_order_comment_event_retry_data_id() -> None:
     frame = encode("x", event="e", id="1", retry=5, comment="c")
-    assert frame == b": c\nid: 1\nevent: e\nretry: 5\ndata: x\n\n"
+    assert frame == b": c\nevent: e\nretry: 5\ndata: x\nid: 1\n\n"
 
 
 def test_an_empty_string_is_one_data_line_and_reaches_the_client_as_an_event() -> None:
