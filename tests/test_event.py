@@ -38,7 +38,7 @@ retries = st.none() | st.integers(0, MAX_RETRY_MS)
 def parsed(frame: bytes) -> tuple[str, str, int | None]:
     """Type and data of the one event in a frame, and its retry, as a client has them."""
     client = Parser()
-    [event] = client.feed(b"id: x\n" + frame)
+    [event] = client.feed(frame.removesuffix(b"\n") + b"id: x\n\n")  # as the log completes it
     assert event.last_event_id == "x"
     return event.type, event.data, client.reconnection_time
 
