@@ -17,7 +17,7 @@ from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
 from sse_fast.errors import HubClosed, Leaving
 from sse_fast.event import Encoded, EventId, channel_name
-from sse_fast.sinks import AsgiSink, Send
+from sse_fast.sinks import AsgiSink, Relay, Send
 
 logger = logging.getLogger("sse_fast.hub")
 
@@ -44,7 +44,7 @@ class Subscription:
         self._hub = hub
         self._asked = last_event_id
         after = hub.cursor(last_event_id)
-        self._sink = AsgiSink(send, self.start, ended)
+        self._sink = AsgiSink(send, hub.relay, self.start, ended)
         self._subscriber = hub.fanout.subscribe(channels, self._sink, after=after, history=history)
         self.resumed: Literal["live", "complete", "gap"] = "live"
         if after is not None:
@@ -101,7 +101,9 @@ class Hub:
         self.published = 0
         self.published_bytes = 0
         self._epoch = self.log.epoch
-        self._news: asyncio.Event | None = None
+        self._news: asyncio.Event
+        self.relay: Relay
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # ---- publishing --------------------------------------------------------------------------------------------------
@@ -176,7 +178,8 @@ class Hub:
 
     def say(self, channel: str, frame: bytes) -> int:
         """Send a frame that is not kept (and has no id) to the subscribers of a channel now. Returns to how many."""
-        return self.fanout.say(channel_name(channel), frame, asyncio.get_running_loop().time())
+        self._start()
+        return self.relay.run(self.fanout.say, channel_name(channel), frame, asyncio.get_running_loop().time())
 
     def listeners(self, channel: str) -> int:
         """Streams that listen to a channel on this worker."""
@@ -186,23 +189,26 @@ class Hub:
     # ---- the pump ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._news is None:
-            loop = asyncio.get_running_loop()
-            self._news = asyncio.Event()
-            self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError("a hub lives on one event loop, and this one is in use on another; make one for each")
+        self._loop = loop
+        self._news = asyncio.Event()
+        self.relay = Relay()
+        self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
 
     def _wake(self) -> None:
-        assert self._news is not None
         self._news.set()
 
     async def _pump(self) -> None:
-        assert self._news is not None
         loop = asyncio.get_running_loop()
         while True:
             await self._news.wait()
             self._news.clear()
             try:
-                while self.fanout.drain(loop.time()):  # noqa: ASYNC110 - a turn of the loop for everybody else
+                while self.relay.run(self.fanout.drain, loop.time()):  # noqa: ASYNC110 - the others' turn of the loop
                     await asyncio.sleep(0)
             except Exception:
                 logger.exception("a drain failed; it goes on with the next event")
@@ -220,7 +226,7 @@ class Hub:
                 owed += self.fanout.connections * tick / half
                 while owed >= 1:
                     count = min(math.floor(owed), HEARTBEATS_AT_ONCE)
-                    self.fanout.beat(loop.time(), half, count)
+                    self.relay.run(self.fanout.beat, loop.time(), half, count)
                     owed -= count
                     await asyncio.sleep(0)
             except Exception:
@@ -235,13 +241,13 @@ class Hub:
         # Somebody who does not read may use up the time to settle, but not the others' time for their last frames.
         settled = deadline - min(LAST_BYTES, seconds / 2)
         self.draining = True
-        if self._news is None:
+        if self._loop is None:
             return 0
         await self._settle(settled)
         closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
         at = 0
         while True:
-            at = self.fanout.say_all(closing, loop.time(), at, HEARTBEATS_AT_ONCE)
+            at = self.relay.run(self.fanout.say_all, closing, loop.time(), at, HEARTBEATS_AT_ONCE)
             if not at:
                 break
             await asyncio.sleep(0)
@@ -252,7 +258,9 @@ class Hub:
     async def _settle(self, deadline: float) -> None:
         """Wait until everybody has everything, or until the deadline."""
         loop = asyncio.get_running_loop()
-        while loop.time() < deadline and (self.fanout.drain(loop.time()) or self.fanout.blocked):  # noqa: ASYNC110
+        while loop.time() < deadline:
+            if not self.relay.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
+                return
             # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.
             await asyncio.sleep(0.01 if self.fanout.blocked else 0)
 
@@ -264,3 +272,5 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        if self._loop is not None:
+            self.relay.close()
