@@ -204,12 +204,13 @@ async def test_the_head_says_that_nothing_may_buffer_or_keep_it(door: Door) -> N
 
 async def test_the_preamble_has_no_block_of_its_own_before_connected(door: Door) -> None:
     call = await door.call().opened()
-    comment, retry, event, data, identity, *rest = call.body.split(b"\n")
+    comment, retry, *block, end, after_it = call.body.split(b"\n")
     assert comment == b":"
     assert retry.startswith(b"retry: ")
     assert 700 <= int(retry[7:]) <= 1300
-    assert identity == f"id: {door.hub.event_id(0)}".encode()
-    assert (event, data, rest) == (b"event: $connected", b'data: {"resume":"live"}', [b"", b""])
+    identity = f"id: {door.hub.event_id(0)}".encode()
+    assert sorted(block) == [b'data: {"resume":"live"}', b"event: $connected", identity]
+    assert (end, after_it) == (b"", b"")
     await call.leave()
 
 
@@ -275,6 +276,11 @@ async def test_head_has_the_head_of_a_stream_and_no_body(door: Door) -> None:
 async def test_other_methods_are_told_which_are_right(door: Door, method: str) -> None:
     call = await door.call(method=method).answered()
     assert (call.status, call.headers[b"allow"]) == (405, b"GET, HEAD, OPTIONS")
+
+
+async def test_a_plain_options_is_told_them_too(door: Door) -> None:
+    call = await door.call(method="OPTIONS").answered()
+    assert (call.status, call.headers[b"allow"], call.body) == (204, b"GET, HEAD, OPTIONS", b"")
 
 
 async def test_a_request_that_cannot_be_read_is_a_problem(door: Door) -> None:
