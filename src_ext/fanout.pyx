@@ -169,6 +169,11 @@ cdef class FanOut:
         return len(self._everyone)
 
     @property
+    def busy(self):
+        """Whether somebody who can be written to has not got everything yet."""
+        return bool(self.index.unread) or bool(self._news) or bool(self._behind)
+
+    @property
     def blocked(self):
         """Subscribers that wait until they can write again."""
         return len(self._blocked)

@@ -2,14 +2,15 @@
 
 import hmac
 from collections import Counter
+from collections.abc import Collection
 
-from sse_fast.errors import Overloaded, Unauthorized
+from sse_fast.errors import ForeignOrigin, Overloaded, Unauthorized
 
 
 class Admission:
     """Counts open streams, in all and per client address, and checks the publish key.
 
-    `None` for a limit is no limit; no key means that anybody may publish.
+    `None` for a limit is no limit; without a key anybody may publish but foreign web pages (other than of `origins`).
     """
 
     def __init__(
@@ -18,10 +19,12 @@ class Admission:
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
         publish_key: str | None = None,
+        origins: Collection[str] = (),
     ) -> None:
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_ip
         self._key = publish_key.encode() if publish_key is not None else None
+        self._origins = frozenset(origins)
         self._by_address: Counter[str] = Counter()
         self.connections = 0
         self.accepted = 0
@@ -48,9 +51,19 @@ class Admission:
             if not self._by_address[address]:
                 del self._by_address[address]
 
-    def authorize_publisher(self, authorization: str | None) -> None:
-        """Check an `Authorization` header, in constant time. Raises Unauthorized."""
+    def authorize_publisher(
+        self, authorization: str | None, *, origin: str | None = None, host: str | None = None
+    ) -> None:
+        """Check the headers of a publisher. Raises Unauthorized or ForeignOrigin.
+
+        The key is compared in constant time. Where there is none, "open to this machine" must not mean "open to every
+        page that is looked at on this machine": a browser sends the page's origin, and it must be ours or a listed one.
+        """
         if self._key is None:
+            if origin is not None and origin.partition("://")[2] != host and self._origins.isdisjoint((origin, "*")):
+                raise ForeignOrigin(
+                    f"pages of {origin[:100]} may not publish here; list it in cors_origins if they may"
+                )
             return
         if authorization is None:
             raise Unauthorized("publishing needs a key; send it as 'Authorization: Bearer KEY'")

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from sse_fast import page
 from sse_fast._native.publication import encode_publication, from_json_array, from_json_value, from_ndjson
 from sse_fast.admission import Admission
-from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Unauthorized
+from sse_fast.errors import EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
 from sse_fast.hub import Hub
 from sse_fast.metrics import Metrics
@@ -26,10 +26,15 @@ from sse_fast.problem import Problem
 
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 MAX_CHANNELS_LISTED = 1000
+BODY_SECONDS = 30.0
 
 
 class TooMuch(Exception):
     """A body over its limit."""
+
+
+class TooLate(Exception):
+    """A body that took too long to come."""
 
 
 class NotPlain(Exception):
@@ -68,6 +73,8 @@ class Api:
                 EventTooLarge: problem(413),
                 TooMuch: problem(413),
                 NotPlain: problem(415, {"accept-encoding": "identity"}),
+                TooLate: problem(408),
+                ForeignOrigin: problem(403),
                 Unauthorized: problem(401, {"www-authenticate": 'Bearer realm="publish"'}),
                 HubClosed: problem(503, {"retry-after": "1"}),
                 ClientDisconnect: nobody_left,
@@ -81,7 +88,7 @@ class Api:
 
     async def publish_raw(self, request: Request) -> Response:
         """The body is the data, as it stands; `?event=` and `?retry=` go with it."""
-        self._admission.authorize_publisher(request.headers.get("authorization"))
+        self._admit(request)
         names = request.path_params
         channel = names["channel"] if "channel" in names else f"{names['stream']}:{names['name']}"
         options = parameters(request, "event", "retry")
@@ -99,7 +106,7 @@ class Api:
 
     async def publish(self, request: Request) -> Response:
         """One JSON object, a JSON array of them, or NDJSON; all of them are taken or, if one is wrong, none."""
-        self._admission.authorize_publisher(request.headers.get("authorization"))
+        self._admit(request)
         parameters(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await read_body(request, self._max_body_size, "a publish request")
@@ -118,6 +125,12 @@ class Api:
         positions = await self._hub.append(events)
         prefix = f"{self._hub.log.epoch}-"
         return json({"ids": [prefix + str(position) for position in positions]})
+
+    def _admit(self, request: Request) -> None:
+        headers = request.headers
+        self._admission.authorize_publisher(
+            headers.get("authorization"), origin=headers.get("origin"), host=headers.get("host")
+        )
 
     async def _append_one(self, event: Encoded) -> Response:
         position = (await self._hub.append([event]))[0]
@@ -201,7 +214,7 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
 
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
-    """The whole body, or TooMuch as soon as it is known to be over `limit` bytes."""
+    """The whole body, or TooMuch as soon as it is known to be over `limit` bytes; TooLate after BODY_SECONDS."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise NotPlain(f"bodies are taken as they stand, not with 'Content-Encoding: {encoding[:40]}'")
@@ -209,11 +222,15 @@ async def read_body(request: Request, limit: int, what: str) -> bytes:
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
         raise TooMuch(f"the body has {length[:20]} bytes; {what} has at most {limit}")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooMuch(f"the body is larger than {limit} bytes, the most that {what} has")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise TooMuch(f"the body is larger than {limit} bytes, the most that {what} has")
+                parts.append(part)
+    except TimeoutError:
+        raise TooLate(f"the body did not come within {BODY_SECONDS:g} s") from None
     return b"".join(parts)
 
 

@@ -21,6 +21,7 @@ from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
 from sse_fast.hub import Hub
+from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
 from sse_fast.stream import RAW_SEND, Receive, Scope, Send, Streams
@@ -35,7 +36,13 @@ STATS_CHANNEL = "$stats"
 class Edge:
     """The edge as an ASGI app: streams under /sse, everything else by the API. Serve it, or mount it under a path."""
 
-    def __init__(self, settings: Settings, *, on_startup: Callable[["Edge"], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_startup: Callable[["Edge"], None] | None = None,
+        on_first_request: Callable[["Edge"], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.hub = Hub(
             log_size=settings.log_size,
@@ -48,6 +55,7 @@ class Edge:
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
             publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
+            origins=settings.cors_origins,
         )
         self._streams = Streams(
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
@@ -55,6 +63,7 @@ class Edge:
         self.metrics = Metrics(self.hub, self._admission, self._streams)
         self._api = Api(self.hub, self._admission, self.metrics, max_body_size=settings.max_body_size).app
         self._on_startup = on_startup
+        self._on_first_request = on_first_request
         self._stats: asyncio.Task[None] | None = None
         self._routed: Any = self._route
         if settings.cors_origins:
@@ -72,6 +81,8 @@ class Edge:
         if scope["type"] == "http":
             if self._stats is None:
                 self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+                if self._on_first_request is not None:
+                    self._on_first_request(self)
             scope[RAW_SEND] = send
             await self._routed(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -125,15 +136,25 @@ def edge() -> Edge:
     # all of them again and again while clients come, which is half of what opening a stream costs.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    return Edge(Settings.from_environment(), on_startup=drain_on_signals)
+    return Edge(Settings.from_environment(), on_startup=drain_on_signals, on_first_request=bound_stuck_connections)
+
+
+def bound_stuck_connections(app: Edge) -> None:
+    """A client that slow_policy has disconnected and that still takes nothing keeps its descriptor no longer.
+
+    At the first request, because Granian listens only after the lifespan's start-up.
+    """
+    if app.settings.slow_policy == "disconnect":
+        # Time enough to read what was under way, notice the end and resume.
+        close_stuck_connections(app.settings.send_timeout + max(10.0, app.settings.send_timeout))
 
 
 def drain_on_signals(app: Edge) -> None:
     """SIGTERM and SIGINT drain the streams, and then the process ends here, not by Granian.
 
-    Granian's own handlers are replaced. They would end every stream cleanly, which some clients take for "finished",
-    where an abort brings all of them back; and would say GOAWAY on HTTP/2 at once, after which some clients (h2 4.x)
-    take no more events, `$closing` included.
+    Granian's own handlers are replaced. They would wait for every stream that is stuck, and would say GOAWAY on HTTP/2
+    at once, after which some clients (h2 4.x) take no more events, `$closing` included. Exiting aborts the streams,
+    which brings all clients back; a clean end some of them take for "finished".
     """
     begin = _once(lambda: _drain_and_exit(app))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -22,6 +22,10 @@ class Unauthorized(SSEFastError):
     """A publish key was missing or wrong."""
 
 
+class ForeignOrigin(SSEFastError):
+    """A web page of another origin wanted to publish where no key is asked for."""
+
+
 class Overloaded(SSEFastError):
     """A limit on connections was reached; trying again later may work."""
 

@@ -7,7 +7,7 @@ somebody else's app. It knows no HTTP.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -23,7 +23,8 @@ logger = logging.getLogger("sse_fast.hub")
 
 TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
-APPEND_AT_ONCE = 4096
+APPEND_AT_ONCE = 4096  # events
+PART_SECONDS = 0.1  # the most a batch waits, after each part of it, for those who read
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
 
 
@@ -125,18 +126,33 @@ class Hub:
             raise HubClosed("the hub is shutting down and takes no more events")
         self._start()
         positions: list[int] = []
-        for at in range(0, len(events), APPEND_AT_ONCE):
-            part = events[at : at + APPEND_AT_ONCE]
+        for part, size in self._parts(events):
+            if positions:
+                await self._let_them_read()
             first = self.log.append_many(part)
             positions += range(first, first + len(part))
             self.published += len(part)
-            self.published_bytes += sum(len(frame) for _, frame in part)
+            self.published_bytes += size
             self._wake()
-            if at + APPEND_AT_ONCE < len(events):
-                # The index reads on while a long batch is written, so the log never overtakes it.
-                self.fanout.index.take_in(APPEND_AT_ONCE)
-                await asyncio.sleep(0)
         return positions
+
+    def _parts(self, events: Sequence[Encoded]) -> Iterator[tuple[Sequence[Encoded], int]]:
+        """A batch in parts, and their bytes: none takes the loop for long, or more than an eighth of the log."""
+        at, most = 0, self.log.capacity // 8
+        while at < len(events):
+            part = events[at : at + APPEND_AT_ONCE]
+            while (size := sum(len(frame) for _, frame in part)) > most and len(part) > 1:
+                part = part[: len(part) // 2]
+            yield part, size
+            at += len(part)
+
+    async def _let_them_read(self) -> None:
+        """Between two parts: nobody who keeps up is to be overtaken by a batch larger than the log."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PART_SECONDS
+        await asyncio.sleep(0)
+        while self.fanout.busy and loop.time() < deadline:  # noqa: ASYNC110 - the pump's turns of the loop
+            await asyncio.sleep(0)
 
     def event_id(self, position: int) -> str:
         return f"{self._epoch}-{position}"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sse_fast import Overloaded, Unauthorized
 from sse_fast.admission import Admission
+from sse_fast.errors import ForeignOrigin
 
 comings_and_goings = st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60)
 limits = st.none() | st.integers(1, 5)
@@ -129,3 +130,23 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(Unauthorized):
         admission.authorize_publisher("Bearer wrong")
     assert compared == [(b"s3cret", b"s3cret"), (b"wrong", b"s3cret")]
+
+
+HERE = "127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("origin", [None, "http://127.0.0.1:8000", "https://127.0.0.1:8000", "https://app.example"])
+def test_without_a_key_pages_of_ours_and_of_listed_origins_may_publish(origin: str | None) -> None:
+    Admission(origins=["https://app.example"]).authorize_publisher(None, origin=origin, host=HERE)
+    Admission(origins=["*"]).authorize_publisher(None, origin=origin, host=HERE)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:8001", "null", "127.0.0.1:8000", ""])
+def test_without_a_key_a_foreign_page_may_not_publish(origin: str) -> None:
+    with pytest.raises(ForeignOrigin, match="cors_origins"):
+        Admission(origins=["https://app.example"]).authorize_publisher(None, origin=origin, host=HERE)
+
+
+def test_with_a_key_it_is_the_key_that_counts() -> None:
+    admission = Admission(publish_key="s3cret")
+    admission.authorize_publisher("Bearer s3cret", origin="https://other.example", host=HERE)

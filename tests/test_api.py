@@ -813,3 +813,20 @@ def test_nothing_that_is_sent_makes_it_fail_and_only_200_moves_the_log(
             await api.aclose()
 
     asyncio.run(send())
+
+
+async def test_a_foreign_web_page_may_not_publish_where_no_key_is_asked_for(api: Api) -> None:
+    answer = await api.post("/publish/c", content="x", headers={"origin": "https://evil.example"})
+    assert_problem(answer, 403, "https://evil.example", "cors_origins")
+    assert api.position == 0
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sse_fast.api.BODY_SECONDS", 0.01)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    assert_problem(await api.post("/publish/c", content=never()), 408, "0.01 s")
+    assert api.position == 0

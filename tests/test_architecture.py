@@ -34,7 +34,8 @@ ARROWS = {
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
     "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
-    | {"logs"},
+    | {"logs", "kernel"},
+    "kernel": set(),
     "responses": {"errors", "event", "frame"},
     "serve": {"errors", "settings", "logs", "app"},
     "client": {"errors", "event"},

@@ -95,6 +95,22 @@ async def test_a_long_batch_gives_the_loop_back_and_is_consecutive(hub: Hub) -> 
     assert turns >= 3
 
 
+async def test_a_batch_larger_than_the_log_overtakes_nobody_who_reads() -> None:
+    hub = Hub(log_size=64 * 1024)
+    try:
+        reader = Reader(hub, "c")
+        ids = await hub.append([(b"c", b"data: %05d\n\n" % number) for number in range(5000)])
+        async with asyncio.timeout(10):
+            while len(reader.data) < 5000:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert len(ids) == 5000
+        assert hub.log.position - hub.fanout.index.kept > 1000  # the log has moved on far past the first of them
+        assert reader.data == [f"{number:05d}" for number in range(5000)]
+        assert hub.fanout.gaps == hub.fanout.slow == 0
+    finally:
+        await hub.close()
+
+
 async def test_everybody_gets_every_event_of_his_channels_in_order(hub: Hub) -> None:
     one, both = Reader(hub, "a"), Reader(hub, "a", "b")
     for number in range(100):
