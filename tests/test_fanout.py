@@ -57,8 +57,9 @@ def join(fanout: FanOut, sink: Sink, *channels: bytes, after: int | None = None,
 
 
 def drain(fanout: FanOut, now: float = 0.0) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while fanout.drain(now):
-        pass
+        assert time.monotonic() < deadline, "the drain does not come to rest"
 
 
 def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
@@ -271,6 +272,17 @@ def test_what_is_published_from_within_a_write_is_delivered_too() -> None:
     drain(fanout)
     for sink in sinks:
         assert sink.positions == list(range(1, 302))
+
+
+@pytest.mark.parametrize("channels", [[b"a"], [b"a", b"b"]])
+def test_those_who_catch_up_side_by_side_miss_nothing_between_their_pieces(channels: list[bytes]) -> None:
+    fanout = FanOut(Log.private(65536), piece=500)
+    fill(fanout.index.log, b"a", 100)
+    sinks = [Taker() for _ in range(6)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, *channels, after=n // 2)  # in pairs at one place, each pair at another
+    drain(fanout)
+    assert [sink.positions for sink in sinks] == [list(range(n // 2 + 1, 101)) for n in range(6)]
 
 
 # ---- the slow ----
