@@ -71,7 +71,8 @@ cdef class Board:
         at += <size_t>workers * sizeof(Block)
         self._done = <Done*>at
         at += <size_t>workers * publishers * sizeof(Done)
-        self.published = <uint32_t*>at
+        self.closed_loop = <uint32_t*>at
+        self.published = self.closed_loop + 1
         self.target = self.published + pairs
         self._streaming = self.target + pairs
 
@@ -89,7 +90,7 @@ cdef class Board:
         """Bytes that a board takes."""
         return (
             workers * (sizeof(Block) + publishers * sizeof(Done))
-            + channels * (2 * publishers + workers) * sizeof(uint32_t)
+            + (1 + channels * (2 * publishers + workers)) * sizeof(uint32_t)
         )
 
     cdef Block* block(self, int worker) noexcept nogil:

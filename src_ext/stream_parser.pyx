@@ -296,6 +296,8 @@ cdef bint read_head(Stream* stream, Harvest* harvest, const char* head, const ch
     if harvest.status < 200:
         harvest.status = 0              # an interim response; the real one follows
         return True
+    value = header(head, end, b"connection", &length)
+    harvest.closes = value != NULL and length == 5 and not strncasecmp(value, b"close", 5)
     stream.body = PLAIN
     value = header(head, end, b"transfer-encoding", &length)
     if harvest.status == 204 or harvest.status == 304:
@@ -323,7 +325,8 @@ cdef void judge_head(Harvest* harvest, const char* head, const char* end) noexce
     cdef size_t length = 0
     cdef const char* value
     cdef const char* eol = <const char*>memchr(head, b"\r", end - head)
-    blame(harvest, head, (eol if eol != NULL else end) - head)
+    if harvest.status != 200:
+        blame(harvest, head, (eol if eol != NULL else end) - head)
     if harvest.status == 204:
         harvest.fault = NO_CONTENT
     elif 300 <= harvest.status < 400:
@@ -336,6 +339,8 @@ cdef void judge_head(Harvest* harvest, const char* head, const char* end) noexce
             harvest.fault = NOT_EVENT_STREAM
             if value != NULL:
                 blame(harvest, value, length)
+            else:
+                blame(harvest, b"no Content-Type", 15)
 
 
 cdef const char* take_head(

@@ -93,6 +93,7 @@ cdef class Board:
         readonly uint32_t channels, publishers
         uint32_t* published     # [channel][publisher]: how many it has sent there
         uint32_t* target        # the same, at the moment the storm returns
+        uint32_t* closed_loop   # nonzero: a publisher waits for everybody, so workers report
         uint32_t* _streaming
         Done* _done
         Block* _blocks

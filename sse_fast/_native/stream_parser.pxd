@@ -66,6 +66,7 @@ cdef struct Harvest:
     uint32_t events             # whole events, also those without a payload
     uint32_t bad[4]             # torn, wrong checksum, ids that fell, payloads of other runs
     int status                  # of a head that was read in this feed, else 0
+    bint closes                 # that head says that the connection ends with its body
     Fault fault                 # why the stream cannot go on
     const char* example         # what was wrong, inside what was fed
     size_t example_length
