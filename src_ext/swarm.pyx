@@ -51,7 +51,7 @@ cdef class Swarm:
 
     def __cinit__(
         self, Board board not None, int worker, Dialer dialer not None, Request subscribe not None, Request publish, *,
-        uint32_t run, uint32_t payload_bytes, uint32_t capacity, uint32_t at_once=256, double patience=30.0,
+        Dialer publish_to=None, uint32_t run, uint32_t payload_bytes, uint32_t capacity, uint32_t at_once=256, double patience=30.0,
         double reconnect=-1.0, int bell=-1, int control=-1,
     ):
         cdef uint32_t place
@@ -89,7 +89,7 @@ cdef class Swarm:
             self._watch(bell, TAG_BELL)
         if control >= 0:
             self._watch(control, TAG_CONTROL)
-        self.publishing = Publishing(board, worker, dialer, publish, self.epoll, bell, run, payload_bytes)
+        self.publishing = Publishing(board, worker, publish_to or dialer, publish, self.epoll, bell, run, payload_bytes)
 
     def _watch(self, int fd, uint64_t tag):
         cdef epoll_event want

@@ -13,6 +13,7 @@ class Swarm:
         subscribe: Request,
         publish: Request | None,
         *,
+        publish_to: Dialer | None = None,
         run: int,
         payload_bytes: int,
         capacity: int,
