@@ -26,6 +26,8 @@ cdef extern from "string.h" nogil:
 cdef extern from "strings.h" nogil:
     int strncasecmp(const char* one, const char* other, size_t length)
 
+globals().update(PAYLOAD_LEAST=<int>PAYLOAD_LEAST)
+
 cdef enum:
     CARRY_LEAST = 1024
     CHECK_AT = 49               # where the checksum of a payload stands
