@@ -96,7 +96,9 @@ def hold(**given: Any) -> None:
 @common
 @SUBSCRIBERS
 @option("--in-flight", "-w", type=int, default=16, help="Closed loop: events on their way at once.")
-@option("--rate", type=float, default=None, help="Open loop instead: events per second, on schedule.", show_default=False)
+@option(
+    "--rate", type=float, default=None, help="Open loop instead: events per second, on schedule.", show_default=False
+)
 @SECONDS
 @option("--events", type=int, default=0, help="Stop after so many events; 0: only after --seconds.")
 @option("--warm-up", type=float, default=1.0, metavar="SECONDS", help="Before the measured window.")

@@ -84,7 +84,9 @@ class Target:
             return
         anywhere = self.publish + self.body + "".join(value for _, value in self.publish_headers)
         if channels > 1 and "{channel}" not in anywhere:
-            raise InvalidPlan(f"{channels} channels need {{channel}} where events are published: in the URL or the body")
+            raise InvalidPlan(
+                f"{channels} channels need {{channel}} where events are published: in the URL or the body"
+            )
         if len(re.findall(r"\{data\}|\{json\}", anywhere)) != 1:
             raise InvalidPlan("the body to publish (or the URL) must contain {data} or {json} exactly once")
 
