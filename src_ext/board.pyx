@@ -31,10 +31,14 @@ cdef extern from *:
     int __builtin_clzll(unsigned long long) noexcept nogil
 
 
-cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil:
+cdef inline size_t place_of(uint64_t microseconds) noexcept nogil:
     cdef int bucket = 64 - __builtin_clzll(microseconds | (SUB_BUCKETS - 1)) - (HALF_BITS + 1)
-    cdef uint64_t index = (<uint64_t>(bucket + 1) << HALF_BITS) + (microseconds >> bucket) - HALF
-    block.histograms[<int>timing][index if index < HISTOGRAM_COUNTS else HISTOGRAM_COUNTS - 1] += 1
+    cdef uint64_t place = (<uint64_t>(bucket + 1) << HALF_BITS) + (microseconds >> bucket) - HALF
+    return place if place < HISTOGRAM_COUNTS else HISTOGRAM_COUNTS - 1
+
+
+cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil:
+    block.histograms[<int>timing][place_of(microseconds)] += 1
 
 
 cdef void complain(Block* block, Fault fault, uint64_t count, const char* example, size_t length) noexcept nogil:
@@ -45,6 +49,11 @@ cdef void complain(Block* block, Fault fault, uint64_t count, const char* exampl
         memcpy(kept, example, length)
         kept[length] = 0
     block.faults[<int>fault] += count
+
+
+def bucket(uint64_t microseconds):
+    """Where a value is counted."""
+    return place_of(microseconds)
 
 
 def bucket_value(size_t index):

@@ -1,4 +1,4 @@
-"""`sse-fast bench`: options to a plan, a plan to tables and JSON. Exit status 1 on a wrong stream, 2 on a wrong plan."""
+"""`sse-fast bench`: options to a plan, a plan to tables and JSON. Exit status 1: a wrong stream; 2: a wrong plan."""
 
 import sys
 from collections.abc import Callable
@@ -35,6 +35,16 @@ COMMON = (
     option("--connecting", type=int, default=256, help="Streams that may wait for their response head at once."),
     option("--patience", type=float, default=30.0, metavar="SECONDS", help="For a response head."),
     option("--settle", type=float, default=0.2, metavar="SECONDS", help="Between the last head and the first event."),
+    option(
+        "--drain", type=float, default=10.0, metavar="SECONDS", help="Without a delivery at the end, then it is lost."
+    ),
+    option(
+        "--reconnect",
+        type=float,
+        default=-1.0,
+        metavar="SECONDS",
+        help="Come back when the server ends a stream; -1: no.",
+    ),
     option("--processes", type=int, default=0, help="Of the load client; 0: as many as the descriptors need."),
     option("--server-pid", type=int, help="Whose CPU and memory to measure; else who listens on the URL's port."),
     option("--label", default="", help="What to call the run in its report."),
@@ -170,7 +180,18 @@ def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
     json_path: Path | None = given.pop("json_path")
     try:
         target = target_of(given)
-        names = ("size", "publishers", "processes", "connect_rate", "connecting", "patience", "settle", "server_pid")
+        names = (
+            "size",
+            "publishers",
+            "processes",
+            "connect_rate",
+            "connecting",
+            "patience",
+            "settle",
+            "drain",
+            "reconnect",
+            "server_pid",
+        )
         plan = Plan(target=target, **{name: given.pop(name) for name in (*names, "label")}, mode=mode(**given))
         with progress_bar(Console(stderr=True)) as watch:
             result = run(plan, watch)

@@ -13,7 +13,6 @@ from .results import Problem, difference, timing
 if TYPE_CHECKING:
     from .runner import Fleet, Moment
 
-QUIET_PATIENCE = 10.0  # seconds without a delivery after which what is missing is lost
 CHURN_ROOM = 1.5  # connections beside those that Little's law says: a server that is slow to answer needs some
 
 
@@ -60,7 +59,7 @@ def broadcast(fleet: "Fleet", mode: Broadcast) -> None:
             fleet.stay(mode.warm_up)
             if mode.events:
                 fleet.order("quiet")
-                fleet.wait(lambda: float(not fleet.order("busy")), QUIET_PATIENCE)
+                fleet.wait(lambda: float(not fleet.order("busy")), fleet.plan.drain)
     before = fleet.moment()
     with fleet.in_phase("measure"):
         if mode.events or not mode.warm_up:
@@ -69,11 +68,9 @@ def broadcast(fleet: "Fleet", mode: Broadcast) -> None:
             deadline = time.monotonic() + mode.seconds
             began = before.counters["answered"]
             fleet.wait(
-                lambda: float(
-                    (fleet.board.counters()["answered"] - began) / mode.events if time.monotonic() < deadline else 1
-                )
+                lambda: (fleet.board.counters()["answered"] - began) / mode.events if time.monotonic() < deadline else 1
             )
-            fleet.wait(lambda: float(not fleet.order("busy")), QUIET_PATIENCE)
+            fleet.wait(lambda: float(not fleet.order("busy")), fleet.plan.drain)
         else:
             fleet.stay(mode.seconds)
         after = fleet.moment()
@@ -116,7 +113,7 @@ def storm(fleet: "Fleet", mode: Storm) -> None:
     with fleet.in_phase("return"):
         fleet.board.aim()
         fleet.order_all("come_back", rate=fleet.plan.connect_rate / fleet.workers)
-        fleet.wait(lambda: fleet.board.counters()["caught_up"] / max(1, streams), QUIET_PATIENCE)
+        fleet.wait(lambda: fleet.board.counters()["caught_up"] / max(1, streams), fleet.plan.drain)
         after = fleet.moment()
     settle(fleet)
     measure(fleet, before, after)
@@ -186,7 +183,7 @@ def opened(fleet: "Fleet") -> None:
 def settled(fleet: "Fleet", events: int) -> None:
     """Wait until everybody has so many events of a closed loop."""
     began = fleet.board.counters()["settled"]
-    fleet.wait(lambda: (fleet.board.counters()["settled"] - began) / events, QUIET_PATIENCE)
+    fleet.wait(lambda: (fleet.board.counters()["settled"] - began) / events, fleet.plan.drain)
 
 
 def settle(fleet: "Fleet") -> None:
@@ -197,15 +194,15 @@ def settle(fleet: "Fleet") -> None:
 
         def done() -> float:
             nonlocal worst
-            missing = sum(behind + events for behind, events in fleet.order_all("audit")) + fleet.order("busy")
+            missing: int = sum(behind + events for behind, events in fleet.order_all("audit")) + fleet.order("busy")
             worst = max(worst, missing)
             return 1 - missing / worst
 
-        if not fleet.wait(done, QUIET_PATIENCE):
+        if not fleet.wait(done, fleet.plan.drain):
             fleet.order_all("give_up")
             audits = fleet.order_all("audit")
             behind, events = (sum(column) for column in zip(*audits, strict=True))
-            words = f"after {QUIET_PATIENCE:.0f} s without progress {behind} streams still missed {events} deliveries"
+            words = f"after {fleet.plan.drain:g} s without progress {behind} streams still missed {events} deliveries"
             fleet.problems.append(Problem("stalled", 1, words))
 
 
@@ -239,6 +236,7 @@ def _spent(before: "Moment", after: "Moment") -> float | None:
 
 
 def _per(amount: float, count: float | None) -> float | None:
+    """To the thousandth."""
     return round(amount / count, 3) if count else None
 
 

@@ -118,7 +118,7 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class Churn:
-    """`subscribers` stay; beside them `comes` streams a second come and leave after `life` seconds, while events flow."""
+    """`subscribers` stay; beside them `comes` streams a second come and leave after `life` seconds; events flow."""
 
     name: ClassVar[str] = "churn"
     subscribers: int = 1000
@@ -164,7 +164,9 @@ class Plan:
     """One run. Seconds, bytes, events and connections per second.
 
     `target` None: an edge is started for the run. `server_pid` None: the process that listens on the target's port is
-    looked for on this machine. `processes` 0: as many as the descriptors need.
+    looked for on this machine. `processes` 0: as many as the descriptors need. `patience`: for a response head.
+    `drain`: without a delivery at the end, until what is missing counts as lost. `reconnect`: after that many seconds a stream
+    that the server ended comes back with its Last-Event-ID; negative: its end is a problem.
     """
 
     mode: Mode = field(default_factory=Broadcast)
@@ -176,6 +178,7 @@ class Plan:
     connecting: int = 256
     patience: float = 30.0
     settle: float = 0.2
+    drain: float = 10.0
     reconnect: float = -1.0
     server_pid: int | None = None
     label: str = ""
@@ -187,7 +190,7 @@ class Plan:
             raise InvalidPlan(f"a payload has {PAYLOAD_LEAST} to 65536 bytes, not {self.size}")
         if not 1 <= self.publishers <= MOST_PUBLISHERS:
             raise InvalidPlan(f"there are 1 to {MOST_PUBLISHERS} publishers, not {self.publishers}")
-        if isinstance(mode, Broadcast) and not 1 <= mode.in_flight <= self.publishers:
+        if isinstance(mode, Broadcast) and mode.rate is None and not 1 <= mode.in_flight <= self.publishers:
             raise InvalidPlan(f"in flight are 1 to {self.publishers} events, one a publisher; not {mode.in_flight}")
         if not 1 <= mode.channels <= MOST_CHANNELS:
             raise InvalidPlan(f"there are 1 to {MOST_CHANNELS} channels, not {mode.channels}")

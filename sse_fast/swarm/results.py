@@ -33,12 +33,12 @@ The JSON (`Result.to_json`, schema `sse_fast.swarm/1`; times in microseconds whe
     }
 
 `timings`: latency (an event at a subscriber; from when it was due in an open loop, from just before it was sent in a
-closed one), last (an event at its last subscriber; closed loop), answer (the publish request), lateness (of publishing in
-an open loop), connect (TCP), first_byte (from connect to the response head), back and complete (storm: from the moment of
-return). A timing without values is absent. `histogram` is HdrHistogram's own compressed encoding (V2, base64) with values
-in microseconds, so results of several runs can be merged exactly.
-`series`: one entry a second since the start; percentiles are of that second, null if nothing came. `t` and `phases` count
-from `started`.
+closed one), last (an event at its last subscriber; closed loop), answer (the publish request), lateness (of publishing
+in an open loop), connect (TCP), first_byte (from connect to the response head), back and complete (storm: from the
+moment of return). A timing without values is absent. `histogram` is HdrHistogram's own compressed encoding (V2, base64)
+with values in microseconds, so results of several runs can be merged exactly.
+`series`: one entry a second since the start; percentiles are of that second, null if nothing came. `t` and `phases`
+count from `started`.
 `figures.kernel_memory_per_connection` is what sockstat counts, on loopback for both ends.
 """
 

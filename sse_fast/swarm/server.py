@@ -89,7 +89,8 @@ class Processes:
         command = ""
         if processes:
             with suppress(psutil.Error):
-                command = " ".join(processes[0].cmdline())[:200]
+                program, *arguments = processes[0].cmdline() or [""]
+                command = " ".join([Path(program).name, *arguments])[:200]
         return {"pids": [process.pid for process in processes], "command": command}
 
 
@@ -98,7 +99,8 @@ def cpu_seconds(process: psutil.Process) -> float:
     # ticks of 10 ms. The id of another process's clock: clock_getcpuclockid(3), CPUCLOCK_SCHED = 2.
     with suppress(psutil.NoSuchProcess, OSError):
         times = process.cpu_times()
-        return time.clock_gettime((~process.pid << 3) | 2) + times.children_user + times.children_system
+        own = time.clock_gettime((~process.pid << 3) | 2)
+        return float(own + times.children_user + times.children_system)
     return 0.0
 
 
@@ -171,12 +173,13 @@ def free_port() -> int:
 
 def _parent(pid: int) -> int:
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).ppid()
+        return int(psutil.Process(pid).ppid())
     return 0
 
 
 def _same_program(parent: int, child: int) -> bool:
     """Is the parent of this listener its master process rather than the shell it was started from?"""
     with suppress(psutil.Error):
-        return parent > 1 and psutil.Process(parent).exe() == psutil.Process(child).exe() and parent != os.getpid()
+        same = psutil.Process(parent).exe() == psutil.Process(child).exe()
+        return bool(same and parent > 1 and parent != os.getpid())
     return False

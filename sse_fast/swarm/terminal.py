@@ -100,7 +100,7 @@ def show(console: Console, result: Result) -> None:
     if result.timings:
         timings = Table(title="times in ms", title_justify="left", title_style="bold")
         timings.add_column("", no_wrap=True)
-        for name in ("p50", "p90", "p99", "p99.9", "max", "count"):
+        for name in ("p50", "p90", "p99", "p99.9", "max"):
             timings.add_column(name, justify="right", no_wrap=True)
         for name, text in TIMED.items():
             if name in result.timings:
@@ -115,7 +115,7 @@ def show(console: Console, result: Result) -> None:
 
 def row(timing: Timing) -> list[str]:
     values = (timing.p50, timing.p90, timing.p99, timing.p99_9, timing.max)
-    return [*(f"{value / 1000:,.2f}" for value in values), f"{timing.count:,}"]
+    return [f"{value / 1000:,.2f}" for value in values]
 
 
 def milliseconds(microseconds: int) -> str:

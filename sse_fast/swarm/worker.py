@@ -42,10 +42,10 @@ def build(setting: dict[str, Any], memory: mmap.mmap, control: int, bell: int) -
     return Swarm(
         Board(memory, setting["workers"], setting["channels"], setting["publishers"]),
         worker,
-        Dialer(*setting["address"], worker),
+        dialer(setting["address"], worker),
         Request(parts(setting["subscribe"])),
         Request(parts(publish[0]), parts(publish[1])) if publish else None,
-        publish_to=Dialer(*setting["publish_address"], worker),
+        publish_to=dialer(setting["publish_address"], worker),
         run=setting["run"],
         payload_bytes=setting["size"],
         capacity=setting["capacity"],
@@ -55,6 +55,11 @@ def build(setting: dict[str, Any], memory: mmap.mmap, control: int, bell: int) -
         bell=bell,
         control=control,
     )
+
+
+def dialer(address: tuple[int, str, int], worker: int) -> Dialer:
+    family, ip, port = address
+    return Dialer(family, ip, port, worker)
 
 
 def parts(listed: list[str | int]) -> list[bytes | int]:
