@@ -3,6 +3,8 @@
 import asyncio
 import random
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -223,7 +225,9 @@ class Nasty:
                     if self.after_head == "close":
                         writer.close()
                     elif self.after_head == "reset":
-                        writer.transport.abort()
+                        linger = struct.pack("ii", 1, 0)
+                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                        writer.close()
                     self.streams.append(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -443,8 +447,10 @@ MODES: dict[str, tuple[Mode, int]] = {
 }
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("name", MODES)
+SEVERAL_PROCESSES = ("broadcast, closed loop", "channels", "storm")
+
+
+@pytest.mark.parametrize(("name", "processes"), [*((n, 1) for n in MODES), *((n, 2) for n in SEVERAL_PROCESSES)])
 def test_the_edge_loses_nothing_in_any_mode(edge: Edge, name: str, processes: int) -> None:
     mode, least = MODES[name]
     result = run(Plan(mode, edge.target, processes=processes, settle=0.0))

@@ -163,10 +163,10 @@ Mode = Hold | Broadcast | Churn | Storm | Slow
 class Plan:
     """One run. Seconds, bytes, events and connections per second.
 
-    `target` None: an edge is started for the run. `server_pid` None: the process that listens on the target's port is
-    looked for on this machine. `processes` 0: as many as the descriptors need. `patience`: for a response head.
-    `drain`: without a delivery at the end, until what is missing counts as lost. `reconnect`: after that many seconds a stream
-    that the server ended comes back with its Last-Event-ID; negative: its end is a problem.
+    `target` None: an edge is started for the run. `server_pid` None: the process that listens on the target's port
+    is looked for on this machine. `processes` 0: as many as the descriptors need. `patience`: for a response head.
+    `drain`: at the end without a delivery, until what is missing counts as lost. `reconnect`: after so many seconds
+    a stream that the server ended comes back with its Last-Event-ID; negative: its end is a problem.
     """
 
     mode: Mode = field(default_factory=Broadcast)
