@@ -46,7 +46,7 @@ def hold(fleet: "Fleet", mode: Hold) -> None:
     if fleet.target.publish is not None:
         with fleet.in_phase("one broadcast"):
             fleet.order("closed_loop", in_flight=1, events=1)
-            settled(fleet, 1)
+            fleet.wait(lambda: float(fleet.board.counters()["settled"]), fleet.plan.drain)
         settle(fleet)
     measure(fleet, before, fleet.moment())
 
@@ -178,12 +178,6 @@ def ramp(fleet: "Fleet", subscribers: int) -> None:
 def opened(fleet: "Fleet") -> None:
     wanted = max(1, fleet.board.counters()["unfinished"])
     fleet.wait(lambda: 1 - fleet.board.counters()["unfinished"] / wanted, fleet.plan.patience + 5)
-
-
-def settled(fleet: "Fleet", events: int) -> None:
-    """Wait until everybody has so many events of a closed loop."""
-    began = fleet.board.counters()["settled"]
-    fleet.wait(lambda: (fleet.board.counters()["settled"] - began) / events, fleet.plan.drain)
 
 
 def settle(fleet: "Fleet") -> None:

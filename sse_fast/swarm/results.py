@@ -39,7 +39,9 @@ moment of return). A timing without values is absent. `histogram` is HdrHistogra
 with values in microseconds, so results of several runs can be merged exactly.
 `series`: one entry a second since the start; percentiles are of that second, null if nothing came. `t` and `phases`
 count from `started`.
-`figures.kernel_memory_per_connection` is what sockstat counts, on loopback for both ends.
+`figures.kernel_memory_per_connection` is what sockstat counts (the buffers of sockets, not the sockets), on loopback
+for both ends. `figures.server_cpu_us_per_connect` of a storm includes resuming: sending what was missed, and the events
+that flow meanwhile.
 """
 
 import os
