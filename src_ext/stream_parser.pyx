@@ -179,12 +179,9 @@ cdef const char* take_events(Stream* stream, Harvest* harvest, const char* at, c
     cdef const char* value
     cdef const char* id = NULL
     cdef size_t id_length = 0
-    cdef bint has_data = False, only_line_feeds, split_line_end
+    cdef bint has_data = False, only_line_feeds
     if at == end:
         return at
-    if stream.skip_line_feed:
-        stream.skip_line_feed = False
-        at += at[0] == b"\n"
     if stream.fresh and end - at >= 3:
         stream.fresh = False
         if memcmp(at, b"\xef\xbb\xbf", 3) == 0:
@@ -196,10 +193,8 @@ cdef const char* take_events(Stream* stream, Harvest* harvest, const char* at, c
         if eol == NULL:
             break
         next = eol + 1
-        split_line_end = False
-        if eol[0] == b"\r":
-            split_line_end = next == end
-            next += not split_line_end and next[0] == b"\n"
+        if eol[0] == b"\r" and next < end and next[0] == b"\n":
+            next += 1
         if eol == at:
             if id != NULL:
                 take_id(stream, harvest, id, id_length, harvest.pending > harvest.count)
@@ -217,8 +212,9 @@ cdef const char* take_events(Stream* stream, Harvest* harvest, const char* at, c
                 id = value
                 id_length = eol - value
         if not has_data and id == NULL:
-            start = next            # an ended event, or lines that say nothing: never looked at again
-            stream.skip_line_feed = split_line_end
+            # An ended event, or lines that say nothing: never looked at again. Where the LF of a CRLF is in the next
+            # read it is an empty line there, which between events says nothing either.
+            start = next
         at = next
     harvest.pending = harvest.count
     return start
@@ -456,7 +452,6 @@ cdef void begin(Stream* stream, bint resumes) noexcept nogil:
     """A connection begins. `resumes`: it goes on after the last id of the one before."""
     stream.body = HEAD
     stream.carried = 0
-    stream.skip_line_feed = False
     stream.fresh = True
     if not resumes:
         stream.id_length = 0
@@ -471,7 +466,7 @@ cdef void forget(Stream* stream) noexcept nogil:
 cdef inline bint clean(Stream* stream) noexcept nogil:
     """Between two events and two chunks, where the same bytes mean the same to every stream."""
     return (
-        stream.carried == 0 and not stream.skip_line_feed and not stream.fresh
+        stream.carried == 0 and not stream.fresh
         and (stream.body == PLAIN or (stream.body == CHUNK_SIZE and stream.size_digits == 0))
     )
 

@@ -50,7 +50,6 @@ cdef struct Stream:
     uint32_t carried
     uint32_t carry_room
     uint8_t body
-    uint8_t skip_line_feed      # the last byte taken was a CR
     uint8_t line_is_empty       # in the trailer
     uint8_t id_length           # 0: no id yet
     uint8_t id_prefix           # its length without the decimal number at its end
