@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
-MODULES = ("frame", "ring", "index", "fanout", "publication")
+MODULES = ("frame", "ring", "index", "fanout", "publication", "board", "stream_parser", "dial", "publisher", "swarm")
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx.
 extensions = [

@@ -19,6 +19,7 @@ from httpx_sse import ServerSentEvent
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from sse_fast.bench import bench
 from sse_fast.client import SILENCE, Listener, Publisher, Refused, Unavailable
 from sse_fast.logs import printable
 from sse_fast.settings import Settings, flag, variable
@@ -87,6 +88,9 @@ def main() -> None:
 
     Every command has its own --help with examples.
     """
+
+
+main.add_command(bench)
 
 
 @main.command(

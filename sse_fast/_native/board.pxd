@@ -1,0 +1,107 @@
+# The board: one shared segment in which the processes of a run count, and which anybody reads at any time.
+#
+# Every worker writes only into its own block; `published`, `target` and the numbers of the closed loop are how the
+# workers know of each other. All of it starts as zero.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    EXAMPLE_BYTES = 160
+    HISTOGRAM_COUNTS = 21504    # HdrHistogram(1, 1_000_000_000, 3): 20 buckets
+
+# In the order of board.COUNTERS.
+cdef enum Counter:
+    CONNECTS
+    STREAMING
+    UNFINISHED
+    OPENED
+    DELIVERIES
+    EVENTS
+    BYTES
+    READS
+    PUBLISHED
+    ANSWERED
+    SETTLED
+    LATE
+    CAME_BACK
+    CAUGHT_UP
+    CLOSED_BY_US
+    SLOW_STREAMS
+    SLOW_CUT
+    FOREIGN
+    N_COUNTERS
+
+# What can be wrong, in the order of board.FAULTS.
+cdef enum Fault:
+    NO_FAULT = -1
+    REFUSED
+    UNREACHABLE
+    TIMED_OUT
+    REDIRECT
+    NO_CONTENT
+    STATUS
+    NOT_EVENT_STREAM
+    BAD_HEAD
+    BAD_CHUNK
+    ENDED
+    CUT
+    RESET
+    EVENT_TOO_LONG
+    TORN
+    CHECKSUM
+    WRONG_CHANNEL
+    LOST
+    LOST_AT_START
+    DUPLICATE
+    OUT_OF_ORDER
+    IDS_FELL
+    NO_ID
+    PUBLISH_REFUSED
+    PUBLISH_FAILED
+    N_FAULTS
+
+# What is timed, in microseconds, in the order of board.TIMINGS.
+cdef enum Timing:
+    LATENCY
+    LAST
+    ANSWER
+    LATENESS
+    CONNECT
+    FIRST_BYTE
+    BACK
+    COMPLETE
+    N_TIMINGS
+
+
+cdef struct Block:
+    uint64_t counters[N_COUNTERS]
+    uint64_t faults[N_FAULTS]
+    char examples[N_FAULTS][EXAMPLE_BYTES]
+    uint64_t histograms[N_TIMINGS][HISTOGRAM_COUNTS]
+
+
+# Of one worker and one publisher: the event that all of the worker's subscribers have, and since when.
+cdef struct Done:
+    uint64_t key
+    uint64_t at
+
+
+cdef class Board:
+    cdef:
+        Py_buffer _view
+        readonly int workers
+        readonly uint32_t channels, publishers
+        uint32_t* published     # [channel][publisher]: how many it has sent there
+        uint32_t* target        # the same, at the moment the storm returns
+        uint32_t* closed_loop   # nonzero: a publisher waits for everybody, so workers report
+        uint32_t* _streaming
+        Done* _done
+        Block* _blocks
+
+    cdef Block* block(self, int worker) noexcept nogil
+    cdef uint32_t* streaming(self, int worker) noexcept nogil   # [channel]: subscribers a closed loop waits for
+    cdef Done* done(self, int worker) noexcept nogil            # [publisher]
+
+
+cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil
+cdef void complain(Block* block, Fault fault, uint64_t count, const char* example, size_t length) noexcept nogil

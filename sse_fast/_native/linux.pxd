@@ -1,0 +1,131 @@
+# What the load client needs of Linux: declarations only, no module.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "errno.h" nogil:
+    int errno
+    int EAGAIN, EINPROGRESS, ECONNREFUSED, ECONNRESET, EINTR
+
+
+cdef extern from "string.h" nogil:
+    char* strerror(int number)
+
+
+cdef extern from "unistd.h" nogil:
+    int close(int fd)
+    ssize_t write(int fd, const void* data, size_t length)
+    ssize_t read(int fd, void* data, size_t length)
+
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        AF_INET
+        AF_INET6
+        SOCK_STREAM
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_ERROR
+        SO_LINGER
+        SO_RCVBUF
+        MSG_NOSIGNAL
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct linger:
+        int l_onoff
+        int l_linger
+    int socket(int family, int kind, int protocol)
+    int bind(int fd, const sockaddr* address, socklen_t length)
+    int connect(int fd, const sockaddr* address, socklen_t length)
+    int setsockopt(int fd, int level, int option, const void* value, socklen_t length)
+    int getsockopt(int fd, int level, int option, void* value, socklen_t* length)
+    ssize_t recv(int fd, void* buffer, size_t length, int flags)
+    ssize_t send(int fd, const void* data, size_t length, int flags)
+
+
+cdef extern from "netinet/in.h" nogil:
+    enum:
+        IPPROTO_IP
+        IPPROTO_TCP
+        IP_BIND_ADDRESS_NO_PORT
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        unsigned short sin6_family
+        unsigned short sin6_port
+        in6_addr sin6_addr
+    unsigned short htons(unsigned short value)
+    uint32_t htonl(uint32_t value)
+    uint32_t ntohl(uint32_t value)
+
+
+cdef extern from "netinet/tcp.h" nogil:
+    enum:
+        TCP_NODELAY
+
+
+cdef extern from "arpa/inet.h" nogil:
+    int inet_pton(int family, const char* text, void* address)
+
+
+cdef extern from "sys/epoll.h" nogil:
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLLIN
+        EPOLLOUT
+        EPOLLRDHUP
+        EPOLLHUP
+        EPOLLERR
+        EPOLLET
+    ctypedef union epoll_data:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int most, int milliseconds)
+
+
+cdef extern from "time.h" nogil:
+    enum:
+        CLOCK_MONOTONIC
+    struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int clock_gettime(int clock, timespec* now)
+
+
+cdef extern from "sys/timerfd.h" nogil:
+    enum:
+        TFD_CLOEXEC
+        TFD_NONBLOCK
+        TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec* new, itimerspec* old)
+
+
+cdef extern from *:
+    uint32_t __atomic_load_n(uint32_t* at, int order) noexcept nogil
+    void __atomic_store_n(uint32_t* at, uint32_t value, int order) noexcept nogil
+    int __ATOMIC_ACQUIRE, __ATOMIC_RELEASE
+
+
+cdef inline uint64_t nanoseconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec

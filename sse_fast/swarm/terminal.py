@@ -1,0 +1,122 @@
+"""A run on the terminal: a progress bar on stderr while it runs, the figures as a table on stdout when it is done."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .results import Result, Timing
+from .runner import Progress as Step
+from .runner import Watch
+
+COUNTED_ANYWAY = ("lost", "lost_at_start", "duplicate", "out_of_order", "torn", "checksum")
+TIMED = {
+    "latency": "event at a subscriber",
+    "last": "event at its last subscriber",
+    "answer": "answer to publishing",
+    "lateness": "published late by",
+    "connect": "TCP connect",
+    "first_byte": "connect to first byte",
+    "back": "storm: back",
+    "complete": "storm: complete",
+}
+FIGURES = {
+    "connections": ("connections", "{:,.0f}"),
+    "connects_per_second": ("connects per second", "{:,.0f}"),
+    "deliveries": ("deliveries", "{:,.0f}"),
+    "deliveries_per_second": ("deliveries per second", "{:,.0f}"),
+    "events_per_second": ("events per second", "{:,.1f}"),
+    "late_events": ("events published over 1 ms late", "{:,.0f}"),
+    "seconds": ("measured for", "{:.2f} s"),
+    "server_cpu_us_per_delivery": ("server CPU per delivery", "{:.2f} µs"),
+    "server_cpu_us_per_connect": ("server CPU per connect", "{:.0f} µs"),
+    "server_cores": ("server cores busy", "{:.2f}"),
+    "user_memory_per_connection": ("server memory per connection (PSS)", "{:,.0f} B"),
+    "kernel_memory_per_connection": ("kernel memory per connection (sockstat)", "{:,.0f} B"),
+    "client_cpu_us_per_delivery": ("load client CPU per delivery", "{:.2f} µs"),
+    "client_cores": ("load client cores busy", "{:.2f}"),
+    "came": ("streams that came", "{:,.0f}"),
+    "left": ("streams that left", "{:,.0f}"),
+    "cut": ("streams cut", "{:,.0f}"),
+    "came_back": ("streams that came back", "{:,.0f}"),
+    "caught_up": ("streams complete again", "{:,.0f}"),
+    "all_back_seconds": ("all back after", "{:.3f} s"),
+    "all_complete_seconds": ("all complete after", "{:.3f} s"),
+    "slow": ("slow streams", "{:,.0f}"),
+    "slow_cut": ("of them cut by the server", "{:,.0f}"),
+}
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Watch | None]:
+    """Something to hand to `run` as its watcher; None where nobody looks."""
+    if not console.is_terminal:
+        yield None
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description:>14}"),
+        BarColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("start", total=1.0, words="")
+
+        def watch(step: Step) -> None:
+            bar.update(task, description=step.phase, completed=step.done, words=words(step))
+
+        yield watch
+
+
+def words(step: Step) -> str:
+    """One line of what is going on."""
+    counters, sample = step.counters, step.sample
+    parts = [f"{counters['streaming'] + counters['slow_streams']:,} streams", f"{counters['deliveries']:,} deliveries"]
+    if sample:
+        parts.append(f"{sample['deliveries_per_second']:,.0f}/s")
+        if sample["p99"] is not None:
+            parts.append(f"p99 {milliseconds(sample['p99'])}")
+        if sample["server_cores"] is not None:
+            parts.append(f"server {sample['server_cores']:.2f} cores")
+    return ", ".join(parts)
+
+
+def show(console: Console, result: Result) -> None:
+    """The tables of a result."""
+    title = f"{result.mode} {result.label}".strip()
+    figures = Table(title=title, title_justify="left", show_header=False, title_style="bold")
+    figures.add_column(no_wrap=True)
+    figures.add_column(justify="right", no_wrap=True)
+    for name, (text, form) in FIGURES.items():
+        value = result.figures.get(name)
+        if value is not None:
+            figures.add_row(text, form.format(value))
+    console.print(figures)
+    if result.timings:
+        timings = Table(title="times in ms", title_justify="left", title_style="bold")
+        timings.add_column("", no_wrap=True)
+        for name in ("p50", "p90", "p99", "p99.9", "max"):
+            timings.add_column(name, justify="right", no_wrap=True)
+        for name, text in TIMED.items():
+            if name in result.timings:
+                timings.add_row(text, *row(result.timings[name]))
+        console.print(timings)
+    found = {problem.kind: problem.count for problem in result.problems}
+    console.print(", ".join(f"{name.replace('_', ' ')} {found.get(name, 0):,}" for name in COUNTED_ANYWAY))
+    for problem in result.problems:
+        example = f": {problem.example}" if problem.example else ""
+        console.print(f"WRONG: {problem.count:,} {problem.meaning}{example}", style="bold red", markup=False)
+
+
+def row(timing: Timing) -> list[str]:
+    values = (timing.p50, timing.p90, timing.p99, timing.p99_9, timing.max)
+    return [f"{value / 1000:,.2f}" for value in values]
+
+
+def milliseconds(microseconds: int) -> str:
+    return f"{microseconds / 1000:,.1f} ms"
