@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
-from .plan import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
-from .runner import run
-from .server import CannotStart
-from .terminal import progress_bar, show
+from sse_fast.swarm.plan import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
+from sse_fast.swarm.runner import run
+from sse_fast.swarm.server import CannotStart
+from sse_fast.swarm.terminal import progress_bar, show
 
 Command = Callable[..., None]
 

@@ -7,11 +7,11 @@ then is lost.
 import time
 from typing import TYPE_CHECKING
 
-from .plan import Broadcast, Churn, Hold, Mode, Plan, Slow, Storm
-from .results import Problem, difference, timing
+from sse_fast.swarm.plan import Broadcast, Churn, Hold, Mode, Plan, Slow, Storm
+from sse_fast.swarm.results import Problem, difference, timing
 
 if TYPE_CHECKING:
-    from .runner import Fleet, Moment
+    from sse_fast.swarm.runner import Fleet, Moment
 
 CHURN_ROOM = 1.5  # connections beside those that Little's law says: a server that is slow to answer needs some
 

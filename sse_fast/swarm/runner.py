@@ -22,12 +22,11 @@ import psutil
 
 from sse_fast._native.board import Board
 from sse_fast.errors import SSEFastError
-
-from . import modes
-from .descriptors import raise_descriptor_limit
-from .plan import Address, InvalidPlan, Plan, Target, resolve
-from .results import Counts, Problem, Result, difference, timing
-from .server import Edge, Processes, cpu_seconds, kernel_socket_memory
+from sse_fast.swarm import modes
+from sse_fast.swarm.descriptors import raise_descriptor_limit
+from sse_fast.swarm.plan import Address, InvalidPlan, Plan, Target, resolve
+from sse_fast.swarm.results import Counts, Problem, Result, difference, timing
+from sse_fast.swarm.server import Edge, Processes, cpu_seconds, kernel_socket_memory
 
 DESCRIPTORS_BESIDE = 64  # of a worker: publishers come on top
 TICK = 0.02

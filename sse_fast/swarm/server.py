@@ -15,8 +15,7 @@ from typing import Any, Self
 import psutil
 
 from sse_fast.errors import SSEFastError
-
-from .plan import Address, Target
+from sse_fast.swarm.plan import Address, Target
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .results import Result, Timing
-from .runner import Progress as Step
-from .runner import Watch
+from sse_fast.swarm.results import Result, Timing
+from sse_fast.swarm.runner import Progress as Step
+from sse_fast.swarm.runner import Watch
 
 COUNTED_ANYWAY = ("lost", "lost_at_start", "duplicate", "out_of_order", "torn", "checksum")
 TIMED = {
