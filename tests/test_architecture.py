@@ -17,7 +17,12 @@ NATIVE_ARROWS = {
     "index": {"ring", "errors"},
     "fanout": {"index", "ring", "errors"},
     "listener": {"fanout", "errors"},
-    "swarm": {"errors"},
+    "linux": set(),  # declarations of system calls
+    "board": set(),
+    "stream_parser": {"board"},
+    "dial": {"linux"},
+    "publisher": {"board", "dial", "linux", "stream_parser"},
+    "swarm": {"errors", "board", "dial", "linux", "publisher", "stream_parser"},  # and the package of that name
 }
 ARROWS = {
     "errors": set(),
@@ -39,7 +44,8 @@ ARROWS = {
     "responses": {"errors", "event", "frame"},
     "serve": {"errors", "settings", "logs", "app"},
     "client": {"errors", "event"},
-    "cli": {"errors", "settings", "logs", "serve", "client"},
+    "bench": {"swarm"},
+    "cli": {"errors", "settings", "logs", "serve", "client", "bench"},
     "__main__": {"cli"},
     "__init__": None,  # the public names: it may gather them from anywhere
     "_native": set(),
