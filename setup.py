@@ -4,6 +4,7 @@ SSE_FAST_DEBUG=1 builds with bounds checks, assertions and line tracing instead 
 """
 
 import os
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -11,11 +12,17 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
 MODULES = ("frame", "ring", "index", "fanout", "publication", "board", "stream_parser", "dial", "publisher", "swarm")
 
-# The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx.
+# The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not
+# follow the cimports of a .pxd that stands apart: without `stale`, a module built against an old struct would crash.
+HEADERS = sorted(map(str, Path("sse_fast/_native").glob("*.pxd")))
+changed = max(Path(header).stat().st_mtime for header in HEADERS)
+stale = any(made.stat().st_mtime < changed for made in Path("src_ext").glob("*.c"))
+
 extensions = [
     Extension(
         f"sse_fast._native.{name}",
         [f"src_ext/{name}.pyx"],
+        depends=HEADERS,
         extra_compile_args=["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-plt"],
         define_macros=[("CYTHON_TRACE_NOGIL", "1")] if DEBUG else [],
     )
@@ -25,6 +32,7 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
+        force=stale,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -15,6 +15,10 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
+cdef enum:
+    GATHER = 4096                   # entries merged over channels at once; more than the largest piece takes
+cdef uint64_t ALL = <uint64_t>-1
+
 
 cdef class Channel:
     """A channel that has kept events or subscribers."""
@@ -225,11 +229,23 @@ cdef class Index:
 
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
         """The cursor that stands just before the newest `count` kept events of these channels."""
-        # One more of each channel than is wanted: only what is left over shows that there are more than `count`.
-        cdef size_t found = self._gather(channels, 0, count + 1)
-        if found <= count:
+        cdef uint64_t kept = 0, number = self.newest + 1
+        cdef size_t found
+        for channel in channels:
+            kept += (<Channel>channel).kept
+        if kept <= count:
             return self.evicted_of(channels)
-        return self.entry(self._numbers[found - count]).position - 1 if count else self.position
+        if count == 0:
+            return self.position
+        if count * <uint64_t>len(channels) <= GATHER:
+            # One more of each channel than is wanted: the cursor is before the last of those that are.
+            found = self._gather(channels, 0, count + 1)
+            return self.entry(self._numbers[found - count]).position - 1
+        self._mark(channels)
+        while count:
+            number -= 1
+            count -= (<Channel>self.entry(number).channel).mark == self._stamp
+        return self.entry(number).position - 1
 
     # ---- copying out ------------------------------------------------------------------------------------------------
 
@@ -244,30 +260,63 @@ cdef class Index:
         return found
 
     cdef size_t _gather(self, tuple channels, uint64_t position, uint64_t per_channel) except? 0:
-        """Collect into `_numbers`, in log order, the entries after `position`, of each channel the newest `per_channel`."""
-        cdef size_t found = 0, i
+        """Collect into `_numbers`, in log order, the entries after `position`, of each channel the newest `per_channel`.
+
+        More than GATHER says that there are more than that: then `_numbers` is not in order, and `_scan` is cheaper.
+        """
+        cdef size_t found = 0
         cdef uint64_t number, left
-        cdef uint64_t* grown
         for channel in channels:
             number = (<Channel>channel).last
             left = per_channel
             while number and left and self.entry(number).position > position:
                 if found == self._room:
-                    grown = <uint64_t*>realloc(self._numbers, 2 * self._room * sizeof(uint64_t))
-                    if grown == NULL:
-                        raise MemoryError
-                    self._numbers = grown
-                    self._room *= 2
+                    self._make_room()
                 self._numbers[found] = number
                 found += 1
+                if found > GATHER and per_channel == ALL:
+                    return found
                 left -= 1
                 number = self.entry(number).previous
-        if len(channels) > 1:
-            qsort(self._numbers, found, sizeof(uint64_t), &by_number)
-        else:
-            for i in range(found // 2):
-                self._numbers[i], self._numbers[found - 1 - i] = self._numbers[found - 1 - i], self._numbers[i]
+        qsort(self._numbers, found, sizeof(uint64_t), &by_number)
         return found
+
+    cdef size_t _scan(self, tuple channels, uint64_t position) except? 0:
+        """Collect into `_numbers` the first GATHER entries after `position`, walking the log's order from there.
+
+        For a long backlog: walking the channels back from their newest would take the whole of it for every piece.
+        """
+        cdef uint64_t low = self._first, high = self.newest + 1, middle
+        cdef size_t found = 0
+        while low < high:
+            middle = low + (high - low) // 2
+            if self.entry(middle).position > position:
+                high = middle
+            else:
+                low = middle + 1
+        self._mark(channels)
+        while low <= self.newest and found < GATHER:
+            if (<Channel>self.entry(low).channel).mark == self._stamp:
+                if found == self._room:
+                    self._make_room()
+                self._numbers[found] = low
+                found += 1
+            low += 1
+        return found
+
+    cdef int _mark(self, tuple channels) except -1:
+        self._stamp += 1
+        for channel in channels:
+            (<Channel>channel).mark = self._stamp
+        return 0
+
+    cdef int _make_room(self) except -1:
+        cdef uint64_t* grown = <uint64_t*>realloc(self._numbers, 2 * self._room * sizeof(uint64_t))
+        if grown == NULL:
+            raise MemoryError
+        self._numbers = grown
+        self._room *= 2
+        return 0
 
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece):
         """The frames after `position`, oldest first, whole, up to `limit` bytes and at least one, as one piece.
@@ -284,7 +333,9 @@ cdef class Index:
             number = self._first_after(<Channel>channels[0], position, at)
             oldest = number
         else:
-            found = self._gather(channels, position, <uint64_t>-1)
+            found = self._gather(channels, position, ALL)
+            if found > GATHER:
+                found = self._scan(channels, position)
             number = oldest = self._numbers[0] if found else 0
         if number == 0:
             piece.end = self.position

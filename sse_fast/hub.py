@@ -227,7 +227,9 @@ class Hub:
                 while self.relay.run(self.fanout.drain, loop.time()):  # noqa: ASYNC110 - the others' turn of the loop
                     await asyncio.sleep(0)
             except Exception:
-                logger.exception("a drain failed; it goes on with the next event")
+                logger.exception("a drain failed; it goes on")
+                self._wake()  # for what it left behind
+                await asyncio.sleep(TICK)
 
     async def _keep(self) -> None:
         """Heartbeats and the slow. Everybody is looked at twice in a heartbeat's interval, so the interval holds."""

@@ -66,6 +66,34 @@ def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
     log.append_many([(channel, body_of(size))] * count)
 
 
+# ---- long backlogs ----
+
+
+def interleaved(channels: int, count: int) -> FanOut:
+    """`count` events, one after the other in so many channels: position p is in channel (p - 1) % channels."""
+    log = Log.private(4 * 1024 * 1024)
+    log.append_many([(b"c%d" % (number % channels), b"data:\n\n") for number in range(count)])
+    return FanOut(log)
+
+
+@pytest.mark.parametrize("mine", [1, 2, 3])
+def test_a_backlog_longer_than_is_merged_at_once_comes_whole_and_in_log_order(mine: int) -> None:
+    fanout, taker = interleaved(4, 20_000), Taker()
+    join(fanout, taker, *(b"c%d" % number for number in range(mine)), after=EARLIEST)
+    drain(fanout)
+    assert taker.positions == [position for position in range(1, 20_001) if (position - 1) % 4 < mine]
+    assert max(map(len, taker.got)) <= 32768
+
+
+@pytest.mark.parametrize("history", [1, 3000, 9999, 10_000, 10_001])
+def test_a_long_history_is_the_newest_over_all_its_channels(history: int) -> None:
+    fanout, taker = interleaved(4, 20_000), Taker()
+    join(fanout, taker, b"c0", b"c2", history=history)
+    drain(fanout)
+    mine = [position for position in range(1, 20_001) if (position - 1) % 2 == 0]
+    assert taker.positions == mine[-history:]
+
+
 # ---- where a stream begins ----
 
 

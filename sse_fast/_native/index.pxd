@@ -33,6 +33,7 @@ cdef class Channel:
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
         bint is_fresh
+        uint64_t mark               # `Index._stamp` while it is among the channels that are looked for
         # the fan-out's: who listens
         readonly uint64_t subscribers
         object solo                 # the group of those who listen to this channel alone
@@ -56,6 +57,7 @@ cdef class Index:
         uint64_t _mask, _first
         uint64_t* _numbers          # scratch for merging channels
         size_t _room
+        uint64_t _stamp
 
     cdef Entry* entry(self, uint64_t number) noexcept
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
@@ -69,4 +71,7 @@ cdef class Index:
     cdef int _lap(self) except -1
     cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t start, uint32_t length) except -1
     cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t at) noexcept
+    cdef size_t _scan(self, tuple channels, uint64_t position) except? 0
+    cdef int _mark(self, tuple channels) except -1
+    cdef int _make_room(self) except -1
     cdef size_t _gather(self, tuple channels, uint64_t position, uint64_t per_channel) except? 0
