@@ -2,10 +2,10 @@
 
     python benches/bench_peers.py [--quick] [--only nchan,mercure] [--subscribers 1000,10000] [--rounds 3]
 
-Every server that can be had (see peers/) takes its turn, started afresh for every run; all turns are repeated, and each
-round begins with another server. The load client (sse_fast.swarm) opens N streams of one channel and publishes 64-byte
-events in a closed loop with W on their way. It checks that every subscriber gets every event once and whole; a run in
-which one did not has no figures.
+Every server that can be had (see peers/) takes its turn, started afresh for each; all turns are repeated, and each round
+begins with another server. The load client (sse_fast.swarm) opens N streams of one channel and publishes 64-byte events
+in a closed loop, with 1 on its way and then with 16. It checks that every subscriber gets every event once and whole;
+where one did not, the report says so.
 
 `--quick` takes who is installed already, for a moment each, and fails if anybody lost anything. Without it what is
 missing is installed first. The report is peers.json, peers.md and peers.png in benches/results/.
@@ -24,15 +24,18 @@ from pathlib import Path
 from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
 from peers import PEERS, CannotInstall, Peer
 from peers.report import write_report
-from sse_fast.swarm import Broadcast, Plan, Result, Target, run
+from sse_fast.swarm import Broadcast, Plan, Target, modes
 from sse_fast.swarm.results import machine, versions
+from sse_fast.swarm.runner import Fleet
 
 IN_FLIGHT = (1, 16)
+PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
+PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One server, once: microseconds, bytes, per second. None: not measured, or not whole."""
+class Window:
+    """One server, so many events in flight: microseconds, bytes, per second. Empty figures: there is nothing to say."""
 
     peer: str
     subscribers: int
@@ -43,19 +46,45 @@ class Run:
     latency_us: dict[str, int] = field(default_factory=dict)
 
 
-def measure(peer: Peer, subscribers: int, in_flight: int, round_: int, seconds: float) -> Run:
-    where = (peer.name, subscribers, in_flight, round_)
+def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[Window]:
+    """Start a server, open the streams, and measure a window for each number of events in flight."""
     try:
         with Running(peer) as running:
             wait_until_it_streams(peer, running.port)
-            result = run(plan(peer, running, subscribers, in_flight, seconds))
+            return broadcast(peer, running, subscribers, round_, seconds)
     except (RuntimeError, OSError) as error:
-        return Run(*where, problems=[str(error)])
-    problems = [f"{problem.count:,} {problem.meaning} {problem.example}".strip() for problem in result.problems]
-    return Run(*where, problems, result.figures, latency(result))
+        return [Window(peer.name, subscribers, in_flight, round_, [str(error)]) for in_flight in IN_FLIGHT]
 
 
-def plan(peer: Peer, running: Running, subscribers: int, in_flight: int, seconds: float) -> Plan:
+def broadcast(peer: Peer, running: Running, subscribers: int, round_: int, seconds: float) -> list[Window]:
+    windows = []
+    with Fleet(plan(peer, running, subscribers)) as fleet:
+        modes.ramp(fleet, subscribers)
+        for in_flight in IN_FLIGHT:
+            publish_for(fleet, in_flight, min(1.0, seconds / 2))  # to warm up
+            before = fleet.moment()
+            publish_for(fleet, in_flight, seconds)
+            after = fleet.moment()
+            modes.settle(fleet)
+            modes.measure(fleet, before, after)
+            result = fleet.result()
+            problems = [f"{found.count:,} {found.meaning} {found.example}".strip() for found in result.problems]
+            timed = result.timings.get("latency")
+            latency = {name: getattr(timed, name) for name in PERCENTILES} if timed else {}
+            windows.append(Window(peer.name, subscribers, in_flight, round_, problems, dict(result.figures), latency))
+    return windows
+
+
+def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
+    """A closed loop for so long; over when the last event has reached everybody, so that a window has whole events,
+    however slow the server is."""
+    fleet.order("closed_loop", in_flight=in_flight, events=0)
+    fleet.stay(seconds)
+    fleet.order("quiet")
+    fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)
+
+
+def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
     target = Target(
         peer.subscribe_url(running.port),
         peer.publish_url(running.port),
@@ -63,13 +92,14 @@ def plan(peer: Peer, running: Running, subscribers: int, in_flight: int, seconds
         content_type=peer.content_type,
         publish_headers=peer.publish_headers,
     )
-    mode = Broadcast(subscribers, in_flight=in_flight, seconds=seconds, warm_up=min(1.0, seconds / 2))
-    return Plan(mode, target, publishers=in_flight, server_pid=running.process.pid)
-
-
-def latency(result: Result) -> dict[str, int]:
-    found = result.timings.get("latency")
-    return {name: getattr(found, name) for name in ("count", "p50", "p90", "p99", "p99_9", "max")} if found else {}
+    return Plan(
+        Broadcast(subscribers, in_flight=max(IN_FLIGHT)),
+        target,
+        publishers=max(IN_FLIGHT),
+        connecting=peer.connecting,
+        drain=PATIENCE,
+        server_pid=running.process.pid,
+    )
 
 
 def wait_until_it_streams(peer: Peer, port: int) -> None:
@@ -136,18 +166,15 @@ def main() -> int:
     raise_descriptor_limit()
     peers = available(arguments.peers, install=not arguments.quick)
     started = datetime.now(UTC)
-    runs: list[Run] = []
+    windows: list[Window] = []
     for subscribers in map(int, arguments.subscribers.split(",")):
         for round_ in range(arguments.rounds):
             # Nobody is always the first after a pause, or always the one behind the heaviest.
             turn = round_ % len(peers)
             for peer in peers[turn:] + peers[:turn]:
-                for in_flight in IN_FLIGHT:
-                    one = measure(peer, subscribers, in_flight, round_, arguments.seconds)
-                    runs.append(one)
-                    cpu = one.figures.get("server_cpu_us_per_delivery")
-                    words = "; ".join(one.problems) or f"{cpu:.2f} µs of CPU per delivery, nothing lost"
-                    say(f"{subscribers:,} x {in_flight}, round {round_ + 1}, {peer.name}: {words}")
+                for one in measure(peer, subscribers, round_, arguments.seconds):
+                    windows.append(one)
+                    say(in_words(one))
     if arguments.output:
         record = {
             "started": started.isoformat(timespec="seconds"),
@@ -155,13 +182,20 @@ def main() -> int:
             "versions": versions(),
             "settings": {"seconds": arguments.seconds, "rounds": arguments.rounds, "bytes": Plan().size},
             "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
-            "runs": [asdict(one) for one in runs],
+            "windows": [asdict(one) for one in windows],
         }
         arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / "peers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print(write_report(arguments.output / "peers.json"))
-    bad = [one for one in runs if one.problems and (arguments.quick or one.peer == PEERS[0].name)]
-    return 1 if bad or not runs else 0
+    must_be_whole = [one for one in windows if arguments.quick or one.peer == PEERS[0].name]
+    return 1 if not must_be_whole or any(one.problems for one in must_be_whole) else 0
+
+
+def in_words(window: Window) -> str:
+    where = f"{window.subscribers:,} subscribers, {window.in_flight} in flight, round {window.round + 1}, {window.peer}"
+    cpu = window.figures.get("server_cpu_us_per_delivery")
+    found = [f"{cpu:.2f} µs of CPU per delivery"] if cpu is not None else []
+    return f"{where}: {'; '.join(found + (window.problems or ['nothing lost']))}"
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Peer(Server):
     publish_headers: tuple[tuple[str, str], ...] = ()
     body: str = "{data}"  # or {json}: the payload as a JSON string
     content_type: str = "text/plain"
+    connecting: int = 256  # streams that are asked for at once while all are opened
 
     def subscribe_url(self, port: int) -> str:
         return f"http://127.0.0.1:{port}{self.subscribe}"

@@ -5,22 +5,22 @@ python -m peers.report results/peers.json      (in benches/)
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 OURS = "sse_fast"
-Run = dict[str, Any]
-Look = Callable[[Run], float | None]
+Window = dict[str, Any]
+Look = Callable[[Window], float | None]
+NOTHING = "too much lost"
+ALMOST_WHOLE = 0.99  # of all deliveries; with less the figures say nothing
 
 CLOCK = """\
-Each server is started afresh for every run; the servers take turns, and each round begins with another one. The client
-opens the streams, then publishes {bytes}-byte events to all of them in a closed loop, so many in flight; it checks that
-every subscriber gets every event once and whole.
+The servers take turns, started afresh for each, and each round begins with another one. The client opens the streams, then publishes {bytes}-byte events to all of them in a closed loop, so many in flight, for {seconds:g}
+s and until the last event has reached everybody; it checks that every subscriber gets every event once and whole.
 
-CPU: user and system time of all processes of the server in the measured window of {seconds:g} s, divided by deliveries
+CPU: user and system time of all processes of the server in that window, divided by deliveries
 (events × subscribers); it includes reading and answering the publish requests, and the kernel's work on the server's
 side of loopback. Latency: from just before the client sends the publish request to the event at a subscriber, over all
 subscribers; client and server share the machine. Memory is the server's own (PSS) for a stream that is open and idle.
@@ -29,16 +29,16 @@ round. How each server is set: benches/peers/."""
 
 
 def figure(name: str, scale: float = 1) -> Look:
-    def look(run: Run) -> float | None:
-        value = run["figures"].get(name)
+    def look(window: Window) -> float | None:
+        value = window["figures"].get(name)
         return None if value is None else value / scale
 
     return look
 
 
 def latency_ms(name: str) -> Look:
-    def look(run: Run) -> float | None:
-        value = run["latency_us"].get(name)
+    def look(window: Window) -> float | None:
+        value = window["latency_us"].get(name)
         return None if value is None else value / 1e3
 
     return look
@@ -55,33 +55,36 @@ class Record:
     def __init__(self, record: dict[str, Any]) -> None:
         self.record = record
         self.names = list(record["peers"])
-        self.subscribers = sorted({run["subscribers"] for run in record["runs"]})
-        self.in_flight = sorted({run["in_flight"] for run in record["runs"]})
-        self._runs: defaultdict[tuple[str, int, int], list[Run]] = defaultdict(list)
-        for run in record["runs"]:
-            self._runs[run["peer"], run["subscribers"], run["in_flight"]].append(run)
+        self.subscribers = sorted({window["subscribers"] for window in record["windows"]})
+        self.in_flight = sorted({window["in_flight"] for window in record["windows"]})
 
-    def of(self, name: str, subscribers: int, in_flight: int | None = None) -> list[Run]:
-        wanted = self.in_flight if in_flight is None else [in_flight]
-        return [run for one in wanted for run in self._runs[name, subscribers, one]]
+    def of(self, name: str, subscribers: int, in_flight: int) -> list[Window]:
+        wanted = (name, subscribers, in_flight)
+        windows = self.record["windows"]
+        return [w for w in windows if (w["peer"], w["subscribers"], w["in_flight"]) == wanted and tells_something(w)]
 
-    def values(self, look: Look, name: str, subscribers: int, in_flight: int | None = None) -> list[float]:
-        runs = [run for run in self.of(name, subscribers, in_flight) if not run["problems"]]
-        return [value for run in runs if (value := look(run)) is not None]
+    def values(self, look: Look, name: str, subscribers: int, in_flight: int) -> list[float]:
+        return [value for window in self.of(name, subscribers, in_flight) if (value := look(window)) is not None]
 
-    def ratios(self, look: Look, name: str, subscribers: int, in_flight: int | None = None) -> list[float]:
+    def ratios(self, look: Look, name: str, subscribers: int, in_flight: int) -> list[float]:
         """In multiples of sse_fast's, round by round."""
-        ours = {
-            (run["in_flight"], run["round"]): look(run)
-            for run in self.of(OURS, subscribers, in_flight)
-            if not run["problems"]
-        }
+        ours = {window["round"]: look(window) for window in self.of(OURS, subscribers, in_flight)}
         found = []
-        for run in self.of(name, subscribers, in_flight):
-            value, other = look(run), ours.get((run["in_flight"], run["round"]))
-            if value is not None and other and not run["problems"]:
+        for window in self.of(name, subscribers, in_flight):
+            value, other = look(window), ours.get(window["round"])
+            if value is not None and other:
                 found.append(value / other)
         return found
+
+    def mark(self, name: str, subscribers: int, in_flight: int) -> str:
+        """The name, and a star where not every window was whole."""
+        return name + (" \\*" if any(window["problems"] for window in self.of(name, subscribers, in_flight)) else "")
+
+
+def tells_something(window: Window) -> bool:
+    figures = window["figures"]
+    expected = figures.get("events", 0) * window["subscribers"]
+    return bool(expected and figures["deliveries"] >= ALMOST_WHOLE * expected)
 
 
 def spread(values: Iterable[float], digits: int) -> str:
@@ -101,9 +104,9 @@ def fan_out_table(record: Record, subscribers: int, in_flight: int) -> str:
     def row(name: str) -> list[str]:
         where = (name, subscribers, in_flight)
         if not record.values(CPU, *where):
-            return [name, "no whole run", *["–"] * 4]
+            return [name, NOTHING, *["–"] * 4]
         return [
-            name,
+            record.mark(*where),
             spread(record.values(CPU, *where), 2),
             spread(record.ratios(CPU, *where), 2),
             spread(record.values(figure("deliveries_per_second", 1000), *where), 0),
@@ -117,12 +120,13 @@ def fan_out_table(record: Record, subscribers: int, in_flight: int) -> str:
 
 def connection_table(record: Record, subscribers: int) -> str:
     def row(name: str) -> list[str]:
+        where = (name, subscribers, record.in_flight[0])  # the same streams for each number in flight
         return [
-            name,
-            spread(record.values(CONNECT, name, subscribers), 0),
-            spread(record.ratios(CONNECT, name, subscribers), 2),
-            spread(record.values(MEMORY, name, subscribers), 1),
-            spread(record.ratios(MEMORY, name, subscribers), 2),
+            record.mark(*where),
+            spread(record.values(CONNECT, *where), 0),
+            spread(record.ratios(CONNECT, *where), 2),
+            spread(record.values(MEMORY, *where), 1),
+            spread(record.ratios(MEMORY, *where), 2),
         ]
 
     head = ["server", "CPU µs per stream opened", f"× {OURS}", "memory KB per idle stream", f"× {OURS}"]
@@ -145,13 +149,16 @@ def page(record: Record) -> str:
             parts.append(fan_out_table(record, subscribers, in_flight))
         parts.append(f"## {subscribers:,} streams opened")
         parts.append(connection_table(record, subscribers))
-    if wrong := [run for run in data["runs"] if run["problems"]]:
-        parts.append("## Runs that were not whole")
-        parts += [
-            f"- {run['peer']}, {run['subscribers']:,} subscribers, {run['in_flight']} in flight, round "
-            f"{run['round'] + 1}: {'; '.join(run['problems'])}"
-            for run in wrong
-        ]
+    if wrong := [window for window in data["windows"] if window["problems"]]:
+        parts.append("## \\* Not whole")
+        parts.append(f"Somebody did not get everything. Figures stand where {ALMOST_WHOLE:.0%} of all deliveries came.")
+        parts.append(
+            "\n".join(
+                f"- {window['peer']}, {window['subscribers']:,} subscribers, {window['in_flight']} in flight, "
+                f"round {window['round'] + 1}: {'; '.join(window['problems'])}"
+                for window in wrong
+            )
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -165,8 +172,8 @@ def picture(record: Record, path: Path) -> None:
     pairs = [(n, w) for n in record.subscribers for w in record.in_flight]
     most = record.subscribers[-1]
     panels = [(f"{n:,} subscribers, {w} in flight", "CPU µs per delivery", CPU, n, w) for n, w in pairs]
-    panels.append((f"{most:,} streams opened", "CPU µs per stream", CONNECT, most, None))
-    panels.append((f"{most:,} idle streams", "memory KB per stream", MEMORY, most, None))
+    panels.append((f"{most:,} streams opened", "CPU µs per stream", CONNECT, most, record.in_flight[0]))
+    panels.append((f"{most:,} idle streams", "memory KB per stream", MEMORY, most, record.in_flight[0]))
     rows = -(-len(panels) // 2)
     chart, axes = pyplot.subplots(rows, 2, figsize=(11, 0.34 * rows * (len(record.names) + 3)), layout="constrained")
     for axis, (title, unit, look, subscribers, in_flight) in zip(axes.flat, panels, strict=False):
@@ -179,12 +186,12 @@ def picture(record: Record, path: Path) -> None:
     pyplot.close(chart)
 
 
-def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int | None) -> None:
+def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int) -> None:
     measured = {name: record.values(look, name, subscribers, in_flight) for name in record.names}
     highest = max((max(values) for values in measured.values() if values), default=1.0)
     for place, (name, values) in enumerate(measured.items()):
         if not values:
-            axis.text(0, place, " no whole run", va="center", fontsize=8, color="#555")
+            axis.text(0, place, f" {NOTHING}", va="center", fontsize=8, color="#555")
             continue
         middle = median(values)
         reach = [[middle - min(values)], [max(values) - middle]]
