@@ -2,7 +2,7 @@
 
     python benches/bench_peers.py [--quick] [--only nchan,mercure] [--subscribers 1000,10000] [--rounds 3]
 
-Every server that can be had (see peers/) takes its turn, started afresh for each; all turns are repeated, and each round
+Every server that can be had (see peers/) takes its turn, started afresh for each; turns are repeated, and each round
 begins with another server. The load client (sse_fast.swarm) opens N streams of one channel and publishes 64-byte events
 in a closed loop, with 1 on its way and then with 16. It checks that every subscriber gets every event once and whole;
 where one did not, the report says so.

@@ -17,8 +17,9 @@ NOTHING = "too much lost"
 ALMOST_WHOLE = 0.99  # of all deliveries; with less the figures say nothing
 
 CLOCK = """\
-The servers take turns, started afresh for each, and each round begins with another one. The client opens the streams, then publishes {bytes}-byte events to all of them in a closed loop, so many in flight, for {seconds:g}
-s and until the last event has reached everybody; it checks that every subscriber gets every event once and whole.
+The servers take turns, started afresh for each, and each round begins with another one. The client opens the streams,
+then publishes {bytes}-byte events to all of them in a closed loop, so many in flight, for {seconds:g} s and until the
+last event has reached everybody; it checks that every subscriber gets every event once and whole.
 
 CPU: user and system time of all processes of the server in that window, divided by deliveries
 (events × subscribers); it includes reading and answering the publish requests, and the kernel's work on the server's
