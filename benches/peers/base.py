@@ -41,6 +41,8 @@ class Peer(Server):
     publish_headers: tuple[tuple[str, str], ...] = ()
     body: str = "{data}"  # or {json}: the payload as a JSON string
     content_type: str = "text/plain"
+    known_faults: frozenset[str] = frozenset()  # kinds of problems of the load client: reported, but no surprise
+    settling: float = 0.0  # seconds that it needs after the first stream was answered
     connecting: int = 256  # streams that are asked for at once while all are opened
 
     def subscribe_url(self, port: int) -> str:

@@ -156,7 +156,7 @@ def page(record: Record) -> str:
         parts.append(
             "\n".join(
                 f"- {window['peer']}, {window['subscribers']:,} subscribers, {window['in_flight']} in flight, "
-                f"round {window['round'] + 1}: {'; '.join(window['problems'])}"
+                f"round {window['round'] + 1}: {'; '.join(window['problems'].values())}"
                 for window in wrong
             )
         )
