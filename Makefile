@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*.pyx sse_fast/_native/*.pxd)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench matrix clean
+.PHONY: help serve test check lint format bench bench-peers bench-quick matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 serve: $(VENV)/.installed ## Run the server (make serve ARGS='--port 9000')
 	$(BIN)/sse-fast serve $(ARGS)
@@ -32,6 +32,12 @@ format: $(VENV)/.test ## Let ruff put the files right
 bench: $(VENV)/.bench ## Measure the encoder and the fan-out
 	$(BIN)/python benches/bench_encode.py
 	$(BIN)/python benches/bench_fanout.py
+
+bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
+	$(BIN)/python benches/bench_peers.py $(ARGS)
+
+bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fast and from the peers that are here?
+	$(BIN)/python benches/bench_peers.py --quick $(ARGS)
 
 matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix

@@ -5,7 +5,7 @@
 Three servers take turns on one machine, each started afresh for every round:
 
 - **sse_fast**: the edge as `sse-fast serve` starts it;
-- **nchan**: Debian's nginx and libnginx-mod-nchan with one worker (nchan.conf.in);
+- **nchan**: Debian's nginx and libnginx-mod-nchan with one worker (peers/nchan.py);
 - **coroutine**: a coroutine and an `asyncio.Queue` per subscriber, under Granian with the edge's settings
   (coroutine_app.py).
 
@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness import EDGE, HERE, Running, Server, machine, raise_descriptor_limit
+from peers import nchan
 
 IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead
@@ -41,7 +42,6 @@ GOALS = (
     (10_000, 1, "coroutine", 1 / 3),
     (10_000, 16, "coroutine", 1 / 3),
 )
-NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 CLOCK = """\
 CPU: user and system time of all processes of the server, over the measured window only (streams open, server warm),
@@ -51,16 +51,6 @@ subscriber's bytes are read and checked; client and server share the machine, so
 Reads per delivery tell how often the receiver found several events at once: such sends cost any server less, as the
 kernel need not wake anybody. Nchan at 16 in flight swings between 1.00 and 0.30 by chance of scheduling.
 Each figure is the median over the rounds, in brackets the least and the greatest; a ratio is taken within its round."""
-
-
-def nchan_command(port: int, scratch: Path) -> list[str]:
-    values = {"@MODULE@": str(NCHAN_MODULE), "@PORT@": str(port), "@PREFIX@": str(scratch)}
-    text = (HERE / "nchan.conf.in").read_text()
-    for name, value in values.items():
-        text = text.replace(name, value)
-    config = scratch / "nginx.conf"
-    config.write_text(text)
-    return [nginx() or "nginx", "-p", str(scratch), "-e", str(scratch / "error.log"), "-c", str(config)]
 
 
 def coroutine_command(port: int, scratch: Path) -> list[str]:
@@ -74,7 +64,7 @@ def coroutine_command(port: int, scratch: Path) -> list[str]:
 
 SERVERS = (
     EDGE,
-    Server("nchan", "nginx with libnginx-mod-nchan, one worker", "/sse/bench", "/publish/bench", nchan_command),
+    nchan.PEER,
     Server(
         "coroutine",
         "a coroutine and an asyncio.Queue per subscriber, under Granian",
@@ -272,14 +262,10 @@ def ramp_table(ramps: list[Ramp], servers: list[Server]) -> str:
     return "\n".join(lines)
 
 
-def nginx() -> str | None:
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
 def missing_packages(servers: list[Server]) -> list[str]:
     packages = {"gcc": shutil.which("gcc")}
     if any(server.name == "nchan" for server in servers):
-        packages |= {"nginx": nginx(), "libnginx-mod-nchan": NCHAN_MODULE.exists()}
+        packages |= {"nginx libnginx-mod-nchan": nchan.PEER.version()}
     return [name for name, found in packages.items() if not found]
 
 

@@ -1,0 +1,207 @@
+"""sse_fast beside its peers: one client, one traffic, one report.
+
+    python benches/bench_peers.py [--quick] [--only nchan,mercure] [--subscribers 1000,10000] [--rounds 3]
+
+Every server that can be had (see peers/) takes its turn, started afresh for each; turns are repeated, and each round
+begins with another server. The load client (sse_fast.swarm) opens N streams of one channel and publishes 64-byte events
+in a closed loop, with 1 on its way and then with 16. It checks that every subscriber gets every event once and whole;
+where one did not, the report says so.
+
+`--quick` takes who is installed already, for a moment each, and fails if anybody lost anything. Without it what is
+missing is installed first. The report is peers.json, peers.md and peers.png in benches/results/.
+"""
+
+import argparse
+import http.client
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
+from peers import PEERS, CannotInstall, Peer, sse_fast
+from peers.report import write_report
+from sse_fast.swarm import Broadcast, Plan, Target, modes
+from sse_fast.swarm.results import machine, versions
+from sse_fast.swarm.runner import Fleet
+
+IN_FLIGHT = (1, 16)
+PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
+PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
+
+
+@dataclass(frozen=True)
+class Window:
+    """One server, so many events in flight: microseconds, bytes, per second. Empty figures: there is nothing to say."""
+
+    peer: str
+    subscribers: int
+    in_flight: int
+    round: int
+    problems: dict[str, str]  # kind -> how many, what it means, an example
+    figures: dict[str, float | int | None] = field(default_factory=dict)
+    latency_us: dict[str, int] = field(default_factory=dict)
+
+
+def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[Window]:
+    """Start a server, open the streams, and measure a window for each number of events in flight."""
+    try:
+        with Running(peer) as running:
+            wait_until_it_streams(peer, running.port)
+            time.sleep(peer.settling)
+            return broadcast(peer, running, subscribers, round_, seconds)
+    except (RuntimeError, OSError) as error:
+        return [Window(peer.name, subscribers, in_flight, round_, {"broken": str(error)}) for in_flight in IN_FLIGHT]
+
+
+def broadcast(peer: Peer, running: Running, subscribers: int, round_: int, seconds: float) -> list[Window]:
+    windows = []
+    with Fleet(plan(peer, running, subscribers)) as fleet:
+        modes.ramp(fleet, subscribers)
+        for in_flight in IN_FLIGHT:
+            publish_for(fleet, in_flight, min(1.0, seconds / 2))  # to warm up
+            before = fleet.moment()
+            publish_for(fleet, in_flight, seconds)
+            after = fleet.moment()
+            modes.settle(fleet)
+            modes.measure(fleet, before, after)
+            result = fleet.result()
+            problems = {one.kind: f"{one.count:,} {one.meaning}: {one.example}" for one in result.problems}
+            timed = result.timings.get("latency")
+            latency = {name: getattr(timed, name) for name in PERCENTILES} if timed else {}
+            windows.append(Window(peer.name, subscribers, in_flight, round_, problems, dict(result.figures), latency))
+    return windows
+
+
+def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
+    """A closed loop for so long; over when the last event has reached everybody, so that a window has whole events,
+    however slow the server is."""
+    fleet.order("closed_loop", in_flight=in_flight, events=0)
+    fleet.stay(seconds)
+    fleet.order("quiet")
+    fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)
+
+
+def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
+    target = Target(
+        peer.subscribe_url(running.port),
+        peer.publish_url(running.port),
+        body=peer.body,
+        content_type=peer.content_type,
+        publish_headers=peer.publish_headers,
+    )
+    return Plan(
+        Broadcast(subscribers, in_flight=max(IN_FLIGHT)),
+        target,
+        publishers=max(IN_FLIGHT),
+        connecting=peer.connecting,
+        drain=PATIENCE,
+        server_pid=running.process.pid,
+    )
+
+
+def wait_until_it_streams(peer: Peer, port: int) -> None:
+    """A server of several processes listens before all of them are ready."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", peer.subscribe, headers={"Accept": "text/event-stream"})
+            if connection.getresponse().status == http.client.OK:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise RuntimeError(f"{peer.name} answered no subscriber with 200 in {START_SECONDS} s")
+
+
+def available(peers: Iterable[Peer], *, install: bool) -> list[Peer]:
+    """Those that are here; the others are named."""
+    found = []
+    for peer in peers:
+        if install and peer.version() is None:
+            say(f"{peer.name}: installing")
+            try:
+                peer.install()
+            except CannotInstall as error:
+                say(f"{peer.name}: cannot be had here: {error}")
+        if version := peer.version():
+            say(f"{peer.name}: {version}")
+            found.append(peer)
+        else:
+            say(f"{peer.name}: skipped, it is not installed")
+    return found
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="sse_fast beside its peers.")
+    parser.add_argument("--subscribers", default="1000,10000", help="comma-separated counts (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a window (default: %(default)s)")
+    parser.add_argument("--only", default="", help="these peers beside sse_fast")
+    parser.add_argument("--quick", action="store_true", help="who is here, for a moment: does it all work?")
+    parser.add_argument("--output", type=Path, help="directory of the report (default: benches/results)")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.subscribers, arguments.rounds, arguments.seconds = "200", 1, 0.5
+    elif arguments.output is None:
+        arguments.output = HERE / "results"
+    names = {sse_fast.PEER.name, *arguments.only.split(",")} if arguments.only else {peer.name for peer in PEERS}
+    arguments.peers = [peer for peer in PEERS if peer.name in names]
+    if unknown := names - {peer.name for peer in PEERS}:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    raise_descriptor_limit()
+    peers = available(arguments.peers, install=not arguments.quick)
+    started = datetime.now(UTC)
+    windows: list[Window] = []
+    for subscribers in map(int, arguments.subscribers.split(",")):
+        for round_ in range(arguments.rounds):
+            # Nobody is always the first after a pause, or always the one behind the heaviest.
+            turn = round_ % len(peers)
+            for peer in peers[turn:] + peers[:turn]:
+                for one in measure(peer, subscribers, round_, arguments.seconds):
+                    windows.append(one)
+                    say(in_words(one))
+    if arguments.output:
+        record = {
+            "started": started.isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+            "settings": {"seconds": arguments.seconds, "rounds": arguments.rounds, "bytes": Plan().size},
+            "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
+            "windows": [asdict(one) for one in windows],
+        }
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "peers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        print(write_report(arguments.output / "peers.json"))
+    judged = peers if arguments.quick else [peer for peer in peers if peer is sse_fast.PEER]
+    tolerated = {peer.name: peer.known_faults for peer in judged}
+    bad = [one for one in windows if one.peer in tolerated and one.problems.keys() - tolerated[one.peer]]
+    for one in bad:
+        say(f"FAILED: {in_words(one)}")
+    return 1 if bad or not windows else 0
+
+
+def in_words(window: Window) -> str:
+    where = f"{window.subscribers:,} subscribers, {window.in_flight} in flight, round {window.round + 1}, {window.peer}"
+    cpu = window.figures.get("server_cpu_us_per_delivery")
+    found = [f"{cpu:.2f} µs of CPU per delivery"] if cpu is not None else []
+    return f"{where}: {'; '.join(found + (list(window.problems.values()) or ['nothing lost']))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
