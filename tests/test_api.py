@@ -579,6 +579,7 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
     [
         *((f"limit={value}", ["1 to 1000", value]) for value in ("0", "-1", "1001", "x", "1.5", "99999999999999")),
         ("limit=", ["1 to 1000"]),
+        ("limit=" + "1".zfill(9) + "9" * 30, ["1 to 1000"]),
         ("limit=%D9%A1", ["1 to 1000"]),
         ("perfix=x", ["'perfix'", "'prefix' and 'limit'"]),
         ("limit=1&limit=2", ["'limit'", "twice"]),

@@ -68,6 +68,8 @@ def test_a_stream_names_its_channels_by_path_or_query_each_once(
         ("a", "history="),
         ("a", "history=1000001"),
         ("a", "history=" + "9" * 5000),
+        ("a", "history=" + "0" * 20 + "9" * 20),
+        ("a", "history=" + "0" * 5000),
         ("a", "history=%C2%B2"),
         ("a", "last_event_id=" + "x" * 65),
     ],
