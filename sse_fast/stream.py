@@ -71,8 +71,9 @@ class Wanted:
     @classmethod
     def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
+        most = max_channels + 1024
         try:
-            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1024)
+            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
         except ValueError as error:
             raise InvalidEvent(f"the query string cannot be read: {error}") from None
         parts = path.split("/") if path else []

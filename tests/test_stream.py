@@ -98,6 +98,8 @@ def test_history_is_read_up_to_its_limit() -> None:
 
 def test_as_many_channels_as_the_limit_allows() -> None:
     assert len(read("", "&".join(f"channel={name}" for name in "abcd")).channels) == 4
+    most = 4096  # as max_channels_per_stream can be
+    assert len(read("", "&".join(f"channel={n}" for n in range(most)), max_channels=most).channels) == most
 
 
 # A door, and callers who hold the server's end of their connection
