@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -588,6 +589,15 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
 )
 async def test_a_wrong_question_about_channels_is_told_why(api: Api, query: str, words: list[str]) -> None:
     assert_problem(await api.get(f"/channels?{query}"), 400, *words)
+
+
+async def test_the_edge_leaves_no_signal_handler_behind(make_api: MakeApi) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    api = make_api()
+    await api.get("/livez")
+    assert signal.getsignal(signal.SIGINT) is not before[1]
+    await api.edge.close()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 async def test_the_page_runs_nothing_but_itself(api: Api) -> None:
