@@ -143,7 +143,7 @@ class Api:
         options = parameters(request, "prefix", "limit")
         prefix = options.get("prefix", "").encode()
         limit = options.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 0 < int(limit[:9]) <= MAX_CHANNELS_LISTED):
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) <= MAX_CHANNELS_LISTED):
             raise InvalidEvent(f"'limit' is a whole number from 1 to {MAX_CHANNELS_LISTED}, not {brief(limit)}")
         index = self._hub.fanout.index
         listed = []

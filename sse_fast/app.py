@@ -65,6 +65,7 @@ class Edge:
         self._on_startup = on_startup
         self._on_first_request = on_first_request
         self._stats: asyncio.Task[None] | None = None
+        self.at_close = contextlib.ExitStack()
         self._routed: Any = self._route
         if settings.cors_origins:
             anybody = "*" in settings.cors_origins
@@ -81,6 +82,7 @@ class Edge:
         if scope["type"] == "http":
             if self._stats is None:
                 self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+                self._start_up()  # mounted in another app, it is told of no lifespan
                 if self._on_first_request is not None:
                     self._on_first_request(self)
             scope[RAW_SEND] = send
@@ -101,16 +103,22 @@ class Edge:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                if self._on_startup is not None:
-                    self._on_startup(self)
+                self._start_up()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def _start_up(self) -> None:
+        """Again: nothing happens."""
+        on_startup, self._on_startup = self._on_startup, None
+        if on_startup is not None:
+            on_startup(self)
+
     async def close(self) -> None:
         """End every stream and stop."""
+        self.at_close.close()
         if self._stats is not None:
             self._stats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -172,12 +180,19 @@ def end_streams_on_signals(app: Edge) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         server_s_own = signal.getsignal(number)
         if callable(server_s_own):
-            signal.signal(number, partial(_chain, begin, server_s_own))
+            ours = partial(_chain, begin, server_s_own)
+            signal.signal(number, ours)
+            app.at_close.callback(_unchain, number, ours, server_s_own)
 
 
 def _chain(begin: Callable[[], None], then: Callable[[int, FrameType | None], Any], number: int, frame: Any) -> None:
     begin()
     then(number, frame)
+
+
+def _unchain(number: int, ours: Any, before: Any) -> None:
+    if signal.getsignal(number) is ours:  # else somebody has chained us in turn
+        signal.signal(number, before)
 
 
 def _once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

@@ -71,8 +71,9 @@ class Wanted:
     @classmethod
     def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
+        most = max_channels + 1024
         try:
-            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1024)
+            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
         except ValueError as error:
             raise InvalidEvent(f"the query string cannot be read: {error}") from None
         parts = path.split("/") if path else []
@@ -97,7 +98,7 @@ class Wanted:
         if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
             raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
         history = next((value for key, value in parameters if key == "history"), "0")
-        if not (history.isascii() and history.isdigit() and int(history[:20]) <= MAX_HISTORY):
+        if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= MAX_HISTORY):
             raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
         # An empty header is what a browser that has seen no id sends: nothing to resume.
         return cls(tuple(channels), last_event_id or None, int(history))

@@ -10,17 +10,23 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import IO, Any, Self
 
 import h11
 import httpx
 import psutil
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from whatwg import Event, Parser
+
+from sse_fast import create_app
 
 COMMANDS = {
     "granian": ["sse_fast", "serve", "--port", "{port}"],
     "uvicorn": ["uvicorn", "sse_fast.app:create_app", "--factory", "--port", "{port}"],
     "hypercorn": ["hypercorn", "sse_fast.app:create_app()", "--bind", "127.0.0.1:{port}"],
+    "mounted": ["uvicorn", "support:mounted", "--factory", "--app-dir", str(Path(__file__).parent), "--port", "{port}"],
 }
 PATIENCE = 30.0  # seconds for anything at all; nothing here is a measure of speed
 READ_AT_ONCE = 256 * 1024
@@ -103,9 +109,14 @@ class Server:
         self._process.wait()
 
 
+def mounted() -> Starlette:
+    """Somebody's app with the edge inside; only the outer one is told of the lifespan."""
+    return Starlette(routes=[Mount("/", create_app())])
+
+
 @asynccontextmanager
 async def serving(kind: str, *options: str, **settings: object) -> AsyncIterator[Server]:
-    """The edge under "granian", "uvicorn" or "hypercorn"; `options` are the server's own."""
+    """The edge under "granian", "uvicorn", "hypercorn", or "mounted" in an app; `options` are the server's own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
     environment |= {f"SSE_FAST_{name.upper()}": str(value) for name, value in settings.items()}
     port = free_port()

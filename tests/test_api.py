@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -579,6 +580,7 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
     [
         *((f"limit={value}", ["1 to 1000", value]) for value in ("0", "-1", "1001", "x", "1.5", "99999999999999")),
         ("limit=", ["1 to 1000"]),
+        ("limit=" + "1".zfill(9) + "9" * 30, ["1 to 1000"]),
         ("limit=%D9%A1", ["1 to 1000"]),
         ("perfix=x", ["'perfix'", "'prefix' and 'limit'"]),
         ("limit=1&limit=2", ["'limit'", "twice"]),
@@ -587,6 +589,15 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
 )
 async def test_a_wrong_question_about_channels_is_told_why(api: Api, query: str, words: list[str]) -> None:
     assert_problem(await api.get(f"/channels?{query}"), 400, *words)
+
+
+async def test_the_edge_leaves_no_signal_handler_behind(make_api: MakeApi) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    api = make_api()
+    await api.get("/livez")
+    assert signal.getsignal(signal.SIGINT) is not before[1]
+    await api.edge.close()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 async def test_the_page_runs_nothing_but_itself(api: Api) -> None:

@@ -181,7 +181,9 @@ async def test_a_stream_that_takes_nothing_for_the_send_timeout_is_ended_and_res
 
 
 # Hypercorn's worker processes get no signal: they cut the streams after its graceful timeout. In one process it tells.
-@pytest.mark.parametrize(("kind", "options"), [("granian", ()), ("uvicorn", ()), ("hypercorn", ("--workers", "0"))])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("granian", ()), ("uvicorn", ()), ("hypercorn", ("--workers", "0")), ("mounted", ())]
+)
 async def test_a_stop_ends_open_streams_with_closing_said_and_no_last_chunk(
     kind: str, options: tuple[str, ...]
 ) -> None:

@@ -68,6 +68,8 @@ def test_a_stream_names_its_channels_by_path_or_query_each_once(
         ("a", "history="),
         ("a", "history=1000001"),
         ("a", "history=" + "9" * 5000),
+        ("a", "history=" + "0" * 20 + "9" * 20),
+        ("a", "history=" + "0" * 5000),
         ("a", "history=%C2%B2"),
         ("a", "last_event_id=" + "x" * 65),
     ],
@@ -96,6 +98,8 @@ def test_history_is_read_up_to_its_limit() -> None:
 
 def test_as_many_channels_as_the_limit_allows() -> None:
     assert len(read("", "&".join(f"channel={name}" for name in "abcd")).channels) == 4
+    most = 4096  # as max_channels_per_stream can be
+    assert len(read("", "&".join(f"channel={n}" for n in range(most)), max_channels=most).channels) == most
 
 
 # A door, and callers who hold the server's end of their connection
