@@ -29,9 +29,12 @@ format: $(VENV)/.test ## Let ruff put the files right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure the encoder and the fan-out
+bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk publishing, the fan-out, the load client
 	$(BIN)/python benches/bench_encode.py
+	$(BIN)/python benches/bench_channels.py
+	$(BIN)/python benches/bench_ndjson.py
 	$(BIN)/python benches/bench_fanout.py
+	$(BIN)/python benches/bench_swarm.py
 
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)

@@ -24,6 +24,7 @@ from pathlib import Path
 from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
 from peers import PEERS, CannotInstall, Peer, sse_fast
 from peers.report import write_report
+
 from sse_fast.swarm import Broadcast, Plan, Target, modes
 from sse_fast.swarm.results import machine, versions
 from sse_fast.swarm.runner import Fleet
