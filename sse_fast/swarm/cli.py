@@ -7,9 +7,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import orjson
 from rich.console import Console
 
+from sse_fast.swarm.facts import InvalidResult, load
 from sse_fast.swarm.plan import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
+from sse_fast.swarm.report import render
 from sse_fast.swarm.runner import run
 from sse_fast.swarm.server import CannotStart
 from sse_fast.swarm.terminal import progress_bar, show
@@ -49,6 +52,7 @@ COMMON = (
     option("--server-pid", type=int, help="Whose CPU and memory to measure; else who listens on the URL's port."),
     option("--label", default="", help="What to call the run in its report."),
     option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the result there."),
+    option("--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a report there."),
 )
 SUBSCRIBERS = option("--subscribers", "-n", type=int, default=1000, help="Streams to hold.")
 SECONDS = option("--seconds", type=float, default=10.0, help="How long to measure.")
@@ -175,9 +179,29 @@ def slow(**given: Any) -> None:
     start(given, Slow)
 
 
+@bench.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--html", "html_path", required=True, type=click.Path(path_type=Path, dir_okay=False))
+def report(results: tuple[Path, ...], html_path: Path) -> None:
+    """Make a report of results that --json wrote; of several, a comparison.
+
+    They are compared with the first one, in their order. Several with the same --label under the same load count as
+    repetitions; one without a label is named after its file.
+    """
+    try:
+        found = [load(path) for path in results]
+    except InvalidResult as error:
+        click.secho(f"sse-fast: {error}", fg="red", err=True)
+        sys.exit(2)
+    for path, result in zip(results, found, strict=True):
+        result["label"] = result.get("label") or path.stem
+    html_path.write_text(render(found), "utf-8")
+
+
 def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
     """Make the plan of the options, run it, show it; does not return if a stream was wrong."""
     json_path: Path | None = given.pop("json_path")
+    html_path: Path | None = given.pop("html_path")
     try:
         target = target_of(given)
         names = (
@@ -202,6 +226,8 @@ def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
         sys.exit(130)
     if json_path is not None:
         json_path.write_bytes(result.to_json())
+    if html_path is not None:
+        html_path.write_text(render([orjson.loads(result.to_json())]), "utf-8")
     show(Console(), result)
     sys.exit(0 if result.ok else 1)
 
