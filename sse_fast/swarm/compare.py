@@ -5,7 +5,7 @@ and their histograms are added up. Ratios are to the name that came first, of re
 meanwhile, it did to both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from xml.etree.ElementTree import Element
 
@@ -15,7 +15,9 @@ from .facts import Facts, words_of
 from .plots import Row, linear, logarithmic, rows, tag
 
 Runs = list[Facts]
-Loads = dict[str, dict[str, Runs]]
+Reading = Callable[[Facts], float | None]
+Load = tuple[str, ...]
+Loads = dict[Load, dict[str, Runs]]
 """Load -> name -> its repetitions; all in the order of their coming."""
 
 # By mode: figures, and timings of which p50 and p99 are shown.
@@ -43,6 +45,7 @@ SHOWN: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     ),
     "slow": (("deliveries_per_second", "server_cores", "slow_cut"), (("latency", "Latency of the others"),)),
 }
+PARTS = ("p50", "p99")
 MORE_IS_BETTER = ("deliveries_per_second", "connects_per_second")
 
 
@@ -66,9 +69,24 @@ def _section(mode: str, loads: Loads, colors: dict[str, int]) -> Element:
     for load, names in loads.items():
         for timing, title in timings:
             curves = [(name, colors[name], _merged(timing, runs)) for name, runs in names.items()]
-            plots.append(percentile_chart(f"{title}: percentiles", load if len(loads) > 1 else "", curves))
-    about = next(iter(loads)) if len(loads) == 1 else mode
-    return tag("section", tag("h2", about), tag("div", *plots, class_="plots"), _table(figures, timings, loads))
+            plots.append(percentile_chart(f"{title}: percentiles", _apart(load, loads), curves))
+    return tag(
+        "section",
+        tag("h2", " · ".join(_common(loads))),
+        tag("div", *plots, class_="plots"),
+        _table(figures, timings, loads),
+    )
+
+
+def _common(loads: Loads) -> Load:
+    """What is the same in all of them."""
+    first, *others = loads
+    return tuple(part for part in first if all(part in other for other in others))
+
+
+def _apart(load: Load, loads: Loads) -> str:
+    """What tells it from the others; nothing where it is alone."""
+    return " · ".join(part for part in load if part not in _common(loads))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -93,7 +111,7 @@ def _bars(figure: str, loads: Loads, colors: dict[str, int]) -> Element:
             if len(readings) > 1 and (ratio := ratios(read, first)):
                 text += f"  ×{units.rounded(median(ratio))}"
             members.append(Row(name, text, [spread(known)] if known else [], colors[name]))
-        groups.append((load if len(loads) > 1 else "", members))
+        groups.append((_apart(load, loads), members))
     note = "more is better" if figure in MORE_IS_BETTER else "less is better"
     title = words_of(figure)
     return rows(title[0].upper() + title[1:], note, groups, linear(values, str) if values else None)
@@ -109,12 +127,9 @@ def _ranges(timing: str, title: str, loads: Loads, colors: dict[str, int]) -> El
             values += [value for triple in known for value in triple]
             text = " – ".join(units.duration(middle) for _, middle, _ in known) or units.NOT_MEASURED
             members.append(Row(name, text, known, colors[name]))
-        groups.append((load if len(loads) > 1 else "", members))
+        groups.append((_apart(load, loads), members))
     axis = logarithmic(values, units.tick_of_time) if values else None
     return rows(title, "○ p50 to ● p99, less is better", groups, axis)
-
-
-PARTS = ("p50", "p99")
 
 
 def _merged(timing: str, runs: Runs) -> Curve:
@@ -128,24 +143,17 @@ def _merged(timing: str, runs: Runs) -> Curve:
 
 
 def _table(figures: Sequence[str], timings: Sequence[tuple[str, str]], loads: Loads) -> Element:
-    head = [
-        "",
-        *map(words_of, figures),
-        *(f"{title} {part}" for _, title in timings for part in PARTS),
-        "runs",
-        "wrong",
-    ]
+    columns: list[tuple[str, str, Reading]] = [(words_of(name), name, _figure(name)) for name in figures]
+    for name, title in timings:
+        columns += [(f"{title} {part}", "_us_", _stated(name, part)) for part in PARTS]
+    head = ["", *(words for words, _, _ in columns), "runs", "wrong"]
     lines = []
     for load, names in loads.items():
         if len(loads) > 1:
-            lines.append(tag("tr", tag("th", load, scope="rowgroup", colspan=len(head)), class_="group"))
+            lines.append(tag("tr", tag("th", _apart(load, loads), scope="rowgroup", colspan=len(head)), class_="group"))
         first = next(iter(names.values()))
         for name, runs in names.items():
-            cells = [_cell([f.figure(x) for f in runs], [f.figure(x) for f in first], x) for x in figures]
-            for timing, _ in timings:
-                for part in PARTS:
-                    read, base = ([facts.stated(timing, part) for facts in of] for of in (runs, first))
-                    cells.append(_cell(read, base, "_us_"))
+            cells = [_cell(runs, first, figure, reading) for _, figure, reading in columns]
             wrong = sum(bool(facts.problems) for facts in runs)
             ends = (tag("td", str(len(runs)), class_="n"), tag("td", str(wrong), class_="n bad" if wrong else "n good"))
             lines.append(tag("tr", tag("th", name, scope="row"), *cells, *ends))
@@ -153,10 +161,19 @@ def _table(figures: Sequence[str], timings: Sequence[tuple[str, str]], loads: Lo
     return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), class_="card wide")
 
 
-def _cell(values: Sequence[float | None], first: Sequence[float | None], figure: str) -> Element:
+def _figure(name: str) -> Reading:
+    return lambda facts: facts.figure(name)
+
+
+def _stated(timing: str, part: str) -> Reading:
+    return lambda facts: facts.stated(timing, part)
+
+
+def _cell(runs: Runs, first: Runs, figure: str, reading: Reading) -> Element:
+    values = [reading(facts) for facts in runs]
     known = [value for value in values if value is not None]
     cell = tag("td", units.of_figure(figure, median(known) if known else None), class_="n")
-    if ratio := ratios(values, first):
+    if runs is not first and (ratio := ratios(values, [reading(facts) for facts in first])):
         least, middle, greatest = spread(ratio)
         text = f"×{units.rounded(middle)}"
         if least < greatest:

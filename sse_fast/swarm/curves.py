@@ -7,12 +7,13 @@ from xml.etree.ElementTree import Element
 from hdrh.histogram import HdrHistogram
 
 from . import units
-from .plots import Axis, Line, chart, fitting
+from .plots import LEFT, RIGHT, WIDTH, Axis, Line, chart, fitting
 
 Curve = list[tuple[float, float]]
 """(nines, microseconds): 0 nines are 0 %, one is 90 %, two are 99 %."""
 
 STEPS = 20  # of a curve, from one nine to the next
+WIDEST_LETTER = 8.5  # as on a phone
 
 
 def nines(percentile: float) -> float:
@@ -37,7 +38,7 @@ def percentile_chart(title: str, note: str, curves: Sequence[tuple[str, int, Cur
     curves = [entry for entry in curves if entry[2]]
     end = max([1.0, *(points[-1][0] for _, _, points in curves)])
     marks = [0.0, nines(50), *(float(nine) for nine in range(1, int(end) + 1))]
-    x = Axis(0.0, end, tuple((mark, percentile_text(mark)) for mark in marks))
+    x = Axis(0.0, end, _with_room(marks, end))
     values = [value for _, _, points in curves for _, value in points]
     last = {points[-1][0] for _, _, points in curves}
     stops = sorted({at for _, _, points in curves for at, _ in points if at in last or _is_stop(at)})
@@ -51,6 +52,19 @@ def percentile_text(place: float) -> str:
     """As many digits as tell it from the next nine: 90 %, 99.9 %, 98.2 %."""
     digits = max(0, math.ceil(place) - 1 - (place == int(place)))
     return f"{percentile_at(place):.{digits}f}{units.THIN}%"
+
+
+def _with_room(marks: Sequence[float], end: float) -> tuple[tuple[float, str], ...]:
+    """The marks whose text does not touch that of the one before."""
+    ticks: list[tuple[float, str]] = []
+    taken = -math.inf
+    for mark in marks:
+        text = percentile_text(mark)
+        half = WIDEST_LETTER * len(text) / 2 / (WIDTH - LEFT - RIGHT) * end
+        if mark - half > taken:
+            ticks.append((mark, text))
+            taken = mark + half
+    return tuple(ticks)
 
 
 def _is_stop(place: float) -> bool:

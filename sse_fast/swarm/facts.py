@@ -54,18 +54,21 @@ class Facts:
     def part(self, name: str) -> Json:
         return _mapping(self.json.get(name))
 
+    def settings_of(self, name: str) -> Json:
+        return _mapping(self.settings.get(name))
+
     def _list(self, name: str) -> list[Any]:
         found = self.json.get(name)
         return found if isinstance(found, list) else []
 
     @property
     def target(self) -> str:
-        return str(_mapping(self.settings.get("target")).get("subscribe") or "")
+        return str(self.settings_of("target").get("subscribe") or "")
 
     @property
-    def load(self) -> str:
+    def load(self) -> tuple[str, ...]:
         """What was done to the server, in words: the same for every repetition."""
-        mode, n = _mapping(self.settings.get("mode")), units.count
+        mode, n = self.settings_of("mode"), units.count
         subscribers, channels, per_second = (number(mode, name) for name in ("subscribers", "channels", "rate"))
         words = [self.mode]
         if subscribers is not None:
@@ -85,7 +88,7 @@ class Facts:
             reads = f"{n(drip)} B every {_seconds(mode, 'every')}" if drip else "nothing"
             words.append(f"{units.amount((number(mode, 'share') or 0) * 100)} % of them read {reads}")
         size = number(self.settings, "size")
-        return " · ".join([*words, f"{n(size)}-byte payloads"] if size is not None else words)
+        return (*words, f"{n(size)}-byte payloads") if size is not None else tuple(words)
 
     def figure(self, name: str) -> float | None:
         return number(self.part("figures"), name)

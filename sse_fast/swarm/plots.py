@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.etree.ElementTree import Element
 
+from .units import NOT_MEASURED
+
 WIDTH, HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 20, 28
 LETTER, LINE = 6.6, 17  # of a tip, a little more than the font takes
@@ -100,6 +102,10 @@ class Line:
     points: Sequence[tuple[float, float | None]]
     color: int = 0
 
+    @property
+    def measured(self) -> bool:
+        return any(value is not None for _, value in self.points)
+
 
 @dataclass(frozen=True)
 class Band:
@@ -122,13 +128,11 @@ def chart(
     bands: Sequence[Band] = (),
 ) -> Element:
     """A figure with lines. At every stop of the x axis the values are shown to who points there; y None: no values."""
-    lines = [line for line in lines if any(value is not None for _, value in line.points)]
-    key = None
-    if len(lines) > 1:
-        key = tag("div", *(tag("span", line.name, class_=f"c{line.color % COLORS}") for line in lines), class_="key")
+    key = tag("div", *map(_key, lines), class_="key") if len(lines) > 1 and y is not None else None
     head = tag("figcaption", tag("b", title), tag("span", note, class_="quiet") if note else None, key)
+    lines = [line for line in lines if line.measured]
     if y is None or not lines:
-        return tag("figure", head, tag("p", "not measured", class_="nothing"), class_="card")
+        return tag("figure", head, tag("p", NOT_MEASURED, class_="nothing"), class_="card")
     plot = tag("svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{title}. {note}".strip())
     for number, band in enumerate(bands):
         plot.extend(_band(band, x, number))
@@ -137,6 +141,11 @@ def chart(
         plot.extend(_line(line, x, y, alone=len(lines) == 1))
     plot.extend(_tips(lines, x, y, form, stops))
     return tag("figure", head, plot, class_="card")
+
+
+def _key(line: Line) -> Element:
+    text = line.name if line.measured else f"{line.name}: {NOT_MEASURED}"
+    return tag("span", text, class_=f"c{line.color % COLORS}")
 
 
 def _across(x: Axis, value: float) -> float:
@@ -151,7 +160,7 @@ def _band(band: Band, x: Axis, number: int) -> Iterable[Element]:
     start, end = _across(x, band.start), _across(x, band.end)
     kind = "band strong" if band.strong else "band odd" if number % 2 else "band"
     yield tag("rect", class_=kind, x=start, y=TOP, width=max(0, end - start), height=HEIGHT - TOP - BOTTOM)
-    if end - start > LETTER * len(band.name) + 4:
+    if band.strong or end - start > LETTER * len(band.name) + 4:
         yield tag("text", band.name, class_="phase", x=(start + end) / 2, y=TOP - 6)
 
 
@@ -222,6 +231,7 @@ def _tip(head: str, rows: Sequence[tuple[str, str]], place: float) -> Iterable[E
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 ROW, GROUP, ROWS_LEFT = 38, 26, 2
+ROW_LETTERS = 28  # of a name
 
 
 @dataclass(frozen=True)
@@ -238,7 +248,7 @@ def rows(title: str, note: str, groups: Sequence[tuple[str, Sequence[Row]]], axi
     """A figure that compares: bars from zero where the axis is linear, ranges where it is logarithmic."""
     head = tag("figcaption", tag("b", title), tag("span", note, class_="quiet") if note else None)
     if axis is None:
-        return tag("figure", head, tag("p", "not measured", class_="nothing"), class_="card")
+        return tag("figure", head, tag("p", NOT_MEASURED, class_="nothing"), class_="card")
     drawn: list[Element] = []
     top = 0.0
     for name, members in groups:
@@ -264,9 +274,13 @@ def _along(axis: Axis, value: float) -> float:
     return ROWS_LEFT + axis.place(value) * (WIDTH - 2 * ROWS_LEFT - 6)
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= ROW_LETTERS else f"{name[: ROW_LETTERS - 1]}…"
+
+
 def _row(row: Row, axis: Axis, top: float) -> Iterable[Element]:
     color, middle = f"c{row.color % COLORS}", top + 27
-    yield tag("text", row.name, class_="name", x=ROWS_LEFT, y=top + 15)
+    yield tag("text", _cut(row.name), class_="name", x=ROWS_LEFT, y=top + 15)
     yield tag("text", row.text, class_="value", x=WIDTH - ROWS_LEFT, y=top + 15)
     if not row.values:
         return

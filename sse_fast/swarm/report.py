@@ -75,24 +75,31 @@ def render(results: Sequence[Json]) -> str:
         title = f"{len(found)} results side by side"
         pill = f"{wrong} of {len(found)} have problems" if wrong else "every stream of every run was right"
         parts = compare.comparison(found)
-        for number, facts in enumerate(found, 1):
-            words = tag("span", facts.load, class_="quiet")
-            summary = tag("summary", tag("b", f"{number}. {compare.name_of(facts)} "), words)
-            parts.append(tag("details", summary, *report(facts)))
+        runs = [_folded(number, facts) for number, facts in enumerate(found, 1)]
+        parts.append(tag("section", tag("h2", "Every run"), *runs))
     head = tag("header", _mark(), tag("h1", title), tag("span", pill, class_="pill bad" if wrong else "pill good"))
     body = "\n".join(tostring(part, encoding="unicode", method="html") for part in (head, *parts))
     return TEMPLATE.substitute(title=escape(f"{title} · sse-fast bench"), body=body)
 
 
+def _folded(number: int, facts: Facts) -> Element:
+    state = tag("span", "✗ " if facts.problems else "✓ ", class_="bad" if facts.problems else "good")
+    name = tag("b", f"{number}. {compare.name_of(facts)} ")
+    return tag(
+        "details", tag("summary", state, name, tag("span", " · ".join(facts.load), class_="quiet")), *report(facts)
+    )
+
+
 def report(facts: Facts) -> list[Element]:
     """All about one result."""
-    about = tag("p", facts.load, class_="about")
-    where = tag("p", f"{facts.target or 'the server is not named'} · {facts.json.get('started') or ''}", class_="quiet")
+    about = tag("p", " · ".join(facts.load), class_="about")
+    started = str(facts.json.get("started") or "").replace("T", " ").replace("+00:00", " UTC")
+    where = tag("p", " · ".join(filter(None, (facts.target, started))), class_="quiet")
     return [
         tag("section", about, where, _problems(facts), _headlines(facts), _checked(facts)),
         tag("section", tag("h2", "How long it took"), _percentile_plots(facts), _timings(facts)),
         tag("section", tag("h2", "Second by second"), _phases(facts), _time_plots(facts)),
-        tag("section", tag("h2", "All figures"), tag("div", _figures(facts), _conditions(facts), class_="columns")),
+        tag("section", tag("h2", "All figures, and what was run"), _all(facts)),
     ]
 
 
@@ -225,42 +232,45 @@ def _timings(facts: Facts) -> Element:
     return tag("div", _table(_head_row("", "p50", "p90", "p99", "p99.9", "max", "count"), lines), class_="card wide")
 
 
+def _all(facts: Facts) -> Element:
+    left = tag("div", _figures(facts), _machine(facts))
+    return tag("div", left, _settings(facts), class_="columns")
+
+
 def _figures(facts: Facts) -> Element:
     names = [*FIGURES, *(name for name in facts.part("figures") if name not in FIGURES)]
-    named = [
-        (words_of(name), units.of_figure(name, facts.figure(name))) for name in names if name in facts.part("figures")
-    ]
-    return tag("div", _pairs(named), class_="card")
+    there = facts.part("figures")
+    return _pairs([(words_of(name), units.of_figure(name, facts.figure(name))) for name in names if name in there])
 
 
-def _conditions(facts: Facts) -> Element:
-    """What was run, on what. Values of headers stay out of it: they may be secrets, and reports are passed on."""
-    machine, server = facts.part("machine"), facts.part("server")
-    target = facts.settings.get("target")
-    pairs: list[tuple[str, Any]] = [
-        ("processor", machine.get("cpu")),
-        ("cores", machine.get("cores")),
-        ("memory", units.memory(size) if isinstance(size := machine.get("memory"), int) else None),
-        ("system", machine.get("system")),
-        ("server", server.get("command") or "not on this machine, or not found"),
-        *((name, text) for name, text in facts.part("versions").items()),
-    ]
-    for name, value in (target if isinstance(target, dict) else {}).items():
-        if name.endswith("headers") and isinstance(value, list):
-            value = ", ".join(str(pair[0]) for pair in value if isinstance(pair, list) and pair)
-        pairs.append((name.replace("_", " "), value))
-    mode = facts.settings.get("mode")
-    for name, value in ((mode if isinstance(mode, dict) else {}) | facts.settings).items():
-        if not isinstance(value, dict):
-            pairs.append((name.replace("_", " "), value))
-    return tag(
-        "div", _pairs([(name, str(value)) for name, value in pairs if value not in (None, "", [])]), class_="card"
-    )
+def _machine(facts: Facts) -> Element:
+    machine = facts.part("machine")
+    size = machine.get("memory")
+    about = {name: machine.get(name) for name in ("cpu", "cores", "system")}
+    about["memory"] = units.memory(size) if isinstance(size, int) else None
+    return _pairs(list((about | facts.part("versions")).items()))
 
 
-def _pairs(pairs: Sequence[tuple[str, str]]) -> Element:
-    lines = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in pairs]
-    return tag("table", tag("tbody", *lines), class_="pairs")
+def _settings(facts: Facts) -> Element:
+    """Values of headers stay out of it: they may be secrets, and reports are passed on."""
+    server = facts.part("server")
+    pairs = [("server", server.get("command") or "not on this machine, or not found"), ("pids", server.get("pids"))]
+    for part in (facts.settings_of("target"), facts.settings_of("mode"), facts.settings):
+        for name, value in part.items():
+            if name.endswith("headers") and isinstance(value, list):
+                pairs.append((name, ", ".join(str(pair[0]) for pair in value if isinstance(pair, list) and pair)))
+            elif not isinstance(value, dict):
+                pairs.append((name, value))
+    return _pairs([(name.replace("_", " "), value) for name, value in pairs])
+
+
+def _pairs(pairs: Sequence[tuple[str, Any]]) -> Element:
+    lines = []
+    for name, value in pairs:
+        if value not in (None, "", []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            lines.append(tag("tr", tag("th", name, scope="row"), tag("td", text)))
+    return tag("div", tag("table", tag("tbody", *lines), class_="pairs"), class_="card")
 
 
 def _head_row(*names: str) -> Element:

@@ -62,21 +62,18 @@ def of_figure(name: str, value: float | None) -> str:
 
 
 def tick_of_time(microseconds: float) -> str:
-    return _without_zeros(duration(microseconds))
+    return "0" if microseconds == 0 else _without_zeros(duration(microseconds))
 
 
 def tick_of_memory(size: float) -> str:
-    return _without_zeros(memory(size))
+    return "0" if size == 0 else _without_zeros(memory(size))
 
 
 def _scaled(value: float | None, units: tuple[tuple[float, str], ...], step: int, digits: int) -> str:
     if value is None:
         return NOT_MEASURED
-    for size, unit in units[:-1]:  # noqa:
-        if float(f"{value / size:.{digits - 1}e}") < step:  # as it is shown: not 1 000 µs but 1.00 ms
-            break
-    else:
-        size, unit = units[-1]
+    shown = ((size, unit) for size, unit in units if float(f"{value / size:.{digits - 1}e}") < step)
+    size, unit = next(shown, units[-1])  # by the number as it is rounded: not 1 000 µs but 1.00 ms
     if size == 1 and value == int(value):
         return f"{count(value)}{THIN}{unit}"
     return f"{rounded(value / size, digits)}{THIN}{unit}"
