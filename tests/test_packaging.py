@@ -19,7 +19,8 @@ MODULES = {path.stem for path in (ROOT / "src_ext").glob("*.pyx")}
 BESIDE_THE_MODULES = {
     f"sse_fast/_native/{path.name}" for end in ("pxd", "pyi") for path in (ROOT / "sse_fast/_native").glob(f"*.{end}")
 }
-SHIPPED = {"sse_fast/py.typed", "sse_fast/page/index.html", "sse_fast/_native/__init__.py"} | BESIDE_THE_MODULES
+PAGES = {"sse_fast/page/index.html", "sse_fast/swarm/report.html"}
+SHIPPED = {"sse_fast/py.typed", "sse_fast/_native/__init__.py"} | PAGES | BESIDE_THE_MODULES
 SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sse_fast").rglob("*.py")}
 
 

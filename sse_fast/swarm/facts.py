@@ -78,15 +78,17 @@ class Facts:
         if self.mode == "broadcast" and per_second is None:
             words.append(f"closed loop, {n(number(mode, 'in_flight'))} in flight")
         elif per_second is not None:
-            words.append(f"{units.amount(per_second)} events/s on schedule")
+            words.append(f"{units.short(per_second)} events/s on schedule")
         if self.mode == "churn":
-            words.append(f"{units.amount(number(mode, 'comes'))} more come a second and stay {_seconds(mode, 'life')}")
+            words.append(
+                f"{units.short(number(mode, 'comes') or 0)} more come a second and stay {_seconds(mode, 'life')}"
+            )
         if self.mode == "storm":
             words.append(f"cut, away for {_seconds(mode, 'away')}")
         if self.mode == "slow":
             drip = number(mode, "drip")
             reads = f"{n(drip)} B every {_seconds(mode, 'every')}" if drip else "nothing"
-            words.append(f"{units.amount((number(mode, 'share') or 0) * 100)} % of them read {reads}")
+            words.append(f"{units.short((number(mode, 'share') or 0) * 100)}{units.THIN}% of them read {reads}")
         size = number(self.settings, "size")
         return (*words, f"{n(size)}-byte payloads") if size is not None else tuple(words)
 
@@ -142,7 +144,8 @@ def _mapping(value: Any) -> Json:
 
 
 def _seconds(part: Json, name: str) -> str:
-    return units.seconds(number(part, name))
+    value = number(part, name)
+    return units.NOT_MEASURED if value is None else units.tick_of_time(value * 1e6)
 
 
 def words_of(figure: str) -> str:

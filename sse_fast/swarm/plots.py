@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 20, 28
 LETTER, LINE = 6.6, 17  # of a tip, a little more than the font takes
 DOTS = 24  # so many points are shown as such
-COLORS = 8
+COLORS = 12
 
 Form = Callable[[float], str]
 
@@ -145,7 +145,11 @@ def chart(
 
 def _key(line: Line) -> Element:
     text = line.name if line.measured else f"{line.name}: {NOT_MEASURED}"
-    return tag("span", text, class_=f"c{line.color % COLORS}")
+    return tag("span", text, class_=_color(line.color))
+
+
+def _color(number: int) -> str:
+    return f"c{number % COLORS}" + (" dashed" if number >= COLORS else "")
 
 
 def _across(x: Axis, value: float) -> float:
@@ -176,7 +180,7 @@ def _grid(x: Axis, y: Axis) -> Iterable[Element]:
 
 
 def _line(line: Line, x: Axis, y: Axis, *, alone: bool) -> Iterable[Element]:
-    color = f"c{line.color % COLORS}" + (" dashed" if line.color >= COLORS else "")
+    color = _color(line.color)
     count = sum(value is not None for _, value in line.points)
     for there, run in groupby(line.points, key=lambda point: point[1] is not None):
         if not there:

@@ -74,7 +74,7 @@ def _scaled(value: float | None, units: tuple[tuple[float, str], ...], step: int
         return NOT_MEASURED
     shown = ((size, unit) for size, unit in units if float(f"{value / size:.{digits - 1}e}") < step)
     size, unit = next(shown, units[-1])  # by the number as it is rounded: not 1 000 µs but 1.00 ms
-    if size == 1 and value == int(value):
+    if size == 1 and isinstance(value, int):
         return f"{count(value)}{THIN}{unit}"
     return f"{rounded(value / size, digits)}{THIN}{unit}"
 
