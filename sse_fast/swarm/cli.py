@@ -74,8 +74,10 @@ Examples:
       starts an edge of its own, 1,000 subscribers, 16 events in flight, 10 s
   sse-fast bench broadcast --subscribers 1000 --in-flight 16 http://127.0.0.1:8000
       an edge that runs already
-  sse-fast bench broadcast --rate 100 --json result.json
+  sse-fast bench broadcast --rate 100 --json result.json --html result.html
       on schedule: 100 events a second, latency from when each was due
+  sse-fast bench report ours.json theirs.json --html both.html
+      results side by side
   sse-fast bench storm -n 10000
       cut 10,000 streams at once; they resume by Last-Event-ID, and none may miss an event
   sse-fast bench hold -n 18000
