@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from xml.etree.ElementTree import Element
 
-from . import units
-from .curves import Curve, curve, percentile_chart
-from .facts import Facts, words_of
-from .plots import Row, linear, logarithmic, rows, tag
+from sse_fast.swarm import units
+from sse_fast.swarm.curves import Curve, curve, percentile_chart
+from sse_fast.swarm.facts import Facts, words_of
+from sse_fast.swarm.plots import Row, linear, logarithmic, rows, tag
 
 Runs = list[Facts]
 Reading = Callable[[Facts], float | None]
@@ -66,14 +66,16 @@ def _section(mode: str, loads: Loads, colors: dict[str, int]) -> Element:
     figures, timings = SHOWN.get(mode, SHOWN["broadcast"])
     plots = [_bars(name, loads, colors) for name in figures]
     plots[1:1] = [_ranges(name, title, loads, colors) for name, title in timings]
+    wholes = []
     for load, names in loads.items():
         for timing, title in timings:
             curves = [(name, colors[name], _merged(timing, runs)) for name, runs in names.items()]
-            plots.append(percentile_chart(f"{title}: percentiles", _apart(load, loads), curves))
+            wholes.append(percentile_chart(f"{title}: percentiles", _apart(load, loads), curves))
     return tag(
         "section",
         tag("h2", " · ".join(_common(loads))),
         tag("div", *plots, class_="plots"),
+        tag("div", *wholes, class_="plots"),
         _table(figures, timings, loads),
     )
 

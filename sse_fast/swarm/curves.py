@@ -6,8 +6,8 @@ from xml.etree.ElementTree import Element
 
 from hdrh.histogram import HdrHistogram
 
-from . import units
-from .plots import LEFT, RIGHT, WIDTH, Axis, Line, chart, fitting
+from sse_fast.swarm import units
+from sse_fast.swarm.plots import LEFT, RIGHT, WIDTH, Axis, Line, chart, fitting
 
 Curve = list[tuple[float, float]]
 """(nines, microseconds): 0 nines are 0 %, one is 90 %, two are 99 %."""
@@ -60,7 +60,7 @@ def _with_room(marks: Sequence[float], end: float) -> tuple[tuple[float, str], .
     taken = -math.inf
     for mark in marks:
         text = percentile_text(mark)
-        half = WIDEST_LETTER * len(text) / 2 / (WIDTH - LEFT - RIGHT) * end
+        half = WIDEST_LETTER * (len(text) + 2) / 2 / (WIDTH - LEFT - RIGHT) * end
         if mark - half > taken:
             ticks.append((mark, text))
             taken = mark + half

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.etree.ElementTree import Element
 
-from .units import NOT_MEASURED
+from sse_fast.swarm.units import NOT_MEASURED
 
 WIDTH, HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 20, 28
@@ -138,7 +138,7 @@ def chart(
         plot.extend(_band(band, x, number))
     plot.extend(_grid(x, y))
     for line in lines:
-        plot.extend(_line(line, x, y, alone=len(lines) == 1))
+        plot.extend(_line(line, x, y, filled=len(lines) == 1 and not y.logarithmic))
     plot.extend(_tips(lines, x, y, form, stops))
     return tag("figure", head, plot, class_="card")
 
@@ -179,7 +179,7 @@ def _grid(x: Axis, y: Axis) -> Iterable[Element]:
         yield tag("text", text, class_="x", x=at, y=HEIGHT - BOTTOM + 18)
 
 
-def _line(line: Line, x: Axis, y: Axis, *, alone: bool) -> Iterable[Element]:
+def _line(line: Line, x: Axis, y: Axis, *, filled: bool) -> Iterable[Element]:
     color = _color(line.color)
     count = sum(value is not None for _, value in line.points)
     for there, run in groupby(line.points, key=lambda point: point[1] is not None):
@@ -187,7 +187,7 @@ def _line(line: Line, x: Axis, y: Axis, *, alone: bool) -> Iterable[Element]:
             continue
         places = [(_across(x, at), _up(y, value)) for at, value in run if value is not None]
         path = "M" + "L".join(f"{at:.1f} {up:.1f}" for at, up in places)
-        if alone:
+        if filled:
             foot = HEIGHT - BOTTOM
             yield tag("path", class_=f"area {color}", d=f"{path}L{places[-1][0]:.1f} {foot}L{places[0][0]:.1f} {foot}Z")
         yield tag("path", class_=f"line {color}", d=path)
@@ -271,7 +271,7 @@ def rows(title: str, note: str, groups: Sequence[tuple[str, Sequence[Row]]], axi
             drawn.append(tag("text", text, class_="y", style=f"text-anchor: {anchor}", x=at, y=top + 14))
         top += 18
     plot = tag("svg", *drawn, viewBox=f"0 0 {WIDTH} {top:g}", role="img", aria_label=f"{title}. {note}".strip())
-    return tag("figure", head, plot, class_="card")
+    return tag("figure", head, plot, class_="card rows")
 
 
 def _along(axis: Axis, value: float) -> float:

@@ -10,11 +10,11 @@ from string import Template
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
-from . import compare, units
-from .curves import percentile_chart
-from .facts import Facts, Json, words_of
-from .plots import Axis, Band, Line, chart, fitting, linear, tag
-from .terminal import FIGURES, TIMED
+from sse_fast.swarm import compare, units
+from sse_fast.swarm.curves import percentile_chart
+from sse_fast.swarm.facts import Facts, Json, words_of
+from sse_fast.swarm.plots import Axis, Band, Line, chart, fitting, linear, tag
+from sse_fast.swarm.terminal import FIGURES, TIMED
 
 TEMPLATE = Template(files(__package__).joinpath("report.html").read_text("utf-8"))
 MEASURED = ("measure", "hold", "return")  # the phases that figures are taken over
