@@ -13,6 +13,7 @@ from libc.string cimport memcpy, strlen
 COUNTERS = (
     "connects", "streaming", "unfinished", "opened", "deliveries", "events", "bytes", "reads", "published", "answered",
     "settled", "late", "came_back", "caught_up", "closed_by_us", "slow_streams", "slow_cut", "foreign",
+    "tried_again",
 )
 FAULTS = (
     "refused", "unreachable", "timed_out", "redirect", "no_content", "status", "not_event_stream", "bad_head",

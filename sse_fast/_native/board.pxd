@@ -29,6 +29,7 @@ cdef enum Counter:
     SLOW_STREAMS
     SLOW_CUT
     FOREIGN
+    TRIED_AGAIN
     N_COUNTERS
 
 # What can be wrong, in the order of board.FAULTS.
