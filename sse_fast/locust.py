@@ -189,9 +189,10 @@ class SwarmUser(User):
     If `subscribe` contains {user}, every user has channels of its own and publishes to them. If not, all users of all
     locust workers listen to the same ones, and one publisher for all runs in the first worker that has such a user.
 
-    Reported: "connect", "reconnect", "event" (latency from when the event was due; without a time right after a cut),
-    "other event" (nothing this test has published), "publish" (to its answer), "back" (from `come_back` to the response
-    head); and as failures what is wrong, by the names of sse_fast.swarm: "lost", "duplicate", "out_of_order", "torn"...
+    Reported: "connect", "reconnect", "event" (latency from when the event was due, so it counts the time that a stream
+    was away; after `cut`, a stream with a channel of its own has no times until it is complete), "other event" (nothing
+    this test has published), "publish" (to its answer), "back" (from `come_back` to the response head); and as failures
+    what is wrong, by the names of sse_fast.swarm: "lost", "duplicate", "out_of_order", "torn"...
     """
 
     abstract = True

@@ -1,5 +1,6 @@
-"""Users for locust, as locust runs them: headless, in a process of its own (it patches the whole process for gevent)."""
+"""Users for locust, as locust runs them: headless, in a process of its own (locust patches a whole process)."""
 
+import csv
 import json
 import os
 import signal
@@ -18,14 +19,17 @@ from conftest import PATIENCE, Edges, free_port, missing, until
 
 SCENARIOS = Path(__file__).parent.parent / "benches" / "locustfile.py"
 
+HEADLESS = ("--headless", "--json", "--csv", "run", "-r", "100")
+
 Entries = dict[str, dict[str, Any]]
 
 
 class Locust:
     """A run of locust: what it counted, by name, once it has ended."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", failures: Path) -> None:
         self.process = process
+        self._failures = failures
         self.entries: Entries = {}
         self.status = -1
 
@@ -48,6 +52,15 @@ class Locust:
     def failures(self) -> dict[str, int]:
         return {name: entry["num_failures"] for name, entry in self.entries.items() if entry["num_failures"]}
 
+    def excused(self, streams: int) -> bool:
+        """Is at most that lost whose publishing was cut off? Nobody knows whether the server had it; it was never
+        acknowledged, and has left a hole in the numbers."""
+        with self._failures.open() as lines:
+            unanswered = sum(
+                int(line["Occurrences"]) for line in csv.DictReader(lines) if "Connection reset" in line["Error"]
+            )
+        return self.failures.get("lost", 0) <= unanswered * streams
+
 
 Loads = Callable[..., Locust]
 
@@ -65,8 +78,7 @@ def load(tmp_path: Path) -> Iterator[Loads]:
                 path.write_text("from sse_fast.locust import *\n" + locustfile)
                 locustfile = path
             process = subprocess.Popen(
-                [sys.executable, "-m", "locust", "-f", str(locustfile), *options, "--headless", "--host", host]
-                + ["-r", "100", "--json"],
+                [sys.executable, "-m", "locust", "-f", str(locustfile), *options, "--host", host, *HEADLESS],
                 cwd=tmp_path,
                 env={name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")},
                 stdout=subprocess.PIPE,
@@ -74,7 +86,7 @@ def load(tmp_path: Path) -> Iterator[Loads]:
                 text=True,
             )
             runs.append(process)
-            return Locust(process)
+            return Locust(process, tmp_path / "run_failures.csv")
 
         yield start
 
@@ -213,8 +225,9 @@ def test_a_swarm_comes_back_to_a_restarted_server_and_misses_nothing_that_was_ac
     server.wait_connections(100)
     until(lambda: server.stats()["deliveries"] > 1000, "deliveries after the restart")
     run.stop()
-    assert set(run.failures) <= {"publish", "reconnect"}
-    assert run.count("reconnect") - run.failures["reconnect"] == 100
+    assert set(run.failures) <= {"publish", "reconnect", "lost"}
+    assert run.excused(100)
+    assert run.count("reconnect") - run.failures.get("reconnect", 0) == 100
     assert run.failures["publish"] > 0
     assert run.count("event") > 2000
 
@@ -227,7 +240,7 @@ FEW = ("-u", "2", "--connections", "20")
 @pytest.mark.parametrize("scenario", ["Fanout", "Channels", "Storm", "Notifications"])
 def test_a_scenario_runs_and_finds_nothing_wrong(scenario: str, edge: Edges, load: Loads) -> None:
     server = edge()
-    run = load(SCENARIOS, server.url, scenario, *FEW, "-t", "5s", "--every", "2", "--away", "0.3", "--rate", "50")
+    run = load(SCENARIOS, server.url, scenario, *FEW, "-t", "4s", "--every", "1.5", "--away", "0.3", "--rate", "50")
     run.end()
     assert (run.failures, run.status) == ({}, 0)
     assert run.count("event") > 0
@@ -239,10 +252,11 @@ def test_a_scenario_runs_and_finds_nothing_wrong(scenario: str, edge: Edges, loa
 def test_a_deploy_restarts_the_server_that_it_was_told(load: Loads) -> None:
     port = free_port()
     command = f"{sys.executable} -m sse_fast serve --port {port} --log-level warning"
-    options = ("Deploy", *FEW, "-t", "7s", "--every", "3", "--rate", "50", "--deploy", command)
+    options = ("Deploy", *FEW, "-t", "6s", "--every", "2.5", "--rate", "50", "--deploy", command)
     run = load(SCENARIOS, f"http://127.0.0.1:{port}", *options)
     run.end()
-    assert set(run.failures) <= {"publish", "reconnect"}
+    assert set(run.failures) <= {"publish", "reconnect", "lost"}
+    assert run.excused(40)
     assert run.count("reconnect") - run.failures.get("reconnect", 0) >= 40
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)), "the server was left behind"
