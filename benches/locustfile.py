@@ -92,8 +92,8 @@ class Storm(Scenario):
 class Deploy(Scenario):
     """The server is restarted while events flow: by --deploy 'sse-fast serve --port 8000', or by you, if without.
 
-    Failures of "publish" and "reconnect" are the time that it takes. "lost" should be no more than the streams times the
-    events whose publishing was cut off: those nobody has acknowledged, and they leave a hole in the numbers.
+    Failures of "publish" and "reconnect" are the time that it takes. "lost" should be no more than the streams times
+    the events whose publishing was not answered: nobody knows of them, and they leave a hole in the numbers.
     """
 
 

@@ -13,8 +13,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memchr, memset, strlen
 
 from sse_fast._native.board cimport (
-    ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISHED, SETTLED, Board,
-    Done, complain, record,
+    ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISH_UNSENT, PUBLISHED,
+    SETTLED, Board, Done, complain, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.linux cimport (
@@ -226,8 +226,10 @@ cdef class Publishing:
     cdef void _failed(self, uint32_t place, const char* why) noexcept nogil:
         """Nobody knows whether the event is out. It is not sent again, and subscribers are held to it; unless not one
         byte was sent, as when the server is down."""
-        complain(self.block, PUBLISH_FAILED, 1, why, strlen(why))
-        if not self.publishers[place].request_sent:
+        if self.publishers[place].request_sent:
+            complain(self.block, PUBLISH_FAILED, 1, why, strlen(why))
+        else:
+            complain(self.block, PUBLISH_UNSENT, 1, why, strlen(why))
             self._take_back(place)
         self._close(&self.publishers[place])
         self._free(place, False)

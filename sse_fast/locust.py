@@ -456,7 +456,7 @@ def dialer(url: str) -> Dialer:
 # ---- from what is counted to locust's statistics ---------------------------------------------------------------------
 
 CONNECTING = ("refused", "unreachable", "timed_out", "redirect", "no_content", "status", "not_event_stream", "bad_head")
-PUBLISHING = ("publish_refused", "publish_failed")
+PUBLISHING = ("publish_refused", "publish_failed", "publish_unsent")
 NAMES = dict.fromkeys(CONNECTING, "connect") | dict.fromkeys(PUBLISHING, "publish")  # other faults: their own
 
 

@@ -59,6 +59,7 @@ cdef enum Fault:
     NO_ID
     PUBLISH_REFUSED
     PUBLISH_FAILED
+    PUBLISH_UNSENT
     N_FAULTS
 
 # What is timed, in microseconds, in the order of board.TIMINGS.
