@@ -13,11 +13,13 @@ from libc.string cimport memcpy, strlen
 COUNTERS = (
     "connects", "streaming", "unfinished", "opened", "deliveries", "events", "bytes", "reads", "published", "answered",
     "settled", "late", "came_back", "caught_up", "closed_by_us", "slow_streams", "slow_cut", "foreign",
+    "tried_again",
 )
 FAULTS = (
     "refused", "unreachable", "timed_out", "redirect", "no_content", "status", "not_event_stream", "bad_head",
     "bad_chunk", "ended", "cut", "reset", "event_too_long", "torn", "checksum", "wrong_channel", "lost",
     "lost_at_start", "duplicate", "out_of_order", "ids_fell", "no_id", "publish_refused", "publish_failed",
+    "publish_unsent",
 )
 TIMINGS = ("latency", "last", "answer", "lateness", "connect", "first_byte", "back", "complete")
 assert (len(COUNTERS), len(FAULTS), len(TIMINGS)) == (N_COUNTERS, N_FAULTS, N_TIMINGS)

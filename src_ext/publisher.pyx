@@ -3,7 +3,7 @@
 Each publisher has one connection and at most one event on its way, so its events are ordered. In a *closed loop* the
 next goes out when the answer is there and every subscriber of every worker has the event. In an *open loop* events are
 due on schedule; one that finds no free publisher waits, its latency counts from when it was due, and it is counted as
-late. An event that the server refused is nobody's: its number is used again.
+late. An event that the server refused, or that was never sent, is nobody's: its number is used again.
 """
 
 cimport cython
@@ -13,8 +13,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memchr, memset, strlen
 
 from sse_fast._native.board cimport (
-    ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISHED, SETTLED, Board,
-    Done, complain, record,
+    ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISH_UNSENT, PUBLISHED,
+    SETTLED, Board, Done, complain, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.linux cimport (
@@ -213,10 +213,7 @@ cdef class Publishing:
             else:
                 snprintf(text, sizeof(text), b"HTTP status %d", publisher.status)
                 complain(self.block, PUBLISH_REFUSED, 1, text, strlen(text))
-            __atomic_store_n(
-                &self.board.published[<size_t>publisher.channel * self.board.publishers + place], publisher.n,
-                __ATOMIC_RELEASE,
-            )
+            self._take_back(place)
             self._free(place, False)
             return
         self.block.counters[<int>ANSWERED] += 1
@@ -227,10 +224,22 @@ cdef class Publishing:
             self._free(place, True)
 
     cdef void _failed(self, uint32_t place, const char* why) noexcept nogil:
-        """Nobody knows whether the event is out. It is not sent again, and subscribers are held to it."""
-        complain(self.block, PUBLISH_FAILED, 1, why, strlen(why))
+        """Nobody knows whether the event is out. It is not sent again, and subscribers are held to it; unless not one
+        byte was sent, as when the server is down."""
+        if self.publishers[place].request_sent:
+            complain(self.block, PUBLISH_FAILED, 1, why, strlen(why))
+        else:
+            complain(self.block, PUBLISH_UNSENT, 1, why, strlen(why))
+            self._take_back(place)
         self._close(&self.publishers[place])
         self._free(place, False)
+
+    cdef void _take_back(self, uint32_t place) noexcept nogil:
+        cdef Publisher* publisher = &self.publishers[place]
+        __atomic_store_n(
+            &self.board.published[<size_t>publisher.channel * self.board.publishers + place], publisher.n,
+            __ATOMIC_RELEASE,
+        )
 
     cdef void _free(self, uint32_t place, bint to_go_on) noexcept nogil:
         """The publisher's event is through. In a closed loop one that met a refusal does not `go_on`."""

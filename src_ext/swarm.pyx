@@ -16,8 +16,8 @@ from libc.string cimport memset, strlen
 from sse_fast._native.board cimport (
     BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
     DUPLICATE, ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LOST, LOST_AT_START, NO_FAULT, NO_ID, OPENED,
-    OUT_OF_ORDER, READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, UNFINISHED, UNREACHABLE,
-    WRONG_CHANNEL, Board, Fault, complain, record,
+    OUT_OF_ORDER, READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
+    UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.linux cimport (
@@ -52,7 +52,7 @@ cdef class Swarm:
     def __cinit__(
         self, Board board not None, int worker, Dialer dialer not None, Request subscribe not None, Request publish, *,
         Dialer publish_to=None, uint32_t run, uint32_t payload_bytes, uint32_t capacity, uint32_t at_once=256, double patience=30.0,
-        double reconnect=-1.0, int bell=-1, int control=-1,
+        double reconnect=-1.0, bint listens=False, int bell=-1, int control=-1,
     ):
         cdef uint32_t place
         self.epoll = self.timer = -1
@@ -62,7 +62,7 @@ cdef class Swarm:
         self.capacity, self.ring, self.at_once = capacity, capacity + 1, at_once
         self.patience = <uint64_t>(patience * SECOND)
         self.reconnect = <uint64_t>(reconnect * SECOND) if reconnect >= 0 else UINT64_MAX
-        self.bell, self.control = bell, control
+        self.listens, self.bell, self.control = listens, bell, control
         self.harvest = <Harvest*>calloc(1, sizeof(Harvest))
         self.connections = <Connection*>calloc(capacity, sizeof(Connection))
         self.next = <uint32_t*>calloc(<size_t>capacity * self.publishers, sizeof(uint32_t))
@@ -394,6 +394,7 @@ cdef class Swarm:
         cdef uint32_t* row = self.next + <size_t>place * self.publishers
         cdef uint32_t* published = self.board.published + <size_t>connection.channel * self.publishers
         connection.phase = STREAMING_NOW
+        connection.flags |= HAS_BEEN
         self.dialling -= 1
         self.block.counters[<int>UNFINISHED] -= not connection.flags & PASSING
         self.block.counters[<int>OPENED] += 1
@@ -456,7 +457,7 @@ cdef class Swarm:
         cdef uint32_t gap, back
         if expected[0] & UNKNOWN_START:
             expected[0] &= ~<uint32_t>UNKNOWN_START
-            if payload.n > expected[0]:
+            if payload.n > expected[0] and not self.listens:
                 complain(self.block, LOST_AT_START, payload.n - expected[0], NULL, 0)
             expected[0] = payload.n + 1
             return True
@@ -500,9 +501,8 @@ cdef class Swarm:
         connection.phase = GONE
         if had_been_open and connection.flags & SLOW:
             self.block.counters[<int>SLOW_CUT] += 1
-        elif self.reconnect != UINT64_MAX and not connection.flags & (PASSING | SLOW) and (
-            had_been_open or connection.flags & KNOWS
-        ):
+        elif self.reconnect != UINT64_MAX and connection.flags & HAS_BEEN and not connection.flags & (PASSING | SLOW):
+            self.block.counters[<int>TRIED_AGAIN] += not had_been_open
             if connection.stream.id_length:
                 connection.flags |= KNOWS
             self._enqueue(place, nanoseconds() + self.reconnect)

@@ -45,6 +45,7 @@ ARROWS = {
     "serve": {"errors", "settings", "logs", "app"},
     "client": {"errors", "event"},
     "bench": {"swarm"},
+    "locust": {"errors", "client", "board", "dial", "swarm"},
     "cli": {"errors", "settings", "logs", "serve", "client", "bench"},
     "__main__": {"cli"},
     "__init__": None,  # the public names: it may gather them from anywhere

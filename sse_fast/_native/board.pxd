@@ -29,6 +29,7 @@ cdef enum Counter:
     SLOW_STREAMS
     SLOW_CUT
     FOREIGN
+    TRIED_AGAIN
     N_COUNTERS
 
 # What can be wrong, in the order of board.FAULTS.
@@ -58,6 +59,7 @@ cdef enum Fault:
     NO_ID
     PUBLISH_REFUSED
     PUBLISH_FAILED
+    PUBLISH_UNSENT
     N_FAULTS
 
 # What is timed, in microseconds, in the order of board.TIMINGS.

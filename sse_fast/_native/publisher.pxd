@@ -54,6 +54,7 @@ cdef class Publishing:
     cdef void publish(self, uint32_t place, uint64_t now, uint64_t scheduled) noexcept nogil
     cdef void on_ready(self, uint32_t place, uint32_t events) noexcept nogil
     cdef void on_bell(self) noexcept nogil
+    cdef void _take_back(self, uint32_t place) noexcept nogil
     cdef void publish_due(self, uint64_t now) noexcept nogil
     cdef uint64_t deadline(self) noexcept nogil
     cdef void received(self, uint32_t channel, uint32_t publisher, uint32_t n, uint64_t now) noexcept nogil

@@ -21,6 +21,7 @@ cdef enum:
     PASSING = 2                 # comes and goes
     RETURNING = 4               # was cut, is not complete yet
     KNOWS = 8                   # has been here before: its row of expected numbers holds
+    HAS_BEEN = 16               # the stream was open once
 
 
 cdef struct Connection:
@@ -58,6 +59,7 @@ cdef class Swarm:
         uint64_t open_interval, open_next, pass_interval, pass_next, pass_life, drip_interval, drip_next
         uint64_t patience, sweep_next, reconnect, storm_began, armed
         uint32_t drip_bytes
+        bint listens            # others publish: the first number of a stream is whatever it is
         int worker, epoll, timer, bell, control
         bint called
 

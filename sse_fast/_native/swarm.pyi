@@ -20,6 +20,7 @@ class Swarm:
         at_once: int = 256,
         patience: float = 30.0,
         reconnect: float = -1.0,
+        listens: bool = False,
         bell: int = -1,
         control: int = -1,
     ) -> None: ...

@@ -88,6 +88,7 @@ MEANINGS = {
     "no_id": "streams that had no event id to come back with",
     "publish_refused": "events that the server refused",
     "publish_failed": "events whose publishing was not answered",
+    "publish_unsent": "events that could not be sent",
     "stalled": "waits that were given up",
     "worker_died": "load client processes that died",
 }
