@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
+PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 NOT_SETTINGS = {HANDED_DOWN, f"{PREFIX}URL", f"{PREFIX}DEBUG"}  # the clients' default server; the build's debug switch
 
 
@@ -130,7 +131,7 @@ class Settings(BaseSettings):
     @field_validator("publish_key")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()):
+        if key is not None and not PUBLISH_KEY.fullmatch(key.get_secret_value()):
             raise ValueError("a key is one or more visible ASCII characters, without spaces or line ends")
         return key
 
