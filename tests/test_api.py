@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_fast import Settings, create_app
+from sse_fast.api import CHANNELS_AT_ONCE
 from sse_fast.app import Edge
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -589,6 +590,28 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
 )
 async def test_a_wrong_question_about_channels_is_told_why(api: Api, query: str, words: list[str]) -> None:
     assert_problem(await api.get(f"/channels?{query}"), 400, *words)
+
+
+async def test_a_look_through_many_channels_gives_the_loop_back(api: Api) -> None:
+    async def turns_while_looking() -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        assert (await api.get("/channels?prefix=nobody")).json()["channels"] == []
+        counting.cancel()
+        return turns
+
+    with_none = await turns_while_looking()
+    lines = b"\n".join(b'{"channel":"c%d","data":1}' % n for n in range(3 * CHANNELS_AT_ONCE))
+    assert (await api.post("/publish", content=lines, headers=NDJSON)).is_success
+    assert await turns_while_looking() >= with_none + 3
 
 
 async def test_the_edge_leaves_no_signal_handler_behind(make_api: MakeApi) -> None:
