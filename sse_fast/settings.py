@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     max_connections: int | None = Field(
         default=None, ge=1, description="Streams open at once. Default: what the descriptor limit allows."
     )
-    max_connections_per_ip: int | None = Field(default=None, ge=1, description="Streams open at once from one address.")
+    max_connections_per_ip: int | None = Field(
+        default=None, ge=1, description="Streams open at once from one address; behind a proxy, all have the proxy's."
+    )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
     max_event_size: ByteSize = Field(
         default=ByteSize(64 * 1024), ge=1, description="Bytes one event may have, encoded."
@@ -87,7 +89,7 @@ class Settings(BaseSettings):
     )
     open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
     cors_origins: list[str] = Field(
-        default=[], description="Origins that may read streams from a browser, or '*' for any."
+        default=[], description="Origins whose pages may subscribe and publish, with cookies; or '*' for any, without."
     )
     ssl_certificate: Path | None = Field(
         default=None, description="PEM certificate chain; with ssl_keyfile: HTTPS and HTTP/2."
