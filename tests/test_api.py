@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_fast import Settings, create_app
+from sse_fast._native.publication import from_ndjson
 from sse_fast.api import CHANNELS_AT_ONCE
 from sse_fast.app import Edge
 
@@ -308,6 +309,13 @@ async def test_five_thousand_events_are_whole_and_others_run_meanwhile(api: Api,
     assert response.json() == {"ids": [api.id(number) for number in range(1, 5001)]}
     assert [frame for _, frame in api.kept()] == [f"data: {number}\n\n" for number in range(5000)]
     assert turns >= 6  # after each piece of 1,024
+
+
+def test_a_few_large_lines_are_taken_in_pieces_too() -> None:
+    lines = [b'{"channel":"c","data":"%b"}' % (b"x" * 60_000)] * 20
+    pieces = list(from_ndjson(b"\n".join(lines), 65536))
+    assert sum(map(len, pieces)) == 20
+    assert max(map(len, pieces)) <= 3
 
 
 WRONG_VALUES: list[tuple[Any, list[str]]] = [
