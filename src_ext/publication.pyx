@@ -22,6 +22,7 @@ cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
 
 cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
+cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as much work as many small ones
 
 
 def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit):
@@ -61,12 +62,13 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
 
     One event a line; blank lines are passed over. Raises InvalidEvent that names the line; the first is 1.
     """
-    cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0
+    cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0, enough
     cdef const char* line
     cdef const char* end
     cdef list events
     while start < size:
         events = []
+        enough = start + BYTES_AT_ONCE
         while start < size:
             number += 1
             line = PyBytes_AS_STRING(body) + start
@@ -80,7 +82,7 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
                     raise InvalidEvent(f"line {number} is not JSON: {error}") from None
                 except InvalidEvent as error:
                     raise type(error)(f"line {number}: {error}") from None
-            if number % AT_ONCE == 0:
+            if number % AT_ONCE == 0 or start >= enough:
                 break
         yield events
 

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from sse_fast.bench import bench
 from sse_fast.client import SILENCE, Listener, Publisher, Refused, Unavailable
 from sse_fast.logs import printable
-from sse_fast.settings import Settings, flag, variable
+from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
@@ -172,6 +172,8 @@ def publish(
     """
     if lines and data is not None:
         raise Misuse("--lines reads stdin; leave DATA out")
+    if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown, as errors further down would
+        raise Misuse("--key: a key is visible ASCII characters, without spaces or line ends")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with http_client(url, httpx.Timeout(30), headers) as client:
         publisher = Publisher(client, channel, event, retry)

@@ -84,7 +84,8 @@ class Listener:
             asked_for = 0.0
             try:
                 for event in self._connection():
-                    failures = 0
+                    if event.event != "$closing":  # from a server that is full it is all there is
+                        failures = 0
                     yield event
                 reason = "the stream ended"
             except Stopped:
@@ -98,7 +99,7 @@ class Listener:
                 reason = explain(error, self._client)
             failures += 1
             if self._retries is not None and failures > self._retries:
-                raise Unavailable(f"{reason}; gave up after {failures} attempts")
+                raise Unavailable(f"{reason}; gave up after {failures} attempt{'s' * (failures != 1)}")
             delay = max(self.backoff(failures), asked_for)
             self._tell(f"{reason}; trying again in {delay:.1f} s")
             self._sleep(delay)
@@ -165,7 +166,10 @@ class Publisher:
     def text(self, data: bytes) -> str:
         """Publish data, UTF-8, as it stands; the id."""
         if "/" in self._channel or self._channel in (".", ".."):  # means something else in a path, even escaped
-            return self.json(data.decode())
+            try:
+                return self.json(data.decode())
+            except UnicodeDecodeError as error:
+                raise Refused(f"data is not UTF-8 text: {error.reason} at byte {error.start}") from None
         path = "/publish/" + quote(self._channel, safe="")
         return str(self._post(path, data, "text/plain; charset=utf-8", self._fields)["id"])
 

@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
+PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 NOT_SETTINGS = {HANDED_DOWN, f"{PREFIX}URL", f"{PREFIX}DEBUG"}  # the clients' default server; the build's debug switch
 
 
@@ -73,7 +74,9 @@ class Settings(BaseSettings):
     max_connections: int | None = Field(
         default=None, ge=1, description="Streams open at once. Default: what the descriptor limit allows."
     )
-    max_connections_per_ip: int | None = Field(default=None, ge=1, description="Streams open at once from one address.")
+    max_connections_per_ip: int | None = Field(
+        default=None, ge=1, description="Streams open at once from one address; behind a proxy, all have the proxy's."
+    )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
     max_event_size: ByteSize = Field(
         default=ByteSize(64 * 1024), ge=1, description="Bytes one event may have, encoded."
@@ -86,7 +89,7 @@ class Settings(BaseSettings):
     )
     open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
     cors_origins: list[str] = Field(
-        default=[], description="Origins that may read streams from a browser, or '*' for any."
+        default=[], description="Origins whose pages may subscribe and publish, with cookies; or '*' for any, without."
     )
     ssl_certificate: Path | None = Field(
         default=None, description="PEM certificate chain; with ssl_keyfile: HTTPS and HTTP/2."
@@ -130,7 +133,7 @@ class Settings(BaseSettings):
     @field_validator("publish_key")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()):
+        if key is not None and not PUBLISH_KEY.fullmatch(key.get_secret_value()):
             raise ValueError("a key is one or more visible ASCII characters, without spaces or line ends")
         return key
 

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_fast import Settings, create_app
+from sse_fast._native.publication import from_ndjson
+from sse_fast.api import CHANNELS_AT_ONCE
 from sse_fast.app import Edge
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -309,6 +311,13 @@ async def test_five_thousand_events_are_whole_and_others_run_meanwhile(api: Api,
     assert turns >= 6  # after each piece of 1,024
 
 
+def test_a_few_large_lines_are_taken_in_pieces_too() -> None:
+    lines = [b'{"channel":"c","data":"%b"}' % (b"x" * 60_000)] * 20
+    pieces = list(from_ndjson(b"\n".join(lines), 65536))
+    assert sum(map(len, pieces)) == 20
+    assert max(map(len, pieces)) <= 3
+
+
 WRONG_VALUES: list[tuple[Any, list[str]]] = [
     *((value, ["JSON object", kind]) for value, kind in [(None, "null"), (True, "a boolean"), (1, "a number")]),
     *((value, ["JSON object", kind]) for value, kind in [(1.5, "a number"), ("x", "a string")]),
@@ -589,6 +598,28 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
 )
 async def test_a_wrong_question_about_channels_is_told_why(api: Api, query: str, words: list[str]) -> None:
     assert_problem(await api.get(f"/channels?{query}"), 400, *words)
+
+
+async def test_a_look_through_many_channels_gives_the_loop_back(api: Api) -> None:
+    async def turns_while_looking() -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        assert (await api.get("/channels?prefix=nobody")).json()["channels"] == []
+        counting.cancel()
+        return turns
+
+    with_none = await turns_while_looking()
+    lines = b"\n".join(b'{"channel":"c%d","data":1}' % n for n in range(3 * CHANNELS_AT_ONCE))
+    assert (await api.post("/publish", content=lines, headers=NDJSON)).is_success
+    assert await turns_while_looking() >= with_none + 3
 
 
 async def test_the_edge_leaves_no_signal_handler_behind(make_api: MakeApi) -> None:

@@ -208,6 +208,13 @@ def test_retries_are_counted_in_a_row(listener):
     assert len(script.requests) == 3
 
 
+def test_being_turned_away_by_a_full_server_is_a_retry_in_vain(listener):
+    full = b':\nretry: 30000\nevent: $closing\ndata: {"reason":"overloaded"}\n\n'
+    script = Script(full, full, full, STOP)
+    with pytest.raises(Unavailable, match="gave up after 2 attempts"):
+        list(listener(script, retries=1))
+
+
 def test_a_block_without_data_is_no_event_but_an_empty_event_is(listener):
     script = Script([preamble(0), b"retry: 50\n\n", b"id: e-1\ndata:\n\n", b"retry: 60\n\n", event(2)], STOP)
     assert ids(listener(script)) == ["e-1", "e-2"]
@@ -349,6 +356,18 @@ def test_publish_says_how_far_it_came(against, monkeypatch):
         "published 2 events",
         "sse-fast: too large (413 Request Entity Too Large)",
     ]
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "secr\u00e9t", "sec ret"])
+def test_a_key_that_fits_no_header_is_one_line_that_does_not_show_it(run, key):
+    result = run("publish", "news", "x", "--key", key)
+    assert_one_line(result, 2, "--key")
+    assert "sec" not in result.stderr
+
+
+@pytest.mark.parametrize("channel", [".", "a/b"])
+def test_data_that_is_no_text_is_one_line_whatever_the_channel(against, channel):
+    assert_one_line(against(Script(), "publish", channel, input=b"a\xff"), 1, "not UTF-8", "byte 1")
 
 
 def test_the_key_comes_from_flag_or_variable(against, monkeypatch):
