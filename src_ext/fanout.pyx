@@ -468,7 +468,8 @@ cdef class FanOut:
         """Apply the policy to those that were blocked for `timeout` seconds."""
         cdef Subscriber subscriber
         for subscriber in list(self._blocked):
-            if now - subscriber.touched < timeout:
+            # Who is told that it ends may let others go, or on.
+            if subscriber.state != PARKED or now - subscriber.touched < timeout:
                 continue
             if not self._skip:
                 self._leave(subscriber, Leaving.SLOW, None)

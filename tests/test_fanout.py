@@ -451,6 +451,27 @@ def test_with_skip_the_timeout_tells_of_a_gap_only_if_something_is_skipped() -> 
         sink.blocks = False
         fanout.unblock(subscriber, 90.0)
     drain(fanout, 90.0)
+def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
+    fanout = FanOut(Log.private(65536))
+
+    class Taking(Taker):
+        def ended(self, reason: Leaving, error: Exception | None) -> None:
+            super().ended(reason, error)
+            fanout.unsubscribe(second)
+
+    first, other, reader = Taking(blocks=True), Taker(blocks=True), Taker()
+    join(fanout, first, b"a")
+    second = join(fanout, other, b"a")
+    join(fanout, reader, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fanout.expire(30.0, 30.0)
+    assert (first.end, other.end, fanout.slow) == ((Leaving.SLOW, None), None, 1)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    assert (reader.positions, fanout.connections) == ([1, 2], 1)
+
+
     assert [sink.positions for sink in sinks] == [[1, 2, 3], [1, 2, 3]]
     assert [frame.event for frame in parse(b"".join(sinks[1].got))] == ["message", "$gap", "message"]
 
