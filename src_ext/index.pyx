@@ -16,7 +16,7 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    GATHER = 4096                   # entries merged over channels at once; more than the largest piece takes
+    GATHER = 4096                   # entries merged over channels at once
 cdef uint64_t ALL = <uint64_t>-1
 
 
@@ -327,7 +327,8 @@ cdef class Index:
         cdef bint single = len(channels) == 1
         cdef size_t count = 0, found = 0, i
         cdef uint64_t number, oldest = 0
-        cdef uint32_t length = 0
+        cdef uint64_t length = 0
+        cdef bint beyond = False        # whether there may be more than was collected
         cdef Entry* entry
         if single:
             number = self._first_after(<Channel>channels[0], position, at)
@@ -337,6 +338,7 @@ cdef class Index:
             if found > GATHER:
                 found = self._scan(channels, position)
             number = oldest = self._numbers[0] if found else 0
+                beyond = found == GATHER
         if number == 0:
             piece.end = self.position
             piece.at = at
@@ -357,7 +359,7 @@ cdef class Index:
             else:
                 number = self._numbers[count] if count < found else 0
         piece.events = <uint32_t>count
-        piece.more = number != 0
+        piece.more = number != 0 or beyond
         if not piece.more:
             piece.end = self.position
         cdef bytes out = PyBytes_FromStringAndSize(NULL, length)

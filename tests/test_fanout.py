@@ -315,6 +315,27 @@ def test_those_who_catch_up_side_by_side_miss_nothing_between_their_pieces(chann
 # ---- the slow ----
 
 
+def test_a_drain_asked_for_from_within_a_write_leaves_the_one_under_way_alone() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Doing(lambda: fanout.drain(0.0)) for _ in range(4)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, b"ab"[n % 2 : n % 2 + 1])
+    fanout.index.log.append_many([(b"a", body_of(1)), (b"b", body_of(1))])
+    drain(fanout)
+    assert [sink.positions for sink in sinks] == [[1], [2], [1], [2]]
+
+
+def test_a_piece_larger_than_what_is_merged_at_once_ends_where_that_ends() -> None:
+    fanout = FanOut(Log.private(2 << 20), piece=1 << 20)
+    fanout.index.log.append_many([(b"ab"[n % 2 : n % 2 + 1], body_of(1)) for n in range(10_000)])
+    while fanout.index.take_in():
+        pass
+    sink = Taker()
+    join(fanout, sink, b"a", b"b", after=EARLIEST)
+    drain(fanout)
+    assert sink.positions == list(range(1, 10_001))
+
+
 def test_a_blocked_subscriber_is_not_written_to_and_delays_nobody() -> None:
     fanout = FanOut(Log.private(65536), piece=300)
     slow, fast = Taker(blocks=True), Taker()
