@@ -7,6 +7,8 @@ Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evic
 so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 """
 
+from collections import OrderedDict
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy
@@ -39,7 +41,7 @@ cdef class Index:
         self.log = log
         self.channels = {}
         self.fresh = []
-        self._gone = {}
+        self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
         self._mask = 1023
         self._entries = <Entry*>malloc((self._mask + 1) * sizeof(Entry))
@@ -211,8 +213,7 @@ cdef class Index:
         if channel.evicted > self.forgotten:
             self._gone[channel.name] = channel.evicted
             if <Py_ssize_t>len(self._gone) > self._remembered:
-                oldest = next(iter(self._gone))
-                self.forgotten = max(self.forgotten, self._gone.pop(oldest))
+                self.forgotten = max(self.forgotten, self._gone.popitem(last=False)[1])
         return 0
 
     cdef uint64_t evicted_of(self, tuple channels) noexcept:
@@ -337,8 +338,8 @@ cdef class Index:
             found = self._gather(channels, position, ALL)
             if found > GATHER:
                 found = self._scan(channels, position)
-            number = oldest = self._numbers[0] if found else 0
                 beyond = found == GATHER
+            number = oldest = self._numbers[0] if found else 0
         if number == 0:
             piece.end = self.position
             piece.at = at
