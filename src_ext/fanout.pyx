@@ -319,6 +319,8 @@ cdef class FanOut:
 
     def drain(self, double now, long long budget_ns=4_000_000):
         """Take in what is new and hand it on, for about `budget_ns`. True: there is more to do, call again next turn."""
+        if self._draining:
+            return True             # asked for from within a write: the one under way goes on
         cdef long long start = monotonic_ns()
         cdef long long deadline = start + budget_ns
         # Those who catch up never starve, and never take more than a quarter while others have news.
@@ -327,24 +329,28 @@ cdef class FanOut:
         cdef Group group
         cdef Subscriber subscriber
         self._spread_news()
-        while self._news:
-            group = self._news[0]
-            if self._sweep(group, now, sweeps_end):
-                self._news.popleft()
-                group.queued = False
-                if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+        self._draining = True
+        try:
+            while self._news:
+                group = self._news[0]
+                if self._sweep(group, now, sweeps_end):
+                    self._news.popleft()
+                    group.queued = False
+                    if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+                        break
+                else:
+                    self._news.rotate(-1)
                     break
-            else:
-                self._news.rotate(-1)
-                break
-        while self._behind:
-            subscriber = self._behind.popleft()
-            subscriber.behind = False
-            self._visit(subscriber, now)
-            if monotonic_ns() >= deadline:
-                break
-        self._shared = None
-        self._shared_group = None
+            while self._behind:
+                subscriber = self._behind.popleft()
+                subscriber.behind = False
+                self._visit(subscriber, now)
+                if monotonic_ns() >= deadline:
+                    break
+        finally:
+            self._draining = False
+            self._shared = None
+            self._shared_group = None
         return self.index.log.load_head() != self.index._offset or bool(self._news) or bool(self._behind)
 
     cdef int _spread_news(self) except -1:
