@@ -509,13 +509,14 @@ cdef class FanOut:
         """Look at the next `count` subscribers, round and round, and send a heartbeat to those silent for `idle`."""
         cdef Subscriber subscriber
         cdef Batch heartbeat = batch_of(b":\n", 0)
+        # From the last to the first: who moves into the place of one that left is the last, and was looked at.
         for _ in range(min(count, PyList_GET_SIZE(self._everyone))):
-            if self._heartbeat_next >= PyList_GET_SIZE(self._everyone):
-                self._heartbeat_next = 0
+            if not 0 < self._heartbeat_next <= PyList_GET_SIZE(self._everyone):
+                self._heartbeat_next = PyList_GET_SIZE(self._everyone)
                 if not self._everyone:
                     return
+            self._heartbeat_next -= 1
             subscriber = self._everyone[self._heartbeat_next]
-            self._heartbeat_next += 1
             if subscriber.state == READY and now - subscriber.touched >= idle:
                 self._hand_over(subscriber, heartbeat, now)
                 self.heartbeats += 1
@@ -539,14 +540,19 @@ cdef class FanOut:
                     said += 1
         return said
 
-    def say_all(self, bytes frame not None, double now, Py_ssize_t start, Py_ssize_t count):
-        """Hand a frame to the ready ones among `count` subscribers from number `start`. Returns where to go on, or 0."""
+    def say_all(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
+        """Hand a frame to the ready ones among the `count` subscribers before number `end`. Returns where to go on, or 0.
+
+        From the last to the first, as heartbeats: nobody is passed over because another one leaves between two calls;
+        whoever moves into his place may be told twice.
+        """
         cdef Batch batch = batch_of(frame, 0)
         cdef Subscriber subscriber
-        for subscriber in self._everyone[start:start + count]:
+        cdef Py_ssize_t start = max(0, end - count)
+        for subscriber in self._everyone[start:end]:
             if subscriber.state == READY:
                 self._hand_over(subscriber, batch, now)
-        return start + count if start + count < PyList_GET_SIZE(self._everyone) else 0
+        return start
 
     def end_all(self, reason):
         """Let everybody go for one reason. Returns how many."""

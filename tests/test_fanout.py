@@ -451,27 +451,6 @@ def test_who_takes_no_byte_for_the_timeout_leaves_as_slow() -> None:
     assert (other.end, fanout.slow, fanout.blocked, fanout.connections) == (None, 1, 0, 1)
 
 
-def test_with_skip_the_timeout_tells_of_a_gap_only_if_something_is_skipped() -> None:
-    fanout = FanOut(Log.private(65536), skip=True)
-    sinks = [Taker(blocks=True), Taker(blocks=True)]
-    one_behind, far_behind = (join(fanout, sink, b"a") for sink in sinks)
-    fill(fanout.index.log, b"a", 1)
-    drain(fanout)
-    fill(fanout.index.log, b"a", 1)
-    drain(fanout)
-    fanout.expire(30.0, 30.0)
-    assert fanout.gaps == 0
-    fanout.unblock(one_behind, 30.0)
-    drain(fanout, 30.0)
-    fill(fanout.index.log, b"a", 1)
-    drain(fanout, 30.0)
-    fanout.expire(60.0, 30.0)
-    fanout.expire(90.0, 30.0)
-    assert fanout.gaps == 1
-    for sink, subscriber in zip(sinks, (one_behind, far_behind), strict=True):
-        sink.blocks = False
-        fanout.unblock(subscriber, 90.0)
-    drain(fanout, 90.0)
 def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
     fanout = FanOut(Log.private(65536))
 
@@ -493,6 +472,27 @@ def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
     assert (reader.positions, fanout.connections) == ([1, 2], 1)
 
 
+def test_with_skip_the_timeout_tells_of_a_gap_only_if_something_is_skipped() -> None:
+    fanout = FanOut(Log.private(65536), skip=True)
+    sinks = [Taker(blocks=True), Taker(blocks=True)]
+    one_behind, far_behind = (join(fanout, sink, b"a") for sink in sinks)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fanout.expire(30.0, 30.0)
+    assert fanout.gaps == 0
+    fanout.unblock(one_behind, 30.0)
+    drain(fanout, 30.0)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout, 30.0)
+    fanout.expire(60.0, 30.0)
+    fanout.expire(90.0, 30.0)
+    assert fanout.gaps == 1
+    for sink, subscriber in zip(sinks, (one_behind, far_behind), strict=True):
+        sink.blocks = False
+        fanout.unblock(subscriber, 90.0)
+    drain(fanout, 90.0)
     assert [sink.positions for sink in sinks] == [[1, 2, 3], [1, 2, 3]]
     assert [frame.event for frame in parse(b"".join(sinks[1].got))] == ["message", "$gap", "message"]
 
@@ -529,6 +529,21 @@ def test_heartbeats_go_round_and_only_to_the_idle() -> None:
     assert fanout.heartbeats == 5
 
 
+def test_nobody_is_passed_over_because_another_one_leaves() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(10)]
+    subscribers = [join(fanout, sink, b"a") for sink in sinks]
+    fanout.beat(10.0, 10.0, 5)
+    fanout.unsubscribe(subscribers[0])
+    fanout.beat(10.0, 10.0, 4)
+    assert [sink.got for sink in sinks[1:]] == [[b":\n"]] * 9
+    at = fanout.say_all(b"data: bye\n\n", 10.0, fanout.connections, 4)
+    fanout.unsubscribe(subscribers[1])
+    while at := fanout.say_all(b"data: bye\n\n", 10.0, at, 4):
+        pass
+    assert all(b"data: bye\n\n" in sink.got for sink in sinks[2:])
+
+
 def test_say_reaches_the_ready_ones_of_a_channel_however_they_listen() -> None:
     fanout = FanOut(Log.private(65536))
     solo, several, other, parked = Taker(), Taker(), Taker(), Taker()
@@ -546,7 +561,7 @@ def test_say_all_reaches_everybody_in_slices_and_end_all_lets_everybody_go() -> 
     sinks = [Taker() for _ in range(25)]
     for n, sink in enumerate(sinks):
         join(fanout, sink, b"c%d" % n)
-    at, slices = 0, 0
+    at, slices = 25, 0
     while at := fanout.say_all(b"data: bye\n\n", 0.0, at, 10):
         slices += 1
     assert slices == 2
