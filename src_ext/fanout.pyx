@@ -319,6 +319,8 @@ cdef class FanOut:
 
     def drain(self, double now, long long budget_ns=4_000_000):
         """Take in what is new and hand it on, for about `budget_ns`. True: there is more to do, call again next turn."""
+        if self._draining:
+            return True             # asked for from within a write: the one under way goes on
         cdef long long start = monotonic_ns()
         cdef long long deadline = start + budget_ns
         # Those who catch up never starve, and never take more than a quarter while others have news.
@@ -327,24 +329,28 @@ cdef class FanOut:
         cdef Group group
         cdef Subscriber subscriber
         self._spread_news()
-        while self._news:
-            group = self._news[0]
-            if self._sweep(group, now, sweeps_end):
-                self._news.popleft()
-                group.queued = False
-                if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+        self._draining = True
+        try:
+            while self._news:
+                group = self._news[0]
+                if self._sweep(group, now, sweeps_end):
+                    self._news.popleft()
+                    group.queued = False
+                    if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+                        break
+                else:
+                    self._news.rotate(-1)
                     break
-            else:
-                self._news.rotate(-1)
-                break
-        while self._behind:
-            subscriber = self._behind.popleft()
-            subscriber.behind = False
-            self._visit(subscriber, now)
-            if monotonic_ns() >= deadline:
-                break
-        self._shared = None
-        self._shared_group = None
+            while self._behind:
+                subscriber = self._behind.popleft()
+                subscriber.behind = False
+                self._visit(subscriber, now)
+                if monotonic_ns() >= deadline:
+                    break
+        finally:
+            self._draining = False
+            self._shared = None
+            self._shared_group = None
         return self.index.log.load_head() != self.index._offset or bool(self._news) or bool(self._behind)
 
     cdef int _spread_news(self) except -1:
@@ -468,7 +474,8 @@ cdef class FanOut:
         """Apply the policy to those that were blocked for `timeout` seconds."""
         cdef Subscriber subscriber
         for subscriber in list(self._blocked):
-            if now - subscriber.touched < timeout:
+            # Who is told that it ends may let others go, or on.
+            if subscriber.state != PARKED or now - subscriber.touched < timeout:
                 continue
             if not self._skip:
                 self._leave(subscriber, Leaving.SLOW, None)
@@ -502,13 +509,14 @@ cdef class FanOut:
         """Look at the next `count` subscribers, round and round, and send a heartbeat to those silent for `idle`."""
         cdef Subscriber subscriber
         cdef Batch heartbeat = batch_of(b":\n", 0)
+        # From the last to the first: who moves into the place of one that left is the last, and was looked at.
         for _ in range(min(count, PyList_GET_SIZE(self._everyone))):
-            if self._heartbeat_next >= PyList_GET_SIZE(self._everyone):
-                self._heartbeat_next = 0
+            if not 0 < self._heartbeat_next <= PyList_GET_SIZE(self._everyone):
+                self._heartbeat_next = PyList_GET_SIZE(self._everyone)
                 if not self._everyone:
                     return
+            self._heartbeat_next -= 1
             subscriber = self._everyone[self._heartbeat_next]
-            self._heartbeat_next += 1
             if subscriber.state == READY and now - subscriber.touched >= idle:
                 self._hand_over(subscriber, heartbeat, now)
                 self.heartbeats += 1
@@ -532,14 +540,19 @@ cdef class FanOut:
                     said += 1
         return said
 
-    def say_all(self, bytes frame not None, double now, Py_ssize_t start, Py_ssize_t count):
-        """Hand a frame to the ready ones among `count` subscribers from number `start`. Returns where to go on, or 0."""
+    def say_all(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
+        """Hand a frame to the ready ones among the `count` subscribers before number `end`. Returns where to go on, or 0.
+
+        From the last to the first, as heartbeats: nobody is passed over because another one leaves between two calls;
+        whoever moves into his place may be told twice.
+        """
         cdef Batch batch = batch_of(frame, 0)
         cdef Subscriber subscriber
-        for subscriber in self._everyone[start:start + count]:
+        cdef Py_ssize_t start = max(0, end - count)
+        for subscriber in self._everyone[start:end]:
             if subscriber.state == READY:
                 self._hand_over(subscriber, batch, now)
-        return start + count if start + count < PyList_GET_SIZE(self._everyone) else 0
+        return start
 
     def end_all(self, reason):
         """Let everybody go for one reason. Returns how many."""

@@ -7,6 +7,8 @@ Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evic
 so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 """
 
+from collections import OrderedDict
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy
@@ -16,7 +18,7 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    GATHER = 4096                   # entries merged over channels at once; more than the largest piece takes
+    GATHER = 4096                   # entries merged over channels at once
 cdef uint64_t ALL = <uint64_t>-1
 
 
@@ -39,7 +41,7 @@ cdef class Index:
         self.log = log
         self.channels = {}
         self.fresh = []
-        self._gone = {}
+        self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
         self._mask = 1023
         self._entries = <Entry*>malloc((self._mask + 1) * sizeof(Entry))
@@ -211,8 +213,7 @@ cdef class Index:
         if channel.evicted > self.forgotten:
             self._gone[channel.name] = channel.evicted
             if <Py_ssize_t>len(self._gone) > self._remembered:
-                oldest = next(iter(self._gone))
-                self.forgotten = max(self.forgotten, self._gone.pop(oldest))
+                self.forgotten = max(self.forgotten, self._gone.popitem(last=False)[1])
         return 0
 
     cdef uint64_t evicted_of(self, tuple channels) noexcept:
@@ -327,7 +328,8 @@ cdef class Index:
         cdef bint single = len(channels) == 1
         cdef size_t count = 0, found = 0, i
         cdef uint64_t number, oldest = 0
-        cdef uint32_t length = 0
+        cdef uint64_t length = 0
+        cdef bint beyond = False        # whether there may be more than was collected
         cdef Entry* entry
         if single:
             number = self._first_after(<Channel>channels[0], position, at)
@@ -336,6 +338,7 @@ cdef class Index:
             found = self._gather(channels, position, ALL)
             if found > GATHER:
                 found = self._scan(channels, position)
+                beyond = found == GATHER
             number = oldest = self._numbers[0] if found else 0
         if number == 0:
             piece.end = self.position
@@ -357,7 +360,7 @@ cdef class Index:
             else:
                 number = self._numbers[count] if count < found else 0
         piece.events = <uint32_t>count
-        piece.more = number != 0
+        piece.more = number != 0 or beyond
         if not piece.more:
             piece.end = self.position
         cdef bytes out = PyBytes_FromStringAndSize(NULL, length)

@@ -263,11 +263,9 @@ class Hub:
             return 0
         await self._settle(settled)
         closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
-        at = 0
-        while True:
+        at = self.fanout.connections
+        while at:
             at = self.relay.run(self.fanout.say_all, closing, loop.time(), at, HEARTBEATS_AT_ONCE)
-            if not at:
-                break
             await asyncio.sleep(0)
         await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))

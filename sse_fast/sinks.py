@@ -9,14 +9,18 @@ whoever drains, it would cancel him.
 """
 
 import asyncio
+import logging
 from asyncio import tasks
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from sse_fast._native.fanout import SteppedSink
 from sse_fast.errors import Leaving
+
+logger = logging.getLogger("sse_fast.sinks")
 
 Send = Callable[[Any], Any]
 Finish = Callable[[], Coroutine[Any, Any, None]]
@@ -55,6 +59,7 @@ class Relay:
         # One for all: a send that has set a context variable resets it in the same context when it goes on.
         self._context = copy_context()
         self._running = False
+        self._own: WeakSet[asyncio.Task[Any]] = WeakSet()  # who already is in that context when he runs something
         self._prepare()
 
     def run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,6 +73,8 @@ class Relay:
         tasks._enter_task(loop, self._ready)
         self._running = True
         try:
+            if caller is not None and caller in self._own:  # a send that was taken over says something when it goes on
+                return step(*args, **kwargs)
             return self._context.run(step, *args, **kwargs)
         finally:
             self._running = False
@@ -79,7 +86,7 @@ class Relay:
         """Inside `run`: the task in whose name a send began goes on with it, and another one stands ready."""
         loop, taken = asyncio.get_running_loop(), self._ready
         if taken.cancelling():
-            return loop.create_task(finish(), context=self._context)
+            return self._make(finish())
         self._handed_over.set_result(finish)
         tasks._leave_task(loop, taken)
         self._prepare()
@@ -92,7 +99,12 @@ class Relay:
     def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
         self._handed_over: asyncio.Future[Finish] = loop.create_future()
-        self._ready = loop.create_task(self._stand_ready(self._handed_over), context=self._context)
+        self._ready = self._make(self._stand_ready(self._handed_over))
+
+    def _make(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, context=self._context)
+        self._own.add(task)
+        return task
 
     @staticmethod
     async def _stand_ready(handed_over: asyncio.Future[Finish]) -> None:
@@ -140,13 +152,16 @@ class AsgiSink(SteppedSink):
         try:
             await rest
         except Exception as error:
-            self._ended(Leaving.ERROR, error)
+            self.ended(Leaving.ERROR, error)
         else:
             self._finishing = None
             self._unblock()
 
     def ended(self, reason: Leaving, error: Exception | None) -> None:
-        self._ended(reason, error)
+        try:
+            self._ended(reason, error)
+        except Exception:  # his own affair: the others still wait for their turn
+            logger.exception("a stream's `ended` failed")
 
     def close(self) -> None:
         """Give up a send that is still suspended, and everybody who was to be called: nothing is left in a cycle then,

@@ -315,6 +315,27 @@ def test_those_who_catch_up_side_by_side_miss_nothing_between_their_pieces(chann
 # ---- the slow ----
 
 
+def test_a_drain_asked_for_from_within_a_write_leaves_the_one_under_way_alone() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Doing(lambda: fanout.drain(0.0)) for _ in range(4)]
+    for n, sink in enumerate(sinks):
+        join(fanout, sink, b"ab"[n % 2 : n % 2 + 1])
+    fanout.index.log.append_many([(b"a", body_of(1)), (b"b", body_of(1))])
+    drain(fanout)
+    assert [sink.positions for sink in sinks] == [[1], [2], [1], [2]]
+
+
+def test_a_piece_larger_than_what_is_merged_at_once_ends_where_that_ends() -> None:
+    fanout = FanOut(Log.private(2 << 20), piece=1 << 20)
+    fanout.index.log.append_many([(b"ab"[n % 2 : n % 2 + 1], body_of(1)) for n in range(10_000)])
+    while fanout.index.take_in():
+        pass
+    sink = Taker()
+    join(fanout, sink, b"a", b"b", after=EARLIEST)
+    drain(fanout)
+    assert sink.positions == list(range(1, 10_001))
+
+
 def test_a_blocked_subscriber_is_not_written_to_and_delays_nobody() -> None:
     fanout = FanOut(Log.private(65536), piece=300)
     slow, fast = Taker(blocks=True), Taker()
@@ -430,6 +451,27 @@ def test_who_takes_no_byte_for_the_timeout_leaves_as_slow() -> None:
     assert (other.end, fanout.slow, fanout.blocked, fanout.connections) == (None, 1, 0, 1)
 
 
+def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
+    fanout = FanOut(Log.private(65536))
+
+    class Taking(Taker):
+        def ended(self, reason: Leaving, error: Exception | None) -> None:
+            super().ended(reason, error)
+            fanout.unsubscribe(second)
+
+    first, other, reader = Taking(blocks=True), Taker(blocks=True), Taker()
+    join(fanout, first, b"a")
+    second = join(fanout, other, b"a")
+    join(fanout, reader, b"a")
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    fanout.expire(30.0, 30.0)
+    assert (first.end, other.end, fanout.slow) == ((Leaving.SLOW, None), None, 1)
+    fill(fanout.index.log, b"a", 1)
+    drain(fanout)
+    assert (reader.positions, fanout.connections) == ([1, 2], 1)
+
+
 def test_with_skip_the_timeout_tells_of_a_gap_only_if_something_is_skipped() -> None:
     fanout = FanOut(Log.private(65536), skip=True)
     sinks = [Taker(blocks=True), Taker(blocks=True)]
@@ -487,6 +529,21 @@ def test_heartbeats_go_round_and_only_to_the_idle() -> None:
     assert fanout.heartbeats == 5
 
 
+def test_nobody_is_passed_over_because_another_one_leaves() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker() for _ in range(10)]
+    subscribers = [join(fanout, sink, b"a") for sink in sinks]
+    fanout.beat(10.0, 10.0, 5)
+    fanout.unsubscribe(subscribers[0])
+    fanout.beat(10.0, 10.0, 4)
+    assert [sink.got for sink in sinks[1:]] == [[b":\n"]] * 9
+    at = fanout.say_all(b"data: bye\n\n", 10.0, fanout.connections, 4)
+    fanout.unsubscribe(subscribers[1])
+    while at := fanout.say_all(b"data: bye\n\n", 10.0, at, 4):
+        pass
+    assert all(b"data: bye\n\n" in sink.got for sink in sinks[2:])
+
+
 def test_say_reaches_the_ready_ones_of_a_channel_however_they_listen() -> None:
     fanout = FanOut(Log.private(65536))
     solo, several, other, parked = Taker(), Taker(), Taker(), Taker()
@@ -504,7 +561,7 @@ def test_say_all_reaches_everybody_in_slices_and_end_all_lets_everybody_go() -> 
     sinks = [Taker() for _ in range(25)]
     for n, sink in enumerate(sinks):
         join(fanout, sink, b"c%d" % n)
-    at, slices = 0, 0
+    at, slices = 25, 0
     while at := fanout.say_all(b"data: bye\n\n", 0.0, at, 10):
         slices += 1
     assert slices == 2

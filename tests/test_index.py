@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import time
 
 import pytest
 from model import ModelIndex, ModelLog
@@ -116,6 +117,17 @@ def test_what_is_remembered_of_dropped_channels_is_bounded_and_past_that_it_says
         assert fanout.subscribe([b"gone%d" % n], Sink(), after=own - 1).lost
         assert not fanout.subscribe([b"gone%d" % n], Sink(), after=max(own, forgotten)).lost
     assert fanout.subscribe([b"never seen"], Sink(), after=0).lost == (forgotten > 0)
+
+
+def test_dropping_the_next_channel_costs_the_same_however_many_were_forgotten() -> None:
+    log = Log.private(65536)
+    index = Index(log)
+    began = time.process_time()
+    for block in range(1000):
+        log.append_many([(b"c%d" % (block * 200 + n), b"data: 1\n\n") for n in range(200)])
+        index.take_in()
+    assert time.process_time() - began < 2.0
+    assert index.forgotten > 0
 
 
 def test_a_channel_with_neither_events_nor_subscribers_is_dropped() -> None:

@@ -342,3 +342,41 @@ async def test_a_send_may_say_something_itself(hub: Hub) -> None:
     hub.subscribe(["b"], wire.send, lambda *why: None).start()
     await hub.publish("a", "1")
     await until(lambda: wire.data == ["echo"])
+
+
+async def test_a_send_may_say_something_when_it_goes_on(hub: Hub) -> None:
+    wire = Wire()
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0)
+        hub.say("b", b"data: echo\n\n")
+
+    stream = Stream(hub, send)
+    hub.subscribe(["b"], wire.send, lambda *why: None).start()
+    await hub.publish("a", "1")
+    await until(lambda: wire.data == ["echo"])
+    assert stream.ended == []
+
+
+async def test_who_fails_when_told_that_his_stream_ended_holds_nobody_up(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(message: Message) -> None:
+        raise ConnectionError
+
+    async def taking(message: Message) -> None:
+        pass
+
+    def failing(*why: object) -> None:
+        raise RuntimeError("his own affair")
+
+    hub.subscribe(["a"], broken, failing).start()
+    wire = Wire()
+    hub.subscribe(["a"], wire.send, lambda *why: None).start()
+    await hub.publish("a", "1")
+    await until(lambda: wire.data == ["1"])
+    hub.subscribe(["a"], taking, failing).start()
+    last = Stream(hub, taking)
+    await hub.close()
+    assert last.ended == [(Leaving.SHUTDOWN, None)]
+    assert len(caplog.records) == 2

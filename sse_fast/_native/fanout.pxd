@@ -71,7 +71,7 @@ cdef class FanOut:
         object _behind              # deque of the subscribers to catch up
         dict _blocked
         Py_ssize_t _heartbeat_next
-        bint _skip
+        bint _skip, _draining
         uint32_t _piece
         # one remembered piece: subscribers of a group that stand at the same place share it
         Batch _shared

@@ -48,7 +48,7 @@ cdef class Index:
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
         Py_ssize_t _remembered
-        dict _gone                  # channel -> position of its newest evicted event; bounded
+        object _gone                # channel -> position of its newest evicted event; bounded
         readonly uint64_t forgotten # newest eviction that is remembered for no channel in particular
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
