@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
-from peers import PEERS, CannotInstall, Peer, sse_fast
-from peers.report import write_report
+from peers import PEERS, CannotInstall, Peer
+from peers.report import OURS, write_report
 
 from sse_fast.swarm import Broadcast, Plan, Target, modes
 from sse_fast.swarm.results import machine, versions
@@ -156,7 +156,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.subscribers, arguments.rounds, arguments.seconds = "200", 1, 0.5
     elif arguments.output is None:
         arguments.output = HERE / "results"
-    names = {sse_fast.PEER.name, *arguments.only.split(",")} if arguments.only else {peer.name for peer in PEERS}
+    names = {OURS, *arguments.only.split(",")} if arguments.only else {peer.name for peer in PEERS}
     arguments.peers = [peer for peer in PEERS if peer.name in names]
     if unknown := names - {peer.name for peer in PEERS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
@@ -189,7 +189,7 @@ def main() -> int:
         arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / "peers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print(write_report(arguments.output / "peers.json"))
-    judged = peers if arguments.quick else [peer for peer in peers if peer is sse_fast.PEER]
+    judged = peers if arguments.quick else [peer for peer in peers if peer.name == OURS]
     tolerated = {peer.name: peer.known_faults for peer in judged}
     bad = [one for one in windows if one.peer in tolerated and one.problems.keys() - tolerated[one.peer]]
     for one in bad:

@@ -13,7 +13,7 @@ from typing import Any
 OURS = "sse_fast"
 Window = dict[str, Any]
 Look = Callable[[Window], float | None]
-NOTHING = "too much lost"
+NOTHING = "no whole window"
 ALMOST_WHOLE = 0.99  # of all deliveries; with less the figures say nothing
 
 CLOCK = """\
