@@ -201,8 +201,7 @@ def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int
         color = "#d1495b" if name == OURS else "#8d99ae"
         axis.barh(place, middle, color=color, height=0.7, xerr=reach, error_kw={"lw": 1, "ecolor": "#333"})
         ratios = record.ratios(look, name, subscribers, in_flight)
-        words = f"{middle:,.3g}" if middle < 1000 else f"{middle:,.0f}"
-        words += f"  ({median(ratios):.2g}×)" if ratios and name != OURS else ""
+        words = short(middle, 3) + (f"  ({short(median(ratios), 2)}×)" if ratios and name != OURS else "")
         if max(values) < 0.85 * edge:
             axis.text(max(values) + edge * 0.012, place, words, va="center", fontsize=8)
         else:
@@ -212,6 +211,10 @@ def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int
     axis.set_yticks(range(len(measured)), list(measured), fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="x", labelsize=8)
+
+
+def short(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if value < 10**digits else f"{value:,.0f}"
 
 
 def write_report(path: Path) -> str:
