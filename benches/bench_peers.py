@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
-from peers import PEERS, CannotInstall, Peer, sse_fast
-from peers.report import write_report
+from peers import PEERS, CannotInstall, Peer
+from peers.report import OURS, write_report
 
 from sse_fast.swarm import Broadcast, Plan, Target, modes
 from sse_fast.swarm.results import machine, versions
@@ -31,6 +32,7 @@ from sse_fast.swarm.runner import Fleet
 
 IN_FLIGHT = (1, 16)
 PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
+RECORD = "peers.json"
 PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
 
 
@@ -156,7 +158,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.subscribers, arguments.rounds, arguments.seconds = "200", 1, 0.5
     elif arguments.output is None:
         arguments.output = HERE / "results"
-    names = {sse_fast.PEER.name, *arguments.only.split(",")} if arguments.only else {peer.name for peer in PEERS}
+    names = {OURS, *arguments.only.split(",")} if arguments.only else {peer.name for peer in PEERS}
     arguments.peers = [peer for peer in PEERS if peer.name in names]
     if unknown := names - {peer.name for peer in PEERS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
@@ -167,8 +169,14 @@ def main() -> int:
     arguments = parse_arguments()
     raise_descriptor_limit()
     peers = available(arguments.peers, install=not arguments.quick)
-    started = datetime.now(UTC)
     windows: list[Window] = []
+    about = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": {"seconds": arguments.seconds, "rounds": arguments.rounds, "bytes": Plan().size},
+        "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
+    }
     for subscribers in map(int, arguments.subscribers.split(",")):
         for round_ in range(arguments.rounds):
             # Nobody is always the first after a pause, or always the one behind the heaviest.
@@ -177,24 +185,21 @@ def main() -> int:
                 for one in measure(peer, subscribers, round_, arguments.seconds):
                     windows.append(one)
                     say(in_words(one))
+                if arguments.output:  # after each turn, so that a run that is broken off is not for nothing
+                    write_record(arguments.output, about | {"windows": [asdict(one) for one in windows]})
     if arguments.output:
-        record = {
-            "started": started.isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-            "settings": {"seconds": arguments.seconds, "rounds": arguments.rounds, "bytes": Plan().size},
-            "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
-            "windows": [asdict(one) for one in windows],
-        }
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "peers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        print(write_report(arguments.output / "peers.json"))
-    judged = peers if arguments.quick else [peer for peer in peers if peer is sse_fast.PEER]
+        print(write_report(arguments.output / RECORD))
+    judged = peers if arguments.quick else [peer for peer in peers if peer.name == OURS]
     tolerated = {peer.name: peer.known_faults for peer in judged}
     bad = [one for one in windows if one.peer in tolerated and one.problems.keys() - tolerated[one.peer]]
     for one in bad:
         say(f"FAILED: {in_words(one)}")
     return 1 if bad or not windows else 0
+
+
+def write_record(directory: Path, record: dict[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def in_words(window: Window) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 OURS = "sse_fast"
 Window = dict[str, Any]
 Look = Callable[[Window], float | None]
-NOTHING = "too much lost"
+NOTHING = "no whole window"
 ALMOST_WHOLE = 0.99  # of all deliveries; with less the figures say nothing
 
 CLOCK = """\
@@ -21,12 +21,13 @@ The servers take turns, started afresh for each, and each round begins with anot
 then publishes {bytes}-byte events to all of them in a closed loop, so many in flight, for {seconds:g} s and until the
 last event has reached everybody; it checks that every subscriber gets every event once and whole.
 
-CPU: user and system time of all processes of the server in that window, divided by deliveries
-(events × subscribers); it includes reading and answering the publish requests, and the kernel's work on the server's
-side of loopback. Latency: from just before the client sends the publish request to the event at a subscriber, over all
-subscribers; client and server share the machine. Memory is the server's own (PSS) for a stream that is open and idle.
-Each figure is the median over {rounds} rounds, in brackets the least and the greatest; a ratio is taken within its
-round. How each server is set: benches/peers/."""
+CPU: user and system time of all processes of the server in that window, divided by deliveries (events × subscribers);
+it includes reading and answering the publish requests, and the kernel's work on the server's side of loopback. A server
+that writes several events at once, when several are in flight, can get below the floor, which writes each by itself.
+Latency: from just before the client sends the publish request to the event at a subscriber, over all subscribers;
+client and server share the machine. Memory is the server's own (PSS) for a stream that is open and idle. Each figure is
+the median over {rounds} rounds, in brackets the least and the greatest; a ratio is taken within its round. How each
+server is set: benches/peers/."""
 
 
 def figure(name: str, scale: float = 1) -> Look:
@@ -96,8 +97,8 @@ def spread(values: Iterable[float], digits: int) -> str:
     return text if len(ordered) == 1 else f"{text} ({ordered[0]:,.{digits}f}–{ordered[-1]:,.{digits}f})"
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|---|" + "--:|" * (len(head) - 1)]
+def table(head: list[str], rows: Iterable[list[str]], column: str = "--:") -> str:
+    lines = [f"| {' | '.join(head)} |", f"|---|{f'{column}|' * (len(head) - 1)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
@@ -142,7 +143,7 @@ def page(record: Record) -> str:
         CLOCK.format(**data["settings"]),
         f"{data['started']}; {machine['cores']} cores ({machine['cpu']}), {machine['system']}, "
         f"Python {data['versions']['python']}.",
-        table(["server", "what", "version"], ([n, p["about"], p["version"]] for n, p in data["peers"].items())),
+        table(["server", "what", "version"], ([n, p["about"], p["version"]] for n, p in data["peers"].items()), "---"),
     ]
     for subscribers in record.subscribers:
         for in_flight in record.in_flight:
@@ -189,7 +190,8 @@ def picture(record: Record, path: Path) -> None:
 
 def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int) -> None:
     measured = {name: record.values(look, name, subscribers, in_flight) for name in record.names}
-    highest = max((max(values) for values in measured.values() if values), default=1.0)
+    longest = sorted(max(values) for values in measured.values() if values) or [1.0]
+    edge = 1.35 * min(longest[-1], 2 * longest[-2:][0])  # one that is far beyond all others is cut off
     for place, (name, values) in enumerate(measured.items()):
         if not values:
             axis.text(0, place, f" {NOTHING}", va="center", fontsize=8, color="#555")
@@ -198,14 +200,21 @@ def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int
         reach = [[middle - min(values)], [max(values) - middle]]
         color = "#d1495b" if name == OURS else "#8d99ae"
         axis.barh(place, middle, color=color, height=0.7, xerr=reach, error_kw={"lw": 1, "ecolor": "#333"})
-        ratio = median(record.ratios(look, name, subscribers, in_flight) or [0])
-        words = f"{middle:.3g}" + ("" if name == OURS or not ratio else f"  ({ratio:.2g}×)")
-        axis.text(max(values) + highest * 0.015, place, words, va="center", fontsize=8)
-    axis.set_xlim(0, highest * 1.22)
+        ratios = record.ratios(look, name, subscribers, in_flight)
+        words = short(middle, 3) + (f"  ({short(median(ratios), 2)}×)" if ratios and name != OURS else "")
+        if max(values) < 0.85 * edge:
+            axis.text(max(values) + edge * 0.012, place, words, va="center", fontsize=8)
+        else:
+            axis.text(edge * 0.985, place, f"{words}  →", va="center", ha="right", fontsize=8, backgroundcolor="white")
+    axis.set_xlim(0, edge)
+    axis.set_ylim(len(measured) - 0.4, -0.6)
     axis.set_yticks(range(len(measured)), list(measured), fontsize=9)
-    axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="x", labelsize=8)
+
+
+def short(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if value < 10**digits else f"{value:,.0f}"
 
 
 def write_report(path: Path) -> str:
