@@ -75,6 +75,9 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
             end = <const char*>memchr(line, b"\n", size - start)
             length = end - line if end != NULL else size - start
             start += length + 1
+            # Escapes make JSON up to six times longer than what it says.
+            if length > 8 * limit + 4096:
+                raise EventTooLarge(f"line {number} has {length} bytes; an event of {limit} bytes needs fewer")
             if not is_blank(line, length):
                 try:
                     events.append(from_value(loads(PyBytes_FromStringAndSize(line, length)), limit))

@@ -1,8 +1,10 @@
 """Who may enter, and how many. Every door asks here; no door decides by itself."""
 
 import hmac
+import ipaddress
 from collections import Counter
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from sse_fast.errors import ForeignOrigin, Overloaded, Unauthorized
 
@@ -10,7 +12,8 @@ from sse_fast.errors import ForeignOrigin, Overloaded, Unauthorized
 class Admission:
     """Counts open streams, in all and per client address, and checks the publish key.
 
-    `None` for a limit is no limit; without a key anybody may publish but foreign web pages (other than of `origins`).
+    `None` for a limit is no limit. Without a key anybody may publish, but foreign web pages only if they are of `origins`
+    or if `foreign_pages` says so.
     """
 
     def __init__(
@@ -20,11 +23,13 @@ class Admission:
         max_connections_per_ip: int | None = None,
         publish_key: str | None = None,
         origins: Collection[str] = (),
+        foreign_pages: bool = False,
     ) -> None:
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_ip
         self._key = publish_key.encode() if publish_key is not None else None
         self._origins = frozenset(origins)
+        self._foreign_pages = foreign_pages or "*" in self._origins
         self._by_address: Counter[str] = Counter()
         self.connections = 0
         self.accepted = 0
@@ -57,12 +62,14 @@ class Admission:
         """Check the headers of a publisher. Raises Unauthorized or ForeignOrigin.
 
         The key is compared in constant time. Where there is none, "open to this machine" must not mean "open to every
-        page that is looked at on this machine": a browser sends the page's origin, and it must be ours or a listed one.
+        page that is looked at on this machine": a browser sends the page's origin, and it must be a listed one or ours.
+        Ours has a loopback name: a stranger's name can be made to resolve to this machine too (DNS rebinding).
         """
         if self._key is None:
-            if origin is not None and origin.partition("://")[2] != host and self._origins.isdisjoint((origin, "*")):
+            own = origin is None or (origin.partition("://")[2] == host and is_loopback(host))
+            if not (own or self._foreign_pages or origin in self._origins):
                 raise ForeignOrigin(
-                    f"pages of {origin[:100]} may not publish here; list it in cors_origins if they may"
+                    f"pages of {str(origin)[:100]} may not publish here; list it in cors_origins, or set a publish_key"
                 )
             return
         if authorization is None:
@@ -73,3 +80,12 @@ class Admission:
             raise Unauthorized("the key is sent as 'Authorization: Bearer KEY', not without or with another scheme")
         if not hmac.compare_digest(given.strip().encode(), self._key):
             raise Unauthorized("this is not the publish key of this server")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a Host header names this machine, and nothing that a stranger's DNS could."""
+    try:
+        name = urlsplit(f"//{host or ''}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:  # no host at all, or a name
+        return False

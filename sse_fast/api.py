@@ -27,6 +27,7 @@ NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/j
 MAX_CHANNELS_LISTED = 1000
 CHANNELS_AT_ONCE = 8192  # looked at before the loop is given back: a few milliseconds
 BODY_SECONDS = 30.0
+MAX_JSON_SIZE = 1024 * 1024  # bytes of an object or an array; NDJSON may be as large as max_body_size
 
 
 class TooMuch(Exception):
@@ -54,6 +55,7 @@ class Api:
         self._admission = admission
         self._metrics = metrics
         self._max_body_size = max_body_size
+        self._max_json_size = max(MAX_JSON_SIZE, 8 * hub.max_event_size)
         self.app = Starlette(
             routes=[
                 Route("/publish", self.publish, methods=["POST"]),
@@ -109,7 +111,9 @@ class Api:
         self._admit(request)
         parameters(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        body = await read_body(request, self._max_body_size, "a publish request")
+        # JSON that is not in lines is parsed in one go, and the loop waits for that.
+        most = self._max_body_size if media_type in NDJSON else min(self._max_body_size, self._max_json_size)
+        body = await read_body(request, most, "a publish request of lines" if media_type in NDJSON else "JSON")
         body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         limit = self._hub.max_event_size
         if media_type in NDJSON:

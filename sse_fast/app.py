@@ -56,6 +56,7 @@ class Edge:
             max_connections_per_ip=settings.max_connections_per_ip,
             publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
             origins=settings.cors_origins,
+            foreign_pages=settings.open,
         )
         self._streams = Streams(
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream

@@ -133,18 +133,31 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 HERE = "127.0.0.1:8000"
+ELSEWHERE = "app.example"
 
 
-@pytest.mark.parametrize("origin", [None, "http://127.0.0.1:8000", "https://127.0.0.1:8000", "https://app.example"])
+@pytest.mark.parametrize("origin", [None, f"http://{HERE}", f"https://{HERE}", f"https://{ELSEWHERE}"])
 def test_without_a_key_pages_of_ours_and_of_listed_origins_may_publish(origin: str | None) -> None:
-    Admission(origins=["https://app.example"]).authorize_publisher(None, origin=origin, host=HERE)
-    Admission(origins=["*"]).authorize_publisher(None, origin=origin, host=HERE)
+    for listed in (f"https://{ELSEWHERE}", "*"):
+        Admission(origins=[listed]).authorize_publisher(None, origin=origin, host=HERE)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "app.localhost", "127.9.9.9:80", "[::1]:8000"])
+def test_ours_is_a_page_from_a_loopback_name(host: str) -> None:
+    Admission().authorize_publisher(None, origin=f"http://{host}", host=host)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:8001", "null", "127.0.0.1:8000", ""])
 def test_without_a_key_a_foreign_page_may_not_publish(origin: str) -> None:
     with pytest.raises(ForeignOrigin, match="cors_origins"):
-        Admission(origins=["https://app.example"]).authorize_publisher(None, origin=origin, host=HERE)
+        Admission(origins=[f"https://{ELSEWHERE}"]).authorize_publisher(None, origin=origin, host=HERE)
+    Admission(foreign_pages=True).authorize_publisher(None, origin=origin, host=HERE)
+
+
+@pytest.mark.parametrize("host", ["evil.example:8000", "localhost.evil.example", "8.8.8.8", "", "[::"])
+def test_a_name_that_only_resolves_to_this_machine_is_not_ours(host: str) -> None:
+    with pytest.raises(ForeignOrigin):
+        Admission().authorize_publisher(None, origin=f"http://{host}", host=host)
 
 
 def test_with_a_key_it_is_the_key_that_counts() -> None:

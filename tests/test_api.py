@@ -872,3 +872,19 @@ async def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch
 
     assert_problem(await api.post("/publish/c", content=never()), 408, "0.01 s")
     assert api.position == 0
+
+
+async def test_json_that_is_parsed_in_one_go_is_smaller_than_a_megabyte(api: Api) -> None:
+    events = [{"channel": "c", "data": "x" * 1000}] * 1100
+    answer = await api.post("/publish", content=orjson.dumps(events), headers=JSON)
+    assert_problem(answer, 413, "JSON", "1048576")
+    lines = b"\n".join(orjson.dumps(event) for event in events)
+    assert (await api.post("/publish", content=lines, headers=NDJSON)).status_code == 200
+    assert api.position == 1100
+
+
+async def test_a_line_far_longer_than_an_event_may_be_is_not_parsed(make_api: MakeApi) -> None:
+    api = make_api(max_event_size=1024)
+    lines = b'{"channel":"c","data":1}\n{"channel":"c","data":[' + b"[]," * 5000 + b"1]}"
+    assert_problem(await api.post("/publish", content=lines, headers=NDJSON), 413, "line 2", "1024")
+    assert api.position == 0
