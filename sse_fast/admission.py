@@ -12,8 +12,8 @@ from sse_fast.errors import ForeignOrigin, Overloaded, Unauthorized
 class Admission:
     """Counts open streams, in all and per client address, and checks the publish key.
 
-    `None` for a limit is no limit. Without a key anybody may publish, but foreign web pages only if they are of `origins`
-    or if `foreign_pages` says so.
+    `None` for a limit is no limit. Without a key anybody may publish; but pages of other origins only if they are of
+    `origins`, or if `foreign_pages` says so.
     """
 
     def __init__(
