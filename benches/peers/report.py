@@ -214,7 +214,7 @@ def bars(axis: Any, record: Record, look: Look, subscribers: int, in_flight: int
 
 
 def short(value: float, digits: int) -> str:
-    return f"{value:.{digits}g}" if value < 10**digits else f"{value:,.0f}"
+    return f"{value:.{digits}g}" if value < 10**digits - 0.5 else f"{value:,.0f}"  # from there on it would be 1e+02
 
 
 def write_report(path: Path) -> str:
