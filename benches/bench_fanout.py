@@ -28,8 +28,10 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-from harness import EDGE, HERE, Running, Server, machine, raise_descriptor_limit
+from harness import EDGE, HERE, Running, Server, machine
 from peers import nchan
+
+from sse_fast.descriptors import raise_descriptor_limit
 
 IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead

@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import HERE, START_SECONDS, Running, raise_descriptor_limit
+from harness import HERE, START_SECONDS, Running
 from peers import PEERS, CannotInstall, Peer
 from peers.report import OURS, write_report
 
+from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.swarm import Broadcast, Plan, Target, modes
 from sse_fast.swarm.results import machine, versions
 from sse_fast.swarm.runner import Fleet

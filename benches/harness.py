@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import shutil
 import signal
 import socket
@@ -19,6 +18,8 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+
+from sse_fast.descriptors import raise_descriptor_limit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -127,11 +128,6 @@ def process_cpu_seconds(process: psutil.Process) -> float:
     own = time.clock_gettime((~process.pid << 3) | 2)
     times = process.cpu_times()
     return own + times.children_user + times.children_system
-
-
-def raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def free_port() -> int:

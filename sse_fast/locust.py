@@ -36,7 +36,7 @@ from sse_fast._native.board import Board, bucket_value
 from sse_fast._native.dial import Dialer, Request
 from sse_fast._native.swarm import Swarm
 from sse_fast.client import Refused, Stopped, Unavailable, check_stream, explain
-from sse_fast.swarm.descriptors import raise_descriptor_limit
+from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.swarm.plan import Target, resolve
 from sse_fast.swarm.results import MEANINGS, Counts, difference
 

@@ -9,7 +9,6 @@ import errno
 import logging
 import logging.config
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -24,6 +23,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.errors import SSEFastError
 from sse_fast.logs import log_config
 from sse_fast.settings import Settings, flag, unknown_variables
@@ -38,8 +38,6 @@ WORKERS = 1
 BACKLOG = 4096
 # Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
 CONNECTIONS_BESIDE_STREAMS = 1024
-# Nobody needs more than this of an unlimited limit, and some libraries walk through all descriptors there could be.
-DESCRIPTORS_AT_MOST = 1 << 20
 # Descriptors that are not left to streams: publishers, health checks, refusals, the log, the event loop.
 DESCRIPTOR_RESERVE = 512
 # The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
@@ -58,15 +56,6 @@ HTTP2 = HTTP2Settings(
 
 class CannotServe(SSEFastError):
     """The server cannot start; the message says why and what to do."""
-
-
-def raise_descriptor_limit() -> int:
-    """Raise our soft limit as far as we may; the number of descriptors this process can have open."""
-    soft, hard = (DESCRIPTORS_AT_MOST if n == resource.RLIM_INFINITY else n for n in _descriptor_limits())
-    wanted = min(hard, DESCRIPTORS_AT_MOST)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, _descriptor_limits()[1]))
-    return max(soft, wanted)
 
 
 def reachable_connections(descriptors: int) -> int:
@@ -270,10 +259,6 @@ def _too_few_descriptors(max_connections: int, descriptors: int) -> str:
         f"{DESCRIPTOR_RESERVE} are kept for other uses. Raise the hard limit to {needed} (ulimit -Hn; LimitNOFILE= in "
         "systemd; --ulimit nofile= with Docker), or set max_connections lower"
     )
-
-
-def _descriptor_limits() -> tuple[int, int]:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def _address(host: str, port: int) -> tuple[str, socket.AddressFamily]:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
+from support import free_port
 
 PATIENCE = 30.0  # seconds until a thing that should happen at once is taken for one that never happens
 
@@ -43,12 +43,6 @@ def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> An
             raise TimeoutError(f"waited {patience:g} s in vain for {what}")
         time.sleep(0.02)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EdgeProcess:
@@ -217,3 +211,12 @@ async def browser() -> AsyncIterator[Browser]:
         )
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting comes from where the tests run: neither a variable nor a file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith("SSE_FAST_"):
+            monkeypatch.delenv(name)

@@ -22,7 +22,15 @@ NATIVE_ARROWS = {
     "stream_parser": {"board"},
     "dial": {"linux"},
     "publisher": {"board", "dial", "linux", "stream_parser"},
-    "swarm": {"errors", "board", "dial", "linux", "publisher", "stream_parser"},  # and the package of that name
+    "swarm": {
+        "errors",
+        "descriptors",
+        "board",
+        "dial",
+        "linux",
+        "publisher",
+        "stream_parser",
+    },  # and the package of that name
 }
 ARROWS = {
     "errors": set(),
@@ -41,11 +49,12 @@ ARROWS = {
     "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
     | {"logs", "kernel"},
     "kernel": set(),
+    "descriptors": set(),
     "responses": {"errors", "event", "frame"},
-    "serve": {"errors", "settings", "logs", "app"},
+    "serve": {"errors", "settings", "logs", "app", "descriptors"},
     "client": {"errors", "event"},
     "bench": {"swarm"},
-    "locust": {"errors", "client", "board", "dial", "swarm"},
+    "locust": {"errors", "client", "board", "dial", "swarm", "descriptors"},
     "cli": {"errors", "settings", "logs", "serve", "client", "bench"},
     "__main__": {"cli"},
     "__init__": None,  # the public names: it may gather them from anywhere

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import os
+import resource
 import socket
 import subprocess
 import sys
@@ -19,13 +19,7 @@ from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.serve import CannotServe
 from sse_fast.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def _nothing_set(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.upper().startswith("SSE_FAST_"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 @pytest.fixture
@@ -164,18 +158,18 @@ def test_all_descriptors_but_the_reserve_are_for_streams():
 
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(monkeypatch):
     limits = [1024, 50_000]
-    monkeypatch.setattr(serve.resource, "getrlimit", lambda what: tuple(limits))
-    monkeypatch.setattr(serve.resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
+    monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
     assert serve.raise_descriptor_limit() == 50_000
     assert limits == [50_000, 50_000]
 
 
 def test_an_unlimited_descriptor_limit_is_not_taken_at_its_word(monkeypatch):
-    limits = [1024, serve.resource.RLIM_INFINITY]
-    monkeypatch.setattr(serve.resource, "getrlimit", lambda what: tuple(limits))
-    monkeypatch.setattr(serve.resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
+    limits = [1024, resource.RLIM_INFINITY]
+    monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, wanted: limits.__setitem__(slice(None), wanted))
     assert serve.raise_descriptor_limit() == 1 << 20
-    assert limits == [1 << 20, serve.resource.RLIM_INFINITY]
+    assert limits == [1 << 20, resource.RLIM_INFINITY]
 
 
 def arguments(descriptors=20_000, **settings):

@@ -3,7 +3,6 @@
 import functools
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,12 +18,7 @@ from sse_fast.client import LONGEST_BACKOFF, Listener, Refused, Unavailable
 URL = "http://edge.test"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_set(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.upper().startswith("SSE_FAST_"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 @pytest.fixture

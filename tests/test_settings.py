@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -25,12 +24,7 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _nothing_set(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.upper().startswith("SSE_FAST_"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def assert_refused(flags, *parts):

@@ -21,9 +21,9 @@ import orjson
 import psutil
 
 from sse_fast._native.board import Board
+from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.errors import SSEFastError
 from sse_fast.swarm import modes
-from sse_fast.swarm.descriptors import raise_descriptor_limit
 from sse_fast.swarm.plan import Address, InvalidPlan, Plan, Target, resolve
 from sse_fast.swarm.results import Counts, Problem, Result, difference, timing
 from sse_fast.swarm.server import Edge, Processes, cpu_seconds, kernel_socket_memory

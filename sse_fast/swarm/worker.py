@@ -15,7 +15,7 @@ import orjson
 from sse_fast._native.board import Board
 from sse_fast._native.dial import Dialer, Request
 from sse_fast._native.swarm import Swarm
-from sse_fast.swarm.descriptors import raise_descriptor_limit
+from sse_fast.descriptors import raise_descriptor_limit
 
 
 def main(control: int, memory: int, bell: int) -> None:

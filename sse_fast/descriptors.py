@@ -1,0 +1,16 @@
+"""How many descriptors a process may have: the server and the load client both want all they can get."""
+
+import resource
+
+# Nobody needs more than this of an unlimited limit, and some libraries walk through all descriptors there could be.
+DESCRIPTORS_AT_MOST = 1 << 20
+
+
+def raise_descriptor_limit() -> int:
+    """Raise our soft limit as far as we may; the number of descriptors this process can have open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (DESCRIPTORS_AT_MOST if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    wanted = min(hard, DESCRIPTORS_AT_MOST)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+    return max(soft, wanted)
