@@ -1,0 +1,148 @@
+"""The node: several workers over one log, each with a slot in a segment that all of them map.
+
+The parent makes the segments (`Node.create`) and says through the environment where they are; a worker finds them
+(`Seat.take`) and sits down in a free slot. What makes a seat taken is a lock on one byte of the segment (fcntl(2), open
+file description locks), held by a descriptor of the worker's own: however it dies, the kernel frees the seat, and the
+other workers clear away what it left.
+
+Workers wake each other with datagrams to sockets in the abstract namespace, of which nothing is left behind. They carry
+no news: whoever is woken looks at the log. So a stranger who sends one wakes a worker, and that is all.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from types import TracebackType
+from typing import Protocol, Self
+
+from sse_fast._native.ring import Log
+from sse_fast._native.slots import Slots, Worker
+from sse_fast.segment import Segment, create_shared, open_shared
+
+logger = logging.getLogger("sse_fast.workers")
+
+TICK = 0.25  # seconds: counters are said, the dead are buried, and a wake-up that died with its sender is made up for
+SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come before the old ones go
+LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
+SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
+DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
+HANGS = 1.0  # seconds after which nobody waits for a worker to read
+
+_LOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits
+F_OFD_SETLK = 37  # fcntl has the name from Python 3.13 on
+
+
+class Tally(Protocol):
+    """How many streams are open on the node. `enter…` count one in and return how many there are with it."""
+
+    def enter(self) -> int: ...
+    def leave(self) -> None: ...
+    def enter_from(self, address: str) -> int: ...
+    def leave_from(self, address: str) -> None: ...
+
+
+class Node:
+    """What the parent holds: the segments, open for as long as workers may come."""
+
+    def __init__(self, log: Segment, slots: Segment, workers: int, addresses: int) -> None:
+        self._log, self._slots = log, slots
+        self.slots = Slots(slots.memory, SPARE_SLOTS * workers, addresses)
+
+    @classmethod
+    def create(cls, log: Segment, workers: int, addresses: int = 0) -> Self:
+        """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted."""
+        return cls(log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses)
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which workers find the node."""
+        return {LOG_VARIABLE: self._log.address, SLOTS_VARIABLE: self._slots.address}
+
+
+class Seat:
+    """A worker's place in its node: its slot, its doorbell, and the log that all share. `take` one."""
+
+    def __init__(self, log: Log, slots: Slots, lock: int, doorbell: socket.socket) -> None:
+        self.log = log
+        self.slots = slots
+        self._lock = lock
+        self._doorbell = doorbell
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def take(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """A seat in the node of the environment, or None where there is none. Raises OSError if there is no free one."""
+        if LOG_VARIABLE not in environment or SLOTS_VARIABLE not in environment:
+            return None
+        log, slots = open_shared(environment[LOG_VARIABLE]), open_shared(environment[SLOTS_VARIABLE])
+        return cls.sit(Log(log.memory), Slots(slots.memory), slots.reopen())
+
+    @classmethod
+    def sit(cls, log: Log, slots: Slots, lock: int) -> Self:
+        """A seat in these slots; `lock`: a descriptor of the segment, of a description that nobody else has."""
+        for number in range(slots.count):
+            if not _locked(lock, number, fcntl.F_WRLCK):
+                continue
+            doorbell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            # A name that nobody can foresee, or a stranger could have taken it.
+            doorbell.bind(name := b"\0sse_fast-" + secrets.token_hex(8).encode())
+            slots.take(number, os.getpid(), name[1:])
+            return cls(log, slots, lock, doorbell)
+        raise OSError(errno.EAGAIN, f"all {slots.count} slots of this node are taken")
+
+    # ---- wake-ups ----------------------------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """There is news in the log: wake the workers that sleep. It never blocks, whatever state they are in."""
+        for name in self.slots.sleepers():
+            with contextlib.suppress(OSError):  # it has just died, or it has been rung more often than it could look
+                self._doorbell.sendto(b"!", b"\0" + name)
+
+    def _rung(self, wake: Callable[[], None]) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(DATAGRAMS_AT_ONCE):
+                self._doorbell.recv(1)
+        wake()
+
+    # ---- the tick ----------------------------------------------------------------------------------------------------
+
+    def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
+        """From now on `wake` is called when there may be news, and `say` at every tick, to publish the counters."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._doorbell.fileno(), self._rung, wake)
+        self._task = loop.create_task(self._tick(wake, say))
+
+    async def _tick(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
+        while True:
+            # First the sleep: when it is over the loop is turning, and the server listens.
+            await asyncio.sleep(TICK)
+            try:
+                self.slots.beat()
+                say()
+                self.bury_the_dead()
+                wake()  # a publisher that died after it had seen us asleep has rung nobody
+            except Exception:
+                logger.exception("a tick failed; it goes on with the next one")
+
+    def bury_the_dead(self) -> None:
+        """Free the slots whose workers have died of what they left: their streams are gone."""
+        for worker in self.slots.workers():
+            if worker.slot != self.slots.mine and _locked(self._lock, worker.slot, fcntl.F_WRLCK):
+                self.slots.bury(worker.slot)
+                _locked(self._lock, worker.slot, fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Leave the node. The seat is not used again."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task.get_loop().remove_reader(self._doorbell.fileno())
+        self._doorbell.close()
+        os.close(self._lock)
