@@ -38,6 +38,7 @@ ARROWS = {
     "event": {"errors", "frame"},
     "sinks": {"errors", "fanout"},
     "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "fanout"},
+    "segment": {"errors", "ring"},
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
     "page": set(),
