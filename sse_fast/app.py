@@ -20,11 +20,13 @@ from starlette.middleware.cors import CORSMiddleware
 from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
+from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
 from sse_fast.hub import Hub
 from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
 from sse_fast.stream import RAW_SEND, Receive, Scope, Send, Streams
+from sse_fast.workers import Seat
 
 logger = logging.getLogger("sse_fast.app")
 
@@ -40,6 +42,7 @@ class Edge:
         self,
         settings: Settings,
         *,
+        seat: Seat | None = None,
         on_startup: Callable[["Edge"], None] | None = None,
         on_first_request: Callable[["Edge"], None] | None = None,
     ) -> None:
@@ -50,6 +53,8 @@ class Edge:
             send_timeout=settings.send_timeout,
             slow_policy=settings.slow_policy,
             max_event_size=settings.max_event_size,
+            log=seat.log if seat is not None else None,
+            neighbours=seat,
         )
         self._admission = Admission(
             max_connections=settings.max_connections,
@@ -57,12 +62,15 @@ class Edge:
             publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
             origins=settings.cors_origins,
             foreign_pages=settings.open,
+            most_here=reachable_connections(raise_descriptor_limit()) if seat is not None else None,
+            tally=seat,
         )
         self._streams = Streams(
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
         )
-        self.metrics = Metrics(self.hub, self._admission, self._streams)
+        self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
         self._api = Api(self.hub, self._admission, self.metrics, max_body_size=settings.max_body_size).app
+        self._seat = seat
         self._on_startup = on_startup
         self._on_first_request = on_first_request
         self._stats: asyncio.Task[None] | None = None
@@ -113,6 +121,10 @@ class Edge:
 
     def _start_up(self) -> None:
         """Again: nothing happens."""
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.start(self.hub.look, self.metrics.say)
+            self.at_close.callback(seat.close)
         on_startup, self._on_startup = self._on_startup, None
         if on_startup is not None:
             on_startup(self)
@@ -145,7 +157,12 @@ def edge() -> Edge:
     # all of them again and again while clients come, which is half of what opening a stream costs.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    return Edge(Settings.from_environment(), on_startup=drain_on_signals, on_first_request=bound_stuck_connections)
+    return Edge(
+        Settings.from_environment(),
+        seat=Seat.take(),
+        on_startup=drain_on_signals,
+        on_first_request=bound_stuck_connections,
+    )
 
 
 def bound_stuck_connections(app: Edge) -> None:
@@ -229,6 +246,7 @@ async def _drain_and_close(app: Edge) -> None:
 
 async def _drain_and_exit(app: Edge) -> None:
     await _drain(app)
+    app.metrics.say()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

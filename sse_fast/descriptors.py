@@ -4,6 +4,8 @@ import resource
 
 # Nobody needs more than this of an unlimited limit, and some libraries walk through all descriptors there could be.
 DESCRIPTORS_AT_MOST = 1 << 20
+# Descriptors that a worker does not leave to streams: publishers, health checks, refusals, the log, the event loop.
+DESCRIPTOR_RESERVE = 512
 
 
 def raise_descriptor_limit() -> int:
@@ -14,3 +16,8 @@ def raise_descriptor_limit() -> int:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
     return max(soft, wanted)
+
+
+def reachable_connections(descriptors: int) -> int:
+    """How many streams fit into so many descriptors: all but the reserve, or half where there are very few."""
+    return max(descriptors - DESCRIPTOR_RESERVE, descriptors // 2)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -76,9 +76,27 @@ class Subscription:
         self._hub.fanout.unsubscribe(self._subscriber)
 
 
-class Hub:
-    """A node of its own: channels, their kept events, their subscribers.
+class Neighbours(Protocol):
+    """The other workers over the same log."""
 
+    def arm(self) -> None:
+        """Have them ring from here on."""
+
+    def disarm(self) -> None:
+        """They need not ring."""
+
+    def ring(self) -> None:
+        """There is news in the log: wake those who sleep."""
+
+    @property
+    def others_busy(self) -> bool:
+        """Whether one of them has not handed out all of the log yet."""
+
+
+class Hub:
+    """A node: channels, their kept events, their subscribers.
+
+    `log` is one that other workers use too, and `neighbours` are those; without, the hub has a log of its own.
     `log_size`: bytes of events kept for replay, rounded up to a power of two. `keepalive`: seconds of silence until a
     heartbeat. `send_timeout`: seconds a subscriber may take nothing before `slow_policy` meets it: "disconnect" (it
     resumes by id) or "skip" (a `$gap` event, then the newest). `max_event_size`: bytes of an encoded event.
@@ -92,8 +110,11 @@ class Hub:
         send_timeout: float = 30.0,
         slow_policy: Literal["disconnect", "skip"] = "disconnect",
         max_event_size: int = 64 * 1024,
+        log: Log | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        self.log = Log.private(log_size)
+        self.log = log if log is not None else Log.private(log_size)
+        self._neighbours = neighbours
         self.fanout = FanOut(self.log, skip=slow_policy == "skip")
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
@@ -134,6 +155,8 @@ class Hub:
             self.published += len(part)
             self.published_bytes += size
             self._wake()
+            if self._neighbours is not None:
+                self._neighbours.ring()
         return positions
 
     def _parts(self, events: Sequence[Encoded]) -> Iterator[tuple[Sequence[Encoded], int]]:
@@ -151,8 +174,11 @@ class Hub:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PART_SECONDS
         await asyncio.sleep(0)
-        while self.fanout.busy and loop.time() < deadline:  # noqa: ASYNC110 - the pump's turns of the loop
+        while self._busy() and loop.time() < deadline:  # noqa: ASYNC110 - the pump's turns of the loop
             await asyncio.sleep(0)
+
+    def _busy(self) -> bool:
+        return self.fanout.busy or (self._neighbours is not None and self._neighbours.others_busy)
 
     def event_id(self, position: int) -> str:
         return f"{self._epoch}-{position}"
@@ -218,11 +244,22 @@ class Hub:
     def _wake(self) -> None:
         self._news.set()
 
+    def look(self) -> None:
+        """There may be news in the log from another worker."""
+        self._start()
+        if self.fanout.index.unread:
+            self._wake()
+
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if self._neighbours is not None:
+                self._neighbours.arm()
+                self.look()
             await self._news.wait()
             self._news.clear()
+            if self._neighbours is not None:
+                self._neighbours.disarm()
             try:
                 while self.relay.run(self.fanout.drain, loop.time()):  # noqa: ASYNC110 - the others' turn of the loop
                     await asyncio.sleep(0)

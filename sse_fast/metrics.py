@@ -1,5 +1,10 @@
-"""The plain counters of the native code and of the doors, as one snapshot: for /stats, the live page and Prometheus."""
+"""The plain counters of the native code and of the doors, as one snapshot: for /stats, the live page and Prometheus.
 
+They are the node's, whichever worker is asked: each says its own in its slot (workers.py) at every tick and whenever
+it is asked, and adds up all slots. What others did in the last quarter of a second may be missing; totals never fall.
+"""
+
+import os
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from sse_fast._native.slots import Slots, Worker
 from sse_fast.admission import Admission
 from sse_fast.errors import Leaving
 from sse_fast.hub import Hub
@@ -20,7 +26,10 @@ try:
 except PackageNotFoundError:  # run from a source tree that was never installed
     VERSION = "0"
 
+LIMITS = ("max_connections", "max_connections_per_ip")
+
 GAUGES = {
+    "workers": "Processes that serve.",
     "connections": "Streams open now.",
     "blocked": "Streams that wait until their client reads again.",
     "channels": "Channels that have kept events or subscribers.",
@@ -45,25 +54,19 @@ LOG_GAUGES = {
 
 
 class Metrics(Collector):
-    """Reads everybody's counters; nobody writes to it."""
+    """Reads everybody's counters; nobody writes to it. `slots`: those of the node, if it is more than this process."""
 
-    def __init__(self, hub: Hub, admission: Admission, streams: Streams) -> None:
-        self._hub, self._admission, self._streams = hub, admission, streams
+    def __init__(self, hub: Hub, admission: Admission, streams: Streams, slots: Slots | None = None) -> None:
+        self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots
         self._started = time.time()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def snapshot(self) -> dict[str, Any]:
-        """What /stats and the `$stats` channel carry. Totals count from the start of the process."""
-        hub, fanout, now = self._hub, self._hub.fanout, time.time()
+    def totals(self) -> dict[str, int]:
+        """What this worker has counted since it began."""
+        hub, fanout, admission = self._hub, self._hub.fanout, self._admission
         return {
-            "time": now,
-            "uptime": now - self._started,
-            "version": VERSION,
-            "connections": fanout.connections,
-            "blocked": fanout.blocked,
-            "channels": len(fanout.index),
             "published": hub.published,
             "published_bytes": hub.published_bytes,
             "deliveries": fanout.deliveries,
@@ -72,9 +75,43 @@ class Metrics(Collector):
             "heartbeats": fanout.heartbeats,
             "gaps": fanout.gaps,
             "slow_disconnects": fanout.slow,
-            "accepted": self._admission.accepted,
-            "refused": sum(self._admission.refused.values()),
-            "ended": {reason.value: self._streams.ended[reason] for reason in Leaving},
+            "accepted": admission.accepted,
+            **{f"refused {limit}": admission.refused[limit] for limit in LIMITS},
+            **{f"ended {reason.value}": self._streams.ended[reason] for reason in Leaving},
+        }
+
+    def say(self) -> None:
+        """Let the other workers know."""
+        if self._slots is not None:
+            self._slots.publish(list(self.totals().values()), [self._hub.fanout.blocked])
+
+    def _node(self) -> tuple[dict[str, int], int, list[Worker]]:
+        """Totals, blocked streams and workers of the whole node."""
+        own = self.totals()
+        if self._slots is None:
+            alone = Worker(0, os.getpid(), self._hub.fanout.connections, time.time() - self._started, 0.0)
+            return own, self._hub.fanout.blocked, [alone]
+        self.say()
+        totals = dict(zip(own, self._slots.totals(len(own)), strict=True))
+        return totals, self._slots.gauges(1)[0], self._slots.workers()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What /stats and the `$stats` channel carry. Totals count from the start of the node."""
+        hub, fanout, now = self._hub, self._hub.fanout, time.time()
+        totals, blocked, workers = self._node()
+        return {
+            "time": now,
+            "uptime": self._slots.age if self._slots is not None else now - self._started,
+            "version": VERSION,
+            "pid": os.getpid(),
+            "workers": [{"pid": worker.pid, "connections": worker.streams, "uptime": worker.age} for worker in workers],
+            "connections": sum(worker.streams for worker in workers),
+            "blocked": blocked,
+            "channels": len(fanout.index),
+            **{name: totals[name] for name in COUNTERS},
+            "refused": sum(totals[f"refused {limit}"] for limit in LIMITS),
+            "refused_by": {limit: totals[f"refused {limit}"] for limit in LIMITS},
+            "ended": {reason.value: totals[f"ended {reason.value}"] for reason in Leaving},
             "log": {
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,
@@ -87,6 +124,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Prometheus metric families."""
         now = self.snapshot()
+        now["workers"] = len(now["workers"])
         for name, meaning in GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in COUNTERS.items():
@@ -98,8 +136,8 @@ class Metrics(Collector):
             ended.add_metric([reason], count)
         yield ended
         refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
-        for limit in ("max_connections", "max_connections_per_ip"):
-            refused.add_metric([limit], self._admission.refused[limit])
+        for limit, count in now["refused_by"].items():
+            refused.add_metric([limit], count)
         yield refused
         yield InfoMetricFamily("sse_fast", "The server.", value={"version": VERSION, "epoch": now["log"]["epoch"]})
 

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import ssl
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,25 +20,25 @@ from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLPro
 from granian.errors import FatalError
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer
 
-from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast._native.ring import segment_size
+from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
 from sse_fast.errors import SSEFastError
 from sse_fast.logs import log_config
+from sse_fast.segment import create_shared
 from sse_fast.settings import Settings, flag, unknown_variables
+from sse_fast.supervisor import Supervisor
+from sse_fast.workers import Node
 
 log = logging.getLogger("sse_fast.serve")
 
 # One Rust thread for the sockets beside the Python one.
 RUNTIME_MODE = RuntimeModes.mt
 RUNTIME_THREADS = 1
-WORKERS = 1
 
 BACKLOG = 4096
 # Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
 CONNECTIONS_BESIDE_STREAMS = 1024
-# Descriptors that are not left to streams: publishers, health checks, refusals, the log, the event loop.
-DESCRIPTOR_RESERVE = 512
 # The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
 DESCRIPTORS_OF_OUR_OWN = 128
 
@@ -56,11 +55,6 @@ HTTP2 = HTTP2Settings(
 
 class CannotServe(SSEFastError):
     """The server cannot start; the message says why and what to do."""
-
-
-def reachable_connections(descriptors: int) -> int:
-    """How many streams fit into so many descriptors: all but the reserve, or half where there are very few."""
-    return max(descriptors - DESCRIPTOR_RESERVE, descriptors // 2)
 
 
 def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
@@ -82,7 +76,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         "ssl_cert": settings.ssl_certificate,
         "ssl_key": settings.ssl_keyfile,
         "ssl_protocol_min": SSLProtocols.tls12,
-        "workers": WORKERS,
+        "workers": settings.workers,
         "runtime_mode": RUNTIME_MODE,
         "runtime_threads": RUNTIME_THREADS,
         "backlog": BACKLOG,
@@ -91,9 +85,6 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
             1,
             min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - DESCRIPTORS_OF_OUR_OWN),
         ),
-        # A worker that died takes its streams with it; clients come back by themselves, so somebody must be there.
-        # Granian gives up by itself, with status 1, on a worker that dies again within seconds.
-        "respawn_failed_workers": True,
         # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
         "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
         "log_level": LogLevels(settings.log_level),
@@ -113,14 +104,15 @@ def serve(settings: Settings) -> int:
     else:
         check_address(settings.host, settings.port)
     descriptors = raise_descriptor_limit()
-    reachable = reachable_connections(descriptors)
+    reachable = settings.workers * reachable_connections(descriptors)
     if settings.max_connections is None:
         settings = settings.model_copy(update={"max_connections": reachable})
     elif settings.max_connections > reachable:
         log.warning(_too_few_descriptors(settings.max_connections, descriptors))
 
-    os.environ.update(settings.to_environment())
-    server = Edge(**granian_arguments(settings, descriptors))
+    node = create_node(settings, reachable_connections(descriptors))
+    os.environ.update(settings.to_environment() | node.environment())
+    server = Supervisor(node, settings.hung_worker_timeout, **granian_arguments(settings, descriptors))
     server.on_startup(lambda: _announce(settings))
     try:
         server.serve(target_loader=load_edge, wrap_loader=False)
@@ -132,29 +124,22 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-class Edge(MPServer):
-    """Granian, which expects its workers to leave as soon as it is told to leave itself."""
-
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        for worker in self.wrks:
-            worker.interrupt_by_parent = True
-        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def _stop_workers(self) -> None:
-        # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
-        # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
-        for worker in self.wrks:
-            worker.terminate()  # type: ignore[no-untyped-call]
-        assert self.workers_kill_timeout is not None
-        deadline = time.monotonic() + self.workers_kill_timeout
-        while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        self.workers_kill_timeout = 1  # for whoever has not gone by now
-        super()._stop_workers()  # type: ignore[no-untyped-call]
+def create_node(settings: Settings, streams: int) -> Node:
+    """The node that the workers will share, the log in it. `streams`: how many one of them may have. CannotServe."""
+    size = segment_size(settings.log_size)
+    addresses = streams if settings.max_connections_per_ip is not None else 0
+    try:
+        return Node.create(create_shared(size), settings.workers, addresses)
+    except OSError as error:
+        raise CannotServe(f"cannot get memory for a log of {settings.log_size} bytes: {error.strerror}") from None
 
 
 def load_edge() -> Any:
     """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
+    # A forked worker has its parent's handlers, which would do nothing here, until the loop has some of its own.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a rolling restart is the parent's business
     from sse_fast.app import edge
 
     _leave_with(os.getppid())
@@ -246,6 +231,7 @@ def _announce(settings: Settings) -> None:
         f"sse_fast {version_of_package()}: open {url_of(settings)}",
         extra={
             "publish": "open to anybody" if settings.publish_key is None else "needs the key",
+            "workers": settings.workers,
             "max_connections": settings.max_connections,
             "log_size": settings.log_size.human_readable(),
         },

@@ -25,7 +25,8 @@ PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
 PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
-NOT_SETTINGS = {HANDED_DOWN, f"{PREFIX}URL", f"{PREFIX}DEBUG"}  # the clients' default server; the build's debug switch
+# The parent's other words to its workers; the clients' default server; the build's debug switch.
+NOT_SETTINGS = {HANDED_DOWN} | {f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "URL", "DEBUG")}
 
 
 class BadSettings(ValueError):
@@ -52,8 +53,21 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Worker processes. All share one log; a client may come back to any."
+    )
+    hung_worker_timeout: float = Field(
+        default=30,
+        ge=2,
+        le=3600,
+        description="Seconds a worker's event loop may stand still until the worker is killed and replaced.",
+    )
     log_size: ByteSize = Field(
         default=ByteSize(64 * MIB), ge=64 * 1024, le=2**40, description="Bytes of events kept for replay, e.g. 64MiB."
+    )
+    log_file: Path | None = Field(
+        default=None,
+        description="Keep the log in this file: the history outlives the server. Default: in memory.",
     )
     keepalive: float = Field(
         default=15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat."
@@ -72,7 +86,9 @@ class Settings(BaseSettings):
         default=10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams."
     )
     max_connections: int | None = Field(
-        default=None, ge=1, description="Streams open at once. Default: what the descriptor limit allows."
+        default=None,
+        ge=1,
+        description="Streams open at once, over all workers. Default: what the descriptor limit allows.",
     )
     max_connections_per_ip: int | None = Field(
         default=None, ge=1, description="Streams open at once from one address; behind a proxy, all have the proxy's."

@@ -18,14 +18,12 @@ import os
 import secrets
 import socket
 import struct
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from sse_fast._native.ring import Log
-from sse_fast._native.slots import Slots, Worker
+from sse_fast._native.slots import Slots
 from sse_fast.segment import Segment, create_shared, open_shared
 
 logger = logging.getLogger("sse_fast.workers")
@@ -35,19 +33,9 @@ SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come
 LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
 SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
-HANGS = 1.0  # seconds after which nobody waits for a worker to read
+HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
 
-_LOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits
-F_OFD_SETLK = 37  # fcntl has the name from Python 3.13 on
-
-
-class Tally(Protocol):
-    """How many streams are open on the node. `enter…` count one in and return how many there are with it."""
-
-    def enter(self) -> int: ...
-    def leave(self) -> None: ...
-    def enter_from(self, address: str) -> int: ...
-    def leave_from(self, address: str) -> None: ...
+_LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 
 
 class Node:
@@ -60,7 +48,9 @@ class Node:
     @classmethod
     def create(cls, log: Segment, workers: int, addresses: int = 0) -> Self:
         """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted."""
-        return cls(log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses)
+        return cls(
+            log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses
+        )
 
     def environment(self) -> dict[str, str]:
         """The variables by which workers find the node."""
@@ -73,17 +63,19 @@ class Seat:
     def __init__(self, log: Log, slots: Slots, lock: int, doorbell: socket.socket) -> None:
         self.log = log
         self.slots = slots
+        self._secret = slots.secret
         self._lock = lock
         self._doorbell = doorbell
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
     def take(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
-        """A seat in the node of the environment, or None where there is none. Raises OSError if there is no free one."""
+        """A seat in the node of the environment, or None where there is no node. Raises OSError if all are taken."""
         if LOG_VARIABLE not in environment or SLOTS_VARIABLE not in environment:
             return None
-        log, slots = open_shared(environment[LOG_VARIABLE]), open_shared(environment[SLOTS_VARIABLE])
-        return cls.sit(Log(log.memory), Slots(slots.memory), slots.reopen())
+        address = environment[SLOTS_VARIABLE]
+        with open_shared(environment[LOG_VARIABLE]) as log, open_shared(address) as slots:
+            return cls.sit(Log(log.memory), Slots(slots.memory), os.open(address, os.O_RDWR | os.O_CLOEXEC))
 
     @classmethod
     def sit(cls, log: Log, slots: Slots, lock: int) -> Self:
@@ -105,6 +97,19 @@ class Seat:
         for name in self.slots.sleepers():
             with contextlib.suppress(OSError):  # it has just died, or it has been rung more often than it could look
                 self._doorbell.sendto(b"!", b"\0" + name)
+
+    def arm(self) -> None:
+        """Be rung from here on. Look at the log after this, and before going to sleep."""
+        self.slots.arm()
+
+    def disarm(self) -> None:
+        """Awake: no need to ring."""
+        self.slots.disarm()
+
+    @property
+    def others_busy(self) -> bool:
+        """Whether another worker has not handed out all of the log yet."""
+        return self.slots.others_busy(HANGS)
 
     def _rung(self, wake: Callable[[], None]) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -139,6 +144,23 @@ class Seat:
                 self.slots.bury(worker.slot)
                 _locked(self._lock, worker.slot, fcntl.F_UNLCK)
 
+    # ---- who is counted ----------------------------------------------------------------------------------------------
+
+    def enter(self) -> int:
+        return self.slots.enter()
+
+    def leave(self) -> None:
+        self.slots.leave()
+
+    def enter_from(self, address: str) -> int:
+        return self.slots.enter_from(self._hashed(address))
+
+    def leave_from(self, address: str) -> None:
+        self.slots.leave_from(self._hashed(address))
+
+    def _hashed(self, address: str) -> int:
+        return int.from_bytes(blake2b(address.encode(), digest_size=8, key=self._secret).digest(), "little") or 1
+
     def close(self) -> None:
         """Leave the node. The seat is not used again."""
         if self._task is not None:
@@ -146,3 +168,14 @@ class Seat:
             self._task.get_loop().remove_reader(self._doorbell.fileno())
         self._doorbell.close()
         os.close(self._lock)
+
+
+def _locked(descriptor: int, byte: int, kind: int) -> bool:
+    """Try to lock (F_WRLCK) or unlock (F_UNLCK) one byte; False if another description holds it."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

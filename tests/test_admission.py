@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sse_fast import Overloaded, Unauthorized
-from sse_fast.admission import Admission
+from sse_fast.admission import Admission, Alone
 from sse_fast.errors import ForeignOrigin
 
 comings_and_goings = st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60)
@@ -48,7 +48,8 @@ def test_it_counts_as_an_obvious_model_counts(
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=40))
 def test_an_address_is_forgotten_with_its_last_stream(addresses: list[str]) -> None:
-    admission = Admission(max_connections_per_ip=3)
+    tally = Alone()
+    admission = Admission(max_connections_per_ip=3, tally=tally)
     inside = []
     for address in addresses:
         try:
@@ -59,16 +60,18 @@ def test_an_address_is_forgotten_with_its_last_stream(addresses: list[str]) -> N
     for address in inside:
         admission.leave(address)
     assert admission.connections == 0
-    assert not admission._by_address
+    assert not tally.by_address
 
 
 def test_a_refused_address_leaves_no_trace() -> None:
-    admission = Admission(max_connections=1, max_connections_per_ip=1)
+    tally = Alone()
+    admission = Admission(max_connections=1, max_connections_per_ip=1, tally=tally)
     admission.enter("a")
     for address in ("a", "b"):
         with pytest.raises(Overloaded, match="all 1 streams"):
             admission.enter(address)
-    assert set(admission._by_address) == {"a"}
+    assert set(tally.by_address) == {"a"}
+    assert tally.streams == 1
     admission.leave("a")
     admission.enter("b")
 

@@ -19,6 +19,7 @@ NATIVE_ARROWS = {
     "listener": {"fanout", "errors"},
     "linux": set(),  # declarations of system calls
     "board": set(),
+    "slots": set(),
     "stream_parser": {"board"},
     "dial": {"linux"},
     "publisher": {"board", "dial", "linux", "stream_parser"},
@@ -39,20 +40,21 @@ ARROWS = {
     "sinks": {"errors", "fanout"},
     "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "fanout"},
     "segment": {"errors", "ring"},
-    "workers": {"errors", "ring"},
+    "workers": {"errors", "ring", "segment", "slots"},
     "admission": {"errors", "event", "settings"},
     "page": set(),
     "problem": set(),
     "stream": {"errors", "event", "admission", "hub", "problem"},
-    "metrics": {"errors", "event", "admission", "hub", "stream"},  # it reads what the others count
+    "metrics": {"errors", "event", "admission", "hub", "stream", "slots"},  # it reads what the others count
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
     "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
-    | {"logs", "kernel"},
+    | {"logs", "kernel", "descriptors"},
     "kernel": set(),
     "descriptors": set(),
     "responses": {"errors", "event", "frame"},
-    "serve": {"errors", "settings", "logs", "app", "descriptors"},
+    "supervisor": {"workers"},
+    "serve": {"errors", "settings", "logs", "app", "descriptors", "ring", "segment", "supervisor", "workers"},
     "client": {"errors", "event"},
     "bench": {"swarm"},
     "locust": {"errors", "client", "board", "dial", "swarm", "descriptors"},

@@ -1,0 +1,164 @@
+"""The parent of the workers: it starts them, replaces those that die or hang, and restarts them one after the other.
+
+Granian does the starting. Its rules for what comes after are replaced here: it would give the server up when the same
+worker dies twice within seconds, whoever killed it, and would restart workers without looking whether they serve.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from granian.server.mp import MPServer, WorkerProcess
+
+from sse_fast.workers import Node
+
+log = logging.getLogger("sse_fast.supervisor")
+
+READY_WITHIN = 60.0  # seconds a new worker has in a rolling restart, before it is the old one that stays
+FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
+GLANCE = 0.02  # seconds between looks at processes
+LOOK = 1.0  # seconds between looks at heartbeats
+
+
+class Supervisor(MPServer):
+    """Granian over the workers of a node."""
+
+    def __init__(self, node: Node, hung_worker_timeout: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._slots = node.slots
+        self._hung_worker_timeout = hung_worker_timeout
+        self._newcomers: list[WorkerProcess] = []
+        self._failed_starts: Counter[int] = Counter()
+        self._over = threading.Event()
+
+    # ---- Granian's seams ---------------------------------------------------------------------------------------------
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        # Ctrl-C reaches the workers too: those that leave before they are told to have not failed.
+        for worker in (*self.wrks, *self._newcomers):
+            worker.interrupt_by_parent = True
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        self._loading = (spawn_target, target_loader)
+        threading.Thread(target=self._watch_heartbeats, name="heartbeats", daemon=True).start()
+        try:
+            while not self.interrupt_signal:
+                self.main_loop_interrupt.wait()
+                self.main_loop_interrupt.clear()
+                if not self._replace_the_dead():
+                    break
+                if self.reload_signal and not self.interrupt_signal:
+                    self.reload_signal = False
+                    self._restart_one_by_one()
+        finally:
+            self._over.set()
+
+    def _stop_workers(self) -> None:
+        # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
+        # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
+        assert self.workers_kill_timeout is not None
+        deadline = time.monotonic() + self.workers_kill_timeout
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]
+        while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
+            time.sleep(GLANCE)
+        self.workers_kill_timeout = 1  # for whoever has not gone by now
+        super()._stop_workers()  # type: ignore[no-untyped-call]
+
+    # ---- the dead ----------------------------------------------------------------------------------------------------
+
+    def _replace_the_dead(self) -> bool:
+        """Start a new worker for each that died by itself. False: there is no use in it."""
+        while self.interrupt_children and not self.interrupt_signal:
+            index = self.interrupt_children.pop()
+            dead = self.wrks[index]
+            if dead.inner.is_alive():
+                continue  # it died while its successor was on its way, and that one is here
+            # One that is killed before it serves has not failed either: that was somebody's will.
+            if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
+                self._failed_starts[index] = 0
+            else:
+                self._failed_starts[index] += 1
+                if self._failed_starts[index] == FAILED_STARTS:
+                    log.error(f"worker {index + 1} died {FAILED_STARTS} times before it could serve; giving up")
+                    self.interrupt_children.append(index)  # what makes Granian leave with status 1
+                    return False
+            self.wrks[index] = self._start(index)
+        return True
+
+    def _start(self, index: int) -> WorkerProcess:
+        spawn_target, target_loader = self._loading
+        worker = self._spawn_worker(idx=index, target=spawn_target, callback_loader=target_loader)
+        worker.start()  # type: ignore[no-untyped-call]
+        return worker
+
+    # ---- a rolling restart -------------------------------------------------------------------------------------------
+
+    def _restart_one_by_one(self) -> None:
+        """On SIGHUP: for each worker start a new one, and when that serves, let the old one drain."""
+        log.info("restarting the workers one by one")
+        for index in range(self.workers):
+            newcomer = self._start(index)
+            self._newcomers.append(newcomer)
+            self._wait(partial(self._serves_or_never_will, newcomer), READY_WITHIN)
+            self._newcomers.remove(newcomer)
+            if self.interrupt_signal or not self._slots.was_ready(newcomer.inner.pid):
+                if not self.interrupt_signal:
+                    log.error(f"a new worker {index + 1} does not serve; the rolling restart ends, the old ones stay")
+                self._end(newcomer)
+                return
+            old, self.wrks[index] = self.wrks[index], newcomer
+            self._end(old)
+
+    def _serves_or_never_will(self, worker: WorkerProcess) -> bool:
+        return self._slots.was_ready(worker.inner.pid) or not worker.inner.is_alive() or self.interrupt_signal
+
+    def _end(self, worker: WorkerProcess) -> None:
+        """Have a worker drain and leave; in the end by force."""
+        assert self.workers_kill_timeout is not None
+        worker.terminate()  # type: ignore[no-untyped-call]
+        self._wait(lambda: not worker.inner.is_alive(), self.workers_kill_timeout)
+        worker.kill()  # type: ignore[no-untyped-call]
+        worker.inner.join()
+
+    def _wait(self, holds: Callable[[], bool], seconds: float) -> None:
+        """Wait until something holds, for at most so long, and look after the dead meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not holds() and time.monotonic() < deadline:
+            self._replace_the_dead()
+            time.sleep(GLANCE)
+
+    # ---- the hung ----------------------------------------------------------------------------------------------------
+
+    def _watch_heartbeats(self) -> None:
+        """Kill workers whose loop stands still. What dies this way is replaced like whatever dies.
+
+        Two looks must find the same heartbeat: a machine that was asleep gives its workers the time to wake up. And one
+        worker at a time, the longest silent: others may only wait for what it holds.
+        """
+        suspect: tuple[int, float] | None = None
+        while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
+            now = time.monotonic()
+            silent = [
+                (now - worker.silent, worker.pid)
+                for worker in self._slots.workers()
+                if worker.silent is not None and worker.silent > self._hung_worker_timeout
+            ]
+            if not silent:
+                suspect = None
+                continue
+            beat, pid = min(silent)
+            if suspect is None or suspect[0] != pid or beat > suspect[1] + GLANCE:
+                suspect = (pid, beat)
+                continue
+            suspect = None
+            if any(worker.inner.pid == pid and worker.inner.is_alive() for worker in (*self.wrks, *self._newcomers)):
+                log.error(f"a worker has not answered for {now - beat:.0f} s and is killed", extra={"pid": pid})
+                os.kill(pid, signal.SIGKILL)
