@@ -46,9 +46,9 @@ class Alone:
 class Admission:
     """Counts open streams, in all and per client address, and checks the publish key.
 
-    `None` for a limit is no limit. `tally` counts for the whole node, if that is more than this process; then `most_here`
-    bounds what this process takes. Without a key anybody may publish; but pages of other origins only if they are of
-    `origins`, or if `foreign_pages` says so.
+    `None` for a limit is no limit. `tally` counts for the whole node, if that is more than this process; then
+    `most_here` bounds what this process takes. Without a key anybody may publish; but pages of other origins only if
+    they are of `origins`, or if `foreign_pages` says so.
     """
 
     def __init__(

@@ -29,7 +29,6 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 LIMITS = ("max_connections", "max_connections_per_ip")
 
 GAUGES = {
-    "workers": "Processes that serve.",
     "connections": "Streams open now.",
     "blocked": "Streams that wait until their client reads again.",
     "channels": "Channels that have kept events or subscribers.",
@@ -124,7 +123,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Prometheus metric families."""
         now = self.snapshot()
-        now["workers"] = len(now["workers"])
+        yield GaugeMetricFamily("sse_fast_workers", "Worker processes.", value=len(now["workers"]))
         for name, meaning in GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in COUNTERS.items():

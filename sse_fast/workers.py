@@ -43,6 +43,7 @@ class Node:
 
     def __init__(self, log: Segment, slots: Segment, workers: int, addresses: int) -> None:
         self._log, self._slots = log, slots
+        self.log = Log(log.memory)  # laid out before anybody comes
         self.slots = Slots(slots.memory, SPARE_SLOTS * workers, addresses)
 
     @classmethod

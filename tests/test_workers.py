@@ -1,0 +1,388 @@
+"""Several workers, one log: slots, seats, wake-ups, and what is counted for the node.
+
+Where it matters that a worker is a process of its own it is one here; elsewhere two seats share this process, each with
+a descriptor of its own, which is all that the kernel goes by.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import until
+
+from sse_fast import Overloaded, workers
+from sse_fast._native.ring import segment_size
+from sse_fast._native.slots import Slots
+from sse_fast.admission import Admission
+from sse_fast.hub import Hub
+from sse_fast.segment import create_shared
+from sse_fast.sinks import Send
+from sse_fast.workers import Node, Seat
+
+LOG_SIZE = 1 << 20
+PATIENCE = 20.0
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node.create(create_shared(segment_size(LOG_SIZE)), workers=2, addresses=64)
+
+
+@pytest.fixture
+def seat(node: Node) -> Iterator[Callable[[], Seat]]:
+    """Take seats: `seat()`. They are left after the test."""
+    taken: list[Seat] = []
+
+    def take() -> Seat:
+        found = Seat.take(node.environment())
+        assert found is not None
+        taken.append(found)
+        return found
+
+    yield take
+    for one in taken:
+        one.close()
+
+
+@pytest.fixture
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks by himself: what arrives in time was rung for."""
+    monkeypatch.setattr(workers, "TICK", 3600.0)
+
+
+class Someone:
+    """A worker in a process of its own: it takes a seat, does something there, and stays until it is killed."""
+
+    def __init__(self, node: Node, do: Callable[[Seat], Any] = lambda seat: None) -> None:
+        ready = FORK.Event()
+
+        def live() -> None:
+            seat = Seat.take(node.environment())
+            assert seat is not None
+            do(seat)
+            ready.set()
+            signal.pause()
+
+        self.process = FORK.Process(target=live)
+        self.process.start()
+        assert ready.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join(PATIENCE)
+
+
+# ---- seats -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_node_in_the_environment_there_is_no_seat() -> None:
+    assert Seat.take({}) is None
+
+
+def test_every_worker_has_a_slot_of_its_own_and_past_the_last_one_it_is_said(node: Node, seat: Any) -> None:
+    taken = [seat() for _ in range(node.slots.count)]
+    assert sorted(one.slots.mine for one in taken) == list(range(node.slots.count))
+    assert [worker.pid for worker in node.slots.workers()] == [os.getpid()] * node.slots.count
+    with pytest.raises(OSError, match=f"all {node.slots.count} slots"):
+        seat()
+
+
+def test_a_seat_is_free_again_however_its_worker_dies(node: Node, seat: Any) -> None:
+    those = [Someone(node) for _ in range(node.slots.count)]
+    with pytest.raises(OSError, match="slots of this node are taken"):
+        seat()
+    those[1].kill()
+    assert seat().slots.mine == 1
+    for one in those:
+        one.kill()
+
+
+def test_what_a_dead_worker_left_is_cleared_but_its_totals_count_on(node: Node, seat: Any) -> None:
+    def work(seat: Seat) -> None:
+        seat.slots.publish([5, 7], [3])
+        seat.enter()
+        seat.enter_from("10.0.0.1")
+        seat.slots.arm()
+
+    mine = seat()
+    dying = Someone(node, work)
+    assert (node.slots.totals(2), node.slots.gauges(1)) == ([5, 7], [3])
+    mine.bury_the_dead()
+    assert mine.enter() == 2
+    assert len(node.slots.workers()) == 2, "the living are not buried"
+    dying.kill()
+    mine.bury_the_dead()
+    assert [worker.pid for worker in node.slots.workers()] == [os.getpid()]
+    assert (node.slots.totals(2), node.slots.gauges(1)) == ([5, 7], [0])
+    assert mine.enter() == 2
+    assert mine.enter_from("10.0.0.1") == 1
+    assert not mine.slots.sleepers()
+    successor = seat()
+    assert node.slots.totals(2) == [5, 7]
+    successor.slots.publish([1, 1], [2])
+    assert (node.slots.totals(2), node.slots.gauges(1)) == ([6, 8], [2])
+
+
+def test_who_takes_the_slot_of_a_dead_worker_clears_it_too(node: Node, seat: Any) -> None:
+    Someone(node, lambda seat: (seat.enter(), seat.slots.publish([9], [9]))).kill()
+    mine = seat()
+    assert mine.slots.mine == 0
+    assert mine.enter() == 1
+    assert (node.slots.totals(1), node.slots.gauges(1)) == ([9], [0])
+
+
+def test_a_worker_serves_from_its_first_heartbeat_on_and_that_outlives_it(node: Node, seat: Any) -> None:
+    worker = Someone(node, lambda seat: seat.slots.beat())
+    idle = Someone(node)
+    silent = {one.pid: one.silent for one in node.slots.workers()}
+    assert silent[worker.process.pid] is not None
+    assert silent[idle.process.pid] is None
+    worker.kill()
+    idle.kill()
+    seat().bury_the_dead()
+    assert node.slots.was_ready(worker.process.pid)
+    assert not node.slots.was_ready(idle.process.pid)
+
+
+@pytest.mark.parametrize("size", [0, 100, Slots.size(1) - 1])
+def test_memory_that_holds_no_slots_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=r"slots|memory"):
+        Slots(bytearray(size), 1 if size > 200 else 0)
+    with pytest.raises(ValueError, match="does not hold the slots"):
+        Slots(bytearray(10_000))
+
+
+# ---- streams and addresses -------------------------------------------------------------------------------------------
+
+# Addresses are their own hashes here, so that they meet at one place of the table, and wrap round its end.
+meeting = st.sampled_from([1, 5, 9, 13, 15, 31, 47, 63, 14, 30])
+steps = st.lists(st.tuples(st.integers(0, 1), st.booleans(), meeting), max_size=120)
+
+
+@given(steps)
+def test_streams_of_an_address_are_counted_over_workers_as_an_obvious_model_counts(
+    steps: list[tuple[int, bool, int]],
+) -> None:
+    memory = bytearray(Slots.size(2, 8))
+    Slots(memory, 2, 8)
+    views = [Slots(memory), Slots(memory)]
+    for number, view in enumerate(views):
+        view.take(number, 100 + number, b"x")
+    model: list[Counter[int]] = [Counter(), Counter()]
+    for who, enters, address in steps:
+        mine = model[who]
+        if enters and (mine[address] or len(+mine) < 8):
+            mine[address] += 1
+            assert views[who].enter_from(address) == model[0][address] + model[1][address]
+        elif mine[address] and not enters:
+            mine[address] -= 1
+            views[who].leave_from(address)
+    for who in (0, 1):
+        for address in list(+model[who]):
+            for _ in range(model[who][address]):
+                views[who].leave_from(address)
+        with pytest.raises(ValueError, match="no stream of this address"):
+            views[who].leave_from(5)
+
+
+def test_a_limit_holds_for_the_node_whichever_worker_lets_in(seat: Any) -> None:
+    doors = [Admission(max_connections=5, max_connections_per_ip=3, tally=seat()) for _ in range(2)]
+    for number in range(3):
+        doors[number % 2].enter("a")
+    for door in doors:
+        with pytest.raises(Overloaded, match="a has all 3 streams"):
+            door.enter("a")
+    doors[0].enter("b")
+    doors[1].enter("b")
+    for door in doors:
+        with pytest.raises(Overloaded, match="all 5 streams that this server"):
+            door.enter("c")
+    doors[0].leave("a")
+    doors[1].enter("a")
+    assert [door.connections for door in doors] == [2, 3]
+
+
+def test_a_worker_takes_no_more_than_it_has_descriptors_for(seat: Any) -> None:
+    door, other = (Admission(max_connections=5, most_here=2, tally=seat()) for _ in range(2))
+    door.enter("a")
+    door.enter("a")
+    with pytest.raises(Overloaded, match="all 2 streams that one worker has descriptors for"):
+        door.enter("a")
+    other.enter("a")
+
+
+def test_of_many_that_come_at_once_to_all_workers_never_too_many_are_let_in(node: Node) -> None:
+    start = FORK.Event()
+    most = 20
+
+    def storm(seed: int, told: Any) -> None:
+        seat = Seat.take(node.environment())
+        door = Admission(max_connections=most, tally=seat)
+        rng = random.Random(seed)
+        start.wait(PATIENCE)
+        worst = 0
+        for _ in range(20_000):
+            if door.connections and rng.random() < 0.5:
+                told.value -= 1
+                door.leave("a")
+                continue
+            with contextlib.suppress(Overloaded):
+                door.enter("a")
+            worst = max(worst, door.connections)
+            told.value = door.connections
+        assert worst
+
+    # Each says how many it has let in, after it has, and of one that leaves before it does; so what is read here is never more than there were.
+    told = [FORK.Value("i", 0, lock=False) for _ in range(2)]
+    storms = [FORK.Process(target=storm, args=(number, value)) for number, value in enumerate(told)]
+    for process in storms:
+        process.start()
+    start.set()
+    while any(process.is_alive() for process in storms):
+        first = told[0].value
+        second = told[1].value
+        if told[0].value == first:
+            assert first + second <= most
+    assert [process.exitcode for process in storms] == [0, 0]
+
+
+# ---- wake-ups --------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """A stream of a hub, and what it got."""
+
+    def __init__(self, hub: Hub, channel: str = "c", last_event_id: str | None = None) -> None:
+        self.received = b""
+        self._grew = asyncio.Event()
+        send: Send = self._send
+        self.subscription = hub.subscribe([channel], send, lambda *_: None, last_event_id=last_event_id)
+        self.subscription.start()
+
+    async def _send(self, message: Any) -> None:
+        self.received += message["body"]
+        self._grew.set()
+
+    async def until(self, text: bytes) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while text not in self.received:
+                self._grew.clear()
+                await self._grew.wait()
+
+
+@pytest.fixture
+async def hub(seat: Any) -> Any:
+    """Hubs of one node: `hub()`."""
+    made: list[Hub] = []
+
+    def make() -> Hub:
+        taken = seat()
+        hub = Hub(log=taken.log, neighbours=taken)
+        taken.start(hub.look, lambda: None)
+        made.append(hub)
+        return hub
+
+    yield make
+    for one in made:
+        await one.close()
+
+
+@pytest.mark.usefixtures("no_tick")
+async def test_what_enters_at_one_worker_reaches_the_streams_of_all_at_once(hub: Any) -> None:
+    hubs = [hub() for _ in range(3)]
+    readers = [Reader(one) for one in hubs]
+    for number, one in enumerate(hubs):
+        id = await one.publish("c", f"from {number}")
+        for reader in readers:
+            await reader.until(f"data: from {number}\nid: {id}\n\n".encode())
+
+
+async def test_a_stream_resumes_at_any_worker_where_it_was_at_another(hub: Any) -> None:
+    first, second = hub(), hub()
+    ids = [str(await (first, second)[number % 2].publish("c", f"<{number}>")) for number in range(10)]
+    reader = Reader(second, last_event_id=ids[3])
+    assert reader.subscription.resumed == "complete"
+    await reader.until(b"<9>")
+    assert [part.split(b">")[0] for part in reader.received.split(b"<")[1:]] == [b"%d" % n for n in range(4, 10)]
+
+
+@pytest.mark.usefixtures("no_tick")
+async def test_no_wake_up_is_lost_however_sleep_and_news_cross(node: Node, hub: Any) -> None:
+    count = 20_000
+
+    def publish() -> None:
+        seat = Seat.take(node.environment())
+        assert seat is not None
+        rng = random.Random(1)
+        for number in range(1, count + 1):
+            seat.log.append(b"c", b"data: %d\n\n" % number)
+            seat.ring()
+            for _ in range(rng.randrange(300)):
+                pass
+
+    reader = Reader(hub())
+    process = FORK.Process(target=publish)
+    process.start()
+    await reader.until(b"data: %d\n" % count)
+    assert reader.received.count(b"data: ") == count
+    await asyncio.to_thread(process.join)
+
+
+async def test_a_wake_up_that_died_with_its_sender_is_made_up_for_by_the_tick(node: Node, hub: Any) -> None:
+    one = hub()
+    reader = Reader(one)
+    await until(lambda: node.slots.sleepers())  # whose flag is cleared now, and nobody rings
+    node.log.append(b"c", b"data: x\n\n")
+    await reader.until(b"data: x\n")
+
+
+def test_a_worker_that_hangs_blocks_nobody_who_rings(node: Node, seat: Any) -> None:
+    hung, ringing = Someone(node, lambda seat: seat.arm()), seat()
+    os.kill(hung.process.pid, signal.SIGSTOP)
+    other = seat()
+    for _ in range(2000):
+        other.arm()  # never read from: its queue fills up
+        ringing.ring()
+    hung.kill()
+
+
+async def test_a_stranger_who_rings_only_wakes(node: Node, hub: Any) -> None:
+    reader = Reader(hub())
+    stranger = workers.socket.socket(workers.socket.AF_UNIX, workers.socket.SOCK_DGRAM)
+    await until(lambda: (found := node.slots.sleepers()) and stranger.sendto(b"x" * 1000, b"\0" + found[0]))
+    stranger.close()
+    node.log.append(b"c", b"data: x\n\n")
+    await reader.until(b"data: x\n")
+
+
+async def test_a_batch_larger_than_the_log_waits_for_the_streams_of_other_workers_too(hub: Any) -> None:
+    first, second = hub(), hub()
+    await asyncio.sleep(2 * workers.TICK)  # who has not ticked yet counts as hung
+    reader = Reader(second)
+    frame = b"data: " + b"x" * 4000 + b"\n\n"
+    await first.append([(b"c", frame)] * 1000)
+    await first.append([(b"c", b"data: last\n\n")])
+    await reader.until(b"data: last")
+    assert b"$gap" not in reader.received
+    assert reader.received.count(b"data: x") == 1000
+
+
+def test_nobody_waits_for_a_worker_that_has_not_ticked(node: Node, seat: Any) -> None:
+    mine, other = seat(), seat()
+    assert not mine.others_busy
+    other.slots.beat()
+    assert mine.others_busy
+    other.arm()
+    assert not mine.others_busy
+    other.disarm()
+    assert not mine.slots.others_busy(0.0)
