@@ -242,7 +242,7 @@ def test_of_many_that_come_at_once_to_all_workers_never_too_many_are_let_in(node
             told.value = door.connections
         assert worst
 
-    # Each says how many it has let in, after it has, and of one that leaves before it does; so what is read here is never more than there were.
+    # Each says of one that enters after it does, of one that leaves before: what is read is never more than there were.
     told = [FORK.Value("i", 0, lock=False) for _ in range(2)]
     storms = [FORK.Process(target=storm, args=(number, value)) for number, value in enumerate(told)]
     for process in storms:
