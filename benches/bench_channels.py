@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sse_fast._native.fanout import FanOut, SteppedSink
+from sse_fast._native.fanout import FanOut
+from sse_fast._native.sink import SteppedSink
 from sse_fast._native.ring import Log
 
 MANY = 100_000

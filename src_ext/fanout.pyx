@@ -10,6 +10,9 @@ it catches up from the log, one bounded piece a turn, behind the others.
 Who is told: a subscriber whose cursor falls behind what the log keeps either leaves (it resumes by id) or is skipped
 ahead and told so by a `$gap` event in its stream.
 
+Sockets are written in volleys: those that are to get the same piece are gathered, and written in one loop without the
+GIL. Before anything is called that may look at them, the volley is fired.
+
 It knows sinks, but no socket, loop, task or ASGI server.
 """
 
@@ -17,13 +20,17 @@ from asyncio import CancelledError
 from collections import deque
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.ring cimport Log
+from sse_fast._native.sink cimport BLOCKED, SocketSink, batch_of, passing
 from sse_fast.errors import Leaving
 
 # Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
@@ -33,102 +40,10 @@ UNKNOWN = -2
 cdef enum:
     LOOK_AT_CLOCK_EVERY = 16        # visits; a visit that writes takes about a microsecond or more
 
-cdef extern from *:
-    """
-    #include <Python.h>
-    /* One step of what an awaitable does. PYGEN_RETURN: it is finished. PYGEN_NEXT: it waits; *iterator has the rest. */
-    static PySendResult step_awaitable(PyObject *awaitable, PyObject **iterator, PyObject **yielded) {
-        PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
-        *iterator = NULL;
-        *yielded = NULL;
-        if (PyCoro_CheckExact(awaitable)) {
-            *iterator = Py_NewRef(awaitable);
-        } else if (async != NULL && async->am_await != NULL) {
-            *iterator = async->am_await(awaitable);
-            if (*iterator == NULL) return PYGEN_ERROR;
-        } else {
-            PyErr_Format(PyExc_TypeError, "send() returned a '%.100s', which cannot be awaited",
-                         Py_TYPE(awaitable)->tp_name);
-            return PYGEN_ERROR;
-        }
-        return PyIter_Send(*iterator, Py_None, yielded);
-    }
-    """
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-    PySendResult step_awaitable(PyObject* awaitable, PyObject** iterator, PyObject** yielded) except PYGEN_ERROR
-
-
 cdef inline long long monotonic_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <long long>now.tv_sec * 1_000_000_000 + now.tv_nsec
-
-
-@cython.final
-cdef class Batch:
-    """Bytes that one or many subscribers are handed: whole frames of `events` events."""
-
-    @property
-    def message(self):
-        """The ASGI message that carries the bytes; the same dict for everybody, so nobody may change it."""
-        return self.message_()
-
-    cdef message_(self):
-        if self._message is None:
-            self._message = {"type": "http.response.body", "body": self.data, "more_body": True}
-        return self._message
-
-
-cdef Batch batch_of(bytes data, uint32_t events):
-    cdef Batch batch = Batch.__new__(Batch)
-    batch.data = data
-    batch.events = events
-    return batch
-
-
-cdef class Sink:
-    """Where one subscriber's bytes leave. Override `write`, and `ended` to be told why the fan-out let it go."""
-
-    cdef int deliver(self, Batch batch) except -1:
-        return WRITTEN if self.write(batch.data) else BLOCKED
-
-    def write(self, data):
-        """Take these bytes. True: they are out. False: taken, but take no more until `FanOut.unblock`. Raises: gone."""
-        raise NotImplementedError
-
-    def ended(self, reason, error):
-        """The fan-out has let the subscriber go, for a reason of `Leaving`; `error` is what its write raised, if it did."""
-
-
-cdef class SteppedSink(Sink):
-    """A sink over an ASGI `send`: calls it from the drain and steps what it returns once.
-
-    Finished at the first step: the bytes are out. Suspended: `suspended` gets the rest; the subscriber is parked until
-    somebody finishes it and calls `FanOut.unblock`. So a server's own back-pressure becomes the signal to park.
-    """
-
-    def __cinit__(self, send, *_):
-        self.send = send
-
-    cdef int deliver(self, Batch batch) except -1:
-        cdef PyObject* iterator = NULL
-        cdef PyObject* yielded = NULL
-        cdef object awaitable = self.send(batch.message_())
-        try:
-            if step_awaitable(<PyObject*>awaitable, &iterator, &yielded) == PYGEN_RETURN:
-                return WRITTEN
-            self.suspended(<object>iterator, <object>yielded)
-            return BLOCKED
-        finally:
-            Py_XDECREF(iterator)
-            Py_XDECREF(yielded)
-
-    def suspended(self, awaited, yielded):
-        """Finish `awaited`, which has just yielded `yielded`, then call `FanOut.unblock`."""
-        raise NotImplementedError
 
 
 @cython.final
@@ -308,6 +223,9 @@ cdef class FanOut:
         return 0
 
     cdef int _leave(self, Subscriber subscriber, reason, error) except -1:
+        self._fire()
+        if subscriber.state == CLOSED:
+            return 0
         cdef Sink sink = subscriber.sink
         self._remove(subscriber)
         if reason is Leaving.SLOW:
@@ -347,6 +265,7 @@ cdef class FanOut:
                 self._visit(subscriber, now)
                 if monotonic_ns() >= deadline:
                     break
+            self._fire()
         finally:
             self._draining = False
             self._shared = None
@@ -401,6 +320,8 @@ cdef class FanOut:
         cdef Piece piece
         cdef Batch batch
         cdef bytes data
+        if subscriber.in_volley:
+            self._fire()
         if subscriber.state != READY:
             return 0
         if self.index.lost_after(group.channels, subscriber.position):
@@ -444,6 +365,9 @@ cdef class FanOut:
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1:
         cdef int delivery
         cdef Sink sink = subscriber.sink    # held: the subscriber may leave within its own write
+        if sink.takes_chunks:
+            return self._load(subscriber, (<SocketSink>sink).fd, batch, now)
+        self._fire()
         try:
             delivery = sink.deliver(batch)
         except BaseException as error:
@@ -453,13 +377,80 @@ cdef class FanOut:
             if not isinstance(error, (Exception, CancelledError)):
                 raise
             return 0
+        self._count_write(batch)
+        subscriber.touched = now
+        if delivery == BLOCKED:
+            self._park(subscriber)
+        return 0
+
+    cdef int _count_write(self, Batch batch) except -1:
         self.writes += 1
         self.deliveries += batch.events
         self.delivered_bytes += len(batch.data)
-        subscriber.touched = now
-        if delivery == BLOCKED and subscriber.state == READY:
+        return 0
+
+    cdef int _park(self, Subscriber subscriber) except -1:
+        if subscriber.state == READY:
             subscriber.state = PARKED
             self._blocked[subscriber] = None
+        return 0
+
+    # ---- volleys ----------------------------------------------------------------------------------------------------
+
+    cdef int _load(self, Subscriber subscriber, int fd, Batch batch, double now) except -1:
+        """Gather a socket that is to get this batch."""
+        if subscriber.in_volley or self._volley_size == VOLLEY or self._volley_batch is not batch:
+            self._fire()
+            if subscriber.state != READY:
+                return 0
+            self._volley_batch = batch
+        Py_INCREF(subscriber)
+        self._volley[self._volley_size] = <PyObject*>subscriber
+        self._volley_fds[self._volley_size] = fd
+        self._volley_size += 1
+        subscriber.in_volley = True
+        subscriber.touched = now
+        return 0
+
+    cdef int _fire(self) except -1:
+        """Write the batch to all sockets that were gathered for it."""
+        cdef int size = self._volley_size, i
+        if size == 0:
+            return 0
+        cdef PyObject* subscribers[VOLLEY]
+        cdef int fds[VOLLEY]
+        cdef ssize_t results[VOLLEY]
+        cdef Batch batch = self._volley_batch
+        cdef bytes chunk = batch.chunk_()
+        cdef const char* data = PyBytes_AS_STRING(chunk)
+        cdef ssize_t length = PyBytes_GET_SIZE(chunk)
+        cdef Subscriber subscriber
+        # Whoever is told below of an end may gather and fire in turn.
+        memcpy(subscribers, self._volley, size * sizeof(PyObject*))
+        memcpy(fds, self._volley_fds, size * sizeof(int))
+        self._volley_size = 0
+        self._volley_batch = None
+        for i in range(size):
+            if (<Subscriber>subscribers[i]).state == CLOSED:
+                fds[i] = -1         # it may be somebody else's by now
+        with nogil:
+            for i in range(size):
+                results[i] = send(fds[i], data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+                if results[i] < 0:
+                    results[i] = 0 if passing(errno) else -errno
+        for i in range(size):
+            subscriber = <Subscriber>subscribers[i]
+            Py_DECREF(subscriber)
+            subscriber.in_volley = False
+            if subscriber.state == CLOSED:
+                continue
+            if results[i] < 0:
+                self._leave(subscriber, Leaving.CLIENT, None)
+                continue
+            self._count_write(batch)
+            if results[i] < length:
+                (<SocketSink>subscriber.sink).keep_rest(chunk, results[i])
+                self._park(subscriber)
         return 0
 
     cdef int _catch_up_later(self, Subscriber subscriber) except -1:
@@ -520,6 +511,7 @@ cdef class FanOut:
             if subscriber.state == READY and now - subscriber.touched >= idle:
                 self._hand_over(subscriber, heartbeat, now)
                 self.heartbeats += 1
+        self._fire()
 
     def say(self, bytes channel not None, bytes frame not None, double now):
         """Hand a frame that is not in the log (it has no id) to the ready subscribers of a channel. Returns how many."""
@@ -538,6 +530,7 @@ cdef class FanOut:
                 if subscriber.state == READY:
                     self._hand_over(subscriber, batch, now)
                     said += 1
+        self._fire()
         return said
 
     def say_all(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
@@ -552,6 +545,7 @@ cdef class FanOut:
         for subscriber in self._everyone[start:end]:
             if subscriber.state == READY:
                 self._hand_over(subscriber, batch, now)
+        self._fire()
         return start
 
     def end_all(self, reason):

@@ -15,6 +15,7 @@ import orjson
 from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
+from sse_fast._native.sink import Sink
 from sse_fast.errors import HubClosed, Leaving
 from sse_fast.event import Encoded, EventId, channel_name
 from sse_fast.sinks import AsgiSink, Relay, Send
@@ -33,23 +34,14 @@ class Subscription:
 
     __slots__ = ("_asked", "_hub", "_sink", "_subscriber", "resumed")
 
-    def __init__(
-        self,
-        hub: "Hub",
-        channels: Sequence[bytes],
-        send: Send,
-        ended: Callable[[Leaving, Exception | None], None],
-        last_event_id: str | None,
-        history: int,
-    ) -> None:
+    def __init__(self, hub: "Hub", subscriber: Subscriber, sink: Sink, asked: str | None) -> None:
         self._hub = hub
-        self._asked = last_event_id
-        after = hub.cursor(last_event_id)
-        self._sink = AsgiSink(send, hub.relay, self.start, ended)
-        self._subscriber = hub.fanout.subscribe(channels, self._sink, after=after, history=history)
+        self._subscriber = subscriber
+        self._sink = sink
+        self._asked = asked
         self.resumed: Literal["live", "complete", "gap"] = "live"
-        if after is not None:
-            self.resumed = "gap" if self._subscriber.lost else "complete"
+        if asked is not None:
+            self.resumed = "gap" if subscriber.lost else "complete"
 
     @property
     def id(self) -> str:
@@ -199,11 +191,25 @@ class Hub:
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
         `ended` is called if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
+        self._open_for_streams()
+        sink = AsgiSink(send, self.relay, ended)
+        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history)
+        sink.unblock = subscription.start
+        return subscription
+
+    def attach(
+        self, channels: Iterable[str], sink: Sink, *, last_event_id: str | None = None, history: int = 0
+    ) -> Subscription:
+        """`subscribe` for a sink of any kind; it is told of an end by its own `ended`."""
+        self._open_for_streams()
+        names = list(dict.fromkeys(channel_name(name) for name in channels))
+        subscriber = self.fanout.subscribe(names, sink, after=self.cursor(last_event_id), history=history)
+        return Subscription(self, subscriber, sink, last_event_id)
+
+    def _open_for_streams(self) -> None:
         if self.draining:
             raise HubClosed("the hub is shutting down and takes no more streams")
         self._start()
-        names = list(dict.fromkeys(channel_name(name) for name in channels))
-        return Subscription(self, names, send, ended, last_event_id, history)
 
     def cursor(self, last_event_id: str | None) -> int | None:
         """Where in this log a client's id stands, as `FanOut.subscribe` wants it."""

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from sse_fast._native.fanout import SteppedSink
+from sse_fast._native.sink import SteppedSink
 from sse_fast.errors import Leaving
 
 logger = logging.getLogger("sse_fast.sinks")
@@ -126,23 +126,18 @@ def _nobody(*_: object) -> None:
 
 
 class AsgiSink(SteppedSink):
-    """AsgiSink(send, relay, unblock, ended): one stream's way out.
+    """AsgiSink(send, relay, ended): one stream's way out.
 
-    `unblock()` is called when a suspended send is done, `ended(reason, error)` when the fan-out lets the stream go.
+    `unblock()`, to be set, is called when a suspended send is done; `ended(reason, error)` when the fan-out lets the
+    stream go.
     """
 
-    __slots__ = ("_ended", "_finishing", "_relay", "_unblock")
+    __slots__ = ("_ended", "_finishing", "_relay", "unblock")
 
-    def __init__(
-        self,
-        send: Send,
-        relay: Relay,
-        unblock: Callable[[], None],
-        ended: Callable[[Leaving, Exception | None], None],
-    ) -> None:
+    def __init__(self, send: Send, relay: Relay, ended: Callable[[Leaving, Exception | None], None]) -> None:
         self._relay = relay
-        self._unblock = unblock
         self._ended = ended
+        self.unblock: Callable[[], None] = _nobody
         self._finishing: asyncio.Task[None] | None = None
 
     def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
@@ -155,7 +150,7 @@ class AsgiSink(SteppedSink):
             self.ended(Leaving.ERROR, error)
         else:
             self._finishing = None
-            self._unblock()
+            self.unblock()
 
     def ended(self, reason: Leaving, error: Exception | None) -> None:
         try:
@@ -169,4 +164,4 @@ class AsgiSink(SteppedSink):
         if self._finishing is not None:
             self._finishing.cancel()
             self._finishing = None
-        self._unblock = self._ended = _nobody
+        self.unblock = self._ended = _nobody

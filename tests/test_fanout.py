@@ -12,8 +12,9 @@ import pytest
 from model import parse
 from test_ring import PATIENCE_SECONDS, assert_whole, body_of, written_by_another_process
 
-from sse_fast._native.fanout import EARLIEST, UNKNOWN, Batch, FanOut, Sink, SteppedSink, Subscriber
+from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.sink import Batch, Sink, SteppedSink
 from sse_fast.errors import Leaving
 
 

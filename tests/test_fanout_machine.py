@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber, parse
 
-from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Sink, Subscriber
+from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.sink import Sink
 from sse_fast.errors import Leaving
 
 PROFILES = {"default": (400, 40), "long": (6000, 70)}

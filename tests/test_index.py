@@ -8,9 +8,10 @@ import pytest
 from model import ModelIndex, ModelLog
 from test_ring import body_of
 
-from sse_fast._native.fanout import EARLIEST, FanOut, Sink
+from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.index import Channel, Index
 from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.sink import Sink
 
 NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")
 

@@ -1,39 +1,23 @@
 # The fan-out for C callers.
 #
 # `subscribe` makes a parked Subscriber; `unblock` lets it run. `drain` takes in what is new in the log, sweeps the groups
-# that have news, and hands each subscriber a Batch through its Sink. Whatever owns sockets subclasses Sink.
+# that have news, and hands each subscriber a Batch through its Sink (sink.pxd).
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.index cimport Channel, Index, Piece
+from sse_fast._native.sink cimport Batch, Sink
 
 
-cdef enum Delivery:
-    WRITTEN = 0
-    BLOCKED = 1                     # taken, but nothing more until `unblock`
+cdef enum:
+    VOLLEY = 64                     # sockets written in one loop without the GIL
 
 
 cdef enum State:
     READY = 0
     PARKED = 1                      # before its start, or blocked: sweeps pass over it, its cursor stays
     CLOSED = 2
-
-
-cdef class Batch:                   # what one or many subscribers are handed
-    cdef:
-        readonly bytes data
-        readonly uint32_t events
-        object _message             # the ASGI message, made once for all who are sent it
-
-    cdef message_(self)
-
-
-cdef class Sink:
-    cdef int deliver(self, Batch batch) except -1
-
-
-cdef class SteppedSink(Sink):
-    cdef readonly object send
 
 
 cdef class Group:                   # the subscribers who listen to the same set of channels
@@ -57,6 +41,7 @@ cdef class Subscriber:
         Py_ssize_t place_in_group, place
         State state
         bint behind                 # queued for catching up
+        bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
         uint64_t told_after
         double touched              # when it was last written to; of a blocked one, when it blocked
@@ -78,6 +63,11 @@ cdef class FanOut:
         Group _shared_group
         uint64_t _shared_from, _shared_newest
         Piece _shared_piece
+        # the sockets that are to be written this batch
+        Batch _volley_batch
+        int _volley_size
+        PyObject* _volley[VOLLEY]
+        int _volley_fds[VOLLEY]
         # plain counters; others read them
         readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
 
@@ -88,6 +78,10 @@ cdef class FanOut:
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1
+    cdef int _count_write(self, Batch batch) except -1
+    cdef int _park(self, Subscriber subscriber) except -1
+    cdef int _load(self, Subscriber subscriber, int fd, Batch batch, double now) except -1
+    cdef int _fire(self) except -1
     cdef int _catch_up_later(self, Subscriber subscriber) except -1
     cdef int _skip_ahead(self, Subscriber subscriber) except -1
     cdef Batch _gap(self, Subscriber subscriber)

@@ -1,30 +1,13 @@
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from sse_fast._native.index import Index
 from sse_fast._native.ring import Log
+from sse_fast._native.sink import Sink
 from sse_fast.errors import Leaving
 
 EARLIEST: Final[int]
 UNKNOWN: Final[int]
-
-class Batch:
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def events(self) -> int: ...
-    @property
-    def message(self) -> dict[str, Any]: ...
-
-class Sink:
-    def write(self, data: bytes) -> bool: ...
-    def ended(self, reason: Leaving, error: Exception | None) -> None: ...
-
-class SteppedSink(Sink):
-    def __init__(self, send: Callable[[Any], Any]) -> None: ...
-    @property
-    def send(self) -> Callable[[Any], Any]: ...
-    def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None: ...
 
 class Subscriber:
     @property

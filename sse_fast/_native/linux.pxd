@@ -1,11 +1,11 @@
-# What the load client needs of Linux: declarations only, no module.
+# What sockets, the load client's and the stream listener's, need of Linux: declarations only, no module.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef extern from "errno.h" nogil:
     int errno
-    int EAGAIN, EINPROGRESS, ECONNREFUSED, ECONNRESET, EINTR
+    int EAGAIN, EINPROGRESS, ECONNREFUSED, ECONNRESET, ECONNABORTED, EINTR, ENOBUFS, ENOMEM, EMFILE, ENFILE
 
 
 cdef extern from "string.h" nogil:
@@ -30,6 +30,8 @@ cdef extern from "sys/socket.h" nogil:
         SO_LINGER
         SO_RCVBUF
         MSG_NOSIGNAL
+        MSG_DONTWAIT
+        SHUT_WR
     ctypedef unsigned int socklen_t
     struct sockaddr:
         pass
@@ -41,6 +43,8 @@ cdef extern from "sys/socket.h" nogil:
     int socket(int family, int kind, int protocol)
     int bind(int fd, const sockaddr* address, socklen_t length)
     int connect(int fd, const sockaddr* address, socklen_t length)
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int option, const void* value, socklen_t length)
     int getsockopt(int fd, int level, int option, void* value, socklen_t* length)
     ssize_t recv(int fd, void* buffer, size_t length, int flags)
@@ -64,6 +68,8 @@ cdef extern from "netinet/in.h" nogil:
         unsigned short sin6_family
         unsigned short sin6_port
         in6_addr sin6_addr
+    enum:
+        INET6_ADDRSTRLEN
     unsigned short htons(unsigned short value)
     uint32_t htonl(uint32_t value)
     uint32_t ntohl(uint32_t value)
@@ -76,12 +82,15 @@ cdef extern from "netinet/tcp.h" nogil:
 
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char* text, void* address)
+    const char* inet_ntop(int family, const void* address, char* text, socklen_t length)
 
 
 cdef extern from "sys/epoll.h" nogil:
     enum:
         EPOLL_CLOEXEC
         EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
         EPOLLIN
         EPOLLOUT
         EPOLLRDHUP
