@@ -82,7 +82,7 @@ def test_an_unsafe_start_is_refused(run):
 
 
 def test_a_port_in_use_is_one_line_and_status_1_even_where_the_owner_shares_it(run, monkeypatch):
-    monkeypatch.setattr(serve, "Edge", None)  # nothing is to start here, come what may
+    monkeypatch.setattr(serve, "Supervisor", None)  # nothing is to start here, come what may
     with socket.socket() as owner:
         owner.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         owner.bind(("127.0.0.1", 0))
