@@ -2,6 +2,7 @@
 
 import asyncio
 import codecs
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,7 +18,7 @@ from starlette.routing import Route
 from sse_fast import page
 from sse_fast._native.publication import encode_publication, from_json_array, from_json_value, from_ndjson
 from sse_fast.admission import Admission
-from sse_fast.errors import EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, Unauthorized
+from sse_fast.errors import EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
 from sse_fast.hub import Hub
 from sse_fast.metrics import Metrics
@@ -79,6 +80,7 @@ class Api:
                 ForeignOrigin: problem(403),
                 Unauthorized: problem(401, {"www-authenticate": 'Bearer realm="publish"'}),
                 HubClosed: problem(503, {"retry-after": "1"}),
+                LogBusy: problem(503, {"retry-after": "1"}),
                 ClientDisconnect: nobody_left,
                 Exception: failure,
             },
@@ -143,7 +145,10 @@ class Api:
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     async def channels(self, request: Request) -> Response:
-        """`?prefix=` and `?limit=`: the channels that have kept events or subscribers."""
+        """`?prefix=` and `?limit=`: the channels that have kept events, or subscribers on this worker.
+
+        What is kept is the same on all workers; `subscribers` are those of the worker that answers (`pid`).
+        """
         options = parameters(request, "prefix", "limit")
         prefix = options.get("prefix", "").encode()
         limit = options.get("limit", "100")
@@ -166,7 +171,7 @@ class Api:
                         "last_id": self._hub.event_id(channel.last_position) if channel.kept else None,
                     }
                 )
-        return json({"total": len(index), "channels": listed})
+        return json({"total": len(index), "pid": os.getpid(), "channels": listed})
 
     async def livez(self, request: Request) -> Response:
         return json({"status": "alive"})

@@ -24,6 +24,7 @@ READY_WITHIN = 60.0  # seconds a new worker has in a rolling restart, before it 
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
 LOOK = 1.0  # seconds between looks at heartbeats
+LOCKS_OUT = 2.0  # seconds of silence that whoever holds the log's lock is granted: nobody can publish meanwhile
 
 
 class Supervisor(MPServer):
@@ -31,6 +32,7 @@ class Supervisor(MPServer):
 
     def __init__(self, node: Node, hung_worker_timeout: float, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._log = node.log
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
         self._newcomers: list[WorkerProcess] = []
@@ -137,6 +139,9 @@ class Supervisor(MPServer):
 
     # ---- the hung ----------------------------------------------------------------------------------------------------
 
+    def _patience_with(self, pid: int) -> float:
+        return min(LOCKS_OUT, self._hung_worker_timeout) if self._log.locked_by == pid else self._hung_worker_timeout
+
     def _watch_heartbeats(self) -> None:
         """Kill workers whose loop stands still. What dies this way is replaced like whatever dies.
 
@@ -149,7 +154,7 @@ class Supervisor(MPServer):
             silent = [
                 (now - worker.silent, worker.pid)
                 for worker in self._slots.workers()
-                if worker.silent is not None and worker.silent > self._hung_worker_timeout
+                if worker.silent is not None and worker.silent > self._patience_with(worker.pid)
             ]
             if not silent:
                 suspect = None

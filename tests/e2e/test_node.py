@@ -161,7 +161,7 @@ async def test_a_limit_on_streams_holds_for_all_workers_together(node: Callable[
     assert stats["connections"] == 12
     assert sum(worker["connections"] > 0 for worker in stats["workers"]) > 1, "the kernel did not spread them"
     streams[0].cut()
-    server.wait_connections(11)
+    await asyncio.to_thread(server.wait_connections, 11)
     assert await first_words(await Stream.open(server.port, "/sse/a")) == '{"resume":"live"}'
     until(lambda: server.stats()["refused"] == 6, "six refusals, over all workers")
 
