@@ -9,26 +9,74 @@ A reader copies out first and looks at `tail` afterwards: if `tail` has not pass
 overwrite it when the copy ended. Nothing is ever sent from the segment itself.
 
 Why it survives a writer that dies. Until `head` is stored an append has not happened; the next writer starts at the
-same `head` and takes the next position, so the worst that is left behind is a position nobody has.
+same `head` and takes the next position, so the worst that is left behind is a position nobody has, and a tail that gave
+up more than it had to. Of a batch, which nobody has acknowledged then, the events before the one under way may stay.
+
+How writers take turns. A robust mutex in the segment, held for the copying only, never while its holder waits for the
+GIL; if the holder dies, the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time
+and overwrite what others have appended since. So nobody waits for longer than PATIENCE_US: then LogBusy is raised,
+nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
 
 The segment may be private, shared between processes, or a mapped file; this file does not know which. It knows no
 channel index, subscriber, loop or socket.
 """
 
 import mmap
+import os
 import secrets
 import string
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-from sse_fast.errors import EventTooLarge, InvalidEvent
+from sse_fast.errors import EventTooLarge, InvalidEvent, LogBusy
+
+cdef extern from "errno.h" nogil:
+    int EBUSY, EOWNERDEAD, ETIMEDOUT
+
+cdef extern from "pthread.h" nogil:
+    int pthread_mutex_trylock(pthread_mutex_t* lock)
+    int pthread_mutex_unlock(pthread_mutex_t* lock)
+    int pthread_mutex_consistent(pthread_mutex_t* lock)
 
 cdef extern from * nogil:
     """
+    #include <pthread.h>
+    #include <time.h>
+
+    static int init_lock(pthread_mutex_t* lock) {
+        pthread_mutexattr_t kind;
+        int failed = pthread_mutexattr_init(&kind);
+        if (!failed) failed = pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+        if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+        return failed ? failed : pthread_mutex_init(lock, &kind);
+    }
+
+    static uint64_t microseconds_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    }
+
+    static int lock_until(pthread_mutex_t* lock, uint64_t deadline) {
+        struct timespec until = {deadline / 1000000, deadline % 1000000 * 1000};
+        return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+    }
+
+    /* The word that the kernel reads when a thread dies: FUTEX_OWNER_DIED and so on above, the thread's id below. */
+    static uint32_t holder_of(pthread_mutex_t* lock) {
+    #ifdef __GLIBC__
+        return __atomic_load_n((uint32_t*)lock, __ATOMIC_RELAXED) & 0x3fffffff;
+    #else
+        return __atomic_load_n((uint32_t*)lock + 1, __ATOMIC_RELAXED) & 0x3fffffff;
+    #endif
+    }
+
     #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -40,16 +88,19 @@ cdef extern from * nogil:
     void store_relaxed(uint64_t* p, uint64_t value)
     void fence_acquire()
     void fence_release()
+    int init_lock(pthread_mutex_t* lock)
+    int lock_until(pthread_mutex_t* lock, uint64_t deadline)
+    uint64_t microseconds_now()
+    uint32_t holder_of(pthread_mutex_t* lock)
 
 
-# The map of the segment. The mutex and the workers' slots have their places from the start, so that a log written by
-# one worker can be shared later without a new layout.
 cdef enum:
-    LAYOUT = 1
-    MUTEX_AT = 1024                 # a process-shared robust pthread mutex, 64 bytes are set aside
-    SLOTS_AT = 4096                 # 64 workers of 128 bytes: wake-up flag and counters
-    HEADER_SIZE = 16384
+    LAYOUT = 2
+    LOCK_AT = 1024                  # a process-shared robust mutex
+    HEADER_SIZE = 4096
     ALIGNMENT = 16
+    PATIENCE_US = 100_000
+    IMPATIENCE_US = 1_000
     FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
 
@@ -120,6 +171,8 @@ cdef class Log:
             raise ValueError(f"this log has layout {self.header.layout}, this version reads layout {LAYOUT}")
         elif self.header.capacity != <uint64_t>(length - HEADER_SIZE):
             raise ValueError(f"this log says {self.header.capacity} bytes of data, its segment has {length - HEADER_SIZE}")
+        self.lock = <pthread_mutex_t*>(<char*>self.header + LOCK_AT)
+        self.patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_SIZE
         self.mask = self.header.capacity - 1
         memcpy(self.id_prefix, b"id: ", 4)
@@ -143,6 +196,7 @@ cdef class Log:
         self.header.header_size = HEADER_SIZE
         self.header.capacity = capacity
         self.header.next_position = 1
+        init_lock(<pthread_mutex_t*>(<char*>self.header + LOCK_AT))
         fence_release()
         memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
         return 0
@@ -150,7 +204,10 @@ cdef class Log:
     @classmethod
     def private(cls, size, *, epoch=None):
         """A log in this process's own memory that keeps at least `size` bytes (rounded up to a power of two)."""
-        return cls(mmap.mmap(-1, segment_size(size)), epoch=epoch)
+        memory = mmap.mmap(-1, segment_size(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        cdef Log log = cls(memory, epoch=epoch)
+        log.alone = True                # the GIL is lock enough
+        return log
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -179,8 +236,13 @@ cdef class Log:
 
     @property
     def position(self):
-        """Position of the newest event; 0 before the first."""
+        """Position that was given out last; 0 before the first. Its event may not be there yet, or never come."""
         return self.header.next_position - 1
+
+    @property
+    def locked_by(self):
+        """Id of the thread (of a process with one thread: of the process) that is appending; 0 is nobody."""
+        return holder_of(self.lock)
 
     @property
     def largest_record(self):
@@ -194,29 +256,42 @@ cdef class Log:
     def append(self, bytes channel not None, bytes body not None):
         """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.
 
-        Raises EventTooLarge, and then nothing was appended.
+        Raises EventTooLarge or LogBusy, and then nothing was appended.
         """
         return self.append_record(
             PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
         )
 
     def append_many(self, events not None):
-        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty list: the next).
+        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty batch: the next).
 
-        Raises EventTooLarge or TypeError before anything was appended.
+        Nobody else appends meanwhile, so a batch is of thousands of events or a few MiB at most. Raises EventTooLarge,
+        TypeError or LogBusy before anything was appended.
         """
-        cdef bytes channel, body
-        if not isinstance(events, (list, tuple)):
-            events = list(events)   # it is gone through twice
-        for channel, body in events:
-            if channel is None or body is None:
+        cdef tuple event
+        cdef object channel, body
+        if type(events) is list and PyList_GET_SIZE(events) == 1:
+            channel, body = <object>PyList_GET_ITEM(events, 0)
+            return self.append(channel, body)
+        cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
+        for pair in batch:
+            channel, body = pair
+            if type(pair) is not tuple or not PyBytes_Check(channel) or not PyBytes_Check(body):
                 raise TypeError("an event is a pair of bytes, (channel, body)")
             self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
+        cdef uint64_t milliseconds = wall_clock_ms()
+        self._acquire()
         cdef uint64_t first = self.header.next_position
-        for channel, body in events:
-            self.append_record(
-                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
+        cdef Py_ssize_t i
+        for i in range(PyList_GET_SIZE(batch)):
+            event = <tuple>PyList_GET_ITEM(batch, i)
+            channel = <object>PyTuple_GET_ITEM(event, 0)
+            body = <object>PyTuple_GET_ITEM(event, 1)
+            self._write(
+                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
+                milliseconds,
             )
+        self._release()
         return first
 
     def records(self):
@@ -258,6 +333,50 @@ cdef class Log:
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0:
         self._refuse_oversize(channel_length, body_length)
+        cdef uint64_t milliseconds = wall_clock_ms()
+        self._acquire()
+        cdef uint64_t position = self._write(channel, channel_length, body, body_length, milliseconds)
+        self._release()
+        return position
+
+    cdef int _acquire(self) except -1:
+        """Take the lock, holding the GIL; until `_release` nothing may raise, and nothing run Python's code."""
+        cdef pthread_mutex_t* lock = self.lock
+        cdef uint64_t deadline = 0
+        cdef int status
+        if self.alone:
+            return 0
+        while True:
+            status = pthread_mutex_trylock(lock)
+            if status == EBUSY:
+                deadline = deadline or microseconds_now() + self.patience
+                # What is waited for is that it becomes free: who has it must not wait for the GIL.
+                with nogil:
+                    status = lock_until(lock, deadline)
+                    if status == EOWNERDEAD:
+                        status = pthread_mutex_consistent(lock)
+                    if status == 0:
+                        pthread_mutex_unlock(lock)
+                if status == 0:
+                    continue
+            if status == EOWNERDEAD:
+                status = pthread_mutex_consistent(lock)
+            if status == 0:
+                self.patience = PATIENCE_US
+                return 0
+            if status == ETIMEDOUT:
+                self.patience = IMPATIENCE_US
+                raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
+            raise OSError(status, f"the log's lock: {os.strerror(status)}")
+
+    cdef void _release(self) noexcept:
+        if not self.alone:
+            pthread_mutex_unlock(self.lock)
+
+    cdef uint64_t _write(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+    ) noexcept nogil:
+        """Append under the lock. A process may be killed between any two of these stores."""
         cdef LogHeader* header = self.header
         cdef uint64_t position = header.next_position
         cdef uint64_t head = header.head, tail = header.tail, start = head, room_to_end
@@ -292,7 +411,7 @@ cdef class Log:
         record.flags = 0
         record.channel_length = <uint16_t>channel_length
         record.position = position
-        record.milliseconds = wall_clock_ms()
+        record.milliseconds = milliseconds
         record.frame_length = frame_length
         record.reserved = 0
         cdef char* to = <char*>record + sizeof(Record)

@@ -5,6 +5,10 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
 
 cdef struct LogHeader:
     # what the segment is: written once
@@ -39,6 +43,9 @@ cdef class Log:
     cdef:
         Py_buffer _view
         LogHeader* header
+        pthread_mutex_t* lock
+        uint64_t patience           # microseconds
+        bint alone                  # no other process has this memory: no lock is needed
         char* data
         uint64_t mask
         char id_prefix[16]          # "id: <epoch>-"
@@ -49,6 +56,11 @@ cdef class Log:
     cdef uint64_t append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0
+    cdef int _acquire(self) except -1
+    cdef void _release(self) noexcept
+    cdef uint64_t _write(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+    ) noexcept nogil
     cdef uint64_t load_head(self) noexcept nogil
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
