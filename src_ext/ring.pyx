@@ -17,8 +17,9 @@ GIL; if the holder dies, the kernel hands it on. A holder that is *stopped* can'
 and overwrite what others have appended since. So nobody waits for longer than PATIENCE_US: then LogBusy is raised,
 nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
 
-The segment may be private, shared between processes, or a mapped file; this file does not know which. It knows no
-channel index, subscriber, loop or socket.
+The segment may be private, shared between processes, or a mapped file; this file does not know which. What will outlive
+its writers is given `checksums`, and then `verify` finds what became of it meanwhile. Nothing here knows a channel
+index, subscriber, loop or socket.
 """
 
 import mmap
@@ -68,6 +69,23 @@ cdef extern from * nogil:
         return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
     }
 
+    /* Two lanes of 64 bits; each step can be undone, so that no change of a single word goes unseen before the end. */
+    static uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length) {
+        const uint64_t odd = 0x9E3779B97F4A7C15u;
+        uint64_t one, two, a = 0, b = odd, at;
+        for (at = 0; at < length; at += 16) {
+            memcpy(&one, record + at, 8);
+            memcpy(&two, record + at + 8, 8);
+            if (at == 16) two = frame_length;   /* here stands the checksum too */
+            a = (a ^ one) * odd;
+            b = (b ^ two) * odd;
+            a ^= a >> 29;
+            b ^= b >> 32;
+        }
+        a = (a ^ (b << 32 | b >> 32)) * odd;
+        return (uint32_t)(a >> 32);
+    }
+
     /* The word that the kernel reads when a thread dies: FUTEX_OWNER_DIED and so on above, the thread's id below. */
     static uint32_t holder_of(pthread_mutex_t* lock) {
     #ifdef __GLIBC__
@@ -92,12 +110,15 @@ cdef extern from * nogil:
     int lock_until(pthread_mutex_t* lock, uint64_t deadline)
     uint64_t microseconds_now()
     uint32_t holder_of(pthread_mutex_t* lock)
+    uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length)
 
+
+cpdef enum:
+    LAYOUT = 2
+    HEADER_SIZE = 4096
 
 cdef enum:
-    LAYOUT = 2
     LOCK_AT = 1024                  # a process-shared robust mutex
-    HEADER_SIZE = 4096
     ALIGNMENT = 16
     PATIENCE_US = 100_000
     IMPATIENCE_US = 1_000
@@ -149,12 +170,13 @@ cdef inline int write_decimal(char* to, uint64_t value) noexcept nogil:
 
 
 cdef class Log:
-    """Log(memory, *, epoch=None): a log over a writable buffer made by `segment_size` (all zero: a new log is laid out).
+    """Log(memory, *, epoch=None, checksums=False): a log over a writable buffer of `segment_size` bytes.
 
-    An existing segment is taken over as it stands. Raises ValueError if it is not one, or of another layout.
+    All zero, it is laid out as a new log; an existing one is taken over as it stands, whatever is asked for. Raises
+    ValueError if it is not one, or of another layout.
     """
 
-    def __cinit__(self, memory, *, epoch=None):
+    def __cinit__(self, memory, *, epoch=None, bint checksums=False):
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
@@ -164,7 +186,7 @@ cdef class Log:
         cdef char zeros[8]
         memset(zeros, 0, 8)
         if memcmp(self.header.magic, zeros, 8) == 0:
-            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch)
+            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch, checksums)
         elif memcmp(self.header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0:
             raise ValueError("this memory is not an sse_fast log: its first eight bytes are not 'sse_fast'")
         elif self.header.layout != LAYOUT or self.header.header_size != HEADER_SIZE:
@@ -183,7 +205,7 @@ cdef class Log:
     def __dealloc__(self):
         PyBuffer_Release(&self._view)
 
-    cdef int _lay_out(self, uint64_t capacity, epoch) except -1:
+    cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1:
         if capacity & (capacity - 1):
             raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
         name = epoch if epoch is not None else "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
@@ -196,6 +218,7 @@ cdef class Log:
         self.header.header_size = HEADER_SIZE
         self.header.capacity = capacity
         self.header.next_position = 1
+        self.header.checksums = checksums
         init_lock(<pthread_mutex_t*>(<char*>self.header + LOCK_AT))
         fence_release()
         memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
@@ -208,6 +231,50 @@ cdef class Log:
         cdef Log log = cls(memory, epoch=epoch)
         log.alone = True                # the GIL is lock enough
         return log
+
+    # ---- a segment that outlives its writers ------------------------------------------------------------------------
+
+    def verify(self):
+        """Read all that is kept. Raises ValueError that says where it is damaged. Nobody may append meanwhile."""
+        cdef LogHeader* header = self.header
+        cdef uint64_t offset = header.tail, last = 0, room, used
+        cdef Record* record
+        if any(character not in EPOCH_ALPHABET.encode() for character in header.epoch[:8]):
+            raise ValueError("its epoch is none")
+        if header.tail > header.head or header.head - header.tail > header.capacity:
+            raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")
+        while offset < header.head:
+            record = <Record*>(self.data + (offset & self.mask))
+            room = header.capacity - (offset & self.mask)
+            if room % ALIGNMENT or record.length % ALIGNMENT or not 0 < record.length <= min(room, header.head - offset):
+                raise ValueError(f"the record at {offset} has a wrong length, {record.length}")
+            if record.flags != FLAG_PAD or record.length != room:
+                used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
+                if record.flags or record.length < used or record.length - used >= ALIGNMENT:
+                    raise ValueError(f"the record at {offset} has contradictory lengths")
+                if not last < record.position < header.next_position:
+                    raise ValueError(f"the record at {offset} has the position {record.position} after {last}")
+                if header.checksums and record.checksum != checksum_of(
+                    <char*>record, record.length, record.frame_length
+                ):
+                    raise ValueError(f"the record at {offset}, of position {record.position}, has a wrong checksum")
+                last = record.position
+            offset += record.length
+
+    def claim(self, bytes boot not None):
+        """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
+        init_lock(self.lock)
+        memset(self.header.boot, 0, sizeof(self.header.boot))
+        memcpy(self.header.boot, PyBytes_AS_STRING(boot), min(sizeof(self.header.boot), <size_t>len(boot)))
+        self.header.closed = False
+
+    def is_whole_after(self, bytes boot not None):
+        """Whether nothing that was appended can be missing: it was closed, or the machine has been up ever since."""
+        return bool(self.header.closed) or self.header.boot[:sizeof(self.header.boot)].rstrip(b"\0") == boot
+
+    def mark_closed(self):
+        """All is stored where it outlives the machine's power, and nobody appends any more."""
+        self.header.closed = True
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -413,7 +480,6 @@ cdef class Log:
         record.position = position
         record.milliseconds = milliseconds
         record.frame_length = frame_length
-        record.reserved = 0
         cdef char* to = <char*>record + sizeof(Record)
         memcpy(to, channel, channel_length)
         # The id comes last: fetch-event-source takes it as soon as its line is there, so with the id in front, a
@@ -423,6 +489,10 @@ cdef class Log:
         to += body_length - ending
         memcpy(to, id_line, id_length)
         memcpy(to + id_length, body + body_length - ending, ending)
+        if header.checksums:
+            to += id_length + ending
+            memset(to, 0, <char*>record + length - to)
+            record.checksum = checksum_of(<char*>record, length, frame_length)
 
         header.next_position = position + 1
         store_release(&header.head, start + length)

@@ -21,6 +21,10 @@ cdef struct LogHeader:
     uint64_t tail                   # the oldest record that is kept
     uint64_t head                   # where the next record goes; storing it commits an append
     uint64_t next_position          # a writer that dies between this and `head` leaves a hole, never a double
+    # for a log in a file
+    uint32_t checksums              # whether records have them
+    uint32_t closed                 # whether all that is here is on the disk
+    char boot[40]                   # /proc/sys/kernel/random/boot_id when it was opened last
 
 
 cdef struct Record:
@@ -30,7 +34,7 @@ cdef struct Record:
     uint64_t position
     uint64_t milliseconds           # wall clock
     uint32_t frame_length
-    uint32_t reserved
+    uint32_t checksum               # if the log has them: of the whole record but for this field
 
 
 cdef enum:
@@ -51,7 +55,7 @@ cdef class Log:
         char id_prefix[16]          # "id: <epoch>-"
         Py_ssize_t id_prefix_length
 
-    cdef int _lay_out(self, uint64_t capacity, epoch) except -1
+    cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
