@@ -15,6 +15,7 @@ import pytest
 from sse_fast import segment as segments
 from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
+from sse_fast._native.sink import Sink
 from sse_fast.errors import UnusableLogFile
 from sse_fast.segment import create_shared, open_log_file, open_shared
 
