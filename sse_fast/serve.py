@@ -23,9 +23,9 @@ from granian.log import LogLevels
 
 from sse_fast._native.ring import segment_size
 from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
-from sse_fast.errors import SSEFastError
+from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
-from sse_fast.segment import create_shared
+from sse_fast.segment import create_shared, open_log_file
 from sse_fast.settings import Settings, flag, unknown_variables
 from sse_fast.supervisor import Supervisor
 from sse_fast.workers import Node
@@ -121,15 +121,22 @@ def serve(settings: Settings) -> int:
     except SystemExit as stop:
         # Ctrl-C reaches the workers too. One that is gone before its parent looks is no failure.
         return 0 if server.interrupt_signal else int(stop.code or 0)
+    finally:
+        node.close()
     return 0
 
 
 def create_node(settings: Settings, streams: int) -> Node:
     """The node that the workers will share, the log in it. `streams`: how many one of them may have. CannotServe."""
-    size = segment_size(settings.log_size)
     addresses = streams if settings.max_connections_per_ip is not None else 0
     try:
-        return Node.create(create_shared(size), settings.workers, addresses)
+        if settings.log_file is not None:
+            log_segment = open_log_file(settings.log_file, settings.log_size)
+        else:
+            log_segment = create_shared(segment_size(settings.log_size))
+        return Node.create(log_segment, settings.workers, addresses)
+    except UnusableLogFile as error:
+        raise CannotServe(str(error)) from error
     except OSError as error:
         raise CannotServe(f"cannot get memory for a log of {settings.log_size} bytes: {error.strerror}") from None
 

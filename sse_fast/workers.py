@@ -35,6 +35,7 @@ SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
 HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
 
+LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 _LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 
 
@@ -52,6 +53,11 @@ class Node:
         return cls(
             log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses
         )
+
+    def close(self) -> None:
+        """When all workers are gone. A log's file is stored."""
+        self._log.close()
+        self._slots.close()
 
     def environment(self) -> dict[str, str]:
         """The variables by which workers find the node."""
@@ -171,10 +177,10 @@ class Seat:
         os.close(self._lock)
 
 
-def _locked(descriptor: int, byte: int, kind: int) -> bool:
-    """Try to lock (F_WRLCK) or unlock (F_UNLCK) one byte; False if another description holds it."""
+def _locked(descriptor: int, number: int, kind: int) -> bool:
+    """Try to lock (F_WRLCK) or unlock (F_UNLCK) a seat; False if another description holds it."""
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, LOCKS_AT + number, 1, 0))
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False

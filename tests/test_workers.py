@@ -73,7 +73,7 @@ class Someone:
             ready.set()
             signal.pause()
 
-        self.process = FORK.Process(target=live)
+        self.process = FORK.Process(target=live, daemon=True)
         self.process.start()
         assert ready.wait(PATIENCE)
 
@@ -244,7 +244,7 @@ def test_of_many_that_come_at_once_to_all_workers_never_too_many_are_let_in(node
 
     # Each says of one that enters after it does, of one that leaves before: what is read is never more than there were.
     told = [FORK.Value("i", 0, lock=False) for _ in range(2)]
-    storms = [FORK.Process(target=storm, args=(number, value)) for number, value in enumerate(told)]
+    storms = [FORK.Process(target=storm, args=(number, value), daemon=True) for number, value in enumerate(told)]
     for process in storms:
         process.start()
     start.set()
@@ -331,7 +331,7 @@ async def test_no_wake_up_is_lost_however_sleep_and_news_cross(node: Node, hub: 
                 pass
 
     reader = Reader(hub())
-    process = FORK.Process(target=publish)
+    process = FORK.Process(target=publish, daemon=True)
     process.start()
     await reader.until(b"data: %d\n" % count)
     assert reader.received.count(b"data: ") == count
