@@ -41,11 +41,7 @@ ARROWS = {
     "sinks": {"errors", "sink"},
     "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "sink", "fanout"},
     "segment": {"errors", "ring"},
-<<<<<<< HEAD
     "workers": {"errors", "ring", "segment", "slots"},
-=======
-    "workers": {"errors", "ring"},
->>>>>>> log
     "admission": {"errors", "event", "settings"},
     "page": set(),
     "problem": set(),

@@ -15,10 +15,7 @@ import pytest
 from sse_fast import segment as segments
 from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
-<<<<<<< HEAD
-=======
 from sse_fast._native.sink import Sink
->>>>>>> log
 from sse_fast.errors import UnusableLogFile
 from sse_fast.segment import create_shared, open_log_file, open_shared
 
@@ -163,18 +160,10 @@ def test_a_client_resumes_from_a_taken_over_log_as_if_nothing_had_been(tmp_path:
     first = events[0][0]
     with open_log_file(path, SIZE) as segment:
         fanout = FanOut(Log(segment.memory))
-<<<<<<< HEAD
-        sink = type("Sink", (), {})()
-        assert not fanout.subscribe([b"c1"], sink, after=first - 1).lost
-        assert fanout.subscribe([b"c1"], sink, after=first - 2).lost
-        assert fanout.subscribe([b"c1"], sink, after=EARLIEST).position == first - 1
-        assert fanout.subscribe([b"c1"], sink, after=901).lost  # an id it never gave
-=======
         assert not fanout.subscribe([b"c1"], Sink(), after=first - 1).lost
         assert fanout.subscribe([b"c1"], Sink(), after=first - 2).lost
         assert fanout.subscribe([b"c1"], Sink(), after=EARLIEST).position == first - 1
         assert fanout.subscribe([b"c1"], Sink(), after=901).lost  # an id it never gave
->>>>>>> log
         assert fanout.index.position == events[-1][0] == 900
         del fanout
 

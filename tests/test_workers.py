@@ -28,7 +28,7 @@ from sse_fast.segment import create_shared
 from sse_fast.sinks import Send
 from sse_fast.workers import Node, Seat
 
-LOG_SIZE = 1 << 20
+LOG_SIZE = 4 << 20
 PATIENCE = 20.0
 FORK = multiprocessing.get_context("fork")
 
@@ -370,11 +370,11 @@ async def test_a_batch_larger_than_the_log_waits_for_the_streams_of_other_worker
     await asyncio.sleep(2 * workers.TICK)  # who has not ticked yet counts as hung
     reader = Reader(second)
     frame = b"data: " + b"x" * 4000 + b"\n\n"
-    await first.append([(b"c", frame)] * 1000)
+    await first.append([(b"c", frame)] * 3000)
     await first.append([(b"c", b"data: last\n\n")])
     await reader.until(b"data: last")
     assert b"$gap" not in reader.received
-    assert reader.received.count(b"data: x") == 1000
+    assert reader.received.count(b"data: x") == 3000
 
 
 def test_nobody_waits_for_a_worker_that_has_not_ticked(node: Node, seat: Any) -> None:

@@ -50,6 +50,11 @@ def everybody_serves(server: EdgeProcess, workers: int = WORKERS) -> None:
         Door(server, pid).close()
 
 
+async def eventually(holds: Callable[[], Any], what: str) -> None:
+    """As `until`, but the loop goes on."""
+    await asyncio.to_thread(until, holds, what)
+
+
 class Door:
     """A kept-alive connection to a certain worker."""
 
@@ -107,6 +112,7 @@ async def stream_at(server: EdgeProcess, pid: int, path: str, last_event_id: str
             if streams() > before:
                 return stream
             stream.cut()
+            await asyncio.sleep(0)  # or it would not be cut yet
 
 
 async def read(stream: Stream, count: int) -> list[Event]:
@@ -163,20 +169,19 @@ async def test_a_limit_on_streams_holds_for_all_workers_together(node: Callable[
     streams[0].cut()
     await asyncio.to_thread(server.wait_connections, 11)
     assert await first_words(await Stream.open(server.port, "/sse/a")) == '{"resume":"live"}'
-    until(lambda: server.stats()["refused"] == 6, "six refusals, over all workers")
+    await eventually(lambda: server.stats()["refused"] == 6, "six refusals, over all workers")
 
 
 async def test_every_worker_tells_the_sums_of_all(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     doors = [Door(server, pid) for pid in pids(server)]
-    for pid in pids(server):
-        await stream_at(server, pid, "/sse/a")
+    streams = [await stream_at(server, pid, "/sse/a") for pid in pids(server)]
     for number, door in enumerate(doors):
         door.publish("a", "x" * number)
     accepted = server.stats()["accepted"]
     wanted = {"connections": 3, "published": 3, "published_bytes": 3 * len("data: \n\n") + 3, "deliveries": 9}
     for door in doors:
-        until(lambda door=door: wanted.items() <= door.stats().items(), "the sums")  # type: ignore[misc]
+        await eventually(lambda door=door: wanted.items() <= door.stats().items(), "the sums")
         stats = door.stats()
         assert sorted(worker["connections"] for worker in stats["workers"]) == [1, 1, 1]
         assert stats["accepted"] >= accepted
@@ -184,6 +189,8 @@ async def test_every_worker_tells_the_sums_of_all(node: Callable[..., EdgeProces
         for name in ("published_total", "published_bytes_total", "deliveries_total", "connections", "log_position"):
             assert told[f"sse_fast_{name}", "[]"] == (wanted | {"log_position": 3})[name.removesuffix("_total")]
         assert told["sse_fast_workers", "[]"] == WORKERS
+    for stream in streams:
+        stream.cut()
 
 
 async def test_the_stats_channel_speaks_on_every_worker_and_of_all(node: Callable[..., EdgeProcess]) -> None:
@@ -200,11 +207,11 @@ async def test_the_stats_channel_speaks_on_every_worker_and_of_all(node: Callabl
 async def test_totals_never_fall_whoever_is_asked_and_whoever_dies(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     server.publish_many("a", list(range(100)))
-    until(lambda: all(Door(server, pid).stats()["published"] == 100 for pid in pids(server)), "the sums")
+    await eventually(lambda: all(Door(server, pid).stats()["published"] == 100 for pid in pids(server)), "the sums")
     for pid in pids(server):
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: pid not in safe_pids(server), "the end of a worker")  # type: ignore[misc]
-        everybody_serves(server)
+        await eventually(lambda pid=pid: pid not in safe_pids(server), "the end of a worker")
+        await asyncio.to_thread(everybody_serves, server)
         assert server.stats()["published"] == 100
     assert server.publish("a", "on").endswith("-101"), "the log outlives all its workers"
 
@@ -226,7 +233,7 @@ async def test_a_worker_that_is_killed_over_and_over_is_replaced_and_nothing_ack
             await asyncio.sleep(0.3)
             children = server.workers()
             children[0].kill()
-            await asyncio.to_thread(until, lambda dead=children[0]: not dead.is_running(), "the end")  # type: ignore[misc]
+            await eventually(lambda dead=children[0]: not dead.is_running(), "the end")
             await asyncio.to_thread(ledger.moves_on)
     assert server.running
     ledger.check()
@@ -238,9 +245,7 @@ async def test_a_rolling_restart_loses_nothing_and_leaves_no_worker_of_before(no
         before = set(pids(server))
         async with busy(server) as ledger:
             os.kill(server.workers()[0].parent().pid, signal.SIGHUP)
-            await asyncio.to_thread(
-                until, lambda old=before, s=server: not old & {w.pid for w in s.workers()}, "new workers"
-            )  # type: ignore[misc]
+            await eventually(lambda old=before, s=server: not old & {w.pid for w in s.workers()}, "new workers")
             await asyncio.to_thread(everybody_serves, server, workers)
             await asyncio.to_thread(ledger.moves_on)
         ledger.check()
@@ -256,7 +261,7 @@ async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[...,
     os.kill(hung, signal.SIGSTOP)
     ids = [door.publish("a", str(number)) for number in range(200)]
     assert [event.last_event_id for event in await read(stream, len(ids))] == ids
-    await asyncio.to_thread(until, lambda: not psutil.pid_exists(hung), "the end of the hung worker")
+    await eventually(lambda: not psutil.pid_exists(hung), "the end of the hung worker")
     assert "has not answered" in server.log()
     assert {worker["pid"] for worker in door.stats()["workers"]} >= set(others)
     await asyncio.to_thread(everybody_serves, server)
@@ -314,7 +319,7 @@ async def test_workers_that_are_spawned_and_not_forked_find_the_node_too(
         assert [event.last_event_id for event in await read(stream, 2)] == ids
     first = pids(server)[0]
     os.kill(first, signal.SIGKILL)
-    await asyncio.to_thread(until, lambda: first not in safe_pids(server), "the end of a worker")
+    await eventually(lambda: first not in safe_pids(server), "the end of a worker")
     await asyncio.to_thread(everybody_serves, server, 2)
     assert server.publish("a", "on").endswith("-3")
 
@@ -407,7 +412,7 @@ async def busy(server: EdgeProcess) -> Any:
             task.cancel()
         await asyncio.gather(*publishers, return_exceptions=True)
         last = max(ledger.acknowledged)
-        await asyncio.to_thread(until, lambda: all(last in got for got in ledger.got), "all clients to have all")
+        await eventually(lambda: all(last in got for got in ledger.got), "all clients to have all")
     finally:
         for task in (*tasks, *publishers):
             task.cancel()
