@@ -100,19 +100,19 @@ cdef class Connection(SocketSink):
         if self._send_or_go(data) == WRITTEN:
             self._linger()
 
-    def stream(self, bytes opening not None, Subscriber subscriber not None, bint chunked):
+    def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
-        in chunks (RFC 9112, section 7.1) or as it is. False: the client has gone meanwhile, and nothing is owed."""
+        in chunks (RFC 9112, section 7.1) or as it is. At its end the door's `left` is told this `address`."""
         if self._state != READING:
             raise RuntimeError(f"a {self.state} connection cannot become a stream")
         self.context = None
         self.subscriber = subscriber
+        self.address = address
         self._state = STREAMING
         self.chunked = chunked
         self.listener.streams += 1
         if self._send_or_go(opening) == WRITTEN:
             self._resume()
-        return self._state == STREAMING
 
     def abort(self):
         """Close without another word."""

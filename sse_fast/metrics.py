@@ -21,7 +21,6 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     VERSION = "0"
 
 GAUGES = {
-    "connections": "Streams open now.",
     "blocked": "Streams that wait until their client reads again.",
     "channels": "Channels that have kept events or subscribers.",
 }
@@ -34,7 +33,6 @@ COUNTERS = {
     "heartbeats": "Heartbeats sent.",
     "gaps": "Streams that were told of a gap.",
     "slow_disconnects": "Streams that were too slow and met slow_policy.",
-    "accepted": "Streams accepted.",
 }
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
@@ -56,7 +54,7 @@ class Metrics(Collector):
 
     def snapshot(self) -> dict[str, Any]:
         """What /stats and the `$stats` channel carry. Totals count from the start of the process."""
-        hub, fanout, now = self._hub, self._hub.fanout, time.time()
+        hub, fanout, now, doors = self._hub, self._hub.fanout, time.time(), self._streams.doors
         return {
             "time": now,
             "uptime": now - self._started,
@@ -74,7 +72,15 @@ class Metrics(Collector):
             "slow_disconnects": fanout.slow,
             "accepted": self._admission.accepted,
             "refused": sum(self._admission.refused.values()),
-            "ended": {reason.value: self._streams.ended[reason] for reason in Leaving},
+            "ended": {reason.value: sum(door.ended[reason] for door in doors.values()) for reason in Leaving},
+            "doors": {
+                name.value: {
+                    "connections": door.connections,
+                    "accepted": door.accepted,
+                    "ended": {reason.value: door.ended[reason] for reason in Leaving},
+                }
+                for name, door in doors.items()
+            },
             "log": {
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,
@@ -93,10 +99,15 @@ class Metrics(Collector):
             yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in LOG_GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_log_{name}", meaning, value=now["log"][name])
-        ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["reason"])
-        for reason, count in now["ended"].items():
-            ended.add_metric([reason], count)
-        yield ended
+        connections = GaugeMetricFamily("sse_fast_connections", "Streams open now.", labels=["door"])
+        accepted = CounterMetricFamily("sse_fast_accepted", "Streams accepted.", labels=["door"])
+        ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["door", "reason"])
+        for name, door in now["doors"].items():
+            connections.add_metric([name], door["connections"])
+            accepted.add_metric([name], door["accepted"])
+            for reason, count in door["ended"].items():
+                ended.add_metric([name, reason], count)
+        yield from (connections, accepted, ended)
         refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
         for limit in ("max_connections", "max_connections_per_ip"):
             refused.add_metric([limit], self._admission.refused[limit])
