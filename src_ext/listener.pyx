@@ -16,6 +16,7 @@ from collections import deque
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport strcmp, strcpy
 
 from sse_fast._native.fanout cimport FanOut, Subscriber
 from sse_fast._native.linux cimport (
@@ -373,7 +374,7 @@ cdef class Listener:
         connection._state = READING
         connection.serial = self._serial
         connection.listener = self
-        connection.address = address_of(address)
+        connection.address = self._address_of(address)
         while len(self._connections) <= fd:
             self._connections.append(None)
         interest.events = WATCHED
@@ -456,13 +457,16 @@ cdef class Listener:
         return 0
 
 
-cdef str address_of(sockaddr_storage* address):
-    """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""
-    cdef char text[INET6_ADDRSTRLEN]
-    if address.ss_family == AF_INET:
-        inet_ntop(AF_INET, &(<sockaddr_in*>address).sin_addr, text, sizeof(text))
-    elif address.ss_family == AF_INET6:
-        inet_ntop(AF_INET6, &(<sockaddr_in6*>address).sin6_addr, text, sizeof(text))
-    else:
-        return "local"
-    return text.decode("ascii").removeprefix("::ffff:")
+    cdef str _address_of(self, sockaddr_storage* address):
+        """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""
+        cdef char text[INET6_ADDRSTRLEN]
+        if address.ss_family == AF_INET:
+            inet_ntop(AF_INET, &(<sockaddr_in*>address).sin_addr, text, sizeof(text))
+        elif address.ss_family == AF_INET6:
+            inet_ntop(AF_INET6, &(<sockaddr_in6*>address).sin6_addr, text, sizeof(text))
+        else:
+            return "local"
+        if strcmp(text, self._last_text) != 0:  # behind a proxy all have one address, and share one string
+            strcpy(self._last_text, text)
+            self._last_address = text.decode("ascii").removeprefix("::ffff:")
+        return self._last_address

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
@@ -53,7 +54,7 @@ class _Head:
     __slots__ = ("_parser", "complete", "headers", "method", "minor", "size", "target")
 
     def __init__(self) -> None:
-        self._parser = HttpRequestParser(self)
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.size = 0
@@ -62,6 +63,7 @@ class _Head:
 
     def feed(self, data: bytes) -> bool:
         """True: the head is complete. Raises BadHead."""
+        assert self._parser is not None
         self.size += len(data)
         try:
             self._parser.feed_data(data)
@@ -76,6 +78,7 @@ class _Head:
             return False
         self.method = self._parser.get_method().decode("ascii")
         self.minor = self._parser.get_http_version()
+        self._parser = None  # it knows us: a cycle would outlive the request by far
         return True
 
     def on_url(self, part: bytes) -> None:
@@ -132,16 +135,19 @@ class _Exchange:
         return self._rendered(self.body, whole=self.ended)
 
     def _rendered(self, body: bytes | None, *, whole: bool = False) -> bytes:
-        status = self.start["status"]
-        lines = [b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, HTTPStatus(status).phrase.encode(), self._date)]
-        lines += [b"%b: %b\r\n" % header for header in self.start.get("headers", ())]
-        if body is None or whole:
-            lines.append(b"connection: close\r\n\r\n")
-            return b"".join(lines) + (body or b"")
-        if not self._chunked:
-            return b"".join(lines) + b"connection: close\r\n\r\n" + body
-        lines.append(b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n%x\r\n%b\r\n" % (len(body), body))
-        return b"".join(lines)
+        head = rendered_head(self.start["status"], tuple(self.start.get("headers", ())))
+        if body is None or whole or not self._chunked:
+            return b"%bdate: %b\r\n\r\n%b" % (head, self._date, body or b"")
+        framed = (head, self._date, len(body), body)
+        return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
+
+
+@lru_cache(maxsize=256)  # nearly always the same few
+def rendered_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The head of an answer, open at its end."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    phrase = HTTPStatus(status).phrase.encode()
+    return b"HTTP/1.1 %d %b\r\nconnection: close\r\n%b" % (status, phrase, b"".join(lines))
 
 
 class StreamDoor:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -39,6 +40,7 @@ ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
 ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
+REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
 RAW_SEND = "sse_fast.send"
 """Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
 TAKE_OVER = "sse_fast.take_over"
@@ -100,6 +102,20 @@ class Wanted:
     @classmethod
     def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
+        if len(path) + len(query) <= REMEMBERED_LENGTH:
+            channels, id_in_query, history = cls._remembered(path, query, max_channels)
+        else:
+            channels, id_in_query, history = cls._parsed(path, query, max_channels)
+        if last_event_id is None:
+            last_event_id = id_in_query
+        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
+            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
+        # An empty header is what a browser that has seen no id sends: nothing to resume.
+        return cls(channels, last_event_id or None, history)
+
+    @staticmethod
+    def _parsed(path: str, query: bytes, max_channels: int) -> tuple[tuple[str, ...], str | None, int]:
+        """Channels, the id in the query, history."""
         most = max_channels + 1024
         try:
             parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
@@ -122,15 +138,14 @@ class Wanted:
             if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
                 known = ", ".join(sorted(SYSTEM_CHANNELS))
                 raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
-        if last_event_id is None:
-            last_event_id = next((value for key, value in parameters if key in ID_PARAMETERS), None)
-        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
-            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
+        id_in_query = next((value for key, value in parameters if key in ID_PARAMETERS), None)
         history = next((value for key, value in parameters if key == "history"), "0")
         if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= MAX_HISTORY):
             raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
-        # An empty header is what a browser that has seen no id sends: nothing to resume.
-        return cls(tuple(channels), last_event_id or None, int(history))
+        return tuple(channels), id_in_query, int(history)
+
+    # Thousands come with the same words, after a cut all at once.
+    _remembered = staticmethod(lru_cache(maxsize=4096)(_parsed))
 
 
 class Streams:
