@@ -69,8 +69,8 @@ from sse_fast.errors import Leaving
 logger = logging.getLogger("sse_fast.listener")
 
 cdef enum:
-    EVENTS_A_TURN = 512
-    ACCEPTS_A_TURN = 256
+    EVENTS_A_TURN = 128             # a stream opened takes some 20 us: a few milliseconds
+    ACCEPTS_A_TURN = 128
     LISTENING = -1                  # in place of a connection's serial
     READ_SIZE = 65536
     DROPPED_MOST = 65536            # bytes a client may send on an open stream, or after its request

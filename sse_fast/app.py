@@ -35,6 +35,7 @@ logger = logging.getLogger("sse_fast.app")
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
+CONNECTIONS_BESIDE_STREAMS = 128  # at the stream port: those whose request is still coming, or is being refused
 
 
 class Edge:
@@ -85,7 +86,8 @@ class Edge:
                 allow_credentials=not anybody,
             )
         if settings.trusted_proxies:
-            self._routed = wrap_asgi_with_proxy_headers(self._routed, settings.trusted_proxies)
+            trusted = "*" if "*" in settings.trusted_proxies else settings.trusted_proxies
+            self._routed = wrap_asgi_with_proxy_headers(self._routed, trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -153,6 +155,8 @@ class Edge:
             self._streams,
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
+            # Admission answers whoever comes too many; this is for those who connect and say nothing.
+            most=settings.max_connections + CONNECTIONS_BESIDE_STREAMS if settings.max_connections is not None else None,
             stuck_after=stuck_after(settings),
         )
         self.door.open(settings.host, settings.stream_port)
