@@ -156,7 +156,7 @@ class Edge:
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
-            most=settings.max_connections + CONNECTIONS_BESIDE_STREAMS if settings.max_connections is not None else None,
+            most=(settings.max_connections or 2**30) + CONNECTIONS_BESIDE_STREAMS,
             stuck_after=stuck_after(settings),
         )
         self.door.open(settings.host, settings.stream_port)

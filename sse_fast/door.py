@@ -164,7 +164,7 @@ class StreamDoor:
         resume: Callable[[Subscriber], None],
         *,
         main: str,
-        most: int | None = None,
+        most: int,
         stuck_after: float | None = None,
     ) -> None:
         self._app = app
@@ -194,8 +194,7 @@ class StreamDoor:
         if self._stuck_after is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
         self._server: tuple[str, int] = self._socket.getsockname()[:2]
-        most = {} if self._most is None else {"most": self._most}
-        self.listener = Listener(self._socket, self._fanout, self, head_seconds=HEAD_SECONDS, **most)
+        self.listener = Listener(self._socket, self._fanout, self, head_seconds=HEAD_SECONDS, most=self._most)
         loop.add_reader(self.listener.fileno(), self.listener.turn)
         self._tick(loop, self.listener)
 
