@@ -16,6 +16,7 @@ from collections import deque
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport strcmp, strcpy
 
 from sse_fast._native.fanout cimport FanOut, Subscriber
 from sse_fast._native.linux cimport (
@@ -68,8 +69,8 @@ from sse_fast.errors import Leaving
 logger = logging.getLogger("sse_fast.listener")
 
 cdef enum:
-    EVENTS_A_TURN = 512
-    ACCEPTS_A_TURN = 256
+    EVENTS_A_TURN = 128             # a stream opened takes some 20 us: a few milliseconds
+    ACCEPTS_A_TURN = 128
     LISTENING = -1                  # in place of a connection's serial
     READ_SIZE = 65536
     DROPPED_MOST = 65536            # bytes a client may send on an open stream, or after its request
@@ -100,19 +101,19 @@ cdef class Connection(SocketSink):
         if self._send_or_go(data) == WRITTEN:
             self._linger()
 
-    def stream(self, bytes opening not None, Subscriber subscriber not None, bint chunked):
+    def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
-        in chunks (RFC 9112, section 7.1) or as it is. False: the client has gone meanwhile, and nothing is owed."""
+        in chunks (RFC 9112, section 7.1) or as it is. At its end the door's `left` is told this `address`."""
         if self._state != READING:
             raise RuntimeError(f"a {self.state} connection cannot become a stream")
         self.context = None
         self.subscriber = subscriber
+        self.address = address
         self._state = STREAMING
         self.chunked = chunked
         self.listener.streams += 1
         if self._send_or_go(opening) == WRITTEN:
             self._resume()
-        return self._state == STREAMING
 
     def abort(self):
         """Close without another word."""
@@ -373,7 +374,7 @@ cdef class Listener:
         connection._state = READING
         connection.serial = self._serial
         connection.listener = self
-        connection.address = address_of(address)
+        connection.address = self._address_of(address)
         while len(self._connections) <= fd:
             self._connections.append(None)
         interest.events = WATCHED
@@ -456,13 +457,16 @@ cdef class Listener:
         return 0
 
 
-cdef str address_of(sockaddr_storage* address):
-    """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""
-    cdef char text[INET6_ADDRSTRLEN]
-    if address.ss_family == AF_INET:
-        inet_ntop(AF_INET, &(<sockaddr_in*>address).sin_addr, text, sizeof(text))
-    elif address.ss_family == AF_INET6:
-        inet_ntop(AF_INET6, &(<sockaddr_in6*>address).sin6_addr, text, sizeof(text))
-    else:
-        return "local"
-    return text.decode("ascii").removeprefix("::ffff:")
+    cdef str _address_of(self, sockaddr_storage* address):
+        """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""
+        cdef char text[INET6_ADDRSTRLEN]
+        if address.ss_family == AF_INET:
+            inet_ntop(AF_INET, &(<sockaddr_in*>address).sin_addr, text, sizeof(text))
+        elif address.ss_family == AF_INET6:
+            inet_ntop(AF_INET6, &(<sockaddr_in6*>address).sin6_addr, text, sizeof(text))
+        else:
+            return "local"
+        if strcmp(text, self._last_text) != 0:  # behind a proxy all have one address, and share one string
+            strcpy(self._last_text, text)
+            self._last_address = text.decode("ascii").removeprefix("::ffff:")
+        return self._last_address

@@ -14,18 +14,22 @@ from types import FrameType
 from typing import Any
 
 import orjson
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from starlette._utils import get_route_path
+from starlette.datastructures import URL
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse
 
 from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
 from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
+from sse_fast.door import StreamDoor
 from sse_fast.hub import Hub
 from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
-from sse_fast.stream import RAW_SEND, Receive, Scope, Send, Streams
+from sse_fast.stream import RAW_SEND, TAKE_OVER, Receive, Scope, Send, Streams
 from sse_fast.workers import Seat
 
 logger = logging.getLogger("sse_fast.app")
@@ -33,6 +37,7 @@ logger = logging.getLogger("sse_fast.app")
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
+CONNECTIONS_BESIDE_STREAMS = 128  # at the stream port: those whose request is still coming, or is being refused
 
 
 class Edge:
@@ -76,24 +81,29 @@ class Edge:
         self._stats: asyncio.Task[None] | None = None
         self.at_close = contextlib.ExitStack()
         self._routed: Any = self._route
-        if settings.cors_origins:
-            anybody = "*" in settings.cors_origins
+        self.door: StreamDoor | None = None
+        origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
+        if origins:
+            anybody = "*" in origins
             self._routed = CORSMiddleware(
                 self._route,
-                allow_origins=settings.cors_origins,
+                allow_origins=origins,
                 allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
                 allow_headers=CORS_HEADERS,
                 # With '*' the middleware would reflect any origin that sends a cookie; so no credentials then.
                 allow_credentials=not anybody,
             )
+        if settings.trusted_proxies:
+            trusted = "*" if "*" in settings.trusted_proxies else settings.trusted_proxies
+            self._routed = wrap_asgi_with_proxy_headers(self._routed, trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if self._on_first_request is not None:
+                on_first_request, self._on_first_request = self._on_first_request, None
+                on_first_request(self)
             if self._stats is None:
-                self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
                 self._start_up()  # mounted in another app, it is told of no lifespan
-                if self._on_first_request is not None:
-                    self._on_first_request(self)
             scope[RAW_SEND] = send
             await self._routed(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -101,12 +111,17 @@ class Edge:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = get_route_path(scope)
-        if path.startswith("/sse/"):
-            await self._streams(scope, receive, send, path[5:])
-        elif path == "/sse":
-            await self._streams(scope, receive, send, "")
-        else:
+        if not (path == "/sse" or path.startswith("/sse/")):
             await self._api(scope, receive, send)
+        elif self.settings.stream_redirect and TAKE_OVER not in scope and scope["method"] in ("GET", "HEAD"):
+            await self._to_stream_port(scope, receive, send)
+        else:
+            await self._streams(scope, receive, send, path[5:])
+
+    async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """307: the same request at the stream port, on the name by which the client knows this server."""
+        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port)
+        await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -120,14 +135,15 @@ class Edge:
                 return
 
     def _start_up(self) -> None:
-        """Again: nothing happens."""
-        seat, self._seat = self._seat, None
-        if seat is not None:
-            seat.start(self.hub.look, self.metrics.say)
-            self.at_close.callback(seat.close)
-        on_startup, self._on_startup = self._on_startup, None
-        if on_startup is not None:
-            on_startup(self)
+        """Again: nothing happens. Raises OSError where the stream port cannot be had."""
+        if self._stats is None:
+            self._open_stream_port()
+            if self._seat is not None:
+                self._seat.start(self.hub.look, self.metrics.say)
+                self.at_close.callback(self._seat.close)
+            self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+            if self._on_startup is not None:
+                self._on_startup(self)
 
     async def close(self) -> None:
         """End every stream and stop."""
@@ -137,6 +153,24 @@ class Edge:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._stats
         await self.hub.close()
+        if self.door is not None:
+            self.door.close()
+
+    def _open_stream_port(self) -> None:
+        settings = self.settings
+        if settings.stream_port is None:
+            return
+        self.door = StreamDoor(
+            self._routed,
+            self.hub.fanout,
+            self._streams,
+            self.hub.unblock,
+            main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
+            # Admission answers whoever comes too many; this is for those who connect and say nothing.
+            most=(settings.max_connections or 2**30) + CONNECTIONS_BESIDE_STREAMS,
+            stuck_after=stuck_after(settings),
+        )
+        self.door.open(settings.host, settings.stream_port)
 
     async def _publish_stats(self) -> None:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
@@ -166,13 +200,23 @@ def edge() -> Edge:
 
 
 def bound_stuck_connections(app: Edge) -> None:
-    """A client that slow_policy has disconnected and that still takes nothing keeps its descriptor no longer.
+    """At the first request, because Granian listens only after the lifespan's start-up."""
+    if (seconds := stuck_after(app.settings)) is not None:
+        close_stuck_connections(seconds)
 
-    At the first request, because Granian listens only after the lifespan's start-up.
-    """
-    if app.settings.slow_policy == "disconnect":
-        # Time enough to read what was under way, notice the end and resume.
-        close_stuck_connections(app.settings.send_timeout + max(10.0, app.settings.send_timeout))
+
+def stuck_after(settings: Settings) -> float | None:
+    """Seconds after which a client that slow_policy disconnected, and that still takes nothing, loses its socket."""
+    if settings.slow_policy != "disconnect":
+        return None
+    # Time enough to read what was under way, notice the end and resume.
+    return settings.send_timeout + max(10.0, settings.send_timeout)
+
+
+def own_origins(settings: Settings) -> list[str]:
+    """The names by which pages of the main port are known for sure; to the stream port they are another origin."""
+    names = {"localhost", "127.0.0.1", settings.host} - {"0.0.0.0", "::"}
+    return [f"http://{f'[{name}]' if ':' in name else name}:{settings.port}" for name in sorted(names)]
 
 
 def drain_on_signals(app: Edge) -> None:

@@ -32,11 +32,11 @@ LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames
 class Subscription:
     """One stream in the hub, and where it begins. `opened` says so in the stream's first frames."""
 
-    __slots__ = ("_asked", "_hub", "_sink", "_subscriber", "resumed")
+    __slots__ = ("_asked", "_hub", "_sink", "resumed", "subscriber")
 
     def __init__(self, hub: "Hub", subscriber: Subscriber, sink: Sink, asked: str | None) -> None:
         self._hub = hub
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._sink = sink
         self._asked = asked
         self.resumed: Literal["live", "complete", "gap"] = "live"
@@ -46,26 +46,26 @@ class Subscription:
     @property
     def id(self) -> str:
         """The id of the cursor: what a client that has seen nothing more would resume by."""
-        return self._hub.event_id(self._subscriber.position)
+        return self._hub.event_id(self.subscriber.position)
 
     def opening(self) -> bytes:
         """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
         event loses nothing, and one before the gap was told has it told again."""
         connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
         id_line = b"id: %b\n" % self.id.encode()
-        if not self._subscriber.lost:
+        if not self.subscriber.lost:
             return connected + id_line + b"\n"
         told = orjson.dumps({"after": self._asked, "until": self.id})
         return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
 
     def start(self) -> None:
         """The stream may be written to (again)."""
-        self._hub.unblock(self._subscriber)
+        self._hub.unblock(self.subscriber)
 
     def close(self) -> None:
         """Leave the hub. Again: nothing happens."""
         self._sink.close()
-        self._hub.fanout.unsubscribe(self._subscriber)
+        self._hub.fanout.unsubscribe(self.subscriber)
 
 
 class Neighbours(Protocol):

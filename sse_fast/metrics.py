@@ -19,7 +19,7 @@ from sse_fast._native.slots import Slots, Worker
 from sse_fast.admission import Admission
 from sse_fast.errors import Leaving
 from sse_fast.hub import Hub
-from sse_fast.stream import Streams
+from sse_fast.stream import Door, Streams
 
 try:
     VERSION = version("sse-fast")
@@ -29,7 +29,6 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 LIMITS = ("max_connections", "max_connections_per_ip")
 
 GAUGES = {
-    "connections": "Streams open now.",
     "blocked": "Streams that wait until their client reads again.",
     "channels": "Channels that have kept events or subscribers.",
 }
@@ -42,7 +41,6 @@ COUNTERS = {
     "heartbeats": "Heartbeats sent.",
     "gaps": "Streams that were told of a gap.",
     "slow_disconnects": "Streams that were too slow and met slow_policy.",
-    "accepted": "Streams accepted.",
 }
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
@@ -65,6 +63,7 @@ class Metrics(Collector):
     def totals(self) -> dict[str, int]:
         """What this worker has counted since it began."""
         hub, fanout, admission = self._hub, self._hub.fanout, self._admission
+        doors = self._streams.doors
         return {
             "published": hub.published,
             "published_bytes": hub.published_bytes,
@@ -74,30 +73,39 @@ class Metrics(Collector):
             "heartbeats": fanout.heartbeats,
             "gaps": fanout.gaps,
             "slow_disconnects": fanout.slow,
-            "accepted": admission.accepted,
             **{f"refused {limit}": admission.refused[limit] for limit in LIMITS},
-            **{f"ended {reason.value}": self._streams.ended[reason] for reason in Leaving},
+            **{f"accepted {name}": door.accepted for name, door in doors.items()},
+            **{f"ended {name} {reason}": door.ended[reason] for name, door in doors.items() for reason in Leaving},
+        }
+
+    def gauges(self) -> dict[str, int]:
+        """How things stand with this worker now."""
+        doors = self._streams.doors
+        return {
+            "blocked": self._hub.fanout.blocked,
+            **{f"connections {name}": door.connections for name, door in doors.items()},
         }
 
     def say(self) -> None:
         """Let the other workers know."""
         if self._slots is not None:
-            self._slots.publish(list(self.totals().values()), [self._hub.fanout.blocked])
+            self._slots.publish(list(self.totals().values()), list(self.gauges().values()))
 
-    def _node(self) -> tuple[dict[str, int], int, list[Worker]]:
-        """Totals, blocked streams and workers of the whole node."""
-        own = self.totals()
+    def _node(self) -> tuple[dict[str, int], list[Worker]]:
+        """The counters of the whole node, and its workers."""
+        totals, gauges = self.totals(), self.gauges()
         if self._slots is None:
-            alone = Worker(0, os.getpid(), self._hub.fanout.connections, time.time() - self._started, 0.0)
-            return own, self._hub.fanout.blocked, [alone]
+            uptime = time.time() - self._started
+            return totals | gauges, [Worker(0, os.getpid(), self._hub.fanout.connections, uptime, 0.0)]
         self.say()
-        totals = dict(zip(own, self._slots.totals(len(own)), strict=True))
-        return totals, self._slots.gauges(1)[0], self._slots.workers()
+        totals = dict(zip(totals, self._slots.totals(len(totals)), strict=True))
+        gauges = dict(zip(gauges, self._slots.gauges(len(gauges)), strict=True))
+        return totals | gauges, self._slots.workers()
 
     def snapshot(self) -> dict[str, Any]:
         """What /stats and the `$stats` channel carry. Totals count from the start of the node."""
         hub, fanout, now = self._hub, self._hub.fanout, time.time()
-        totals, blocked, workers = self._node()
+        node, workers = self._node()
         return {
             "time": now,
             "uptime": self._slots.age if self._slots is not None else now - self._started,
@@ -105,12 +113,21 @@ class Metrics(Collector):
             "pid": os.getpid(),
             "workers": [{"pid": worker.pid, "connections": worker.streams, "uptime": worker.age} for worker in workers],
             "connections": sum(worker.streams for worker in workers),
-            "blocked": blocked,
+            "blocked": node["blocked"],
             "channels": len(fanout.index),
-            **{name: totals[name] for name in COUNTERS},
-            "refused": sum(totals[f"refused {limit}"] for limit in LIMITS),
-            "refused_by": {limit: totals[f"refused {limit}"] for limit in LIMITS},
-            "ended": {reason.value: totals[f"ended {reason.value}"] for reason in Leaving},
+            **{name: node[name] for name in COUNTERS},
+            "accepted": sum(node[f"accepted {name}"] for name in Door),
+            "refused": sum(node[f"refused {limit}"] for limit in LIMITS),
+            "refused_by": {limit: node[f"refused {limit}"] for limit in LIMITS},
+            "ended": {reason.value: sum(node[f"ended {name} {reason}"] for name in Door) for reason in Leaving},
+            "doors": {
+                name.value: {
+                    "connections": node[f"connections {name}"],
+                    "accepted": node[f"accepted {name}"],
+                    "ended": {reason.value: node[f"ended {name} {reason}"] for reason in Leaving},
+                }
+                for name in Door
+            },
             "log": {
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,
@@ -130,10 +147,15 @@ class Metrics(Collector):
             yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in LOG_GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_log_{name}", meaning, value=now["log"][name])
-        ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["reason"])
-        for reason, count in now["ended"].items():
-            ended.add_metric([reason], count)
-        yield ended
+        connections = GaugeMetricFamily("sse_fast_connections", "Streams open now.", labels=["door"])
+        accepted = CounterMetricFamily("sse_fast_accepted", "Streams accepted.", labels=["door"])
+        ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["door", "reason"])
+        for name, door in now["doors"].items():
+            connections.add_metric([name], door["connections"])
+            accepted.add_metric([name], door["accepted"])
+            for reason, count in door["ended"].items():
+                ended.add_metric([name, reason], count)
+        yield from (connections, accepted, ended)
         refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
         for limit, count in now["refused_by"].items():
             refused.add_metric([limit], count)

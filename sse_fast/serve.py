@@ -103,6 +103,8 @@ def serve(settings: Settings) -> int:
         check_socket_path(settings.uds)
     else:
         check_address(settings.host, settings.port)
+    if settings.stream_port is not None:
+        check_address(settings.host, settings.stream_port, "--stream-port")
     descriptors = raise_descriptor_limit()
     reachable = settings.workers * reachable_connections(descriptors)
     if settings.max_connections is None:
@@ -153,7 +155,7 @@ def load_edge() -> Any:
     return edge()
 
 
-def check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int, option: str = "--port") -> None:
     """Raise CannotServe where nobody can listen on this address.
 
     Granian binds with SO_REUSEPORT, with which two servers would silently share the port; this try goes without.
@@ -166,8 +168,8 @@ def check_address(host: str, port: int) -> None:
         except OSError as error:
             raise CannotServe(
                 {
-                    errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a --port",
-                    errno.EACCES: f"port {port} needs privileges; choose a --port from 1024 on",
+                    errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a {option}",
+                    errno.EACCES: f"port {port} needs privileges; choose a {option} from 1024 on",
                     errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
                 }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
             ) from None
@@ -239,6 +241,7 @@ def _announce(settings: Settings) -> None:
         extra={
             "publish": "open to anybody" if settings.publish_key is None else "needs the key",
             "workers": settings.workers,
+            "stream_port": settings.stream_port,
             "max_connections": settings.max_connections,
             "log_size": settings.log_size.human_readable(),
         },

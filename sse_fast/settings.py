@@ -52,6 +52,19 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key."
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    stream_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="A second port, for GET /sse… only, in clear: streams there cost less, see README.",
+    )
+    stream_redirect: bool = Field(
+        default=False, description="Answer GET /sse… on the main port with 307 to the stream port."
+    )
+    trusted_proxies: list[str] = Field(
+        default=[],
+        description="Addresses or networks of proxies whose X-Forwarded-For names the client, or '*' for all.",
+    )
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
     workers: int = Field(
         default=1, ge=1, le=64, description="Worker processes. All share one log; a client may come back to any."
@@ -129,7 +142,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _commas_separate(cls, origins: object) -> object:
         items = [origins] if isinstance(origins, str) else origins
@@ -146,6 +159,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin; write scheme://host[:port] with no path, or '*'")
         return origins
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                if proxy != "*":
+                    ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{error}; write an IP address, a network such as 10.0.0.0/8, or '*'") from None
+        return proxies
+
     @field_validator("publish_key")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
@@ -157,6 +181,15 @@ class Settings(BaseSettings):
     def _safe_and_whole(self) -> Self:
         if (self.ssl_certificate is None) != (self.ssl_keyfile is None):
             raise ValueError("ssl_certificate and ssl_keyfile go together; give both or neither")
+        if self.stream_port is not None and self.uds is None and self.stream_port == self.port:
+            raise ValueError(f"port and stream_port are both {self.port}; the stream port is a second one")
+        if self.stream_redirect and self.stream_port is None:
+            raise ValueError("stream_redirect leads to the stream port; set stream_port too")
+        if self.stream_redirect and (self.ssl_certificate is not None or self.uds is not None):
+            raise ValueError(
+                "stream_redirect leads from a main port in clear to the stream port, which has no TLS; put both ports "
+                "behind one proxy instead, see examples/deploy"
+            )
         if self.max_event_size > self.log_size // 4:
             raise ValueError(
                 f"max_event_size ({int(self.max_event_size)} bytes) is over a quarter of log_size "

@@ -9,13 +9,16 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
+from sse_fast._native.fanout import Subscriber
+from sse_fast._native.sink import Sink
 from sse_fast.admission import Admission
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, channel_name
@@ -37,8 +40,36 @@ ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
 ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
+REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
 RAW_SEND = "sse_fast.send"
 """Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
+TAKE_OVER = "sse_fast.take_over"
+"""Key in the ASGI scope: a `TakeOver`, where the connection can become a stream by itself."""
+
+
+class TakeOver(Protocol):
+    """A connection that takes a stream over: its end is told to `Streams.left`."""
+
+    @property
+    def sink(self) -> Sink: ...
+    def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
+        """Behind the head that was sent, `opening` and then the subscriber's events. `address`: for `Streams.left`."""
+
+
+class Door(StrEnum):
+    """Where a stream came in: the ASGI server's port, or the stream port."""
+
+    ASGI = "asgi"
+    STREAM = "stream"
+
+
+@dataclass(slots=True)
+class DoorCounts:
+    """Plain counters of one door; others read them."""
+
+    connections: int = 0
+    accepted: int = 0
+    ended: Counter[Leaving] = field(default_factory=Counter)
 
 
 class Life(StrEnum):
@@ -71,6 +102,20 @@ class Wanted:
     @classmethod
     def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
+        if len(path) + len(query) <= REMEMBERED_LENGTH:
+            channels, id_in_query, history = cls._remembered(path, query, max_channels)
+        else:
+            channels, id_in_query, history = cls._parsed(path, query, max_channels)
+        if last_event_id is None:
+            last_event_id = id_in_query
+        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
+            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
+        # An empty header is what a browser that has seen no id sends: nothing to resume.
+        return cls(channels, last_event_id or None, history)
+
+    @staticmethod
+    def _parsed(path: str, query: bytes, max_channels: int) -> tuple[tuple[str, ...], str | None, int]:
+        """Channels, the id in the query, history."""
         most = max_channels + 1024
         try:
             parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
@@ -93,39 +138,71 @@ class Wanted:
             if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
                 known = ", ".join(sorted(SYSTEM_CHANNELS))
                 raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
-        if last_event_id is None:
-            last_event_id = next((value for key, value in parameters if key in ID_PARAMETERS), None)
-        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
-            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
+        id_in_query = next((value for key, value in parameters if key in ID_PARAMETERS), None)
         history = next((value for key, value in parameters if key == "history"), "0")
         if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= MAX_HISTORY):
             raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
-        # An empty header is what a browser that has seen no id sends: nothing to resume.
-        return cls(tuple(channels), last_event_id or None, int(history))
+        return tuple(channels), id_in_query, int(history)
+
+    # Thousands come with the same words, after a cut all at once.
+    _remembered = staticmethod(lru_cache(maxsize=4096)(_parsed))
 
 
 class Streams:
-    """The ASGI door to the hub: everything under /sse."""
+    """Everything under /sse, whichever door it came in by: who is admitted, what he asked for, how a stream begins."""
 
     def __init__(self, hub: Hub, admission: Admission, *, retry: int, max_channels: int) -> None:
-        self._hub = hub
+        self.hub = hub
         self._admission = admission
         self._retry = retry
-        self._max_channels = max_channels
-        self.ended: Counter[Leaving] = Counter()
+        self.max_channels = max_channels
+        self.doors = {door: DoorCounts() for door in Door}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Answer one request; `path` is what follows /sse/."""
         await _Stream(self, scope, receive, send).run(path)
 
+    def enter(self, address: str, door: Door) -> None:
+        """Count a stream in. Raises Overloaded or HubClosed; else `left` is owed."""
+        if self.hub.draining:
+            raise HubClosed("the server is shutting down; come back in a moment")
+        self._admission.enter(address)
+        self.doors[door].connections += 1
+        self.doors[door].accepted += 1
+
+    def left(self, address: str, reason: Leaving, door: Door = Door.STREAM) -> None:
+        """Count a stream out."""
+        self._admission.leave(address)
+        self.doors[door].connections -= 1
+        self.doors[door].ended[reason] += 1
+        if reason in (Leaving.SLOW, Leaving.ERROR):
+            logger.warning(
+                "stream ended by the server", extra={"reason": reason.value, "client": address, "door": door}
+            )
+
+    def preamble(self, subscription: Subscription) -> bytes:
+        """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
+        return b":\nretry: %d\n%b" % (jittered(self._retry), subscription.opening())
+
+    def come_back_in(self, error: Overloaded | HubClosed) -> int:
+        """Milliseconds, for a client that is turned away."""
+        return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
+
+    def turn_away(self, error: Overloaded | HubClosed) -> bytes:
+        """A stream that says when to come back; it is broken off behind these bytes, as some clients take a clean end
+        for the last word."""
+        reason = "overloaded" if isinstance(error, Overloaded) else Leaving.SHUTDOWN.value
+        wait = self.come_back_in(error)
+        return b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason.encode())
+
 
 class _Stream:
     """One connection."""
 
-    __slots__ = ("_door", "_life", "_receive", "_scope", "_send", "_task", "leaving")
+    __slots__ = ("_address", "_life", "_receive", "_scope", "_send", "_streams", "_task", "leaving")
 
-    def __init__(self, door: Streams, scope: Scope, receive: Receive, send: Send) -> None:
-        self._door = door
+    def __init__(self, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams = streams
         self._scope, self._receive, self._send = scope, receive, send
         self._life = Life.ARRIVED
         self.leaving = Leaving.CLIENT
@@ -134,7 +211,7 @@ class _Stream:
         self._life = LIVES[self._life][happening]
 
     async def run(self, path: str) -> None:
-        scope, door = self._scope, self._door
+        scope, streams = self._scope, self._streams
         if scope["method"] == "OPTIONS":
             self._move("refuse")
             return await Response(status_code=204, headers={"allow": ALLOW})(scope, self._receive, self._send)
@@ -149,7 +226,7 @@ class _Stream:
                 path,
                 scope["query_string"],
                 given_id.decode("latin-1") if given_id is not None else None,
-                door._max_channels,
+                streams.max_channels,
             )
         except InvalidEvent as error:
             self._move("refuse")
@@ -160,33 +237,33 @@ class _Stream:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return None
 
-        address = (scope.get("client") or ("local", 0))[0]
+        self._address = (scope.get("client") or ("local", 0))[0]
+        take_over: TakeOver | None = scope.get(TAKE_OVER)
         try:
-            if door._hub.draining:
-                raise HubClosed("the server is shutting down; come back in a moment")
-            door._admission.enter(address)
+            streams.enter(self._address, Door.ASGI if take_over is None else Door.STREAM)
         except (Overloaded, HubClosed) as error:
             self._move("refuse")
             return await self._turn_away(error, headers)
         self._move("admit")
-        try:
+        if take_over is None:
             await self._stream(wanted)
-        finally:
-            self._move("end")
-            door._admission.leave(address)
-            door.ended[self.leaving] += 1
+        else:
+            await self._hand_over(wanted, take_over)
         return None
 
     async def _stream(self, wanted: Wanted) -> None:
+        """Open the stream, then wait for the client to go."""
         # Middleware may wrap `send` to add headers; the events need none of it, so they go past it.
         raw_send = self._scope.get(RAW_SEND, self._send)
         self._task = asyncio.current_task()
-        subscription = self._door._hub.subscribe(
-            wanted.channels, raw_send, self._end, last_event_id=wanted.last_event_id, history=wanted.history
-        )
+        subscription = None
         try:
+            subscription = self._streams.hub.subscribe(
+                wanted.channels, raw_send, self._end, last_event_id=wanted.last_event_id, history=wanted.history
+            )
+            preamble = self._streams.preamble(subscription)
             await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await raw_send({"type": "http.response.body", "body": self._preamble(subscription), "more_body": True})
+            await raw_send({"type": "http.response.body", "body": preamble, "more_body": True})
             self._move("open")
             subscription.start()
             while (await self._receive())["type"] != "http.disconnect":
@@ -196,39 +273,49 @@ class _Stream:
             if self.leaving is Leaving.CLIENT or self._task is None or self._task.uncancel():
                 raise
         finally:
-            subscription.close()
+            self._move("end")
+            if subscription is not None:
+                subscription.close()
+            self._streams.left(self._address, self.leaving, Door.ASGI)
 
-    def _preamble(self, subscription: Subscription) -> bytes:
-        """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
-        return b":\nretry: %d\n%b" % (jittered(self._door._retry), subscription.opening())
+    async def _hand_over(self, wanted: Wanted, take_over: TakeOver) -> None:
+        """The connection goes on by itself. When this returns nothing of the request is left."""
+        subscription = None
+        try:
+            subscription = self._streams.hub.attach(
+                wanted.channels, take_over.sink, last_event_id=wanted.last_event_id, history=wanted.history
+            )
+            preamble = self._streams.preamble(subscription)
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        except BaseException:
+            if subscription is not None:
+                subscription.close()
+            self._streams.left(self._address, Leaving.ERROR)
+            raise
+        self._move("open")
+        take_over.stream(subscription.subscriber, preamble, self._address)
 
     def _end(self, reason: Leaving, error: Exception | None) -> None:
         """The hub let the stream go: wake the task that waits for the client, so that it ends."""
         if self.leaving is not Leaving.CLIENT:
             return  # on its way out already; a second cancellation would not be taken back
         self.leaving = reason
-        if reason is not Leaving.SHUTDOWN:
-            client = self._scope.get("client") or ("local", 0)
-            extra = {"reason": reason.value, "client": client[0], "path": self._scope["path"]}
-            if error is not None:
-                extra["error"] = f"{type(error).__name__}: {error}"
-            logger.warning("stream ended by the server", extra=extra)
+        if error is not None:
+            extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
+            logger.warning("a stream's send failed", extra=extra)
         if self._task is not None:
             self._task.cancel()
 
     async def _turn_away(self, error: Overloaded | HubClosed, headers: dict[bytes, bytes]) -> None:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
         come back, so it gets a stream that tells it when to; broken off, as some take a clean end for the last word."""
-        overloaded = isinstance(error, Overloaded)
-        wait = jittered(max(10 * self._door._retry, 10_000) if overloaded else self._door._retry)
         if b"application/json" in headers.get(b"accept", b""):
-            problem = Problem(503, str(error), {"retry-after": str(-(-wait // 1000))})
-            return await problem(self._scope, self._receive, self._send)
-        reason = b"overloaded" if overloaded else Leaving.SHUTDOWN.encode()
-        body = b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason)
+            wait = {"retry-after": str(-(-self._streams.come_back_in(error) // 1000))}
+            return await Problem(503, str(error), wait)(self._scope, self._receive, self._send)
         await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        await asyncio.sleep(LAST_BYTES)
+        await self._send({"type": "http.response.body", "body": self._streams.turn_away(error), "more_body": True})
+        if TAKE_OVER not in self._scope:  # a server may abort at once what has no last body
+            await asyncio.sleep(LAST_BYTES)
         return None
 
 

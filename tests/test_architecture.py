@@ -45,11 +45,25 @@ ARROWS = {
     "admission": {"errors", "event", "settings"},
     "page": set(),
     "problem": set(),
-    "stream": {"errors", "event", "admission", "hub", "problem"},
+    "stream": {"errors", "event", "admission", "hub", "problem", "sink", "fanout"},
+    "door": {"errors", "problem", "stream", "listener", "sink", "fanout"},
     "metrics": {"errors", "event", "admission", "hub", "stream", "slots"},  # it reads what the others count
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
-    "app": {"errors", "event", "frame", "settings", "admission", "hub", "workers", "metrics", "page", "stream", "api"}
+    "app": {
+        "errors",
+        "event",
+        "frame",
+        "settings",
+        "admission",
+        "hub",
+        "workers",
+        "metrics",
+        "page",
+        "stream",
+        "door",
+        "api",
+    }
     | {"logs", "kernel", "descriptors"},
     "kernel": set(),
     "descriptors": set(),

@@ -82,8 +82,10 @@ async def test_every_family_has_its_type_and_help(edge: Edge) -> None:
 
 async def test_reasons_and_limits_are_there_from_the_start(edge: Edge) -> None:
     families = await scraped(edge)
-    for reason in ("client", "slow", "shutdown", "error"):
-        assert value(families, "ended", reason=reason) == 0
+    for door in ("asgi", "stream"):
+        assert value(families, "connections", door=door) == value(families, "accepted", door=door) == 0
+        for reason in ("client", "slow", "shutdown", "error"):
+            assert value(families, "ended", door=door, reason=reason) == 0
     for limit in ("max_connections", "max_connections_per_ip"):
         assert value(families, "refused", limit=limit) == 0
 
@@ -115,8 +117,8 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
 
     families = await scraped(edge)
     delivered = sum(len(stream.received) - size for stream, size in zip(streams, before, strict=True))
-    assert value(families, "connections") == 2
-    assert value(families, "accepted") == 2
+    assert value(families, "connections", door="asgi") == 2
+    assert value(families, "accepted", door="asgi") == 2
     assert value(families, "channels") == 2
     assert value(families, "published") == 4
     assert value(families, "published_bytes") == 4 * len("data: x\n\n")
@@ -129,9 +131,9 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
 
     await streams[0].leave()
     families = await scraped(edge)
-    assert value(families, "connections") == 1
-    assert value(families, "ended", reason="client") == 1
-    assert value(families, "accepted") == 2
+    assert value(families, "connections", door="asgi") == 1
+    assert value(families, "ended", door="asgi", reason="client") == 1
+    assert value(families, "accepted", door="asgi") == 2
     await streams[1].leave()
 
 

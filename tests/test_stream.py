@@ -15,6 +15,7 @@ from sse_fast.admission import Admission
 from sse_fast.errors import InvalidEvent, Leaving
 from sse_fast.hub import Hub
 from sse_fast.stream import LIVES, Life, Streams, Wanted, _Stream, jittered
+from sse_fast.stream import Door as Came
 
 # The grammar
 
@@ -389,7 +390,7 @@ async def test_a_client_that_leaves_is_counted_out(door: Door) -> None:
     assert (door.admission.connections, door.hub.fanout.connections) == (1, 1)
     await call.leave()
     assert door.empty
-    assert door.streams.ended == {Leaving.CLIENT: 1}
+    assert door.streams.doors[Came.ASGI].ended == {Leaving.CLIENT: 1}
 
 
 async def test_a_head_that_cannot_be_sent_leaves_no_subscriber(door: Door) -> None:
@@ -407,7 +408,7 @@ async def test_a_send_that_fails_ends_the_stream_as_an_error(door: Door) -> None
     await door.hub.publish("a", "x")
     await call.answered()
     assert door.empty
-    assert door.streams.ended == {Leaving.ERROR: 1}
+    assert door.streams.doors[Came.ASGI].ended == {Leaving.ERROR: 1}
 
 
 async def test_a_server_that_cancels_gets_its_cancellation(door: Door) -> None:
@@ -425,7 +426,7 @@ async def test_a_hub_that_closes_ends_streams_without_a_last_chunk_and_without_a
     assert call.task.cancelling() == 0
     assert all(message["more_body"] for message in call.sent[1:])
     assert door.empty
-    assert door.streams.ended == {Leaving.SHUTDOWN: 1}
+    assert door.streams.doors[Came.ASGI].ended == {Leaving.SHUTDOWN: 1}
 
 
 async def test_a_stream_that_is_too_slow_is_let_go_while_its_send_is_suspended(door: Door) -> None:
@@ -439,7 +440,7 @@ async def test_a_stream_that_is_too_slow_is_let_go_while_its_send_is_suspended(d
     door.hub.fanout.expire(asyncio.get_running_loop().time(), 0)
     await call.answered()
     assert door.empty
-    assert door.streams.ended == {Leaving.SLOW: 1}
+    assert door.streams.doors[Came.ASGI].ended == {Leaving.SLOW: 1}
 
 
 async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(door: Door) -> None:
@@ -456,7 +457,7 @@ async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(door: Door
     suspended.add_done_callback(lambda _: door.hub.fanout.end_all(Leaving.SLOW))
     await call.answered()
     assert door.empty
-    assert door.streams.ended == {Leaving.ERROR: 1}
+    assert door.streams.doors[Came.ASGI].ended == {Leaving.ERROR: 1}
 
 
 async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(door: Door) -> None:

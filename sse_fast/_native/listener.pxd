@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.fanout cimport FanOut, Subscriber
-from sse_fast._native.linux cimport sockaddr_storage
+from sse_fast._native.linux cimport INET6_ADDRSTRLEN, sockaddr_storage
 from sse_fast._native.sink cimport SocketSink
 
 
@@ -50,6 +50,8 @@ cdef class Listener:
         double _now
         bint _stopped, _paused
         char _buffer[65536]
+        char _last_text[INET6_ADDRSTRLEN]
+        str _last_address
         # plain counters; others read them
         readonly uint64_t accepted, turned_away, late
         readonly int open, streams
@@ -63,4 +65,5 @@ cdef class Listener:
     cdef int _listen(self, bint listen) except -1
     cdef int _limit_time(self, Connection connection) except -1
     cdef int _forget(self, Connection connection) except -1
+    cdef str _address_of(self, sockaddr_storage* address)
     cdef int progressed(self, Subscriber subscriber) except -1

@@ -1,0 +1,299 @@
+"""The stream door: the second port, whose connections the native module owns.
+
+A request's head is parsed here and put to the same ASGI app as at the main port, so one place decides what is
+admitted, what a request means and which headers it is answered with. Only the way of the bytes differs: a stream that
+was admitted is taken over by the connection, and no task, coroutine or scope of it stays.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+from urllib.parse import unquote
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from sse_fast._native.fanout import FanOut, Subscriber
+from sse_fast._native.listener import Connection, Listener
+from sse_fast._native.sink import Sink
+from sse_fast.errors import Leaving, Overloaded
+from sse_fast.problem import Problem
+from sse_fast.stream import ALLOW, TAKE_OVER, Receive, Scope, Send
+
+logger = logging.getLogger("sse_fast.door")
+
+BACKLOG = 4096
+HEAD_BYTES = 16 * 1024
+HEAD_SECONDS = 10.0
+TICK = 0.25  # seconds
+KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Streaming(Protocol):
+    """What the door needs of those who keep the streams."""
+
+    def left(self, address: str, reason: Leaving) -> None: ...
+    def turn_away(self, why: Overloaded) -> bytes: ...
+
+
+class BadHead(Exception):
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class _Head:
+    """A request's head while it comes. The parser calls its `on_*`."""
+
+    __slots__ = ("_parser", "complete", "headers", "method", "minor", "size", "target")
+
+    def __init__(self) -> None:
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.size = 0
+        self.complete = False
+        self.method, self.minor = "GET", "1.1"
+
+    def feed(self, data: bytes) -> bool:
+        """True: the head is complete. Raises BadHead."""
+        assert self._parser is not None
+        self.size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            pass  # to something we do not speak; a request all the same
+        except HttpParserError as error:
+            if not self.complete:  # else it is about what comes behind the head, which nobody reads
+                raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
+        if not self.complete:
+            if self.size > HEAD_BYTES:
+                raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
+            return False
+        self.method = self._parser.get_method().decode("ascii")
+        self.minor = self._parser.get_http_version()
+        self._parser = None  # it knows us: a cycle would outlive the request by far
+        return True
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class _Exchange:
+    """One request put to the ASGI app, and what the app sends, until it makes a stream of it."""
+
+    __slots__ = ("_chunked", "_connection", "_date", "_head", "body", "ended", "start", "taken_over")
+
+    def __init__(self, connection: Connection, head: _Head, date: bytes) -> None:
+        self._connection = connection
+        self._head = head
+        self._date = date
+        self._chunked = head.minor == "1.1"
+        self.start: dict[str, Any] = {}
+        self.body = b""
+        self.ended = self.taken_over = False
+
+    async def receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+        else:
+            self.body += message.get("body", b"")
+            self.ended = not message.get("more_body", False)
+
+    # ---- stream.TakeOver --------------------------------------------------------------------------------------------
+
+    @property
+    def sink(self) -> Sink:
+        return self._connection
+
+    def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
+        """The request becomes a stream of the connection, behind the head that was sent."""
+        self.taken_over = True
+        self._connection.stream(self._rendered(opening), subscriber, address, self._chunked)
+
+    # ---- the answer -------------------------------------------------------------------------------------------------
+
+    def answer(self) -> bytes:
+        """What was sent: whole, or without an end where the app did not end it."""
+        if self._head.method == "HEAD":
+            return self._rendered(None)
+        return self._rendered(self.body, whole=self.ended)
+
+    def _rendered(self, body: bytes | None, *, whole: bool = False) -> bytes:
+        head = rendered_head(self.start["status"], tuple(self.start.get("headers", ())))
+        if body is None or whole or not self._chunked:
+            return b"%bdate: %b\r\n\r\n%b" % (head, self._date, body or b"")
+        framed = (head, self._date, len(body), body)
+        return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
+
+
+@lru_cache(maxsize=256)  # nearly always the same few
+def rendered_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The head of an answer, open at its end."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    phrase = HTTPStatus(status).phrase.encode()
+    return b"HTTP/1.1 %d %b\r\nconnection: close\r\n%b" % (status, phrase, b"".join(lines))
+
+
+class StreamDoor:
+    """StreamDoor(app, fanout, streams, resume, …): listens from `open` to `close`, on one event loop.
+
+    `app` is asked for every request under /sse; `main` names the port where everything else is, in words.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        fanout: FanOut,
+        streams: Streaming,
+        resume: Callable[[Subscriber], None],
+        *,
+        main: str,
+        most: int,
+        stuck_after: float | None = None,
+    ) -> None:
+        self._app = app
+        self._fanout = fanout
+        self._streams = streams
+        self._main = main
+        self._most = most
+        self._stuck_after = stuck_after
+        self.resume = resume
+        self.left = streams.left
+        self.bad_heads = 0
+        self.listener: Listener | None = None
+
+    def open(self, host: str, port: int) -> None:
+        """Listen. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
+        self._socket.setblocking(False)
+        # Accepted sockets take these over.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in zip(
+            (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True
+        ):
+            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        if self._stuck_after is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
+        self._server: tuple[str, int] = self._socket.getsockname()[:2]
+        self.listener = Listener(self._socket, self._fanout, self, head_seconds=HEAD_SECONDS, most=self._most)
+        loop.add_reader(self.listener.fileno(), self.listener.turn)
+        self._tick(loop, self.listener)
+
+    @property
+    def port(self) -> int:
+        return self._server[1]
+
+    def close(self) -> None:
+        """End what is open and listen no more. Again: nothing happens."""
+        if self.listener is not None:
+            self._ticking.cancel()
+            asyncio.get_running_loop().remove_reader(self.listener.fileno())
+            self.listener.close()
+            self._socket.close()
+            self.listener = None
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        self._date = formatdate(usegmt=True).encode()
+        listener.tick(loop.time())
+        self._ticking = loop.call_later(TICK, self._tick, loop, listener)
+
+    # ---- for the listener -------------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bytes:
+        """What a client is told that finds no descriptor left: nobody has read its request."""
+        return (
+            b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\nconnection: close\r\n\r\n%b"
+        ) % (self._date, self._streams.turn_away(Overloaded("no descriptor is left")))
+
+    def feed(self, connection: Connection, data: bytes) -> None:
+        """Bytes of a request."""
+        head: _Head | None = connection.context
+        if head is None:
+            head = connection.context = _Head()
+        try:
+            if head.feed(data):
+                self._ask(connection, head)
+        except BadHead as bad:
+            self._refuse(connection, head, bad)
+
+    def late(self, connection: Connection) -> None:
+        head = connection.context or _Head()
+        if head.size:
+            self._refuse(connection, head, BadHead(408, f"a request's head comes within {HEAD_SECONDS:g} s"))
+        else:
+            connection.abort()  # it never said a word
+
+    # ---- the answer -------------------------------------------------------------------------------------------------
+
+    def _ask(self, connection: Connection, head: _Head) -> None:
+        target = head.target
+        if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
+            target = target.partition(b"://")[2].partition(b"/")[2]
+            target = b"/" + target
+        raw_path, _, query = target.partition(b"#")[0].partition(b"?")
+        path = unquote(raw_path.decode("latin-1"))
+        app = self._app if path == "/sse" or path.startswith("/sse/") else self._elsewhere
+        if head.method not in ("GET", "HEAD", "OPTIONS"):
+            app = self._elsewhere
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": head.minor,
+            "method": head.method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": (connection.address, 0),
+            "server": self._server,
+        }
+        exchange = _Exchange(connection, head, self._date)
+        scope[TAKE_OVER] = exchange
+        self._run(app(scope, exchange.receive, exchange.send), exchange, connection)
+
+    def _run(self, answering: Awaitable[None], exchange: _Exchange, connection: Connection) -> None:
+        coroutine = cast("Coroutine[Any, Any, None]", answering)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            if not exchange.taken_over:
+                connection.answer(exchange.answer())
+        else:
+            coroutine.close()
+            raise RuntimeError("whoever answers at the stream door may not wait, and this did")
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What this port has not got."""
+        streams = scope["path"] == "/sse" or scope["path"].startswith("/sse/")
+        detail = f"this port serves event streams only, {ALLOW} under /sse; everything else is on {self._main}"
+        problem = Problem(405, detail, {"allow": ALLOW}) if streams else Problem(404, detail)
+        await problem(scope, receive, send)
+
+    def _refuse(self, connection: Connection, head: _Head, bad: BadHead) -> None:
+        self.bad_heads += 1
+        exchange = _Exchange(connection, head, self._date)
+        problem = Problem(bad.status, str(bad))
+        self._run(problem({"type": "http", "method": "GET"}, exchange.receive, exchange.send), exchange, connection)
