@@ -251,17 +251,18 @@ class Hub:
         self._news.set()
 
     def look(self) -> None:
-        """There may be news in the log from another worker."""
+        """Another worker rang: there may be news in the log. If there is none, it is to ring again at the next."""
         self._start()
-        if self.fanout.index.unread:
-            self._wake()
+        self._wake()
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             if self._neighbours is not None:
                 self._neighbours.arm()
-                self.look()
+                if self.fanout.index.unread:  # it came before they could see that we sleep
+                    self._wake()
+                    await asyncio.sleep(0)
             await self._news.wait()
             self._news.clear()
             if self._neighbours is not None:
