@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -562,6 +563,7 @@ async def test_channels_are_listed_with_what_they_keep(api: Api) -> None:
     await published(api, "b", "a", "b")
     assert (await api.get("/channels")).json() == {
         "total": 2,
+        "pid": os.getpid(),
         "channels": [
             {"name": "b", "subscribers": 0, "kept": 2, "last_id": api.id(3)},
             {"name": "a", "subscribers": 0, "kept": 1, "last_id": api.id(2)},

@@ -96,7 +96,7 @@ async def killed(server: EdgeProcess) -> None:
     server.start()
 
 
-@pytest.mark.parametrize("die", [drained, worker_killed, killed])
+@pytest.mark.parametrize("die", [drained, killed])
 async def test_a_client_comes_back_to_a_server_that_was_restarted_and_is_told_of_the_gap(
     edge: Edges, lasting: Opened, die: Callable[[EdgeProcess], Awaitable[None]]
 ) -> None:
@@ -111,6 +111,19 @@ async def test_a_client_comes_back_to_a_server_that_was_restarted_and_is_told_of
     assert listener.ids == [before, *after]
     (gap,) = listener.told("$gap")
     assert json.loads(gap.data)["after"] == before
+    assert "closed" not in listener.states
+
+
+async def test_a_client_resumes_where_it_was_after_the_death_of_its_worker(edge: Edges, lasting: Opened) -> None:
+    server = edge("--retry", "100")
+    listener = await lasting(server.url)
+    before = server.publish(CHANNEL, "before")
+    await listener.until_id(before)
+    await worker_killed(server)
+    after = [server.publish(CHANNEL, "missed or not"), server.publish(CHANNEL, "after")]
+    await listener.until_id(after[-1])
+    assert listener.ids == [before, *after]
+    assert not listener.told("$gap")
     assert "closed" not in listener.states
 
 

@@ -338,6 +338,34 @@ def test_workers_that_never_come_to_serve_end_the_server_with_status_1(
         edge()
 
 
+# ---- a log in a file -------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_in_a_file_outlives_the_whole_server_and_clients_resume_from_before(
+    node: Callable[..., EdgeProcess], tmp_path: Path
+) -> None:
+    server = node("--log-file", str(tmp_path / "log"), workers=2)
+    ids = server.publish_many("a", list(range(10)))
+    for end in (server.kill, server.stop):
+        end()
+        server.start()
+        await asyncio.to_thread(everybody_serves, server, 2)
+        stream = await Stream.open(server.port, "/sse/a", {"Last-Event-ID": ids[3]})
+        ids += server.publish_many("a", ["on"])
+        assert [event.last_event_id for event in await read(stream, len(ids) - 4)] == ids[4:]
+        stream.cut()
+    assert [position(id) for id in ids] == list(range(1, 13))
+    assert len({id.partition("-")[0] for id in ids}) == 1, "one epoch"
+
+
+def test_two_servers_do_not_share_a_log_file(node: Callable[..., EdgeProcess], edge: Edges, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    server = node("--log-file", str(path), workers=1)
+    with pytest.raises(AssertionError, match=f"{path} is in use by another server"):
+        edge("--log-file", str(path))
+    assert server.publish("a", "on")
+
+
 # ---- traffic ---------------------------------------------------------------------------------------------------------
 
 
