@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 
 from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import Log, segment_size
@@ -150,6 +151,7 @@ def read_carelessly(address: str, progress: Progress, file: Path) -> None:
 def start(work: Callable[[], object]) -> int:
     if (pid := os.fork()) == 0:
         code = 1
+        signal.alarm(int(SECONDS + PATIENCE))  # who reads a broken log may read for ever
         try:
             work()
             code = 0
