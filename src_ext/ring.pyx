@@ -9,26 +9,92 @@ A reader copies out first and looks at `tail` afterwards: if `tail` has not pass
 overwrite it when the copy ended. Nothing is ever sent from the segment itself.
 
 Why it survives a writer that dies. Until `head` is stored an append has not happened; the next writer starts at the
-same `head` and takes the next position, so the worst that is left behind is a position nobody has.
+same `head` and takes the next position, so the worst that is left behind is a position nobody has, and a tail that gave
+up more than it had to. Of a batch, which nobody has acknowledged then, the events before the one under way may stay.
 
-The segment may be private, shared between processes, or a mapped file; this file does not know which. It knows no
-channel index, subscriber, loop or socket.
+How writers take turns. A robust mutex in the segment, held for the copying only, never while its holder waits for the
+GIL; if the holder dies, the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time
+and overwrite what others have appended since. So nobody waits for longer than PATIENCE_US: then LogBusy is raised,
+nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
+
+The segment may be private, shared between processes, or a mapped file; this file does not know which. What will outlive
+its writers is given `checksums`, and then `verify` finds what became of it meanwhile. Nothing here knows a channel
+index, subscriber, loop or socket.
 """
 
 import mmap
+import os
 import secrets
 import string
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-from sse_fast.errors import EventTooLarge, InvalidEvent
+from sse_fast.errors import EventTooLarge, InvalidEvent, LogBusy
+
+cdef extern from "errno.h" nogil:
+    int EBUSY, EOWNERDEAD, ETIMEDOUT
+
+cdef extern from "pthread.h" nogil:
+    int pthread_mutex_trylock(pthread_mutex_t* lock)
+    int pthread_mutex_unlock(pthread_mutex_t* lock)
+    int pthread_mutex_consistent(pthread_mutex_t* lock)
 
 cdef extern from * nogil:
     """
+    #include <pthread.h>
+    #include <time.h>
+
+    static int init_lock(pthread_mutex_t* lock) {
+        pthread_mutexattr_t kind;
+        int failed = pthread_mutexattr_init(&kind);
+        if (!failed) failed = pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+        if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+        return failed ? failed : pthread_mutex_init(lock, &kind);
+    }
+
+    static uint64_t microseconds_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    }
+
+    static int lock_until(pthread_mutex_t* lock, uint64_t deadline) {
+        struct timespec until = {deadline / 1000000, deadline % 1000000 * 1000};
+        return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+    }
+
+    /* Two lanes of 64 bits; each step can be undone, so that no change of a single word goes unseen before the end. */
+    static uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length) {
+        const uint64_t odd = 0x9E3779B97F4A7C15u;
+        uint64_t one, two, a = 0, b = odd, at;
+        for (at = 0; at < length; at += 16) {
+            memcpy(&one, record + at, 8);
+            memcpy(&two, record + at + 8, 8);
+            if (at == 16) two = frame_length;   /* here stands the checksum too */
+            a = (a ^ one) * odd;
+            b = (b ^ two) * odd;
+            a ^= a >> 29;
+            b ^= b >> 32;
+        }
+        a = (a ^ (b << 32 | b >> 32)) * odd;
+        return (uint32_t)(a >> 32);
+    }
+
+    /* The word that the kernel reads when a thread dies: FUTEX_OWNER_DIED and so on above, the thread's id below. */
+    static uint32_t holder_of(pthread_mutex_t* lock) {
+    #ifdef __GLIBC__
+        return __atomic_load_n((uint32_t*)lock, __ATOMIC_RELAXED) & 0x3fffffff;
+    #else
+        return __atomic_load_n((uint32_t*)lock + 1, __ATOMIC_RELAXED) & 0x3fffffff;
+    #endif
+    }
+
     #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -40,16 +106,22 @@ cdef extern from * nogil:
     void store_relaxed(uint64_t* p, uint64_t value)
     void fence_acquire()
     void fence_release()
+    int init_lock(pthread_mutex_t* lock)
+    int lock_until(pthread_mutex_t* lock, uint64_t deadline)
+    uint64_t microseconds_now()
+    uint32_t holder_of(pthread_mutex_t* lock)
+    uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length)
 
 
-# The map of the segment. The mutex and the workers' slots have their places from the start, so that a log written by
-# one worker can be shared later without a new layout.
+cpdef enum:
+    LAYOUT = 2
+    HEADER_SIZE = 4096
+
 cdef enum:
-    LAYOUT = 1
-    MUTEX_AT = 1024                 # a process-shared robust pthread mutex, 64 bytes are set aside
-    SLOTS_AT = 4096                 # 64 workers of 128 bytes: wake-up flag and counters
-    HEADER_SIZE = 16384
+    LOCK_AT = 1024                  # a process-shared robust mutex
     ALIGNMENT = 16
+    PATIENCE_US = 100_000
+    IMPATIENCE_US = 1_000
     FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
 
@@ -98,12 +170,13 @@ cdef inline int write_decimal(char* to, uint64_t value) noexcept nogil:
 
 
 cdef class Log:
-    """Log(memory, *, epoch=None): a log over a writable buffer made by `segment_size` (all zero: a new log is laid out).
+    """Log(memory, *, epoch=None, checksums=False): a log over a writable buffer of `segment_size` bytes.
 
-    An existing segment is taken over as it stands. Raises ValueError if it is not one, or of another layout.
+    All zero, it is laid out as a new log; an existing one is taken over as it stands, whatever is asked for. Raises
+    ValueError if it is not one, or of another layout.
     """
 
-    def __cinit__(self, memory, *, epoch=None):
+    def __cinit__(self, memory, *, epoch=None, bint checksums=False):
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
@@ -113,13 +186,15 @@ cdef class Log:
         cdef char zeros[8]
         memset(zeros, 0, 8)
         if memcmp(self.header.magic, zeros, 8) == 0:
-            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch)
+            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch, checksums)
         elif memcmp(self.header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0:
             raise ValueError("this memory is not an sse_fast log: its first eight bytes are not 'sse_fast'")
         elif self.header.layout != LAYOUT or self.header.header_size != HEADER_SIZE:
             raise ValueError(f"this log has layout {self.header.layout}, this version reads layout {LAYOUT}")
         elif self.header.capacity != <uint64_t>(length - HEADER_SIZE):
             raise ValueError(f"this log says {self.header.capacity} bytes of data, its segment has {length - HEADER_SIZE}")
+        self.lock = <pthread_mutex_t*>(<char*>self.header + LOCK_AT)
+        self.patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_SIZE
         self.mask = self.header.capacity - 1
         memcpy(self.id_prefix, b"id: ", 4)
@@ -130,7 +205,7 @@ cdef class Log:
     def __dealloc__(self):
         PyBuffer_Release(&self._view)
 
-    cdef int _lay_out(self, uint64_t capacity, epoch) except -1:
+    cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1:
         if capacity & (capacity - 1):
             raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
         name = epoch if epoch is not None else "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
@@ -143,6 +218,8 @@ cdef class Log:
         self.header.header_size = HEADER_SIZE
         self.header.capacity = capacity
         self.header.next_position = 1
+        self.header.checksums = checksums
+        init_lock(<pthread_mutex_t*>(<char*>self.header + LOCK_AT))
         fence_release()
         memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
         return 0
@@ -150,7 +227,54 @@ cdef class Log:
     @classmethod
     def private(cls, size, *, epoch=None):
         """A log in this process's own memory that keeps at least `size` bytes (rounded up to a power of two)."""
-        return cls(mmap.mmap(-1, segment_size(size)), epoch=epoch)
+        memory = mmap.mmap(-1, segment_size(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        cdef Log log = cls(memory, epoch=epoch)
+        log.alone = True                # the GIL is lock enough
+        return log
+
+    # ---- a segment that outlives its writers ------------------------------------------------------------------------
+
+    def verify(self):
+        """Read all that is kept. Raises ValueError that says where it is damaged. Nobody may append meanwhile."""
+        cdef LogHeader* header = self.header
+        cdef uint64_t offset = header.tail, last = 0, room, used
+        cdef Record* record
+        if any(character not in EPOCH_ALPHABET.encode() for character in header.epoch[:8]):
+            raise ValueError("its epoch is none")
+        if header.tail > header.head or header.head - header.tail > header.capacity:
+            raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")
+        while offset < header.head:
+            record = <Record*>(self.data + (offset & self.mask))
+            room = header.capacity - (offset & self.mask)
+            if room % ALIGNMENT or record.length % ALIGNMENT or not 0 < record.length <= min(room, header.head - offset):
+                raise ValueError(f"the record at {offset} has a wrong length, {record.length}")
+            if record.flags != FLAG_PAD or record.length != room:
+                used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
+                if record.flags or record.length < used or record.length - used >= ALIGNMENT:
+                    raise ValueError(f"the record at {offset} has contradictory lengths")
+                if not last < record.position < header.next_position:
+                    raise ValueError(f"the record at {offset} has the position {record.position} after {last}")
+                if header.checksums and record.checksum != checksum_of(
+                    <char*>record, record.length, record.frame_length
+                ):
+                    raise ValueError(f"the record at {offset}, of position {record.position}, has a wrong checksum")
+                last = record.position
+            offset += record.length
+
+    def claim(self, bytes boot not None):
+        """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
+        init_lock(self.lock)
+        memset(self.header.boot, 0, sizeof(self.header.boot))
+        memcpy(self.header.boot, PyBytes_AS_STRING(boot), min(sizeof(self.header.boot), <size_t>len(boot)))
+        self.header.closed = False
+
+    def is_whole_after(self, bytes boot not None):
+        """Whether nothing that was appended can be missing: it was closed, or the machine has been up ever since."""
+        return bool(self.header.closed) or self.header.boot[:sizeof(self.header.boot)].rstrip(b"\0") == boot
+
+    def mark_closed(self):
+        """All is stored where it outlives the machine's power, and nobody appends any more."""
+        self.header.closed = True
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -179,8 +303,13 @@ cdef class Log:
 
     @property
     def position(self):
-        """Position of the newest event; 0 before the first."""
+        """Position that was given out last; 0 before the first. Its event may not be there yet, or never come."""
         return self.header.next_position - 1
+
+    @property
+    def locked_by(self):
+        """Id of the thread (of a process with one thread: of the process) that is appending; 0 is nobody."""
+        return holder_of(self.lock)
 
     @property
     def largest_record(self):
@@ -194,29 +323,42 @@ cdef class Log:
     def append(self, bytes channel not None, bytes body not None):
         """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.
 
-        Raises EventTooLarge, and then nothing was appended.
+        Raises EventTooLarge or LogBusy, and then nothing was appended.
         """
         return self.append_record(
             PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
         )
 
     def append_many(self, events not None):
-        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty list: the next).
+        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty batch: the next).
 
-        Raises EventTooLarge or TypeError before anything was appended.
+        Nobody else appends meanwhile, so a batch is of thousands of events or a few MiB at most. Raises EventTooLarge,
+        TypeError or LogBusy before anything was appended.
         """
-        cdef bytes channel, body
-        if not isinstance(events, (list, tuple)):
-            events = list(events)   # it is gone through twice
-        for channel, body in events:
-            if channel is None or body is None:
+        cdef tuple event
+        cdef object channel, body
+        if type(events) is list and PyList_GET_SIZE(events) == 1:
+            channel, body = <object>PyList_GET_ITEM(events, 0)
+            return self.append(channel, body)
+        cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
+        for pair in batch:
+            channel, body = pair
+            if type(pair) is not tuple or not PyBytes_Check(channel) or not PyBytes_Check(body):
                 raise TypeError("an event is a pair of bytes, (channel, body)")
             self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
+        cdef uint64_t milliseconds = wall_clock_ms()
+        self._acquire()
         cdef uint64_t first = self.header.next_position
-        for channel, body in events:
-            self.append_record(
-                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
+        cdef Py_ssize_t i
+        for i in range(PyList_GET_SIZE(batch)):
+            event = <tuple>PyList_GET_ITEM(batch, i)
+            channel = <object>PyTuple_GET_ITEM(event, 0)
+            body = <object>PyTuple_GET_ITEM(event, 1)
+            self._write(
+                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
+                milliseconds,
             )
+        self._release()
         return first
 
     def records(self):
@@ -258,6 +400,50 @@ cdef class Log:
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0:
         self._refuse_oversize(channel_length, body_length)
+        cdef uint64_t milliseconds = wall_clock_ms()
+        self._acquire()
+        cdef uint64_t position = self._write(channel, channel_length, body, body_length, milliseconds)
+        self._release()
+        return position
+
+    cdef int _acquire(self) except -1:
+        """Take the lock, holding the GIL; until `_release` nothing may raise, and nothing run Python's code."""
+        cdef pthread_mutex_t* lock = self.lock
+        cdef uint64_t deadline = 0
+        cdef int status
+        if self.alone:
+            return 0
+        while True:
+            status = pthread_mutex_trylock(lock)
+            if status == EBUSY:
+                deadline = deadline or microseconds_now() + self.patience
+                # What is waited for is that it becomes free: who has it must not wait for the GIL.
+                with nogil:
+                    status = lock_until(lock, deadline)
+                    if status == EOWNERDEAD:
+                        status = pthread_mutex_consistent(lock)
+                    if status == 0:
+                        pthread_mutex_unlock(lock)
+                if status == 0:
+                    continue
+            if status == EOWNERDEAD:
+                status = pthread_mutex_consistent(lock)
+            if status == 0:
+                self.patience = PATIENCE_US
+                return 0
+            if status == ETIMEDOUT:
+                self.patience = IMPATIENCE_US
+                raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
+            raise OSError(status, f"the log's lock: {os.strerror(status)}")
+
+    cdef void _release(self) noexcept:
+        if not self.alone:
+            pthread_mutex_unlock(self.lock)
+
+    cdef uint64_t _write(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+    ) noexcept nogil:
+        """Append under the lock. A process may be killed between any two of these stores."""
         cdef LogHeader* header = self.header
         cdef uint64_t position = header.next_position
         cdef uint64_t head = header.head, tail = header.tail, start = head, room_to_end
@@ -292,9 +478,8 @@ cdef class Log:
         record.flags = 0
         record.channel_length = <uint16_t>channel_length
         record.position = position
-        record.milliseconds = wall_clock_ms()
+        record.milliseconds = milliseconds
         record.frame_length = frame_length
-        record.reserved = 0
         cdef char* to = <char*>record + sizeof(Record)
         memcpy(to, channel, channel_length)
         # The id comes last: fetch-event-source takes it as soon as its line is there, so with the id in front, a
@@ -304,6 +489,10 @@ cdef class Log:
         to += body_length - ending
         memcpy(to, id_line, id_length)
         memcpy(to + id_length, body + body_length - ending, ending)
+        if header.checksums:
+            to += id_length + ending
+            memset(to, 0, <char*>record + length - to)
+            record.checksum = checksum_of(<char*>record, length, frame_length)
 
         header.next_position = position + 1
         store_release(&header.head, start + length)

@@ -34,6 +34,14 @@ class HubClosed(SSEFastError):
     """The hub is draining or closed; nothing was published or subscribed."""
 
 
+class LogBusy(SSEFastError):
+    """Another process holds the log's lock and does not go on: it is stopped. Nothing was appended; try again later."""
+
+
+class UnusableLogFile(SSEFastError):
+    """A log file that this server must not use, in one sentence that names it and says what to do."""
+
+
 class Leaving(StrEnum):
     """Why a stream ended. The values are label values in /metrics, and `reason` in logs and in `$closing`."""
 

@@ -39,6 +39,7 @@ ARROWS = {
     "event": {"errors", "frame"},
     "sinks": {"errors", "sink"},
     "hub": {"errors", "event", "publication", "sinks", "frame", "ring", "index", "sink", "fanout"},
+    "segment": {"errors", "ring"},
     "workers": {"errors", "ring"},
     "admission": {"errors", "event", "settings"},
     "page": set(),

@@ -18,8 +18,7 @@ from sse_fast._native.index import Index
 from sse_fast._native.ring import Log, segment_size
 from sse_fast.errors import EventTooLarge, InvalidEvent
 
-HEADER_SIZE, MUTEX_AT, SLOTS_AT = 16384, 1024, 4096
-SLOTS_END = SLOTS_AT + 64 * 128
+HEADER_SIZE, LOCK_AT = 4096, 1024
 PATIENCE_SECONDS = 20
 
 
@@ -158,22 +157,22 @@ def test_the_header_lies_where_the_layout_says() -> None:
     log = Log(memory, epoch="layout01")
     log.append_many([(b"a", body_of(900))] * 6)
     magic, layout, header_size, capacity, epoch, tail, head, next_position = struct.unpack_from("<8sIIQ8sQQQ", memory)
-    assert (magic, layout, header_size, capacity) == (b"sse_fast", 1, HEADER_SIZE, 4096)
+    assert (magic, layout, header_size, capacity) == (b"sse_fast", 2, HEADER_SIZE, 4096)
     assert (epoch, tail, head, next_position) == (b"layout01", log.tail, log.head, 7)
     assert 0 < tail < head
     oldest = struct.unpack_from("<IHHQQII", memory, HEADER_SIZE + tail % 4096)
     assert oldest[2:4] == (1, next(log.records()).position)
 
 
-def test_the_mutex_and_the_slots_keep_their_places_whatever_is_appended() -> None:
+def test_appending_touches_nothing_in_the_header_but_how_far_it_got_and_a_lock_that_is_free_again() -> None:
     memory = mmap.mmap(-1, segment_size(4096))
     log = Log(memory)
-    memory[MUTEX_AT : MUTEX_AT + 64] = b"m" * 64
-    memory[SLOTS_AT:SLOTS_END] = b"s" * (SLOTS_END - SLOTS_AT)
+    before = memory[:HEADER_SIZE]
     log.append_many([(b"a", body_of(700))] * 50)
-    assert memory[MUTEX_AT : MUTEX_AT + 64] == b"m" * 64
-    assert memory[SLOTS_AT:SLOTS_END] == b"s" * (SLOTS_END - SLOTS_AT)
-    assert SLOTS_END <= HEADER_SIZE
+    changed = [at for at in range(HEADER_SIZE) if memory[at] != before[at]]
+    assert changed
+    assert all(32 <= at < 56 or LOCK_AT <= at < LOCK_AT + 64 for at in changed)
+    assert log.locked_by == 0
 
 
 @pytest.mark.parametrize(("asked", "data"), [(1, 4096), (4096, 4096), (4097, 8192), (65536, 65536), (100_000, 131_072)])
@@ -220,7 +219,7 @@ def test_the_memory_cannot_be_closed_under_a_log() -> None:
     [
         (lambda memory: memory.__setitem__(slice(0, 8), b"\x7fELF\x02\x01\x01\x00"), "not an sse_fast log"),
         (lambda memory: struct.pack_into("<I", memory, 8, 7), "layout 7"),
-        (lambda memory: struct.pack_into("<I", memory, 12, 4096), "layout"),
+        (lambda memory: struct.pack_into("<I", memory, 12, 8192), "layout"),
         (lambda memory: struct.pack_into("<Q", memory, 16, 8192), "8192 bytes"),
     ],
 )

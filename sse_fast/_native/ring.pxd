@@ -5,6 +5,10 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
 
 cdef struct LogHeader:
     # what the segment is: written once
@@ -17,6 +21,10 @@ cdef struct LogHeader:
     uint64_t tail                   # the oldest record that is kept
     uint64_t head                   # where the next record goes; storing it commits an append
     uint64_t next_position          # a writer that dies between this and `head` leaves a hole, never a double
+    # for a log in a file
+    uint32_t checksums              # whether records have them
+    uint32_t closed                 # whether all that is here is on the disk
+    char boot[40]                   # /proc/sys/kernel/random/boot_id when it was opened last
 
 
 cdef struct Record:
@@ -26,7 +34,7 @@ cdef struct Record:
     uint64_t position
     uint64_t milliseconds           # wall clock
     uint32_t frame_length
-    uint32_t reserved
+    uint32_t checksum               # if the log has them: of the whole record but for this field
 
 
 cdef enum:
@@ -39,16 +47,24 @@ cdef class Log:
     cdef:
         Py_buffer _view
         LogHeader* header
+        pthread_mutex_t* lock
+        uint64_t patience           # microseconds
+        bint alone                  # no other process has this memory: no lock is needed
         char* data
         uint64_t mask
         char id_prefix[16]          # "id: <epoch>-"
         Py_ssize_t id_prefix_length
 
-    cdef int _lay_out(self, uint64_t capacity, epoch) except -1
+    cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0
+    cdef int _acquire(self) except -1
+    cdef void _release(self) noexcept
+    cdef uint64_t _write(
+        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+    ) noexcept nogil
     cdef uint64_t load_head(self) noexcept nogil
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil

@@ -1,0 +1,237 @@
+"""Segments of memory that several processes share: nameless, or a log's file.
+
+A nameless one (`create_shared`) is a memfd: it goes with the last process that has it open, however that process ends.
+Whoever made a segment keeps it open and hands its `address` on, for instance in the environment; the address is good
+for as long as that process lives and has not closed it, under every start method of multiprocessing.
+
+A log's file (`open_log_file`) is the log itself, mapped. What is in it survives:
+- the death of any process, also SIGKILL of all: every acknowledged event is in the kernel's page cache. The next server
+  reads the whole file, finds it sound, and goes on: same epoch, same ids, clients resume.
+- a reboot, if the server was stopped in good order before: it stores all at its end and says so in the file.
+- a power cut or a kernel crash: nothing. The kernel writes back when it likes, so acknowledged events may be missing
+  and their ids would be given out twice. The file is set aside and a new log begins, whose clients are told of a gap.
+
+Which file is used, and what becomes of the others:
+- not a log of ours, in use, not to be opened, of another size than asked for: refused (UnusableLogFile), not touched;
+- ours, but of another layout, damaged, truncated, or from before a power cut: renamed, and a warning says to what.
+
+One server has a file at a time; while workers of a dead one still live, no other gets it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import mmap
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sse_fast._native.ring import HEADER_SIZE, LAYOUT, Log, segment_size
+from sse_fast.errors import UnusableLogFile
+
+logger = logging.getLogger("sse_fast.segment")
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+WHAT_IT_IS = struct.Struct("<8sIIQ")  # magic, layout, header size, capacity: the first bytes of a log of any layout
+# Locked bytes of a log's file: they belong to the open file, so they last until the last mapping of it is gone.
+SERVER, WORKERS = 0, 1
+
+
+class Segment:
+    """Memory that other processes reach by `address`. Closing it here takes it from nobody who has it open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._owner = 0  # the process that stores a log's file at its end
+        self.memory = mmap.mmap(descriptor, 0)
+        self.address = f"/proc/{os.getpid()}/fd/{descriptor}"
+
+    def close(self) -> None:
+        """Let go. Memory that somebody here still looks into goes when he does. Again: nothing happens.
+
+        A log's file is stored first, which may take its time; nobody may append any more.
+        """
+        if self._descriptor < 0:
+            return
+        # A fork of the server has this object too, but it is the server who knows when the workers are gone.
+        if self._owner == os.getpid() and _lock(self._descriptor, WORKERS, fcntl.F_WRLCK):
+            self.memory.flush()
+            Log(self.memory).mark_closed()
+            self.memory.flush(0, HEADER_SIZE)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        with contextlib.suppress(BufferError):  # a Log holds it, and the mapping goes with the last of them
+            self.memory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def create_shared(size: int, name: str = "sse-fast") -> Segment:
+    """A nameless segment of `size` bytes, all zero; `name` is what /proc shows. Its size is sealed. OSError."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with _closing_if_it_fails(descriptor):
+        os.ftruncate(descriptor, size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return Segment(descriptor)
+
+
+def open_shared(address: str) -> Segment:
+    """The segment that another process has made. OSError if that process has closed it or is gone."""
+    descriptor = os.open(address, os.O_RDWR | os.O_CLOEXEC)
+    with _closing_if_it_fails(descriptor):
+        if not _lock(descriptor, WORKERS, fcntl.F_RDLCK):  # of a log's file, which its server is just closing
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), address)
+        return Segment(descriptor)
+
+
+def open_log_file(path: Path, log_size: int) -> Segment:
+    """The log in a file that keeps at least `log_size` bytes of events: what is there, sound, or else a new one.
+
+    For the one process that starts a server, before its workers; they get it by `open_shared`. Raises UnusableLogFile.
+    """
+    size = segment_size(log_size)
+    try:
+        while (segment := _open(path, size)) is None:
+            pass
+    except OSError as error:
+        raise UnusableLogFile(f"the log file {path} cannot be used: {error.strerror}") from error
+    return segment
+
+
+def _open(path: Path, size: int) -> Segment | None:
+    """None: the path leads to another file now; look again."""
+    # Not to wait for the other end of a FIFO; it is refused below.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    with _closing_if_it_fails(descriptor):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnusableLogFile(f"the log file {path} is no regular file; name one, or a path where none is yet")
+        if not (_lock(descriptor, SERVER, fcntl.F_WRLCK) and _lock(descriptor, WORKERS, fcntl.F_WRLCK)):
+            raise UnusableLogFile(f"the log file {path} is in use by another server or by workers that one left behind")
+        if not _leads_to(path, descriptor):
+            os.close(descriptor)
+            return None
+        found = os.fstat(descriptor)
+        head = os.pread(descriptor, HEADER_SIZE, 0)
+        # All zero: whoever made it was killed before it had become a log.
+        if found.st_size == 0 or (found.st_size == size and not any(head)):
+            return _begin(path, descriptor, size)
+        magic, layout, _, capacity = WHAT_IT_IS.unpack(head[: WHAT_IT_IS.size].ljust(WHAT_IT_IS.size, b"\0"))
+        if magic != b"sse_fast":
+            raise UnusableLogFile(
+                f"the file {path} is not an sse_fast log and was left as it is; name another log file"
+            )
+        if layout != LAYOUT:
+            _set_aside(path, f"layout-{layout}", f"it has layout {layout}, and this version reads {LAYOUT}")
+        elif found.st_size != HEADER_SIZE + capacity:
+            _set_aside(path, "damaged", f"it has {found.st_size} bytes and not {HEADER_SIZE + capacity}")
+        elif capacity != size - HEADER_SIZE:
+            raise UnusableLogFile(
+                f"the log file {path} keeps {capacity} bytes of events, and log_size asks for {size - HEADER_SIZE}; "
+                f"set log_size to {capacity} to go on with it, or move it away to begin a new one"
+            )
+        else:
+            _allocate(path, descriptor, size)  # copies of files may have holes
+            segment = Segment(descriptor)
+            if (wrong := _what_is_wrong(segment)) is None:
+                _serve(segment)
+                return segment
+            segment.memory.close()
+            _set_aside(path, *wrong)
+    os.close(descriptor)
+    return None
+
+
+def _begin(path: Path, descriptor: int, size: int) -> Segment:
+    """A new log in an empty file."""
+    try:
+        _allocate(path, descriptor, size)
+    except UnusableLogFile:
+        os.ftruncate(descriptor, 0)
+        raise
+    segment = Segment(descriptor)
+    Log(segment.memory, checksums=True)
+    _serve(segment)
+    return segment
+
+
+def _allocate(path: Path, descriptor: int, size: int) -> None:
+    """Room on the disk for all there will ever be: a full disk would be met as SIGBUS, in the middle of an append."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        raise UnusableLogFile(f"the log file {path} needs {size} bytes on the disk: {error.strerror}") from error
+
+
+def _serve(segment: Segment) -> None:
+    """Make a sound log this server's: from here on it is open, and that is on the disk before anything else is."""
+    Log(segment.memory).claim(_boot())
+    segment.memory.flush(0, HEADER_SIZE)
+    _lock(segment._descriptor, WORKERS, fcntl.F_UNLCK)
+    segment._owner = os.getpid()
+
+
+def _what_is_wrong(segment: Segment) -> tuple[str, str] | None:
+    """What a log that must not be served is renamed to, and why."""
+    try:
+        log = Log(segment.memory)
+        log.verify()
+    except ValueError as error:
+        return "damaged", f"it is damaged: {error}"
+    if not log.is_whole_after(_boot()):
+        return "power-cut", "the machine went down under it, and what was acknowledged last may be missing"
+    return None
+
+
+def _set_aside(path: Path, kind: str, why: str) -> None:
+    base = aside = Path(f"{path}.{kind}-{time.strftime('%Y%m%dT%H%M%S')}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = Path(f"{base}.{number}")
+    path.rename(aside)
+    logger.warning("log file set aside as %s, a new log begins: %s", aside, why, extra={"log_file": str(path)})
+
+
+def _boot() -> bytes:
+    return BOOT_ID.read_bytes().strip()
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    """Whether nobody renamed the file between its opening and its locking."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int, byte: int, kind: int) -> bool:
+    """Lock or unlock a byte of an open file (not of a process: fcntl(2), open file description locks)."""
+    # struct flock where off_t has 64 bits: type, whence, start, length, process
+    wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _closing_if_it_fails(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise

@@ -1,0 +1,214 @@
+"""The log after a writer that died: at every single instruction of an append, and by SIGKILL in the midst of things.
+
+A process is killed between two instructions, so the memory it leaves is what a debugger sees there: the first tests
+step through appends, and go on from a copy of each memory on the way.
+"""
+
+import ctypes
+import mmap
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from conftest import missing
+
+from sse_fast._native.index import Index
+from sse_fast._native.ring import Log, segment_size
+from sse_fast.errors import LogBusy
+
+TRACE_ME, SINGLE_STEP = 0, 9  # sys/ptrace.h
+STEPS_TO_THE_LOCK = 1_000_000
+NEXT_AT = 48
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+
+
+def body_of(size: int) -> bytes:
+    return b"data: %s\n\n" % (b"x" * size)
+
+
+def kept(log: Log) -> list[tuple[int, bytes, bytes]]:
+    return [(record.position, record.channel, record.frame) for record in log.records()]
+
+
+@contextmanager
+def child(work: Callable[[], object]) -> Iterator[int]:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def memories_on_the_way(memory: mmap.mmap, append: Callable[[Log], object]) -> list[bytes]:
+    """The segment as it is after every instruction that another process executes while it has the lock."""
+    log = Log(memory)
+
+    def traced() -> None:
+        if libc.ptrace(TRACE_ME, 0, None, None) == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            append(log)
+
+    found: list[bytes] = []
+    with child(traced) as pid:
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            missing("a kernel that lets a process trace its child")
+        for _ in range(STEPS_TO_THE_LOCK):
+            assert libc.ptrace(SINGLE_STEP, pid, None, None) == 0
+            _, status = os.waitpid(pid, 0)
+            assert os.WIFSTOPPED(status), "it ended before it had the lock"
+            if log.locked_by == pid:
+                found.append(memory[:])
+            elif found:
+                return found
+    raise AssertionError("it never had the lock")
+
+
+def filled(events: int, size: int, *, checksums: bool = False) -> mmap.mmap:
+    memory = mmap.mmap(-1, segment_size(4096))
+    log = Log(memory, epoch="dyingwri", checksums=checksums)
+    for _ in range(events):
+        log.append(b"old", body_of(size))
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("memory", "batch"),
+    [
+        pytest.param(filled(0, 0), [(b"a", body_of(1))], id="the first"),
+        pytest.param(filled(3, 100), [(b"a", body_of(100))], id="room for it"),
+        pytest.param(filled(40, 150), [(b"a", body_of(600))], id="evicting several"),
+        pytest.param(filled(21, 100), [(b"a", body_of(900))], id="a pad"),
+        pytest.param(filled(21, 100, checksums=True), [(b"a", body_of(900))], id="a pad, checksums"),
+        pytest.param(filled(30, 300), [(b"a", body_of(30)), (b"b", body_of(700)), (b"c", b"")], id="a batch"),
+    ],
+)
+def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
+    memory: mmap.mmap, batch: list[tuple[bytes, bytes]]
+) -> None:
+    log = Log(memory)
+    before, position = kept(log), log.position
+    on_the_way = memories_on_the_way(memory, lambda log: log.append_many(batch))
+    new = [record for record in kept(log) if record[0] > position]
+    assert [channel for _, channel, _ in new] == [channel for channel, _ in batch]
+    committed = set()
+    for left in on_the_way:
+        copy = mmap.mmap(-1, len(left))
+        copy[:] = left
+        heir = Log(copy)
+        heir.claim(b"")  # as the kernel does with a lock whose holder died
+        heir.verify()
+        there = kept(heir)
+        gained = [record for record in there if record[0] > position]
+        committed.add(len(gained))
+        # A suffix of what was kept, then the first few of the batch: nothing half, nothing out of turn.
+        old = there[: len(there) - len(gained)]
+        assert old == before[len(before) - len(old) :]
+        assert gained == new[: len(gained)]
+        # And the log goes on, at a position that nobody has had, past any pad and eviction that was begun.
+        for size in (5, 700, 890):
+            last = max((record[0] for record in there), default=0)
+            appended = heir.append(b"heir", body_of(size))
+            assert appended > last
+            heir.verify()
+            there = kept(heir)
+            assert there[-1][:2] == (appended, b"heir")
+        index = Index(heir)
+        assert not index.take_in(10_000)
+        assert (index.position, index.kept) == (heir.position, len(there))
+    assert committed >= set(range(len(batch))), "not every part of the append was stepped through"
+
+
+# ---- the lock ----
+
+
+@contextmanager
+def stopped_inside_an_append(memory: mmap.mmap) -> Iterator[int]:
+    """Another process that holds the lock and is stopped."""
+    log = Log(memory)
+
+    def append() -> None:
+        batch = [(b"other", body_of(200))] * 2000
+        while True:
+            try:
+                log.append_many(batch)
+            except LogBusy:
+                continue
+
+    with child(append) as pid:
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            os.waitpid(pid, os.WUNTRACED)
+            if log.locked_by == pid:
+                break
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.0005)  # it needs a processor to get anywhere
+        yield pid
+
+
+def test_a_stopped_writer_blocks_nobody_and_the_refusal_names_it() -> None:
+    memory = mmap.mmap(-1, segment_size(65536))
+    log = Log(memory)
+    with stopped_inside_an_append(memory) as pid:
+        head, position = log.head, log.position
+        for _ in range(3):
+            with pytest.raises(LogBusy, match=f"process {pid}"):
+                log.append(b"a", body_of(1))
+            with pytest.raises(LogBusy):
+                log.append_many([(b"a", body_of(1)), (b"b", body_of(1))])
+        assert (log.head, log.position) == (head, position)
+        assert kept(log)[-1][1] == b"other"  # who reads does not wait at all
+        os.kill(pid, signal.SIGCONT)
+        while log.locked_by == pid and log.head == head:
+            os.sched_yield()
+
+
+def test_the_lock_of_a_killed_writer_goes_to_the_next_and_what_it_had_not_committed_is_not_there() -> None:
+    memory = mmap.mmap(-1, segment_size(65536))
+    log = Log(memory)
+    with stopped_inside_an_append(memory):
+        position = max(record[0] for record in kept(log))
+    appended = log.append(b"a", body_of(1))
+    assert appended > position
+    assert kept(log)[-1][:2] == (appended, b"a")
+    log.verify()
+    assert log.locked_by == 0
+
+
+def test_a_lock_that_is_had_after_a_wait_is_given_back() -> None:
+    """A writer that is continued in time: who waited goes on, and so do others."""
+    memory = mmap.mmap(-1, segment_size(65536))
+    log = Log(memory)
+    with stopped_inside_an_append(memory) as pid:
+        os.kill(pid, signal.SIGCONT)
+        appended = 0
+        while appended < 100:
+            try:
+                log.append(b"a", body_of(1))
+                appended += 1
+            except LogBusy:  # on a machine with too much to do
+                continue
+    assert log.locked_by == 0
+
+
+def test_a_position_that_was_taken_and_never_committed_is_nowhere_shown_by_the_index() -> None:
+    memory = filled(5, 10)
+    memory[NEXT_AT : NEXT_AT + 8] = (9).to_bytes(8, "little")
+    index = Index(Log(memory))
+    index.take_in(100)
+    assert index.position == 5
+    Log(memory).append(b"a", body_of(1))
+    index.take_in(100)
+    assert index.position == 9
