@@ -2,11 +2,11 @@
 
 They write random bytes, heads that were mutated, heads in single bytes and all at once; they flood open streams, read a
 byte at a time or never, close one side, close, reset, and come in crowds; meanwhile events of all sizes are published.
-After every step all counters agree; well-behaved clients of the same port get every event once, in order; what a slow one
-got is whole frames in order; at the end nothing is left of anybody.
+After every step all counters agree; well-behaved clients of the same port get every event once, in order; what a slow
+one got is whole frames in order; at the end nothing is left of anybody.
 
-    python tests/fuzz/listener.py --seconds 60 [--seed N]
-    scripts/sanitized tests/fuzz/listener.py --seconds 600
+    python tests/fuzz_listener.py --seconds 60 [--seed N]
+    scripts/sanitized tests/fuzz_listener.py --seconds 600
 """
 
 import argparse
@@ -19,16 +19,13 @@ import random
 import resource
 import socket
 import struct
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "e2e")]
-
 import uvloop
-from client import Chunks, position
+from e2e.client import Chunks, position
 from stream_port import StreamPort, connect
 from whatwg import Event, Parser
 
