@@ -48,47 +48,66 @@ class BadHead(Exception):
         self.status = status
 
 
-class _Head:
-    """A request's head while it comes. The parser calls its `on_*`."""
+class _EndOfHead(Exception):
+    """Stops the parser: what comes behind the head, a body or another request, is nobody's."""
 
-    __slots__ = ("_parser", "complete", "headers", "method", "minor", "size", "target")
+
+class _Head:
+    """A request's head. The parser calls its `on_*`."""
+
+    __slots__ = ("complete", "headers", "method", "minor", "size", "target")
 
     def __init__(self) -> None:
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.size = 0
         self.complete = False
         self.method, self.minor = "GET", "1.1"
 
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+        self.size += len(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.size += len(name) + len(value) + 4
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+        raise _EndOfHead
+
+
+class _Reading:
+    """A head while it comes. Apart from `_Head`, or the two and the parser would be a circle, left to the collector."""
+
+    __slots__ = ("_parser", "head", "size")
+
+    def __init__(self) -> None:
+        self.head = _Head()
+        self._parser = HttpRequestParser(self.head)
+        self.size = 0
+
     def feed(self, data: bytes) -> bool:
         """True: the head is complete. Raises BadHead."""
-        assert self._parser is not None
+        head = self.head
         self.size += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            pass  # to something we do not speak; a request all the same
+            raise BadHead(400, "this is not an HTTP/1.1 request") from None  # an HTTP/2 preface
         except HttpParserError as error:
-            if not self.complete:  # else it is about what comes behind the head, which nobody reads
+            if not head.complete:
                 raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
-        if not self.complete:
-            if self.size > HEAD_BYTES:
-                raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
+        if (head.size if head.complete else self.size) > HEAD_BYTES:
+            raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
+        if not head.complete:
             return False
-        self.method = self._parser.get_method().decode("ascii")
-        self.minor = self._parser.get_http_version()
-        self._parser = None  # it knows us: a cycle would outlive the request by far
+        head.method = self._parser.get_method().decode("ascii")
+        head.minor = self._parser.get_http_version()
+        if head.minor not in ("1.0", "1.1"):
+            head.minor = "1.0"
+            raise BadHead(505, "this port speaks HTTP/1.1")
         return True
-
-    def on_url(self, part: bytes) -> None:
-        self.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
 
 
 class _Exchange:
@@ -166,6 +185,7 @@ class StreamDoor:
         main: str,
         most: int,
         stuck_after: float | None = None,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self._app = app
         self._fanout = fanout
@@ -173,6 +193,7 @@ class StreamDoor:
         self._main = main
         self._most = most
         self._stuck_after = stuck_after
+        self._head_seconds = head_seconds
         self.resume = resume
         self.left = streams.left
         self.bad_heads = 0
@@ -194,7 +215,7 @@ class StreamDoor:
         if self._stuck_after is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
         self._server: tuple[str, int] = self._socket.getsockname()[:2]
-        self.listener = Listener(self._socket, self._fanout, self, head_seconds=HEAD_SECONDS, most=self._most)
+        self.listener = Listener(self._socket, self._fanout, self, head_seconds=self._head_seconds, most=self._most)
         loop.add_reader(self.listener.fileno(), self.listener.turn)
         self._tick(loop, self.listener)
 
@@ -212,9 +233,9 @@ class StreamDoor:
             self.listener = None
 
     def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        self._ticking = loop.call_later(TICK, self._tick, loop, listener)
         self._date = formatdate(usegmt=True).encode()
         listener.tick(loop.time())
-        self._ticking = loop.call_later(TICK, self._tick, loop, listener)
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
@@ -228,19 +249,22 @@ class StreamDoor:
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
-        head: _Head | None = connection.context
-        if head is None:
-            head = connection.context = _Head()
+        reading: _Reading | None = connection.context
+        if reading is None:
+            reading = connection.context = _Reading()
         try:
-            if head.feed(data):
-                self._ask(connection, head)
+            complete = reading.feed(data)
         except BadHead as bad:
-            self._refuse(connection, head, bad)
+            self._refuse(connection, reading.head, bad)
+        else:
+            if complete:
+                self._ask(connection, reading.head)
 
     def late(self, connection: Connection) -> None:
-        head = connection.context or _Head()
-        if head.size:
-            self._refuse(connection, head, BadHead(408, f"a request's head comes within {HEAD_SECONDS:g} s"))
+        reading: _Reading | None = connection.context
+        if reading is not None:
+            late = BadHead(408, f"a request's head comes within {self._head_seconds:g} s")
+            self._refuse(connection, reading.head, late)
         else:
             connection.abort()  # it never said a word
 
