@@ -393,7 +393,14 @@ cdef class Listener:
         self._connections[fd] = connection
         self.open += 1
         self.accepted += 1
-        self._limit_time(connection)
+        # Its request is there already where accepting is deferred until it is, and under load.
+        try:
+            connection._read()
+        except Exception:
+            logger.exception("a connection failed and is closed; the others go on")
+            connection.abort()
+        if connection._state == READING:
+            self._limit_time(connection)
         return 0
 
     cdef bint _make_room(self) except -1:
