@@ -117,7 +117,7 @@ class Client:
             if not end:
                 return len(got)
             assert head.startswith(b"HTTP/1.1 200 OK\r\n"), head
-            assert b"\r\ntransfer-encoding: chunked\r\n" in head, head
+            assert b"\r\ntransfer-encoding: chunked" in head, head
             self._head, rest = None, body
         else:
             rest = got
