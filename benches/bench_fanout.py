@@ -2,9 +2,12 @@
 
     python benches/bench_fanout.py [--quick] [--pin] [--subscribers 1000,10000] [--only sse_fast,nchan] [--json PATH]
 
-Three servers take turns on one machine, each started afresh for every round:
+Servers take turns on one machine, each started afresh for every round:
 
-- **sse_fast**: the edge as `sse-fast serve` starts it;
+- **sse_fast**: the edge as `sse-fast serve` starts it, under Granian;
+- **sse_fast stream**: the same, its streams by `--stream-port`;
+- **raw C**: send(2) in a loop over all descriptors, the floor of any server that sends each event by itself
+  (peers/raw_floor.py);
 - **nchan**: Debian's nginx and libnginx-mod-nchan with one worker (peers/nchan.py);
 - **coroutine**: a coroutine and an `asyncio.Queue` per subscriber, under Granian with the edge's settings
   (coroutine_app.py).
@@ -28,21 +31,25 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-from harness import EDGE, HERE, Running, Server, machine
-from peers import nchan
+from harness import EDGE, HERE, STREAM, Running, Server, machine
+from peers import nchan, raw_floor
 
 from sse_fast.descriptors import raise_descriptor_limit
 
 IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead
-# (subscribers, in flight, beside whom, at most so many times their CPU per delivery), for sse_fast
+# (who, subscribers, in flight, beside whom, at most so many times their CPU per delivery)
 GOALS = (
-    (1_000, 1, "nchan", 1.25),
-    (10_000, 1, "nchan", 1.1),
-    (1_000, 16, "nchan", 0.3),
-    (10_000, 16, "nchan", 0.3),
-    (10_000, 1, "coroutine", 1 / 3),
-    (10_000, 16, "coroutine", 1 / 3),
+    (EDGE, 1_000, 1, "nchan", 1.25),
+    (EDGE, 10_000, 1, "nchan", 1.1),
+    (EDGE, 1_000, 16, "nchan", 0.3),
+    (EDGE, 10_000, 16, "nchan", 0.3),
+    (EDGE, 10_000, 1, "coroutine", 1 / 3),
+    (EDGE, 10_000, 16, "coroutine", 1 / 3),
+    (STREAM, 1_000, 1, "raw C", 1.2),
+    (STREAM, 10_000, 1, "raw C", 1.2),
+    (STREAM, 1_000, 16, "raw C", 0.25),
+    (STREAM, 10_000, 16, "raw C", 0.25),
 )
 
 CLOCK = """\
@@ -66,6 +73,8 @@ def coroutine_command(port: int, scratch: Path) -> list[str]:
 
 SERVERS = (
     EDGE,
+    STREAM,
+    raw_floor.PEER,
     nchan.PEER,
     Server(
         "coroutine",
@@ -109,10 +118,12 @@ class Ramp:
 class Client:
     """The load client's process, and its one line back for each line in."""
 
-    def __init__(self, program: Path, server: Server, port: int, subscribers: int, cores: set[int]) -> None:
+    def __init__(self, program: Path, running: Running, subscribers: int, cores: set[int]) -> None:
         self.cores = cores
-        arguments = ["127.0.0.1", str(port), server.subscribe, server.publish, str(subscribers)]
-        self.command = [str(program), *arguments]
+        server = running.server
+        subscribe = [str(running.stream_port), server.subscribe]
+        publish = [str(running.port), server.publish]
+        self.command = [str(program), "127.0.0.1", *subscribe, *publish, str(subscribers)]
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -156,7 +167,7 @@ def measure(
     client_cores = {max(cores)} if pin and len(cores) > 1 else cores
     with Running(server, cores - client_cores or cores) as running:
         memory, cpu = running.user_memory(), running.cpu_seconds()
-        with Client(program, server, running.port, subscribers, client_cores) as client:
+        with Client(program, running, subscribers, client_cores) as client:
             client.answer()
             ramp = Ramp(
                 server.name,
@@ -203,20 +214,24 @@ def fan_out_table(windows: list[Window], servers: list[Server]) -> str:
     for window in windows:
         cells[window.subscribers, window.in_flight, window.server].append(window)
     lines = [
-        "| server | subscribers | in flight | CPU µs per delivery | CPU to Nchan "
+        "| server | subscribers | in flight | CPU µs per delivery | to raw C | to Nchan "
         "| client reads per delivery | p50 ms | p99 ms | max ms | events a round |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for subscribers, in_flight in dict.fromkeys((n, w) for n, w, _ in cells):
         for server in servers:
             rounds = cells[subscribers, in_flight, server.name]
-            to_nchan = ratios(windows, subscribers, in_flight, server.name, "nchan")
             columns = [
                 server.name,
                 f"{subscribers:,}",
                 str(in_flight),
                 spread((w.cpu_us for w in rounds), 2),
-                spread(to_nchan, 2) if to_nchan and server.name != "nchan" else "–",
+                *(
+                    spread(found, 2)
+                    if server.name != beside and (found := ratios(windows, subscribers, in_flight, server.name, beside))
+                    else "–"
+                    for beside in (raw_floor.PEER.name, nchan.PEER.name)
+                ),
                 spread((w.reads for w in rounds), 2),
                 spread((w.p50_ms for w in rounds), 1),
                 spread((w.p99_ms for w in rounds), 1),
@@ -237,12 +252,12 @@ def ratios(windows: list[Window], subscribers: int, in_flight: int, server: str,
 def judge(windows: list[Window]) -> tuple[str, bool]:
     """The goals that this run can speak about, a line each, and whether all of them are met."""
     lines, met = [], True
-    for subscribers, in_flight, beside, at_most in GOALS:
-        if measured := ratios(windows, subscribers, in_flight, EDGE.name, beside):
+    for server, subscribers, in_flight, beside, at_most in GOALS:
+        if measured := ratios(windows, subscribers, in_flight, server.name, beside):
             good = median(measured) <= at_most
             met = met and good
             lines.append(
-                f"{'met   ' if good else 'MISSED'} {subscribers:,} subscribers, {in_flight} in flight: "
+                f"{'met   ' if good else 'MISSED'} {server.name}, {subscribers:,} subscribers, {in_flight} in flight: "
                 f"{spread(measured, 2)} of {beside}'s CPU per delivery, goal {at_most:.2f}"
             )
     return "\n".join(lines), met
@@ -266,7 +281,7 @@ def ramp_table(ramps: list[Ramp], servers: list[Server]) -> str:
 
 def missing_packages(servers: list[Server]) -> list[str]:
     packages = {"gcc": shutil.which("gcc")}
-    if any(server.name == "nchan" for server in servers):
+    if nchan.PEER in servers:
         packages |= {"nginx libnginx-mod-nchan": nchan.PEER.version()}
     return [name for name, found in packages.items() if not found]
 
@@ -310,6 +325,8 @@ def main() -> None:
         )
     raise_descriptor_limit()
     program = build_client()
+    if raw_floor.PEER in arguments.servers and not raw_floor.PEER.version():
+        raw_floor.PEER.install()
     ramps: list[Ramp] = []
     windows: list[Window] = []
     for subscribers in map(int, arguments.subscribers.split(",")):

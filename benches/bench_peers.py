@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import HERE, START_SECONDS, Running
+from harness import HERE, START_SECONDS, STREAM, Running
 from peers import PEERS, CannotInstall, Peer
 from peers.report import OURS, write_report
 
@@ -54,7 +54,7 @@ def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[W
     """Start a server, open the streams, and measure a window for each number of events in flight."""
     try:
         with Running(peer) as running:
-            wait_until_it_streams(peer, running.port)
+            wait_until_it_streams(peer, running.stream_port)
             time.sleep(peer.settling)
             return broadcast(peer, running, subscribers, round_, seconds)
     except (RuntimeError, OSError) as error:
@@ -91,7 +91,7 @@ def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
 
 def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
     target = Target(
-        peer.subscribe_url(running.port),
+        peer.subscribe_url(running.stream_port),
         peer.publish_url(running.port),
         body=peer.body,
         content_type=peer.content_type,
@@ -190,7 +190,7 @@ def main() -> int:
                     write_record(arguments.output, about | {"windows": [asdict(one) for one in windows]})
     if arguments.output:
         print(write_report(arguments.output / RECORD))
-    judged = peers if arguments.quick else [peer for peer in peers if peer.name == OURS]
+    judged = peers if arguments.quick else [peer for peer in peers if peer.name in (OURS, STREAM.name)]
     tolerated = {peer.name: peer.known_faults for peer in judged}
     bad = [one for one in windows if one.peer in tolerated and one.problems.keys() - tolerated[one.peer]]
     for one in bad:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -29,13 +29,15 @@ STOP_SECONDS = 15
 
 @dataclass(frozen=True)
 class Server:
-    """One row: how to start it on a port, with a scratch directory, and where to subscribe and publish."""
+    """One row: how to start it on a port, with a scratch directory, and where to subscribe and publish. `stream_flag`
+    makes it open a second port, which streams are then asked for at."""
 
     name: str
     about: str
     subscribe: str
     publish: str
     command: Callable[[int, Path], list[str]]
+    stream_flag: str | None = None
 
 
 def edge_command(port: int, scratch: Path) -> list[str]:
@@ -45,10 +47,12 @@ def edge_command(port: int, scratch: Path) -> list[str]:
 EDGE = Server(
     "sse_fast", "the edge under Granian, as `sse-fast serve` starts it", "/sse/bench", "/publish/bench", edge_command
 )
+STREAM = replace(EDGE, name="sse_fast stream", about="its streams by their own port", stream_flag="--stream-port")
 
 
 class Running:
-    """A server while it runs, as a context manager: it listens on `port` from the first line of the block on."""
+    """A server while it runs, as a context manager: from the first line of the block on it listens on `port`, and for
+    streams on `stream_port`, which for most is the same."""
 
     def __init__(self, server: Server, cores: Collection[int] | None = None) -> None:
         self.server = server
@@ -58,12 +62,16 @@ class Running:
         raise_descriptor_limit()  # the server inherits it
         self.scratch = Path(tempfile.mkdtemp(prefix="sse-fast-bench-"))
         self.log = self.scratch / "output.log"
-        self.port = free_port()
+        self.port = self.stream_port = free_port()
+        command = self.server.command(self.port, self.scratch)
+        if self.server.stream_flag is not None:
+            self.stream_port = free_port()
+            command += [self.server.stream_flag, str(self.stream_port)]
         # Settings of the machine's owner must not change what is measured.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("SSE_FAST_", "GRANIAN_"))}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                self.server.command(self.port, self.scratch),
+                command,
                 cwd=ROOT,
                 env=env,
                 stdout=output,
@@ -87,7 +95,9 @@ class Running:
         while True:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.server.name} exited with {self.process.returncode}:\n{self._last_words()}")
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            with suppress(OSError):
+                for port in (self.port, self.stream_port):
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.server.name} did not listen in {START_SECONDS} s:\n{self._last_words()}")

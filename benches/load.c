@@ -1,7 +1,7 @@
 /*
  * A crude load client: N subscribers and up to 64 publishers of one channel on one epoll thread.
  *
- *     load HOST PORT SUBSCRIBE_PATH PUBLISH_PATH N
+ *     load HOST SUBSCRIBE_PORT SUBSCRIBE_PATH PUBLISH_PORT PUBLISH_PATH N
  *
  * It opens the N streams, prints one JSON line, and then takes commands on stdin, each answered by one JSON line:
  *
@@ -72,7 +72,7 @@ struct publisher {
     char answer[ANSWER + 1];
 };
 
-static struct sockaddr_in server;
+static struct sockaddr_in subscribe_at, publish_at;
 static const char *subscribe_path, *publish_path;
 static int epoll_fd;
 static uint32_t subscriber_count, streaming;
@@ -108,10 +108,10 @@ static double own_cpu_seconds(void) {
 }
 
 /* Connecting blocks: on loopback it ends in the call, and the batches are too small to fill a backlog. */
-static int open_connection(uint32_t source, uint64_t tag) {
+static int open_connection(const struct sockaddr_in *server, uint32_t source, uint64_t tag) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     if (fd < 0) die("socket: %s", strerror(errno));
-    if ((ntohl(server.sin_addr.s_addr) >> 24) == 127) {
+    if ((ntohl(server->sin_addr.s_addr) >> 24) == 127) {
         struct sockaddr_in from = {.sin_family = AF_INET};
         from.sin_addr.s_addr = htonl(0x7f000001u + ((source + 1) << 8)); /* 127.0.1.1, 127.0.2.1, … */
         setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
@@ -120,7 +120,7 @@ static int open_connection(uint32_t source, uint64_t tag) {
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(fd, (struct sockaddr *)&server, sizeof server)) die("connect: %s", strerror(errno));
+    if (connect(fd, (const struct sockaddr *)server, sizeof *server)) die("connect: %s", strerror(errno));
     if (fcntl(fd, F_SETFL, O_NONBLOCK)) die("fcntl: %s", strerror(errno));
     /* Edge-triggered: one system call a read, and a short read means that the socket is empty. */
     struct epoll_event want = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = tag};
@@ -165,6 +165,7 @@ static int answer_is_whole(struct publisher *pub) {
     char *body = strstr(pub->answer, "\r\n\r\n");
     if (!body) return 0;
     if (strncmp(pub->answer, "HTTP/1.1 2", 10)) die("publishing was answered: %s", pub->answer);
+    if (!strncmp(pub->answer, "HTTP/1.1 204", 12)) return 1; /* has no body (RFC 9112, section 6.3) */
     body += 4;
     char *length = strcasestr(pub->answer, "\r\ncontent-length:");
     if (length && length < body) return pub->got - (size_t)(body - pub->answer) >= strtoul(length + 17, NULL, 10);
@@ -366,7 +367,7 @@ static void open_streams(void) {
     uint32_t opened = 0;
     while (streaming < subscriber_count) {
         while (opened < subscriber_count && opened - streaming < CONNECTING) {
-            subscribers[opened].fd = open_connection(opened / SUBSCRIBERS_PER_SOURCE, opened);
+            subscribers[opened].fd = open_connection(&subscribe_at, opened / SUBSCRIBERS_PER_SOURCE, opened);
             send_all(subscribers[opened].fd, request, (size_t)length);
             opened++;
         }
@@ -403,7 +404,7 @@ static uint32_t percentile(uint32_t percent) {
 
 static void run(uint32_t in_flight, uint32_t events) {
     while (publisher_count < in_flight) {
-        publishers[publisher_count].fd = open_connection(100, PUBLISHER | publisher_count);
+        publishers[publisher_count].fd = open_connection(&publish_at, 100, PUBLISHER | publisher_count);
         publisher_count++;
     }
     for (uint32_t i = 0; i < subscriber_count; i++) subscribers[i].order = 0;
@@ -437,13 +438,15 @@ static void run(uint32_t in_flight, uint32_t events) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) die("usage: load HOST PORT SUBSCRIBE_PATH PUBLISH_PATH N");
-    server.sin_family = AF_INET;
-    server.sin_port = htons((uint16_t)atoi(argv[2]));
-    if (inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) die("not an IPv4 address: %s", argv[1]);
+    if (argc != 7) die("usage: load HOST SUBSCRIBE_PORT SUBSCRIBE_PATH PUBLISH_PORT PUBLISH_PATH N");
+    subscribe_at.sin_family = AF_INET;
+    if (inet_pton(AF_INET, argv[1], &subscribe_at.sin_addr) != 1) die("not an IPv4 address: %s", argv[1]);
+    publish_at = subscribe_at;
+    subscribe_at.sin_port = htons((uint16_t)atoi(argv[2]));
     subscribe_path = argv[3];
-    publish_path = argv[4];
-    subscriber_count = (uint32_t)atoi(argv[5]);
+    publish_at.sin_port = htons((uint16_t)atoi(argv[4]));
+    publish_path = argv[5];
+    subscriber_count = (uint32_t)atoi(argv[6]);
     if (!subscriber_count) die("no subscribers");
 
     struct rlimit limit;

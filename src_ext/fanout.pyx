@@ -368,6 +368,8 @@ cdef class FanOut:
         if sink.takes_chunks:
             return self._load(subscriber, (<SocketSink>sink).fd, batch, now)
         self._fire()
+        if subscriber.state != READY:   # let go by somebody who was told of an end
+            return 0
         try:
             delivery = sink.deliver(batch)
         except BaseException as error:
@@ -425,7 +427,6 @@ cdef class FanOut:
         cdef const char* data = PyBytes_AS_STRING(chunk)
         cdef ssize_t length = PyBytes_GET_SIZE(chunk)
         cdef Subscriber subscriber
-        # Whoever is told below of an end may gather and fire in turn.
         memcpy(subscribers, self._volley, size * sizeof(PyObject*))
         memcpy(fds, self._volley_fds, size * sizeof(int))
         self._volley_size = 0
@@ -438,6 +439,7 @@ cdef class FanOut:
                 results[i] = send(fds[i], data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
                 if results[i] < 0:
                     results[i] = 0 if passing(errno) else -errno
+        cdef list gone = None
         for i in range(size):
             subscriber = <Subscriber>subscribers[i]
             Py_DECREF(subscriber)
@@ -445,12 +447,17 @@ cdef class FanOut:
             if subscriber.state == CLOSED:
                 continue
             if results[i] < 0:
-                self._leave(subscriber, Leaving.CLIENT, None)
+                gone = [] if gone is None else gone
+                gone.append(subscriber)
                 continue
             self._count_write(batch)
             if results[i] < length:
                 (<SocketSink>subscriber.sink).keep_rest(chunk, results[i])
                 self._park(subscriber)
+        # Last, when everybody's rest is kept: whoever is told of an end may write to any of the others.
+        if gone is not None:
+            for subscriber in gone:
+                self._leave(subscriber, Leaving.CLIENT, None)
         return 0
 
     cdef int _catch_up_later(self, Subscriber subscriber) except -1:

@@ -103,7 +103,8 @@ cdef class Connection(SocketSink):
 
     def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
-        in chunks (RFC 9112, section 7.1) or as it is. At its end the door's `left` is told this `address`."""
+        in chunks (RFC 9112, section 7.1) or as it is. At its end, which may be now, the door's `left` is told this
+        `address`. Raises RuntimeError: it is no stream, and nobody is told."""
         if self._state != READING:
             raise RuntimeError(f"a {self.state} connection cannot become a stream")
         self.context = None
@@ -112,8 +113,12 @@ cdef class Connection(SocketSink):
         self._state = STREAMING
         self.chunked = chunked
         self.listener.streams += 1
-        if self._send_or_go(opening) == WRITTEN:
-            self._resume()
+        try:
+            if self._send_or_go(opening) == WRITTEN:
+                self._resume()
+        except Exception:           # from here on `left` is owed, and nobody else may tell it
+            logger.exception("a stream could not begin; the others go on")
+            self._go(Leaving.ERROR)
 
     def abort(self):
         """Close without another word."""
@@ -265,6 +270,8 @@ cdef class Listener:
             raise OSError(errno, os.strerror(errno))
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._listen(True)
+        if self._paused:
+            raise OSError(errno, f"the listening socket cannot be watched: {os.strerror(errno)}")
 
     def __dealloc__(self):
         if self._spare >= 0:
@@ -380,13 +387,20 @@ cdef class Listener:
         interest.events = WATCHED
         interest.data.u64 = (<uint64_t>connection.serial << 32) | <uint32_t>fd
         if epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &interest) < 0:
-            close(fd)               # the kernel has no room for another watch
-            self.turned_away += 1
+            connection._state = GONE
+            self._turn_away(fd)     # the kernel has no room for another watch
             return 0
         self._connections[fd] = connection
         self.open += 1
         self.accepted += 1
-        self._limit_time(connection)
+        # Its request is there already where accepting is deferred until it is, and under load.
+        try:
+            connection._read()
+        except Exception:
+            logger.exception("a connection failed and is closed; the others go on")
+            connection.abort()
+        if connection._state == READING:
+            self._limit_time(connection)
         return 0
 
     cdef bint _make_room(self) except -1:
@@ -400,9 +414,8 @@ cdef class Listener:
             fd = accept4(self._listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
                 self._turn_away(fd)
-                self._reserve()
-                return True
             self._reserve()
+            return fd >= 0
         return False
 
     cdef int _reserve(self) except -1:
@@ -434,10 +447,10 @@ cdef class Listener:
 
     cdef int _listen(self, bint listen) except -1:
         cdef epoll_event interest
-        self._paused = False
         interest.events = EPOLLIN
         interest.data.u64 = <uint64_t><uint32_t>LISTENING << 32
-        epoll_ctl(self._epoll, EPOLL_CTL_ADD if listen else EPOLL_CTL_DEL, self._listening, &interest)
+        cdef int failed = epoll_ctl(self._epoll, EPOLL_CTL_ADD if listen else EPOLL_CTL_DEL, self._listening, &interest)
+        self._paused = listen and failed < 0    # the kernel has no memory for it now: try again with the next tick
         return 0
 
     cdef int _limit_time(self, Connection connection) except -1:
@@ -449,13 +462,13 @@ cdef class Listener:
         self._connections[connection.fd] = None
         self.open -= 1
         close(connection.fd)
+        connection.fd = -1          # the number will be somebody else's
         return 0
 
     cdef int progressed(self, Subscriber subscriber) except -1:
         """It takes bytes, if only a few: not one that makes no progress."""
         subscriber.touched = max(subscriber.touched, self._now)
         return 0
-
 
     cdef str _address_of(self, sockaddr_storage* address):
         """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""
@@ -468,5 +481,6 @@ cdef class Listener:
             return "local"
         if strcmp(text, self._last_text) != 0:  # behind a proxy all have one address, and share one string
             strcpy(self._last_text, text)
-            self._last_address = text.decode("ascii").removeprefix("::ffff:")
+            found = text.decode("ascii")
+            self._last_address = found.removeprefix("::ffff:") if "." in found else found
         return self._last_address

@@ -9,7 +9,7 @@ Everything is read into one buffer; sockets are edge-triggered, so a short read 
 """
 
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t, UINT64_MAX
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strlen
 
@@ -127,8 +127,9 @@ cdef class Swarm:
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
-    def open(self, uint32_t count, *, uint32_t first=0, double rate=0.0, bint slow=False):
-        """Open so many streams, on the channels from number `first` on in turn, at most `rate` a second (0: at once)."""
+    def open(self, uint32_t count, *, uint32_t first=0, double rate=0.0, bint slow=False, bint stopped=False):
+        """Open so many streams, on the channels from number `first` on in turn, at most `rate` a second (0: at once).
+        `slow`: see `slow_down`; `stopped`: they read their response head and then nothing."""
         cdef uint32_t i, place
         if count > self.unused_count:
             raise ValueError(f"{count} more connections are over the capacity of {self.capacity}")
@@ -139,7 +140,7 @@ cdef class Swarm:
         for i in range(count):
             self.unused_count -= 1
             place = self.unused[self.unused_count]
-            self.connections[place].flags = SLOW if slow else 0
+            self.connections[place].flags = SLOW if slow or stopped else 0
             self.connections[place].channel = (first + i) % self.board.channels
             self._enqueue(place, 0)
 
@@ -148,6 +149,32 @@ cdef class Swarm:
         self.drip_bytes = most
         self.drip_interval = <uint64_t>(every * SECOND)
         self.drip_next = nanoseconds() if most else UINT64_MAX
+
+    def wake_up(self):
+        """The slow and the stopped read like everybody else from now on; those that the server cut meanwhile come back
+        with their Last-Event-ID. Like those of `come_back`, they are complete when they have what was aimed at."""
+        cdef uint32_t place
+        cdef Connection* connection
+        self._pace(0)
+        self.slow_first = self.slow_end = 0
+        self.drip_next = UINT64_MAX
+        self.storm_began = nanoseconds()
+        for place in range(self.capacity):
+            connection = &self.connections[place]
+            if not connection.flags & SLOW:
+                continue
+            connection.flags = connection.flags & ~<uint8_t>SLOW | RETURNING
+            if connection.phase == STREAMING_NOW:
+                self.block.counters[<int>SLOW_STREAMS] -= 1
+                self.block.counters[<int>STREAMING] += 1
+                self.board.streaming(self.worker)[connection.channel] += 1
+                self._look_if_complete(place, self.storm_began)
+                self._read(place, 0, READ_BYTES)
+            elif connection.phase == GONE and connection.stream.id_length:
+                connection.flags |= KNOWS
+                self._enqueue(place, 0)
+            elif connection.phase == GONE:
+                complain(self.block, NO_ID, 1, NULL, 0)
 
     def churn(self, double rate, double life):
         """From now on `rate` streams a second come, and each leaves after `life` seconds. 0: no more come."""

@@ -29,7 +29,9 @@ logger = logging.getLogger("sse_fast.door")
 BACKLOG = 4096
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 10.0
+REMEMBERED_BYTES = 1024  # of a head whose meaning is remembered
 TICK = 0.25  # seconds
+DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -48,47 +50,73 @@ class BadHead(Exception):
         self.status = status
 
 
-class _Head:
-    """A request's head while it comes. The parser calls its `on_*`."""
+class _EndOfHead(Exception):
+    """Stops the parser: what comes behind the head, a body or another request, is nobody's."""
 
-    __slots__ = ("_parser", "complete", "headers", "method", "minor", "size", "target")
+
+class _Head:
+    """A request's head. The parser calls its `on_*`."""
+
+    __slots__ = ("complete", "headers", "method", "minor", "size", "target")
 
     def __init__(self) -> None:
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.size = 0
         self.complete = False
         self.method, self.minor = "GET", "1.1"
 
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+        self.size += len(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.size += len(name) + len(value) + 4
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+        raise _EndOfHead
+
+
+class _Reading:
+    """A head while it comes. Apart from `_Head`, or the two and the parser would be a circle, left to the collector."""
+
+    __slots__ = ("_parser", "head", "size")
+
+    def __init__(self) -> None:
+        self.head = _Head()
+        self._parser = HttpRequestParser(self.head)
+        self.size = 0
+
     def feed(self, data: bytes) -> bool:
         """True: the head is complete. Raises BadHead."""
-        assert self._parser is not None
+        head = self.head
         self.size += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            pass  # to something we do not speak; a request all the same
+            raise BadHead(400, "this is not an HTTP/1.1 request") from None  # an HTTP/2 preface
         except HttpParserError as error:
-            if not self.complete:  # else it is about what comes behind the head, which nobody reads
+            if not head.complete:
                 raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
-        if not self.complete:
-            if self.size > HEAD_BYTES:
-                raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
+        if (head.size if head.complete else self.size) > HEAD_BYTES:
+            raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
+        if not head.complete:
             return False
-        self.method = self._parser.get_method().decode("ascii")
-        self.minor = self._parser.get_http_version()
-        self._parser = None  # it knows us: a cycle would outlive the request by far
+        head.method = self._parser.get_method().decode("ascii")
+        head.minor = self._parser.get_http_version()
+        if head.minor not in ("1.0", "1.1"):
+            head.minor = "1.0"
+            raise BadHead(505, "this port speaks HTTP/1.1")
         return True
 
-    def on_url(self, part: bytes) -> None:
-        self.target += part
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
+@lru_cache(maxsize=256)  # clients of one program send the same words, after a cut thousands at once
+def remembered_head(data: bytes) -> _Head | None:
+    """The head, if this is all of it. Raises BadHead, which is not remembered."""
+    reading = _Reading()
+    return reading.head if reading.feed(data) else None
 
 
 class _Exchange:
@@ -166,6 +194,7 @@ class StreamDoor:
         main: str,
         most: int,
         stuck_after: float | None = None,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self._app = app
         self._fanout = fanout
@@ -173,6 +202,7 @@ class StreamDoor:
         self._main = main
         self._most = most
         self._stuck_after = stuck_after
+        self._head_seconds = head_seconds
         self.resume = resume
         self.left = streams.left
         self.bad_heads = 0
@@ -184,6 +214,8 @@ class StreamDoor:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
         self._socket.setblocking(False)
+        # A connection is accepted with its request, which saves a turn of the loop for each.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
         # Accepted sockets take these over.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -194,7 +226,7 @@ class StreamDoor:
         if self._stuck_after is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
         self._server: tuple[str, int] = self._socket.getsockname()[:2]
-        self.listener = Listener(self._socket, self._fanout, self, head_seconds=HEAD_SECONDS, most=self._most)
+        self.listener = Listener(self._socket, self._fanout, self, head_seconds=self._head_seconds, most=self._most)
         loop.add_reader(self.listener.fileno(), self.listener.turn)
         self._tick(loop, self.listener)
 
@@ -212,9 +244,9 @@ class StreamDoor:
             self.listener = None
 
     def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        self._ticking = loop.call_later(TICK, self._tick, loop, listener)
         self._date = formatdate(usegmt=True).encode()
         listener.tick(loop.time())
-        self._ticking = loop.call_later(TICK, self._tick, loop, listener)
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
@@ -228,19 +260,24 @@ class StreamDoor:
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
-        head: _Head | None = connection.context
-        if head is None:
-            head = connection.context = _Head()
+        reading: _Reading | None = connection.context
         try:
-            if head.feed(data):
-                self._ask(connection, head)
+            if reading is None and len(data) <= REMEMBERED_BYTES and (head := remembered_head(data)) is not None:
+                complete = True
+            else:
+                reading = connection.context = reading or _Reading()
+                head, complete = reading.head, reading.feed(data)
         except BadHead as bad:
-            self._refuse(connection, head, bad)
+            self._refuse(connection, reading.head if reading is not None else _Head(), bad)
+        else:
+            if complete:
+                self._ask(connection, head)
 
     def late(self, connection: Connection) -> None:
-        head = connection.context or _Head()
-        if head.size:
-            self._refuse(connection, head, BadHead(408, f"a request's head comes within {HEAD_SECONDS:g} s"))
+        reading: _Reading | None = connection.context
+        if reading is not None:
+            late = BadHead(408, f"a request's head comes within {self._head_seconds:g} s")
+            self._refuse(connection, reading.head, late)
         else:
             connection.abort()  # it never said a word
 
@@ -266,7 +303,7 @@ class StreamDoor:
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",
-            "headers": head.headers,
+            "headers": head.headers.copy(),
             "client": (connection.address, 0),
             "server": self._server,
         }

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import get_ident
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -118,6 +119,7 @@ class Hub:
         self._news: asyncio.Event
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     # ---- publishing --------------------------------------------------------------------------------------------------
@@ -221,7 +223,8 @@ class Hub:
         return parsed.position if parsed is not None and parsed.epoch == self._epoch else UNKNOWN
 
     def unblock(self, subscriber: Subscriber) -> None:
-        if self.fanout.unblock(subscriber, asyncio.get_running_loop().time()):
+        assert self._loop is not None  # whoever has a subscriber has come by `attach`
+        if self.fanout.unblock(subscriber, self._loop.time()):
             self._wake()
 
     def say(self, channel: str, frame: bytes) -> int:
@@ -237,7 +240,11 @@ class Hub:
     # ---- the pump ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        # The loop that runs in this thread; to ask asyncio for it is a system call up to Python 3.11.
+        if get_ident() == self._thread and self._loop is not None and self._loop.is_running():
+            return
         loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         if loop is self._loop:
             return
         if self._loop is not None and not self._loop.is_closed():

@@ -89,7 +89,8 @@ def open_shared(address: str) -> Segment:
     """The segment that another process has made. OSError if that process has closed it or is gone."""
     descriptor = os.open(address, os.O_RDWR | os.O_CLOEXEC)
     with _closing_if_it_fails(descriptor):
-        _lock(descriptor, WORKERS, fcntl.F_RDLCK)  # means nothing but for a log's file
+        if not _lock(descriptor, WORKERS, fcntl.F_RDLCK):  # of a log's file, which its server is just closing
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), address)
         return Segment(descriptor)
 
 

@@ -53,7 +53,8 @@ class TakeOver(Protocol):
     @property
     def sink(self) -> Sink: ...
     def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
-        """Behind the head that was sent, `opening` and then the subscriber's events. `address`: for `Streams.left`."""
+        """Behind the head that was sent, `opening` and then the subscriber's events. `address`: for `Streams.left`,
+        which is owed unless this raises."""
 
 
 class Door(StrEnum):
@@ -287,13 +288,14 @@ class _Stream:
             )
             preamble = self._streams.preamble(subscription)
             await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            take_over.stream(subscription.subscriber, preamble, self._address)
         except BaseException:
+            self._move("end")
             if subscription is not None:
                 subscription.close()
             self._streams.left(self._address, Leaving.ERROR)
             raise
         self._move("open")
-        take_over.stream(subscription.subscriber, preamble, self._address)
 
     def _end(self, reason: Leaving, error: Exception | None) -> None:
         """The hub let the stream go: wake the task that waits for the client, so that it ends."""

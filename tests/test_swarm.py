@@ -444,6 +444,7 @@ MODES: dict[str, tuple[Mode, int]] = {
     "storm": (Storm(50, rate=100.0, before=0.2, away=0.2), 50),
     "slow": (Slow(50, share=0.2, rate=200.0, seconds=0.5), 50),
     "stopped": (Slow(50, share=0.2, drip=0, rate=200.0, seconds=0.5), 50),
+    "slow and stopped, then awake": (Slow(50, share=0.1, stopped=0.1, wake=True, rate=200.0, seconds=0.5), 50),
 }
 
 
@@ -468,6 +469,8 @@ def test_the_edge_loses_nothing_in_any_mode(edge: Edge, name: str, processes: in
         assert result.timings["complete"].count == mode.subscribers
     if isinstance(mode, Churn):
         assert (result.figures["came"] or 0) > 0
+    if isinstance(mode, Slow) and mode.wake:
+        assert result.figures["slow_complete"] == result.figures["slow"] == 10
 
 
 def test_as_many_processes_run_as_descriptors_need(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from . import (
     pushpin,
     raw_floor,
     sse_fast,
+    sse_fast_stream,
     sse_starlette,
 )
 from .base import CannotInstall, Peer
@@ -17,6 +18,7 @@ PEERS = tuple(
     module.PEER
     for module in (
         sse_fast,
+        sse_fast_stream,
         raw_floor,
         nchan,
         mercure,

@@ -174,6 +174,8 @@ def storm(**given: Any) -> None:
 @option("--share", type=click.FloatRange(0, 1), default=0.1, help="Of the subscribers that are slow.")
 @option("--drip", type=int, default=1, metavar="BYTES", help="What a slow one reads at a time; 0: nothing, ever.")
 @option("--every", type=float, default=0.05, metavar="SECONDS", help="Between two such reads.")
+@option("--stopped", type=click.FloatRange(0, 1), default=0.0, help="Share that reads nothing behind the head.")
+@option("--wake", is_flag=True, help="At the end they read on, or come back if they were cut, and must get all too.")
 @RATE
 @SECONDS
 def slow(**given: Any) -> None:

@@ -131,10 +131,11 @@ def storm(fleet: "Fleet", mode: Storm) -> None:
 
 
 def slow(fleet: "Fleet", mode: Slow) -> None:
-    lazy = round(mode.subscribers * mode.share)
-    ramp(fleet, mode.subscribers - lazy)
+    lazy, stopped = round(mode.subscribers * mode.share), round(mode.subscribers * mode.stopped)
+    ramp(fleet, mode.subscribers - lazy - stopped)
     with fleet.in_phase("the slow come"):
         fleet.open(lazy, slow=True)
+        fleet.open(stopped, stopped=True)
         opened(fleet)
         fleet.order_all("slow_down", every=mode.every, most=mode.drip)
     before = fleet.moment()
@@ -144,7 +145,21 @@ def slow(fleet: "Fleet", mode: Slow) -> None:
         after = fleet.moment()
     settle(fleet)
     measure(fleet, before, after)
-    fleet.figures |= {"slow": lazy, "slow_cut": after.counters["slow_cut"]}
+    fleet.figures |= {"slow": lazy + stopped, "slow_cut": after.counters["slow_cut"]}
+    if mode.wake:
+        wake_up(fleet)
+
+
+def wake_up(fleet: "Fleet") -> None:
+    """Let the slow and the stopped read on: they must get everything, too."""
+    had = fleet.board.counters()
+    lazy = had["slow_streams"] + had["slow_cut"]
+    with fleet.in_phase("the slow wake up"):
+        fleet.board.aim()
+        fleet.order_all("wake_up")
+        fleet.wait(lambda: (fleet.board.counters()["caught_up"] - had["caught_up"]) / max(1, lazy), fleet.plan.drain)
+    settle(fleet)
+    fleet.figures["slow_complete"] = fleet.board.counters()["caught_up"] - had["caught_up"]
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------

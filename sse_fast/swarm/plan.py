@@ -143,8 +143,10 @@ class Storm:
 
 @dataclass(frozen=True)
 class Slow:
-    """A `share` of the subscribers reads `drip` bytes `every` so many seconds (0 bytes: nothing). The others must get
-    everything; the slow ones may be cut by the server."""
+    """A `share` of the subscribers reads `drip` bytes `every` so many seconds (0 bytes: nothing), and a share of
+    `stopped` ones nothing behind the response head. The others must get everything; the slow and the stopped ones may
+    be cut by the server. `wake`: at the end they read on, or come back with their Last-Event-ID, and must get all too.
+    """
 
     name: ClassVar[str] = "slow"
     subscribers: int = 1000
@@ -152,6 +154,8 @@ class Slow:
     share: float = 0.1
     drip: int = 1
     every: float = 0.05
+    stopped: float = 0.0
+    wake: bool = False
     rate: float = 50.0
     seconds: float = 10.0
 
@@ -196,6 +200,8 @@ class Plan:
             raise InvalidPlan(f"there are 1 to {MOST_CHANNELS} channels, not {mode.channels}")
         if mode.subscribers < mode.channels:
             raise InvalidPlan(f"{mode.channels} channels need at least as many subscribers, not {mode.subscribers}")
+        if isinstance(mode, Slow) and mode.share + mode.stopped > 1:
+            raise InvalidPlan(f"{mode.share:g} slow and {mode.stopped:g} stopped ones are more than there are")
         if self.target is not None:
             self.target.check(mode.channels)
             if self.target.publish is None and not isinstance(mode, Hold):

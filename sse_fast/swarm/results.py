@@ -21,7 +21,8 @@ The JSON (`Result.to_json`, schema `sse_fast.swarm/1`; times in microseconds whe
         "server_cpu_us_per_delivery": 2.9, "server_cpu_us_per_connect": 60.0, "server_cores": 0.9,
         "client_cpu_us_per_delivery": 0.8, "client_cores": 0.5,
         "user_memory_per_connection": 14000.0, "kernel_memory_per_connection": 0.0,
-        ... and figures of the mode: storm has "all_back_seconds", "all_complete_seconds"; slow has "slow", "slow_cut";
+        ... and figures of the mode: storm has "all_back_seconds", "all_complete_seconds"; slow has "slow", "slow_cut",
+            "slow_complete" (if woken);
             churn has "came", "left"
       },
       "timings": {"latency": {"count": 9, "mean": 1.0, "p50": 1, "p90": 1, "p99": 1, "p99_9": 1, "max": 1,

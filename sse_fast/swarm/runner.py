@@ -210,14 +210,14 @@ class Fleet:
 
     # ---- what modes are made of --------------------------------------------------------------------------------------
 
-    def open(self, count: int, *, slow: bool = False) -> None:
-        """Tell the workers to open so many streams, in equal shares."""
+    def open(self, count: int, **kind: bool) -> None:
+        """Tell the workers to open so many streams, in equal shares; `slow=True` or `stopped=True`: not the usual kind."""
         first = sum(self._begun)
         for worker in range(self.workers):
             share = count // self.workers + (worker < count % self.workers)
             if share:
                 rate = self.plan.connect_rate * share / count
-                self.order("open", worker, count=share, first=first, rate=rate, slow=slow)
+                self.order("open", worker, count=share, first=first, rate=rate, **kind)
             first += share
             self._begun[worker] += share
 

@@ -46,6 +46,7 @@ FIGURES = {
     "all_complete_seconds": ("all complete after", "{:.3f} s"),
     "slow": ("slow streams", "{:,.0f}"),
     "slow_cut": ("of them cut by the server", "{:,.0f}"),
+    "slow_complete": ("of them complete once awake", "{:,.0f}"),
 }
 
 

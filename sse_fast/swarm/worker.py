@@ -71,6 +71,8 @@ def obey(swarm: Swarm, order: dict[str, Any]) -> Any:
             return swarm.open(**order)
         case "slow_down":
             return swarm.slow_down(**order)
+        case "wake_up":
+            return swarm.wake_up()
         case "churn":
             return swarm.churn(**order)
         case "cut":

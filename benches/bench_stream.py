@@ -1,0 +1,329 @@
+"""The stream port beside the main port, Nchan and the floor: what a stream costs to open and to hold, what a storm of
+resuming clients costs, and whether everybody gets everything when some don't read.
+
+    python benches/bench_stream.py [open] [resume] [exact] [--quick] [--rounds 3] [--json PATH]
+
+- **open**: 15,000 streams of one channel are opened and stay idle. Goals: the server's own memory per idle stream at
+  most 0.5 KiB; its CPU per opened stream at most Nchan's.
+- **resume**: 10,000 streams are cut, 100 events of 64 bytes are published, and all come back at once, each with the
+  last id it was given. Goal: the server's CPU until all are complete is at most a third of Nchan's.
+- **exact**: 5 % of the streams stop reading, 5 % read a byte at a time, and the server ends whoever takes nothing for
+  1.5 s. Events flow to all, 16 in flight; then the others are cut, miss 100 events, and resume. They must get each
+  event once, whole and in order. Then the slow and the stopped read on, or come back if they were ended, and must get
+  the same.
+
+Servers take turns, started afresh for each, and each round begins with another one. Fan-out is bench_fanout.py's.
+Exits with 1 if any stream of any server misses an event, or gets one twice, torn or out of order; or if a goal is
+missed, without --quick.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from harness import EDGE, STREAM, Running, Server, edge_command, machine
+from peers import PEERS, CannotInstall, nchan, raw_floor
+from peers.report import spread, table
+
+from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast.swarm import Plan, Storm, Target, modes
+from sse_fast.swarm.runner import Fleet
+
+PARTS = ("open", "resume", "exact")
+MISSED = 100  # events, by each stream that resumes
+LAZY = 0.05  # of all streams stop reading, and as many read a byte at a time
+TRICKLE = 0.005  # seconds between two bytes
+SEND_TIMEOUT = 1.5
+PATIENCE = 30.0
+NEVER = 1e9
+
+CLOCK = """\
+CPU: user and system time of all processes of the server. Of a stream opened: from before the first connect to after the
+last response head, at most 256 at a time. Of a resume: from before the first connect until every stream has every event
+that it missed; so accepting is part of it, and being cut is not. Memory: the growth of the server's proportional set
+size (PSS) from none to all streams open and idle; what the kernel keeps for sockets is the same for every server.
+Figures are medians over the rounds, in brackets the least and the greatest; ratios are taken within a round."""
+
+
+def impatient_command(port: int, scratch: Path) -> list[str]:
+    return [*edge_command(port, scratch), "--send-timeout", str(SEND_TIMEOUT)]
+
+
+SERVERS: dict[str, tuple[Server, ...]] = {
+    "open": (STREAM, nchan.PEER, raw_floor.PEER, EDGE),
+    "resume": (STREAM, nchan.PEER, EDGE),
+    "exact": (replace(STREAM, command=impatient_command), replace(EDGE, command=impatient_command)),
+}
+INSTALLED = {peer.name: peer for peer in PEERS}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One turn of a server: what it cost, and what was wrong."""
+
+    part: str
+    server: str
+    round: int
+    streams: int
+    figures: dict[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure of the stream port: at most so much, or so many times another server's."""
+
+    part: str
+    figure: str
+    at_most: float
+    beside: str | None = None
+
+
+GOALS = (
+    Goal("open", "bytes per stream", 512),
+    Goal("open", "CPU µs per stream", 1.0, nchan.PEER.name),
+    Goal("resume", "CPU µs per event", 1 / 3, nchan.PEER.name),
+)
+
+
+# ---- the parts -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fleet_for(server: Server, streams: int) -> Iterator[Fleet]:
+    """The server, running, and a load client for so many streams."""
+    with Running(server) as running:
+        target = Target(
+            f"http://127.0.0.1:{running.stream_port}{server.subscribe}",
+            f"http://127.0.0.1:{running.port}{server.publish}",
+        )
+        with Fleet(Plan(Storm(streams), target, drain=PATIENCE, server_pid=running.process.pid)) as fleet:
+            yield fleet
+
+
+def measure_opening(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
+    modes.ramp(fleet, streams)
+    publish(fleet, 1)  # everybody is there
+    modes.settle(fleet)
+    cpu, memory = (
+        fleet.figures[f"{name}_per_connect{tail}"] for name, tail in (("server_cpu_us", ""), ("user_memory", "ion"))
+    )
+    return {"CPU µs per stream": cpu or 0.0, "bytes per stream": memory or 0.0}
+
+
+def measure_resuming(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
+    modes.ramp(fleet, streams)
+    publish(fleet, 4)  # everybody has an id to come back with
+    fleet.order_all("cut")
+    publish(fleet, MISSED)
+    fleet.stay(seconds)  # until the server is done with those who left
+    before = fleet.moment()
+    come_back(fleet, streams)
+    after = fleet.moment()
+    modes.settle(fleet)
+    delivered = after.counters["deliveries"] - before.counters["deliveries"]
+    demand(delivered == streams * MISSED, f"{delivered} deliveries to those who resumed, not {streams * MISSED}")
+    demand(after.counters["caught_up"] == streams, f"only {after.counters['caught_up']} streams were complete again")
+    cpu = (after.server_cpu or 0.0) - (before.server_cpu or 0.0)
+    return {
+        "CPU µs per event": cpu / delivered * 1e6,
+        "CPU s": cpu,
+        "s until all were complete": after.at - before.at,
+    }
+
+
+def measure_exactness(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
+    lazy = round(streams * LAZY)
+    readers = streams - 2 * lazy
+    modes.ramp(fleet, readers)
+    fleet.open(lazy, slow=True)
+    fleet.open(lazy, stopped=True)
+    modes.opened(fleet)
+    fleet.order_all("slow_down", every=TRICKLE, most=1)
+    fleet.order("closed_loop", in_flight=16, events=0)
+    fleet.stay(seconds)
+    fleet.order("quiet")
+    wait_until_quiet(fleet)
+    fleet.order_all("cut")
+    publish(fleet, MISSED)
+    come_back(fleet, readers)
+    flowed = fleet.moment()
+    modes.settle(fleet)
+    modes.wake_up(fleet)
+    whole = fleet.figures["slow_complete"] or 0
+    demand(flowed.counters["caught_up"] == readers, f"only {flowed.counters['caught_up']} of {readers} resumed wholly")
+    demand(whole == 2 * lazy, f"only {whole} of {2 * lazy} slow and stopped streams became complete")
+    return {
+        "events": flowed.published,
+        "deliveries": flowed.counters["deliveries"],
+        "slow or stopped": 2 * lazy,
+        "of them ended": flowed.counters["slow_cut"],
+        "complete once awake": whole,
+    }
+
+
+def publish(fleet: Fleet, events: int) -> None:
+    """So many events, one after the other, until everybody has them."""
+    settled = fleet.board.counters()["settled"] + events
+    fleet.order("closed_loop", in_flight=1, events=events)
+    fleet.wait(lambda: 1 - (settled - fleet.board.counters()["settled"]) / events, PATIENCE)
+
+
+def wait_until_quiet(fleet: Fleet) -> None:
+    fleet.wait(lambda: float(not fleet.order("busy")), PATIENCE)
+
+
+def come_back(fleet: Fleet, streams: int) -> None:
+    """All who were cut, at once, until each has what it missed."""
+    fleet.board.aim()
+    fleet.order_all("come_back")
+    fleet.wait(lambda: fleet.board.counters()["caught_up"] / streams, PATIENCE)
+
+
+class Wrong(Exception):
+    """A stream did not get what it must."""
+
+
+def demand(right: bool, words: str) -> None:
+    if not right:
+        raise Wrong(words)
+
+
+MEASURE: dict[str, Callable[[Fleet, int, float], dict[str, float]]] = {
+    "open": measure_opening,
+    "resume": measure_resuming,
+    "exact": measure_exactness,
+}
+
+
+def turn(part: str, server: Server, round_: int, streams: int, seconds: float) -> Finding:
+    figures, problems = {}, []
+    try:
+        with fleet_for(server, streams) as fleet:
+            try:
+                figures = MEASURE[part](fleet, streams, seconds)
+            except Wrong as wrong:
+                problems.append(str(wrong))
+            problems += [f"{one.count:,} {one.meaning}: {one.example}" for one in fleet.result().problems]
+    except (RuntimeError, OSError) as error:
+        problems.append(str(error))
+    return Finding(part, server.name, round_, streams, figures, tuple(problems))
+
+
+# ---- what is said of them --------------------------------------------------------------------------------------------
+
+
+def part_table(findings: list[Finding]) -> str:
+    by_server: defaultdict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_server[finding.server].append(finding)
+    names = list(dict.fromkeys(name for finding in findings for name in finding.figures))
+    rows = []
+    for server, turns in by_server.items():
+        cells = [spread((one.figures[name] for one in turns if name in one.figures), digits(name)) for name in names]
+        rows.append([server, f"{turns[0].streams:,}", *cells])
+    return table(["server", "streams", *names], rows)
+
+
+def digits(figure: str) -> int:
+    return 0 if "bytes" in figure or "CPU" not in figure and "s until" not in figure else 2
+
+
+def judge(findings: list[Finding]) -> tuple[str, bool]:
+    """The goals that this run can speak about, a line each, and whether all of them are met."""
+    lines, met = [], True
+    for goal in GOALS:
+        found = {(one.server, one.round): one.figures[goal.figure] for one in findings if goal.figure in one.figures}
+        ours = {round_: value for (server, round_), value in found.items() if server == STREAM.name}
+        others = {round_: found.get((goal.beside or "", round_)) for round_ in ours}
+        values = [value / (others[round_] or NEVER) if goal.beside else value for round_, value in ours.items()]
+        if not values or (goal.beside and None in others.values()):
+            continue
+        good = median(values) <= goal.at_most
+        met = met and good
+        of = f" of {goal.beside}'s" if goal.beside else ""
+        lines.append(
+            f"{'met   ' if good else 'MISSED'} {goal.part}: {spread(values, 2)}{of} {goal.figure}, goal {goal.at_most:.2f}"
+        )
+    return "\n".join(lines), met
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What streams cost at the stream port, and whether they are whole.")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
+    parser.add_argument("--open", type=int, default=15_000, help="streams to open (default: %(default)s)")
+    parser.add_argument("--resume", type=int, default=10_000, help="streams that resume (default: %(default)s)")
+    parser.add_argument("--exact", type=int, default=10_000, help="streams of which some don't read (%(default)s)")
+    parser.add_argument("--only", default="", help="these servers, comma-separated")
+    parser.add_argument("--quick", action="store_true", help="a few streams, one round: is it all whole?")
+    parser.add_argument("--json", type=Path, help="write every turn there too")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    arguments.parts = arguments.parts or list(PARTS)
+    arguments.seconds = 4.0
+    if arguments.quick:
+        arguments.rounds, arguments.open, arguments.resume, arguments.exact = 1, 300, 300, 300
+        arguments.seconds = 2 * SEND_TIMEOUT
+    return arguments
+
+
+def available(servers: tuple[Server, ...], only: str, *, install: bool) -> list[Server]:
+    found = []
+    for server in servers:
+        if only and server.name not in only.split(","):
+            continue
+        peer = INSTALLED[server.name]
+        try:
+            if peer.version() is None and install:
+                peer.install()
+        except CannotInstall as error:
+            say(f"{server.name}: cannot be had here: {error}")
+        if peer.version() is None:
+            say(f"{server.name}: skipped, it is not installed")
+        else:
+            found.append(server)
+    return found
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    raise_descriptor_limit()
+    findings: list[Finding] = []
+    print(f"{CLOCK}\n\n{machine()}")
+    for part in arguments.parts:
+        servers = available(SERVERS[part], arguments.only, install=not arguments.quick)
+        streams: int = getattr(arguments, part)
+        for round_ in range(arguments.rounds):
+            # Nobody is always the first after a pause, or always the one behind the heaviest.
+            first = round_ % max(1, len(servers))
+            for server in servers[first:] + servers[:first]:
+                finding = turn(part, server, round_, streams, arguments.seconds)
+                findings.append(finding)
+                words = [f"{name} {value:,.2f}" for name, value in finding.figures.items()] + list(finding.problems)
+                say(f"{part}, {streams:,} streams, round {round_ + 1}, {server.name}: {'; '.join(words)}")
+        print(f"\n## {part}\n\n{part_table([one for one in findings if one.part == part])}", flush=True)
+    verdict, met = judge(findings)
+    print(f"\n{verdict}")
+    if arguments.json:
+        record = {"machine": machine(), "findings": [*map(asdict, findings)]}
+        arguments.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    wrong = [finding for finding in findings if finding.problems]
+    for finding in wrong:
+        say(f"NOT WHOLE: {finding.part}, {finding.server}, round {finding.round + 1}: {'; '.join(finding.problems)}")
+    return 1 if wrong or not findings or not (met or arguments.quick) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""A stream port in this process: hub, admission, the app of the streams and the door, put together as the edge does."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from starlette.middleware.cors import CORSMiddleware
+
+from sse_fast._native.listener import Listener
+from sse_fast.admission import Admission
+from sse_fast.door import StreamDoor
+from sse_fast.hub import Hub
+from sse_fast.stream import Door, DoorCounts, Receive, Scope, Send, Streams
+
+ORIGIN = "http://page.example"
+HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size")
+ADMISSION = ("max_connections", "max_connections_per_ip")
+
+
+class StreamPort:
+    """StreamPort(**settings of the hub, of admission, of the door). On 127.0.0.1, on the running loop."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
+        self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
+        self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000), max_channels=8)
+        app = CORSMiddleware(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"])
+        self.door = StreamDoor(
+            app, self.hub.fanout, self.streams, self.hub.unblock, main="port 8000", **{"head_seconds": 0.5} | settings
+        )
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.streams(scope, receive, send, scope["path"][5:])
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, **settings: Any) -> AsyncIterator[Self]:
+        port = cls(**settings)
+        port.door.open("127.0.0.1", 0)
+        try:
+            yield port
+        finally:
+            await port.hub.close()
+            port.door.close()
+
+    @property
+    def number(self) -> int:
+        return self.door.port
+
+    @property
+    def listener(self) -> Listener:
+        assert self.door.listener is not None
+        return self.door.listener
+
+    @property
+    def counts(self) -> DoorCounts:
+        return self.streams.doors[Door.STREAM]
+
+    def check(self) -> None:
+        """What holds at every moment: all who count streams have the same number."""
+        numbers = (
+            self.listener.streams,
+            self.hub.fanout.connections,
+            self.admission.connections,
+            self.counts.connections,
+            self.counts.accepted - self.counts.ended.total(),
+        )
+        assert len(set(numbers)) == 1, f"listener, fan-out, admission, door, door's sums: {numbers}"
+        assert self.listener.open >= self.listener.streams
+        assert self.hub.fanout.blocked <= self.hub.fanout.connections
+
+    def connect(self, request: bytes = b"", *, buffer: int = 0, source: str = "") -> socket.socket:
+        """A client's socket, not blocking; `buffer` bytes for what it has not read, or as many as the kernel likes."""
+        return connect(self.number, request, buffer=buffer, source=source)
+
+
+def connect(port: int, request: bytes = b"", *, buffer: int = 0, source: str = "") -> socket.socket:
+    client = socket.socket()
+    try:
+        if buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            # The kernel counts the server's send buffer in segments; of the loopback's 64 KiB it takes megabytes.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        if source:
+            client.bind((source, 0))
+        client.connect(("127.0.0.1", port))  # the kernel accepts at once: a listening socket is enough
+        client.setblocking(False)
+        if request:
+            client.send(request)
+    except BaseException:
+        client.close()
+        raise
+    return client
