@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from granian.server.mp import MPServer, WorkerProcess
@@ -23,6 +22,7 @@ log = logging.getLogger("sse_fast.supervisor")
 READY_WITHIN = 60.0  # seconds a new worker has in a rolling restart, before it is the old one that stays
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
+TELL_AGAIN = 0.5
 LOOK = 1.0  # seconds between looks at heartbeats
 LOCKS_OUT = 2.0  # seconds of silence that whoever holds the log's lock is granted: nobody can publish meanwhile
 
@@ -65,12 +65,7 @@ class Supervisor(MPServer):
     def _stop_workers(self) -> None:
         # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
         # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
-        assert self.workers_kill_timeout is not None
-        deadline = time.monotonic() + self.workers_kill_timeout
-        for worker in self.wrks:
-            worker.terminate()  # type: ignore[no-untyped-call]
-        while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
-            time.sleep(GLANCE)
+        self._tell_to_leave(self.wrks, meanwhile=lambda: None)
         self.workers_kill_timeout = 1  # for whoever has not gone by now
         super()._stop_workers()  # type: ignore[no-untyped-call]
 
@@ -109,7 +104,10 @@ class Supervisor(MPServer):
         for index in range(self.workers):
             newcomer = self._start(index)
             self._newcomers.append(newcomer)
-            self._wait(partial(self._serves_or_never_will, newcomer), READY_WITHIN)
+            deadline = time.monotonic() + READY_WITHIN
+            while not self._serves_or_never_will(newcomer) and time.monotonic() < deadline:
+                self._replace_the_dead()
+                time.sleep(GLANCE)
             self._newcomers.remove(newcomer)
             if self.interrupt_signal or not self._slots.was_ready(newcomer.inner.pid):
                 if not self.interrupt_signal:
@@ -124,17 +122,22 @@ class Supervisor(MPServer):
 
     def _end(self, worker: WorkerProcess) -> None:
         """Have a worker drain and leave; in the end by force."""
-        assert self.workers_kill_timeout is not None
-        worker.terminate()  # type: ignore[no-untyped-call]
-        self._wait(lambda: not worker.inner.is_alive(), self.workers_kill_timeout)
+        self._tell_to_leave([worker], meanwhile=self._replace_the_dead)
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
 
-    def _wait(self, holds: Callable[[], bool], seconds: float) -> None:
-        """Wait until something holds, for at most so long, and look after the dead meanwhile."""
-        deadline = time.monotonic() + seconds
-        while not holds() and time.monotonic() < deadline:
-            self._replace_the_dead()
+    def _tell_to_leave(self, workers: list[WorkerProcess], meanwhile: Callable[[], object]) -> None:
+        """Wait until they have left, for at most `workers_kill_timeout`. They are told again and again: one that has
+        just been forked has its parent's signal handlers for a moment, which do nothing there."""
+        assert self.workers_kill_timeout is not None
+        deadline = time.monotonic() + self.workers_kill_timeout
+        told = 0.0
+        while (staying := [worker for worker in workers if worker.inner.is_alive()]) and time.monotonic() < deadline:
+            if time.monotonic() - told > TELL_AGAIN:
+                told = time.monotonic()
+                for worker in staying:
+                    worker.terminate()  # type: ignore[no-untyped-call]
+            meanwhile()
             time.sleep(GLANCE)
 
     # ---- the hung ----------------------------------------------------------------------------------------------------

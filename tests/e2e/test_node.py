@@ -258,6 +258,22 @@ async def test_a_rolling_restart_loses_nothing_and_leaves_no_worker_of_before(no
         assert "Unexpected exit" not in server.log()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_in_the_middle_of_a_rolling_restart_is_a_good_end(
+    node: Callable[..., EdgeProcess], number: signal.Signals
+) -> None:
+    server = node()
+    parent = server.workers()[0].parent()
+    assert parent is not None
+    parent.send_signal(signal.SIGHUP)
+    until(lambda: len(server.workers()) > WORKERS, "a new worker beside the old ones")
+    for process in (parent, *parent.children()) if number == signal.SIGINT else (parent,):
+        process.send_signal(number)  # Ctrl-C reaches all of them
+    assert server.wait() == 0, server.log()
+    for word in ("Unexpected exit", "refused to gracefully stop", "Traceback"):
+        assert word not in server.log()
+
+
 async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[..., EdgeProcess]) -> None:
     server = node("--hung-worker-timeout", "2")
     hung, *others = pids(server)
