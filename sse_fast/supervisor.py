@@ -4,6 +4,7 @@ Granian does the starting. Its rules for what comes after are replaced here: it 
 worker dies twice within seconds, whoever killed it, and would restart workers without looking whether they serve.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -154,10 +155,12 @@ class Supervisor(MPServer):
         suspect: tuple[int, float] | None = None
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
             now = time.monotonic()
+            # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
+            ours = {worker.inner.pid for worker in (*self.wrks, *self._newcomers)}
             silent = [
                 (now - worker.silent, worker.pid)
                 for worker in self._slots.workers()
-                if worker.silent is not None and worker.silent > self._patience_with(worker.pid)
+                if worker.pid in ours and worker.silent is not None and worker.silent > self._patience_with(worker.pid)
             ]
             if not silent:
                 suspect = None
@@ -167,6 +170,6 @@ class Supervisor(MPServer):
                 suspect = (pid, beat)
                 continue
             suspect = None
-            if any(worker.inner.pid == pid and worker.inner.is_alive() for worker in (*self.wrks, *self._newcomers)):
-                log.error(f"a worker has not answered for {now - beat:.0f} s and is killed", extra={"pid": pid})
+            log.error(f"a worker has not answered for {now - beat:.0f} s and is killed", extra={"pid": pid})
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

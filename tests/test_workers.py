@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import until
 
-from sse_fast import Overloaded, workers
+from sse_fast import Overloaded, supervisor, workers
 from sse_fast._native.ring import segment_size
 from sse_fast._native.slots import Slots
 from sse_fast.admission import Admission
@@ -254,6 +256,50 @@ def test_of_many_that_come_at_once_to_all_workers_never_too_many_are_let_in(node
         if told[0].value == first:
             assert first + second <= most
     assert [process.exitcode for process in storms] == [0, 0]
+
+
+# ---- the hung --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Someone]]:
+    """A worker that has beaten once, and a supervisor that looks at it: `watched(timeout, locks=…)`."""
+    monkeypatch.setattr(supervisor, "LOOK", 0.02)
+    monkeypatch.setattr(supervisor, "LOCKS_OUT", 0.1)
+    over = threading.Event()
+    threads = []
+
+    def watch(timeout: float, *, locks: bool = False, child: bool = True) -> Someone:
+        worker = Someone(node, lambda seat: seat.slots.beat())
+        parent = supervisor.Supervisor.__new__(supervisor.Supervisor)
+        parent._slots, parent._hung_worker_timeout, parent._over = node.slots, timeout, over
+        parent._log = SimpleNamespace(locked_by=worker.process.pid if locks else 0)  # type: ignore[assignment]
+        parent.wrks, parent._newcomers = [SimpleNamespace(inner=worker.process)] if child else [], []
+        threads.append(threading.Thread(target=parent._watch_heartbeats))
+        threads[-1].start()
+        return worker
+
+    yield watch
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize(("timeout", "locks"), [(0.2, False), (3600, True)])
+def test_a_worker_without_a_heartbeat_is_killed_and_sooner_if_it_has_the_log_locked(
+    watched: Callable[..., Someone], timeout: float, locks: bool
+) -> None:
+    worker = watched(timeout, locks=locks)
+    worker.process.join(PATIENCE)
+    assert worker.process.exitcode == -signal.SIGKILL
+
+
+def test_no_process_is_killed_that_is_not_a_worker_of_this_server(node: Node, watched: Callable[..., Someone]) -> None:
+    stranger, worker = watched(0.05, child=False), watched(0.2)
+    worker.process.join(PATIENCE)
+    assert worker.process.exitcode == -signal.SIGKILL
+    assert stranger.process.is_alive()
+    stranger.kill()
 
 
 # ---- wake-ups --------------------------------------------------------------------------------------------------------
