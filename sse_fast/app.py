@@ -23,12 +23,13 @@ from starlette.responses import RedirectResponse
 from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
+from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.door import StreamDoor
 from sse_fast.hub import Hub
 from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
-from sse_fast.stream import RAW_SEND, TAKE_OVER, Receive, Scope, Send, Streams
+from sse_fast.stream import RAW_SEND, TAKE_OVER, Streams
 
 logger = logging.getLogger("sse_fast.app")
 
