@@ -67,6 +67,7 @@ ARROWS = {
     | {"logs", "kernel", "asgi"},
     "kernel": set(),
     "descriptors": set(),
+    "testing": {"asgi"},
     "shutdown": set(),
     "items": {"errors", "event", "frame"},
     "connection": {"asgi", "errors", "frame", "shutdown"},
