@@ -222,6 +222,13 @@ class _Pump:
         self._waited = False  # since the last send
 
     async def _gather(self) -> None:
+        try:
+            await self._gather_and_write()
+        finally:
+            if self._pending:  # it has ended, or failed behind these
+                await self._connection.write(self._take())
+
+    async def _gather_and_write(self) -> None:
         connection = self._connection
         last = sent = monotonic()
         async for item in self._content:
@@ -229,7 +236,7 @@ class _Pump:
             self._pending.append(frame)
             self._size += len(frame)
             now = monotonic()
-            if now - last > QUICK or now - sent > LONGEST or self._size >= FULL:
+            if now - last > QUICK or now - sent > LONGEST or self._size >= FULL or connection.leaving is not None:
                 await connection.write(self._take())
                 if connection.leaving is not None:
                     return
@@ -238,8 +245,6 @@ class _Pump:
                 self._waited = False
                 sent = now = monotonic()
             last = now
-        if self._pending:
-            await connection.write(self._take())
 
     def _take(self) -> bytes:
         frames, self._pending, self._size = self._pending, [], 0
@@ -253,7 +258,7 @@ class _Pump:
             try:
                 awaited = step(argument)
                 self._waited = True
-                if self._pending:
+                while self._pending:
                     awaited = yield from self._write_meanwhile(gathering, awaited)
             except StopIteration:
                 return
@@ -268,7 +273,8 @@ class _Pump:
         writing = self._connection.write(self._take())
         step: Callable[[Any], Any] = writing.send
         argument: Any = None
-        outcome: BaseException | None = None
+        outcome: BaseException | None = None  # how the content ended meanwhile
+        stirred = False  # a cancellation woke the content; from then on it goes on beside the send
         while True:
             try:
                 blocked = step(argument)
@@ -280,38 +286,53 @@ class _Pump:
             step, argument = writing.send, None
             while True:
                 try:
-                    yield from _apart(blocked)
-                    break
-                except BaseException as error:
-                    if outcome is not None:  # nobody waits but the send
-                        step, argument = writing.throw, error
+                    yield from _first_of((blocked, awaited) if stirred and outcome is None else (blocked,))
+                    if _is_over(blocked):
                         break
-                    try:
-                        awaited = gathering.throw(error)
-                    except BaseException as ended:
-                        outcome = ended
-                        if not isinstance(ended, Exception):
-                            step, argument = writing.throw, ended
-                            break
+                    awaited, outcome = _outcome(gathering.send, None)
+                except BaseException as error:
+                    if outcome is None:
+                        stirred = True
+                        awaited, outcome = _outcome(gathering.throw, error)
+                        if self._connection.leaving is None and (outcome is None or isinstance(outcome, Exception)):
+                            continue
+                    step, argument = writing.throw, error
+                    break
         if outcome is not None:
             raise outcome
         return awaited
 
 
-def _apart(awaited: Any) -> Generator[Any, Any, None]:
-    """Wait for what a coroutine yielded; but a cancellation of the waiting does not reach it."""
-    if not asyncio.isfuture(awaited):
-        yield awaited
+def _outcome(step: Callable[[Any], Any], argument: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return step(argument), None
+    except BaseException as outcome:
+        return None, outcome
+
+
+def _is_over(awaited: Any) -> bool:
+    """Whether what a coroutine yielded is worth waiting for no longer; a bare yield waits for one turn of the loop."""
+    return not asyncio.isfuture(awaited) or awaited.done()
+
+
+def _first_of(all_awaited: tuple[Any, ...]) -> Generator[Any, Any, None]:
+    """Wait for the first of what coroutines yielded; but a cancellation of the waiting reaches none of it."""
+    futures: list[asyncio.Future[Any]] = [awaited for awaited in all_awaited if asyncio.isfuture(awaited)]
+    if len(futures) < len(all_awaited):
+        yield None
         return
-    awaited._asyncio_future_blocking = False  # as a task does when it takes it
-    ended = awaited.get_loop().create_future()
+    first = futures[0].get_loop().create_future()
 
     def end(_: object) -> None:
-        if not ended.done():
-            ended.set_result(None)
+        if not first.done():
+            first.set_result(None)
 
-    awaited.add_done_callback(end)
+    for future in futures:
+        future._asyncio_future_blocking = False  # as a task does when it takes it
+        future.add_done_callback(end)
     try:
-        yield from ended
+        yield from first
     finally:
-        awaited.remove_done_callback(end)
+        for future in futures:
+            future.remove_done_callback(end)
+            future._asyncio_future_blocking = True
