@@ -96,13 +96,15 @@ async def test_streams_arrive_whole_and_let_go_of_clients_and_of_the_server(serv
 
         # A client leaves: the content is closed.
         async with aconnect_sse(served.http, "GET", "/stay") as source:
-            await anext(aiter(source.aiter_sse()))
+            arriving = aiter(source.aiter_sse())  # held, as it would close the connection when it goes
+            await anext(arriving)
             assert "content closed" not in served.log
         await until(lambda: "content closed" in served.log)
 
         # The server stops, with a stream open: it leaves, and the content is closed.
         async with aconnect_sse(served.http, "GET", "/stay") as source:
-            await anext(aiter(source.aiter_sse()))
+            arriving = aiter(source.aiter_sse())
+            await anext(arriving)
             status = await served.stops()
         assert served.log.count("content closed") == 2, served.log
         # Some servers end by the signal they were sent.
