@@ -1,15 +1,16 @@
 """One stream in a FastAPI app: server CPU per event, and memory per idle stream.
 
-    python benches/bench_responses.py [--quick] [--events 100000] [--rounds 5] [--idle 1000] [--loop uvloop] [--json PATH]
+    python benches/bench_responses.py [--quick] [--events 100000] [--rounds 5] [--idle 1000] [--loop NAME] [--json PATH]
 
 Three responses take turns under uvicorn, each started afresh for every round, with the same endpoints around them
-(responses_app.py): **sse_fast**.EventSourceResponse, **sse-starlette**'s, and **FastAPI**'s own SSE. Two kinds of stream:
+(responses_app.py): **sse_fast**'s EventSourceResponse, **sse-starlette**'s, and **FastAPI**'s own SSE. Two ways of
+streaming:
 
 - **yielded**: an async generator yields its events one right behind the other, as it does with what a queue or a cursor
   has ready. sse_fast gathers what is ready, the others send each event by itself;
 - **waited for**: before each event the generator gives one turn to the loop, so every event is sent by itself.
 
-The client counts the events and checks the last one; the bench fails if any is missing. Exits with 1 if a goal is missed.
+The client counts the events, and the bench fails if any is missing. Exits with 1 if a goal is missed.
 """
 
 import argparse
@@ -37,11 +38,11 @@ CPU_GOAL = 0.5  # of the better peer's CPU per event, for yielded events
 MEMORY_GOAL = 1.0  # of the better peer's memory per idle stream
 
 CLOCK = """\
-CPU: user and system time of uvicorn's process from the request to the last byte, divided by the events. It includes the
-request, uvicorn's own sends and the kernel's work on the server's side of loopback. Memory: growth of the process's own
-pages (PSS) by idle streams that have sent one event and wait, divided by their number; FastAPI's and uvicorn's share of a
-request is in it for all three. Each figure is the median over the rounds, in brackets the least and the greatest; a ratio
-is taken within its round."""
+CPU: user and system time of uvicorn's process from the request to the last byte, divided by the events. It includes
+the request, uvicorn's own sends and the kernel's work on the server's side of loopback. Memory: growth of the process's
+own pages (PSS) by idle streams that have sent one event and wait, divided by their number; FastAPI's and uvicorn's
+share of a request is in it for all three. Each figure is the median over the rounds, in brackets the least and the
+greatest; a ratio is taken within its round."""
 
 
 def uvicorn(factory: str, loop: str) -> Callable[[int, Path], list[str]]:

@@ -32,6 +32,11 @@ def frame(item: Any) -> bytes:
     if kind is str:
         return encode(item)
     if kind is dict:
+        if item.get("data") is not None:
+            try:
+                return encode(**item)
+            except TypeError:
+                pass  # what is wrong, or only rare, is looked at below
         return _fields(item)
     if kind is bytes:
         return item  # type: ignore[no-any-return]
