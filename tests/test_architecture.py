@@ -64,7 +64,7 @@ ARROWS = {
         "door",
         "api",
     }
-    | {"logs", "kernel", "asgi"},
+    | {"logs", "kernel", "asgi", "shutdown"},
     "kernel": set(),
     "descriptors": set(),
     "testing": {"asgi"},
