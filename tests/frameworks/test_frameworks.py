@@ -17,7 +17,7 @@ from support import PATIENCE, free_port, until
 
 SERVERS = {
     "uvicorn": ["uvicorn", "--factory", "--port", "{port}", "{app}"],
-    "hypercorn": ["hypercorn", "--bind", "127.0.0.1:{port}", "{app}()"],
+    "hypercorn": ["hypercorn", "--bind", "127.0.0.1:{port}", "--workers", "0", "{app}()"],  # else it hears of no signal
     "granian": ["granian", "--interface", "asgi", "--factory", "--port", "{port}", "{app}"],
 }
 FRAMEWORKS = ("fastapi", "starlette", "wrapped", "litestar")
