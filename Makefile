@@ -29,18 +29,20 @@ format: $(VENV)/.test ## Let ruff put the files right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk publishing, the fan-out, the load client
+bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk publishing, the fan-out, the load client, responses
 	$(BIN)/python benches/bench_encode.py
 	$(BIN)/python benches/bench_channels.py
 	$(BIN)/python benches/bench_ndjson.py
 	$(BIN)/python benches/bench_fanout.py
 	$(BIN)/python benches/bench_swarm.py
+	$(BIN)/python benches/bench_responses.py
 
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
 bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fast and from the peers that are here?
 	$(BIN)/python benches/bench_peers.py --quick $(ARGS)
+	$(BIN)/python benches/bench_responses.py --quick
 
 matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix

@@ -1,17 +1,21 @@
 """Server-Sent Events at high fan-out: a hub, an encoder, and an edge to serve them.
 
-`encode` alone for your own server; `Hub` inside your own app; `create_app` for the whole edge.
+`encode` alone for your own server; `EventSourceResponse`, `SSEWriter` and `Hub` inside your own app; `create_app` for
+the whole edge.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sse_fast._native.frame import encode
 from sse_fast.errors import (
+    ConnectionClosed,
     EventTooLarge,
     HubClosed,
     InvalidEvent,
     Leaving,
     Overloaded,
+    ResponseAlreadySent,
     SSEFastError,
     Unauthorized,
 )
@@ -20,18 +24,24 @@ from sse_fast.hub import Hub, Subscription
 
 if TYPE_CHECKING:
     from sse_fast.app import create_app
+    from sse_fast.responses import EventSourceResponse
     from sse_fast.settings import Settings
+    from sse_fast.writer import SSEWriter
 
 __all__ = [
+    "ConnectionClosed",
     "Event",
     "EventId",
+    "EventSourceResponse",
     "EventTooLarge",
     "Hub",
     "HubClosed",
     "InvalidEvent",
     "Leaving",
     "Overloaded",
+    "ResponseAlreadySent",
     "SSEFastError",
+    "SSEWriter",
     "Settings",
     "Subscription",
     "Unauthorized",
@@ -40,14 +50,16 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "EventSourceResponse": "sse_fast.responses",
+    "SSEWriter": "sse_fast.writer",
+    "Settings": "sse_fast.settings",
+    "create_app": "sse_fast.app",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # The edge's own dependencies are loaded only by those who use it.
-    if name == "create_app":
-        from sse_fast.app import create_app
-
-        return create_app
-    if name == "Settings":
-        from sse_fast.settings import Settings
-
-        return Settings
+    # What needs more than the core, Starlette and the edge's own dependencies, is loaded only by those who use it.
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'sse_fast' has no attribute {name!r}")

@@ -7,10 +7,7 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Coroutine
-from functools import partial
-from types import FrameType
 from typing import Any
 
 import orjson
@@ -20,16 +17,18 @@ from starlette.datastructures import URL
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
+from sse_fast import shutdown
 from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
+from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
 from sse_fast.hub import Hub
 from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
-from sse_fast.stream import RAW_SEND, TAKE_OVER, Receive, Scope, Send, Streams
+from sse_fast.stream import RAW_SEND, TAKE_OVER, Streams
 from sse_fast.workers import Seat
 
 logger = logging.getLogger("sse_fast.app")
@@ -232,29 +231,10 @@ def drain_on_signals(app: Edge) -> None:
 
 
 def end_streams_on_signals(app: Edge) -> None:
-    """Chain SIGTERM and SIGINT so that they end the streams.
-
-    Servers wait for their open connections before the lifespan's shutdown, and a stream would stay open for ever.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return  # no signals here; whoever runs a server in a thread stops it by other means
+    """End the streams at SIGTERM and SIGINT, in a server that has handlers of its own."""
     begin = _once(lambda: _drain_and_close(app))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        server_s_own = signal.getsignal(number)
-        if callable(server_s_own):
-            ours = partial(_chain, begin, server_s_own)
-            signal.signal(number, ours)
-            app.at_close.callback(_unchain, number, ours, server_s_own)
-
-
-def _chain(begin: Callable[[], None], then: Callable[[int, FrameType | None], Any], number: int, frame: Any) -> None:
-    begin()
-    then(number, frame)
-
-
-def _unchain(number: int, ours: Any, before: Any) -> None:
-    if signal.getsignal(number) is ours:  # else somebody has chained us in turn
-        signal.signal(number, before)
+    shutdown.watch(begin)
+    app.at_close.callback(shutdown.unwatch, begin)
 
 
 def _once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

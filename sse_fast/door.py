@@ -20,9 +20,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.sink import Sink
+from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import Leaving, Overloaded
 from sse_fast.problem import Problem
-from sse_fast.stream import ALLOW, TAKE_OVER, Receive, Scope, Send
+from sse_fast.stream import ALLOW, TAKE_OVER
 
 logger = logging.getLogger("sse_fast.door")
 

@@ -42,6 +42,14 @@ class UnusableLogFile(SSEFastError):
     """A log file that this server must not use, in one sentence that names it and says what to do."""
 
 
+class ConnectionClosed(SSEFastError, ConnectionError):
+    """The client of this stream has left, or was let go; nothing more reaches it."""
+
+
+class ResponseAlreadySent(SSEFastError, RuntimeError):
+    """The head of the response is gone: too late for a status, a header or a second start."""
+
+
 class Leaving(StrEnum):
     """Why a stream ended. The values are label values in /metrics, and `reason` in logs and in `$closing`."""
 

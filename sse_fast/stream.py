@@ -8,11 +8,10 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from starlette.responses import Response
 from sse_fast._native.fanout import Subscriber
 from sse_fast._native.sink import Sink
 from sse_fast.admission import Admission
+from sse_fast.asgi import HEADERS, Receive, Scope, Send
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, channel_name
 from sse_fast.hub import LAST_BYTES, Hub, Subscription
@@ -27,15 +27,6 @@ from sse_fast.problem import Problem
 
 logger = logging.getLogger("sse_fast.stream")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
 ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))

@@ -1,0 +1,136 @@
+"""SSEWriter: an event stream for code that pushes, in anybody's ASGI app."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.datastructures import MutableHeaders
+
+from sse_fast import items
+from sse_fast._native.frame import encode
+from sse_fast.asgi import HEADERS, Receive, Scope, Send
+from sse_fast.connection import FAILED, HEARTBEAT, Connection, check_seconds
+from sse_fast.errors import ConnectionClosed, ResponseAlreadySent
+
+
+class SSEWriter:
+    """The response to one request, as an async context manager: entering it opens the stream, leaving it ends it.
+
+        async with SSEWriter(scope, receive, send) as sse:
+            await sse.send({"step": 1}, event="progress")
+
+    When the client leaves, the block is cancelled where it waits, and a send raises ConnectionClosed; either way the
+    block ends quietly. So it does at a shutdown of the server, and when the client takes nothing for `send_timeout`
+    seconds while there is something to send. An exception from the block is passed on, after the client got an event
+    of type `error` that says no more than that.
+
+    `ping`: seconds of silence until a comment is sent, 0 for never.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        ping: float = 15,
+        send_timeout: float | None = None,
+    ) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"an event stream answers HTTP requests, not {scope['type']!r}")
+        check_seconds("ping", ping)
+        if send_timeout is not None:
+            check_seconds("send_timeout", send_timeout, zero=False)
+        self._head_only = scope["method"] == "HEAD"
+        self._send = send
+        self._status_code = status_code
+        self._headers = MutableHeaders(headers)
+        for header, value in HEADERS:
+            self._headers.setdefault(header.decode(), value.decode())
+        self._started = self._ended = False
+        self._connection = Connection(
+            scope, receive, send, ping=ping, heartbeat=lambda: HEARTBEAT, send_timeout=send_timeout
+        )
+
+    @property
+    def status_code(self) -> int:
+        return self._status_code
+
+    @status_code.setter
+    def status_code(self, value: int) -> None:
+        self._check_head("the status")
+        self._status_code = value
+
+    def set_header(self, name: str, value: str) -> None:
+        """Raises ResponseAlreadySent once the stream is open."""
+        self._check_head("a header")
+        self._headers[name] = value
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more can be sent."""
+        return self._ended or self._connection.leaving is not None
+
+    async def __aenter__(self) -> Self:
+        if self._started:
+            raise ResponseAlreadySent("this response has been started already; a request is answered once")
+        self._started = True
+        if self._head_only:
+            self._ended = True
+            await self._send({"type": "http.response.start", "status": self.status_code, "headers": self._headers.raw})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            try:
+                await self._connection.open(self.status_code, self._headers.raw)
+            except ConnectionClosed:
+                pass  # the first send will say so
+            except BaseException:
+                await self._connection.close(complete=False)
+                raise
+        return self
+
+    async def send(
+        self, data: Any, *, event: str | None = None, id: str | None = None, retry: int | None = None
+    ) -> None:
+        """Send one event; `data` is `str`, `bytes` in UTF-8, or any JSON value, dataclass and pydantic model included.
+
+        Waits while the client is slow. Any number of tasks may send; the order is that of the calls. Raises
+        InvalidEvent or TypeError, and nothing was sent; ConnectionClosed when the client has left.
+        """
+        await self._write(items.event(data, event, id, retry, None))
+
+    async def comment(self, text: str) -> None:
+        """Send a comment, which clients skip. Raises as `send`."""
+        await self._write(encode(comment=text))
+
+    async def _write(self, frame: bytes) -> None:
+        if not self._started:
+            raise RuntimeError("the stream is not open yet: async with SSEWriter(...) as sse")
+        if self._ended:
+            raise ConnectionClosed("the stream has ended")
+        await self._connection.write(frame)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        if self._head_only:
+            return isinstance(error, ConnectionClosed)
+        connection, leaving = self._connection, self._connection.leaving
+        complete = error is None
+        try:
+            if isinstance(error, Exception) and not self.closed:
+                await connection.write(FAILED)
+                complete = True
+        except ConnectionClosed:
+            pass
+        finally:
+            self._ended = True
+            await connection.close(complete=complete)
+        return leaving is not None and isinstance(error, (ConnectionClosed, asyncio.CancelledError))
+
+    def _check_head(self, what: str) -> None:
+        if self._started:
+            raise ResponseAlreadySent(f"the head of the response is gone: {what} is set before the stream opens")
