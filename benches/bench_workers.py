@@ -2,12 +2,12 @@
 
     python benches/bench_workers.py [fan-out] [hold] [--quick] [--rounds 3] [--streams 60000] [--json PATH]
 
-- **fan-out**: `sse-fast serve --stream-port` with one worker and with two, in turn; 10,000 streams of one channel, 64-byte
-  events in a closed loop, 1 and 16 in flight. The speed-up is what a machine shows whose cores the load client uses too:
-  the columns say how many cores each of them had.
-- **hold**: as many workers as the descriptors need, half of the streams by the main port, half by the stream port. What a
-  stream costs in memory at each; one event must reach everybody; then all are cut at once, miss 100 events, come back to
-  whichever worker they meet, and must get each event once, whole and in order.
+- **fan-out**: `sse-fast serve --stream-port` with one worker and with two, in turn; 10,000 streams of one channel,
+  64-byte events in a closed loop, 1 and 16 in flight. The load client uses the same cores, so the speed-up is less than
+  two workers have in them; the columns say how many cores each side had.
+- **hold**: as many workers as the descriptors need, half of the streams by the main port, half by the stream port. What
+  a stream costs in memory at each; one event must reach everybody; then all are cut at once, miss 100 events, come back
+  to whichever worker they meet, and must get each event once, whole and in order.
 
 Exits with 1 if any stream misses an event, or gets one twice, torn or out of order.
 """
@@ -41,7 +41,7 @@ PATIENCE = 60.0
 CLOCK = """\
 Deliveries a second: over the window, all streams open. Cores: CPU seconds (user and system, of all processes) in a
 second. Memory: the growth of the proportional set size (PSS) of all processes of the server; pages that workers share
-count once. Figures are medians over the rounds, in brackets the least and the greatest; ratios are taken within a round."""
+count once. Figures are medians over the rounds, in brackets the least and the greatest; ratios are taken within one."""
 
 
 def command(workers: int, port: int, scratch: Path) -> list[str]:
