@@ -36,6 +36,7 @@ from sse_fast.swarm import Plan, Storm, Target, modes
 from sse_fast.swarm.runner import Fleet
 
 PARTS = ("open", "resume", "exact")
+SIZES = {"open": 64, "resume": 64, "exact": 2048}  # bytes of a payload; large ones fill up who does not read
 MISSED = 100  # events, by each stream that resumes
 LAZY = 0.05  # of all streams stop reading, and as many read a byte at a time
 TRICKLE = 0.005  # seconds between two bytes
@@ -96,14 +97,15 @@ GOALS = (
 
 
 @contextmanager
-def fleet_for(server: Server, streams: int) -> Iterator[Fleet]:
-    """The server, running, and a load client for so many streams."""
+def fleet_for(server: Server, streams: int, size: int) -> Iterator[Fleet]:
+    """The server, running, and a load client for so many streams, its events of `size` bytes."""
     with Running(server) as running:
         target = Target(
             f"http://127.0.0.1:{running.stream_port}{server.subscribe}",
             f"http://127.0.0.1:{running.port}{server.publish}",
         )
-        with Fleet(Plan(Storm(streams), target, drain=PATIENCE, server_pid=running.process.pid)) as fleet:
+        plan = Plan(Storm(streams), target, size=size, drain=PATIENCE, server_pid=running.process.pid)
+        with Fleet(plan) as fleet:
             yield fleet
 
 
@@ -205,7 +207,7 @@ MEASURE: dict[str, Callable[[Fleet, int, float], dict[str, float]]] = {
 def turn(part: str, server: Server, round_: int, streams: int, seconds: float) -> Finding:
     figures, problems = {}, []
     try:
-        with fleet_for(server, streams) as fleet:
+        with fleet_for(server, streams, SIZES[part]) as fleet:
             try:
                 figures = MEASURE[part](fleet, streams, seconds)
             except Wrong as wrong:
@@ -232,7 +234,7 @@ def part_table(findings: list[Finding]) -> str:
 
 
 def digits(figure: str) -> int:
-    return 0 if "bytes" in figure or "CPU" not in figure and "s until" not in figure else 2
+    return 2 if figure.startswith(("CPU", "s ")) else 0
 
 
 def judge(findings: list[Finding]) -> tuple[str, bool]:
@@ -249,7 +251,8 @@ def judge(findings: list[Finding]) -> tuple[str, bool]:
         met = met and good
         of = f" of {goal.beside}'s" if goal.beside else ""
         lines.append(
-            f"{'met   ' if good else 'MISSED'} {goal.part}: {spread(values, 2)}{of} {goal.figure}, goal {goal.at_most:.2f}"
+            f"{'met   ' if good else 'MISSED'} {goal.part}: {spread(values, 2)}{of} {goal.figure}, "
+            f"goal {goal.at_most:.2f}"
         )
     return "\n".join(lines), met
 
