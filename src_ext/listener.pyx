@@ -130,8 +130,7 @@ cdef class Connection(SocketSink):
         return self.send_now(batch.chunk_() if self.chunked else batch.data)
 
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1:
-        self.rest = data
-        self.rest_at = taken
+        SocketSink.keep_rest(self, data, taken)
         self.takes_chunks = False
         # Of one that is answered nothing else matters any more, and it may have closed its own side.
         self.listener._watch(self, WATCHED | EPOLLOUT if self._state == STREAMING else EPOLLOUT)
