@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
@@ -33,6 +34,8 @@ from sse_fast.stream import RAW_SEND, TAKE_OVER, Receive, Scope, Send, Streams
 logger = logging.getLogger("sse_fast.app")
 
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+# Connections over max_connections at the stream port: of those who are refused, or have not said what they want.
+CONNECTIONS_BESIDE_STREAMS = 256
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
 
@@ -110,7 +113,7 @@ class Edge:
 
     async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send) -> None:
         """307: the same request at the stream port, on the name by which the client knows this server."""
-        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port)
+        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(scope["path"]))
         await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -153,6 +156,7 @@ class Edge:
             self._streams,
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
+            most=None if settings.max_connections is None else settings.max_connections + CONNECTIONS_BESIDE_STREAMS,
             stuck_after=stuck_after(settings),
         )
         self.door.open(settings.host, settings.stream_port)

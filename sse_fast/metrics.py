@@ -109,7 +109,7 @@ class Metrics(Collector):
                 ended.add_metric([name, reason], count)
         yield from (connections, accepted, ended)
         refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
-        for limit in ("max_connections", "max_connections_per_ip"):
+        for limit in ("max_connections", "max_connections_per_ip", "descriptors"):
             refused.add_metric([limit], self._admission.refused[limit])
         yield refused
         yield InfoMetricFamily("sse_fast", "The server.", value={"version": VERSION, "epoch": now["log"]["epoch"]})

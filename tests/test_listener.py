@@ -33,7 +33,6 @@ class Port:
     """A listener whose door does what the test says. Everybody asks for channel `a`."""
 
     def __init__(self, *, skip: bool = False, log_size: int = 8 << 20, **options: Any) -> None:
-        self.full = FULL
         self.now = 1000.0
         self.fed: list[bytes] = []
         self.connections: list[Connection] = []
@@ -57,6 +56,9 @@ class Port:
 
     def late(self, connection: Connection) -> None:
         connection.answer(b"late")
+
+    def turn_away(self) -> bytes:
+        return FULL
 
     def resume(self, subscriber: Subscriber) -> None:
         self.fanout.unblock(subscriber, self.now)
