@@ -21,7 +21,7 @@ from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.sink import Sink
 from sse_fast.asgi import Receive, Scope, Send
-from sse_fast.errors import Leaving, Overloaded
+from sse_fast.errors import Leaving
 from sse_fast.problem import Problem
 from sse_fast.stream import ALLOW, TAKE_OVER
 
@@ -42,7 +42,7 @@ class Streaming(Protocol):
     """What the door needs of those who keep the streams."""
 
     def left(self, address: str, reason: Leaving) -> None: ...
-    def turn_away(self, why: Overloaded) -> bytes: ...
+    def no_room(self) -> bytes: ...
 
 
 class BadHead(Exception):
@@ -251,13 +251,12 @@ class StreamDoor:
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
-    @property
-    def full(self) -> bytes:
-        """What a client is told that finds no descriptor left: nobody has read its request."""
+    def turn_away(self) -> bytes:
+        """What a client is told that finds no room: nobody has read its request."""
         return (
             b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
             b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\nconnection: close\r\n\r\n%b"
-        ) % (self._date, self._streams.turn_away(Overloaded("no descriptor is left")))
+        ) % (self._date, self._streams.no_room())
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
