@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import EdgeProcess, Edges, until
+from conftest import PATIENCE, EdgeProcess, Edges, until
 from playwright.async_api import Browser, expect
 from proxies import PROXIES, Proxy
 from real_clients import CLIENTS, Chromium, Client
@@ -21,7 +21,7 @@ from sse_fast.settings import MIB
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NEVER = ("--keepalive", "3600")
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
 Behind = Callable[..., tuple[EdgeProcess, Proxy]]
 
 
@@ -58,7 +58,8 @@ class Stream:
         self._events: list[Event] = []
 
     async def raw(self) -> bytes:
-        return await anext(self._bytes)
+        async with asyncio.timeout(PATIENCE):
+            return await anext(self._bytes)
 
     async def next(self) -> Event:
         while not self._events:
