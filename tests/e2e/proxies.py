@@ -1,6 +1,7 @@
 """The configurations in examples/deploy, run by the real proxies; only addresses, paths and the machine's limits differ."""
 
 import os
+import shutil
 import ssl
 import subprocess
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from typing import ClassVar
 
 import httpx
 import trustme
-from conftest import PATIENCE, program, until
+from conftest import PATIENCE, missing, until
 from support import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
@@ -24,6 +25,11 @@ def substituted(text: str, replacements: dict[str, str]) -> str:
         assert old in text, f"the example has no {old!r}"
         text = text.replace(old, new)
     return text
+
+
+def proxy_program(name: str) -> str:
+    """The path of a proxy, or the end of the test; /usr/sbin is not in everybody's path."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or missing(name)
 
 
 class Proxy(ABC):
@@ -117,7 +123,7 @@ class Nginx(Proxy):
         )
         config = self.directory / "nginx.conf"
         config.write_text(text)
-        nginx = program("nginx")
+        nginx = proxy_program("nginx")
         early = ("-e", str(self.directory / "error.log"))
         return [nginx, "-p", str(self.directory), *early, "-c", str(config), "-g", "daemon off;"]
 
@@ -145,7 +151,7 @@ class Haproxy(Proxy):
         )
         config = self.directory / "haproxy.cfg"
         config.write_text(text)
-        return [program("haproxy"), "-f", str(config), "-db"]
+        return [proxy_program("haproxy"), "-f", str(config), "-db"]
 
     def in_vain(self, channel: str) -> bool:
         return any(" SC-- " in line for line in self._requests(channel))

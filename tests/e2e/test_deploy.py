@@ -206,7 +206,9 @@ async def test_a_drain_reaches_the_clients_and_their_streams_break_off(behind: B
     async with proxy.client(http2=http2) as client, subscribed(client, "/sse/a") as stream:
         server.terminate()
         assert (await stream.next()).type == "$closing"
-        with pytest.raises(httpx.RemoteProtocolError):
+        # HAProxy 2.6 makes an end like any other of what was broken off, where it speaks HTTP/2.
+        ended = (StopAsyncIteration,) if http2 and proxy.name == "haproxy" else ()
+        with pytest.raises((httpx.RemoteProtocolError, *ended)):
             await stream.next()
     assert server.wait() == 0
 
