@@ -44,7 +44,7 @@ HEADERS: dict[str, str] = {
 
 
 def headers(streams: str | None = None) -> dict[str, str]:
-    """`streams`: the origin that requests for streams are redirected to; a browser holds redirects to the policy too."""
+    """`streams`: the origin that requests for streams are redirected to; a browser's policy holds for redirects too."""
     if streams is None or not ORIGIN.fullmatch(streams):  # made of a Host header, and must not end in a directive
         return HEADERS
     return HEADERS | {"Content-Security-Policy": _policy(f"'self' {streams}")}

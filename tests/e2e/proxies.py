@@ -1,4 +1,4 @@
-"""The configurations in examples/deploy, run by the real proxies; only addresses, paths and the machine's limits differ."""
+"""The configurations in examples/deploy, run by the real proxies; only addresses, paths and machine limits differ."""
 
 import os
 import shutil
@@ -16,7 +16,8 @@ from conftest import PATIENCE, missing, until
 from support import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
-INSIDER = "127.0.0.1"  # of the addresses that a test can come from; the examples take all of this machine's for insiders
+INSIDER = "127.0.0.1"
+"""The examples take all of this machine's addresses for insiders, and a test has no others to come from."""
 
 
 def substituted(text: str, replacements: dict[str, str]) -> str:

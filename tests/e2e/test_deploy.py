@@ -1,9 +1,9 @@
-"""sse-fast behind nginx and HAProxy, as examples/deploy sets them up: over HTTPS, HTTP/1.1 and HTTP/2, on one origin."""
+"""sse-fast behind nginx and HAProxy, as examples/deploy sets them up: HTTPS, HTTP/1.1 and HTTP/2, on one origin."""
 
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,17 @@ Behind = Callable[..., tuple[EdgeProcess, Proxy]]
 @pytest.fixture(params=PROXIES)
 def behind(request: pytest.FixtureRequest, edge: Edges, tmp_path: Path) -> Iterator[Behind]:
     """`behind("--retry", "100")`: an edge with two ports, and the proxy in front of them."""
-    running = []
+    proxies = ExitStack()
 
     def start(*flags: str) -> tuple[EdgeProcess, Proxy]:
         stream_port = free_port()
         server = edge("--stream-port", str(stream_port), "--trusted-proxies", "127.0.0.0/8", *flags)
         proxy = PROXIES[request.param](tmp_path, server.port, stream_port)
-        running.append(proxy.running())
-        running[-1].__enter__()
+        proxies.enter_context(proxy.running())
         return server, proxy
 
-    yield start
-    for each in running:
-        each.__exit__(None, None, None)
+    with proxies:
+        yield start
 
 
 @pytest.fixture(params=[False, True], ids=["http1", "http2"])

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -24,7 +24,7 @@ class CurlThatFollows(Curl):
 
 
 class HttpxThatFollows(HttpxSse):
-    client_options = {"follow_redirects": True}
+    client_options: ClassVar[dict[str, Any]] = {"follow_redirects": True}
 
 
 FOLLOWING: dict[str, type[Client]] = {**CLIENTS, Curl.name: CurlThatFollows, HttpxSse.name: HttpxThatFollows}
