@@ -151,6 +151,10 @@ async def test_a_hundred_streams_share_one_connection(behind: Behind) -> None:
         assert [(await stream.next()).last_event_id for stream in opened] == ids * 10
         ends = {stream.response.extensions["network_stream"].get_extra_info("client_addr") for stream in opened}
         assert len(ends) == 1
+        (worker,) = server.workers()
+        sources = {connection.raddr.ip for connection in worker.net_connections("tcp") if connection.raddr}
+        # Each address has ports for 28,000 more.
+        assert sources >= {f"127.0.0.{number}" for number in (2, 3, 4, 5)}
 
 
 async def test_the_edge_counts_clients_by_their_own_address_whatever_they_say(behind: Behind, http2: bool) -> None:
@@ -181,11 +185,11 @@ async def test_page_and_publishing_are_on_the_same_origin(behind: Behind, browse
     await context.close()
 
 
-async def test_the_largest_publication_that_the_edge_takes_comes_through(behind: Behind, http2: bool) -> None:
+async def test_the_largest_publication_that_the_edge_takes_comes_through(behind: Behind) -> None:
     _, proxy = behind()
     line = b'{"channel": "a", "data": "%b"}\n' % (b"x" * 1000)
     body = line * (16 * MIB // len(line))
-    async with proxy.client(http2=http2) as client:
+    async with proxy.client(http2=True) as client:
         answer = await client.post("/publish", content=body, headers={"content-type": "application/x-ndjson"})
         assert len(answer.json()["ids"]) == body.count(b"\n")
 
