@@ -75,7 +75,13 @@ class Edge:
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
         )
         self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
-        self._api = Api(self.hub, self._admission, self.metrics, max_body_size=settings.max_body_size).app
+        self._api = Api(
+            self.hub,
+            self._admission,
+            self.metrics,
+            max_body_size=settings.max_body_size,
+            redirected_to=settings.stream_port if settings.stream_redirect else None,
+        ).app
         self._seat = seat
         self._on_startup = on_startup
         self._on_first_request = on_first_request

@@ -166,7 +166,8 @@ class _Exchange:
     def _rendered(self, body: bytes | None, *, whole: bool = False) -> bytes:
         head = rendered_head(self.start["status"], tuple(self.start.get("headers", ())))
         if body is None or whole or not self._chunked:
-            return b"%bdate: %b\r\n\r\n%b" % (head, self._date, body or b"")
+            return b"%bdate: %b\r\nconnection: close\r\n\r\n%b" % (head, self._date, body or b"")
+        # No "connection: close" here: undici, which is the fetch of Node, then takes whatever is cut off for whole.
         framed = (head, self._date, len(body), body)
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
 
@@ -176,7 +177,7 @@ def rendered_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> byte
     """The head of an answer, open at its end."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     phrase = HTTPStatus(status).phrase.encode()
-    return b"HTTP/1.1 %d %b\r\nconnection: close\r\n%b" % (status, phrase, b"".join(lines))
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, b"".join(lines))
 
 
 class StreamDoor:
@@ -253,10 +254,12 @@ class StreamDoor:
 
     def turn_away(self) -> bytes:
         """What a client is told that finds no room: nobody has read its request."""
+        body = self._streams.no_room()
         return (
             b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\nconnection: close\r\n\r\n%b"
-        ) % (self._date, self._streams.no_room())
+            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\n"
+            b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+        ) % (self._date, len(body), body)
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
