@@ -175,7 +175,7 @@ BOTH_DOORS = pytest.mark.parametrize("with_stream_port", [False, True], ids=["ma
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edges]:
-    """Start edges: `edge("--retry", "100", with_stream_port=True)`; without one, `stream_port` is the main port. Each is
+    """Start edges: `edge("--retry", "100", with_stream_port=True)`; without it `stream_port` is the main port. Each is
     stopped by SIGTERM after the test, and must end well."""
     started: list[EdgeProcess] = []
 
