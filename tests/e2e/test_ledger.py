@@ -18,7 +18,7 @@ import httpx
 import orjson
 import pytest
 from client import Stream, position
-from conftest import PATIENCE, Edges
+from conftest import BOTH_DOORS, PATIENCE, Edges
 from fault_proxy import FaultProxy
 from whatwg import Event
 
@@ -189,17 +189,21 @@ def rng() -> random.Random:
     return random.Random(seed)
 
 
+@BOTH_DOORS
 async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go(
-    edge: Edges, rng: random.Random
+    edge: Edges, rng: random.Random, with_stream_port: bool
 ) -> None:
-    server = edge()
-    await keep_ledger(server.port, server.port, 200, rng)
+    server = edge(with_stream_port=with_stream_port)
+    await keep_ledger(server.port, server.stream_port, 200, rng)
     assert server.stats()["gaps"] == 0
 
 
-async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(edge: Edges, rng: random.Random) -> None:
-    server = edge()
-    async with FaultProxy(server.port) as proxy:
+@BOTH_DOORS
+async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
+    edge: Edges, rng: random.Random, with_stream_port: bool
+) -> None:
+    server = edge(with_stream_port=with_stream_port)
+    async with FaultProxy(server.stream_port) as proxy:
         proxy.lifetime = lambda: rng.choice((None, rng.randint(1, 400), rng.randint(200, 60_000)))
 
         async def harass() -> None:
