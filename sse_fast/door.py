@@ -113,6 +113,11 @@ class _Reading:
         return True
 
 
+def may_be_remembered(data: bytes) -> bool:
+    """Short, and with nobody's secret in it: those are hardly ever the same, and have no business to stay in memory."""
+    return len(data) <= REMEMBERED_BYTES and b"ookie" not in data and b"uthorization" not in data
+
+
 @lru_cache(maxsize=256)  # clients of one program send the same words, after a cut thousands at once
 def remembered_head(data: bytes) -> _Head | None:
     """The head, if this is all of it. Raises BadHead, which is not remembered."""
@@ -265,7 +270,7 @@ class StreamDoor:
         """Bytes of a request."""
         reading: _Reading | None = connection.context
         try:
-            if reading is None and len(data) <= REMEMBERED_BYTES and (head := remembered_head(data)) is not None:
+            if reading is None and may_be_remembered(data) and (head := remembered_head(data)) is not None:
                 complete = True
             else:
                 reading = connection.context = reading or _Reading()
