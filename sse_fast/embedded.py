@@ -206,8 +206,15 @@ class Hub(node.Hub):
             refusal=refusal,
         )
 
+    async def stop(self) -> None:
+        """Take no more, hand out what there is, say `$closing` and end every stream: for a server that waits for its
+        streams before it stops. At SIGTERM and SIGINT it happens by itself."""
+        self.stop_soon()
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
     def stop_soon(self) -> None:
-        """At a signal: say `$closing` and end the streams, for which the server waits."""
+        """Again, or when somebody else drains the hub: nothing happens."""
         if self._stopping is None and not self.draining:
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
 

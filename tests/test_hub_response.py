@@ -430,8 +430,8 @@ async def test_at_a_shutdown_everybody_leaves_once_and_may_not_publish(
 
     streams = [Stubborn(hub.response(a_scope(), ["a"], on_join=book.on_join, on_leave=on_leave)) for _ in range(3)]
     await until(lambda: len(book.joined) == 3)
-    hub.stop_soon()
-    hub.stop_soon()
+    hub.stop_soon()  # by a signal
+    await hub.stop()  # and by an app that stops it itself
     await asyncio.gather(*(one.task for one in streams))
     assert sorted(book.left) == [(number, Leaving.SHUTDOWN) for number in (1, 2, 3)]
     for one in streams:
