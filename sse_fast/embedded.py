@@ -119,7 +119,8 @@ class Hub(node.Hub):
         self._stopping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.draining = False
+        if not self._tasks:  # never started, or closed: begin (again) on this loop
+            self.draining, self._loop = False, None
         self._start()
         return self
 
@@ -232,7 +233,6 @@ class Hub(node.Hub):
             await self._stopping
             self._stopping = None
         await super().close()
-        self._loop = None
 
 
 def check_retry(retry: Any) -> int:
