@@ -15,7 +15,7 @@ from sse_fast import Event, Hub
 from sse_fast.hooks import HookedSend
 
 STREAMS = 1000
-EVENTS = 320
+EVENTS = 640
 PAYLOAD = "x" * 64
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from sse_fast import hub as node
 from sse_fast import shutdown
 from sse_fast._native.publication import encode_publication
+from sse_fast._native.ring import Log
 from sse_fast.admission import Admission
 from sse_fast.asgi import HEADERS, Receive, Scope, Send
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving
@@ -80,6 +81,8 @@ class NodeOptions(TypedDict, total=False):
     send_timeout: float
     slow_policy: Literal["disconnect", "skip"]
     max_event_size: int
+    log: Log | None
+    neighbours: node.Neighbours | None
 
 
 class Hub(node.Hub):
