@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -72,6 +74,10 @@ class Stubborn:
     async def leave(self) -> None:
         self._left.set()
         await self.task
+
+
+async def nothing(message: Any) -> None:
+    """A send that takes everything."""
 
 
 def a_scope() -> dict[str, Any]:
@@ -312,6 +318,15 @@ async def test_a_stream_of_which_nothing_passes_still_gets_heartbeats() -> None:
         reading.cancel()
 
 
+async def test_hooks_see_each_batch_anew(hub: Hub) -> None:
+    async with EventClient(app_of(hub, filter=lambda event: event.data != "b")) as client, client.stream("/") as stream:
+        await stream.next()
+        for text in "abc":
+            await hub.publish("a", text)
+            await until(lambda: not hub.fanout.busy)
+        assert [event.data for event in await stream.take(2)] == ["a", "c"]
+
+
 # Presence
 
 
@@ -364,6 +379,23 @@ async def test_callbacks_may_be_plain_functions_and_the_hub_s_own_stand_around(h
         assert order == ["hub +", "stream +", "stream -", "hub -"]
 
 
+async def test_joining_comes_before_the_first_event(hub: Hub) -> None:
+    await hub.publish("a", "kept")
+    seen: list[bytes] = []
+
+    async def on_join(info: StreamInfo) -> None:
+        await hub.publish("a", "new")
+        await asyncio.sleep(0.01)
+        seen.append(connection.body)
+
+    connection = Stubborn(hub.response(a_scope(), ["a"], history=1, on_join=on_join))
+    await until(lambda: b"data: new" in connection.body)
+    assert b"$connected" in seen[0]
+    assert b"data: kept" not in seen[0]
+    assert b"data: new" not in seen[0]
+    await connection.leave()
+
+
 async def test_he_who_joins_hears_of_it_himself(hub: Hub) -> None:
     async def on_join(info: StreamInfo) -> None:
         await hub.publish("a", f"{info.id} joined")
@@ -406,6 +438,27 @@ async def test_a_stream_that_is_cancelled_while_it_joins_leaves_too(hub: Hub) ->
         await connection.task
     assert book.left == [(1, Leaving.SHUTDOWN)]
     assert hub.fanout.connections == hub.admission.connections == 0
+
+
+async def test_a_cancel_scope_lets_him_leave_in_peace(hub: Hub) -> None:
+    """As frameworks cancel: again and again, until the scope is left."""
+    book = Book(hub)
+    with anyio.CancelScope() as scope:
+        connection = hub.response(a_scope(), ["a"], on_join=lambda info: scope.cancel(), on_leave=book.on_leave)
+        await connection(a_scope(), asyncio.Event().wait, nothing)  # type: ignore[arg-type]
+    assert book.left == [(1, Leaving.SHUTDOWN)]
+
+
+async def test_a_stream_that_has_ended_is_not_ended_again(hub: Hub) -> None:
+    async def on_leave(info: StreamInfo, reason: Leaving) -> None:
+        await info.end()
+        await book.on_leave(info, reason)
+
+    book = Book(hub)
+    connection = Stubborn(hub.response(a_scope(), ["a"], on_join=book.on_join, on_leave=on_leave))
+    await until(lambda: book.joined)
+    await connection.leave()
+    assert book.left == [(1, Leaving.CLIENT)]
 
 
 async def test_a_stream_that_never_opened_never_joined(hub: Hub) -> None:
@@ -458,6 +511,23 @@ async def test_a_stream_that_the_app_ends_gets_its_last_events_and_a_clean_end(h
         await until(lambda: book.left == [(1, Leaving.APP)])
         await book.joined[0].end()
     assert book.left == [(1, Leaving.APP)]
+
+
+async def test_its_last_events_come_first_though_the_drain_takes_many_turns(hub: Hub) -> None:
+    async def slow(message: dict[str, Any]) -> None:
+        time.sleep(0.006)  # noqa: ASYNC251 - more than a drain takes before it gives the loop back
+
+    book = Book(hub)
+    for _ in range(3):
+        hub.subscribe(["a"], slow, lambda *_: None).start()
+    connection = Stubborn(hub.response(a_scope(), ["a"], **book.both))
+    await until(lambda: book.joined)
+    for _ in range(3):
+        hub.subscribe(["a"], slow, lambda *_: None).start()
+    await hub.publish("a", "goodbye")
+    await book.joined[0].end()
+    await connection.task
+    assert [event.data for event in Parser().feed(connection.body)][1:] == ["goodbye", '{"reason":"app"}']
 
 
 async def test_a_stream_that_takes_nothing_is_not_ended_cleanly(hub: Hub) -> None:
