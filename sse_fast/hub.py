@@ -59,6 +59,11 @@ class Subscription:
         told = orjson.dumps({"after": self._asked, "until": self.id})
         return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the last send is still suspended."""
+        return isinstance(self._sink, AsgiSink) and self._sink.busy
+
     def start(self) -> None:
         """The stream may be written to (again)."""
         self._hub.unblock(self.subscriber)
@@ -143,7 +148,7 @@ class Hub:
         positions: list[int] = []
         for part, size in self._parts(events):
             if positions:
-                await self._let_them_read()
+                await self.let_them_read()
             first = self.log.append_many(part)
             positions += range(first, first + len(part))
             self.published += len(part)
@@ -163,8 +168,9 @@ class Hub:
             yield part, size
             at += len(part)
 
-    async def _let_them_read(self) -> None:
-        """Between two parts: nobody who keeps up is to be overtaken by a batch larger than the log."""
+    async def let_them_read(self) -> None:
+        """Wait until all that was published is handed out, but not for long: nobody who keeps up is to be overtaken by
+        a batch larger than the log."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PART_SECONDS
         await asyncio.sleep(0)
