@@ -30,6 +30,7 @@ from sse_fast.stream import MAX_HISTORY, Stream, Streams, Wanted, asked_id
 
 logger = logging.getLogger("sse_fast.embedded")
 
+END_SECONDS = 1.0  # the most that a stream which is ended waits until all that was published is handed out
 LEAVE_SECONDS = 10.0  # that `on_leave` may take; a server that stops waits for it
 
 
@@ -64,8 +65,10 @@ class StreamInfo:
     async def end(self) -> None:
         """End this stream. The client gets what was published before, `$closing`, and the end of the response; a
         browser's EventSource comes back then, until it is answered with 204 or an error. Again: nothing happens."""
-        if self._stream is not None:
-            await self._stream.hub.let_them_read()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + END_SECONDS
+        while self._stream is not None and self._stream.hub.fanout.busy and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # the pump's turn of the loop
         if self._stream is not None:
             self._stream.end()
 

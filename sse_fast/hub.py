@@ -148,7 +148,7 @@ class Hub:
         positions: list[int] = []
         for part, size in self._parts(events):
             if positions:
-                await self.let_them_read()
+                await self._let_them_read()
             first = self.log.append_many(part)
             positions += range(first, first + len(part))
             self.published += len(part)
@@ -168,9 +168,8 @@ class Hub:
             yield part, size
             at += len(part)
 
-    async def let_them_read(self) -> None:
-        """Wait until all that was published is handed out, but not for long: nobody who keeps up is to be overtaken by
-        a batch larger than the log."""
+    async def _let_them_read(self) -> None:
+        """Between two parts: nobody who keeps up is to be overtaken by a batch larger than the log."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PART_SECONDS
         await asyncio.sleep(0)

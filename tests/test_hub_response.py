@@ -515,14 +515,14 @@ async def test_a_stream_that_the_app_ends_gets_its_last_events_and_a_clean_end(h
 
 async def test_its_last_events_come_first_though_the_drain_takes_many_turns(hub: Hub) -> None:
     async def slow(message: dict[str, Any]) -> None:
-        time.sleep(0.006)  # noqa: ASYNC251 - more than a drain takes before it gives the loop back
+        time.sleep(0.0005)  # noqa: ASYNC251 - together more than a drain takes before it gives the loop back
 
     book = Book(hub)
-    for _ in range(3):
+    for _ in range(200):
         hub.subscribe(["a"], slow, lambda *_: None).start()
     connection = Stubborn(hub.response(a_scope(), ["a"], **book.both))
     await until(lambda: book.joined)
-    for _ in range(3):
+    for _ in range(200):
         hub.subscribe(["a"], slow, lambda *_: None).start()
     await hub.publish("a", "goodbye")
     await book.joined[0].end()
