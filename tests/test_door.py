@@ -563,7 +563,7 @@ async def test_counters_by_door_add_up() -> None:
         stats = (await client.get("/stats")).json()
         door = stats["doors"]["stream"]
         assert (door["connections"], door["accepted"]) == (3, 6)
-        assert door["ended"] == {"client": 3, "slow": 0, "shutdown": 0, "error": 0}
+        assert {reason: count for reason, count in door["ended"].items() if count} == {"client": 3}
         assert stats["doors"]["asgi"]["accepted"] == 0
         assert (stats["connections"], stats["accepted"], stats["refused"], stats["ended"]["client"]) == (3, 6, 2, 3)
         exposed = (await client.get("/metrics")).text

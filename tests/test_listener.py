@@ -529,16 +529,23 @@ def test_who_takes_bytes_is_not_taken_for_slow_though_its_socket_is_not_writable
 def test_a_volley_tears_no_frame_though_one_who_is_told_of_an_end_writes_to_the_others() -> None:
     port = Port(log_size=64 << 20)
     gone, slow = port.client(), port.client(buffer=SMALL)
-    port.at_end = lambda: port.fanout.say(b"a", b"event: $said\ndata: x\n\n", port.now)
-    reset(gone)
-    port.publish(frame(6 << 20))  # one volley to both: the one has gone, the other takes a part of it
-    assert port.reasons == [Leaving.CLIENT]
     raw = bytearray()
+
+    def write_to_the_others() -> None:
+        while len(raw) < 20_000:  # so that there is room in its socket again
+            select.select([slow], [], [], PATIENCE)
+            raw.extend(received(slow, 20_000))
+        port.fanout.say(b"a", b"event: $said\ndata: x\n\n", port.now)
+
+    port.at_end = write_to_the_others
+    reset(gone)
+    port.publish(frame(12 << 20))  # one volley to both: the one has gone, the other takes a part of it
+    assert port.reasons == [Leaving.CLIENT]
     while b"\nid: " not in raw[-100:]:
         raw += received(slow)
         port.serve()
     body = Chunks().feed(bytes(raw[len(HEAD) :]))
-    assert body.startswith(frame(6 << 20)[:-1] + b"id: ")
+    assert body.startswith(frame(12 << 20)[:-1] + b"id: ")
     slow.close()
     port.end()
 
@@ -574,27 +581,28 @@ def test_what_epoll_said_of_a_connection_is_not_done_to_the_next_one_with_its_de
     port.at_feed = lambda connection, data: None
     first, second = port.client(b"first"), port.client(b"second")
     doomed = port.connections[1]
-    descriptors = set(os.listdir("/proc/self/fd"))
     third = socket.socket()
-
-    def replace(connection: Connection, data: bytes) -> None:
-        if connection is port.connections[0]:
-            doomed.abort()
-
-    port.at_feed = replace
-    first.send(b"again")  # in this order epoll tells of them
+    newest = max(map(int, os.listdir("/proc/self/fd")))
+    fillers = [os.dup(0)]
+    while fillers[-1] < newest:
+        fillers.append(os.dup(0))
+    port.at_feed = lambda connection, data: doomed.abort()
+    first.send(b"again")  # epoll tells of them in this order
     third.connect(("127.0.0.1", port.number))
-    second.close()
+    second.shutdown(socket.SHUT_WR)
+    before = set(os.listdir("/proc/self/fd"))
     port.listener.turn()
-    assert doomed.state == "gone"
-    assert port.listener.open == 2
-    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
+    assert set(os.listdir("/proc/self/fd")) == before, "the third has the descriptor of the second"
+    assert (doomed.state, port.listener.open, port.listener.accepted) == ("gone", 2, 3)
+    port.at_feed = lambda connection, data: None
     third.send(b"third")
     port.until(lambda: len(port.fed) == 4)
     assert port.fed == [b"first", b"second", b"again", b"third"]
     assert port.connections[-1].state == "reading"
-    third.close()
-    first.close()
+    for descriptor in fillers:
+        os.close(descriptor)
+    for client in (first, second, third):
+        client.close()
 
 
 # ---- the end ----
