@@ -218,8 +218,14 @@ class StreamDoor:
     def open(self, host: str, port: int) -> None:
         """Listen. Raises OSError."""
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
+        six = ":" in host  # then "::" takes IPv4 too, as at the main port
+        self._socket = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=True,
+            dualstack_ipv6=six,
+        )
         self._socket.setblocking(False)
         # A connection is accepted with its request, which saves a turn of the loop for each.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)

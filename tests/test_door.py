@@ -549,6 +549,17 @@ def main_port(edge: Edge) -> httpx.AsyncClient:
 
 
 @pytest.mark.usefixtures("nothing_set")
+async def test_on_all_addresses_clients_of_both_families_are_served() -> None:
+    async with edge_of(host="::", open=True) as edge:
+        assert edge.door is not None
+        for address in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(address, edge.door.port)
+            writer.write(b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+            assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n", address
+            writer.close()
+
+
+@pytest.mark.usefixtures("nothing_set")
 async def test_counters_by_door_add_up() -> None:
     async with edge_of(max_connections=3) as edge, main_port(edge) as client:
         assert edge.door is not None
