@@ -342,11 +342,15 @@ def customized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 
 async def test_workers_that_are_spawned_and_not_forked_find_the_node_too(
-    node: Callable[..., EdgeProcess], customized: Callable[[str], None]
+    node: Callable[..., EdgeProcess], customized: Callable[[str], None], tmp_path: Path
 ) -> None:
-    customized("import multiprocessing; multiprocessing.set_start_method('spawn', force=True)")
+    born = tmp_path / "born"  # a process that was forked has not run this
+    customized(
+        "import multiprocessing, os; multiprocessing.set_start_method('spawn', force=True)\n"
+        f"with open({str(born)!r}, 'a') as all: all.write(f'{{os.getpid()}}\\n')"
+    )
     server = node(workers=2)
-    assert all("spawn_main" in " ".join(psutil.Process(pid).cmdline()) for pid in pids(server))
+    assert set(pids(server)) <= set(map(int, born.read_text().split()))
     streams = [await stream_at(server, pid, "/sse/a") for pid in pids(server)]
     ids = [Door(server, pid).publish("a", "x") for pid in pids(server)]
     for stream in streams:
