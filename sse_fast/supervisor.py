@@ -37,6 +37,7 @@ class Supervisor(MPServer):
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
         self._newcomers: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
         self._over = threading.Event()
 
@@ -74,11 +75,10 @@ class Supervisor(MPServer):
 
     def _replace_the_dead(self) -> bool:
         """Start a new worker for each that died by itself. False: there is no use in it."""
-        while self.interrupt_children and not self.interrupt_signal:
-            index = self.interrupt_children.pop()
-            dead = self.wrks[index]
-            if dead.inner.is_alive():
-                continue  # it died while its successor was on its way, and that one is here
+        self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
+        for index, dead in enumerate(self.wrks):
+            if self.interrupt_signal or dead.inner.is_alive():
+                continue
             # One that is killed before it serves has not failed either: that was somebody's will.
             if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
                 self._failed_starts[index] = 0
@@ -123,7 +123,9 @@ class Supervisor(MPServer):
 
     def _end(self, worker: WorkerProcess) -> None:
         """Have a worker drain and leave; in the end by force."""
+        self._leaving.append(worker)
         self._tell_to_leave([worker], meanwhile=self._replace_the_dead)
+        self._leaving.remove(worker)
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
 
@@ -156,7 +158,7 @@ class Supervisor(MPServer):
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
             now = time.monotonic()
             # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
-            ours = {worker.inner.pid for worker in (*self.wrks, *self._newcomers)}
+            ours = {worker.inner.pid for worker in (*self.wrks, *self._newcomers, *self._leaving)}
             silent = [
                 (now - worker.silent, worker.pid)
                 for worker in self._slots.workers()

@@ -1,4 +1,4 @@
-"""What is done to a server of several workers: they are killed, stopped, continued, restarted; or all of it is killed."""
+"""What is done to a server of several workers: they are killed, stopped, restarted; or all of it is killed."""
 
 import asyncio
 import contextlib
