@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*.pyx sse_fast/_native/*.pxd)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-peers bench-quick matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -37,12 +37,21 @@ bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk pub
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 
+bench-stream: $(VENV)/.bench ## Measure the stream port beside Nchan and the floor: fan-out, opening, resuming, exactness
+	$(BIN)/python benches/bench_fanout.py --only 'sse_fast,sse_fast stream,raw C,nchan' $(ARGS)
+	$(BIN)/python benches/bench_stream.py
+
+bench-workers: $(VENV)/.bench ## Measure two workers beside one, and hold 60,000 streams on one machine
+	$(BIN)/python benches/bench_workers.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
 bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fast and from the peers that are here?
 	$(BIN)/python benches/bench_peers.py --quick $(ARGS)
 	$(BIN)/python benches/bench_responses.py --quick
+	$(BIN)/python benches/bench_stream.py --quick
+	$(BIN)/python benches/bench_workers.py --quick
 
 matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix

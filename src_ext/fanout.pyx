@@ -475,6 +475,9 @@ cdef class FanOut:
             # Who is told that it ends may let others go, or on.
             if subscriber.state != PARKED or now - subscriber.touched < timeout:
                 continue
+            if subscriber.sink.moves():
+                subscriber.touched = now
+                continue
             if not self._skip:
                 self._leave(subscriber, Leaving.SLOW, None)
             elif subscriber.position < subscriber.group.last_position:

@@ -131,8 +131,7 @@ cdef class Connection(SocketSink):
         return self.send_now(batch.chunk_() if self.chunked else batch.data)
 
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1:
-        self.rest = data
-        self.rest_at = taken
+        SocketSink.keep_rest(self, data, taken)
         self.takes_chunks = False
         # Of one that is answered nothing else matters any more, and it may have closed its own side.
         self.listener._watch(self, WATCHED | EPOLLOUT if self._state == STREAMING else EPOLLOUT)
@@ -251,8 +250,8 @@ cdef class Listener:
 
     `listening`: a non-blocking TCP socket in the listening state; it stays the caller's. `door` has
     `feed(connection, data)`: bytes of a request; `late(connection)`: its head did not come within `head_seconds`;
-    `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended; and `full`, the bytes that
-    a client is answered with when there are no descriptors left, or `most` connections.
+    `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended; and `turn_away()`, which
+    returns what a client is answered with when there are no descriptors left, or `most` connections.
     """
 
     def __cinit__(self, listening, FanOut fanout not None, door, *, double head_seconds=10.0, int most=1 << 30):
@@ -427,13 +426,16 @@ cdef class Listener:
 
     cdef int _turn_away(self, int fd) except -1:
         """Say that the server is full, without a look at the request."""
-        cdef bytes answer = self._door.full
+        cdef bytes answer
         self.turned_away += 1
-        send(fd, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL)
-        # Reading what has come makes the close an end and not a reset, which could overtake the answer.
-        shutdown(fd, SHUT_WR)
-        recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
-        close(fd)
+        try:
+            answer = self._door.turn_away()
+            send(fd, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL)
+            # Reading what has come makes the close an end and not a reset, which could overtake the answer.
+            shutdown(fd, SHUT_WR)
+            recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
+        finally:
+            close(fd)
         return 0
 
     # ---- for connections --------------------------------------------------------------------------------------------

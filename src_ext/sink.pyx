@@ -9,7 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
-from sse_fast._native.linux cimport EAGAIN, MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
+from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, SIOCOUTQ, errno, ioctl, send
 
 cdef extern from *:
     """
@@ -73,6 +73,10 @@ cdef class Sink:
     cdef int deliver(self, Batch batch) except -1:
         return WRITTEN if self.write(batch.data) else BLOCKED
 
+    cdef bint moves(self) except -1:
+        """Whether a blocked one has been taking bytes since this was last asked, though not enough to go on."""
+        return False
+
     def write(self, data):
         """Take these bytes. True: they are out. False: taken, but take no more until `FanOut.unblock`. Raises: gone."""
         raise NotImplementedError
@@ -112,7 +116,6 @@ cdef class SteppedSink(Sink):
         raise NotImplementedError
 
 
-
 cdef class SocketSink(Sink):
     """A sink over a non-blocking socket. What it does not take at once is kept, shared with everybody else who was
     handed it, and is sent by `flush`; until that is done the subscriber is parked."""
@@ -136,7 +139,16 @@ cdef class SocketSink(Sink):
         """`data` was to be written, and `taken` bytes of it were. Override: ask to be told when the socket is writable."""
         self.rest = data
         self.rest_at = taken
+        self.moves()
         return 0
+
+    cdef bint moves(self) except -1:
+        """A socket is writable again only when a third of a buffer of megabytes is free; a slow line needs minutes for
+        that. So look at what is in flight."""
+        cdef int before = self.in_flight
+        if ioctl(self.fd, SIOCOUTQ, &self.in_flight) < 0:
+            return False
+        return self.in_flight != before
 
     cdef int flush(self) except -1:
         """Go on with what is kept. Raises OSError: the client is gone."""

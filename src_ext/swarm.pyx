@@ -163,7 +163,7 @@ cdef class Swarm:
             connection = &self.connections[place]
             if not connection.flags & SLOW:
                 continue
-            connection.flags = connection.flags & ~<uint8_t>SLOW | RETURNING
+            connection.flags = connection.flags & ~<uint8_t>SLOW | RETURNING | WOKEN
             if connection.phase == STREAMING_NOW:
                 self.block.counters[<int>SLOW_STREAMS] -= 1
                 self.block.counters[<int>STREAMING] += 1
@@ -539,6 +539,9 @@ cdef class Swarm:
             if connection.stream.id_length:
                 connection.flags |= KNOWS
             self._enqueue(place, nanoseconds() + self.reconnect)
+        elif connection.flags & WOKEN and had_been_open and connection.stream.id_length:
+            connection.flags |= KNOWS
+            self._enqueue(place, 0)
         else:
             complain(self.block, fault, 1, why, length)
 

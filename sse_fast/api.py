@@ -49,13 +49,22 @@ def json(content: Any, status: int = 200) -> Response:
 
 
 class Api:
-    """The routes, over one hub."""
+    """The routes, over one hub. `redirected_to`: the port that requests for streams are redirected to."""
 
-    def __init__(self, hub: Hub, admission: Admission, metrics: Metrics, *, max_body_size: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        admission: Admission,
+        metrics: Metrics,
+        *,
+        max_body_size: int,
+        redirected_to: int | None = None,
+    ) -> None:
         self._hub = hub
         self._admission = admission
         self._metrics = metrics
         self._max_body_size = max_body_size
+        self._redirected_to = redirected_to
         self._max_json_size = max(MAX_JSON_SIZE, 8 * hub.max_event_size)
         self.app = Starlette(
             routes=[
@@ -195,7 +204,10 @@ class Api:
         return Response(body, headers={"content-type": content_type})
 
     async def page(self, request: Request) -> Response:
-        return Response(page.PAGE, headers=page.HEADERS)
+        streams = None
+        if self._redirected_to is not None:
+            streams = str(request.url.replace(scheme="http", port=self._redirected_to, path="", query=""))
+        return Response(page.PAGE, headers=page.headers(streams))
 
 
 async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:

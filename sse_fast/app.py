@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
@@ -34,9 +35,10 @@ from sse_fast.workers import Seat
 logger = logging.getLogger("sse_fast.app")
 
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+# Connections over max_connections at the stream port: of those who are refused, or have not said what they want.
+CONNECTIONS_BESIDE_STREAMS = 256
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
-CONNECTIONS_BESIDE_STREAMS = 128  # at the stream port: those whose request is still coming, or is being refused
 
 
 class Edge:
@@ -73,7 +75,13 @@ class Edge:
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
         )
         self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
-        self._api = Api(self.hub, self._admission, self.metrics, max_body_size=settings.max_body_size).app
+        self._api = Api(
+            self.hub,
+            self._admission,
+            self.metrics,
+            max_body_size=settings.max_body_size,
+            redirected_to=settings.stream_port if settings.stream_redirect else None,
+        ).app
         self._seat = seat
         self._on_startup = on_startup
         self._on_first_request = on_first_request
@@ -119,7 +127,7 @@ class Edge:
 
     async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send) -> None:
         """307: the same request at the stream port, on the name by which the client knows this server."""
-        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port)
+        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(scope["path"]))
         await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -21,7 +21,7 @@ from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.sink import Sink
 from sse_fast.asgi import Receive, Scope, Send
-from sse_fast.errors import Leaving, Overloaded
+from sse_fast.errors import Leaving
 from sse_fast.problem import Problem
 from sse_fast.stream import ALLOW, TAKE_OVER
 
@@ -42,7 +42,7 @@ class Streaming(Protocol):
     """What the door needs of those who keep the streams."""
 
     def left(self, address: str, reason: Leaving) -> None: ...
-    def turn_away(self, why: Overloaded) -> bytes: ...
+    def no_room(self) -> bytes: ...
 
 
 class BadHead(Exception):
@@ -113,6 +113,11 @@ class _Reading:
         return True
 
 
+def may_be_remembered(data: bytes) -> bool:
+    """Short, and with nobody's secret in it: those are hardly ever the same, and have no business to stay in memory."""
+    return len(data) <= REMEMBERED_BYTES and b"ookie" not in data and b"uthorization" not in data
+
+
 @lru_cache(maxsize=256)  # clients of one program send the same words, after a cut thousands at once
 def remembered_head(data: bytes) -> _Head | None:
     """The head, if this is all of it. Raises BadHead, which is not remembered."""
@@ -166,7 +171,8 @@ class _Exchange:
     def _rendered(self, body: bytes | None, *, whole: bool = False) -> bytes:
         head = rendered_head(self.start["status"], tuple(self.start.get("headers", ())))
         if body is None or whole or not self._chunked:
-            return b"%bdate: %b\r\n\r\n%b" % (head, self._date, body or b"")
+            return b"%bdate: %b\r\nconnection: close\r\n\r\n%b" % (head, self._date, body or b"")
+        # No "connection: close" here: undici, which is the fetch of Node, then takes whatever is cut off for whole.
         framed = (head, self._date, len(body), body)
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
 
@@ -176,7 +182,7 @@ def rendered_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> byte
     """The head of an answer, open at its end."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     phrase = HTTPStatus(status).phrase.encode()
-    return b"HTTP/1.1 %d %b\r\nconnection: close\r\n%b" % (status, phrase, b"".join(lines))
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, b"".join(lines))
 
 
 class StreamDoor:
@@ -251,19 +257,20 @@ class StreamDoor:
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
-    @property
-    def full(self) -> bytes:
-        """What a client is told that finds no descriptor left: nobody has read its request."""
+    def turn_away(self) -> bytes:
+        """What a client is told that finds no room: nobody has read its request."""
+        body = self._streams.no_room()
         return (
             b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\nconnection: close\r\n\r\n%b"
-        ) % (self._date, self._streams.turn_away(Overloaded("no descriptor is left")))
+            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\n"
+            b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+        ) % (self._date, len(body), body)
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
         reading: _Reading | None = connection.context
         try:
-            if reading is None and len(data) <= REMEMBERED_BYTES and (head := remembered_head(data)) is not None:
+            if reading is None and may_be_remembered(data) and (head := remembered_head(data)) is not None:
                 complete = True
             else:
                 reading = connection.context = reading or _Reading()

@@ -26,7 +26,7 @@ try:
 except PackageNotFoundError:  # run from a source tree that was never installed
     VERSION = "0"
 
-LIMITS = ("max_connections", "max_connections_per_ip")
+LIMITS = ("max_connections", "max_connections_per_ip", "descriptors")
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",

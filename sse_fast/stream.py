@@ -180,6 +180,11 @@ class Streams:
         """Milliseconds, for a client that is turned away."""
         return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
 
+    def no_room(self) -> bytes:
+        """`turn_away` for one that finds no descriptor left."""
+        self._admission.refused["descriptors"] += 1
+        return self.turn_away(Overloaded("no descriptor is left"))
+
     def turn_away(self, error: Overloaded | HubClosed) -> bytes:
         """A stream that says when to come back; it is broken off behind these bytes, as some clients take a clean end
         for the last word."""

@@ -49,8 +49,11 @@ def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> An
 class EdgeProcess:
     """`python -m sse_fast serve` on a port of its own, with its log in a file."""
 
-    def __init__(self, directory: Path, flags: tuple[str, ...]) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, flags: tuple[str, ...], *, with_stream_port: bool) -> None:
+        self.port = self.stream_port = free_port()
+        if with_stream_port:
+            self.stream_port = free_port()
+            flags += ("--stream-port", str(self.stream_port))
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = directory / f"edge-{self.port}.log"
         self.noise_expected = False
@@ -173,15 +176,17 @@ class EdgeProcess:
 
 
 Edges = Callable[..., EdgeProcess]
+BOTH_DOORS = pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
 
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edges]:
-    """Start edges: `edge("--retry", "100")`. Each is stopped by SIGTERM after the test, and must end well."""
+    """Start edges: `edge("--retry", "100", with_stream_port=True)`; without it `stream_port` is the main port. Each is
+    stopped by SIGTERM after the test, and must end well."""
     started: list[EdgeProcess] = []
 
-    def start(*flags: str) -> EdgeProcess:
-        process = EdgeProcess(tmp_path, flags)
+    def start(*flags: str, with_stream_port: bool = False) -> EdgeProcess:
+        process = EdgeProcess(tmp_path, flags, with_stream_port=with_stream_port)
         started.append(process)
         process.start()
         return process

@@ -27,7 +27,12 @@ class StreamPort:
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000), max_channels=8)
         app = CORSMiddleware(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"])
         self.door = StreamDoor(
-            app, self.hub.fanout, self.streams, self.hub.unblock, main="port 8000", **{"head_seconds": 0.5} | settings
+            app,
+            self.hub.fanout,
+            self.streams,
+            self.hub.unblock,
+            main="port 8000",
+            **{"head_seconds": 0.5, "most": 10_000} | settings,
         )
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

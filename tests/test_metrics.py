@@ -86,7 +86,7 @@ async def test_reasons_and_limits_are_there_from_the_start(edge: Edge) -> None:
         assert value(families, "connections", door=door) == value(families, "accepted", door=door) == 0
         for reason in ("client", "slow", "shutdown", "error"):
             assert value(families, "ended", door=door, reason=reason) == 0
-    for limit in ("max_connections", "max_connections_per_ip"):
+    for limit in ("max_connections", "max_connections_per_ip", "descriptors"):
         assert value(families, "refused", limit=limit) == 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sse_fast.page import HEADERS, PAGE
+from sse_fast.page import HEADERS, PAGE, headers
 
 TEXT = PAGE.decode()
 
@@ -93,6 +93,19 @@ def test_the_policy_allows_nothing_else() -> None:
         "form-action": ["'none'"],
         "frame-ancestors": ["'none'"],
     }
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8001", "http://events.example.org:8001", "http://[::1]:8001"])
+def test_the_policy_allows_the_origin_that_streams_are_redirected_to(origin: str) -> None:
+    allowing = headers(origin)["Content-Security-Policy"]
+    assert allowing == HEADERS["Content-Security-Policy"].replace("connect-src 'self'", f"connect-src 'self' {origin}")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://a; script-src *:8001", "http://a b:8001", "http://*:8001", "http://'x':8001"]
+)
+def test_a_host_header_cannot_write_the_policy(origin: str) -> None:
+    assert headers(origin) == HEADERS
 
 
 def test_the_page_has_no_carriage_return_because_browsers_hash_what_they_normalized() -> None:

@@ -51,6 +51,15 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int fd, const void* data, size_t length, int flags)
 
 
+cdef extern from "sys/ioctl.h" nogil:
+    int ioctl(int fd, unsigned long request, int* value)
+
+
+cdef extern from "linux/sockios.h" nogil:
+    enum:
+        SIOCOUTQ
+
+
 cdef extern from "netinet/in.h" nogil:
     enum:
         IPPROTO_IP

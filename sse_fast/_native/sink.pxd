@@ -33,6 +33,7 @@ cdef class Sink:
     cdef bint takes_chunks          # a SocketSink that waits for nothing: the fan-out may write chunks to it by itself
 
     cdef int deliver(self, Batch batch) except -1
+    cdef bint moves(self) except -1
 
 
 cdef class SteppedSink(Sink):
@@ -44,6 +45,7 @@ cdef class SocketSink(Sink):
         int fd
         bytes rest                  # what is kept of a short write, from `rest_at`
         Py_ssize_t rest_at
+        int in_flight               # bytes that the client had not taken yet when somebody last looked
 
     cdef int send_now(self, bytes data) except -1
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1

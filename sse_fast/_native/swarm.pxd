@@ -22,6 +22,7 @@ cdef enum:
     RETURNING = 4               # was cut, is not complete yet
     KNOWS = 8                   # has been here before: its row of expected numbers holds
     HAS_BEEN = 16               # the stream was open once
+    WOKEN = 32                  # was slow: the server may have ended it before it read on, so it comes back by itself
 
 
 cdef struct Connection:

@@ -5,6 +5,7 @@ then is lost.
 """
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sse_fast.swarm.plan import Broadcast, Churn, Hold, Mode, Plan, Slow, Storm
@@ -165,17 +166,17 @@ def wake_up(fleet: "Fleet") -> None:
 # ---- what they share -------------------------------------------------------------------------------------------------
 
 
-def ramp(fleet: "Fleet", subscribers: int) -> None:
-    """Open the streams; what connecting and holding costs."""
+def ramp(fleet: "Fleet", subscribers: int, workers: Sequence[int] | None = None) -> None:
+    """Open the streams, from these workers (None: all); what connecting and holding costs."""
     user, kernel = fleet.memory()
     before = fleet.moment()
     with fleet.in_phase("ramp"):
-        fleet.open(subscribers)
+        fleet.open(subscribers, workers=workers)
         opened(fleet)
         after = fleet.moment()
     with fleet.in_phase("settle"):
         fleet.stay(fleet.plan.settle)
-    streams = after.counters["streaming"]
+    streams = after.counters["streaming"] - before.counters["streaming"]
     user_after, kernel_after = fleet.memory()
     cpu = _spent(before, after)
     fleet.figures |= {

@@ -42,7 +42,9 @@ class Address:
 
 @dataclass(frozen=True)
 class Target:
-    """A server: where to subscribe, and how to publish (`publish` None: only modes without events)."""
+    """A server: where to subscribe, and how to publish (`publish` None: only modes without events). With URLs in
+    `also`, the processes of the load client take turns: the first asks for its streams at `subscribe`, the next at the
+    first of `also`, and so on."""
 
     subscribe: str
     publish: str | None = None
@@ -51,6 +53,7 @@ class Target:
     body: str = "{data}"
     content_type: str = "text/plain"
     publish_headers: tuple[tuple[str, str], ...] = ()
+    also: tuple[str, ...] = ()
 
     @classmethod
     def edge(cls, base: str) -> "Target":
@@ -58,8 +61,13 @@ class Target:
         base = base.rstrip("/")
         return cls(f"{base}/sse/bench-{{channel}}", f"{base}/publish/bench-{{channel}}")
 
-    def subscribe_request(self) -> list[Part]:
-        host, path = _split(self.subscribe)
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """The URLs to subscribe to."""
+        return (self.subscribe, *self.also)
+
+    def subscribe_request(self, url: str | None = None) -> list[Part]:
+        host, path = _split(url or self.subscribe)
         head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
         return [*_parts(head + _lines(self.headers)), LAST_EVENT_ID, b"\r\n"]
 
@@ -78,8 +86,9 @@ class Target:
 
     def check(self, channels: int) -> None:
         """Raise InvalidPlan where no run could work."""
-        if channels > 1 and "{channel}" not in self.subscribe:
-            raise InvalidPlan(f"{channels} channels need {{channel}} in the URL to subscribe to: {self.subscribe}")
+        for url in self.doors:
+            if channels > 1 and "{channel}" not in url:
+                raise InvalidPlan(f"{channels} channels need {{channel}} in the URL to subscribe to: {url}")
         if self.publish is None:
             return
         anywhere = self.publish + self.body + "".join(value for _, value in self.publish_headers)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -96,7 +96,7 @@ class Fleet:
         self.connections = modes.connections(plan.mode)
         room = raise_descriptor_limit() - DESCRIPTORS_BESIDE - plan.publishers
         needed = -(-self.connections // max(room, 1))
-        self.workers = max(plan.processes, needed, 1)
+        self.workers = max(plan.processes, needed, len(self.target.doors))
         if self.workers > MOST_WORKERS:
             raise InvalidPlan(
                 f"{self.connections} connections take {self.workers} processes of {room} descriptors each; at most "
@@ -142,9 +142,7 @@ class Fleet:
             "workers": self.workers,
             "channels": plan.mode.channels,
             "publishers": plan.publishers,
-            "address": _address(self.address),
             "publish_address": _address(self.publish_address),
-            "subscribe": _listed(self.target.subscribe_request()),
             "publish": [_listed(part) for part in publish] if publish else None,
             "run": random.getrandbits(32),
             "size": plan.size,
@@ -167,7 +165,9 @@ class Fleet:
         ours.settimeout(ORDER_SECONDS)
         self._lines.append(ours.makefile("rwb"))
         ours.close()  # the file keeps it open
-        self._send(worker, setting | {"worker": worker})
+        door = self.target.doors[worker % len(self.target.doors)]
+        subscribe = {"address": _address(resolve(door)), "subscribe": _listed(self.target.subscribe_request(door))}
+        self._send(worker, setting | subscribe | {"worker": worker})
         self._receive(worker)
 
     def _stop(self) -> None:
@@ -210,11 +210,13 @@ class Fleet:
 
     # ---- what modes are made of --------------------------------------------------------------------------------------
 
-    def open(self, count: int, **kind: bool) -> None:
-        """Tell the workers to open so many streams, in equal shares; `slow=True` or `stopped=True`: not the usual kind."""
+    def open(self, count: int, *, workers: Sequence[int] | None = None, **kind: bool) -> None:
+        """Tell these workers (None: all) to open so many streams, in equal shares; `slow=True` or `stopped=True`: not
+        the usual kind."""
         first = sum(self._begun)
-        for worker in range(self.workers):
-            share = count // self.workers + (worker < count % self.workers)
+        workers = range(self.workers) if workers is None else workers
+        for place, worker in enumerate(workers):
+            share = count // len(workers) + (place < count % len(workers))
             if share:
                 rate = self.plan.connect_rate * share / count
                 self.order("open", worker, count=share, first=first, rate=rate, **kind)

@@ -159,6 +159,7 @@ class HttpxSse(Client):
     """httpx-sse does not come back by itself; this is the loop that its README describes."""
 
     name = "httpx-sse"
+    client_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +170,7 @@ class HttpxSse(Client):
 
     async def _follow(self, url: str) -> None:
         last_id, delay = "", 0.0
-        async with httpx.AsyncClient(timeout=httpx.Timeout(PATIENCE)) as client:
+        async with httpx.AsyncClient(timeout=httpx.Timeout(PATIENCE), **self.client_options) as client:
             while True:
                 await asyncio.sleep(delay)
                 headers = {"Last-Event-ID": last_id} if last_id else {}

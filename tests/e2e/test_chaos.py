@@ -31,7 +31,6 @@ from chaos import HANGS, Chaos
 from client import position
 from conftest import PATIENCE, EdgeProcess, Edges
 from ledger import CHANNELS, Customer, Entry, Ledger, catch_up, entry_of, ids_of, make_batch, post
-from support import free_port
 from test_node import abstract_names, doorbells_of, eventually, everybody_serves
 
 from sse_fast.swarm import Broadcast, Plan, Target, modes
@@ -188,12 +187,10 @@ class Streams:
 # ---- all of it together ----------------------------------------------------------------------------------------------
 
 
-async def hold_the_law(
-    server: EdgeProcess, stream_port: int, rng: random.Random, rage: Callable[[], Awaitable[None]]
-) -> Counter[str]:
+async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[], Awaitable[None]]) -> Counter[str]:
     """Have everybody publish and listen while `rage` goes on; then compare the books. What happened, in numbers."""
     book, over = Book(), asyncio.Event()
-    doors = (server.port, stream_port)
+    doors = (server.port, server.stream_port)
     customers = [
         Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True) for _ in range(CUSTOMERS)
     ]
@@ -249,27 +246,24 @@ async def hold_the_law(
     return tally
 
 
-def server_of(edge: Edges, *flags: str) -> tuple[EdgeProcess, int]:
-    """A server of four workers with both doors, and its stream port."""
-    stream_port = free_port()
-    server = edge(
-        *("--workers", str(WORKERS), "--stream-port", str(stream_port), "--retry", "100"),
-        *("--hung-worker-timeout", str(HANGS), *flags),
-    )
+def server_of(edge: Edges, *flags: str) -> EdgeProcess:
+    """A server of several workers with both doors."""
+    flags += ("--workers", str(WORKERS), "--hung-worker-timeout", str(HANGS))
+    server = edge(*flags, with_stream_port=True)
     server.noise_expected = True  # it tells of those that die
     everybody_serves(server, WORKERS)
-    return server, stream_port
+    return server
 
 
 async def test_workers_killed_stopped_and_restarted_lose_nothing_and_leave_nothing_behind(
     edge: Edges, rng: random.Random
 ) -> None:
-    server, stream_port = server_of(edge)
+    server = server_of(edge)
     parent = psutil.Process(server.pid)
     descriptors, threads = parent.num_fds(), parent.num_threads()
     chaos = Chaos(server, WORKERS, rng)
 
-    tally = await hold_the_law(server, stream_port, rng, lambda: chaos.rage(SECONDS, chaos.acts_on_workers()))
+    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS, chaos.acts_on_workers()))
     print(dict(tally | chaos.tally))
 
     await eventually(lambda: parent.num_fds() == descriptors, f"the parent to have {descriptors} descriptors")
@@ -280,9 +274,9 @@ async def test_workers_killed_stopped_and_restarted_lose_nothing_and_leave_nothi
 async def test_a_whole_server_killed_over_and_over_loses_nothing_that_is_in_its_log_file(
     edge: Edges, rng: random.Random, tmp_path: Path
 ) -> None:
-    server, stream_port = server_of(edge, "--log-file", str(tmp_path / "log"))
+    server = server_of(edge, "--log-file", str(tmp_path / "log"))
     chaos = Chaos(server, WORKERS, rng)
-    tally = await hold_the_law(server, stream_port, rng, lambda: chaos.rage(SECONDS / 2, chaos.acts_on_all()))
+    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS / 2, chaos.acts_on_all()))
     print(dict(tally | chaos.tally))
     assert "set aside" not in server.log()
     nothing_stays(server, chaos)

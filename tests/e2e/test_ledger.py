@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import httpx
 from client import position
-from conftest import PATIENCE, Edges
+from conftest import BOTH_DOORS, PATIENCE, Edges
 from fault_proxy import FaultProxy
 from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_batch, post
 
@@ -83,17 +83,21 @@ async def keep_ledger(
     assert tally["connections"] > 2 * count
 
 
+@BOTH_DOORS
 async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go(
-    edge: Edges, rng: random.Random
+    edge: Edges, rng: random.Random, with_stream_port: bool
 ) -> None:
-    server = edge()
-    await keep_ledger(server.port, server.port, 200, rng)
+    server = edge(with_stream_port=with_stream_port)
+    await keep_ledger(server.port, server.stream_port, 200, rng)
     assert server.stats()["gaps"] == 0
 
 
-async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(edge: Edges, rng: random.Random) -> None:
-    server = edge()
-    async with FaultProxy(server.port) as proxy:
+@BOTH_DOORS
+async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
+    edge: Edges, rng: random.Random, with_stream_port: bool
+) -> None:
+    server = edge(with_stream_port=with_stream_port)
+    async with FaultProxy(server.stream_port) as proxy:
         proxy.lifetime = lambda: rng.choice((None, rng.randint(1, 400), rng.randint(200, 60_000)))
 
         async def harass() -> None:

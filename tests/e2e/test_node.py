@@ -21,6 +21,7 @@ import pytest
 from client import Stream, position
 from conftest import PATIENCE, EdgeProcess, Edges, until
 from prometheus_client.parser import text_string_to_metric_families
+from support import free_port
 from whatwg import Event
 
 WORKERS = 3
@@ -147,6 +148,17 @@ async def test_an_event_that_enters_by_any_worker_reaches_the_streams_of_all(nod
     for stream in streams:
         events = await read(stream, len(ids))
         assert [(event.last_event_id, event.data) for event in events] == [(id, str(n)) for n, id in enumerate(ids)]
+
+
+async def test_streams_of_the_stream_port_are_served_by_every_worker_too(node: Callable[..., EdgeProcess]) -> None:
+    port = free_port()
+    server = node("--stream-port", str(port))
+    streams = [await Stream.open(port, "/sse/a") for _ in range(24)]
+    assert sum(worker["connections"] > 0 for worker in server.stats()["workers"]) > 1, "the kernel did not spread them"
+    ids = [Door(server, pid).publish("a", "x") for pid in pids(server)]
+    for stream in streams:
+        assert [event.last_event_id for event in await read(stream, len(ids))] == ids
+    await eventually(lambda: server.stats()["doors"]["stream"]["connections"] == 24, "the count of them all")
 
 
 async def test_a_client_resumes_at_another_worker_exactly(node: Callable[..., EdgeProcess]) -> None:
