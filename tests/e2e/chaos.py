@@ -70,19 +70,23 @@ class Chaos:
     async def hang(self) -> None:
         """For so long that it is replaced."""
         worker = await self._serving()
-        self._remember(worker)
-        worker.suspend()
-        self.tally["hung"] += 1
+        self._hang(worker)
         await eventually(lambda: not _lives(worker), f"the end of the hung worker {worker.pid}")
 
     async def restart(self) -> None:
-        """One by one; now and then one of them dies meanwhile. One that is killed before it serves ends the restart."""
-        before = [worker for worker in self._server.workers() if _lives(worker)]
+        """One by one; now and then one of them dies or hangs meanwhile, the one that is to leave perhaps. A new one
+        that is killed before it serves ends the restart."""
+        await asyncio.to_thread(everybody_serves, self._server, self._workers)
+        before = self._server.workers()
         given_up = self._server.log().count("the rolling restart ends")
         os.kill(self._server.pid, signal.SIGHUP)
-        if self._rng.random() < 0.5:
-            await asyncio.sleep(self._rng.uniform(0, 3))
+        trouble = self._rng.choice(("none", "a death", "a hang"))
+        await asyncio.sleep(self._rng.uniform(0, 3))
+        there = [worker for worker in before if _lives(worker)]
+        if trouble == "a death":
             await self.kill()
+        elif trouble == "a hang" and there:
+            self._hang(self._rng.choice(there))
         await eventually(
             lambda: not any(map(_lives, before)) or self._server.log().count("the rolling restart ends") > given_up,
             "workers that are all new",
@@ -109,6 +113,12 @@ class Chaos:
         with contextlib.suppress(psutil.NoSuchProcess):
             worker.kill()
             self.tally["killed"] += 1
+
+    def _hang(self, worker: psutil.Process) -> None:
+        self._remember(worker)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.suspend()
+            self.tally["hung"] += 1
 
     def _remember(self, worker: psutil.Process) -> None:
         with contextlib.suppress(psutil.Error):
