@@ -20,10 +20,11 @@ from sse_fast.errors import (
     Unauthorized,
 )
 from sse_fast.event import Event, EventId
-from sse_fast.hub import Hub, Subscription
+from sse_fast.hub import Subscription
 
 if TYPE_CHECKING:
     from sse_fast.app import create_app
+    from sse_fast.embedded import Hub, HubResponse, StreamInfo
     from sse_fast.responses import EventSourceResponse
     from sse_fast.settings import Settings
     from sse_fast.writer import SSEWriter
@@ -36,6 +37,7 @@ __all__ = [
     "EventTooLarge",
     "Hub",
     "HubClosed",
+    "HubResponse",
     "InvalidEvent",
     "Leaving",
     "Overloaded",
@@ -43,6 +45,7 @@ __all__ = [
     "SSEFastError",
     "SSEWriter",
     "Settings",
+    "StreamInfo",
     "Subscription",
     "Unauthorized",
     "create_app",
@@ -52,8 +55,11 @@ __all__ = [
 
 _LAZY = {
     "EventSourceResponse": "sse_fast.responses",
+    "Hub": "sse_fast.embedded",
+    "HubResponse": "sse_fast.embedded",
     "SSEWriter": "sse_fast.writer",
     "Settings": "sse_fast.settings",
+    "StreamInfo": "sse_fast.embedded",
     "create_app": "sse_fast.app",
 }
 

@@ -25,7 +25,7 @@ from sse_fast.api import Api
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
-from sse_fast.hub import Hub
+from sse_fast.embedded import Hub
 from sse_fast.kernel import close_stuck_connections
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
@@ -61,6 +61,8 @@ class Edge:
             max_event_size=settings.max_event_size,
             log=seat.log if seat is not None else None,
             neighbours=seat,
+            retry=settings.retry,
+            drain_timeout=settings.drain_timeout,
         )
         self._admission = Admission(
             max_connections=settings.max_connections,

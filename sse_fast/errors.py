@@ -56,4 +56,5 @@ class Leaving(StrEnum):
     CLIENT = "client"  # the client closed the connection
     SLOW = "slow"  # it fell behind what the log keeps, or took no byte for `send_timeout`
     SHUTDOWN = "shutdown"  # the server drains; come back at once
+    APP = "app"  # the app that holds the hub ended it
     ERROR = "error"  # the server's own send failed

@@ -59,6 +59,11 @@ class Subscription:
         told = orjson.dumps({"after": self._asked, "until": self.id})
         return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the last send is still suspended."""
+        return isinstance(self._sink, AsgiSink) and self._sink.busy
+
     def start(self) -> None:
         """The stream may be written to (again)."""
         self._hub.unblock(self.subscriber)

@@ -140,6 +140,11 @@ class AsgiSink(SteppedSink):
         self.unblock: Callable[[], None] = _nobody
         self._finishing: asyncio.Task[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a send is suspended."""
+        return self._finishing is not None
+
     def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
         self._finishing = self._relay.take_over(partial(self._finish, _Rest(awaited, yielded)))
 

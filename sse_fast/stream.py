@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -31,7 +32,10 @@ ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
 ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
+MOST_PARAMETERS = 1024  # in a query string, beside the channels
 REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
+CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
+Headers = Sequence[tuple[bytes, bytes]]
 RAW_SEND = "sse_fast.send"
 """Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
 TAKE_OVER = "sse_fast.take_over"
@@ -98,21 +102,12 @@ class Wanted:
             channels, id_in_query, history = cls._remembered(path, query, max_channels)
         else:
             channels, id_in_query, history = cls._parsed(path, query, max_channels)
-        if last_event_id is None:
-            last_event_id = id_in_query
-        if last_event_id is not None and len(last_event_id) > MAX_ID_BYTES:
-            raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(last_event_id)}")
-        # An empty header is what a browser that has seen no id sends: nothing to resume.
-        return cls(channels, last_event_id or None, history)
+        return cls(channels, resume_id(last_event_id, id_in_query), history)
 
     @staticmethod
     def _parsed(path: str, query: bytes, max_channels: int) -> tuple[tuple[str, ...], str | None, int]:
         """Channels, the id in the query, history."""
-        most = max_channels + 1024
-        try:
-            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
-        except ValueError as error:
-            raise InvalidEvent(f"the query string cannot be read: {error}") from None
+        parameters = _parameters(query, max_channels + MOST_PARAMETERS)
         parts = path.split("/") if path else []
         if len(parts) > 2 or "" in parts:
             raise InvalidEvent(
@@ -130,7 +125,7 @@ class Wanted:
             if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
                 known = ", ".join(sorted(SYSTEM_CHANNELS))
                 raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
-        id_in_query = next((value for key, value in parameters if key in ID_PARAMETERS), None)
+        id_in_query = _id_among(parameters)
         history = next((value for key, value in parameters if key == "history"), "0")
         if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= MAX_HISTORY):
             raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
@@ -138,6 +133,39 @@ class Wanted:
 
     # Thousands come with the same words, after a cut all at once.
     _remembered = staticmethod(lru_cache(maxsize=4096)(_parsed))
+
+
+def _parameters(query: bytes, most: int) -> list[tuple[str, str]]:
+    """Of a query string. Raises InvalidEvent."""
+    try:
+        return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
+    except ValueError as error:
+        raise InvalidEvent(f"the query string cannot be read: {error}") from None
+
+
+def _id_among(parameters: list[tuple[str, str]]) -> str | None:
+    return next((value for key, value in parameters if key in ID_PARAMETERS), None)
+
+
+def resume_id(in_header: str | None, in_query: str | None) -> str | None:
+    """What a client says it has seen last; the header wins. Raises InvalidEvent."""
+    given = in_query if in_header is None else in_header
+    if given is not None and len(given) > MAX_ID_BYTES:
+        raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(given)}")
+    # An empty header is what a browser that has seen no id sends: nothing to resume.
+    return given or None
+
+
+def asked_id(scope: Scope) -> str | None:
+    """`resume_id` of a request, whatever else it asks. Raises InvalidEvent."""
+    header = id_header(scope)
+    query = scope["query_string"] if header is None else b""
+    return resume_id(header, _id_among(_parameters(query, MOST_PARAMETERS)) if query else None)
+
+
+def id_header(scope: Scope) -> str | None:
+    given: bytes | None = dict(scope["headers"]).get(b"last-event-id")
+    return given.decode("latin-1") if given is not None else None
 
 
 class Streams:
@@ -152,7 +180,17 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Answer one request; `path` is what follows /sse/."""
-        await _Stream(self, scope, receive, send).run(path)
+        stream = Stream(self, scope, receive, send)
+        if scope["method"] == "OPTIONS":
+            return await stream.refuse(Response(status_code=204, headers={"allow": ALLOW}))
+        if scope["method"] not in ("GET", "HEAD"):
+            problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": ALLOW})
+            return await stream.refuse(problem)
+        try:
+            wanted = Wanted.read(path, scope["query_string"], id_header(scope), self.max_channels)
+        except InvalidEvent as error:
+            return await stream.refuse(Problem(400, str(error)))
+        return await stream.answer(wanted)
 
     def enter(self, address: str, door: Door) -> None:
         """Count a stream in. Raises Overloaded or HubClosed; else `left` is owed."""
@@ -172,9 +210,9 @@ class Streams:
                 "stream ended by the server", extra={"reason": reason.value, "client": address, "door": door}
             )
 
-    def preamble(self, subscription: Subscription) -> bytes:
+    def preamble(self, subscription: Subscription, retry: int | None = None) -> bytes:
         """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
-        return b":\nretry: %d\n%b" % (jittered(self._retry), subscription.opening())
+        return b":\nretry: %d\n%b" % (jittered(self._retry if retry is None else retry), subscription.opening())
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
         """Milliseconds, for a client that is turned away."""
@@ -190,47 +228,54 @@ class Streams:
         for the last word."""
         reason = "overloaded" if isinstance(error, Overloaded) else Leaving.SHUTDOWN.value
         wait = self.come_back_in(error)
-        return b':\nretry: %d\nevent: $closing\ndata: {"reason":"%b"}\n\n' % (wait, reason.encode())
+        return b":\nretry: %d\n%b" % (wait, CLOSING % reason.encode())
 
 
-class _Stream:
-    """One connection."""
+class Stream:
+    """One connection, from the request to its end. Whoever answers with a stream of the hub does it here; a subclass
+    may write in another way, and see who comes and goes."""
 
-    __slots__ = ("_address", "_life", "_receive", "_scope", "_send", "_streams", "_task", "leaving")
+    __slots__ = ("_address", "_life", "_receive", "_retry", "_scope", "_send", "_streams", "_task", "leaving")
 
-    def __init__(self, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, streams: Streams, scope: Scope, receive: Receive, send: Send, *, retry: int | None = None
+    ) -> None:
         self._streams = streams
         self._scope, self._receive, self._send = scope, receive, send
+        self._retry = retry
         self._life = Life.ARRIVED
         self.leaving = Leaving.CLIENT
 
     def _move(self, happening: str) -> None:
         self._life = LIVES[self._life][happening]
 
-    async def run(self, path: str) -> None:
+    # ---- what a subclass may do in its own way -----------------------------------------------------------------------
+
+    def _writer(self) -> Send:
+        """What the hub writes to. Middleware may wrap `send` to add headers; the events need none of it, so they go
+        past it."""
+        writer: Send = self._scope.get(RAW_SEND, self._send)
+        return writer
+
+    async def _joined(self, subscription: Subscription) -> None:
+        """The client has been told that it is connected, and nothing else yet."""
+
+    async def _left(self) -> None:
+        """It is no subscriber any more, however the stream ended; it may not have joined."""
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    async def refuse(self, answer: Response) -> None:
+        """Answer with something else than a stream."""
+        self._move("refuse")
+        await answer(self._scope, self._receive, self._send)
+
+    async def answer(self, wanted: Wanted, headers: Headers = HEADERS) -> None:
+        """Answer a request that was read: with a stream until its end, or by turning the client away."""
         scope, streams = self._scope, self._streams
-        if scope["method"] == "OPTIONS":
-            self._move("refuse")
-            return await Response(status_code=204, headers={"allow": ALLOW})(scope, self._receive, self._send)
-        if scope["method"] not in ("GET", "HEAD"):
-            self._move("refuse")
-            problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": ALLOW})
-            return await problem(scope, self._receive, self._send)
-        headers = dict(scope["headers"])
-        given_id = headers.get(b"last-event-id")
-        try:
-            wanted = Wanted.read(
-                path,
-                scope["query_string"],
-                given_id.decode("latin-1") if given_id is not None else None,
-                streams.max_channels,
-            )
-        except InvalidEvent as error:
-            self._move("refuse")
-            return await Problem(400, str(error))(scope, self._receive, self._send)
         if scope["method"] == "HEAD":
             self._move("refuse")
-            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return None
 
@@ -243,37 +288,46 @@ class _Stream:
             return await self._turn_away(error, headers)
         self._move("admit")
         if take_over is None:
-            await self._stream(wanted)
+            await self._stream(wanted, headers)
         else:
             await self._hand_over(wanted, take_over)
         return None
 
-    async def _stream(self, wanted: Wanted) -> None:
+    async def _stream(self, wanted: Wanted, headers: Headers) -> None:
         """Open the stream, then wait for the client to go."""
-        # Middleware may wrap `send` to add headers; the events need none of it, so they go past it.
-        raw_send = self._scope.get(RAW_SEND, self._send)
+        writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None
+        complete = False
         try:
             subscription = self._streams.hub.subscribe(
-                wanted.channels, raw_send, self._end, last_event_id=wanted.last_event_id, history=wanted.history
+                wanted.channels, writer, self._end, last_event_id=wanted.last_event_id, history=wanted.history
             )
-            preamble = self._streams.preamble(subscription)
-            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await raw_send({"type": "http.response.body", "body": preamble, "more_body": True})
+            preamble = self._streams.preamble(subscription, self._retry)
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._move("open")
+            await self._joined(subscription)
             subscription.start()
             while (await self._receive())["type"] != "http.disconnect":
                 pass
         except asyncio.CancelledError:
-            # The hub let the stream go, and woke this task to say so. It ends without a last chunk: see WIRE, drain.
-            if self.leaving is Leaving.CLIENT or self._task is None or self._task.uncancel():
+            if self.leaving is Leaving.CLIENT:  # it was not the hub
+                self.leaving = Leaving.SHUTDOWN
                 raise
+            # The hub let the stream go, and woke this task to say so.
+            if self._task is None or self._task.uncancel():
+                raise
+            complete = self.leaving is Leaving.APP and subscription is not None and not subscription.blocked
         finally:
             self._move("end")
             if subscription is not None:
                 subscription.close()
             self._streams.left(self._address, self.leaving, Door.ASGI)
+            await self._left()
+        if complete:  # all others end without a last chunk: see WIRE, drain
+            last = CLOSING % Leaving.APP.encode()
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _hand_over(self, wanted: Wanted, take_over: TakeOver) -> None:
         """The connection goes on by itself. When this returns nothing of the request is left."""
@@ -304,13 +358,13 @@ class _Stream:
         if self._task is not None:
             self._task.cancel()
 
-    async def _turn_away(self, error: Overloaded | HubClosed, headers: dict[bytes, bytes]) -> None:
+    async def _turn_away(self, error: Overloaded | HubClosed, headers: Headers) -> None:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
         come back, so it gets a stream that tells it when to; broken off, as some take a clean end for the last word."""
-        if b"application/json" in headers.get(b"accept", b""):
+        if b"application/json" in dict(self._scope["headers"]).get(b"accept", b""):
             wait = {"retry-after": str(-(-self._streams.come_back_in(error) // 1000))}
             return await Problem(503, str(error), wait)(self._scope, self._receive, self._send)
-        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": self._streams.turn_away(error), "more_body": True})
         if TAKE_OVER not in self._scope:  # a server may abort at once what has no last body
             await asyncio.sleep(LAST_BYTES)

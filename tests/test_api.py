@@ -550,7 +550,7 @@ async def test_stats_count_what_happened(api: Api) -> None:
     assert stats["log"]["position"] == 4
     assert stats["log"]["epoch"] == api.edge.hub.log.epoch
     assert stats["connections"] == stats["accepted"] == stats["refused"] == 0
-    assert set(stats["ended"]) == {"client", "slow", "shutdown", "error"}
+    assert set(stats["ended"]) == {"client", "slow", "shutdown", "app", "error"}
 
 
 async def published(api: Api, *names: str) -> None:

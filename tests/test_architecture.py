@@ -48,6 +48,9 @@ ARROWS = {
     "asgi": set(),
     "stream": {"errors", "event", "asgi", "admission", "hub", "problem", "sink", "fanout"},
     "door": {"errors", "asgi", "problem", "stream", "listener", "sink", "fanout"},
+    "hooks": {"asgi", "errors", "event", "items"},
+    "embedded": {"errors", "event", "asgi", "publication", "admission", "hub", "problem", "stream", "ring"}
+    | {"hooks", "shutdown"},
     "metrics": {"errors", "event", "admission", "hub", "stream", "slots"},  # it reads what the others count
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
@@ -65,7 +68,7 @@ ARROWS = {
         "door",
         "api",
     }
-    | {"logs", "kernel", "asgi", "shutdown", "descriptors"},
+    | {"logs", "kernel", "asgi", "shutdown", "descriptors", "embedded"},
     "kernel": set(),
     "descriptors": set(),
     "testing": {"asgi"},

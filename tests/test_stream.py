@@ -14,7 +14,7 @@ from whatwg import Parser
 from sse_fast.admission import Admission
 from sse_fast.errors import InvalidEvent, Leaving
 from sse_fast.hub import Hub
-from sse_fast.stream import LIVES, Life, Streams, Wanted, _Stream, jittered
+from sse_fast.stream import LIVES, Life, Stream, Streams, Wanted, jittered
 from sse_fast.stream import Door as Came
 
 # The grammar
@@ -343,17 +343,17 @@ def test_every_state_is_reachable_and_ends_are_ends() -> None:
 @pytest.fixture
 def lives(monkeypatch: pytest.MonkeyPatch) -> list[list[Life]]:
     """The states that each stream went through."""
-    seen: dict[_Stream, list[Life]] = {}
-    move = _Stream._move
+    seen: dict[Stream, list[Life]] = {}
+    move = Stream._move
 
-    def watched(self: _Stream, happening: str) -> None:
+    def watched(self: Stream, happening: str) -> None:
         before = self._life
         move(self, happening)
         seen.setdefault(self, [before]).append(self._life)
         found[:] = seen.values()
 
     found: list[list[Life]] = []
-    monkeypatch.setattr(_Stream, "_move", watched)
+    monkeypatch.setattr(Stream, "_move", watched)
     return found
 
 

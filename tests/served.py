@@ -1,0 +1,76 @@
+"""Somebody's ASGI app under a real server, in processes of its own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+from support import PATIENCE, free_port, until
+
+SERVERS = {
+    "uvicorn": ["uvicorn", "--port", "{port}", "{app}"],
+    # Its worker processes hear of no signal; without them it serves in the process that does.
+    "hypercorn": ["hypercorn", "--workers", "0", "--bind", "127.0.0.1:{port}", "{app}"],
+    "granian": ["granian", "--interface", "asgi", "--port", "{port}", "{app}"],
+}
+
+
+class Served:
+    """A running server. `url` is where it listens."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+        self._process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    async def up(self) -> bool:
+        assert self._process.poll() is None, self.log
+        try:
+            await self.http.get("/nothing")
+        except httpx.TransportError:
+            return False
+        return True
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        self._process.terminate()
+        await until(lambda: self._process.poll() is not None)
+        return self._process.returncode
+
+    async def end(self) -> None:
+        await self.http.aclose()
+        if self._process.poll() is None:
+            await self.stop()
+
+
+@asynccontextmanager
+async def served(server: str, directory: Path, app: str) -> AsyncIterator[Served]:
+    """`app` is MODULE:NAME, or MODULE:NAME() for a factory in the case of hypercorn; the module is in `directory`."""
+    port = free_port()
+    command = [sys.executable, "-m", *(word.format(port=port, app=app) for word in SERVERS[server])]
+    environment = os.environ | {"PYTHONPATH": str(directory)}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: ASYNC220
+        running = Served(port, process, log)
+        try:
+            await until(running.up)
+            yield running
+        finally:
+            try:
+                await running.end()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
