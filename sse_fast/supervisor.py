@@ -20,7 +20,7 @@ from sse_fast.workers import Node
 
 log = logging.getLogger("sse_fast.supervisor")
 
-READY_WITHIN = 60.0  # seconds a new worker has in a rolling restart, before it is the old one that stays
+READY_WITHIN = 60.0  # seconds a new worker has until it serves
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
 TELL_AGAIN = 0.5
@@ -148,6 +148,19 @@ class Supervisor(MPServer):
     def _patience_with(self, pid: int) -> float:
         return min(LOCKS_OUT, self._hung_worker_timeout) if self._log.locked_by == pid else self._hung_worker_timeout
 
+    def _silent(self, now: float) -> list[tuple[float, int]]:
+        """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth."""
+        beats = {worker.pid: now - worker.silent for worker in self._slots.workers() if worker.silent is not None}
+        found = []
+        # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
+        for worker in (*self.wrks, *self._newcomers, *self._leaving):
+            pid = worker.inner.pid
+            serves = pid in beats
+            last, patience = (beats[pid], self._patience_with(pid)) if serves else (worker.birth, READY_WITHIN)
+            if now - last > patience:
+                found.append((last, pid))
+        return found
+
     def _watch_heartbeats(self) -> None:
         """Kill workers whose loop stands still. What dies this way is replaced like whatever dies.
 
@@ -157,13 +170,7 @@ class Supervisor(MPServer):
         suspect: tuple[int, float] | None = None
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
             now = time.monotonic()
-            # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
-            ours = {worker.inner.pid for worker in (*self.wrks, *self._newcomers, *self._leaving)}
-            silent = [
-                (now - worker.silent, worker.pid)
-                for worker in self._slots.workers()
-                if worker.pid in ours and worker.silent is not None and worker.silent > self._patience_with(worker.pid)
-            ]
+            silent = self._silent(now)
             if not silent:
                 suspect = None
                 continue
