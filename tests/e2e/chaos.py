@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import psutil
-from conftest import EdgeProcess
+from conftest import PATIENCE, EdgeProcess, until
 from test_node import doorbells_of, eventually, everybody_serves, safe_pids
 
 HANGS = 3.0  # --hung-worker-timeout of the server
@@ -87,10 +87,11 @@ class Chaos:
             await self.kill()
         elif trouble == "a hang" and there:
             self._hang(self._rng.choice(there))
-        await eventually(
-            lambda: not any(map(_lives, before)) or self._server.log().count("the rolling restart ends") > given_up,
-            "workers that are all new",
-        )
+
+        def over() -> bool:
+            return not any(map(_lives, before)) or self._server.log().count("the rolling restart ends") > given_up
+
+        await asyncio.to_thread(until, over, "workers that are all new", 3 * PATIENCE)
         self.tally["restarted"] += not any(map(_lives, before))
 
     async def kill_all(self) -> None:
