@@ -10,6 +10,8 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
+from sse_fast._native.linux cimport __ATOMIC_ACQUIRE, __ATOMIC_RELEASE, __atomic_load_n, __atomic_store_n
+
 COUNTERS = (
     "connects", "streaming", "unfinished", "opened", "deliveries", "events", "bytes", "reads", "published", "answered",
     "settled", "late", "came_back", "caught_up", "closed_by_us", "slow_streams", "slow_cut", "foreign",
@@ -82,6 +84,8 @@ cdef class Board:
         at += <size_t>workers * sizeof(Block)
         self._done = <Done*>at
         at += <size_t>workers * publishers * sizeof(Done)
+        self._doubts = <Doubts*>at
+        at += <size_t>publishers * sizeof(Doubts)
         self.closed_loop = <uint32_t*>at
         self.published = self.closed_loop + 1
         self.target = self.published + pairs
@@ -100,7 +104,7 @@ cdef class Board:
     def size(size_t workers, size_t channels, size_t publishers):
         """Bytes that a board takes."""
         return (
-            workers * (sizeof(Block) + publishers * sizeof(Done))
+            workers * (sizeof(Block) + publishers * sizeof(Done)) + publishers * sizeof(Doubts)
             + (1 + channels * (2 * publishers + workers)) * sizeof(uint32_t)
         )
 
@@ -112,6 +116,33 @@ cdef class Board:
 
     cdef Done* done(self, int worker) noexcept nogil:
         return self._done + <size_t>worker * self.publishers
+
+    cdef bint doubt(self, uint32_t channel, uint32_t publisher, uint32_t n) noexcept nogil:
+        """Nobody knows whether this event is out. Said before the publisher's next one is sent, so before any stream
+        can have passed it over. False: there is no room to remember it."""
+        cdef Doubts* doubts = &self._doubts[publisher]
+        cdef uint32_t count = doubts.count
+        if count == MOST_DOUBTS:
+            return False
+        doubts.channels[count] = channel
+        doubts.numbers[count] = n
+        __atomic_store_n(&doubts.count, count + 1, __ATOMIC_RELEASE)
+        return True
+
+    cdef uint32_t doubtful(
+        self, uint32_t channel, uint32_t publisher, uint32_t first, uint32_t end, uint64_t* bits
+    ) noexcept nogil:
+        """How many of the numbers from `first` on and before `end` a stream need not have. Their bits are cleared, if
+        `bits` is given: bit i is the number end-i."""
+        cdef Doubts* doubts = &self._doubts[publisher]
+        cdef uint32_t found = 0, i, n
+        for i in range(__atomic_load_n(&doubts.count, __ATOMIC_ACQUIRE)):
+            n = doubts.numbers[i]
+            if doubts.channels[i] == channel and first <= n < end:
+                found += 1
+                if bits != NULL and end - n < 64:
+                    bits[0] &= ~(<uint64_t>1 << (end - n))
+        return found
 
     def counters(self):
         """All counters, added up over the workers."""

@@ -3,7 +3,8 @@
 Each publisher has one connection and at most one event on its way, so its events are ordered. In a *closed loop* the
 next goes out when the answer is there and every subscriber of every worker has the event. In an *open loop* events are
 due on schedule; one that finds no free publisher waits, its latency counts from when it was due, and it is counted as
-late. An event that the server refused, or that was never sent, is nobody's: its number is used again.
+late. An event that the server refused, or that was never sent, is nobody's: its number is used again. One whose answer
+never came may be out or not: its number is not used again, and nobody misses it.
 """
 
 cimport cython
@@ -224,14 +225,16 @@ cdef class Publishing:
             self._free(place, True)
 
     cdef void _failed(self, uint32_t place, const char* why) noexcept nogil:
-        """Nobody knows whether the event is out. It is not sent again, and subscribers are held to it; unless not one
-        byte was sent, as when the server is down."""
-        if self.publishers[place].request_sent:
+        """Nobody knows whether the event is out. It is not sent again, and each subscriber may have it or not; unless not
+        one byte was sent, as when the server is down."""
+        cdef Publisher* publisher = &self.publishers[place]
+        if publisher.request_sent:
+            self.board.doubt(publisher.channel, place, publisher.n)
             complain(self.block, PUBLISH_FAILED, 1, why, strlen(why))
         else:
             complain(self.block, PUBLISH_UNSENT, 1, why, strlen(why))
             self._take_back(place)
-        self._close(&self.publishers[place])
+        self._close(publisher)
         self._free(place, False)
 
     cdef void _take_back(self, uint32_t place) noexcept nogil:

@@ -1,8 +1,8 @@
 """The load client: tens of thousands of SSE connections on one epoll thread.
 
-What it keeps each stream to: every payload whole, once, in the order of its publisher, and none missing: not after the
-response head, not over a reconnect with `Last-Event-ID`. What is wrong is counted by kind on the board, with an example;
-nothing is passed over. A stream costs a `Connection` and a row of the next numbers it expects.
+What it keeps each stream to: every payload whole, once, in the order of its publisher, and none that was acknowledged
+missing: not after the response head, not over a reconnect with `Last-Event-ID`. What is wrong is counted by kind on the
+board, with an example; nothing is passed over. A stream costs a `Connection` and a row of the next numbers it expects.
 
 The loop runs without the GIL and allocates nothing per event. Python only gives orders between two calls of `loop`.
 Everything is read into one buffer; sockets are edge-triggered, so a short read means that a socket is empty.
@@ -225,6 +225,7 @@ cdef class Swarm:
                 published = self.board.published[<size_t>connection.channel * self.board.publishers + publisher]
                 if number < published and (connection.phase == STREAMING_NOW or connection.flags & KNOWS):
                     missed += published - number
+                    missed -= self.board.doubtful(connection.channel, publisher, number, published, NULL)
             missing += missed
             behind += missed > 0 or connection.phase != STREAMING_NOW
         return behind, missing
@@ -481,11 +482,14 @@ cdef class Swarm:
         cdef Connection* connection = &self.connections[place]
         cdef uint32_t* expected = self.next + <size_t>place * self.publishers + payload.publisher
         cdef uint64_t* missing
-        cdef uint32_t gap, back
+        cdef uint32_t gap, back, doubtful
+        cdef uint64_t bits
         if expected[0] & UNKNOWN_START:
             expected[0] &= ~<uint32_t>UNKNOWN_START
             if payload.n > expected[0] and not self.listens:
-                complain(self.block, LOST_AT_START, payload.n - expected[0], NULL, 0)
+                gap = payload.n - expected[0]
+                gap -= self.board.doubtful(connection.channel, payload.publisher, expected[0], payload.n, NULL)
+                complain(self.block, LOST_AT_START, gap, NULL, 0)
             expected[0] = payload.n + 1
             return True
         if connection.missing == NULL:
@@ -493,9 +497,11 @@ cdef class Swarm:
         missing = connection.missing + payload.publisher if connection.missing != NULL else NULL
         if payload.n >= expected[0]:
             gap = payload.n - expected[0]
-            complain(self.block, LOST, gap, NULL, 0)
+            bits = 0 if gap >= 63 else ((<uint64_t>1 << gap) - 1) << 1
+            doubtful = self.board.doubtful(connection.channel, payload.publisher, expected[0], payload.n, &bits)
+            complain(self.block, LOST, gap - doubtful, NULL, 0)
             if missing != NULL:
-                missing[0] = 0 if gap >= 63 else missing[0] << (gap + 1) | ((<uint64_t>1 << gap) - 1) << 1
+                missing[0] = 0 if gap >= 63 else missing[0] << (gap + 1) | bits
             expected[0] = payload.n + 1
             return True
         back = expected[0] - 1 - payload.n

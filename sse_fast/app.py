@@ -111,6 +111,8 @@ class Edge:
             if self._on_first_request is not None:
                 on_first_request, self._on_first_request = self._on_first_request, None
                 on_first_request(self)
+                if self._seat is not None:
+                    self._seat.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
             scope[RAW_SEND] = send

@@ -20,7 +20,7 @@ from sse_fast.workers import Node
 
 log = logging.getLogger("sse_fast.supervisor")
 
-READY_WITHIN = 60.0  # seconds a new worker has in a rolling restart, before it is the old one that stays
+READY_WITHIN = 60.0  # seconds a new worker has until it serves
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
 TELL_AGAIN = 0.5
@@ -37,6 +37,7 @@ class Supervisor(MPServer):
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
         self._newcomers: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
         self._over = threading.Event()
 
@@ -74,11 +75,10 @@ class Supervisor(MPServer):
 
     def _replace_the_dead(self) -> bool:
         """Start a new worker for each that died by itself. False: there is no use in it."""
-        while self.interrupt_children and not self.interrupt_signal:
-            index = self.interrupt_children.pop()
-            dead = self.wrks[index]
-            if dead.inner.is_alive():
-                continue  # it died while its successor was on its way, and that one is here
+        self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
+        for index, dead in enumerate(self.wrks):
+            if self.interrupt_signal or dead.inner.is_alive():
+                continue
             # One that is killed before it serves has not failed either: that was somebody's will.
             if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
                 self._failed_starts[index] = 0
@@ -123,7 +123,9 @@ class Supervisor(MPServer):
 
     def _end(self, worker: WorkerProcess) -> None:
         """Have a worker drain and leave; in the end by force."""
+        self._leaving.append(worker)
         self._tell_to_leave([worker], meanwhile=self._replace_the_dead)
+        self._leaving.remove(worker)
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
 
@@ -146,6 +148,19 @@ class Supervisor(MPServer):
     def _patience_with(self, pid: int) -> float:
         return min(LOCKS_OUT, self._hung_worker_timeout) if self._log.locked_by == pid else self._hung_worker_timeout
 
+    def _silent(self, now: float) -> list[tuple[float, int]]:
+        """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth."""
+        beats = {worker.pid: now - worker.silent for worker in self._slots.workers() if worker.silent is not None}
+        found = []
+        # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
+        for worker in (*self.wrks, *self._newcomers, *self._leaving):
+            pid = worker.inner.pid
+            serves = pid in beats
+            last, patience = (beats[pid], self._patience_with(pid)) if serves else (worker.birth, READY_WITHIN)
+            if now - last > patience:
+                found.append((last, pid))
+        return found
+
     def _watch_heartbeats(self) -> None:
         """Kill workers whose loop stands still. What dies this way is replaced like whatever dies.
 
@@ -155,13 +170,7 @@ class Supervisor(MPServer):
         suspect: tuple[int, float] | None = None
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
             now = time.monotonic()
-            # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
-            ours = {worker.inner.pid for worker in (*self.wrks, *self._newcomers)}
-            silent = [
-                (now - worker.silent, worker.pid)
-                for worker in self._slots.workers()
-                if worker.pid in ours and worker.silent is not None and worker.silent > self._patience_with(worker.pid)
-            ]
+            silent = self._silent(now)
             if not silent:
                 suspect = None
                 continue

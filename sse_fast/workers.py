@@ -132,12 +132,16 @@ class Seat:
         loop.add_reader(self._doorbell.fileno(), self._rung, wake)
         self._task = loop.create_task(self._tick(wake, say))
 
+    def beat(self) -> None:
+        """The loop of this worker turns, and it serves."""
+        self.slots.beat()
+
     async def _tick(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         while True:
             # First the sleep: when it is over the loop is turning, and the server listens.
             await asyncio.sleep(TICK)
             try:
-                self.slots.beat()
+                self.beat()
                 say()
                 self.bury_the_dead()
                 wake()  # a publisher that died after it had seen us asleep has rung nobody

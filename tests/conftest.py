@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -124,12 +125,17 @@ class EdgeProcess:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     @property
+    def pid(self) -> int:
+        """Of the parent of the workers."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def workers(self) -> list[psutil.Process]:
-        assert self._process is not None
-        return psutil.Process(self._process.pid).children()
+        return psutil.Process(self.pid).children()
 
     # ---- ending it ---------------------------------------------------------------------------------------------------
 
@@ -216,6 +222,14 @@ async def browser() -> AsyncIterator[Browser]:
         )
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """The choices of a run; SSE_FAST_LEDGER_SEED repeats them."""
+    seed = int(os.environ.get("SSE_FAST_LEDGER_SEED", random.randrange(2**32)))
+    print(f"SSE_FAST_LEDGER_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ NATIVE_ARROWS = {
     "fanout": {"index", "ring", "sink", "linux", "errors"},
     "listener": {"fanout", "sink", "linux", "errors"},
     "linux": set(),  # declarations of system calls
-    "board": set(),
+    "board": {"linux"},
     "slots": set(),
     "stream_parser": {"board"},
     "dial": {"linux"},

@@ -196,6 +196,7 @@ class Nasty:
     at_once: bool = True  # else byte by byte
     after_head: str = ""  # "close" or "reset"
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    unanswered: tuple[int, ...] = ()  # events whose publisher is cut off
     count: int = 0
     requests: list[bytes] = field(default_factory=list)
     streams: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -218,6 +219,8 @@ class Nasty:
                 if head.startswith(b"POST"):
                     body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r")[0]))
                     await self.publish(body)
+                    if self.count in self.unanswered:
+                        return
                     writer.write(self.answer)
                 else:
                     self.requests.append(head)
@@ -399,6 +402,23 @@ async def test_a_refused_event_is_not_missed_by_anybody() -> None:
     result = await tried(nasty)
     assert kinds(result) == {"publish_refused": EVENTS}
     assert result.problems[0].example == "HTTP/1.1 403 Forbidden"
+
+
+@pytest.mark.parametrize("unanswered", [(1,), (3,), (2, 3, 5), (EVENTS,), tuple(range(1, EVENTS + 1))])
+@pytest.mark.parametrize("said", [True, False])
+async def test_an_event_whose_answer_never_came_may_come_or_not(unanswered: tuple[int, ...], said: bool) -> None:
+    def say(nasty: Nasty, data: bytes) -> bytes:
+        return nasty.chunk(nasty.event(data)) if said or nasty.count not in unanswered else b""
+
+    result = await tried(Nasty(say=say, unanswered=unanswered))
+    assert kinds(result) == {"publish_failed": len(unanswered)}
+    assert result.figures["deliveries"] == EVENTS - len(unanswered) * (not said)
+
+
+@pytest.mark.parametrize(("lost", "kind"), [(2, "lost"), (1, "lost_at_start")])
+async def test_beside_events_whose_answer_never_came_others_are_missed_all_the_same(lost: int, kind: str) -> None:
+    nasty = Nasty(say=lambda n, d: b"" if n.count in (lost, 3) else n.chunk(n.event(d)), unanswered=(3,))
+    assert kinds(await tried(nasty)) == {"publish_failed": 1, kind: 1}
 
 
 async def test_a_server_that_closes_after_each_answer_is_published_to_again() -> None:

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -274,7 +275,8 @@ def watched(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         parent = supervisor.Supervisor.__new__(supervisor.Supervisor)
         parent._slots, parent._hung_worker_timeout, parent._over = node.slots, timeout, over
         parent._log = SimpleNamespace(locked_by=worker.process.pid if locks else 0)  # type: ignore[assignment]
-        parent.wrks, parent._newcomers = [SimpleNamespace(inner=worker.process)] if child else [], []
+        process = SimpleNamespace(inner=worker.process, birth=time.monotonic())
+        parent.wrks, parent._newcomers, parent._leaving = [process] if child else [], [], []
         threads.append(threading.Thread(target=parent._watch_heartbeats))
         threads[-1].start()
         return worker

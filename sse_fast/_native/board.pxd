@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef enum:
     EXAMPLE_BYTES = 160
     HISTOGRAM_COUNTS = 21504    # HdrHistogram(1, 1_000_000_000, 3): 20 buckets
+    MOST_DOUBTS = 256           # of one publisher; more are held against the server
 
 # In the order of board.COUNTERS.
 cdef enum Counter:
@@ -88,6 +89,13 @@ cdef struct Done:
     uint64_t at
 
 
+# Of one publisher: events whose acknowledgement was lost with the connection. A stream may have them or not.
+cdef struct Doubts:
+    uint32_t count
+    uint32_t channels[MOST_DOUBTS]
+    uint32_t numbers[MOST_DOUBTS]
+
+
 cdef class Board:
     cdef:
         Py_buffer _view
@@ -98,11 +106,16 @@ cdef class Board:
         uint32_t* closed_loop   # nonzero: a publisher waits for everybody, so workers report
         uint32_t* _streaming
         Done* _done
+        Doubts* _doubts
         Block* _blocks
 
     cdef Block* block(self, int worker) noexcept nogil
     cdef uint32_t* streaming(self, int worker) noexcept nogil   # [channel]: subscribers a closed loop waits for
     cdef Done* done(self, int worker) noexcept nogil            # [publisher]
+    cdef bint doubt(self, uint32_t channel, uint32_t publisher, uint32_t n) noexcept nogil
+    cdef uint32_t doubtful(
+        self, uint32_t channel, uint32_t publisher, uint32_t first, uint32_t end, uint64_t* bits
+    ) noexcept nogil
 
 
 cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil

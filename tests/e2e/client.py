@@ -60,9 +60,11 @@ class Stream:
         stream._writer.write("\r\n".join([*lines, "", ""]).encode())
         try:
             head = (await stream._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except BaseException as error:
             stream.cut()
-            raise ConnectionError("no answer") from error
+            if isinstance(error, asyncio.IncompleteReadError | ConnectionError):
+                raise ConnectionError("no answer") from error
+            raise
         first, *fields = head.rstrip().split("\r\n")
         stream.status = int(first.split()[1])
         stream.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}

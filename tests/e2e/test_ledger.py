@@ -12,81 +12,15 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
-import orjson
-import pytest
-from client import Stream, position
+from client import position
 from conftest import BOTH_DOORS, PATIENCE, Edges
 from fault_proxy import FaultProxy
-from whatwg import Event
+from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_batch, post
 
 SECONDS = float(os.environ.get("SSE_FAST_LEDGER_SECONDS", "8"))
-CHANNELS = [f"channel-{number}" for number in range(12)]
-TYPES = (None, None, "price", "größe")
 PUBLISHERS = 6
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An acknowledged event."""
-
-    channel: str
-    type: str
-    data: str
-
-
-Ledger = dict[int, Entry]
-
-
-@dataclass
-class Customer:
-    """A client and all it has got, over its connections."""
-
-    channels: list[str]
-    begins: int | None = None
-    events: list[Event] = field(default_factory=list)
-    cursor: str | None = None
-    connections: int = 0
-    complaints: list[str] = field(default_factory=list)
-
-    async def listen(self, port: int, query: str = "") -> Stream:
-        stream = await Stream.subscribe(port, self.channels, self.cursor, query if self.cursor is None else "")
-        self.connections += 1
-        return stream
-
-    async def read(self, stream: Stream, *, until: int | None = None) -> None:
-        """Take in what comes, until the stream ends, or up to the event at a position."""
-        async for event in stream.events():
-            if event.type == "$connected":
-                if self.begins is None:
-                    self.begins = position(event.last_event_id)
-                elif event.data != '{"resume":"complete"}' or event.last_event_id != self.cursor:
-                    self.complaints.append(f"asked for {self.cursor}, got {event}")
-            elif event.type.startswith("$"):
-                self.complaints.append(str(event))
-            else:
-                self.events.append(event)
-            self.cursor = event.last_event_id
-            if until is not None and position(self.cursor) >= until:
-                return
-
-    def owed(self, ledger: Ledger) -> list[tuple[int, Entry]]:
-        if self.begins is None:
-            return []
-        mine = set(self.channels)
-        return [(at, entry) for at, entry in sorted(ledger.items()) if at > self.begins and entry.channel in mine]
-
-    def check(self, ledger: Ledger, *, to_the_end: bool) -> None:
-        assert not self.complaints, self.complaints[:3]
-        owed = [(at, entry.type, entry.data) for at, entry in self.owed(ledger)]
-        got = [(position(event.last_event_id), event.type, event.data) for event in self.events]
-        for number, (should, did) in enumerate(zip(owed, got, strict=False)):
-            assert did == should, f"event {number} of {len(owed)} after {self.connections} connections"
-        assert len(got) <= len(owed)
-        if to_the_end:
-            assert len(got) == len(owed)
 
 
 async def publish(port: int, name: str, ledger: Ledger, over: asyncio.Event, rng: random.Random) -> None:
@@ -94,34 +28,13 @@ async def publish(port: int, name: str, ledger: Ledger, over: asyncio.Event, rng
     number = 0
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
         while not over.is_set():
-            batch = []
-            for _ in range(rng.choice((1, 1, 1, 2, 8, 30))):
-                data = f"{name} {number}" + "\n".join("é" * rng.randint(0, 60) for _ in range(rng.randint(0, 3)))
-                batch.append({"channel": rng.choice(CHANNELS), "data": data, "event": rng.choice(TYPES)})
-                number += 1
-            kind = (
-                rng.choice(("raw", "object", "array", "ndjson")) if len(batch) == 1 else rng.choice(("array", "ndjson"))
-            )
-            first = batch[0]
-            match kind:
-                case "raw":
-                    query = {"event": first["event"]} if first["event"] else {}
-                    response = await client.post(f"/publish/{first['channel']}", content=first["data"], params=query)
-                case "object":
-                    response = await client.post("/publish", json=first)
-                case "array":
-                    response = await client.post("/publish", json=batch)
-                case _:
-                    lines = b"\n".join(orjson.dumps(event) for event in batch)
-                    response = await client.post(
-                        "/publish", content=lines, headers={"content-type": "application/x-ndjson"}
-                    )
+            batch = make_batch(name, number, rng)
+            number += len(batch)
+            response = await post(client, batch, rng)
             assert response.status_code == 200, response.text
-            answer = response.json()
-            ids = answer["ids"] if "ids" in answer else [answer["id"]]
-            for id, event in zip(ids, batch, strict=True):
+            for id, event in zip(ids_of(response), batch, strict=True):
                 assert position(id) not in ledger, "a position was given twice"
-                ledger[position(id)] = Entry(event["channel"], event["event"] or "message", event["data"])
+                ledger[position(id)] = entry_of(event)
             await asyncio.sleep(rng.choice((0, 0.05, 0.2, 0.5)))
 
 
@@ -136,18 +49,6 @@ async def come_and_go(customer: Customer, port: int, over: asyncio.Event, rng: r
                 await asyncio.wait_for(customer.read(stream), rng.expovariate(1 / 1.5))
             stream.cut(reset=rng.random() < 0.5)
         await asyncio.sleep(rng.choice((0, 0.01, 0.5 * rng.random())))
-
-
-async def catch_up(customer: Customer, port: int, ledger: Ledger) -> None:
-    """A last connection, kept until all is there."""
-    owed = customer.owed(ledger)
-    last = owed[-1][0] if owed else 0
-    async with asyncio.timeout(PATIENCE):
-        while customer.begins is None or position(customer.cursor or "") < last:
-            with contextlib.suppress(ConnectionError):
-                stream = await customer.listen(port)
-                await customer.read(stream, until=last)
-                stream.cut()
 
 
 async def keep_ledger(
@@ -180,13 +81,6 @@ async def keep_ledger(
     print(f"{len(customers)} clients: {dict(tally)}")
     assert tally["deliveries"] > 20 * count
     assert tally["connections"] > 2 * count
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    seed = int(os.environ.get("SSE_FAST_LEDGER_SEED", random.randrange(2**32)))
-    print(f"SSE_FAST_LEDGER_SEED={seed}")
-    return random.Random(seed)
 
 
 @BOTH_DOORS

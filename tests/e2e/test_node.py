@@ -305,6 +305,32 @@ async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[...,
     assert [event.last_event_id for event in await read(resumed, len(ids) - 1)] == ids[1:]
 
 
+async def test_a_worker_that_hangs_before_it_serves_is_replaced_too(
+    node: Callable[..., EdgeProcess], customized: Callable[[str], None]
+) -> None:
+    customized("import sse_fast.supervisor; sse_fast.supervisor.READY_WITHIN = 8.0")
+    server = node("--hung-worker-timeout", "600")
+    before = server.workers()
+    before[0].kill()
+    born = await asyncio.to_thread(until, lambda: set(server.workers()) - set(before), "a new worker")
+    hung = born.pop()
+    hung.suspend()
+    await eventually(lambda: not hung.is_running(), "the end of the hung worker")
+    await asyncio.to_thread(everybody_serves, server)
+
+
+async def test_a_worker_that_hangs_while_it_is_to_leave_does_not_hold_a_rolling_restart_up(
+    node: Callable[..., EdgeProcess],
+) -> None:
+    server = node("--hung-worker-timeout", "2", "--drain-timeout", "600", workers=1)
+    (old,) = server.workers()
+    os.kill(server.pid, signal.SIGHUP)
+    await eventually(lambda: "draining" in server.log(), "the old worker to leave")
+    old.suspend()
+    await eventually(lambda: not old.is_running(), "the end of the hung worker")
+    await asyncio.to_thread(everybody_serves, server, 1)
+
+
 def test_with_the_parent_killed_the_workers_leave_and_nothing_stays_behind(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     children = server.workers()

@@ -1,0 +1,294 @@
+"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients at both doors.
+
+The law: what was acknowledged reaches everybody, once, in order, and no gap is told, for the log here is large enough.
+An event whose acknowledgement was lost with its connection is in the log once or not at all; if it is there it is owed
+like any other. So what the log holds in the end is read first and put to the publishers' books, and then every client
+is held to the log.
+
+Two kinds of clients: some that parse every byte, and come and go (`ledger.Customer`); thousands that are held to their
+books natively, and come back when the server ends them (`sse_fast.swarm`).
+
+A stopped worker's listen queues still take connections, which nobody serves: everybody here gives up after
+ANSWER_WITHIN and tries again, as people reload a page.
+
+SSE_FAST_CHAOS_SECONDS makes it longer, SSE_FAST_LEDGER_SEED repeats a run's choices (not its timing).
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from chaos import HANGS, Chaos
+from client import position
+from conftest import PATIENCE, EdgeProcess, Edges
+from ledger import CHANNELS, Customer, Entry, Ledger, catch_up, entry_of, ids_of, make_batch, post
+from test_node import abstract_names, doorbells_of, eventually, everybody_serves
+
+from sse_fast.swarm import Broadcast, Plan, Target, modes
+from sse_fast.swarm.runner import Fleet
+
+SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "30"))
+WORKERS = 4
+PUBLISHERS = 6
+CUSTOMERS = 160
+STREAMS = 1500  # of the swarm, at each door
+STREAM_CHANNELS = 6
+EVENTS_A_SECOND = 20.0  # of the swarm, at each door
+ANSWER_WITHIN = 2.5  # seconds
+END = "the-end"  # the channel of the last event
+COMES_BACK = 0.3
+NOBODYS_FAULT = {"publish_refused", "publish_failed", "publish_unsent"}  # by a server that is being killed
+
+
+# ---- publishers ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Book:
+    """What the publishers know: events by position, those nobody knows of, and how often they were put off."""
+
+    acknowledged: Ledger = field(default_factory=dict)
+    doubtful: Counter[Entry] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+
+    def compare(self, log: Ledger) -> None:
+        for at, entry in self.acknowledged.items():
+            assert log.get(at) == entry, f"acknowledged at {at}"
+        rest = Counter(entry for at, entry in log.items() if at not in self.acknowledged)
+        assert not rest - self.doubtful, (
+            f"in the log, and nobody published them, or not so often: {rest - self.doubtful}"
+        )
+
+
+async def publish(server: EdgeProcess, name: str, book: Book, over: asyncio.Event, rng: random.Random) -> None:
+    """One publisher. After a pause it comes over a new connection, which may lead to any worker."""
+    number = 0
+    limits = httpx.Limits(keepalive_expiry=0.2)
+    async with httpx.AsyncClient(base_url=server.url, timeout=ANSWER_WITHIN, limits=limits) as client:
+        batch: list[dict[str, Any]] = []
+        while not over.is_set():
+            if not batch:
+                batch = make_batch(name, number, rng)
+                number += len(batch)
+            if await deliver(client, batch, book, rng):
+                batch = []
+            await asyncio.sleep(rng.choice((0.05, 0.1, 0.5, 1.0)))
+
+
+async def deliver(client: httpx.AsyncClient, batch: list[dict[str, Any]], book: Book, rng: random.Random) -> bool:
+    """False: it was not published, try again."""
+    try:
+        response = await post(client, batch, rng)
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        book.met["unreachable"] += 1
+        return False
+    except httpx.TransportError:  # it may be published, so it is never sent again
+        book.met["doubtful"] += len(batch)
+        book.doubtful.update(map(entry_of, batch))
+        return True
+    if response.status_code == 503:
+        book.met["refused"] += 1
+        return False
+    assert response.status_code == 200, response.text
+    for id, event in zip(ids_of(response), batch, strict=True):
+        assert position(id) not in book.acknowledged, "a position was given twice"
+        book.acknowledged[position(id)] = entry_of(event)
+    return True
+
+
+# ---- clients that parse every byte -----------------------------------------------------------------------------------
+
+
+async def come_and_go(customer: Customer, port: int, over: asyncio.Event, rng: random.Random) -> None:
+    query = rng.choice(("", "", "&history=50", "&last_event_id=earliest"))
+    await asyncio.sleep(rng.random() * 2)
+    while not over.is_set():
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(ANSWER_WITHIN):
+                stream = await customer.listen(port, query)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(customer.read(stream), rng.expovariate(1 / 4))
+            stream.cut(reset=rng.random() < 0.5)
+        await asyncio.sleep(rng.choice((0, 0.01, 0.5 * rng.random())))
+
+
+async def whole_log(port: int, channels: list[str], end: int) -> Ledger:
+    """All that is in the log. `end`: the position of its last event, which is on the channel END."""
+    log: Ledger = {}
+    for channel in channels:  # one by one, as an event does not say which channel it came by
+        reader = Customer([channel, END], cursor="earliest")
+        stream = await reader.listen(port)
+        async with asyncio.timeout(PATIENCE):
+            await reader.read(stream, until=end)
+        stream.cut()
+        assert not reader.complaints, reader.complaints
+        assert reader.begins == 0
+        log |= {position(event.last_event_id): Entry(channel, event.type, event.data) for event in reader.events[:-1]}
+    assert sorted(log) == list(range(1, end)), "an event is on no channel, or on two"
+    return log
+
+
+# ---- thousands of clients --------------------------------------------------------------------------------------------
+
+
+class Streams:
+    """The swarm at one door, and its publishers at the main one."""
+
+    def __init__(self, server: EdgeProcess, door: str, port: int) -> None:
+        self.channels = [f"{door}-{number}" for number in range(STREAM_CHANNELS)]
+        self.fleet = Fleet(
+            Plan(
+                Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
+                Target(f"http://127.0.0.1:{port}/sse/{door}-{{channel}}", f"{server.url}/publish/{door}-{{channel}}"),
+                publishers=8,
+                processes=1,
+                patience=ANSWER_WITHIN,
+                drain=PATIENCE,
+                reconnect=COMES_BACK,
+                server_pid=server.pid,
+            )
+        )
+
+    def begin(self) -> None:
+        self.fleet.open(STREAMS)
+        modes.opened(self.fleet)
+        self.fleet.order("open_loop", rate=EVENTS_A_SECOND, events=0)
+
+    def end(self) -> None:
+        """Publish no more, and wait until everybody has everything."""
+        modes.settle(self.fleet)
+
+    def compare(self, log: Ledger) -> None:
+        counters, faults = self.fleet.board.counters(), self.fleet.board.faults()
+        assert not self.fleet.problems, self.fleet.problems
+        assert not faults.keys() - NOBODYS_FAULT, faults
+        assert counters["streaming"] == STREAMS
+        numbers: dict[str, list[int]] = {}
+        for _, entry in sorted(log.items()):
+            if entry.channel in self.channels:
+                _, _, channel, publisher, number, *_ = entry.data.split(":")
+                assert int(channel, 16) == self.channels.index(entry.channel)
+                numbers.setdefault(f"{channel} {publisher}", []).append(int(number, 16))
+        for these in numbers.values():
+            assert these == sorted(set(these)), "an event is in the log twice, or later than its publisher's next one"
+        doubtful = faults.get("publish_failed", (0, ""))[0]
+        assert 0 <= sum(map(len, numbers.values())) - counters["answered"] <= doubtful
+
+
+# ---- all of it together ----------------------------------------------------------------------------------------------
+
+
+async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[], Awaitable[None]]) -> Counter[str]:
+    """Have everybody publish and listen while `rage` goes on; then compare the books. What happened, in numbers."""
+    book, over = Book(), asyncio.Event()
+    doors = (server.port, server.stream_port)
+    customers = [
+        Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True) for _ in range(CUSTOMERS)
+    ]
+    with ExitStack() as stack:
+        swarms = [Streams(server, *door) for door in zip(("asgi", "stream"), doors, strict=True)]
+        for swarm in swarms:
+            stack.enter_context(swarm.fleet)
+            await asyncio.to_thread(swarm.begin)
+        async with asyncio.TaskGroup() as group:
+            for number in range(PUBLISHERS):
+                group.create_task(publish(server, f"p{number}", book, over, random.Random(rng.random())))
+            for number, customer in enumerate(customers):
+                group.create_task(come_and_go(customer, doors[number % 2], over, random.Random(rng.random())))
+            await rage()
+            over.set()
+        await asyncio.to_thread(everybody_serves, server, WORKERS)
+        for swarm in swarms:
+            await asyncio.to_thread(swarm.end)
+        await asyncio.to_thread(server.wait_connections, len(swarms) * STREAMS)
+
+        end = position(await asyncio.to_thread(server.publish, END, "."))
+        stats = await asyncio.to_thread(server.stats)
+        assert stats["log"]["position"] == stats["log"]["events"] == end
+        assert stats["gaps"] == stats["refused"] == 0
+        log = await whole_log(server.port, [*CHANNELS, *swarms[0].channels, *swarms[1].channels], end)
+        book.compare({at: entry for at, entry in log.items() if entry.channel in CHANNELS})
+        for swarm in swarms:
+            swarm.compare(log)
+
+        # A third of them never comes back: what they got must still be what they were owed, as far as it went.
+        lost = set(map(id, rng.sample(customers, len(customers) // 3)))
+        async with asyncio.TaskGroup() as group:
+            for number, customer in enumerate(customers):
+                if id(customer) not in lost:
+                    group.create_task(catch_up(customer, doors[number % 2], log))
+        for customer in customers:
+            customer.check(log, to_the_end=id(customer) not in lost)
+        counters = [swarm.fleet.board.counters() for swarm in swarms]
+    await asyncio.to_thread(server.wait_connections, 0)
+    tally = Counter(events=len(log), customers=len(customers), streams=len(swarms) * STREAMS)
+    tally["acknowledged"] = len(book.acknowledged) + sum(one["answered"] for one in counters)
+    tally["connections of customers"] = sum(customer.connections for customer in customers)
+    tally["deliveries to customers"] = sum(len(customer.events) for customer in customers)
+    tally["connections of streams"] = sum(one["opened"] for one in counters)
+    tally["deliveries to streams"] = sum(one["deliveries"] for one in counters)
+    for word, count in book.met.items():
+        tally[f"publishing {word}"] = count
+    for swarm in swarms:
+        for word, (count, _) in swarm.fleet.board.faults().items():
+            tally[word] += count
+    assert tally["deliveries to customers"] > 10 * CUSTOMERS
+    assert tally["connections of streams"] > 3 * STREAMS, "chaos did not reach them"
+    return tally
+
+
+def server_of(edge: Edges, *flags: str) -> EdgeProcess:
+    """A server of several workers with both doors."""
+    flags += ("--workers", str(WORKERS), "--hung-worker-timeout", str(HANGS))
+    server = edge(*flags, with_stream_port=True)
+    server.noise_expected = True  # it tells of those that die
+    everybody_serves(server, WORKERS)
+    return server
+
+
+async def test_workers_killed_stopped_and_restarted_lose_nothing_and_leave_nothing_behind(
+    edge: Edges, rng: random.Random
+) -> None:
+    server = server_of(edge)
+    parent = psutil.Process(server.pid)
+    descriptors, threads = parent.num_fds(), parent.num_threads()
+    chaos = Chaos(server, WORKERS, rng)
+
+    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS, chaos.acts_on_workers()))
+    print(dict(tally | chaos.tally))
+
+    await eventually(lambda: parent.num_fds() == descriptors, f"the parent to have {descriptors} descriptors")
+    await eventually(lambda: parent.num_threads() == threads, f"the parent to have {threads} threads")
+    nothing_stays(server, chaos)
+
+
+async def test_a_whole_server_killed_over_and_over_loses_nothing_that_is_in_its_log_file(
+    edge: Edges, rng: random.Random, tmp_path: Path
+) -> None:
+    server = server_of(edge, "--log-file", str(tmp_path / "log"))
+    chaos = Chaos(server, WORKERS, rng)
+    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS / 2, chaos.acts_on_all()))
+    print(dict(tally | chaos.tally))
+    assert "set aside" not in server.log()
+    nothing_stays(server, chaos)
+
+
+def nothing_stays(server: EdgeProcess, chaos: Chaos) -> None:
+    """Stop it; neither a process of it stays nor anything else."""
+    workers = server.workers()
+    doorbells = {name for worker in workers for name in doorbells_of(worker)}
+    assert len(workers) == len(doorbells) == WORKERS
+    assert abstract_names() & chaos.doorbells <= doorbells
+    server.stop()
+    assert not [worker for worker in workers if worker.is_running()]
+    assert not abstract_names() & (doorbells | chaos.doorbells)
+    assert not [name for name in os.listdir("/dev/shm") if "sse" in name]
