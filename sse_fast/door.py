@@ -219,7 +219,13 @@ class StreamDoor:
         """Listen. Raises OSError."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
+        self._socket = socket.create_server(
+            (host, port),
+            family=family,
+            backlog=BACKLOG,
+            reuse_port=True,
+            dualstack_ipv6=family == socket.AF_INET6,  # as at the main port: "::" is IPv4 too
+        )
         self._socket.setblocking(False)
         # A connection is accepted with its request, which saves a turn of the loop for each.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
