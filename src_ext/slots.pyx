@@ -187,11 +187,11 @@ cdef class Slots:
         if not 0 <= number < self.count:
             raise IndexError(f"there is no slot {number}")
         cdef Slot* slot = &self._slots[number]
-        store32(&slot.pid, 0)
         store32(&slot.armed, 0)
         store64(&slot.streams, 0)
         memset(slot.gauges, 0, sizeof(slot.gauges))
         memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
+        release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be buried again
 
     # ---- wake-ups ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ logger = logging.getLogger("sse_fast.app")
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
 # Connections over max_connections at the stream port: of those who are refused, or have not said what they want.
 CONNECTIONS_BESIDE_STREAMS = 256
+NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
 
@@ -76,6 +77,8 @@ class Edge:
         self._streams = Streams(
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
         )
+        # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
+        self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
         self._api = Api(
             self.hub,
@@ -125,13 +128,13 @@ class Edge:
         if not (path == "/sse" or path.startswith("/sse/")):
             await self._api(scope, receive, send)
         elif self.settings.stream_redirect and TAKE_OVER not in scope and scope["method"] in ("GET", "HEAD"):
-            await self._to_stream_port(scope, receive, send)
+            await self._to_stream_port(scope, receive, send, path)
         else:
             await self._streams(scope, receive, send, path[5:])
 
-    async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """307: the same request at the stream port, on the name by which the client knows this server."""
-        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(scope["path"]))
+        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(path))
         await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -158,7 +161,6 @@ class Edge:
 
     async def close(self) -> None:
         """End every stream and stop."""
-        self.at_close.close()
         if self._stats is not None:
             self._stats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -166,6 +168,7 @@ class Edge:
         await self.hub.close()
         if self.door is not None:
             self.door.close()
+        self.at_close.close()  # last: streams that end are counted out of the seat
 
     def _open_stream_port(self) -> None:
         settings = self.settings
@@ -178,7 +181,7 @@ class Edge:
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
-            most=(settings.max_connections or 2**30) + CONNECTIONS_BESIDE_STREAMS,
+            most=min(settings.max_connections or NO_LIMIT, NO_LIMIT) + CONNECTIONS_BESIDE_STREAMS,
             stuck_after=stuck_after(settings),
         )
         self.door.open(settings.host, settings.stream_port)
@@ -186,8 +189,11 @@ class Edge:
     async def _publish_stats(self) -> None:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
         while True:
-            if self.hub.listeners(STATS_CHANNEL):
-                self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
+            try:
+                if self.hub.listeners(STATS_CHANNEL):
+                    self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
+            except Exception:
+                logger.exception("the stats could not be published; they are again in a second")
             await asyncio.sleep(STATS_EVERY)
 
 
@@ -276,7 +282,7 @@ async def _drain(app: Edge) -> None:
 
 
 async def _drain_and_close(app: Edge) -> None:
-    await _drain(app)
+    await app.hub.stop()  # not `drain`: for streams of `hub.response` the hub may have begun by itself
     await app.close()
 
 

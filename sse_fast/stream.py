@@ -33,6 +33,7 @@ ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
+ADDRESS_LENGTH = 64  # characters; a proxy that is trusted passes on what any stranger calls his address
 REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
 CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
 Headers = Sequence[tuple[bytes, bytes]]
@@ -279,7 +280,7 @@ class Stream:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return None
 
-        self._address = (scope.get("client") or ("local", 0))[0]
+        self._address = (scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
         take_over: TakeOver | None = scope.get(TAKE_OVER)
         try:
             streams.enter(self._address, Door.ASGI if take_over is None else Door.STREAM)

@@ -5,13 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+import httpx
 from starlette.middleware.cors import CORSMiddleware
+from support import free_port
 
 from sse_fast._native.listener import Listener
 from sse_fast.admission import Admission
+from sse_fast.app import Edge
 from sse_fast.door import StreamDoor
 from sse_fast.hub import Hub
+from sse_fast.settings import Settings
 from sse_fast.stream import Door, DoorCounts, Receive, Scope, Send, Streams
+from sse_fast.workers import Seat
 
 ORIGIN = "http://page.example"
 HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size")
@@ -97,3 +102,18 @@ def connect(port: int, request: bytes = b"", *, buffer: int = 0, source: str = "
         client.close()
         raise
     return client
+
+
+@asynccontextmanager
+async def edge_of(*, seat: Seat | None = None, **settings: Any) -> AsyncIterator[Edge]:
+    """The edge in this process, with its stream port open."""
+    edge = Edge(Settings(stream_port=free_port(), **settings), seat=seat)
+    edge._start_up()
+    try:
+        yield edge
+    finally:
+        await edge.close()
+
+
+def main_port(edge: Edge) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost")  # type: ignore[arg-type]

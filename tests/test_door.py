@@ -5,23 +5,20 @@ import gc
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import h11
-import httpx
 import pytest
 from conftest import Edges
 from e2e.client import Chunks
-from stream_port import ORIGIN, StreamPort
-from support import free_port, until
+from stream_port import ORIGIN, StreamPort, edge_of, main_port
+from support import until
 from whatwg import Parser
 
 from sse_fast._native.listener import Connection
-from sse_fast.app import Edge
 from sse_fast.door import HEAD_BYTES, _Exchange
 from sse_fast.errors import Leaving
-from sse_fast.settings import Settings
 from sse_fast.stream import Door
 
 GET = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -474,17 +471,6 @@ async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(port: St
 # ---- the whole edge ----
 
 
-@asynccontextmanager
-async def edge_of(**settings: Any) -> AsyncIterator[Edge]:
-    """The edge in this process, with its stream port open."""
-    edge = Edge(Settings(stream_port=free_port(), **settings))
-    edge._start_up()
-    try:
-        yield edge
-    finally:
-        await edge.close()
-
-
 @pytest.mark.usefixtures("nothing_set")
 async def test_behind_a_trusted_proxy_limits_see_the_client_s_address_and_nobody_else_can_claim_one() -> None:
     async with edge_of(trusted_proxies=["127.0.0.1"], max_connections_per_ip=1) as edge:
@@ -542,10 +528,6 @@ async def test_a_redirect_leads_to_the_same_request_at_the_stream_port(host: str
         assert (await client.options(target)).status_code == 204
         assert (await client.post("/publish/a", content=b"x")).status_code == 200
         assert edge.hub.fanout.connections == 0
-
-
-def main_port(edge: Edge) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("nothing_set")

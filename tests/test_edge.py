@@ -1,0 +1,121 @@
+"""The whole edge in this process: what its parts owe each other, and to whoever mounts it in an app of his own."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from stream_port import edge_of
+from support import until
+
+from sse_fast import app, shutdown
+from sse_fast._native.ring import segment_size
+from sse_fast.app import Edge, end_streams_on_signals
+from sse_fast.segment import create_shared
+from sse_fast.stream import ADDRESS_LENGTH
+from sse_fast.testing import EventClient
+from sse_fast.workers import Node, Seat
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+
+async def opened(edge: Edge, address: str = "127.0.0.1", header: str = "") -> asyncio.StreamWriter:
+    """A stream at the stream port that has been told it is connected."""
+    assert edge.door is not None
+    reader, writer = await asyncio.open_connection(address, edge.door.port)
+    writer.write(f"GET /sse/a HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
+    await reader.readuntil(b"event: $connected")
+    return writer
+
+
+def own_route(edge: Edge) -> EventClient:
+    """A route of somebody's own, whose answers are streams of the edge's hub."""
+    return EventClient(
+        lambda scope, receive, send: edge.hub.response(scope, ["a"])(scope, receive, send), lifespan=False
+    )
+
+
+async def test_a_redirect_from_where_the_edge_is_mounted_leads_to_a_path_that_the_stream_port_has() -> None:
+    async with edge_of(stream_redirect=True) as edge:
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/edge", edge)]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.get("/edge/sse/a?channel=b")
+        assert answer.headers["location"] == f"http://localhost:{edge.settings.stream_port}/sse/a?channel=b"
+
+
+async def test_the_stream_port_of_a_server_on_all_ipv6_addresses_is_open_on_ipv4_as_the_main_port_is() -> None:
+    async with edge_of(host="::", open=True) as edge:
+        for address in ("127.0.0.1", "::1"):
+            (await opened(edge, address)).close()
+
+
+async def test_of_what_a_proxy_passes_on_as_an_address_only_so_much_is_kept() -> None:
+    async with edge_of(trusted_proxies=["*"], max_connections_per_ip=1) as edge:
+        writer = await opened(edge, header=f"X-Forwarded-For: {'x' * 8000}\r\n")
+        assert edge._admission._tally.by_address == {"x" * ADDRESS_LENGTH: 1}
+        writer.close()
+        await until(lambda: edge._admission._tally.by_address == {})
+
+
+async def test_a_limit_beyond_all_descriptors_is_none_at_the_stream_port() -> None:
+    async with edge_of(max_connections=3_000_000_000) as edge:
+        (await opened(edge)).close()
+
+
+async def test_a_worker_that_closes_counts_its_streams_out_before_others_may_bury_it() -> None:
+    node = Node.create(create_shared(segment_size(1 << 20)), workers=2, addresses=64)
+    seat, other = Seat.take(node.environment()), Seat.take(node.environment())
+    assert seat is not None
+    assert other is not None
+    async with edge_of(seat=seat, max_connections_per_ip=5) as edge:
+        writer = await opened(edge)
+        assert other.enter() == 2
+        end_the_streams = edge.hub.close
+
+        async def after_the_others_looked() -> None:
+            other.bury_the_dead()
+            await end_the_streams()
+
+        edge.hub.close = after_the_others_looked  # type: ignore[method-assign]
+    assert other.enter() == 2, "nobody counts as less than nobody, or as more than all there can be"
+    assert other.enter_from("127.0.0.1") == 1
+    writer.close()
+    other.close()
+
+
+async def test_streams_of_one_s_own_routes_are_under_the_limits_and_in_the_counters_of_the_edge() -> None:
+    async with edge_of(max_connections=1) as edge, own_route(edge) as client:
+        async with client.stream("/") as stream:
+            assert (await stream.next()).event == "$connected"
+            stats = edge.metrics.snapshot()
+            assert (stats["connections"], stats["accepted"]) == (1, 1)
+            async with client.stream("/") as too_many:
+                assert (await too_many.next()).event == "$closing"
+        assert edge.metrics.snapshot()["ended"]["client"] == 1
+
+
+async def test_at_a_signal_streams_of_the_edge_and_of_one_s_own_routes_are_told_once_that_it_closes() -> None:
+    async with edge_of() as edge, own_route(edge) as client, client.stream("/") as stream:
+        end_streams_on_signals(edge)
+        assert (await stream.next()).event == "$connected"
+        shutdown._tell(asyncio.get_running_loop())
+        assert [event.event for event in await stream.rest()] == ["$closing"]
+
+
+async def test_stats_go_on_after_a_snapshot_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "STATS_EVERY", 0.01)
+    async with edge_of() as edge:
+        snapshot, failed = edge.metrics.snapshot, asyncio.Event()
+
+        def fails_once() -> dict[str, object]:
+            if not failed.is_set():
+                failed.set()
+                raise OSError("no descriptor is left")
+            return snapshot()
+
+        monkeypatch.setattr(edge.metrics, "snapshot", fails_once)
+        async with EventClient(edge, lifespan=False) as client, client.stream("/sse/$stats") as stream:
+            assert (await stream.next()).event == "$connected"
+            assert (await stream.next()).event == "stats"
+        assert failed.is_set()
