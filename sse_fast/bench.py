@@ -14,7 +14,10 @@ class Bench(click.Command):
         try:
             from sse_fast.swarm.cli import bench as real
         except ModuleNotFoundError as missing:
-            raise click.ClickException(f"bench needs {missing.name}: pip install 'sse-fast[bench]'") from None
+            raise click.ClickException(
+                f"bench needs the extra 'bench' ({missing.name} is missing): pip install 'sse-fast[bench]', "
+                "or pip install -e '.[bench]' where the sources are"
+            ) from None
         return real.make_context(info_name, args, parent, **extra)
 
 

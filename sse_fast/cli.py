@@ -1,4 +1,4 @@
-"""The command line: `sse-fast serve | publish | listen`.
+"""The command line: `sse-fast serve | publish | listen | bench`.
 
 Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.

@@ -38,6 +38,9 @@ class BadSettings(ValueError):
 
 
 class Settings(BaseSettings):
+    """Every setting, checked; the fields say what each means. What is not given comes from the variables and
+    `sse-fast.toml`. Raises pydantic's ValidationError; `load()` says the same in words."""
+
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         # A list in a variable is comma separated, not JSON.
@@ -104,7 +107,9 @@ class Settings(BaseSettings):
         description="Streams open at once, over all workers. Default: what the descriptor limit allows.",
     )
     max_connections_per_ip: int | None = Field(
-        default=None, ge=1, description="Streams open at once from one address; behind a proxy, all have the proxy's."
+        default=None,
+        ge=1,
+        description="Streams open at once from one address; behind a proxy set trusted_proxies too.",
     )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
     max_event_size: ByteSize = Field(

@@ -53,6 +53,7 @@ class ReceivedEvent:
     """Milliseconds, if the event came with one."""
 
     def json(self) -> Any:
+        """The data, read as JSON. Raises ValueError where it is none."""
         return json.loads(self.data)
 
 
@@ -131,10 +132,12 @@ class EventStream:
 
     @property
     def status_code(self) -> int:
+        """Of the response's head."""
         return self.response.status_code
 
     @property
     def headers(self) -> httpx.Headers:
+        """Of the response's head."""
         return self.response.headers
 
     @property
@@ -220,6 +223,7 @@ class SyncEventClient:
 
     @contextmanager
     def stream(self, url: str, **request: Any) -> Iterator["SyncEventStream"]:
+        """Open a stream; parameters and errors as in `EventClient.stream`."""
         with self._portal.wrap_async_context_manager(self._client.stream(url, **request)) as stream:
             yield SyncEventStream(self._portal, stream)
 
@@ -239,12 +243,15 @@ class SyncEventStream:
         self._portal, self._stream = portal, stream
 
     def next(self, timeout: float | None = None) -> ReceivedEvent:
+        """The next event; see `EventStream.next`."""
         return self._portal.call(self._stream.next, timeout)
 
     def take(self, count: int, timeout: float | None = None) -> list[ReceivedEvent]:
+        """So many events; see `EventStream.take`."""
         return self._portal.call(self._stream.take, count, timeout)
 
     def rest(self, timeout: float | None = None) -> list[ReceivedEvent]:
+        """All events until the stream ends; see `EventStream.rest`."""
         return self._portal.call(self._stream.rest, timeout)
 
     def __getattr__(self, name: str) -> Any:

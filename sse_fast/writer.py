@@ -57,6 +57,7 @@ class SSEWriter:
 
     @property
     def status_code(self) -> int:
+        """Of the response's head. Setting it raises ResponseAlreadySent once the stream is open."""
         return self._status_code
 
     @status_code.setter

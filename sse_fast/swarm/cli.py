@@ -99,7 +99,7 @@ def bench() -> None:
     each event whole, once, in order, none missing."""
 
 
-@bench.command()
+@bench.command(short_help="What open streams cost in memory and CPU.")
 @common
 @SUBSCRIBERS
 @SECONDS
@@ -127,7 +127,7 @@ def broadcast(**given: Any) -> None:
     start(given, Broadcast)
 
 
-@bench.command()
+@bench.command(short_help="Many channels, few subscribers each.")
 @common
 @option("--channels", "-m", type=int, default=100, help="Channels; their number goes where {channel} stands.")
 @option("--subscribers-each", "-k", type=int, default=10, help="Streams on each channel.")
@@ -155,7 +155,7 @@ def churn(**given: Any) -> None:
     start(given, Churn)
 
 
-@bench.command()
+@bench.command(short_help="All streams are cut at once; all resume.")
 @common
 @SUBSCRIBERS
 @CHANNELS
@@ -167,7 +167,7 @@ def storm(**given: Any) -> None:
     start(given, Storm)
 
 
-@bench.command()
+@bench.command(short_help="Some read slowly or not; others must not notice.")
 @common
 @SUBSCRIBERS
 @CHANNELS
@@ -183,7 +183,7 @@ def slow(**given: Any) -> None:
     start(given, Slow)
 
 
-@bench.command()
+@bench.command(short_help="A page of one result, or of several.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--html", "html_path", required=True, type=click.Path(path_type=Path, dir_okay=False))
 def report(results: tuple[Path, ...], html_path: Path) -> None:
