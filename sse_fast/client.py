@@ -81,10 +81,11 @@ class Listener:
     def __iter__(self) -> Iterator[ServerSentEvent]:
         failures = 0
         while True:
-            asked_for = 0.0
+            asked_for, closing = 0.0, False
             try:
                 for event in self._connection():
-                    if event.event != "$closing":  # from a server that is full it is all there is
+                    closing = event.event == "$closing"
+                    if not closing:  # from a server that is full it is all there is
                         failures = 0
                     yield event
                 reason = "the stream ended"
@@ -96,7 +97,8 @@ class Listener:
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
                 raise Refused(str(error)) from error  # our own fault, and no better next time
             except httpx.TransportError as error:
-                reason = explain(error, self._client)
+                # What follows `$closing` is what it announced, and no accident.
+                reason = "the server closed the stream" if closing else explain(error, self._client)
             failures += 1
             if self._retries is not None and failures > self._retries:
                 raise Unavailable(f"{reason}; gave up after {failures} attempt{'s' * (failures != 1)}")

@@ -269,6 +269,8 @@ def test_closing_is_noted_and_connected_only_when_asked(against):
     stream = [preamble(0), b'event: $closing\nid: e-0\ndata: {"reason":"shutdown"}\n\n', BROKEN]
     quiet = against(Script(stream, STOP), "listen", "a")
     assert "shutdown" in quiet.stderr
+    assert "the server closed the stream; trying again" in quiet.stderr  # announced, so no broken connection
+    assert "broke" not in quiet.stderr
     assert "$connected" not in quiet.stderr
     assert quiet.stdout == ""
     assert "$connected" in against(Script(stream, STOP), "listen", "a", "--verbose").stderr
