@@ -24,6 +24,7 @@ from sse_fast._native.stream_parser import PAYLOAD_LEAST, StreamParser, payload
 from sse_fast.cli import main
 from sse_fast.swarm import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
 from sse_fast.swarm import runner as running
+from sse_fast.swarm.cli import target_of
 from sse_fast.swarm.results import SCHEMA, difference, timing
 from sse_fast.swarm.server import Edge
 
@@ -565,3 +566,21 @@ def test_the_command_writes_its_json_and_says_in_its_status_whether_streams_were
 def test_a_plan_that_cannot_work_is_refused_before_anything_starts(plan: Plan) -> None:
     with pytest.raises(InvalidPlan):
         plan.check()
+
+
+@pytest.mark.parametrize(
+    ("url", "publish", "subscribes", "publishes"),
+    [
+        ("http://a:1", None, "http://a:1/sse/bench-{channel}", "http://a:1/publish/bench-{channel}"),
+        ("http://a:2", "http://a:1/", "http://a:2/sse/bench-{channel}", "http://a:1/publish/bench-{channel}"),
+        ("http://a:1/", "http://a:1/pub", "http://a:1/", "http://a:1/pub"),
+        ("http://a:1/events", None, "http://a:1/events", None),
+    ],
+)
+def test_urls_without_a_path_name_an_edge(
+    url: str, publish: str | None, subscribes: str, publishes: str | None
+) -> None:
+    options = {"method": "POST", "body": "{data}", "content_type": "text/plain", "headers": (), "publish_header": ()}
+    target = target_of({"url": url, "publish_url": publish, **options})
+    assert target is not None
+    assert (target.subscribe, target.publish) == (subscribes, publishes)

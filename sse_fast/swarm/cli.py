@@ -89,8 +89,11 @@ Examples:
       --content-type application/json --body '{"channel": "news", "data": {json}}'
       one that wants headers, and JSON to publish; the payload is found inside whatever it wraps it in
 
-A URL without a path means `sse-fast serve` there. Exit status 1 means that a stream was wrong: lost, doubled, torn,
-out of order, cut or refused; the report says which. Every mode has its own --help.
+A URL without a path means `sse-fast serve` there. With a stream port, URL names that port and --publish the main one:
+`http://127.0.0.1:8001 --publish http://127.0.0.1:8000`.
+
+Exit status 1 means that a stream was wrong: lost, doubled, torn, out of order, cut or refused; the report says which.
+Every mode has its own --help.
 """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -245,10 +248,13 @@ def target_of(given: dict[str, Any]) -> Target | None:
         if publish is not None:
             raise InvalidPlan("--publish without the URL to subscribe to")
         return None
-    if urlsplit(url).path in ("", "/") and not urlsplit(url).query and publish is None:
-        target = Target.edge(url)
-        url, publish = target.subscribe, target.publish
+    if all(names_no_more_than_a_server(given) for given in (url, publish or url)):
+        url, publish = Target.edge(url).subscribe, Target.edge(publish or url).publish
     return Target(url, publish, headers, method, body, content_type, publish_headers)
+
+
+def names_no_more_than_a_server(url: str) -> bool:
+    return urlsplit(url).path in ("", "/") and not urlsplit(url).query
 
 
 def header_pairs(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
