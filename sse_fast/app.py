@@ -290,6 +290,7 @@ async def _drain_and_close(app: Edge) -> None:
 
 async def _drain_and_exit(app: Edge) -> None:
     await _drain(app)
+    app.hub.streams.all_left()
     app.metrics.say()
     logging.shutdown()
     sys.stdout.flush()

@@ -1,6 +1,8 @@
 """The whole edge in this process: what its parts owe each other, and to whoever mounts it in an app of his own."""
 
 import asyncio
+import logging
+import os
 
 import httpx
 import pytest
@@ -138,3 +140,23 @@ async def test_stats_go_on_after_a_snapshot_that_failed(monkeypatch: pytest.Monk
             assert (await stream.next()).event == "$connected"
             assert (await stream.next()).event == "stats"
         assert failed.is_set()
+
+
+async def test_what_a_worker_ends_by_exiting_is_in_the_counters_that_it_leaves_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    async with (
+        edge_of(seat=Seat.take(node.environment())) as edge,
+        edge_of(seat=Seat.take(node.environment())) as other,
+    ):
+        writers = [await opened(edge), await opened(edge)]
+        await app._drain_and_exit(edge)
+        assert exits == [0]
+        stats = other.metrics.snapshot()
+        assert (stats["accepted"], stats["ended"]["shutdown"], stats["doors"]["stream"]["connections"]) == (2, 2, 0)
+        for writer in writers:
+            writer.close()
