@@ -141,6 +141,10 @@ def segment_size(log_size):
     return HEADER_SIZE + (1 << max(12, (int(log_size) - 1).bit_length()))
 
 
+cdef str random_epoch():
+    return "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
+
+
 cdef inline uint32_t aligned(uint64_t length) noexcept nogil:
     return <uint32_t>((length + ALIGNMENT - 1) & ~<uint64_t>(ALIGNMENT - 1))
 
@@ -197,18 +201,21 @@ cdef class Log:
         self.patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_SIZE
         self.mask = self.header.capacity - 1
+        self._prepare_ids()
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self._view)
+
+    cdef void _prepare_ids(self) noexcept:
         memcpy(self.id_prefix, b"id: ", 4)
         memcpy(self.id_prefix + 4, self.header.epoch, 8)
         self.id_prefix[12] = c"-"
         self.id_prefix_length = 13
 
-    def __dealloc__(self):
-        PyBuffer_Release(&self._view)
-
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1:
         if capacity & (capacity - 1):
             raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
-        name = epoch if epoch is not None else "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
+        name = epoch if epoch is not None else random_epoch()
         if len(name) != 8 or any(character not in EPOCH_ALPHABET for character in name):
             raise ValueError(f"an epoch is 8 characters of [a-z0-9], not {name!r}")
         cdef bytes raw = name.encode("ascii")
@@ -231,6 +238,14 @@ cdef class Log:
         cdef Log log = cls(memory, epoch=epoch)
         log.alone = True                # the GIL is lock enough
         return log
+
+    def renew_epoch(self):
+        """Give a private log another epoch, by which ids given out before mean nothing here: a fork goes its own way,
+        and its positions will mean other events than its parent's. Of a log that others may have, nothing happens."""
+        cdef bytes raw = random_epoch().encode("ascii")
+        if self.alone:
+            memcpy(self.header.epoch, PyBytes_AS_STRING(raw), 8)
+            self._prepare_ids()
 
     # ---- a segment that outlives its writers ------------------------------------------------------------------------
 

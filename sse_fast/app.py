@@ -65,13 +65,15 @@ class Edge:
             retry=settings.retry,
             drain_timeout=settings.drain_timeout,
         )
+        # What this worker has descriptors for. In somebody else's server nobody knows.
+        self._most_here = reachable_connections(raise_descriptor_limit()) if seat is not None else NO_LIMIT
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
             publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
             origins=settings.cors_origins,
             foreign_pages=settings.open,
-            most_here=reachable_connections(raise_descriptor_limit()) if seat is not None else None,
+            most_here=self._most_here,
             tally=seat,
         )
         self._streams = Streams(
@@ -181,7 +183,7 @@ class Edge:
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
-            most=min(settings.max_connections or NO_LIMIT, NO_LIMIT) + CONNECTIONS_BESIDE_STREAMS,
+            most=min(settings.max_connections or NO_LIMIT, self._most_here) + CONNECTIONS_BESIDE_STREAMS,
             stuck_after=stuck_after(settings),
         )
         self.door.open(settings.host, settings.stream_port)
@@ -288,6 +290,7 @@ async def _drain_and_close(app: Edge) -> None:
 
 async def _drain_and_exit(app: Edge) -> None:
     await _drain(app)
+    app.hub.streams.all_left()
     app.metrics.say()
     logging.shutdown()
     sys.stdout.flush()

@@ -150,7 +150,8 @@ class Hub(node.Hub):
         return asyncio.run_coroutine_threadsafe(self._append_one(encoded), loop)
 
     async def _append_one(self, encoded: Encoded) -> EventId:
-        return EventId(self.log.epoch, (await self.append([encoded]))[0])
+        (position,) = await self.append([encoded])
+        return EventId(self.log.epoch, position)
 
     def response(
         self,

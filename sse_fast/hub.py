@@ -7,6 +7,7 @@ somebody else's app. It knows no HTTP.
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import Any, Literal, Protocol
@@ -121,6 +122,7 @@ class Hub:
         self.published = 0
         self.published_bytes = 0
         self._epoch = self.log.epoch
+        self._process = os.getpid()
         self._news: asyncio.Event
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,7 +137,8 @@ class Hub:
         Raises InvalidEvent (EventTooLarge), TypeError, or HubClosed; then nothing was published.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
-        return EventId(self._epoch, (await self.append([encoded]))[0])
+        (position,) = await self.append([encoded])
+        return EventId(self._epoch, position)
 
     async def append(self, events: Sequence[Encoded]) -> list[int]:
         """Append encoded events in their order and return their positions.
@@ -254,6 +257,10 @@ class Hub:
             return
         if self._loop is not None and not self._loop.is_closed():
             raise RuntimeError("a hub lives on one event loop, and this one is in use on another; make one for each")
+        if self._process != os.getpid():  # made before a fork, as by `gunicorn --preload`
+            self._process = os.getpid()
+            self.log.renew_epoch()
+            self._epoch = self.log.epoch
         self._loop = loop
         self._news = asyncio.Event()
         self.relay = Relay()

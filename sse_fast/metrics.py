@@ -7,7 +7,6 @@ it is asked, and adds up all slots. What others did in the last quarter of a sec
 import os
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -20,11 +19,7 @@ from sse_fast.admission import Admission
 from sse_fast.errors import Leaving
 from sse_fast.hub import Hub
 from sse_fast.stream import Door, Streams
-
-try:
-    VERSION = version("sse-fast")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    VERSION = "0"
+from sse_fast.version import VERSION
 
 LIMITS = ("max_connections", "max_connections_per_ip", "descriptors")
 

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import ssl
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from sse_fast.logs import log_config
 from sse_fast.segment import create_shared, open_log_file
 from sse_fast.settings import Settings, flag, unknown_variables
 from sse_fast.supervisor import Supervisor
+from sse_fast.version import VERSION
 from sse_fast.workers import Node
 
 log = logging.getLogger("sse_fast.serve")
@@ -221,13 +221,6 @@ def url_of(settings: Settings) -> str:
     return f"{'https' if settings.ssl_certificate else 'http'}://{host}:{settings.port}/"
 
 
-def version_of_package() -> str:
-    try:
-        return version("sse-fast")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
-
-
 def _leave_with(parent: int) -> None:
     """Have the kernel end this worker when its parent is killed; left behind, it would hold the port for ever."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -237,7 +230,7 @@ def _leave_with(parent: int) -> None:
 
 def _announce(settings: Settings) -> None:
     log.info(
-        f"sse_fast {version_of_package()}: open {url_of(settings)}",
+        f"sse_fast {VERSION}: open {url_of(settings)}",
         extra={
             "publish": "open to anybody" if settings.publish_key is None else "needs the key",
             "workers": settings.workers,

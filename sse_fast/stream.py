@@ -211,6 +211,12 @@ class Streams:
                 "stream ended by the server", extra={"reason": reason.value, "client": address, "door": door}
             )
 
+    def all_left(self) -> None:
+        """Count out whoever is still here: the process ends, and his stream with it."""
+        for counts in self.doors.values():
+            counts.ended[Leaving.SHUTDOWN] += counts.connections
+            counts.connections = 0
+
     def preamble(self, subscription: Subscription, retry: int | None = None) -> bytes:
         """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
         return b":\nretry: %d\n%b" % (jittered(self._retry if retry is None else retry), subscription.opening())

@@ -56,10 +56,14 @@ class Served:
 
 
 @asynccontextmanager
-async def served(server: str, directory: Path, app: str) -> AsyncIterator[Served]:
-    """`app` is MODULE:NAME, or MODULE:NAME() for a factory in the case of hypercorn; the module is in `directory`."""
+async def served(server: str, directory: Path, app: str, *, factory: bool = False) -> AsyncIterator[Served]:
+    """`app` is MODULE:NAME, of an app or of what makes one; the module is in `directory`."""
     port = free_port()
     command = [sys.executable, "-m", *(word.format(port=port, app=app) for word in SERVERS[server])]
+    if factory and server == "hypercorn":
+        command[-1] += "()"
+    elif factory:
+        command.append("--factory")
     environment = os.environ | {"PYTHONPATH": str(directory)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: ASYNC220

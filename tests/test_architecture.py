@@ -46,12 +46,13 @@ ARROWS = {
     "page": set(),
     "problem": set(),
     "asgi": set(),
+    "version": set(),
     "stream": {"errors", "event", "asgi", "admission", "hub", "problem", "sink", "fanout"},
     "door": {"errors", "asgi", "problem", "stream", "listener", "sink", "fanout"},
     "hooks": {"asgi", "errors", "event", "items"},
     "embedded": {"errors", "event", "asgi", "publication", "admission", "hub", "problem", "stream", "ring"}
     | {"hooks", "shutdown"},
-    "metrics": {"errors", "event", "admission", "hub", "stream", "slots"},  # it reads what the others count
+    "metrics": {"errors", "event", "admission", "hub", "stream", "slots", "version"},  # it reads what the others count
     "api": {"errors", "event", "publication", "admission", "hub", "metrics", "page", "problem"},
     "logs": {"errors", "settings"},
     "app": {
@@ -78,7 +79,8 @@ ARROWS = {
     "responses": {"errors", "event", "frame", "asgi", "items", "connection"},
     "writer": {"errors", "event", "frame", "asgi", "items", "connection"},
     "supervisor": {"workers"},
-    "serve": {"errors", "settings", "logs", "app", "descriptors", "ring", "segment", "supervisor", "workers"},
+    "serve": {"errors", "settings", "logs", "app", "descriptors", "ring", "segment", "supervisor", "workers"}
+    | {"version"},
     "client": {"errors", "event"},
     "bench": {"swarm"},
     "locust": {"errors", "client", "board", "dial", "swarm", "descriptors"},

@@ -1,6 +1,8 @@
 """The whole edge in this process: what its parts owe each other, and to whoever mounts it in an app of his own."""
 
 import asyncio
+import logging
+import os
 
 import httpx
 import pytest
@@ -84,6 +86,25 @@ async def test_a_worker_that_closes_counts_its_streams_out_before_others_may_bur
     other.close()
 
 
+async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worker_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`max_connections` is the node's."""
+    monkeypatch.setattr(app, "reachable_connections", lambda descriptors: 4)
+    monkeypatch.setattr(app, "CONNECTIONS_BESIDE_STREAMS", 2)
+    node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
+    async with edge_of(seat=Seat.take(node.environment()), max_connections=8) as edge:
+        assert edge.door is not None
+        silent = []
+        for _ in range(7):
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.door.port)
+            writer.write(b"GET /sse/a HTTP/1.1\r\n")
+            silent.append((reader, writer))
+        await until(lambda: edge.metrics.snapshot()["refused_by"]["descriptors"] == 1)
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_streams_of_one_s_own_routes_are_under_the_limits_and_in_the_counters_of_the_edge() -> None:
     async with edge_of(max_connections=1) as edge, own_route(edge) as client:
         async with client.stream("/") as stream:
@@ -119,3 +140,23 @@ async def test_stats_go_on_after_a_snapshot_that_failed(monkeypatch: pytest.Monk
             assert (await stream.next()).event == "$connected"
             assert (await stream.next()).event == "stats"
         assert failed.is_set()
+
+
+async def test_what_a_worker_ends_by_exiting_is_in_the_counters_that_it_leaves_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    async with (
+        edge_of(seat=Seat.take(node.environment())) as edge,
+        edge_of(seat=Seat.take(node.environment())) as other,
+    ):
+        writers = [await opened(edge), await opened(edge)]
+        await app._drain_and_exit(edge)
+        assert exits == [0]
+        stats = other.metrics.snapshot()
+        assert (stats["accepted"], stats["ended"]["shutdown"], stats["doors"]["stream"]["connections"]) == (2, 2, 0)
+        for writer in writers:
+            writer.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import multiprocessing
 import time
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,8 @@ from whatwg import Event, Parser
 
 from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Leaving
 from sse_fast.hub import APPEND_AT_ONCE, Hub
+
+FORK = multiprocessing.get_context("fork")
 
 
 class Reader:
@@ -376,3 +379,35 @@ async def test_a_hub_in_use_on_one_loop_says_so_on_another(hub: Hub) -> None:
     with pytest.raises(RuntimeError, match="one event loop"):
         await asyncio.to_thread(asyncio.run, hub.publish("a", "y"))
     assert hub.published == 1
+
+
+def test_an_id_of_another_fork_of_a_hub_is_known_to_mean_nothing() -> None:
+    """As under `gunicorn --preload`, where each worker is forked from one process that has made the hub."""
+    hub, said = Hub(log_size=1 << 16), FORK.SimpleQueue()
+
+    async def publish() -> str:
+        return str(await hub.publish("a", "x"))
+
+    def fork() -> str:
+        worker = FORK.Process(target=lambda: said.put(asyncio.run(publish())))
+        worker.start()
+        worker.join()
+        return str(said.get())
+
+    async def resumed(last_event_id: str) -> str:
+        await publish()
+        return hub.subscribe(["a"], Reader.send, lambda *_: None, last_event_id=last_event_id).resumed
+
+    ids = [fork(), fork()]
+    assert len({id.partition("-")[0] for id in ids}) == 2
+    assert asyncio.run(resumed(ids[0])) == "gap"
+
+
+async def test_an_event_that_a_fork_hands_out_carries_the_id_that_its_publisher_was_told() -> None:
+    hub = Hub(log_size=1 << 16)
+    hub._process = 0  # as if it had been made by a parent
+    reader = Reader(hub, "a")
+    id = await hub.publish("a", "x")
+    await until(lambda: len(reader.events) == 2)
+    assert reader.raw.endswith(f"id: {id}\n\n".encode())
+    await hub.close()

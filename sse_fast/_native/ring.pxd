@@ -55,6 +55,7 @@ cdef class Log:
         char id_prefix[16]          # "id: <epoch>-"
         Py_ssize_t id_prefix_length
 
+    cdef void _prepare_ids(self) noexcept
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t append_record(
