@@ -20,6 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.sink import Sink
+from sse_fast.address import resolve
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import Leaving
 from sse_fast.problem import Problem
@@ -218,13 +219,13 @@ class StreamDoor:
     def open(self, host: str, port: int) -> None:
         """Listen. Raises OSError."""
         loop = asyncio.get_running_loop()
-        six = ":" in host  # then "::" takes IPv4 too, as at the main port
+        address, family = resolve(host, port)
         self._socket = socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if six else socket.AF_INET,
+            (address, port),
+            family=family,
             backlog=BACKLOG,
             reuse_port=True,
-            dualstack_ipv6=six,
+            dualstack_ipv6=family == socket.AF_INET6,  # "::" takes IPv4 too, as at the main port
         )
         self._socket.setblocking(False)
         # A connection is accepted with its request, which saves a turn of the loop for each.

@@ -21,6 +21,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from sse_fast._native.ring import segment_size
+from sse_fast.address import resolve
 from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
@@ -251,10 +252,8 @@ def _too_few_descriptors(max_connections: int, descriptors: int) -> str:
 
 
 def _address(host: str, port: int) -> tuple[str, socket.AddressFamily]:
-    """The IP address of a host, which is what Granian wants; IPv4 where there is a choice."""
+    """The IP address of a host, which is what Granian wants."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return resolve(host, port)
     except OSError:
         raise CannotServe(f"{host} is neither an IP address nor a name that resolves; see --host") from None
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return str(address[0]), family

@@ -48,7 +48,7 @@ ARROWS = {
     "asgi": set(),
     "version": set(),
     "stream": {"errors", "event", "asgi", "admission", "hub", "problem", "sink", "fanout"},
-    "door": {"errors", "asgi", "problem", "stream", "listener", "sink", "fanout"},
+    "door": {"errors", "address", "asgi", "problem", "stream", "listener", "sink", "fanout"},
     "hooks": {"asgi", "errors", "event", "items"},
     "embedded": {"errors", "event", "asgi", "publication", "admission", "hub", "problem", "stream", "ring"}
     | {"hooks", "shutdown"},
@@ -72,6 +72,7 @@ ARROWS = {
     | {"logs", "kernel", "asgi", "shutdown", "descriptors", "embedded"},
     "kernel": set(),
     "descriptors": set(),
+    "address": set(),
     "testing": {"asgi"},
     "shutdown": set(),
     "items": {"errors", "event", "frame"},
@@ -79,7 +80,7 @@ ARROWS = {
     "responses": {"errors", "event", "frame", "asgi", "items", "connection"},
     "writer": {"errors", "event", "frame", "asgi", "items", "connection"},
     "supervisor": {"workers"},
-    "serve": {"errors", "settings", "logs", "app", "descriptors", "ring", "segment", "supervisor", "workers"}
+    "serve": {"errors", "address", "settings", "logs", "app", "descriptors", "ring", "segment", "supervisor", "workers"}
     | {"version"},
     "client": {"errors", "event"},
     "bench": {"swarm"},
