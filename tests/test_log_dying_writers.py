@@ -136,7 +136,7 @@ def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
 
 @contextmanager
 def stopped_inside_an_append(memory: mmap.mmap) -> Iterator[int]:
-    """Another process that holds the lock and is stopped."""
+    """Another process that has appended something, holds the lock, and is stopped."""
     log = Log(memory)
 
     def append() -> None:
@@ -151,7 +151,7 @@ def stopped_inside_an_append(memory: mmap.mmap) -> Iterator[int]:
         while True:
             os.kill(pid, signal.SIGSTOP)
             os.waitpid(pid, os.WUNTRACED)
-            if log.locked_by == pid:
+            if log.locked_by == pid and log.head:
                 break
             os.kill(pid, signal.SIGCONT)
             time.sleep(0.0005)  # it needs a processor to get anywhere
