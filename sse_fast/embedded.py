@@ -20,7 +20,7 @@ from sse_fast import shutdown
 from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
 from sse_fast.admission import Admission
-from sse_fast.asgi import HEADERS, Receive, Scope, Send
+from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving
 from sse_fast.event import MAX_RETRY_MS, Encoded, EventId, channel_name
 from sse_fast.hooks import Filter, Frames, HookedSend, Transform, check_hook
@@ -274,8 +274,7 @@ class HubResponse(Response):
         self.joined = [told for told in (hub.on_join, on_join) if told is not None]
         self.left = [told for told in (on_leave, hub.on_leave) if told is not None]
         self.init_headers(headers)
-        for header, value in HEADERS[1:]:
-            self.headers.setdefault(header.decode(), value.decode())
+        set_stream_headers(self.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = _HubStream(self, scope, receive, send)

@@ -20,7 +20,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from sse_fast import items
-from sse_fast.asgi import HEADERS, Receive, Scope, Send
+from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
 from sse_fast.connection import FAILED, HEARTBEAT, Connection, check_seconds
 from sse_fast.errors import ConnectionClosed, Leaving
 
@@ -99,16 +99,14 @@ class EventSourceResponse(Response):
         if cleanup_timeout is not None:
             check_seconds("cleanup_timeout", cleanup_timeout)
         self.init_headers(headers)
-        for header, value in HEADERS[1:]:
-            self.headers.setdefault(header.decode(), value.decode())
+        set_stream_headers(self.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"an event stream answers HTTP requests, not {scope['type']!r}")
         if scope["method"] == "HEAD":
             try:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await answer_head(send, self.status_code, self.raw_headers)
             finally:
                 await self._close(self.body_iterator, scope)
         else:

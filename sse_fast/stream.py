@@ -8,7 +8,6 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -20,7 +19,7 @@ from starlette.responses import Response
 from sse_fast._native.fanout import Subscriber
 from sse_fast._native.sink import Sink
 from sse_fast.admission import Admission
-from sse_fast.asgi import HEADERS, Receive, Scope, Send
+from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, channel_name
 from sse_fast.hub import LAST_BYTES, Hub, Subscription
@@ -36,7 +35,6 @@ MOST_PARAMETERS = 1024  # in a query string, beside the channels
 ADDRESS_LENGTH = 64  # characters; a proxy that is trusted passes on what any stranger calls his address
 REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
 CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
-Headers = Sequence[tuple[bytes, bytes]]
 RAW_SEND = "sse_fast.send"
 """Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
 TAKE_OVER = "sse_fast.take_over"
@@ -282,10 +280,7 @@ class Stream:
         scope, streams = self._scope, self._streams
         if scope["method"] == "HEAD":
             self._move("refuse")
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-            return None
-
+            return await answer_head(self._send, 200, headers)
         self._address = (scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
         take_over: TakeOver | None = scope.get(TAKE_OVER)
         try:

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 
 from sse_fast import items
 from sse_fast._native.frame import encode
-from sse_fast.asgi import HEADERS, Receive, Scope, Send
+from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
 from sse_fast.connection import FAILED, HEARTBEAT, Connection, check_seconds
 from sse_fast.errors import ConnectionClosed, ResponseAlreadySent
 
@@ -48,8 +48,7 @@ class SSEWriter:
         self._send = send
         self._status_code = status_code
         self._headers = MutableHeaders(headers)
-        for header, value in HEADERS:
-            self._headers.setdefault(header.decode(), value.decode())
+        set_stream_headers(self._headers)
         self._started = self._ended = False
         self._connection = Connection(
             scope, receive, send, ping=ping, heartbeat=lambda: HEARTBEAT, send_timeout=send_timeout
@@ -81,8 +80,7 @@ class SSEWriter:
         self._started = True
         if self._head_only:
             self._ended = True
-            await self._send({"type": "http.response.start", "status": self.status_code, "headers": self._headers.raw})
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await answer_head(self._send, self.status_code, self._headers.raw)
         else:
             try:
                 await self._connection.open(self.status_code, self._headers.raw)
