@@ -155,7 +155,9 @@ cdef class FanOut:
         self._blocked.pop(subscriber, None)
         subscriber.state = READY
         subscriber.touched = now
-        if subscriber.must_tell or subscriber.position < subscriber.group.last_position:
+        if subscriber.finished:
+            return False
+        if self._last_words is not None or subscriber.must_tell or subscriber.position < subscriber.group.last_position:
             self._catch_up_later(subscriber)
             return True
         return False
@@ -322,8 +324,10 @@ cdef class FanOut:
         cdef bytes data
         if subscriber.in_volley:
             self._fire()
-        if subscriber.state != READY:
+        if subscriber.state != READY or subscriber.finished:
             return 0
+        if self._last_words is not None:
+            return self._finish(subscriber, now)
         if self.index.lost_after(group.channels, subscriber.position):
             if not self._skip:
                 return self._leave(subscriber, Leaving.SLOW, None)
@@ -518,7 +522,7 @@ cdef class FanOut:
                     return
             self._heartbeat_next -= 1
             subscriber = self._everyone[self._heartbeat_next]
-            if subscriber.state == READY and now - subscriber.touched >= idle:
+            if subscriber.state == READY and not subscriber.finished and now - subscriber.touched >= idle:
                 self._hand_over(subscriber, heartbeat, now)
                 self.heartbeats += 1
         self._fire()
@@ -537,26 +541,31 @@ cdef class FanOut:
             groups.append(listened.solo)
         for group in groups:
             for subscriber in list(group.subscribers):
-                if subscriber.state == READY:
+                if subscriber.state == READY and not subscriber.finished:
                     self._hand_over(subscriber, batch, now)
                     said += 1
         self._fire()
         return said
 
-    def say_all(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
-        """Hand a frame to the ready ones among the `count` subscribers before number `end`. Returns where to go on, or 0.
+    def finish(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
+        """Hand a frame, the last that a stream gets, to the ready ones among the `count` subscribers before number `end`.
+        Returns where to go on, or 0. From the first call on, whoever is unblocked gets it instead of events.
 
-        From the last to the first, as heartbeats: nobody is passed over because another one leaves between two calls;
-        whoever moves into his place may be told twice.
+        From the last to the first, as heartbeats: nobody is passed over because another one leaves between two calls.
         """
-        cdef Batch batch = batch_of(frame, 0)
         cdef Subscriber subscriber
         cdef Py_ssize_t start = max(0, end - count)
+        if self._last_words is None:
+            self._last_words = batch_of(frame, 0)
         for subscriber in self._everyone[start:end]:
-            if subscriber.state == READY:
-                self._hand_over(subscriber, batch, now)
+            if subscriber.state == READY and not subscriber.finished:
+                self._finish(subscriber, now)
         self._fire()
         return start
+
+    cdef int _finish(self, Subscriber subscriber, double now) except -1:
+        subscriber.finished = True
+        return self._hand_over(subscriber, self._last_words, now)
 
     def end_all(self, reason):
         """Let everybody go for one reason. Returns how many."""

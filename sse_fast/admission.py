@@ -74,7 +74,7 @@ class Admission:
         self.refused: Counter[str] = Counter()
 
     def enter(self, address: str) -> None:
-        """Count a stream in. Raises Overloaded, and then it is not counted; else `leave` is owed.
+        """Count a stream in. Raises Overloaded, or what the tally raises: it is not counted then; else `leave` is owed.
 
         Counted in first and looked at then: of two workers that let somebody in at once, each sees the other one's.
         """
@@ -88,11 +88,17 @@ class Admission:
             tally.leave()
             self.refused["max_connections"] += 1
             raise Overloaded(f"all {self._most_here} streams that one worker has descriptors for are in use")
-        if self._max_per_address is not None and tally.enter_from(address) > self._max_per_address:
-            tally.leave_from(address)
-            tally.leave()
-            self.refused["max_connections_per_ip"] += 1
-            raise Overloaded(f"{address} has all {self._max_per_address} streams open that one address may have")
+        if self._max_per_address is not None:
+            try:
+                total = tally.enter_from(address)
+            except BaseException:
+                tally.leave()
+                raise
+            if total > self._max_per_address:
+                tally.leave_from(address)
+                tally.leave()
+                self.refused["max_connections_per_ip"] += 1
+                raise Overloaded(f"{address} has all {self._max_per_address} streams open that one address may have")
         self.connections += 1
         self.accepted += 1
 

@@ -328,7 +328,7 @@ class Hub:
         closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % Leaving.SHUTDOWN.encode()
         at = self.fanout.connections
         while at:
-            at = self.relay.run(self.fanout.say_all, closing, loop.time(), at, HEARTBEATS_AT_ONCE)
+            at = self.relay.run(self.fanout.finish, closing, loop.time(), at, HEARTBEATS_AT_ONCE)
             await asyncio.sleep(0)
         await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))

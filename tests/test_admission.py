@@ -166,3 +166,16 @@ def test_a_name_that_only_resolves_to_this_machine_is_not_ours(host: str) -> Non
 def test_with_a_key_it_is_the_key_that_counts() -> None:
     admission = Admission(publish_key="s3cret")
     admission.authorize_publisher("Bearer s3cret", origin="https://other.example", host=HERE)
+
+
+def test_a_stream_whose_address_cannot_be_counted_is_not_counted_in() -> None:
+    class Full(Alone):
+        def enter_from(self, address: str) -> int:
+            raise OverflowError("the table of addresses is full")
+
+    tally = Full()
+    admission = Admission(max_connections_per_ip=3, tally=tally)
+    for _ in range(5):
+        with pytest.raises(OverflowError):
+            admission.enter("a")
+    assert (tally.streams, admission.connections) == (0, 0)

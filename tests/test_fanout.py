@@ -538,9 +538,9 @@ def test_nobody_is_passed_over_because_another_one_leaves() -> None:
     fanout.unsubscribe(subscribers[0])
     fanout.beat(10.0, 10.0, 4)
     assert [sink.got for sink in sinks[1:]] == [[b":\n"]] * 9
-    at = fanout.say_all(b"data: bye\n\n", 10.0, fanout.connections, 4)
+    at = fanout.finish(b"data: bye\n\n", 10.0, fanout.connections, 4)
     fanout.unsubscribe(subscribers[1])
-    while at := fanout.say_all(b"data: bye\n\n", 10.0, at, 4):
+    while at := fanout.finish(b"data: bye\n\n", 10.0, at, 4):
         pass
     assert all(b"data: bye\n\n" in sink.got for sink in sinks[2:])
 
@@ -557,19 +557,45 @@ def test_say_reaches_the_ready_ones_of_a_channel_however_they_listen() -> None:
     assert [sink.got for sink in (solo, several, other, parked)] == [[b"data: x\n\n"]] * 2 + [[], []]
 
 
-def test_say_all_reaches_everybody_in_slices_and_end_all_lets_everybody_go() -> None:
+def test_the_last_words_reach_everybody_in_slices_and_end_all_lets_everybody_go() -> None:
     fanout = FanOut(Log.private(65536))
     sinks = [Taker() for _ in range(25)]
     for n, sink in enumerate(sinks):
         join(fanout, sink, b"c%d" % n)
     at, slices = 25, 0
-    while at := fanout.say_all(b"data: bye\n\n", 0.0, at, 10):
+    while at := fanout.finish(b"data: bye\n\n", 0.0, at, 10):
         slices += 1
     assert slices == 2
     assert all(sink.got == [b"data: bye\n\n"] for sink in sinks)
     assert fanout.end_all(Leaving.SHUTDOWN) == 25
     assert all(sink.end == (Leaving.SHUTDOWN, None) for sink in sinks)
     assert (fanout.connections, len(fanout.index), fanout.slow) == (0, 0, 0)
+
+
+def test_nothing_follows_the_last_words() -> None:
+    fanout = FanOut(log := Log.private(65536))
+    ready, behind, stuck, new = Taker(), Taker(), Taker(blocks=True), Taker()
+    join(fanout, ready, b"a")
+    stuck_one = join(fanout, stuck, b"a")
+    fill(log, b"a", 1)
+    drain(fanout)
+    join(fanout, behind, b"a", after=EARLIEST)
+    starting = fanout.subscribe([b"a"], new)
+    taken = [list(sink.got) for sink in (ready, behind, stuck, new)]
+    assert fanout.finish(b"data: bye\n\n", 0.0, fanout.connections, 100) == 0
+    fill(log, b"a", 10)  # by another worker
+    drain(fanout)
+    fanout.beat(100.0, 1.0, 100)
+    assert fanout.say(b"a", b"data: x\n\n", 0.0) == 0
+    for subscriber in (starting, stuck_one):
+        assert fanout.unblock(subscriber, 0.0), "there are the last words for it"
+        drain(fanout)
+    assert not fanout.unblock(stuck_one, 0.0), "nothing is left for it"
+    drain(fanout)
+    fanout.beat(200.0, 1.0, 100)
+    assert fanout.finish(b"data: bye\n\n", 0.0, fanout.connections, 100) == 0
+    assert [sink.got for sink in (ready, behind, stuck, new)] == [[*got, b"data: bye\n\n"] for got in taken]
+    assert fanout.blocked == 0
 
 
 # ---- sinks ----

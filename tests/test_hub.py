@@ -286,6 +286,21 @@ async def test_a_drain_hands_out_everything_and_then_says_closing_to_everybody(h
         assert reader.ended == []
 
 
+async def test_closing_is_the_last_thing_a_stream_says_whatever_other_workers_publish(hub: Hub) -> None:
+    readers = [Reader(hub, "a") for _ in range(100)]
+    stuck = await blocked(hub)
+    draining = asyncio.create_task(hub.drain(5))
+    while not readers[-1].told("$closing"):
+        await asyncio.sleep(0)
+        hub.log.append_many([(b"a", b"data: theirs\n\n")])
+    hub.log.append_many([(b"a", b"data: after\n\n")])
+    stuck.door.set()
+    assert await draining == 0
+    for reader in [*readers, stuck]:
+        assert reader.events[-1].type == "$closing"
+        assert reader.told("$closing") == [{"reason": "shutdown"}]
+
+
 async def test_a_draining_hub_takes_no_more(hub: Hub) -> None:
     await hub.publish("a", "x")
     await hub.drain(0)

@@ -43,6 +43,7 @@ cdef class Subscriber:
         bint behind                 # queued for catching up
         bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
+        bint finished               # it was handed the last words: nothing more is written to it
         uint64_t told_after
         double touched              # when it was last written to; of a blocked one, when it blocked
 
@@ -63,6 +64,7 @@ cdef class FanOut:
         Group _shared_group
         uint64_t _shared_from, _shared_newest
         Piece _shared_piece
+        Batch _last_words           # what everybody is told before the end; None: there are events still
         # the sockets that are to be written this batch
         Batch _volley_batch
         int _volley_size
@@ -77,6 +79,7 @@ cdef class FanOut:
     cdef int _queue(self, Group group, uint64_t position) except -1
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
+    cdef int _finish(self, Subscriber subscriber, double now) except -1
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1
     cdef int _count_write(self, Batch batch) except -1
     cdef int _park(self, Subscriber subscriber) except -1
