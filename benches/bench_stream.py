@@ -163,7 +163,7 @@ def measure_exactness(fleet: Fleet, streams: int, seconds: float) -> dict[str, f
     demand(flowed.counters["caught_up"] == readers, f"only {flowed.counters['caught_up']} of {readers} resumed wholly")
     demand(whole == 2 * lazy, f"only {whole} of {2 * lazy} slow and stopped streams became complete")
     return {
-        "events": flowed.published,
+        "events": flowed.counters["answered"],
         "deliveries": flowed.counters["deliveries"],
         "slow or stopped": 2 * lazy,
         "of them ended": flowed.counters["slow_cut"],

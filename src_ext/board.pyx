@@ -1,16 +1,14 @@
 """The board: counters, histograms and faults of a run in one shared segment.
 
-Native threads count in plain integers, each in its own block; others read. A number read while it is written is one
-event old at worst. Histograms have the layout of HdrHistogram(1, 1_000_000_000, 3), so adding them up over processes
+Native threads count each in its own block; others read. All of the segment is read and written through the atomics of
+board.pxd, and only here. A number read while it is written is one event old at worst. Histograms have the layout of HdrHistogram(1, 1_000_000_000, 3), so adding them up over processes
 is exact, and so is taking the difference of two moments.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
-
-from sse_fast._native.linux cimport __ATOMIC_ACQUIRE, __ATOMIC_RELEASE, __atomic_load_n, __atomic_store_n
 
 COUNTERS = (
     "connects", "streaming", "unfinished", "opened", "deliveries", "events", "bytes", "reads", "published", "answered",
@@ -42,17 +40,18 @@ cdef inline size_t place_of(uint64_t microseconds) noexcept nogil:
 
 
 cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil:
-    block.histograms[<int>timing][place_of(microseconds)] += 1
+    cdef uint64_t* at = &block.histograms[<int>timing][place_of(microseconds)]
+    store_relaxed(at, at[0] + 1)
 
 
-cdef void complain(Block* block, Fault fault, uint64_t count, const char* example, size_t length) noexcept nogil:
+cdef void complain(Block* block, Fault fault, int64_t count, const char* example, size_t length) noexcept nogil:
     """Count a fault; the first of its kind leaves an example for the report."""
     cdef char* kept = block.examples[<int>fault]
     if block.faults[<int>fault] == 0 and example != NULL:
         length = min(length, <size_t>(EXAMPLE_BYTES - 1))
         memcpy(kept, example, length)
         kept[length] = 0
-    block.faults[<int>fault] += count
+    store_release(&block.faults[<int>fault], block.faults[<int>fault] + <uint64_t>count)     # behind its example
 
 
 def bucket(uint64_t microseconds):
@@ -86,10 +85,10 @@ cdef class Board:
         at += <size_t>workers * publishers * sizeof(Done)
         self._doubts = <Doubts*>at
         at += <size_t>publishers * sizeof(Doubts)
-        self.closed_loop = <uint32_t*>at
-        self.published = self.closed_loop + 1
-        self.target = self.published + pairs
-        self._streaming = self.target + pairs
+        self._closed_loop = <uint32_t*>at
+        self._published = self._closed_loop + 1
+        self._target = self._published + pairs
+        self._streaming = self._target + pairs
 
     def __dealloc__(self):
         self.release()
@@ -111,11 +110,40 @@ cdef class Board:
     cdef Block* block(self, int worker) noexcept nogil:
         return &self._blocks[worker]
 
-    cdef uint32_t* streaming(self, int worker) noexcept nogil:
-        return self._streaming + <size_t>worker * self.channels
+    cdef bint in_closed_loop(self) noexcept nogil:
+        return load_acquire(self._closed_loop)
 
-    cdef Done* done(self, int worker) noexcept nogil:
-        return self._done + <size_t>worker * self.publishers
+    cdef void set_closed_loop(self, bint closed) noexcept nogil:
+        store_release(self._closed_loop, closed)
+
+    cdef uint32_t published(self, uint32_t channel, uint32_t publisher) noexcept nogil:
+        return <uint32_t>load_acquire(&self._published[<size_t>channel * self.publishers + publisher])
+
+    cdef void set_published(self, uint32_t channel, uint32_t publisher, uint32_t count) noexcept nogil:
+        store_release(&self._published[<size_t>channel * self.publishers + publisher], count)
+
+    cdef uint32_t target(self, uint32_t channel, uint32_t publisher) noexcept nogil:
+        return <uint32_t>load_relaxed(&self._target[<size_t>channel * self.publishers + publisher])
+
+    cdef uint32_t streaming(self, int worker, uint32_t channel) noexcept nogil:
+        return <uint32_t>load_acquire(&self._streaming[<size_t>worker * self.channels + channel])
+
+    cdef void count_streaming(self, int worker, uint32_t channel, int more) noexcept nogil:
+        cdef uint32_t* at = &self._streaming[<size_t>worker * self.channels + channel]
+        store_release(at, at[0] + <uint32_t>more)
+
+    cdef void set_done(self, int worker, uint32_t publisher, uint64_t key, uint64_t at) noexcept nogil:
+        cdef Done* done = &self._done[<size_t>worker * self.publishers + publisher]
+        store_relaxed(&done.at, at)
+        store_release(&done.key, key)
+
+    cdef bint done(self, int worker, uint32_t publisher, uint64_t key, uint64_t* at) noexcept nogil:
+        """Whether all of the worker's subscribers have the event of that key; then `at` is when the last one had it."""
+        cdef Done* done = &self._done[<size_t>worker * self.publishers + publisher]
+        if load_acquire(&done.key) != key:
+            return False
+        at[0] = load_relaxed(&done.at)
+        return True
 
     cdef bint doubt(self, uint32_t channel, uint32_t publisher, uint32_t n) noexcept nogil:
         """Nobody knows whether this event is out. Said before the publisher's next one is sent, so before any stream
@@ -126,7 +154,7 @@ cdef class Board:
             return False
         doubts.channels[count] = channel
         doubts.numbers[count] = n
-        __atomic_store_n(&doubts.count, count + 1, __ATOMIC_RELEASE)
+        store_release(&doubts.count, count + 1)
         return True
 
     cdef uint32_t doubtful(
@@ -136,7 +164,7 @@ cdef class Board:
         `bits` is given: bit i is the number end-i."""
         cdef Doubts* doubts = &self._doubts[publisher]
         cdef uint32_t found = 0, i, n
-        for i in range(__atomic_load_n(&doubts.count, __ATOMIC_ACQUIRE)):
+        for i in range(<uint32_t>load_acquire(&doubts.count)):
             n = doubts.numbers[i]
             if doubts.channels[i] == channel and first <= n < end:
                 found += 1
@@ -150,7 +178,7 @@ cdef class Board:
         totals = dict.fromkeys(COUNTERS, 0)
         for which, name in enumerate(COUNTERS):
             for worker in range(self.workers):
-                totals[name] += self._blocks[worker].counters[which]
+                totals[name] += load_relaxed(&self._blocks[worker].counters[which])
         return totals
 
     def faults(self):
@@ -162,8 +190,9 @@ cdef class Board:
             count, example = 0, ""
             for worker in range(self.workers):
                 block = &self._blocks[worker]
-                count += block.faults[which]
-                if not example:
+                faults = load_acquire(&block.faults[which])
+                count += faults
+                if faults and not example:
                     example = block.examples[which][: strlen(block.examples[which])]
                     example = example.decode("utf-8", "backslashreplace")
             if count:
@@ -179,19 +208,13 @@ cdef class Board:
         for place in range(HISTOGRAM_COUNTS):
             count = 0
             for worker in range(self.workers):
-                count += self._blocks[worker].histograms[which][place]
+                count += load_relaxed(&self._blocks[worker].histograms[which][place])
             if count:
                 counts[place] = count
         return counts
 
-    def total_published(self):
-        """Events that are out, over all channels and publishers, without those that were refused."""
-        cdef size_t pair
-        total = 0
-        for pair in range(<size_t>self.channels * self.publishers):
-            total += self.published[pair]
-        return total
-
     def aim(self):
         """From now on, who comes back is complete when it has all that is published by now."""
-        memcpy(self.target, self.published, <size_t>self.channels * self.publishers * sizeof(uint32_t))
+        cdef size_t pair
+        for pair in range(<size_t>self.channels * self.publishers):
+            store_relaxed(&self._target[pair], load_acquire(&self._published[pair]))

@@ -15,11 +15,11 @@ from libc.string cimport memchr, memset, strlen
 
 from sse_fast._native.board cimport (
     ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISH_UNSENT, PUBLISHED,
-    SETTLED, Board, Done, complain, record,
+    SETTLED, Board, complain, count, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.linux cimport (
-    __ATOMIC_RELEASE, __atomic_store_n, EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
+    EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
     EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, nanoseconds, read, recv, send, strerror, write,
 )
 from sse_fast._native.stream_parser cimport HEAD, PLAIN, READ_BYTES, Harvest, begin, forget, set_up, skip_body, write_payload
@@ -75,14 +75,16 @@ cdef class Publishing:
         cdef uint32_t place
         self._begin(CLOSED_LOOP, events)
         self.active = min(in_flight, self.board.publishers)
-        __atomic_store_n(self.board.closed_loop, 1, __ATOMIC_RELEASE)
+        self.board.set_closed_loop(True)
         for place in range(self.active):
             if not self.publishers[place].busy and (events == 0 or self.issued < events):
                 self.publish(place, nanoseconds(), 0)
 
     def open(self, double rate, uint64_t events):
-        """Publish in an open loop, `rate` events a second, so many in all (0: until `quiet`)."""
+        """Publish in an open loop, `rate` events a second, so many in all (0: until `quiet`). Raises ValueError."""
         cdef uint32_t place
+        if not 1e-9 <= rate <= 1e9:
+            raise ValueError(f"an open loop publishes from 1e-9 to 1e9 events a second, not {rate:g}")
         self._begin(OPEN_LOOP, events)
         self.interval = <uint64_t>(1e9 / rate)
         self.due = nanoseconds()
@@ -104,7 +106,7 @@ cdef class Publishing:
     def _begin(self, Loop loop, uint64_t events):
         if self.request is None:
             raise ValueError("this run has no way to publish")
-        __atomic_store_n(self.board.closed_loop, 0, __ATOMIC_RELEASE)
+        self.board.set_closed_loop(False)
         self.loop = loop
         self.wanted = events
         self.issued = 0
@@ -114,11 +116,10 @@ cdef class Publishing:
     cdef void publish(self, uint32_t place, uint64_t now, uint64_t scheduled) noexcept nogil:
         cdef Publisher* publisher = &self.publishers[place]
         cdef uint32_t channel = self.next_channel
-        cdef uint32_t* count = &self.board.published[<size_t>channel * self.board.publishers + place]
         cdef epoll_event want
         self.next_channel = (channel + 1) % self.board.channels
         publisher.channel = channel
-        publisher.n = count[0]
+        publisher.n = self.board.published(channel, place)
         publisher.scheduled = scheduled if scheduled else now
         publisher.sent = now
         publisher.busy = True
@@ -133,9 +134,9 @@ cdef class Publishing:
         )
         begin(&publisher.answer, False)
         self.issued += 1
-        self.block.counters[<int>PUBLISHED] += 1
+        count(self.block, PUBLISHED, 1)
         # Before it is sent: whoever opens a stream from now on may not expect it, whoever has one must get it.
-        __atomic_store_n(count, publisher.n + 1, __ATOMIC_RELEASE)
+        self.board.set_published(channel, place, publisher.n + 1)
         if publisher.fd >= 0:
             self._flush(place)
             return
@@ -217,9 +218,9 @@ cdef class Publishing:
             self._take_back(place)
             self._free(place, False)
             return
-        self.block.counters[<int>ANSWERED] += 1
+        count(self.block, ANSWERED, 1)
         record(self.block, ANSWER, (nanoseconds() - publisher.sent) // 1000)
-        if self.board.closed_loop[0]:
+        if self.board.in_closed_loop():
             self._settle(place)
         else:
             self._free(place, True)
@@ -239,10 +240,7 @@ cdef class Publishing:
 
     cdef void _take_back(self, uint32_t place) noexcept nogil:
         cdef Publisher* publisher = &self.publishers[place]
-        __atomic_store_n(
-            &self.board.published[<size_t>publisher.channel * self.board.publishers + place], publisher.n,
-            __ATOMIC_RELEASE,
-        )
+        self.board.set_published(publisher.channel, place, publisher.n)
 
     cdef void _free(self, uint32_t place, bint to_go_on) noexcept nogil:
         """The publisher's event is through. In a closed loop one that met a refusal does not `go_on`."""
@@ -273,7 +271,7 @@ cdef class Publishing:
             self.due += self.interval
             self.idle_count -= 1
             record(self.block, LATENESS, (now - due) // 1000)
-            self.block.counters[<int>LATE] += now - due > LATE_NS
+            count(self.block, LATE, now - due > LATE_NS)
             self.publish(self.idle[self.idle_count], now, due)
 
     cdef uint64_t deadline(self) noexcept nogil:
@@ -287,7 +285,7 @@ cdef class Publishing:
         cdef uint64_t key = (<uint64_t>channel << 32 | n) + 1
         if round.key != key:
             round.key = key
-            round.missing = self.board.streaming(self.worker)[channel]
+            round.missing = self.board.streaming(self.worker, channel)
         if round.missing:
             round.missing -= 1
             if round.missing == 0:
@@ -298,7 +296,7 @@ cdef class Publishing:
         cdef uint32_t place
         cdef Round* round
         cdef uint64_t first = (<uint64_t>channel << 32) + 1, one = 1
-        if not self.board.closed_loop[0]:
+        if not self.board.in_closed_loop():
             return
         for place in range(self.board.publishers):
             round = &self.rounds[place]
@@ -315,9 +313,7 @@ cdef class Publishing:
 
     cdef void _complete(self, uint32_t place, uint64_t now) noexcept nogil:
         cdef uint64_t one = 1
-        cdef Done* done = &self.board.done(self.worker)[place]
-        done.at = now
-        done.key = self.rounds[place].key
+        self.board.set_done(self.worker, place, self.rounds[place].key, now)
         if self.worker == 0:
             self._settle(place)
         else:
@@ -336,18 +332,16 @@ cdef class Publishing:
     cdef void _settle(self, uint32_t place) noexcept nogil:
         """Go on if the event is answered and everybody has it."""
         cdef Publisher* publisher = &self.publishers[place]
-        cdef uint64_t key = (<uint64_t>publisher.channel << 32 | publisher.n) + 1, at = 0
-        cdef Done* done
+        cdef uint64_t key = (<uint64_t>publisher.channel << 32 | publisher.n) + 1, at = 0, last = 0
         cdef int worker
         if not (publisher.busy and publisher.answered):
             return
         for worker in range(self.board.workers):
-            if self.board.streaming(worker)[publisher.channel]:
-                done = &self.board.done(worker)[place]
-                if done.key != key:
+            if self.board.streaming(worker, publisher.channel):
+                if not self.board.done(worker, place, key, &at):
                     return
-                at = max(at, done.at)
-        if at > publisher.scheduled:
-            record(self.block, LAST, (at - publisher.scheduled) // 1000)
-        self.block.counters[<int>SETTLED] += 1
+                last = max(last, at)
+        if last > publisher.scheduled:
+            record(self.block, LAST, (last - publisher.scheduled) // 1000)
+        count(self.block, SETTLED, 1)
         self._free(place, True)

@@ -9,7 +9,7 @@ Everything is read into one buffer; sockets are edge-triggered, so a short read 
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, UINT64_MAX
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strlen
 
@@ -17,11 +17,11 @@ from sse_fast._native.board cimport (
     BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
     DUPLICATE, ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LOST, LOST_AT_START, NO_FAULT, NO_ID, OPENED,
     OUT_OF_ORDER, READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
-    UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, record,
+    UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, count, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.linux cimport (
-    __ATOMIC_ACQUIRE, __atomic_load_n, CLOCK_MONOTONIC, EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
+    CLOCK_MONOTONIC, EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
     EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, SO_ERROR, SO_LINGER, SOL_SOCKET, TFD_CLOEXEC,
     TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, getsockopt,
     itimerspec, linger, nanoseconds, read, recv, send, setsockopt, socklen_t, strerror, timerfd_create, timerfd_settime,
@@ -165,9 +165,9 @@ cdef class Swarm:
                 continue
             connection.flags = connection.flags & ~<uint8_t>SLOW | RETURNING | WOKEN
             if connection.phase == STREAMING_NOW:
-                self.block.counters[<int>SLOW_STREAMS] -= 1
-                self.block.counters[<int>STREAMING] += 1
-                self.board.streaming(self.worker)[connection.channel] += 1
+                count(self.block, SLOW_STREAMS, -1)
+                count(self.block, STREAMING, 1)
+                self.board.count_streaming(self.worker, connection.channel, 1)
                 self._look_if_complete(place, self.storm_began)
                 self._read(place, 0, READ_BYTES)
             elif connection.phase == GONE and connection.stream.id_length:
@@ -193,7 +193,7 @@ cdef class Swarm:
                 self._close(place, True)
                 connection.phase = AWAY
                 connection.flags |= RETURNING
-                self.block.counters[<int>UNFINISHED] += 1
+                count(self.block, UNFINISHED, 1)
                 if connection.stream.id_length:
                     connection.flags |= KNOWS
                 else:
@@ -206,7 +206,7 @@ cdef class Swarm:
         self.storm_began = nanoseconds()
         for place in range(self.capacity):
             if self.connections[place].phase == AWAY:
-                self.block.counters[<int>UNFINISHED] -= 1
+                count(self.block, UNFINISHED, -1)
                 self._enqueue(place, 0)
 
     def audit(self):
@@ -222,7 +222,7 @@ cdef class Swarm:
             missed = 0
             for publisher in range(self.publishers):
                 number = self.next[<size_t>place * self.publishers + publisher] & ~<uint32_t>UNKNOWN_START
-                published = self.board.published[<size_t>connection.channel * self.board.publishers + publisher]
+                published = self.board.published(connection.channel, publisher)
                 if number < published and (connection.phase == STREAMING_NOW or connection.flags & KNOWS):
                     missed += published - number
                     missed -= self.board.doubtful(connection.channel, publisher, number, published, NULL)
@@ -315,7 +315,7 @@ cdef class Swarm:
 
     cdef void _enqueue(self, uint32_t place, uint64_t at) noexcept nogil:
         self.connections[place].phase = QUEUED
-        self.block.counters[<int>UNFINISHED] += 1
+        count(self.block, UNFINISHED, 1)
         self.queue[self.queue_tail % self.ring].at = at
         self.queue[self.queue_tail % self.ring].place = place
         self.queue_tail += 1
@@ -327,7 +327,7 @@ cdef class Swarm:
         cdef epoll_event want
         cdef const char* why
         cdef int fd = self.dialer.dial(SLOW_RECEIVE_BUFFER if connection.flags & SLOW else 0)
-        self.block.counters[<int>CONNECTS] += 1
+        count(self.block, CONNECTS, 1)
         self.dialling += 1
         connection.phase = CONNECTING
         connection.began = now
@@ -401,13 +401,13 @@ cdef class Swarm:
                 return
             now = nanoseconds()
             feed(&connection.stream, harvest, self.room, <size_t>got)
-            self.block.counters[<int>BYTES] += <uint64_t>got
-            self.block.counters[<int>READS] += 1
+            count(self.block, BYTES, <uint64_t>got)
+            count(self.block, READS, 1)
             if connection.phase == ASKED and connection.stream.body != HEAD and harvest.fault == NO_FAULT:
                 self._opened(place, now)
             if harvest.count or harvest.example != NULL or harvest.bad[<int>BAD_FOREIGN]:
                 self._take(place, now)
-            self.block.counters[<int>EVENTS] += harvest.events
+            count(self.block, EVENTS, harvest.events)
             if harvest.fault != NO_FAULT:
                 self._gone(place, harvest.fault, harvest.example, harvest.example_length)
             elif connection.stream.body == OVER:
@@ -420,25 +420,24 @@ cdef class Swarm:
         cdef Connection* connection = &self.connections[place]
         cdef uint32_t publisher
         cdef uint32_t* row = self.next + <size_t>place * self.publishers
-        cdef uint32_t* published = self.board.published + <size_t>connection.channel * self.publishers
         connection.phase = STREAMING_NOW
         connection.flags |= HAS_BEEN
         self.dialling -= 1
-        self.block.counters[<int>UNFINISHED] -= not connection.flags & PASSING
-        self.block.counters[<int>OPENED] += 1
+        count(self.block, UNFINISHED, -<int64_t>(not connection.flags & PASSING))
+        count(self.block, OPENED, 1)
         record(self.block, FIRST_BYTE, (now - connection.began) // 1000)
         if connection.flags & SLOW:
-            self.block.counters[<int>SLOW_STREAMS] += 1
+            count(self.block, SLOW_STREAMS, 1)
         else:
-            self.block.counters[<int>STREAMING] += 1
-            self.board.streaming(self.worker)[connection.channel] += 1
+            count(self.block, STREAMING, 1)
+            self.board.count_streaming(self.worker, connection.channel, 1)
         if not connection.flags & KNOWS:
             for publisher in range(self.publishers):
-                row[publisher] = __atomic_load_n(&published[publisher], __ATOMIC_ACQUIRE) | UNKNOWN_START
+                row[publisher] = self.board.published(connection.channel, publisher) | UNKNOWN_START
             if connection.missing != NULL:
                 memset(connection.missing, 0, self.publishers * sizeof(uint64_t))
         if connection.flags & RETURNING:
-            self.block.counters[<int>CAME_BACK] += 1
+            count(self.block, CAME_BACK, 1)
             record(self.block, BACK, (now - self.storm_began) // 1000)
             self._look_if_complete(place, now)
 
@@ -449,7 +448,7 @@ cdef class Swarm:
         cdef Payload* payload
         cdef uint32_t i
         cdef uint32_t* row = self.next + <size_t>place * self.publishers
-        cdef bint closed_loop = self.board.closed_loop[0] and not connection.flags & SLOW
+        cdef bint closed_loop = self.board.in_closed_loop() and not connection.flags & SLOW
         cdef bint new, timed = not connection.flags & (SLOW | RETURNING)
         for i in range(harvest.count):
             payload = &harvest.payloads[i]
@@ -461,14 +460,14 @@ cdef class Swarm:
                 row[payload.publisher] = payload.n + 1
             else:
                 new = self._irregular(place, payload)
-            self.block.counters[<int>DELIVERIES] += 1
+            count(self.block, DELIVERIES, 1)
             if timed:
                 record(self.block, LATENCY, (now - payload.sent) // 1000)
             if closed_loop and new:
                 self.publishing.received(payload.channel, payload.publisher, payload.n, now)
         if connection.flags & RETURNING:
             self._look_if_complete(place, now)
-        self.block.counters[<int>FOREIGN] += harvest.bad[<int>BAD_FOREIGN]
+        count(self.block, FOREIGN, harvest.bad[<int>BAD_FOREIGN])
         if harvest.example != NULL:
             if harvest.bad[<int>BAD_TORN]:
                 complain(self.block, TORN, harvest.bad[<int>BAD_TORN], harvest.example, harvest.example_length)
@@ -507,7 +506,7 @@ cdef class Swarm:
         back = expected[0] - 1 - payload.n
         if missing != NULL and back < 64 and missing[0] >> back & 1:
             missing[0] &= ~(<uint64_t>1 << back)
-            self.block.faults[<int>LOST] -= 1       # it was not lost, only late
+            complain(self.block, LOST, -1, NULL, 0)     # it was not lost, only late
             complain(self.block, OUT_OF_ORDER, 1, NULL, 0)
             return True
         complain(self.block, DUPLICATE, 1, NULL, 0)
@@ -518,12 +517,11 @@ cdef class Swarm:
         cdef Connection* connection = &self.connections[place]
         cdef uint32_t publisher
         cdef uint32_t* row = self.next + <size_t>place * self.publishers
-        cdef uint32_t* target = self.board.target + <size_t>connection.channel * self.publishers
         for publisher in range(self.publishers):
-            if row[publisher] & ~<uint32_t>UNKNOWN_START < target[publisher]:
+            if row[publisher] & ~<uint32_t>UNKNOWN_START < self.board.target(connection.channel, publisher):
                 return
         connection.flags &= ~RETURNING
-        self.block.counters[<int>CAUGHT_UP] += 1
+        count(self.block, CAUGHT_UP, 1)
         record(self.block, COMPLETE, (now - self.storm_began) // 1000)
 
     cdef void _gone(self, uint32_t place, Fault fault, const char* why, size_t length) noexcept nogil:
@@ -533,9 +531,9 @@ cdef class Swarm:
         self._close(place, False)
         connection.phase = GONE
         if had_been_open and connection.flags & SLOW:
-            self.block.counters[<int>SLOW_CUT] += 1
+            count(self.block, SLOW_CUT, 1)
         elif self.reconnect != UINT64_MAX and connection.flags & HAS_BEEN and not connection.flags & (PASSING | SLOW):
-            self.block.counters[<int>TRIED_AGAIN] += not had_been_open
+            count(self.block, TRIED_AGAIN, not had_been_open)
             if connection.stream.id_length:
                 connection.flags |= KNOWS
             self._enqueue(place, nanoseconds() + self.reconnect)
@@ -550,14 +548,14 @@ cdef class Swarm:
         cdef Connection* connection = &self.connections[place]
         cdef linger reset
         if connection.phase == STREAMING_NOW and not connection.flags & SLOW:
-            self.block.counters[<int>STREAMING] -= 1
-            self.board.streaming(self.worker)[connection.channel] -= 1
+            count(self.block, STREAMING, -1)
+            self.board.count_streaming(self.worker, connection.channel, -1)
             self.publishing.left(connection.channel, self.next + <size_t>place * self.publishers)
         elif connection.phase == STREAMING_NOW:
-            self.block.counters[<int>SLOW_STREAMS] -= 1
+            count(self.block, SLOW_STREAMS, -1)
         elif connection.phase == CONNECTING or connection.phase == ASKED:
             self.dialling -= 1
-            self.block.counters[<int>UNFINISHED] -= not connection.flags & PASSING
+            count(self.block, UNFINISHED, -<int64_t>(not connection.flags & PASSING))
         if connection.fd < 0:
             return
         if abruptly:
@@ -578,7 +576,7 @@ cdef class Swarm:
             self.lives_head += 1
             if connection.phase != GONE:
                 self._close(place, False)
-                self.block.counters[<int>CLOSED_BY_US] += 1
+                count(self.block, CLOSED_BY_US, 1)
             connection.phase = FREE
             self.unused[self.unused_count] = place
             self.unused_count += 1

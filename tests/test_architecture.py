@@ -32,6 +32,7 @@ NATIVE_ARROWS = {
         "linux",
         "publisher",
         "stream_parser",
+        "settings",
     },  # and the package of that name
 }
 ARROWS = {

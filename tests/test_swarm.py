@@ -581,6 +581,6 @@ def test_urls_without_a_path_name_an_edge(
     url: str, publish: str | None, subscribes: str, publishes: str | None
 ) -> None:
     options = {"method": "POST", "body": "{data}", "content_type": "text/plain", "headers": (), "publish_header": ()}
-    target = target_of({"url": url, "publish_url": publish, **options})
+    target = target_of({"url": url, "publish_url": publish, "key": None, **options})
     assert target is not None
     assert (target.subscribe, target.publish) == (subscribes, publishes)

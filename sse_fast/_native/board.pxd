@@ -3,7 +3,21 @@
 # Every worker writes only into its own block; `published`, `target` and the numbers of the closed loop are how the
 # workers know of each other. All of it starts as zero.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    /* Of a number that one thread writes and other processes read: never torn, in no order with others, at the price of a plain one. */
+    #define load_relaxed(at) __atomic_load_n((at), __ATOMIC_RELAXED)
+    #define store_relaxed(at, value) __atomic_store_n((at), (value), __ATOMIC_RELAXED)
+    /* These order what was written before: what else the number stands for is there when it is read. */
+    #define load_acquire(at) __atomic_load_n((at), __ATOMIC_ACQUIRE)
+    #define store_release(at, value) __atomic_store_n((at), (value), __ATOMIC_RELEASE)
+    """
+    uint64_t load_relaxed(void* at) noexcept nogil
+    void store_relaxed(void* at, uint64_t value) noexcept nogil
+    uint64_t load_acquire(void* at) noexcept nogil
+    void store_release(void* at, uint64_t value) noexcept nogil
 
 cdef enum:
     EXAMPLE_BYTES = 160
@@ -101,22 +115,32 @@ cdef class Board:
         Py_buffer _view
         readonly int workers
         readonly uint32_t channels, publishers
-        uint32_t* published     # [channel][publisher]: how many it has sent there
-        uint32_t* target        # the same, at the moment the storm returns
-        uint32_t* closed_loop   # nonzero: a publisher waits for everybody, so workers report
+        uint32_t* _closed_loop  # nonzero: a publisher waits for everybody, so workers report
+        uint32_t* _published    # [channel][publisher]: how many it has sent there
+        uint32_t* _target       # the same, at the moment the storm returns
         uint32_t* _streaming
         Done* _done
         Doubts* _doubts
         Block* _blocks
 
     cdef Block* block(self, int worker) noexcept nogil
-    cdef uint32_t* streaming(self, int worker) noexcept nogil   # [channel]: subscribers a closed loop waits for
-    cdef Done* done(self, int worker) noexcept nogil            # [publisher]
+    cdef bint in_closed_loop(self) noexcept nogil
+    cdef void set_closed_loop(self, bint closed) noexcept nogil
+    cdef uint32_t published(self, uint32_t channel, uint32_t publisher) noexcept nogil
+    cdef void set_published(self, uint32_t channel, uint32_t publisher, uint32_t count) noexcept nogil
+    cdef uint32_t target(self, uint32_t channel, uint32_t publisher) noexcept nogil
+    cdef uint32_t streaming(self, int worker, uint32_t channel) noexcept nogil  # subscribers a closed loop waits for
+    cdef void count_streaming(self, int worker, uint32_t channel, int more) noexcept nogil
+    cdef void set_done(self, int worker, uint32_t publisher, uint64_t key, uint64_t at) noexcept nogil
+    cdef bint done(self, int worker, uint32_t publisher, uint64_t key, uint64_t* at) noexcept nogil
     cdef bint doubt(self, uint32_t channel, uint32_t publisher, uint32_t n) noexcept nogil
     cdef uint32_t doubtful(
         self, uint32_t channel, uint32_t publisher, uint32_t first, uint32_t end, uint64_t* bits
     ) noexcept nogil
 
 
+cdef inline void count(Block* block, Counter which, int64_t more) noexcept nogil:
+    store_relaxed(&block.counters[<int>which], block.counters[<int>which] + <uint64_t>more)
+
 cdef void record(Block* block, Timing timing, uint64_t microseconds) noexcept nogil
-cdef void complain(Block* block, Fault fault, uint64_t count, const char* example, size_t length) noexcept nogil
+cdef void complain(Block* block, Fault fault, int64_t count, const char* example, size_t length) noexcept nogil

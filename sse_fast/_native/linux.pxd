@@ -137,12 +137,6 @@ cdef extern from "sys/timerfd.h" nogil:
     int timerfd_settime(int fd, int flags, const itimerspec* new, itimerspec* old)
 
 
-cdef extern from *:
-    uint32_t __atomic_load_n(uint32_t* at, int order) noexcept nogil
-    void __atomic_store_n(uint32_t* at, uint32_t value, int order) noexcept nogil
-    int __ATOMIC_ACQUIRE, __ATOMIC_RELEASE
-
-
 cdef inline uint64_t nanoseconds() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)

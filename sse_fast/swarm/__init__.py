@@ -1,6 +1,6 @@
 """The load client for any SSE server: `run(Plan(...)) -> Result`; on the command line `sse-fast bench`."""
 
-from sse_fast.swarm.plan import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
+from sse_fast.swarm.plan import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
 from sse_fast.swarm.results import Problem, Result, Timing
 from sse_fast.swarm.runner import Progress, run
 from sse_fast.swarm.server import CannotStart
@@ -8,6 +8,7 @@ from sse_fast.swarm.server import CannotStart
 __all__ = [
     "Broadcast",
     "CannotStart",
+    "Channels",
     "Churn",
     "Hold",
     "InvalidPlan",

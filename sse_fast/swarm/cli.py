@@ -1,5 +1,6 @@
 """`sse-fast bench`: options to a plan, a plan to tables and JSON. Exit status 1: a wrong stream; 2: a wrong plan."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import click
 import orjson
 from rich.console import Console
 
+from sse_fast.settings import PUBLISH_KEY
 from sse_fast.swarm.facts import InvalidResult, load
-from sse_fast.swarm.plan import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
+from sse_fast.swarm.plan import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
 from sse_fast.swarm.report import render
 from sse_fast.swarm.runner import run
 from sse_fast.swarm.server import CannotStart
@@ -24,6 +26,23 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(*names, show_default=settings.pop("show_default", True), **settings)
 
 
+class Output(click.Path):
+    """A file to be written when a run is done, tried before the run begins: created, or opened as it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        there = path.exists()
+        try:
+            path.open("ab").close()
+            if not there:
+                path.unlink()
+        except OSError as error:
+            self.fail(f"{path} cannot be written: {error.strerror}", param, ctx)
+        return path
+
+
+OUTPUT = Output(dir_okay=False)
+
 COMMON = (
     click.argument("url", required=False),
     option("--publish", "publish_url", metavar="URL", help="Where events are published; may contain {channel}."),
@@ -32,6 +51,12 @@ COMMON = (
     option("--content-type", default="text/plain", help="The type of that body."),
     option("--header", "-H", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with every stream request."),
     option("--publish-header", multiple=True, metavar="'NAME: VALUE'", help="Sent with every publish request."),
+    option(
+        "--key",
+        envvar="SSE_FAST_PUBLISH_KEY",
+        show_envvar=True,
+        help="The publish key of an edge named by its address alone; others are sent none.",
+    ),
     option("--size", type=int, default=64, help="Bytes of a payload, at least 59."),
     option("--publishers", type=int, default=16, help="Connections to publish over; one event at a time on each."),
     option("--connect-rate", type=float, default=0.0, metavar="PER_SECOND", help="Streams to open; 0: as fast as may."),
@@ -51,8 +76,8 @@ COMMON = (
     option("--processes", type=int, default=0, help="Of the load client; 0: as many as the descriptors need."),
     option("--server-pid", type=int, help="Whose CPU and memory to measure; else who listens on the URL's port."),
     option("--label", default="", help="What to call the run in its report."),
-    option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the result there."),
-    option("--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a report there."),
+    option("--json", "json_path", type=OUTPUT, help="Write the result there."),
+    option("--html", "html_path", type=OUTPUT, help="Write a report there."),
 )
 SUBSCRIBERS = option("--subscribers", "-n", type=int, default=1000, help="Streams to hold.")
 SECONDS = option("--seconds", type=float, default=10.0, help="How long to measure.")
@@ -142,7 +167,7 @@ def broadcast(**given: Any) -> None:
 def channels(**given: Any) -> None:
     """Many channels with few subscribers each; events go to the channels in turn."""
     given["subscribers"] = given["channels"] * given.pop("subscribers_each")
-    start(given, Broadcast)
+    start(given, Channels)
 
 
 @bench.command()
@@ -188,7 +213,7 @@ def slow(**given: Any) -> None:
 
 @bench.command(short_help="A page of one result, or of several.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--html", "html_path", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--html", "html_path", required=True, type=OUTPUT)
 def report(results: tuple[Path, ...], html_path: Path) -> None:
     """Make a report of results that --json wrote; of several, a comparison.
 
@@ -241,16 +266,22 @@ def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
 
 def target_of(given: dict[str, Any]) -> Target | None:
     """The server that the options name; None: none."""
-    url, publish = given.pop("url"), given.pop("publish_url")
+    url, publish, key = given.pop("url"), given.pop("publish_url"), given.pop("key")
+    if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown
+        raise InvalidPlan("--key: a key is visible ASCII characters, without spaces or line ends")
     method, body, content_type = given.pop("method"), given.pop("body"), given.pop("content_type")
     headers, publish_headers = header_pairs(given.pop("headers")), header_pairs(given.pop("publish_header"))
     if url is None:
         if publish is not None:
             raise InvalidPlan("--publish without the URL to subscribe to")
         return None
+    authorization: tuple[tuple[str, str], ...] = ()
     if all(names_no_more_than_a_server(given) for given in (url, publish or url)):
-        url, publish = Target.edge(url).subscribe, Target.edge(publish or url).publish
-    return Target(url, publish, headers, method, body, content_type, publish_headers)
+        edge = Target.edge(url, publish, key=key)
+        url, publish = edge.subscribe, edge.publish
+        if not any(name.lower() == "authorization" for name, _ in publish_headers):
+            authorization = edge.publish_headers
+    return Target(url, publish, headers, method, body, content_type, (*publish_headers, *authorization))
 
 
 def names_no_more_than_a_server(url: str) -> bool:

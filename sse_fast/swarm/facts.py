@@ -74,7 +74,7 @@ class Facts:
             words.append(
                 f"{n(subscribers)} subscribers" + (f" on {n(channels)} channels" if (channels or 1) > 1 else "")
             )
-        if self.mode == "broadcast" and per_second is None:
+        if self.mode in ("broadcast", "channels") and per_second is None:
             words.append(f"closed loop, {n(number(mode, 'in_flight'))} in flight")
         elif per_second is not None:
             words.append(f"{units.short(per_second)} events/s on schedule")

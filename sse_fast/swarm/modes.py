@@ -220,7 +220,7 @@ def measure(fleet: "Fleet", before: "Moment", after: "Moment") -> None:
     """The figures of the measured window. Connecting, and what only the end can tell, is taken over the whole run."""
     seconds = after.at - before.at
     deliveries = after.counters["deliveries"] - before.counters["deliveries"]
-    events = after.published - before.published
+    events = after.counters["answered"] - before.counters["answered"]  # a refused one was never out
     cpu, client_cpu = _spent(before, after), after.client_cpu - before.client_cpu
     fleet.figures |= {
         "seconds": round(seconds, 3),

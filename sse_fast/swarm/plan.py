@@ -21,6 +21,9 @@ SLOTS: dict[str, tuple[Part, ...]] = {"{channel}": (CHANNEL,), "{data}": (PAYLOA
 SLOT = re.compile(r"(\{(?:channel|data|json)\})")
 MOST_PUBLISHERS = 256  # two hexadecimal digits in a payload
 MOST_CHANNELS = 1 << 20
+MIN_PACE, MAX_PACE = 1e-9, 1_000_000_000
+PACES = {"rate": "events a second", "comes": "streams a second", "life": "seconds"}
+SPANS = ("seconds", "events", "warm_up", "before", "away", "every", "drip")
 
 
 class InvalidPlan(SSEFastError):
@@ -56,10 +59,14 @@ class Target:
     also: tuple[str, ...] = ()
 
     @classmethod
-    def edge(cls, base: str) -> "Target":
-        """The target for `sse-fast serve` at this address."""
-        base = base.rstrip("/")
-        return cls(f"{base}/sse/bench-{{channel}}", f"{base}/publish/bench-{{channel}}")
+    def edge(cls, base: str, publish: str | None = None, *, key: str | None = None) -> "Target":
+        """The target for `sse-fast serve` at this address, with its publish key. `publish`: where its main port is, if
+        `base` is its stream port."""
+        base, publish = base.rstrip("/"), (publish or base).rstrip("/")
+        authorization = (("Authorization", f"Bearer {key}"),) if key else ()
+        return cls(
+            f"{base}/sse/bench-{{channel}}", f"{publish}/publish/bench-{{channel}}", publish_headers=authorization
+        )
 
     @property
     def doors(self) -> tuple[str, ...]:
@@ -126,6 +133,14 @@ class Broadcast:
 
 
 @dataclass(frozen=True)
+class Channels(Broadcast):
+    """A broadcast to many channels with few subscribers each."""
+
+    name: ClassVar[str] = "channels"
+    channels: int = 100
+
+
+@dataclass(frozen=True)
 class Churn:
     """`subscribers` stay; beside them `comes` streams a second come and leave after `life` seconds; events flow."""
 
@@ -169,7 +184,7 @@ class Slow:
     seconds: float = 10.0
 
 
-Mode = Hold | Broadcast | Churn | Storm | Slow
+Mode = Hold | Broadcast | Channels | Churn | Storm | Slow
 
 
 @dataclass(frozen=True)
@@ -209,12 +224,24 @@ class Plan:
             raise InvalidPlan(f"there are 1 to {MOST_CHANNELS} channels, not {mode.channels}")
         if mode.subscribers < mode.channels:
             raise InvalidPlan(f"{mode.channels} channels need at least as many subscribers, not {mode.subscribers}")
+        self._check_pace()
         if isinstance(mode, Slow) and mode.share + mode.stopped > 1:
             raise InvalidPlan(f"{mode.share:g} slow and {mode.stopped:g} stopped ones are more than there are")
         if self.target is not None:
             self.target.check(mode.channels)
             if self.target.publish is None and not isinstance(mode, Hold):
                 raise InvalidPlan(f"the mode '{mode.name}' needs to know how to publish: see --publish")
+
+    def _check_pace(self) -> None:
+        for name, unit in PACES.items():
+            given = getattr(self.mode, name, None)
+            if given is not None and not MIN_PACE <= given <= MAX_PACE:
+                raise InvalidPlan(f"{name} is more than 0 {unit}, and at most {MAX_PACE:,}; not {given:g}")
+        spans = [(self.mode, name) for name in SPANS] + [(self, name) for name in ("connect_rate", "settle", "drain")]
+        for owner, name in spans:
+            given = getattr(owner, name, None)
+            if given is not None and not 0 <= given < float("inf"):
+                raise InvalidPlan(f"{name} is 0 or more, not {given:g}")
 
 
 def resolve(url: str) -> Address:

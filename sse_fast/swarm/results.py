@@ -5,7 +5,7 @@ The JSON (`Result.to_json`, schema `sse_fast.swarm/1`; times in microseconds whe
 
     {
       "schema": "sse_fast.swarm/1",
-      "mode": "broadcast",                  hold, broadcast, churn, storm, slow
+      "mode": "broadcast",                  hold, broadcast, channels, churn, storm, slow
       "label": "",                          what the caller calls the run
       "started": "2026-01-31T12:00:00+00:00",
       "ok": true,                           false: something is in `problems`

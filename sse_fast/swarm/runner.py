@@ -32,6 +32,7 @@ DESCRIPTORS_BESIDE = 64  # of a worker: publishers come on top
 TICK = 0.02
 ORDER_SECONDS = 60.0
 TIMINGS = ("latency", "last", "answer", "lateness", "connect", "first_byte", "back", "complete")
+WITHHELD = "(not kept)"
 MOST_WORKERS = 15  # each has loopback addresses of its own
 
 
@@ -72,7 +73,6 @@ class Moment:
 
     at: float
     counters: dict[str, int]
-    published: int
     server_cpu: float | None
     client_cpu: float
     histograms: dict[str, Counts]
@@ -281,7 +281,6 @@ class Fleet:
         return Moment(
             time.monotonic(),
             self.board.counters(),
-            self.board.total_published(),
             self.server.cpu_seconds() if self.server else None,
             sum(map(cpu_seconds, self._client)),
             {name: self.board.histogram(name) for name in names},
@@ -298,7 +297,7 @@ class Fleet:
                 "phase": self.phase,
                 "connections": now.counters["streaming"] + now.counters["slow_streams"],
                 "deliveries_per_second": _rate(last, now, "deliveries"),
-                "events_per_second": round((now.published - last.published) / seconds, 1),
+                "events_per_second": _rate(last, now, "answered"),
                 "connects_per_second": _rate(last, now, "opened"),
                 "p50": latency.p50 if latency else None,
                 "p90": latency.p90 if latency else None,
@@ -324,6 +323,8 @@ class Fleet:
         """What was found; the faults on the board become problems."""
         faults = [Problem(kind, count, example) for kind, (count, example) in self.board.faults().items()]
         plan = asdict(self.plan)
+        for headers in ("headers", "publish_headers"):  # results are passed on, and values may be secrets
+            plan["target"][headers] = [(name, WITHHELD) for name, _ in plan["target"][headers]]
         return Result(
             mode=self.plan.mode.name,
             label=self.plan.label,

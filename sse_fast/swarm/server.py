@@ -1,6 +1,7 @@
 """The server of a run: its processes, what they cost, and an edge of our own where no URL is given."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from sse_fast.swarm.plan import Address, Target
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+SECRETS = re.compile(r"(--?[\w-]*(?:key|token|secret|password)[ =])\S+", re.IGNORECASE)  # results are passed on
 
 
 class CannotStart(SSEFastError):
@@ -89,7 +91,7 @@ class Processes:
         if processes:
             with suppress(psutil.Error):
                 program, *arguments = processes[0].cmdline() or [""]
-                command = " ".join([Path(program).name, *arguments])[:200]
+                command = SECRETS.sub(r"\1(not kept)", " ".join([Path(program).name, *arguments]))[:200]
         return {"pids": [process.pid for process in processes], "command": command}
 
 
@@ -114,7 +116,10 @@ def kernel_socket_memory() -> int:
 
 
 class Edge:
-    """`sse-fast serve` on a free port, as a context manager."""
+    """`sse-fast serve` on a free port, with these options, as a context manager."""
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
 
     def __enter__(self) -> Self:
         self.port = free_port()
@@ -122,7 +127,17 @@ class Edge:
         # Settings of the machine's owner must not change what is measured, and a key would keep us out.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sse_fast", "serve", "--port", str(self.port), "--log-level", "warning"],
+            [
+                sys.executable,
+                "-m",
+                "sse_fast",
+                "serve",
+                "--port",
+                str(self.port),
+                "--log-level",
+                "warning",
+                *self._options,
+            ],
             env=environment,
             stdout=self._log,
             stderr=self._log,

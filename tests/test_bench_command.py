@@ -1,0 +1,153 @@
+"""`sse-fast bench`: what it says before, of and after a run."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from sse_fast.cli import main
+from sse_fast.swarm import Broadcast, Channels, Churn, InvalidPlan, Mode, Plan, Slow, Storm
+from sse_fast.swarm.cli import target_of
+from sse_fast.swarm.server import Edge
+
+KEY = "k-5-very-secret"
+BRIEF = ["-n", "2", "--seconds", "0.2", "--warm-up", "0", "--settle", "0"]
+
+
+def bench(*words: str) -> Result:
+    return CliRunner().invoke(main, ["bench", *words])
+
+
+# ---- before it runs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--html", "--json"])
+def test_a_file_that_cannot_be_written_ends_a_run_before_it_begins(option: str, tmp_path: Path) -> None:
+    missing = tmp_path / "no such folder" / "result"
+    done = bench("hold", option, str(missing), "http://127.0.0.1:1")
+    assert done.exit_code == 2
+    assert f"{missing} cannot be written: No such file or directory" in done.output.replace("\n", " ")
+    assert "WRONG" not in done.output
+
+
+def test_a_file_that_can_be_written_is_neither_made_nor_changed_by_trying(tmp_path: Path) -> None:
+    kept, fresh = tmp_path / "kept.json", tmp_path / "fresh.html"
+    kept.write_text("of the last run")
+    assert bench("broadcast", "--size", "1", "--json", str(kept), "--html", str(fresh)).exit_code == 2
+    assert kept.read_text() == "of the last run"
+    assert not fresh.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (Broadcast(rate=0), "rate is more than 0 events a second"),
+        (Broadcast(rate=-1.0), "rate is more than 0 events a second"),
+        (Broadcast(rate=float("nan")), "rate is more than 0 events a second"),
+        (Broadcast(rate=float("inf")), "rate is more than 0 events a second"),
+        (Churn(rate=0), "rate is more than 0 events a second"),
+        (Churn(comes=0), "comes is more than 0 streams a second"),
+        (Churn(life=0), "life is more than 0 seconds"),
+        (Storm(away=-1), "away is 0 or more"),
+        (Slow(every=-1), "every is 0 or more"),
+        (Broadcast(seconds=float("inf")), "seconds is 0 or more"),
+        (Broadcast(events=-1), "events is 0 or more"),
+    ],
+)
+def test_a_pace_at_which_nothing_could_happen_is_refused_in_words(mode: Mode, says: str) -> None:
+    with pytest.raises(InvalidPlan, match=says):
+        Plan(mode).check()
+
+
+def test_help_without_the_extra_says_what_bench_does_and_what_to_install() -> None:
+    without = "import sys; sys.modules['hdrh'] = None; from sse_fast.cli import main; main(['bench', *sys.argv[1:]])"
+    helped = subprocess.run([sys.executable, "-c", without, "--help"], capture_output=True, text=True, check=False)
+    assert helped.returncode == 0, helped.stderr
+    assert "Hold thousands of SSE streams" in helped.stdout
+    assert "pip install 'sse-fast[bench]'" in " ".join(helped.stdout.split())
+    tried = subprocess.run([sys.executable, "-c", without, "hold"], capture_output=True, text=True, check=False)
+    assert tried.returncode == 1
+    assert "pip install 'sse-fast[bench]'" in " ".join(tried.stderr.split())
+
+
+# ---- the key ---------------------------------------------------------------------------------------------------------
+
+
+def named(url: str, publish: str | None = None, *publish_headers: str) -> tuple[tuple[str, str], ...]:
+    given = {"url": url, "publish_url": publish, "key": KEY, "headers": (), "publish_header": publish_headers}
+    target = target_of(given | {"method": "POST", "body": "{data}", "content_type": "text/plain"})
+    assert target is not None
+    assert target.headers == ()
+    return target.publish_headers
+
+
+def test_the_publish_key_goes_to_an_edge_and_to_nobody_else() -> None:
+    bearer = (("Authorization", f"Bearer {KEY}"),)
+    assert named("http://a:1") == bearer
+    assert named("http://a:2", "http://a:1") == bearer
+    assert named("http://a:1", None, "Authorization: Bearer other") == (("Authorization", "Bearer other"),)
+    assert named("http://a:1/events", "http://a:1/publish") == ()
+    assert named("http://a:1", "http://a:1/publish") == ()
+
+
+@pytest.fixture(scope="module")
+def locked_edge() -> Iterator[str]:
+    with Edge("--publish-key", KEY) as edge:
+        yield f"http://127.0.0.1:{edge.port}"
+
+
+def test_an_edge_with_a_key_is_measured_with_the_key_of_the_environment(
+    locked_edge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, page = tmp_path / "result.json", tmp_path / "result.html"
+    without = bench("broadcast", *BRIEF, "--drain", "0.2", locked_edge)
+    assert without.exit_code == 1
+    assert "HTTP/1.1 401" in without.output
+    monkeypatch.setenv("SSE_FAST_PUBLISH_KEY", KEY)
+    done = bench("broadcast", *BRIEF, "--json", str(made), "--html", str(page), locked_edge)
+    assert done.exit_code == 0, done.output
+    assert orjson.loads(made.read_bytes())["figures"]["events"] > 0
+    assert KEY not in made.read_text() + page.read_text() + done.output
+
+
+# ---- what it says of a run -------------------------------------------------------------------------------------------
+
+
+def test_events_that_were_refused_are_no_events_and_never_fewer_than_none() -> None:
+    with Edge() as edge:
+        url = f"http://127.0.0.1:{edge.port}"
+        flood = ("--publishers", "200", "--rate", "100000", "--warm-up", "0.01", "--seconds", "0.1")
+        done = bench("broadcast", "-n", "2", *flood, f"{url}/sse/a", "--publish", f"{url}/nothing")
+    assert done.exit_code == 1
+    assert "HTTP/1.1 404" in done.output
+    assert re.search(r"events per second +│ +0\.0 ", done.output), done.output
+    assert not re.search(r"│ +-", done.output)
+
+
+def test_a_run_over_channels_is_called_that(tmp_path: Path) -> None:
+    made, page = tmp_path / "result.json", tmp_path / "result.html"
+    files = ["--json", str(made), "--html", str(page)]
+    done = bench("channels", "-m", "3", "-k", "2", "--seconds", "0.2", "--warm-up", "0", *files)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("channels")
+    assert orjson.loads(made.read_bytes())["mode"] == Channels.name == "channels"
+    assert "broadcast" not in page.read_text()
+
+
+# ---- the board -------------------------------------------------------------------------------------------------------
+
+
+def test_the_shared_board_is_touched_through_its_own_atomics_only() -> None:
+    """What one process writes and another reads is no plain store; so nobody but the board has its addresses."""
+    sources = Path(__file__).parent.parent / "src_ext"
+    plain = re.compile(r"\.(counters|faults|histograms)\[|\b_(published|target|streaming|closed_loop|done|doubts)\[")
+    for path in sources.glob("*.pyx"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if plain.search(line) and not (path.name == "board.pyx" and "&" in line):
+                assert path.name == "board.pyx", f"{path.name}:{number}: {line.strip()}"
+                assert re.search(r"block\.faults\[<int>fault\] == 0", line), f"{path.name}:{number}: {line.strip()}"
