@@ -1,8 +1,9 @@
 """The load client for any SSE server: `run(Plan(...)) -> Result`; on the command line `sse-fast bench`."""
 
+from sse_fast.swarm.modes import run
 from sse_fast.swarm.plan import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
 from sse_fast.swarm.results import Problem, Result, Timing
-from sse_fast.swarm.runner import Progress, run
+from sse_fast.swarm.runner import Progress
 from sse_fast.swarm.server import CannotStart
 
 __all__ = [

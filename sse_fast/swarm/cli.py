@@ -13,9 +13,9 @@ from rich.console import Console
 
 from sse_fast.settings import PUBLISH_KEY
 from sse_fast.swarm.facts import InvalidResult, load
+from sse_fast.swarm.modes import run
 from sse_fast.swarm.plan import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
 from sse_fast.swarm.report import render
-from sse_fast.swarm.runner import run
 from sse_fast.swarm.server import CannotStart
 from sse_fast.swarm.terminal import progress_bar, show
 

@@ -13,8 +13,8 @@ from hdrh.histogram import HdrHistogram
 from sse_fast.errors import SSEFastError
 from sse_fast.swarm import units
 from sse_fast.swarm.curves import Curve, curve, nines
+from sse_fast.swarm.figures import FIGURES
 from sse_fast.swarm.results import SCHEMA
-from sse_fast.swarm.terminal import FIGURES
 
 Json = dict[str, Any]
 UNREADABLE = (HdrCookieException, HdrHistogramSettingsException, HdrLengthException, zlib.error, TypeError, ValueError)

@@ -1,30 +1,37 @@
 """The modes: what is done to a server, in which order, and which figures come of it.
 
+`run(plan)` does all of it and blocks; it is safe to call from any thread.
+
 Every mode ends the same way: publishing stops, and everybody gets the time to receive what is out; what does not come
 then is lost.
 """
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import replace
 
-from sse_fast.swarm.plan import Broadcast, Churn, Hold, Mode, Plan, Slow, Storm
-from sse_fast.swarm.results import Problem, difference, timing
-
-if TYPE_CHECKING:
-    from sse_fast.swarm.runner import Fleet, Moment
-
-CHURN_ROOM = 1.5  # connections beside those that Little's law says: a server that is slow to answer needs some
+from sse_fast.swarm.plan import Broadcast, Churn, Hold, Plan, Slow, Storm
+from sse_fast.swarm.results import Problem, Result, difference, timing
+from sse_fast.swarm.runner import Fleet, Moment, Watch, WorkerDied
+from sse_fast.swarm.server import Edge
 
 
-def connections(mode: Mode) -> int:
-    """How many connections the load client must be able to hold."""
-    if isinstance(mode, Churn):
-        return mode.subscribers + int(mode.comes * mode.life * CHURN_ROOM) + 64
-    return mode.subscribers
+def run(plan: Plan, watch: Watch | None = None) -> Result:
+    """Run a plan to its end. What the server does wrong is in the result; raises InvalidPlan or CannotStart only."""
+    plan.check()
+    with ExitStack() as stack:
+        if plan.target is None:
+            plan = replace(plan, target=stack.enter_context(Edge()).target)
+        fleet = stack.enter_context(Fleet(plan, watch))
+        try:
+            drive(fleet, plan)
+        except WorkerDied as died:
+            fleet.problems.append(Problem("worker_died", 1, str(died)))
+        return fleet.result()
 
 
-def drive(fleet: "Fleet", plan: Plan) -> None:
+def drive(fleet: Fleet, plan: Plan) -> None:
     """Run the plan's mode on the fleet."""
     match plan.mode:
         case Hold():
@@ -39,7 +46,7 @@ def drive(fleet: "Fleet", plan: Plan) -> None:
             slow(fleet, plan.mode)
 
 
-def hold(fleet: "Fleet", mode: Hold) -> None:
+def hold(fleet: Fleet, mode: Hold) -> None:
     ramp(fleet, mode.subscribers)
     before = fleet.moment()
     with fleet.in_phase("hold"):
@@ -52,7 +59,7 @@ def hold(fleet: "Fleet", mode: Hold) -> None:
     measure(fleet, before, fleet.moment())
 
 
-def broadcast(fleet: "Fleet", mode: Broadcast) -> None:
+def broadcast(fleet: Fleet, mode: Broadcast) -> None:
     ramp(fleet, mode.subscribers)
     if mode.warm_up:
         with fleet.in_phase("warm-up"):
@@ -79,14 +86,14 @@ def broadcast(fleet: "Fleet", mode: Broadcast) -> None:
     measure(fleet, before, after)
 
 
-def publish(fleet: "Fleet", mode: Broadcast, events: int) -> None:
+def publish(fleet: Fleet, mode: Broadcast, events: int) -> None:
     if mode.rate is None:
         fleet.order("closed_loop", in_flight=mode.in_flight, events=events)
     else:
         fleet.order("open_loop", rate=mode.rate, events=events)
 
 
-def churn(fleet: "Fleet", mode: Churn) -> None:
+def churn(fleet: Fleet, mode: Churn) -> None:
     ramp(fleet, mode.subscribers)
     before = fleet.moment()
     with fleet.in_phase("measure"):
@@ -101,7 +108,7 @@ def churn(fleet: "Fleet", mode: Churn) -> None:
     fleet.figures["left"] = after.counters["closed_by_us"] - before.counters["closed_by_us"]
 
 
-def storm(fleet: "Fleet", mode: Storm) -> None:
+def storm(fleet: Fleet, mode: Storm) -> None:
     ramp(fleet, mode.subscribers)
     with fleet.in_phase("before"):
         fleet.order("open_loop", rate=mode.rate, events=0)
@@ -131,7 +138,7 @@ def storm(fleet: "Fleet", mode: Storm) -> None:
     }
 
 
-def slow(fleet: "Fleet", mode: Slow) -> None:
+def slow(fleet: Fleet, mode: Slow) -> None:
     lazy, stopped = round(mode.subscribers * mode.share), round(mode.subscribers * mode.stopped)
     ramp(fleet, mode.subscribers - lazy - stopped)
     with fleet.in_phase("the slow come"):
@@ -151,7 +158,7 @@ def slow(fleet: "Fleet", mode: Slow) -> None:
         wake_up(fleet)
 
 
-def wake_up(fleet: "Fleet") -> None:
+def wake_up(fleet: Fleet) -> None:
     """Let the slow and the stopped read on: they must get everything, too."""
     had = fleet.board.counters()
     lazy = had["slow_streams"] + had["slow_cut"]
@@ -166,7 +173,7 @@ def wake_up(fleet: "Fleet") -> None:
 # ---- what they share -------------------------------------------------------------------------------------------------
 
 
-def ramp(fleet: "Fleet", subscribers: int, workers: Sequence[int] | None = None) -> None:
+def ramp(fleet: Fleet, subscribers: int, workers: Sequence[int] | None = None) -> None:
     """Open the streams, from these workers (None: all); what connecting and holding costs."""
     user, kernel = fleet.memory()
     before = fleet.moment()
@@ -191,12 +198,12 @@ def ramp(fleet: "Fleet", subscribers: int, workers: Sequence[int] | None = None)
     }
 
 
-def opened(fleet: "Fleet") -> None:
+def opened(fleet: Fleet) -> None:
     wanted = max(1, fleet.board.counters()["unfinished"])
     fleet.wait(lambda: 1 - fleet.board.counters()["unfinished"] / wanted, fleet.plan.patience + 5)
 
 
-def settle(fleet: "Fleet") -> None:
+def settle(fleet: Fleet) -> None:
     """Publish no more; give everybody time to receive what is out. The rest is lost."""
     with fleet.in_phase("drain"):
         fleet.order("quiet")
@@ -216,7 +223,7 @@ def settle(fleet: "Fleet") -> None:
             fleet.problems.append(Problem("stalled", 1, words))
 
 
-def measure(fleet: "Fleet", before: "Moment", after: "Moment") -> None:
+def measure(fleet: Fleet, before: Moment, after: Moment) -> None:
     """The figures of the measured window. Connecting, and what only the end can tell, is taken over the whole run."""
     seconds = after.at - before.at
     deliveries = after.counters["deliveries"] - before.counters["deliveries"]
@@ -241,7 +248,7 @@ def measure(fleet: "Fleet", before: "Moment", after: "Moment") -> None:
             fleet.timings[name] = found
 
 
-def _spent(before: "Moment", after: "Moment") -> float | None:
+def _spent(before: Moment, after: Moment) -> float | None:
     return None if before.server_cpu is None or after.server_cpu is None else after.server_cpu - before.server_cpu
 
 
@@ -250,6 +257,6 @@ def _per(amount: float, count: float | None) -> float | None:
     return round(amount / count, 3) if count else None
 
 
-def _longest(fleet: "Fleet", name: str) -> float | None:
+def _longest(fleet: Fleet, name: str) -> float | None:
     found = fleet.timings.get(name)
     return found.max / 1e6 if found else None

@@ -24,6 +24,7 @@ MOST_CHANNELS = 1 << 20
 MIN_PACE, MAX_PACE = 1e-9, 1_000_000_000
 PACES = {"rate": "events a second", "comes": "streams a second", "life": "seconds"}
 SPANS = ("seconds", "events", "warm_up", "before", "away", "every", "drip")
+CHURN_ROOM = 1.5  # connections beside those that Little's law says: a server that is slow to answer needs some
 
 
 class InvalidPlan(SSEFastError):
@@ -185,6 +186,13 @@ class Slow:
 
 
 Mode = Hold | Broadcast | Channels | Churn | Storm | Slow
+
+
+def most_connections(mode: Mode) -> int:
+    """How many connections the load client must be able to hold."""
+    if isinstance(mode, Churn):
+        return mode.subscribers + int(mode.comes * mode.life * CHURN_ROOM) + 64
+    return mode.subscribers
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from xml.etree.ElementTree import Element, tostring
 from sse_fast.swarm import compare, units
 from sse_fast.swarm.curves import percentile_chart
 from sse_fast.swarm.facts import Facts, Json, words_of
+from sse_fast.swarm.figures import FIGURES, TIMED
 from sse_fast.swarm.plots import Axis, Band, Line, chart, fitting, linear, tag
-from sse_fast.swarm.terminal import FIGURES, TIMED
 
 TEMPLATE = Template(files(__package__).joinpath("report.html").read_text("utf-8"))
 MEASURED = ("measure", "hold", "return")  # the phases that figures are taken over

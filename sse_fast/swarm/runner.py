@@ -1,7 +1,4 @@
-"""Running a plan: the processes of the load client, their orders, and the clocks beside them.
-
-`run(plan)` does all of it and blocks; it is safe to call from any thread. A `Fleet` is what a mode steers.
-"""
+"""What a mode steers: the processes of the load client, their orders, and the clocks beside them."""
 
 import mmap
 import os
@@ -12,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -23,10 +20,9 @@ import psutil
 from sse_fast._native.board import Board
 from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.errors import SSEFastError
-from sse_fast.swarm import modes
-from sse_fast.swarm.plan import Address, InvalidPlan, Plan, Target, resolve
+from sse_fast.swarm.plan import Address, InvalidPlan, Plan, Target, most_connections, resolve
 from sse_fast.swarm.results import Counts, Problem, Result, difference, timing
-from sse_fast.swarm.server import Edge, Processes, cpu_seconds, kernel_socket_memory
+from sse_fast.swarm.server import Processes, cpu_seconds, kernel_socket_memory
 
 DESCRIPTORS_BESIDE = 64  # of a worker: publishers come on top
 TICK = 0.02
@@ -51,20 +47,6 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
-
-
-def run(plan: Plan, watch: Watch | None = None) -> Result:
-    """Run a plan to its end. What the server does wrong is in the result; raises InvalidPlan or CannotStart only."""
-    plan.check()
-    with ExitStack() as stack:
-        if plan.target is None:
-            plan = replace(plan, target=stack.enter_context(Edge()).target)
-        fleet = stack.enter_context(Fleet(plan, watch))
-        try:
-            modes.drive(fleet, plan)
-        except WorkerDied as died:
-            fleet.problems.append(Problem("worker_died", 1, str(died)))
-        return fleet.result()
 
 
 @dataclass
@@ -93,7 +75,7 @@ class Fleet:
         self.phases: list[dict[str, Any]] = []
         self.address = resolve(self.target.subscribe)
         self.publish_address = resolve(self.target.publish) if self.target.publish else self.address
-        self.connections = modes.connections(plan.mode)
+        self.connections = most_connections(plan.mode)
         room = raise_descriptor_limit() - DESCRIPTORS_BESIDE - plan.publishers
         needed = -(-self.connections // max(room, 1))
         self.workers = max(plan.processes, needed, len(self.target.doors))

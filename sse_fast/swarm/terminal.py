@@ -7,47 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sse_fast.swarm.figures import FIGURES, TIMED
 from sse_fast.swarm.results import Result, Timing
 from sse_fast.swarm.runner import Progress as Step
 from sse_fast.swarm.runner import Watch
 
 COUNTED_ANYWAY = ("lost", "lost_at_start", "duplicate", "out_of_order", "torn", "checksum")
-TIMED = {
-    "latency": "event at a subscriber",
-    "last": "event at its last subscriber",
-    "answer": "answer to publishing",
-    "lateness": "published late by",
-    "connect": "TCP connect",
-    "first_byte": "connect to first byte",
-    "back": "storm: back",
-    "complete": "storm: complete",
-}
-FIGURES = {
-    "connections": ("connections", "{:,.0f}"),
-    "connects_per_second": ("connects per second", "{:,.0f}"),
-    "deliveries": ("deliveries", "{:,.0f}"),
-    "deliveries_per_second": ("deliveries per second", "{:,.0f}"),
-    "events_per_second": ("events per second", "{:,.1f}"),
-    "late_events": ("events published over 1 ms late", "{:,.0f}"),
-    "seconds": ("measured for", "{:.2f} s"),
-    "server_cpu_us_per_delivery": ("server CPU per delivery", "{:.2f} µs"),
-    "server_cpu_us_per_connect": ("server CPU per connect", "{:.0f} µs"),
-    "server_cores": ("server cores busy", "{:.2f}"),
-    "user_memory_per_connection": ("server memory per connection (PSS)", "{:,.0f} B"),
-    "kernel_memory_per_connection": ("kernel memory per connection (sockstat)", "{:,.0f} B"),
-    "client_cpu_us_per_delivery": ("load client CPU per delivery", "{:.2f} µs"),
-    "client_cores": ("load client cores busy", "{:.2f}"),
-    "came": ("streams that came", "{:,.0f}"),
-    "left": ("streams that left", "{:,.0f}"),
-    "cut": ("streams cut", "{:,.0f}"),
-    "came_back": ("streams that came back", "{:,.0f}"),
-    "caught_up": ("streams complete again", "{:,.0f}"),
-    "all_back_seconds": ("all back after", "{:.3f} s"),
-    "all_complete_seconds": ("all complete after", "{:.3f} s"),
-    "slow": ("slow streams", "{:,.0f}"),
-    "slow_cut": ("of them cut by the server", "{:,.0f}"),
-    "slow_complete": ("of them complete once awake", "{:,.0f}"),
-}
 
 
 @contextmanager
