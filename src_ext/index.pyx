@@ -9,8 +9,8 @@ so that `lost_after` can tell *complete* from *gap*. Memory of evictions is boun
 
 from collections import OrderedDict
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdlib cimport free, malloc, qsort, realloc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
@@ -18,8 +18,7 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    GATHER = 4096                   # entries merged over channels at once
-cdef uint64_t ALL = <uint64_t>-1
+    MERGED = 4096                   # entries that one piece has at most, or that are counted one by one
 
 
 cdef class Channel:
@@ -29,9 +28,31 @@ cdef class Channel:
         self.name = name
 
 
-cdef int by_number(const void* a, const void* b) noexcept nogil:
-    cdef uint64_t x = (<uint64_t*>a)[0], y = (<uint64_t*>b)[0]
-    return (x > y) - (x < y)
+cdef void sift_down(uint64_t* heap, size_t size) noexcept nogil:
+    """Put the first of a heap, the smallest of which is to come first, in its place."""
+    cdef uint64_t moved = heap[0]
+    cdef size_t at = 0, child = 1
+    while child < size:
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if moved <= heap[child]:
+            break
+        heap[at] = heap[child]
+        at = child
+        child = 2 * at + 1
+    heap[at] = moved
+
+
+cdef void push(uint64_t* heap, size_t size, uint64_t number) noexcept nogil:
+    """Add to a heap of `size`, which has room for it."""
+    cdef size_t at = size, above
+    while at:
+        above = (at - 1) // 2
+        if heap[above] <= number:
+            break
+        heap[at] = heap[above]
+        at = above
+    heap[at] = number
 
 
 cdef class Index:
@@ -46,8 +67,9 @@ cdef class Index:
         self._mask = 1023
         self._entries = <Entry*>malloc((self._mask + 1) * sizeof(Entry))
         self._room = 256
-        self._numbers = <uint64_t*>malloc(self._room * sizeof(uint64_t))
-        if self._entries == NULL or self._numbers == NULL:
+        self._heap = <uint64_t*>malloc(self._room * sizeof(uint64_t))
+        self._merged = <uint64_t*>malloc(MERGED * sizeof(uint64_t))
+        if self._entries == NULL or self._heap == NULL or self._merged == NULL:
             raise MemoryError
         self._first = 1
         self._offset = log.load_tail()
@@ -56,7 +78,8 @@ cdef class Index:
 
     def __dealloc__(self):
         free(self._entries)
-        free(self._numbers)
+        free(self._heap)
+        free(self._merged)
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -108,7 +131,7 @@ cdef class Index:
                 self._lap()
                 continue
             channel = self.open_channel(name)
-            self._add(channel, record.position, self._offset, record.channel_length, record.frame_length)
+            self._add(channel, record.position, self._offset, record.frame_length)
             if not channel.is_fresh:
                 channel.is_fresh = True
                 self.fresh.append(channel)
@@ -117,10 +140,12 @@ cdef class Index:
         self.evict()
         return status != READ_AT_HEAD
 
-    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t start, uint32_t length) except -1:
+    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) except -1:
         cdef uint64_t number = self.newest + 1, i
         cdef Entry* grown
         cdef Entry* entry
+        cdef Entry* before
+        cdef Entry* further
         if number - self._first > self._mask:
             grown = <Entry*>malloc(2 * (self._mask + 1) * sizeof(Entry))
             if grown == NULL:
@@ -134,14 +159,23 @@ cdef class Index:
         entry.position = position
         entry.offset = offset
         entry.next = 0
-        entry.previous = channel.last
-        entry.frame_start = start
+        entry.previous = entry.jump = channel.last
         entry.frame_length = length
         entry.channel = <void*>channel
         if channel.last:
-            self.entry(channel.last).next = number
+            before = self.entry(channel.last)
+            before.next = number
+            entry.span = 1
+            # Two jumps of one span become one over both: whatever is searched for is a logarithm of jumps away
+            # (Myers 1983, "An applicative random-access stack").
+            if before.jump >= self._first and before.span < 1 << 30:
+                further = self.entry(before.jump)
+                if further.span == before.span:
+                    entry.jump = further.jump
+                    entry.span = 2 * before.span + 1
         else:
             channel.first = number
+            entry.span = 0
         channel.last = number
         channel.kept += 1
         channel.last_position = position
@@ -230,93 +264,99 @@ cdef class Index:
 
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
         """The cursor that stands just before the newest `count` kept events of these channels."""
-        cdef uint64_t kept = 0, number = self.newest + 1
-        cdef size_t found
+        cdef uint64_t kept = 0, low, high, middle
         for channel in channels:
             kept += (<Channel>channel).kept
         if kept <= count:
             return self.evicted_of(channels)
         if count == 0:
             return self.position
-        if count * <uint64_t>len(channels) <= GATHER:
-            # One more of each channel than is wanted: the cursor is before the last of those that are.
-            found = self._gather(channels, 0, count + 1)
-            return self.entry(self._numbers[found - count]).position - 1
-        self._mark(channels)
-        while count:
-            number -= 1
-            count -= (<Channel>self.entry(number).channel).mark == self._stamp
-        return self.entry(number).position - 1
+        if len(channels) == 1:
+            return self.entry(self._newest(<Channel>channels[0], count)).position - 1
+        if count <= MERGED:
+            return self.entry(self._newest_merged(channels, count)).position - 1
+        # The newest entry after which, itself included, there are so many of these channels.
+        low, high = self._first, self.newest
+        while low < high:
+            middle = high - (high - low) // 2
+            kept = 0
+            for channel in channels:
+                self._first_after(<Channel>channel, self.entry(middle).position - 1, &kept)
+            if kept >= count:
+                low = middle
+            else:
+                high = middle - 1
+        return self.entry(low).position - 1
+
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0:
+        """Number of the entry that is the `count`th newest over these channels, of which there are more."""
+        cdef size_t size = 0
+        cdef uint64_t number
+        self._make_room(len(channels))
+        for channel in channels:
+            if (<Channel>channel).kept:
+                push(self._heap, size, ~(<Channel>channel).last)    # the largest first
+                size += 1
+        self.steps += count
+        while True:
+            number = ~self._heap[0]
+            count -= 1
+            if count == 0:
+                return number
+            number = self.entry(number).previous
+            if number:
+                self._heap[0] = ~number
+            else:
+                size -= 1
+                self._heap[0] = self._heap[size]
+            sift_down(self._heap, size)
+
+    # ---- searching a channel ----------------------------------------------------------------------------------------
+
+    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept:
+        """Number of the channel's first entry after `position`, or 0. Adds to `count` how many there are."""
+        cdef uint64_t number = channel.last
+        cdef Entry* entry
+        if number == 0 or self.entry(number).position <= position:
+            return 0
+        while True:
+            self.steps += 1
+            count[0] += 1
+            entry = self.entry(number)
+            if entry.previous == 0 or self.entry(entry.previous).position <= position:
+                return number
+            if entry.jump >= self._first and self.entry(entry.jump).position > position:
+                number = entry.jump
+                count[0] += entry.span - 1
+            else:
+                number = entry.previous
+
+    cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept:
+        """Number of the channel's `count`th newest entry, of which there are at least so many."""
+        cdef uint64_t number = channel.last
+        cdef Entry* entry
+        while count > 1:
+            self.steps += 1
+            entry = self.entry(number)
+            if 0 < entry.span < count and entry.jump >= self._first:
+                count -= entry.span
+                number = entry.jump
+            else:
+                count -= 1
+                number = entry.previous
+        return number
 
     # ---- copying out ------------------------------------------------------------------------------------------------
 
-    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t at) noexcept:
-        """Number of the channel's first entry after `position`; `at` is the entry last handed over, if that is known."""
-        cdef uint64_t number = channel.last, found = 0
-        if at >= self._first and at:
-            return self.entry(at).next
-        while number and self.entry(number).position > position:
-            found = number
-            number = self.entry(number).previous
-        return found
-
-    cdef size_t _gather(self, tuple channels, uint64_t position, uint64_t per_channel) except? 0:
-        """Collect into `_numbers`, in log order, the entries after `position`, of each channel the newest `per_channel`.
-
-        More than GATHER says that there are more than that: then `_numbers` is not in order, and `_scan` is cheaper.
-        """
-        cdef size_t found = 0
-        cdef uint64_t number, left
-        for channel in channels:
-            number = (<Channel>channel).last
-            left = per_channel
-            while number and left and self.entry(number).position > position:
-                if found == self._room:
-                    self._make_room()
-                self._numbers[found] = number
-                found += 1
-                if found > GATHER and per_channel == ALL:
-                    return found
-                left -= 1
-                number = self.entry(number).previous
-        qsort(self._numbers, found, sizeof(uint64_t), &by_number)
-        return found
-
-    cdef size_t _scan(self, tuple channels, uint64_t position) except? 0:
-        """Collect into `_numbers` the first GATHER entries after `position`, walking the log's order from there.
-
-        For a long backlog: walking the channels back from their newest would take the whole of it for every piece.
-        """
-        cdef uint64_t low = self._first, high = self.newest + 1, middle
-        cdef size_t found = 0
-        while low < high:
-            middle = low + (high - low) // 2
-            if self.entry(middle).position > position:
-                high = middle
-            else:
-                low = middle + 1
-        self._mark(channels)
-        while low <= self.newest and found < GATHER:
-            if (<Channel>self.entry(low).channel).mark == self._stamp:
-                if found == self._room:
-                    self._make_room()
-                self._numbers[found] = low
-                found += 1
-            low += 1
-        return found
-
-    cdef int _mark(self, tuple channels) except -1:
-        self._stamp += 1
-        for channel in channels:
-            (<Channel>channel).mark = self._stamp
-        return 0
-
-    cdef int _make_room(self) except -1:
-        cdef uint64_t* grown = <uint64_t*>realloc(self._numbers, 2 * self._room * sizeof(uint64_t))
-        if grown == NULL:
-            raise MemoryError
-        self._numbers = grown
-        self._room *= 2
+    cdef int _make_room(self, size_t size) except -1:
+        """Room in the heap for so many."""
+        cdef uint64_t* grown
+        if size > self._room:
+            grown = <uint64_t*>realloc(self._heap, size * sizeof(uint64_t))
+            if grown == NULL:
+                raise MemoryError
+            self._heap = grown
+            self._room = size
         return 0
 
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece):
@@ -326,56 +366,64 @@ cdef class Index:
         (then `piece.end` is 0; `evict` has run, and `lost_after` knows).
         """
         cdef bint single = len(channels) == 1
-        cdef size_t count = 0, found = 0, i
-        cdef uint64_t number, oldest = 0
-        cdef uint64_t length = 0
-        cdef bint beyond = False        # whether there may be more than was collected
+        cdef uint64_t* heap                 # of each channel the entry that comes next
+        cdef size_t size = 0, count = 0, i
+        cdef uint64_t number, length = 0, ignored = 0
         cdef Entry* entry
-        if single:
-            number = self._first_after(<Channel>channels[0], position, at)
-            oldest = number
+        self._make_room(len(channels))
+        heap = self._heap
+        if single and at >= self._first and at:
+            number = self.entry(at).next
+            if number:
+                heap[0] = number
+                size = 1
         else:
-            found = self._gather(channels, position, ALL)
-            if found > GATHER:
-                found = self._scan(channels, position)
-                beyond = found == GATHER
-            number = oldest = self._numbers[0] if found else 0
-        if number == 0:
+            for channel in channels:
+                if (<Channel>channel).last_position <= position:
+                    continue
+                number = self._first_after(<Channel>channel, position, &ignored)
+                if number:
+                    push(heap, size, number)
+                    size += 1
+        if size == 0:
             piece.end = self.position
             piece.at = at
             piece.more = False
             return None
 
         # First pass: how much fits. Second pass: copy.
-        while number:
+        while size and count < MERGED:
+            number = heap[0]
             entry = self.entry(number)
             if count and length + entry.frame_length > limit:
                 break
             length += entry.frame_length
-            piece.end = entry.position
-            piece.at = number
+            self._merged[count] = number
             count += 1
-            if single:
-                number = entry.next
+            if entry.next:
+                heap[0] = entry.next
             else:
-                number = self._numbers[count] if count < found else 0
+                size -= 1
+                heap[0] = heap[size]
+            if size > 1:
+                sift_down(heap, size)
+        self.steps += count
+        number = self._merged[count - 1]
         piece.events = <uint32_t>count
-        piece.more = number != 0 or beyond
-        if not piece.more:
-            piece.end = self.position
+        piece.more = size != 0
+        piece.end = self.entry(number).position if piece.more else self.position
+        piece.at = number if single else 0
         cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
         cdef char* to = PyBytes_AS_STRING(out)
-        number = oldest
         for i in range(count):
-            if not single:
-                number = self._numbers[i]
-            entry = self.entry(number)
-            memcpy(to, self.log.channel_at(entry.offset) + entry.frame_start, entry.frame_length)
+            entry = self.entry(self._merged[i])
+            memcpy(
+                to,
+                self.log.channel_at(entry.offset) + PyBytes_GET_SIZE((<Channel>entry.channel).name),
+                entry.frame_length,
+            )
             to += entry.frame_length
-            number = entry.next
-        if not single:
-            piece.at = 0
-        if not self.log.still_holds(self.entry(oldest).offset):
+        if not self.log.still_holds(self.entry(self._merged[0]).offset):
             self.evict()
             piece.end = 0
             return None

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import mmap
+import random
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -93,6 +94,46 @@ def test_a_long_history_is_the_newest_over_all_its_channels(history: int) -> Non
     drain(fanout)
     mine = [position for position in range(1, 20_001) if (position - 1) % 2 == 0]
     assert taker.positions == mine[-history:]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_place_to_begin_is_found_in_steps_by_the_logarithm_of_the_backlog(channels: int) -> None:
+    """Also when the log has gone round many times, and wherever in what is kept the place is."""
+    log, chance = Log.private(2**20), random.Random(channels)
+    fanout, names = FanOut(log), [b"c%d" % n for n in range(channels)]
+    for _ in range(10):
+        log.append_many([(chance.choice(names), b"data:\n\n") for _ in range(9000)])
+        while fanout.index.take_in():
+            pass
+        oldest = fanout.index.position - fanout.index.kept
+        for _ in range(20):
+            after = chance.randrange(oldest, fanout.index.position)
+            before = fanout.index.steps
+            taker = Taker()
+            subscriber = join(fanout, taker, *names, after=after)
+            fanout.drain(0.0, 0)
+            assert taker.positions == list(range(after + 1, after + 1 + len(taker.positions)))
+            assert fanout.index.steps - before <= len(taker.positions) + 3 * 17 * channels
+            fanout.unsubscribe(subscriber)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 128])
+@pytest.mark.parametrize("history", [4000, 5000, 10_001, 19_999])
+def test_where_a_history_begins_is_found_without_walking_it(channels: int, history: int) -> None:
+    fanout = interleaved(channels, 20_000)
+    subscriber = fanout.subscribe([b"c%d" % n for n in range(channels)], Taker(), history=history)
+    assert subscriber.position == 20_000 - history
+    assert fanout.index.steps <= (34 if channels == 1 else max(4096, channels * 15 * 15))
+
+
+def test_the_first_look_at_a_quiet_channel_passes_over_everybody_elses_events() -> None:
+    log = Log.private(2**22)
+    log.append_many([(b"mine", b"data:\n\n"), *[(b"noise", b"data:\n\n")] * 30_000, (b"mine", b"data:\n\n")])
+    fanout, taker = FanOut(log), Taker()
+    join(fanout, taker, b"mine", b"other", after=EARLIEST)
+    drain(fanout)
+    assert taker.positions == [1, 30_002]
+    assert fanout.index.steps < 10
 
 
 # ---- where a stream begins ----

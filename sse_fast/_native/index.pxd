@@ -13,7 +13,8 @@ cdef struct Entry:                  # one kept event, in log order; a channel's 
     uint64_t offset                 # of its record
     uint64_t next                   # number of the channel's next entry; 0: none
     uint64_t previous
-    uint32_t frame_start            # counted from the record's channel name
+    uint64_t jump                   # number of one of the channel's entries further back; it may be gone
+    uint32_t span                   # how many entries of the channel further back; 0: it was the channel's first
     uint32_t frame_length
     void* channel                   # borrowed: a channel lives while it has entries
 
@@ -33,7 +34,6 @@ cdef class Channel:
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
         bint is_fresh
-        uint64_t mark               # `Index._stamp` while it is among the channels that are looked for
         # the fan-out's: who listens
         readonly uint64_t subscribers
         object solo                 # the group of those who listen to this channel alone
@@ -55,9 +55,10 @@ cdef class Index:
         uint64_t _offset            # read up to here
         Entry* _entries
         uint64_t _mask, _first
-        uint64_t* _numbers          # scratch for merging channels
-        size_t _room
-        uint64_t _stamp
+        readonly uint64_t steps     # entries that were looked at to find and to merge others
+        uint64_t* _heap             # scratch for merging channels
+        uint64_t* _merged           # entries in log order
+        size_t _room                # of the heap
 
     cdef Entry* entry(self, uint64_t number) noexcept
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
@@ -69,9 +70,8 @@ cdef class Index:
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
     cdef int _lap(self) except -1
-    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t start, uint32_t length) except -1
-    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t at) noexcept
-    cdef size_t _scan(self, tuple channels, uint64_t position) except? 0
-    cdef int _mark(self, tuple channels) except -1
-    cdef int _make_room(self) except -1
-    cdef size_t _gather(self, tuple channels, uint64_t position, uint64_t per_channel) except? 0
+    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) except -1
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0
+    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
+    cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept
+    cdef int _make_room(self, size_t size) except -1
