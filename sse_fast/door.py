@@ -24,14 +24,14 @@ from sse_fast.address import resolve
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import Leaving
 from sse_fast.problem import Problem
-from sse_fast.stream import ALLOW, TAKE_OVER
+from sse_fast.stream import ALLOW, TAKE_OVER, query_is_plain
 
 logger = logging.getLogger("sse_fast.door")
 
 BACKLOG = 4096
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 10.0
-REMEMBERED_BYTES = 1024  # of a head whose meaning is remembered
+REMEMBERED_BYTES, REMEMBERED_HEADS = 1024, 256  # of a head, and how many
 TICK = 0.25  # seconds
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
@@ -114,16 +114,43 @@ class _Reading:
         return True
 
 
-def may_be_remembered(data: bytes) -> bool:
-    """Short, and with nobody's secret in it: those are hardly ever the same, and have no business to stay in memory."""
-    return len(data) <= REMEMBERED_BYTES and b"ookie" not in data and b"uthorization" not in data
+# Headers that hold nobody's secret. What is not named here, a cookie or somebody's own token, is read anew each time.
+PLAIN_HEADERS = frozenset(
+    b"host user-agent accept accept-language accept-encoding cache-control pragma connection keep-alive te priority "
+    b"origin last-event-id dnt upgrade-insecure-requests x-requested-with x-real-ip".split()
+)
+PLAIN_FAMILIES = (b"sec-fetch-", b"sec-ch-", b"sec-gpc", b"x-forwarded-")
 
 
-@lru_cache(maxsize=256)  # clients of one program send the same words, after a cut thousands at once
-def remembered_head(data: bytes) -> _Head | None:
-    """The head, if this is all of it. Raises BadHead, which is not remembered."""
-    reading = _Reading()
-    return reading.head if reading.feed(data) else None
+def holds_no_secret(head: _Head) -> bool:
+    path, _, query = head.target.partition(b"?")
+    if not path.startswith(b"/") or b"#" in head.target or not query_is_plain(query):
+        return False
+    return all(
+        name in PLAIN_HEADERS
+        or name.startswith(PLAIN_FAMILIES)
+        or (name == b"referer" and value.count(b"/") == 3 and value.endswith(b"/"))  # a page's origin, not its address
+        for name, value in head.headers
+    )
+
+
+class RememberedHeads:
+    """Heads by their bytes: clients of one program send the same words, after a cut thousands at once. None with a
+    secret in it: those are hardly ever the same, and have no business to stay in memory."""
+
+    def __init__(self, most: int = REMEMBERED_HEADS) -> None:
+        self._heads: dict[bytes, _Head] = {}
+        self._most = most
+
+    def get(self, data: bytes) -> _Head | None:
+        return self._heads.get(data)
+
+    def keep(self, data: bytes, head: _Head) -> None:
+        """`data`: what has come from a client, all in one piece. It is kept if it is this head, and no more."""
+        if len(data) <= REMEMBERED_BYTES and data.find(b"\r\n\r\n") == len(data) - 4 and holds_no_secret(head):
+            if len(self._heads) == self._most:
+                del self._heads[next(iter(self._heads))]  # the oldest
+            self._heads[data] = head
 
 
 class _Exchange:
@@ -214,6 +241,7 @@ class StreamDoor:
         self.resume = resume
         self.left = streams.left
         self.bad_heads = 0
+        self._remembered = RememberedHeads()
         self.listener: Listener | None = None
 
     def open(self, host: str, port: int) -> None:
@@ -276,17 +304,19 @@ class StreamDoor:
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
         reading: _Reading | None = connection.context
+        if reading is None and (known := self._remembered.get(data)) is not None:
+            return self._ask(connection, known)
+        in_one_piece = reading is None
+        reading = connection.context = reading or _Reading()
         try:
-            if reading is None and may_be_remembered(data) and (head := remembered_head(data)) is not None:
-                complete = True
-            else:
-                reading = connection.context = reading or _Reading()
-                head, complete = reading.head, reading.feed(data)
+            complete = reading.feed(data)
         except BadHead as bad:
-            self._refuse(connection, reading.head if reading is not None else _Head(), bad)
-        else:
-            if complete:
-                self._ask(connection, head)
+            return self._refuse(connection, reading.head, bad)
+        if complete:
+            if in_one_piece:
+                self._remembered.keep(data, reading.head)
+            self._ask(connection, reading.head)
+        return None
 
     def late(self, connection: Connection) -> None:
         reading: _Reading | None = connection.context

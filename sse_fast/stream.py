@@ -7,10 +7,14 @@ server's own `send`; this coroutine only opens the stream and then waits for the
 import asyncio
 import logging
 import random
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Protocol
 from urllib.parse import parse_qsl
 
@@ -21,13 +25,18 @@ from sse_fast._native.sink import Sink
 from sse_fast.admission import Admission
 from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
-from sse_fast.event import MAX_ID_BYTES, channel_name
+from sse_fast.event import MAX_ID_BYTES, brief, channel_name
 from sse_fast.hub import LAST_BYTES, Hub, Subscription
 from sse_fast.problem import Problem
 
 logger = logging.getLogger("sse_fast.stream")
 
-ID_PARAMETERS = ("last_event_id", "lastEventID", "lastEventId")
+PARAMETERS = ("channel", "history", "last_event_id")
+# Of parameters that nobody here knows, so many are compared with the known ones, and by so many characters: each
+# comparison costs 20 us.
+UNKNOWN_COMPARED, COMPARED_LENGTH = 8, 24
+SIMILAR = 0.7  # of 1; "histroy" is 0.86, "chan" 0.73
+PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id)=[^&]*(?:&|\Z))*", re.I)
 ALLOW = "GET, HEAD, OPTIONS"
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MAX_HISTORY = 1_000_000
@@ -97,7 +106,7 @@ class Wanted:
     @classmethod
     def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
-        if len(path) + len(query) <= REMEMBERED_LENGTH:
+        if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
             channels, id_in_query, history = cls._remembered(path, query, max_channels)
         else:
             channels, id_in_query, history = cls._parsed(path, query, max_channels)
@@ -107,6 +116,7 @@ class Wanted:
     def _parsed(path: str, query: bytes, max_channels: int) -> tuple[tuple[str, ...], str | None, int]:
         """Channels, the id in the query, history."""
         parameters = _parameters(query, max_channels + MOST_PARAMETERS)
+        _refuse_slips(key for key, _ in parameters)
         parts = path.split("/") if path else []
         if len(parts) > 2 or "" in parts:
             raise InvalidEvent(
@@ -142,8 +152,33 @@ def _parameters(query: bytes, most: int) -> list[tuple[str, str]]:
         raise InvalidEvent(f"the query string cannot be read: {error}") from None
 
 
+def query_is_plain(query: bytes) -> bool:
+    """Whether it has none but parameters of ours. A secret would be another one, and may not be remembered."""
+    return not query or PLAIN_QUERY.fullmatch(query) is not None
+
+
+def _spelling(parameter: str) -> str:
+    return parameter.lower().replace("_", "").replace("-", "")
+
+
+def _is_id(parameter: str) -> bool:
+    """`last_event_id` as polyfills spell it: lastEventId, Last-Event-ID, evs_last_event_id."""
+    return _spelling(parameter).removeprefix("evs") == "lasteventid"
+
+
 def _id_among(parameters: list[tuple[str, str]]) -> str | None:
-    return next((value for key, value in parameters if key in ID_PARAMETERS), None)
+    return next((value for key, value in parameters if _is_id(key)), None)
+
+
+def _refuse_slips(names: Iterable[str]) -> None:
+    """Raise InvalidEvent for a parameter that must have been meant for one of ours. Others are nobody's business here:
+    proxies, cache busters and polyfills have their own."""
+    unknown = (name for name in names if name not in PARAMETERS and not _is_id(name))
+    for name in islice(unknown, UNKNOWN_COMPARED):
+        known = [_spelling(each) for each in PARAMETERS]
+        if near := get_close_matches(_spelling(name[:COMPARED_LENGTH]), known, 1, SIMILAR):
+            meant = PARAMETERS[known.index(near[0])]
+            raise InvalidEvent(f"unknown parameter {brief(name)}; did you mean {meant!r}?")
 
 
 def resume_id(in_header: str | None, in_query: str | None) -> str | None:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 import h11
@@ -16,6 +17,7 @@ from stream_port import ORIGIN, StreamPort, edge_of, main_port
 from support import until
 from whatwg import Parser
 
+from sse_fast import door
 from sse_fast._native.listener import Connection
 from sse_fast.door import HEAD_BYTES, _Exchange
 from sse_fast.errors import Leaving
@@ -128,6 +130,8 @@ TARGETS = [
     "/sse/a%00b",
     "/sse?channel=" + "x" * 257,
     "/sse/$nothing",
+    "/sse/a?histroy=3",
+    "/sse/a?_=1700000000000&evs_preamble=2056",
     "/sse/a?history=-1",
     "/sse/a?history=1000001",
     "/sse/a?last_event_id=" + "x" * 65,
@@ -239,6 +243,68 @@ async def test_head_and_options_are_answered_and_closed(port: StreamPort) -> Non
     )
     assert (preflight.status, preflight.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert port.counts.accepted == 0
+
+
+# ---- what is remembered of heads ----
+
+
+def holders(backwards: bytes) -> list[object]:
+    """Who of all that the collector knows has these bytes; given backwards, so as to have none of its own."""
+    gc.collect()
+
+    def has(held: object) -> bool:
+        if isinstance(held, bytes):
+            return backwards in held[::-1]
+        return type(held) is tuple and any(has(part) for part in held)
+
+    return [owner for owner in gc.get_objects() if any(has(held) for held in gc.get_referents(owner))]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "GET /sse/a?token={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a?history=1&access_token={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a?histroy={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a#{} HTTP/1.1\r\n\r\n",
+        "GET http://me:{}@x/sse/a HTTP/1.1\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nX-Api-Key: {}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nReferer: http://x/page?invitation={}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nContent-Length: 16\r\n\r\n{}",
+        *(f"GET /sse/a HTTP/1.1\r\n{name}: a={{}}\r\n\r\n" for name in ("Cookie", "COOKIE", "cOOkIE")),
+        *(f"GET /sse/a HTTP/1.1\r\n{name}: {{}}\r\n\r\n" for name in ("authorization", "AUTHORIZATION")),
+        "GET /sse/a HTTP/1.1\r\nProxy-AUTHORIZATION: Basic {}\r\n\r\n",
+    ],
+)
+async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) -> None:
+    backwards = token_hex(8).encode()
+    answer = Answer(
+        await raw_answer(port.number, request_.format(backwards[::-1].decode()).encode(), enough=b"\n\n"), ended=False
+    )
+    assert answer.status in (200, 400)
+    await until(lambda: port.listener.open == 0)
+    del answer
+    assert not holders(backwards)
+
+
+async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[door._Reading] = []
+
+    class Reading(door._Reading):
+        def __init__(self) -> None:
+            super().__init__()
+            read.append(self)
+
+    monkeypatch.setattr(door, "_Reading", Reading)
+    lines = ["Host: x", "User-Agent: Mozilla/5.0", f"Origin: {ORIGIN}", f"Referer: {ORIGIN}/", "Sec-Fetch-Mode: cors"]
+    for target in ("/sse/a", "/sse?channel=a&channel=b&history=3"):
+        request = "\r\n".join([f"GET {target} HTTP/1.1", *lines, "Last-Event-ID: abcdefgh-7", "", ""]).encode()
+        for _ in range(3):
+            assert (await listen(port, request)).status == 200
+    assert len(read) == 2
+    for number in range(2 * door.REMEMBERED_HEADS):
+        await ask(port, f"HEAD /sse/{number} HTTP/1.1\r\n\r\n".encode())
+    assert len(port.door._remembered._heads) == door.REMEMBERED_HEADS
 
 
 # ---- refusals ----

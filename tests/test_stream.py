@@ -11,6 +11,7 @@ import pytest
 from support import until
 from whatwg import Parser
 
+from sse_fast import stream
 from sse_fast.admission import Admission
 from sse_fast.errors import InvalidEvent, Leaving
 from sse_fast.hub import Hub
@@ -80,7 +81,42 @@ def test_what_the_grammar_does_not_know_is_refused(path: str, query: str) -> Non
         read(path, query)
 
 
-@pytest.mark.parametrize("name", ["last_event_id", "lastEventID", "lastEventId"])
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [(slip, "history") for slip in ("histroy", "hist", "histories", "History", "history[]")]
+    + [(slip, "channel") for slip in ("chanel", "channels", "chan", "CHANNEL", "channel[]", "chnanel")]
+    + [(slip, "last_event_id") for slip in ("last_event", "lastEvent", "last_id", "event_id", "lastEventIds")],
+)
+def test_a_parameter_that_must_be_a_slip_is_refused_with_what_was_meant(slip: str, meant: str) -> None:
+    for query in (f"{slip}=10", f"_=1&{slip}=a", f"channel=b&{slip}"):
+        with pytest.raises(InvalidEvent, match=f"unknown parameter '.*'; did you mean '{meant}'"):
+            read("a", query)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    # What clients and those between add: cache busters of jQuery and htmx, event-source-polyfill's older ones, amvtek's
+    # polyfill, credentials for a proxy, trackers.
+    [
+        *("_=1700000000000", "org.htmx.cache-buster=7", "r=0.123", "nocache", "evs_preamble=2056"),
+        *("evs_buffer_size_limit=262144", "token=x", "access_token=x", "authorization=x", "utm_source=x", "lang=de"),
+    ],
+)
+def test_parameters_that_others_add_change_nothing(foreign: str) -> None:
+    assert read("a", f"{foreign}&history=3") == Wanted(("a",), None, 3)
+
+
+def test_only_so_many_parameters_are_compared_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(stream, "get_close_matches", lambda name, *_: compared.append(name) or [])
+    read("a", "&".join(f"{number}{'x' * 1000}" for number in range(1000)))
+    assert len(compared) <= 8
+    assert max(map(len, compared)) <= 24
+
+
+@pytest.mark.parametrize(
+    "name", ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "last-event-id", "evs_last_event_id"]
+)
 def test_the_id_comes_by_any_of_its_parameters_and_the_header_wins(name: str) -> None:
     assert read("a", f"{name}=abcdefgh-7").last_event_id == "abcdefgh-7"
     assert read("a", f"{name}=abcdefgh-7", header="abcdefgh-9").last_event_id == "abcdefgh-9"
