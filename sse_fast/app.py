@@ -143,7 +143,12 @@ class Edge:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._start_up()
+                try:
+                    self._start_up()
+                except Exception as error:
+                    logger.debug("the start failed", exc_info=True)
+                    await send({"type": "lifespan.startup.failed", "message": f"sse_fast cannot start: {error}"})
+                    return
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.close()
@@ -153,7 +158,8 @@ class Edge:
     def _start_up(self) -> None:
         """Again: nothing happens. Raises OSError where the stream port cannot be had."""
         if self._stats is None:
-            self._open_stream_port()
+            if self.door is None:
+                self.door = self._open_stream_port()
             if self._seat is not None:
                 self._seat.start(self.hub.look, self.metrics.say)
                 self.at_close.callback(self._seat.close)
@@ -172,11 +178,11 @@ class Edge:
             self.door.close()
         self.at_close.close()  # last: streams that end are counted out of the seat
 
-    def _open_stream_port(self) -> None:
+    def _open_stream_port(self) -> StreamDoor | None:
         settings = self.settings
         if settings.stream_port is None:
-            return
-        self.door = StreamDoor(
+            return None
+        door = StreamDoor(
             self._routed,
             self.hub.fanout,
             self._streams,
@@ -186,7 +192,8 @@ class Edge:
             most=min(settings.max_connections or NO_LIMIT, self._most_here) + CONNECTIONS_BESIDE_STREAMS,
             stuck_after=stuck_after(settings),
         )
-        self.door.open(settings.host, settings.stream_port)
+        door.open(settings.host, settings.stream_port)
+        return door
 
     async def _publish_stats(self) -> None:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""

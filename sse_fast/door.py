@@ -6,6 +6,7 @@ was admitted is taken over by the connection, and no task, coroutine or scope of
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -245,32 +246,38 @@ class StreamDoor:
         self.listener: Listener | None = None
 
     def open(self, host: str, port: int) -> None:
-        """Listen. Raises OSError."""
+        """Listen. Raises OSError, and then nobody listens."""
         loop = asyncio.get_running_loop()
-        address, family = resolve(host, port)
-        self._socket = socket.create_server(
+        with contextlib.ExitStack() as undo:
+            self._socket = undo.enter_context(self._listening(*resolve(host, port), port))
+            self._server: tuple[str, int] = self._socket.getsockname()[:2]
+            listener = Listener(self._socket, self._fanout, self, head_seconds=self._head_seconds, most=self._most)
+            loop.add_reader(listener.fileno(), listener.turn)
+            undo.pop_all()
+        self.listener = listener
+        self._tick(loop, listener)
+
+    def _listening(self, address: str, family: socket.AddressFamily, port: int) -> socket.socket:
+        listening = socket.create_server(
             (address, port),
             family=family,
             backlog=BACKLOG,
             reuse_port=True,
             dualstack_ipv6=family == socket.AF_INET6,  # "::" takes IPv4 too, as at the main port
         )
-        self._socket.setblocking(False)
+        listening.setblocking(False)
         # A connection is accepted with its request, which saves a turn of the loop for each.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
         # Accepted sockets take these over.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in zip(
             (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True
         ):
-            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
         if self._stuck_after is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
-        self._server: tuple[str, int] = self._socket.getsockname()[:2]
-        self.listener = Listener(self._socket, self._fanout, self, head_seconds=self._head_seconds, most=self._most)
-        loop.add_reader(self.listener.fileno(), self.listener.turn)
-        self._tick(loop, self.listener)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
+        return listening
 
     @property
     def port(self) -> int:

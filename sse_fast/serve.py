@@ -4,7 +4,7 @@ Whatever can be known to fail is tried here first and said in one sentence (`Can
 only die of it. The workers get their settings through the environment, see `Settings.to_environment`.
 """
 
-import ctypes
+import contextlib
 import errno
 import logging
 import logging.config
@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from granian.log import LogLevels
 
 from sse_fast._native.ring import segment_size
 from sse_fast.address import resolve
+from sse_fast.claims import claim_port, claimed_directory
 from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
@@ -29,7 +31,7 @@ from sse_fast.segment import create_shared, open_log_file
 from sse_fast.settings import Settings, flag, unknown_variables
 from sse_fast.supervisor import Supervisor
 from sse_fast.version import VERSION
-from sse_fast.workers import Node
+from sse_fast.workers import Node, die_with_parent
 
 log = logging.getLogger("sse_fast.serve")
 
@@ -42,8 +44,6 @@ BACKLOG = 4096
 CONNECTIONS_BESIDE_STREAMS = 1024
 # The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
 DESCRIPTORS_OF_OUR_OWN = 128
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 HTTP1 = HTTP1Settings(header_read_timeout=15_000)  # ms
 HTTP2 = HTTP2Settings(
@@ -100,12 +100,18 @@ def serve(settings: Settings) -> int:
     for line in unknown_variables():
         log.warning(line)
     check_certificate(settings)
-    if settings.uds is not None:
-        check_socket_path(settings.uds)
-    else:
-        check_address(settings.host, settings.port)
-    if settings.stream_port is not None:
-        check_address(settings.host, settings.stream_port, "--stream-port")
+    with contextlib.ExitStack() as claims, contextlib.ExitStack() as while_starting:
+        if settings.uds is not None:
+            while_starting.enter_context(claim_path(settings.uds))
+        else:
+            claims.enter_context(claim_address(settings.host, settings.port))
+        if settings.stream_port is not None:
+            claims.enter_context(claim_address(settings.host, settings.stream_port, "--stream-port"))
+        return _serve(settings, while_starting)
+
+
+def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
+    """`while_starting` is closed when this server listens on its Unix socket."""
     descriptors = raise_descriptor_limit()
     reachable = settings.workers * reachable_connections(descriptors)
     if settings.max_connections is None:
@@ -116,6 +122,7 @@ def serve(settings: Settings) -> int:
     node = create_node(settings, reachable_connections(descriptors))
     os.environ.update(settings.to_environment() | node.environment())
     server = Supervisor(node, settings.hung_worker_timeout, **granian_arguments(settings, descriptors))
+    server.on_startup(while_starting.close)
     server.on_startup(lambda: _announce(settings))
     try:
         server.serve(target_loader=load_edge, wrap_loader=False)
@@ -150,46 +157,51 @@ def load_edge() -> Any:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a rolling restart is the parent's business
+    die_with_parent()
     from sse_fast.app import edge
 
-    _leave_with(os.getppid())
     return edge()
 
 
-def check_address(host: str, port: int, option: str = "--port") -> None:
-    """Raise CannotServe where nobody can listen on this address.
-
-    Granian binds with SO_REUSEPORT, with which two servers would silently share the port; this try goes without.
-    """
+def claim_address(host: str, port: int, option: str = "--port") -> socket.socket:
+    """The port, for as long as the socket is open. CannotServe where nobody can listen, or another server does."""
     address, family = _address(host, port)
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        return claim_port(address, port, family)
+    except OSError as error:
+        raise CannotServe(
+            {
+                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a {option}",
+                errno.EACCES: f"port {port} needs privileges; choose a {option} from 1024 on",
+                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
+            }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
+        ) from None
+
+
+@contextlib.contextmanager
+def claim_path(path: Path) -> Iterator[None]:
+    """No other server starts on this path in the block. CannotServe where no socket can be made, or another server has
+    one; one that a dead server left behind is removed."""
+    with contextlib.ExitStack() as claim:
         try:
-            probe.bind((address, port))
+            claim.enter_context(claimed_directory(path))
+            check_socket_path(path)
         except OSError as error:
-            raise CannotServe(
-                {
-                    errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a {option}",
-                    errno.EACCES: f"port {port} needs privileges; choose a {option} from 1024 on",
-                    errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
-                }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
-            ) from None
+            raise CannotServe(f"cannot make the socket {path}: {error.strerror or error}") from None
+        yield
 
 
 def check_socket_path(path: Path) -> None:
-    """Raise CannotServe where no socket can be made; remove one that a dead server left behind."""
+    """Raise CannotServe or OSError where no socket can be made; remove one that a dead server left behind."""
     if path.exists() and not path.is_socket():
         raise CannotServe(f"{path} exists and is not a socket; choose another --uds")
     with socket.socket(socket.AF_UNIX) as caller, socket.socket(socket.AF_UNIX) as probe:
-        try:
-            if path.exists():
-                if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
-                    raise CannotServe(f"another server listens on {path}; stop it, or choose another --uds")
-                path.unlink()
-            probe.bind(str(path))
+        if path.exists():
+            if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise CannotServe(f"another server listens on {path}; stop it, or choose another --uds")
             path.unlink()
-        except OSError as error:
-            raise CannotServe(f"cannot make the socket {path}: {error.strerror or error}") from None
+        probe.bind(str(path))
+        path.unlink()
 
 
 def check_certificate(settings: Settings) -> None:
@@ -220,13 +232,6 @@ def url_of(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"{'https' if settings.ssl_certificate else 'http'}://{host}:{settings.port}/"
-
-
-def _leave_with(parent: int) -> None:
-    """Have the kernel end this worker when its parent is killed; left behind, it would hold the port for ever."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _announce(settings: Settings) -> None:

@@ -49,6 +49,11 @@ class Supervisor(MPServer):
             worker.interrupt_by_parent = True
         super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
 
+    def _init_shared_socket(self) -> None:
+        super()._init_shared_socket()  # type: ignore[no-untyped-call]
+        if self._sso is not None:  # a Unix socket: from here on others find that it is in use
+            self._sso.listen(self.backlog)
+
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         self._loading = (spawn_target, target_loader)
         threading.Thread(target=self._watch_heartbeats, name="heartbeats", daemon=True).start()

@@ -11,11 +11,14 @@ no news: whoever is woken looks at the log. So a stranger who sends one wakes a 
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import fcntl
 import logging
+import multiprocessing
 import os
 import secrets
+import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -35,6 +38,7 @@ SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
 HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 _LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 
@@ -73,6 +77,7 @@ class Seat:
         self._secret = slots.secret
         self._lock = lock
         self._doorbell = doorbell
+        self._parent = os.getppid()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -129,6 +134,7 @@ class Seat:
     def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         """From now on `wake` is called when there may be news, and `say` at every tick, to publish the counters."""
         loop = asyncio.get_running_loop()
+        self.leave_with_parent()
         loop.add_reader(self._doorbell.fileno(), self._rung, wake)
         self._task = loop.create_task(self._tick(wake, say))
 
@@ -136,11 +142,20 @@ class Seat:
         """The loop of this worker turns, and it serves."""
         self.slots.beat()
 
+    def leave_with_parent(self) -> None:
+        """If the parent is gone, leave as if it had said so: nobody would replace, restart or stop this worker.
+
+        The kernel's signal (see `die_with_parent`) comes once, and may have met handlers that this server has replaced.
+        """
+        if os.getppid() != self._parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     async def _tick(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         while True:
             # First the sleep: when it is over the loop is turning, and the server listens.
             await asyncio.sleep(TICK)
             try:
+                self.leave_with_parent()
                 self.beat()
                 say()
                 self.bury_the_dead()
@@ -179,6 +194,14 @@ class Seat:
             self._task.get_loop().remove_reader(self._doorbell.fileno())
         self._doorbell.close()
         os.close(self._lock)
+
+
+def die_with_parent() -> None:
+    """End this process now if whoever started it is gone already, else have the kernel send it SIGTERM when he goes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
 
 
 def _locked(descriptor: int, number: int, kind: int) -> bool:

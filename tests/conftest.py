@@ -63,6 +63,11 @@ class EdgeProcess:
 
     def start(self) -> None:
         """Start, or start again on the same port; returns when it is ready."""
+        self.begin()
+        self.wait_ready()
+
+    def begin(self) -> None:
+        """`start`, but it returns at once."""
         settings = ("--host", "127.0.0.1", "--port", str(self.port), *self._flags)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
         with self.log_file.open("ab") as log:
@@ -75,7 +80,6 @@ class EdgeProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        self.wait_ready()
 
     def wait_ready(self) -> None:
         def ready() -> bool:
@@ -199,6 +203,23 @@ def edge(tmp_path: Path) -> Iterator[Edges]:
             finally:
                 if process.running:
                     process.kill()
+
+
+@pytest.fixture
+def edge_that_starts(tmp_path: Path) -> Iterator[Edges]:
+    """As `edge`, but nobody waits until they are ready. They are killed after the test, with all their workers."""
+    started: list[EdgeProcess] = []
+
+    def begin(*flags: str) -> EdgeProcess:
+        process = EdgeProcess(tmp_path, flags, with_stream_port=False)
+        started.append(process)
+        process.begin()
+        return process
+
+    yield begin
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
 
 CHROMIUM_ARGUMENTS = [

@@ -94,7 +94,7 @@ def test_a_port_in_use_is_one_line_and_status_1_even_where_the_owner_shares_it(r
 @pytest.mark.parametrize(("host", "why"), [("192.0.2.1", "not an address of this machine"), ("no.invalid", "resolves")])
 def test_an_address_that_is_not_ours_is_refused(host, why):
     with pytest.raises(CannotServe, match=why):
-        serve.check_address(host, 18099)
+        serve.claim_address(host, 18099)
 
 
 def test_a_socket_left_behind_is_removed_and_a_live_one_is_not(tmp_path):
@@ -102,25 +102,25 @@ def test_a_socket_left_behind_is_removed_and_a_live_one_is_not(tmp_path):
     with socket.socket(socket.AF_UNIX) as owner:
         owner.bind(str(path))
         owner.listen()
-        with pytest.raises(CannotServe, match="another server"):
-            serve.check_socket_path(path)
+        with pytest.raises(CannotServe, match="another server"), serve.claim_path(path):
+            pass
         assert path.is_socket()
-    serve.check_socket_path(path)
-    assert not path.exists()
+    with serve.claim_path(path):
+        assert not path.exists()
 
 
 def test_a_file_is_never_taken_for_a_socket(tmp_path):
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(CannotServe, match="not a socket"):
-        serve.check_socket_path(path)
+    with pytest.raises(CannotServe, match="not a socket"), serve.claim_path(path):
+        pass
     assert path.read_text() == "data"
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/edge.sock", "/tmp/" + "x" * 200])
 def test_a_socket_that_cannot_be_made_is_refused(path):
-    with pytest.raises(CannotServe, match="cannot make the socket"):
-        serve.check_socket_path(Path(path))
+    with pytest.raises(CannotServe, match="cannot make the socket"), serve.claim_path(Path(path)):
+        pass
 
 
 def test_a_certificate_with_the_wrong_key_is_refused(tmp_path):

@@ -1,20 +1,24 @@
 """The whole edge in this process: what its parts owe each other, and to whoever mounts it in an app of his own."""
 
 import asyncio
+import errno
 import logging
 import os
+import socket
+from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from stream_port import edge_of
-from support import until
+from support import free_port, until
 
-from sse_fast import app, shutdown
+from sse_fast import app, door, shutdown
 from sse_fast._native.ring import segment_size
 from sse_fast.app import Edge, end_streams_on_signals
 from sse_fast.segment import create_shared
+from sse_fast.settings import Settings
 from sse_fast.stream import ADDRESS_LENGTH
 from sse_fast.testing import EventClient
 from sse_fast.workers import Node, Seat
@@ -58,6 +62,46 @@ async def test_of_what_a_proxy_passes_on_as_an_address_only_so_much_is_kept() ->
         assert edge._admission._tally.by_address == {"x" * ADDRESS_LENGTH: 1}
         writer.close()
         await until(lambda: edge._admission._tally.by_address == {})
+
+
+async def lifespan(edge: Edge) -> list[dict[str, Any]]:
+    """What a server is told of a start."""
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    await edge({"type": "lifespan"}, receive, send)
+    return told
+
+
+async def test_a_start_that_fails_is_told_to_the_server_and_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = Settings(port=1, stream_port=other.getsockname()[1])
+        (failed,) = await lifespan(Edge(settings))
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "in use" in failed["message"]
+    assert str(settings.stream_port) in failed["message"]
+
+
+async def test_a_stream_port_that_cannot_be_served_is_not_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(door, "Listener", no_descriptor)
+    settings = Settings(port=1, stream_port=free_port())
+    edge = Edge(settings)
+    (failed,) = await lifespan(edge)
+    assert os.strerror(errno.EMFILE) in failed["message"]
+    with socket.create_server(("127.0.0.1", settings.stream_port or 0)):
+        pass  # nobody has it
+    monkeypatch.undo()
+    edge._start_up()
+    (await opened(edge)).close()
+    await edge.close()
 
 
 async def test_a_limit_beyond_all_descriptors_is_none_at_the_stream_port() -> None:

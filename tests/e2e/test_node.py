@@ -9,7 +9,9 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -396,6 +398,77 @@ def test_workers_that_never_come_to_serve_end_the_server_with_status_1(
         edge()
 
 
+# ---- the parent is killed --------------------------------------------------------------------------------------------
+
+WAIT = """
+import os, sys, time, signal, ctypes
+def wait_for_the_end_of_the_parent():
+    parent = os.getppid()
+    print("waits", os.getpid(), file=sys.stderr, flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+"""
+INSTANTS = {
+    "while it loads the app": """
+import sse_fast.serve as serve
+load = serve.load_edge
+serve.load_edge = lambda: (wait_for_the_end_of_the_parent(), load())[1]
+""",
+    "once the kernel is to tell": """
+import sse_fast.app as app
+edge = app.edge
+app.edge = lambda: (wait_for_the_end_of_the_parent(), edge())[1]
+""",
+    "before it has its own handlers, and the signal is lost": """
+import sse_fast.app as app
+start_up = app.Edge._start_up
+def start(self, *args):
+    ctypes.CDLL(None).prctl(1, 0)
+    wait_for_the_end_of_the_parent()
+    return start_up(self, *args)
+app.Edge._start_up = start
+""",
+    "once it serves, and the signal is lost": """
+import sse_fast.workers as workers
+beat = workers.Seat.beat
+def once(self):
+    workers.Seat.beat = beat
+    beat(self)
+    ctypes.CDLL(None).prctl(1, 0)
+    wait_for_the_end_of_the_parent()
+workers.Seat.beat = once
+""",
+}
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_no_worker_outlives_its_parent_wherever_it_was_on_its_way(
+    instant: str, edge_that_starts: Edges, customized: Callable[[str], None], tmp_path: Path
+) -> None:
+    customized(WAIT + INSTANTS[instant])
+    server = edge_that_starts()
+    (line,) = until(lambda: [line for line in server.log().splitlines() if line.startswith("waits ")], "the worker")
+    worker = psutil.Process(int(line.split()[1]))
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the end of the worker")
+    (tmp_path / "sitecustomize.py").unlink()
+    server.start()
+    assert server.publish("a", "on")
+
+
+@pytest.mark.skipif("SSE_FAST_ORPHAN_ROUNDS" not in os.environ, reason="SSE_FAST_ORPHAN_ROUNDS=N: so many kills")
+def test_no_worker_outlives_its_parent_whenever_it_is_killed(edge_that_starts: Edges, rng: random.Random) -> None:
+    server = edge_that_starts("--workers", "2")
+    for _ in range(int(os.environ["SSE_FAST_ORPHAN_ROUNDS"])):
+        until(lambda: server.workers(), "a worker")
+        time.sleep(rng.uniform(0, 1.2))
+        workers = server.workers()
+        os.kill(server.pid, signal.SIGKILL)
+        psutil.wait_procs(workers, PATIENCE)
+        assert not [worker for worker in workers if worker.is_running()]
+        server.begin()
+
+
 # ---- a log in a file -------------------------------------------------------------------------------------------------
 
 
@@ -414,6 +487,25 @@ async def test_a_log_in_a_file_outlives_the_whole_server_and_clients_resume_from
         stream.cut()
     assert [position(id) for id in ids] == list(range(1, 13))
     assert len({id.partition("-")[0] for id in ids}) == 1, "one epoch"
+
+
+@pytest.mark.parametrize("where", ["port", "stream port", "socket"])
+def test_of_two_servers_started_at_once_one_serves_and_the_other_says_why_it_does_not(
+    where: str, edge_that_starts: Edges, tmp_path: Path
+) -> None:
+    shared = {"port": ["--port"], "stream port": ["--stream-port"], "socket": ["--uds"]}[where]
+    shared.append(str(tmp_path / "edge.sock") if where == "socket" else str(free_port()))
+    both = [edge_that_starts(*shared) for _ in range(2)]
+    until(lambda: not all(server.running for server in both), "the end of one of them")
+    (lost,) = (server for server in both if not server.running)
+    assert lost.wait() == 1
+    assert lost.log().count("\n") == 1
+    assert ("listens on" if where == "socket" else "is in use") in lost.log()
+    assert shared[1] in lost.log()
+    (won,) = (server for server in both if server is not lost)
+    until(lambda: "Started worker" in won.log(), "the other one to serve")
+    won.terminate()
+    assert won.wait() == 0, won.log()
 
 
 def test_two_servers_do_not_share_a_log_file(node: Callable[..., EdgeProcess], edge: Edges, tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What a server takes for itself before its workers listen, so that of two that start at once only one does.
+
+Workers listen with SO_REUSEPORT, which lets any two servers of one user share a port in silence.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+TRIES = 20  # of two that listen in the same microsecond the kernel may refuse both
+MOST_APART = 0.02  # seconds between two tries
+PATH_SECONDS = 10.0  # that another server in the same directory may take until it listens
+
+
+def claim_port(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    """A socket that has the port: while it is open nobody else can bind the address, or one that overlaps with it, but
+    for sockets of this user with SO_REUSEPORT, as the workers' are. Nobody is accepted by it. Raises OSError.
+
+    Only listening is exclusive: two sockets that share addresses with those of the past (SO_REUSEADDR) may both be
+    bound. So it listens for a moment; once that has been granted the rules are turned round, and it listens no more.
+    """
+    for tries in range(TRIES, 0, -1):
+        claim = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claim.bind((address, port))
+            try:
+                claim.listen(1)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or tries == 1:
+                    raise
+                claim.close()
+                time.sleep(random.uniform(0, MOST_APART))
+                continue
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            claim.shutdown(socket.SHUT_RDWR)
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except BaseException:
+            claim.close()
+            raise
+        return claim
+    raise AssertionError("the last try returns or raises")
+
+
+@contextlib.contextmanager
+def claimed_directory(path: Path) -> Iterator[None]:
+    """While it is open no other server looks for, removes or makes a socket beside `path`; it waits for one that does.
+    Raises OSError, TimeoutError after PATH_SECONDS."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + PATH_SECONDS
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "another server has been starting here for too long") from None
+                time.sleep(MOST_APART)
+        yield
+    finally:
+        # Not by closing alone: a worker that was forked meanwhile has the descriptor too.
+        fcntl.flock(directory, fcntl.LOCK_UN)
+        os.close(directory)
