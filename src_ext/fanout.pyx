@@ -22,6 +22,7 @@ from collections import deque
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
@@ -29,6 +30,7 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
+from sse_fast._native.index cimport Listening
 from sse_fast._native.ring cimport Log
 from sse_fast._native.sink cimport BLOCKED, SocketSink, batch_of, passing
 from sse_fast.errors import Leaving
@@ -50,6 +52,22 @@ cdef inline long long monotonic_ns() noexcept nogil:
 cdef class Group:
     """The subscribers who listen to the same set of channels; they are swept together."""
 
+    def __dealloc__(self):
+        PyMem_RawFree(self.places)
+
+
+cdef int make_room(Channel channel) except -1:
+    """Room for one more group that listens to it."""
+    cdef uint32_t room = max(1, 2 * channel.listening_room)
+    cdef Listening* grown
+    if channel.listening_count == channel.listening_room:
+        grown = <Listening*>PyMem_RawRealloc(channel.listening, room * sizeof(Listening))
+        if grown == NULL:
+            raise MemoryError
+        channel.listening = grown
+        channel.listening_room = room
+    return 0
+
 
 @cython.final
 cdef class Subscriber:
@@ -65,18 +83,23 @@ cdef class FanOut:
 
     `skip`: what meets a subscriber that fell behind the log: False, it leaves; True, it is skipped ahead and told.
     `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
+    What one call does at most, beside its budget: `subscribe` takes in `take_in` records of the log (2 ms), `drain` tells
+    `tell` groups of news (half a millisecond).
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
-    def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536):
+    def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
+                  Py_ssize_t take_in=16384, Py_ssize_t tell=4096):
         self.index = Index(log, remembered=remembered)
         self._groups = {}
         self._everyone = []
+        self._spreading = []
         self._news = deque()
         self._behind = deque()
         self._blocked = {}
         self._skip = skip
         self._piece = piece
+        self._take_in, self._tell = take_in, tell
 
     @property
     def connections(self):
@@ -86,7 +109,7 @@ cdef class FanOut:
     @property
     def busy(self):
         """Whether somebody who can be written to has not got everything yet."""
-        return bool(self.index.unread) or bool(self._news) or bool(self._behind)
+        return bool(self.index.unread) or self._untold() or bool(self._news) or bool(self._behind)
 
     @property
     def blocked(self):
@@ -100,16 +123,18 @@ cdef class FanOut:
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the same but as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
-        between `after` and there are gone.
+        between `after` and there are gone. Where the log is far ahead, its events that were not taken in yet are
+        passed over by who begins now, and come in addition to a `history`.
         """
-        while self.index.take_in_some(65536):
-            pass
-        self._spread_news()
+        self.index.take_in_some(self._take_in)
+        cdef uint64_t newest = self.index.position
+        if self.index.unread:
+            newest = max(newest, <uint64_t>self.index.log.position)
         names = tuple(sorted(set(channels)))
         if not names:
             raise ValueError("a subscriber names at least one channel")
         cdef long long begin = UNKNOWN      # also of a position that this log has not reached, however large
-        if after is not None and after <= self.index.position:
+        if after is not None and after <= newest:
             begin = after
             if begin < UNKNOWN:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
@@ -128,7 +153,7 @@ cdef class FanOut:
         elif history:
             subscriber.position = self.index.before_newest(group.channels, history)
         else:
-            subscriber.position = self.index.position
+            subscriber.position = newest
         if subscriber.lost:
             self.gaps += 1
         subscriber.sink = sink
@@ -157,7 +182,7 @@ cdef class FanOut:
         subscriber.touched = now
         if subscriber.finished:
             return False
-        if self._last_words is not None or subscriber.must_tell or subscriber.position < subscriber.group.last_position:
+        if self._last_words is not None or subscriber.must_tell or subscriber.position < self._newest_of(subscriber.group):
             self._catch_up_later(subscriber)
             return True
         return False
@@ -165,6 +190,7 @@ cdef class FanOut:
     cdef Group _open_group(self, tuple names):
         cdef Group group
         cdef Channel channel
+        cdef uint32_t which
         if len(names) == 1:
             channel = self.index.open_channel(names[0])
             if channel.solo is not None:
@@ -178,26 +204,40 @@ cdef class FanOut:
         group.subscribers = []
         for channel in group.channels:
             group.last_position = max(group.last_position, channel.last_position)
-            if len(names) == 1:
-                channel.solo = group
-            elif channel.groups is None:
-                channel.groups = {group: None}
-            else:
-                channel.groups[group] = None
-        if len(names) > 1:
-            group.key = names
-            self._groups[names] = group
+        if len(names) == 1:
+            channel.solo = group
+            return group
+        # First what may fail.
+        group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
+        if group.places == NULL:
+            raise MemoryError
+        for channel in group.channels:
+            make_room(channel)
+        group.key = names
+        self._groups[names] = group
+        for which in range(len(names)):
+            channel = group.channels[which]
+            group.places[which] = channel.listening_count
+            channel.listening[channel.listening_count] = Listening(<void*>group, which)
+            channel.listening_count += 1
         return group
 
     cdef int _close_group(self, Group group) except -1:
         cdef Channel channel
-        if group.key is not None:
+        cdef Listening last
+        cdef uint32_t which
+        if group.key is None:
+            channel = group.channels[0]
+            channel.solo = None
+        else:
             del self._groups[group.key]
+            for which in range(len(group.channels)):
+                channel = group.channels[which]
+                channel.listening_count -= 1
+                last = channel.listening[channel.listening_count]
+                channel.listening[group.places[which]] = last
+                (<Group>last.group).places[last.which] = group.places[which]
         for channel in group.channels:
-            if group.key is None:
-                channel.solo = None
-            else:
-                del channel.groups[group]
             self.index.release_if_idle(channel)
         return 0
 
@@ -272,21 +312,54 @@ cdef class FanOut:
             self._draining = False
             self._shared = None
             self._shared_group = None
-        return self.index.log.load_head() != self.index._offset or bool(self._news) or bool(self._behind)
+        return self.index.log.load_head() != self.index._offset or self._untold() or bool(self._news) or bool(self._behind)
+
+    cdef bint _untold(self) noexcept:
+        """Whether groups wait to be told that a channel of theirs got something."""
+        return self._heard is not None or PyList_GET_SIZE(self._spreading) or PyList_GET_SIZE(self.index.fresh)
 
     cdef int _spread_news(self) except -1:
-        """Queue the groups of the channels that got something."""
+        """Queue the groups of the channels that got something, so many of them a call.
+
+        From a channel's last group to its first: who moves into the place of one that left was told before. One that
+        comes meanwhile knows by itself.
+        """
+        cdef Py_ssize_t left = self._tell
         cdef Channel channel
-        cdef Group group
-        for channel in self.index.fresh:
-            channel.is_fresh = False
-            if channel.solo is not None:
-                self._queue(channel.solo, channel.last_position)
-            if channel.groups is not None:
-                for group in channel.groups:
-                    self._queue(group, channel.last_position)
-        self.index.fresh.clear()
+        while left > 0:
+            if self._heard is None:
+                if not self._spreading:
+                    if not self.index.fresh:
+                        break
+                    self._spreading, self.index.fresh = self.index.fresh, self._spreading
+                    self._spreading.reverse()
+                channel = self._spreading.pop()
+                channel.is_fresh = False
+                left -= 1
+                if channel.solo is not None:
+                    self._queue(channel.solo, channel.last_position)
+                if not channel.listening_count:
+                    continue
+                self._heard = channel
+                self._groups_left = channel.listening_count
+            channel = self._heard
+            self._groups_left = min(self._groups_left, channel.listening_count)
+            while self._groups_left and left > 0:
+                self._groups_left -= 1
+                left -= 1
+                self.told += 1
+                self._queue(<Group>channel.listening[self._groups_left].group, channel.last_position)
+            if not self._groups_left:
+                self._heard = None
         return 0
+
+    cdef uint64_t _newest_of(self, Group group) noexcept:
+        """Position of the newest event of a group's channels, also where it was not told of it yet."""
+        cdef Channel channel
+        if self._untold():
+            for channel in group.channels:
+                group.last_position = max(group.last_position, channel.last_position)
+        return group.last_position
 
     cdef int _queue(self, Group group, uint64_t position) except -1:
         group.last_position = max(group.last_position, position)
@@ -484,7 +557,7 @@ cdef class FanOut:
                 continue
             if not self._skip:
                 self._leave(subscriber, Leaving.SLOW, None)
-            elif subscriber.position < subscriber.group.last_position:
+            elif subscriber.position < self._newest_of(subscriber.group):
                 self._skip_ahead(subscriber)
                 subscriber.touched = now
 
@@ -534,9 +607,10 @@ cdef class FanOut:
         cdef Group group
         cdef Subscriber subscriber
         cdef Py_ssize_t said = 0
+        cdef uint32_t which
         if listened is None:
             return 0
-        groups = list(listened.groups or ())
+        groups = [<Group>listened.listening[which].group for which in range(listened.listening_count)]
         if listened.solo is not None:
             groups.append(listened.solo)
         for group in groups:

@@ -10,6 +10,7 @@ so that `lost_after` can tell *complete* from *gap*. Memory of evictions is boun
 from collections import OrderedDict
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -26,6 +27,9 @@ cdef class Channel:
 
     def __cinit__(self, bytes name not None):
         self.name = name
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.listening)
 
 
 cdef void sift_down(uint64_t* heap, size_t size) noexcept nogil:

@@ -169,7 +169,6 @@ class ModelSubscriber:
     channels: tuple[bytes, ...]
     position: int
     lost: bool
-    news: int  # newest position its group has heard of
     state: str = PARKED
     blocked: bool = False
     tell_after: int | None = None
@@ -177,25 +176,25 @@ class ModelSubscriber:
 
 
 class ModelFanOut:
-    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int) -> None:
-        self.log, self.skip, self.piece = log, skip, piece
+    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int) -> None:
+        self.log, self.skip, self.piece, self.at_once = log, skip, piece, take_in
         self.index = ModelIndex(log, remembered)
         self.everyone: list[ModelSubscriber] = []
         self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
 
     def subscribe(self, channels: Sequence[bytes], after: int | None, history: int) -> ModelSubscriber:
-        self.take_in(len(self.log.history))
+        self.take_in(self.at_once)
         index, names, lost = self.index, tuple(channels), False
+        newest = index.position if index.offset == self.log.head else len(self.log.history)
         for name in names:
             index.open_channel(name).subscribers += 1
         if after is None:
-            position = index.before_newest(names, history) if history else index.position
+            position = index.before_newest(names, history) if history else newest
         else:
-            lost = after == UNKNOWN or after > index.position or (after >= 0 and index.lost_after(names, after))
+            lost = after == UNKNOWN or after > newest or (after >= 0 and index.lost_after(names, after))
             position = index.evicted_of(names) if lost or after == EARLIEST else after
         self.gaps += lost
-        news = max(index.channels[name].last_position for name in names)
-        subscriber = ModelSubscriber(names, position, lost, news)
+        subscriber = ModelSubscriber(names, position, lost)
         self.everyone.append(subscriber)
         return subscriber
 
@@ -214,14 +213,13 @@ class ModelFanOut:
         return self.waits(subscriber)
 
     def waits(self, subscriber: ModelSubscriber) -> bool:
-        """Whether there is something for it, as far as its group has heard."""
-        return subscriber.tell_after is not None or subscriber.position < subscriber.news
+        """Whether there is something for it in the index."""
+        newest = max(self.index.channels[name].last_position for name in subscriber.channels)
+        return subscriber.tell_after is not None or subscriber.position < newest
 
     def take_in(self, limit: int) -> None:
         """The first thing a drain does."""
         self.index.take_in(limit)
-        for subscriber in self.everyone:
-            subscriber.news = max(self.index.channels[name].last_position for name in subscriber.channels)
 
     def is_lost(self, subscriber: ModelSubscriber) -> bool:
         return self.index.lost_after(subscriber.channels, subscriber.position)

@@ -75,7 +75,10 @@ def interleaved(channels: int, count: int) -> FanOut:
     """`count` events, one after the other in so many channels: position p is in channel (p - 1) % channels."""
     log = Log.private(4 * 1024 * 1024)
     log.append_many([(b"c%d" % (number % channels), b"data:\n\n") for number in range(count)])
-    return FanOut(log)
+    fanout = FanOut(log)
+    while fanout.index.take_in():
+        pass
+    return fanout
 
 
 @pytest.mark.parametrize("mine", [1, 2, 3])
@@ -291,6 +294,54 @@ def test_the_budget_holds_however_small_the_groups_are() -> None:
     assert slices > 20
     assert most < 100
     assert all(sink.positions == [1] for sink in sinks)
+
+
+def test_of_the_groups_that_share_a_channel_so_many_a_turn_are_told_of_its_news() -> None:
+    """And everybody who stays gets it once, whoever comes and goes between the turns."""
+    fanout, chance = FanOut(Log.private(65536), tell=500), random.Random(7)
+    stay = [Taker() for _ in range(10_000)]
+    leave = []
+    for n, sink in enumerate(stay):
+        join(fanout, sink, b"everybody", b"user%d" % n)
+        if n % 4 == 0:
+            leave.append(join(fanout, Taker(), b"everybody", b"guest%d" % n))
+    chance.shuffle(leave)
+    fanout.index.log.append(b"everybody", body_of(1))
+    turns, more = 0, True
+    while more:
+        before = fanout.told
+        more = fanout.drain(0.0)
+        assert fanout.told - before <= 500
+        turns += 1
+        for _ in range(100):
+            if leave:
+                fanout.unsubscribe(leave.pop())
+        stay.append(Taker())
+        join(fanout, stay[-1], b"everybody", b"late%d" % turns, after=0)
+        if turns == 10:
+            fanout.index.log.append(b"everybody", body_of(2))  # the first news is half told
+            more = True
+    drain(fanout)  # for the last one who came
+    assert not leave
+    assert all(sink.positions == [1, 2] for sink in stay)
+
+
+def test_a_newcomer_waits_for_no_more_of_the_log_than_a_turn_takes() -> None:
+    log = Log.private(2**22)
+    log.append_many([(b"a", b"data:\n\n")] * 40_000)
+    fanout = FanOut(log)
+    live, resuming, all_of_it = Taker(), Taker(), Taker()
+    now = join(fanout, live, b"a")
+    assert 0 < fanout.index.kept <= 16384
+    resumed = join(fanout, resuming, b"a", b"b", after=39_990)
+    assert join(fanout, Taker(), b"a", after=40_001).lost
+    join(fanout, all_of_it, b"a", after=EARLIEST)
+    assert (now.position, resumed.position, resumed.lost) == (40_000, 39_990, False)
+    log.append(b"a", b"data:\n\n")
+    drain(fanout)
+    assert live.positions == [40_001]
+    assert resuming.positions == list(range(39_991, 40_002))
+    assert all_of_it.positions == list(range(1, 40_002))
 
 
 def test_leaving_costs_the_same_however_many_groups_share_a_channel() -> None:

@@ -71,13 +71,15 @@ class FanOutMachine(RuleBasedStateMachine):
         skip=st.booleans(),
         piece=st.sampled_from([1, 150, 1000, 32768]),
         remembered=st.sampled_from([0, 1, 2, 65536]),
+        take_in=st.sampled_from([0, 2, 65536, 65536]),
+        tell=st.sampled_from([1, 2, 4096]),
     )
-    def start(self, capacity: int, skip: bool, piece: int, remembered: int) -> None:
+    def start(self, capacity: int, skip: bool, piece: int, remembered: int, take_in: int, tell: int) -> None:
         memory = mmap.mmap(-1, segment_size(capacity))
         self.writer = Log(memory, epoch=EPOCH)
-        self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=remembered)
+        self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=remembered, take_in=take_in, tell=tell)
         self.log = ModelLog(capacity, EPOCH)
-        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=remembered)
+        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=remembered, take_in=take_in)
         self.sinks: list[RecordingSink] = []
         self.now = 100.0
         self.step = SimpleNamespace(doing="", frame=b"", wrote=[], timeout=0.0)
@@ -193,7 +195,9 @@ class FanOutMachine(RuleBasedStateMachine):
 
     def check_history(self, sink: RecordingSink, history: int) -> None:
         own = [e for e in self.log.kept if e.channel in sink.model.channels]
-        assert [e for e in own if e.position > sink.begins_after] == (own[-history:] if history else [])
+        unread = [e for e in own if e.position > self.native.index.position]
+        taken_in = own[: len(own) - len(unread)]
+        assert [e for e in own if e.position > sink.begins_after] == (taken_in[-history:] + unread if history else [])
 
     @rule(sink=subscribers, pause=pauses)
     def unblock(self, sink: RecordingSink, pause: float) -> None:

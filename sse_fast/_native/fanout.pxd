@@ -23,6 +23,7 @@ cdef enum State:
 cdef class Group:                   # the subscribers who listen to the same set of channels
     cdef:
         tuple channels
+        uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
         object key                  # what finds it again; None: it is its channel's solo group
         list subscribers
         Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
@@ -53,12 +54,16 @@ cdef class FanOut:
         readonly Index index
         dict _groups
         list _everyone
+        list _spreading             # channels that got something before those in `index.fresh`; the last comes first
+        Channel _heard              # whose groups are being told of it, from the last to the first
+        Py_ssize_t _groups_left
         object _news                # deque of the groups that have news
         object _behind              # deque of the subscribers to catch up
         dict _blocked
         Py_ssize_t _heartbeat_next
         bint _skip, _draining
         uint32_t _piece
+        Py_ssize_t _take_in, _tell
         # one remembered piece: subscribers of a group that stand at the same place share it
         Batch _shared
         Group _shared_group
@@ -72,10 +77,13 @@ cdef class FanOut:
         int _volley_fds[VOLLEY]
         # plain counters; others read them
         readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
+        readonly uint64_t told      # groups that were told of news of a channel they share
 
     cdef Group _open_group(self, tuple names)
     cdef int _close_group(self, Group group) except -1
+    cdef bint _untold(self) noexcept
     cdef int _spread_news(self) except -1
+    cdef uint64_t _newest_of(self, Group group) noexcept
     cdef int _queue(self, Group group, uint64_t position) except -1
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1

@@ -20,7 +20,16 @@ class Subscriber:
     def closed(self) -> bool: ...
 
 class FanOut:
-    def __init__(self, log: Log, *, skip: bool = False, piece: int = 32768, remembered: int = 65536) -> None: ...
+    def __init__(
+        self,
+        log: Log,
+        *,
+        skip: bool = False,
+        piece: int = 32768,
+        remembered: int = 65536,
+        take_in: int = 16384,
+        tell: int = 4096,
+    ) -> None: ...
     @property
     def index(self) -> Index: ...
     @property
@@ -41,6 +50,8 @@ class FanOut:
     def gaps(self) -> int: ...
     @property
     def slow(self) -> int: ...
+    @property
+    def told(self) -> int: ...
     def subscribe(
         self, channels: Sequence[bytes], sink: Sink, *, after: int | None = None, history: int = 0
     ) -> Subscriber: ...

@@ -19,6 +19,11 @@ cdef struct Entry:                  # one kept event, in log order; a channel's 
     void* channel                   # borrowed: a channel lives while it has entries
 
 
+cdef struct Listening:              # a group of the fan-out that listens to a channel among others
+    void* group                     # borrowed: a group takes itself out before it goes
+    uint32_t which                  # of the group's channels this one is
+
+
 cdef struct Piece:
     uint64_t end                    # the cursor after it
     uint64_t at                     # number of its last entry, to go on from; 0 over several channels
@@ -37,7 +42,8 @@ cdef class Channel:
         # the fan-out's: who listens
         readonly uint64_t subscribers
         object solo                 # the group of those who listen to this channel alone
-        dict groups                 # the groups it shares with other channels; None: there never were any
+        Listening* listening        # the groups it shares with other channels
+        uint32_t listening_count, listening_room
 
 
 cdef class Index:
