@@ -17,13 +17,24 @@ A parser ends a line at CRLF, CR or LF and at nothing else: VT, FF, U+0085, U+20
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Check, PyDict_Next
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.list cimport PyList_Check, PyList_GET_SIZE
+from cpython.object cimport PyObject, PyObject_HasAttr, PyTypeObject, Py_TYPE
+from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.math cimport isfinite
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy
+
+from datetime import date, datetime, time
+from enum import EnumType
+from uuid import UUID
 
 import orjson
 
 from sse_fast.errors import InvalidEvent
+from sse_fast.serialization import json_of as json_of_function
 
 cdef extern from "Python.h":
     # Public since 3.3. No copy for ASCII; for other text the str keeps the UTF-8 form, so encoding it again is free.
@@ -31,8 +42,14 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     bint PyLong_Check(object value)
     bint PyBool_Check(object value)
+    bint PyType_HasFeature(PyTypeObject* kind, unsigned long features)
+    unsigned long TEXT_OR_INT "(Py_TPFLAGS_UNICODE_SUBCLASS | Py_TPFLAGS_LONG_SUBCLASS)"
+    PyObject* PyList_GET_ITEM(object value, Py_ssize_t at)  # borrowed, as is what follows
+    PyObject* PyTuple_GET_ITEM(object value, Py_ssize_t at)
 
 cdef object dumps = orjson.dumps
+cdef object json_of = json_of_function
+cdef frozenset WRITTEN_BY_ORJSON = frozenset((datetime, date, time, UUID))
 cdef object NO_DATA = object()  # None is taken: it is JSON null
 
 
@@ -46,7 +63,8 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
     """The fields of one event as bytes, ready to send.
 
     `data`: `str` and `bytes` (UTF-8) go as they stand, one `data:` line for each line; line ends reach the client
-    as LF, all else unchanged. Any other value goes as compact JSON through orjson; `None` is therefore `null`.
+    as LF, all else unchanged. Any other value goes as compact JSON, as `sse_fast.serialization` has it; `None` is
+    therefore `null`, and what cannot become JSON whole is refused.
     Left out, there is no `data:` line, and a client that keeps the standard delivers no event.
 
     `event`: the type; `id`: what the client sends as `Last-Event-ID` when it reconnects (an empty one clears it);
@@ -60,8 +78,8 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
     was encoded may follow anything else that was.
 
     Raises `InvalidEvent` (a `ValueError`) where the format cannot carry a value: CR, LF or NUL in `event` or `id`, a
-    negative or huge `retry`, lone surrogates, bytes that are not UTF-8. Raises `TypeError` for values of a wrong type,
-    JSON included, and if no field is given at all.
+    negative or huge `retry`, lone surrogates, bytes that are not UTF-8, `data` that is no JSON value (it names the type
+    and the place). Raises `TypeError` for fields of a wrong type, and if no field is given at all.
     """
     return frame_of(data, event, id, retry, comment)
 
@@ -127,15 +145,81 @@ cdef object data_of(object data, Text* text):
         check_utf8(text)
         return with_lf(data, text)
     try:
-        data = dumps(data)
-    except TypeError as error:
-        if "UTF-8" in str(error):  # a str inside; orjson has no exception of its own for it, and doesn't say where
-            raise InvalidEvent("data has a lone surrogate in one of its strings; UTF-8 cannot carry it") from error
-        raise TypeError(f"data must be str, bytes or a JSON value: {error}") from error
-    text.start = PyBytes_AS_STRING(data)
-    text.size = PyBytes_GET_SIZE(data)
+        written = dumps(data)
+    except TypeError:  # an int beyond 64 bits, a key that is no str, a lone surrogate: others say it, or say where
+        written = None
+    if written is None or (is_suspect(PyBytes_AS_STRING(written), PyBytes_GET_SIZE(written)) and not is_plain(<PyObject*>data, 0)):
+        written = json_of(data)
+        text.start = PyBytes_AS_STRING(written)
+        text.size = PyBytes_GET_SIZE(written)
+        check_utf8(text)  # models write themselves
+        return with_lf(written, text)
+    text.start = PyBytes_AS_STRING(written)
+    text.size = PyBytes_GET_SIZE(written)
     text.one_line = True  # compact JSON has its control characters escaped
-    return data
+    return written
+
+
+cdef bint is_suspect(const char* json, Py_ssize_t size) noexcept nogil:
+    """Whether what orjson wrote may have `null` for a float that is not finite, told from most text by its end, or
+    bytes of a Fragment that are no UTF-8, or end lines."""
+    cdef:
+        Py_ssize_t i
+        uint8_t found = 0
+    for i in range(size - 2):
+        found |= ((json[i] == c"u") & (json[i + 1] == c"l") & (json[i + 2] == c"l")) | ((<signed char>json[i]) < 0x20)
+    for i in range(max(size - 2, 0), size):
+        found |= (<signed char>json[i]) < 0x20
+    return found
+
+
+cdef bint is_plain(PyObject* borrowed, int depth) except -1:
+    """Whether a value is whole as orjson writes it: it has no float that is not finite, no Fragment, nothing odd."""
+    cdef:
+        PyObject* item
+        Py_ssize_t at = 0
+        PyTypeObject* exactly = Py_TYPE(<object>borrowed)
+    if borrowed == <PyObject*>None or PyType_HasFeature(exactly, TEXT_OR_INT):
+        return True
+    if PyFloat_CheckExact(<object>borrowed):
+        return isfinite(PyFloat_AS_DOUBLE(<object>borrowed))
+    if depth > 254:
+        return False
+    if PyDict_Check(<object>borrowed):
+        while PyDict_Next(<object>borrowed, &at, NULL, &item):
+            if not is_plain(item, depth + 1):
+                return False
+        return True
+    if PyList_Check(<object>borrowed):
+        while at < PyList_GET_SIZE(<object>borrowed):
+            if not is_plain(PyList_GET_ITEM(<object>borrowed, at), depth + 1):
+                return False
+            at += 1
+        return True
+    return is_plain_too(<object>borrowed, depth)
+
+
+cdef bint is_plain_too(object value, int depth) except -1:
+    cdef:
+        Py_ssize_t at = 0
+        object kind = type(value)
+        object inside
+    if kind is tuple:
+        while at < PyTuple_GET_SIZE(value):
+            if not is_plain(PyTuple_GET_ITEM(value, at), depth + 1):
+                return False
+            at += 1
+        return True
+    if kind in WRITTEN_BY_ORJSON:
+        return True
+    if type(kind) is EnumType:
+        inside = value._value_
+        return is_plain(<PyObject*>inside, depth + 1)
+    # A dataclass without slots is to orjson what is in its __dict__.
+    if PyObject_HasAttr(kind, "__dataclass_fields__") and not PyObject_HasAttr(kind, "__slots__"):
+        inside = value.__dict__
+        return is_plain(<PyObject*>inside, depth)
+    return False
 
 
 cdef object comment_of(object comment, Text* text):

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sse_fast import page
-from sse_fast._native.publication import encode_publication, from_json_array, from_json_value, from_ndjson
+from sse_fast._native.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.admission import Admission
 from sse_fast.errors import EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
@@ -25,6 +25,7 @@ from sse_fast.metrics import Metrics
 from sse_fast.problem import Problem
 
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
+JSON_SPACE = b" \t\r\n"
 MAX_CHANNELS_LISTED = 1000
 CHANNELS_AT_ONCE = 8192  # looked at before the loop is given back: a few milliseconds
 BODY_SECONDS = 30.0
@@ -129,14 +130,10 @@ class Api:
         limit = self._hub.max_event_size
         if media_type in NDJSON:
             events = await gently(from_ndjson(body, limit))
+        elif body.lstrip(JSON_SPACE).startswith(b"["):
+            events = await gently(from_json_array(body, limit))
         else:
-            try:
-                value = orjson.loads(body)
-            except orjson.JSONDecodeError as error:
-                raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
-            if type(value) is not list:
-                return await self._append_one(from_json_value(value, limit))
-            events = await gently(from_json_array(value, limit))
+            return await self._append_one(from_json_object(body, limit))
         positions = await self._hub.append(events)
         prefix = f"{self._hub.log.epoch}-"
         return json({"ids": [prefix + str(position) for position in positions]})

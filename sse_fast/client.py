@@ -20,6 +20,7 @@ import orjson
 from httpx_sse import ServerSentEvent, connect_sse
 
 from sse_fast.errors import SSEFastError
+from sse_fast.serialization import json_of
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
 LONGEST_BACKOFF = 30.0
@@ -185,7 +186,7 @@ class Publisher:
         return [str(id) for id in self._post("/publish", lines, "application/x-ndjson")["ids"]]
 
     def _object(self, data: object) -> bytes:
-        return orjson.dumps({"channel": self._channel, "data": data, **self._fields})
+        return orjson.dumps({"channel": self._channel, "data": orjson.Fragment(json_of(data)), **self._fields})
 
     def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
         try:

@@ -139,7 +139,7 @@ class Hub(node.Hub):
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 
         The future has the id as soon as the event is in the log; don't wait for it in the loop's own thread. Raises
-        InvalidEvent (EventTooLarge) or TypeError here, HubClosed by the future, RuntimeError while the hub has no loop.
+        InvalidEvent (EventTooLarge) here, HubClosed by the future, RuntimeError while the hub has no loop.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
         loop = self._loop

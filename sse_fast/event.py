@@ -59,7 +59,7 @@ class EventId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `data`: str or bytes as they stand, or any JSON value. `retry` in milliseconds."""
+    """One event. `data`: str or bytes as they stand, or what `serialization` takes. `retry` in milliseconds."""
 
     data: Any
     event: str | None = None

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sse_fast import items
+from sse_fast._native.frame import encode
 from sse_fast.asgi import Send
 from sse_fast.errors import InvalidEvent
 from sse_fast.event import Event
@@ -157,7 +157,7 @@ def _encode(made: Any, id: str | None) -> bytes:
         raise TypeError(f"transform returns an Event or None, not {type(made).__name__}")
     if made.event is not None and made.event.startswith("$"):
         raise InvalidEvent(f"event types that begin with '$' belong to the server; transform returned {made.event!r}")
-    return items.event(made.data, made.event, id, made.retry, made.comment)
+    return encode(made.data, event=made.event, id=id, retry=made.retry, comment=made.comment)
 
 
 def check_hook(name: str, hook: Any) -> None:

@@ -134,7 +134,9 @@ class Hub:
     async def publish(self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
-        Raises InvalidEvent (EventTooLarge), TypeError, or HubClosed; then nothing was published.
+        `data`: str or bytes as they stand, or what `sse_fast.serialization` takes.
+
+        Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
         (position,) = await self.append([encoded])

@@ -10,10 +10,10 @@ from threading import Lock
 from typing import Any
 
 import anyio.to_thread
-import orjson
 
 from sse_fast._native.frame import encode
 from sse_fast.event import Event, brief
+from sse_fast.serialization import json_of
 
 DICT_FIELDS = frozenset(("data", "event", "id", "retry", "comment"))
 _ENDED: Any = object()
@@ -41,18 +41,8 @@ def frame(item: Any) -> bytes:
     if kind is bytes:
         return item  # type: ignore[no-any-return]
     if kind is Event:
-        return event(item.data, item.event, item.id, item.retry, item.comment)
+        return item.encode()
     return _rare(item)
-
-
-def event(data: Any, type: str | None, id: str | None, retry: int | None, comment: str | None) -> bytes:
-    """`encode`, which also takes what orjson does not know by itself: pydantic models, keys that are no strings."""
-    try:
-        return encode(data, event=type, id=id, retry=retry, comment=comment)
-    except TypeError:
-        if data is None or isinstance(data, (str, bytes)):
-            raise
-        return encode(_json(data), event=type, id=id, retry=retry, comment=comment)
 
 
 def _fields(fields: Mapping[str, Any]) -> bytes:
@@ -62,12 +52,12 @@ def _fields(fields: Mapping[str, Any]) -> bytes:
             f"a dict stands for the fields of an event, and {brief(unknown)} is none: there is "
             f"{', '.join(sorted(DICT_FIELDS))}. If the dict is the data, yield Event(...) or {{'data': ...}}"
         )
-    data, rest = fields.get("data"), (fields.get("event"), fields.get("id"), fields.get("retry"), fields.get("comment"))
+    data, type, id = fields.get("data"), fields.get("event"), fields.get("id")
+    retry, comment = fields.get("retry"), fields.get("comment")
     if data is not None:
-        return event(data, *rest)
-    if rest == (None, None, None, None):
+        return encode(data, event=type, id=id, retry=retry, comment=comment)
+    if type is None and id is None and retry is None and comment is None:
         raise TypeError('a dict of fields has at least one that is not None; JSON null is sent by {"data": "null"}')
-    type, id, retry, comment = rest
     return encode(event=type, id=id, retry=retry, comment=comment)
 
 
@@ -79,25 +69,11 @@ def _rare(item: Any) -> bytes:
     if not isinstance(item, str) and all(hasattr(item, name) for name in ("data", "event", "id", "retry")):
         data = item.data
         if hasattr(item, "raw_data"):  # FastAPI's: `data` is always JSON, quotes and all
-            data = item.raw_data if data is None else _json(data)
+            data = item.raw_data if data is None else json_of(data)
         return _fields(
             {"data": data} | {name: getattr(item, name, None) for name in ("event", "id", "retry", "comment")}
         )
-    return event(item, None, None, None, None)
-
-
-def _json(data: Any) -> bytes:
-    try:
-        return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError as error:
-        raise TypeError(f"data must be str, bytes or a JSON value: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """A pydantic model as its own rules write it."""
-    if hasattr(value, "model_dump_json"):
-        return orjson.Fragment(value.model_dump_json())
-    raise TypeError(f"{type(value).__name__} is not JSON serializable")
+    return encode(item)
 
 
 def check_content(content: Any) -> None:

@@ -35,9 +35,9 @@ class EventSourceResponse(Response):
     """A response that streams what `content` yields as Server-Sent Events.
 
     content: an async or a sync iterable of events: `str`, `bytes` that are encoded already, `dict`s with the keys data,
-    event, id, retry, comment; `Event`; or any JSON value, dataclass and pydantic model included. It is closed in any
-    case, in the task that iterated it. If it raises, clients get an event of type `error` that says no more than that,
-    the log gets the traceback, and the stream ends.
+    event, id, retry, comment; `Event`; or any other value that `sse_fast.serialization` takes, as JSON. It is closed in
+    any case, in the task that iterated it. If it raises, clients get an event of type `error` that says no more than
+    that, the log gets the traceback, and the stream ends.
 
     ping: seconds of silence until a comment is sent, 15 by default, 0 for never; what `ping_message_factory` returns
     is sent instead. send_timeout: seconds that a client may take nothing while there is something to send; then the

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from starlette.datastructures import MutableHeaders
 
-from sse_fast import items
 from sse_fast._native.frame import encode
 from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
 from sse_fast.connection import FAILED, HEARTBEAT, Connection, check_seconds
@@ -94,12 +93,12 @@ class SSEWriter:
     async def send(
         self, data: Any, *, event: str | None = None, id: str | None = None, retry: int | None = None
     ) -> None:
-        """Send one event; `data` is `str`, `bytes` in UTF-8, or any JSON value, dataclass and pydantic model included.
+        """Send one event; `data` is `str`, `bytes` in UTF-8, or what `sse_fast.serialization` takes.
 
         Waits while the client is slow. Any number of tasks may send; the order is that of the calls. Raises
         InvalidEvent or TypeError, and nothing was sent; ConnectionClosed when the client has left.
         """
-        await self._write(items.event(data, event, id, retry, None))
+        await self._write(encode(data, event=event, id=id, retry=retry))
 
     async def comment(self, text: str) -> None:
         """Send a comment, which clients skip. Raises as `send`."""

@@ -237,9 +237,29 @@ async def test_of_a_doubled_key_the_last_counts(api: Api) -> None:
     assert api.kept() == [("b", "data: 2\n\n")]
 
 
-async def test_numbers_are_as_exact_as_a_double_past_64_bits(api: Api) -> None:
-    await api.post("/publish", content='{"channel":"c","data":123456789012345678901234567890}')
-    assert api.kept() == [("c", "data: 1.2345678901234568e+29\n\n")]
+@pytest.mark.parametrize(
+    "number",
+    ["12345678901234567890123", "1.10", "0.1000000000000000055511151231257827", "1E+2", "-0", "1e-400", "-0.0e-0"],
+)
+async def test_numbers_arrive_digit_for_digit_in_every_form(api: Api, number: str) -> None:
+    event = f'{{"channel":"c","data":{number}}}'
+    within = f'{{ "data" : {{"a" : [ {number} ,{number}] }} , "channel" : "c" }}'
+    await api.post("/publish", content=event)
+    await api.post("/publish", content=within)
+    await api.post("/publish", content=f"[{event}, {within}]")
+    await api.post("/publish", content=f"{event}\n{within}\n", headers=NDJSON)
+    twice = [f"data: {number}\n\n", f'data: {{"a":[{number},{number}]}}\n\n']
+    assert [frame for _, frame in api.kept()] == twice * 3
+
+
+async def test_a_number_that_no_double_holds_is_refused_with_its_place(api: Api) -> None:
+    event = '{"channel":"c","data":[1,-1e400]}'
+    assert_problem(await api.post("/publish", content=event), 400, "number is infinity", "line 1 column 26")
+    response = await api.post("/publish", content=f"[{event}]")
+    assert_problem(response, 400, "number is infinity", "line 1 column 27")
+    response = await api.post("/publish", content=f"\n{event}", headers=NDJSON)
+    assert_problem(response, 400, "line 2 is not JSON", "number is infinity", "line 1 column 26")
+    assert api.position == 0
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"])

@@ -317,6 +317,16 @@ def test_publish_json_is_checked_and_sent_as_a_value(against):
     assert_one_line(against(Script(), "publish", "a", "--json", "{"), 2, "not valid JSON")
 
 
+def test_publish_json_sends_numbers_digit_for_digit(against):
+    script = Script(published("e-1"), published("e-2"))
+    against(script, "publish", "a", "--json", "[12345678901234567890123, 1.10]")
+    against(script, "publish", "a", "--json", "--lines", input=b"12345678901234567890123\n")
+    assert [request.content for request in script.requests] == [
+        b'{"channel":"a","data":[12345678901234567890123, 1.10]}',
+        b'{"channel":"a","data":12345678901234567890123}',
+    ]
+
+
 def test_publish_lines_makes_an_event_of_every_line(against):
     script = Script(published("e-1", "e-2"), httpx.Response(200, json={"ids": ["e-3"]}))
     result = against(script, "publish", "a", "--lines", input="one\r\n\nthree")

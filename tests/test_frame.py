@@ -162,9 +162,12 @@ def test_lone_surrogates_are_refused_with_their_place(field: str, surrogate: int
         encode(**wrong)
 
 
-@pytest.mark.parametrize("value", [{"a": "\ud800"}, {"\ud800": 1}, ["\udc80"]])
-def test_lone_surrogates_inside_json_are_refused(value: Any) -> None:
-    with pytest.raises(InvalidEvent, match="data has a lone surrogate in one of its strings"):
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [({"a": "\ud800"}, r"data\.a"), ({"\ud800": 1}, r"data\['\\ud800'\]"), (["\udc80"], r"data\[0\]")],
+)
+def test_lone_surrogates_inside_json_are_refused_with_their_place(value: Any, place: str) -> None:
+    with pytest.raises(InvalidEvent, match=rf"{place} has a lone surrogate, U\+D"):
         encode(value)
 
 
@@ -189,13 +192,6 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_place(raw: bytes, place:
 def test_id_event_and_comment_of_a_type_other_than_str_are_refused(field: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{field} must be str or None, not {type(value).__name__}"):
         encode("x", **{field: value})
-
-
-@pytest.mark.parametrize("value", [object(), {1, 2}, bytearray(b"x"), memoryview(b"x"), {"a": object()}, {1: "a"}])
-def test_data_that_is_no_json_value_is_a_type_error(value: Any) -> None:
-    with pytest.raises(TypeError, match="data must be str, bytes or a JSON value: ") as raised:
-        encode(value)
-    assert raised.value.__cause__ is not None
 
 
 def test_no_field_at_all_is_a_type_error() -> None:
