@@ -250,8 +250,8 @@ cdef class Listener:
 
     `listening`: a non-blocking TCP socket in the listening state; it stays the caller's. `door` has
     `feed(connection, data)`: bytes of a request; `late(connection)`: its head did not come within `head_seconds`;
-    `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended; and `turn_away()`, which
-    returns what a client is answered with when there are no descriptors left, or `most` connections.
+    `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended; and `turn_away(data)`, which
+    returns what a client that sent this is answered when there are no descriptors left, or `most` connections.
     """
 
     def __cinit__(self, listening, FanOut fanout not None, door, *, double head_seconds=10.0, int most=1 << 30):
@@ -425,15 +425,20 @@ cdef class Listener:
         return 0
 
     cdef int _turn_away(self, int fd) except -1:
-        """Say that the server is full, without a look at the request."""
+        """Say that the server is full, going by as much of the request as has come."""
         cdef bytes answer
+        cdef ssize_t got
         self.turned_away += 1
         try:
-            answer = self._door.turn_away()
-            send(fd, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL)
-            # Reading what has come makes the close an end and not a reset, which could overtake the answer.
-            shutdown(fd, SHUT_WR)
-            recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
+            got = recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
+            answer = self._door.turn_away(PyBytes_FromStringAndSize(self._buffer, max(got, 0)))
+            if answer:
+                send(fd, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL)
+                # Reading what has come meanwhile makes the close an end and not a reset, which could overtake the answer.
+                shutdown(fd, SHUT_WR)
+                recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
+        except Exception:
+            logger.exception("a client could not be turned away with words; its connection is closed")
         finally:
             close(fd)
         return 0

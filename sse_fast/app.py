@@ -15,7 +15,6 @@ import orjson
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from starlette._utils import get_route_path
 from starlette.datastructures import URL
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 from sse_fast import shutdown
@@ -23,6 +22,7 @@ from sse_fast._native.frame import encode
 from sse_fast.admission import Admission
 from sse_fast.api import Api
 from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.cors import CrossOrigin
 from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
 from sse_fast.embedded import Hub
@@ -99,7 +99,7 @@ class Edge:
         origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
         if origins:
             anybody = "*" in origins
-            self._routed = CORSMiddleware(
+            self._routed = CrossOrigin(
                 self._route,
                 allow_origins=origins,
                 allow_methods=("GET", "HEAD", "POST", "OPTIONS"),

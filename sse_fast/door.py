@@ -44,7 +44,7 @@ class Streaming(Protocol):
     """What the door needs of those who keep the streams."""
 
     def left(self, address: str, reason: Leaving) -> None: ...
-    def no_room(self) -> bytes: ...
+    def no_room(self) -> None: ...
 
 
 class BadHead(Exception):
@@ -155,11 +155,12 @@ class RememberedHeads:
 
 
 class _Exchange:
-    """One request put to the ASGI app, and what the app sends, until it makes a stream of it."""
+    """One request put to the ASGI app, and what the app sends, until it makes a stream of it. Without a connection it
+    can only be answered."""
 
     __slots__ = ("_chunked", "_connection", "_date", "_head", "body", "ended", "start", "taken_over")
 
-    def __init__(self, connection: Connection, head: _Head, date: bytes) -> None:
+    def __init__(self, connection: Connection | None, head: _Head, date: bytes) -> None:
         self._connection = connection
         self._head = head
         self._date = date
@@ -181,11 +182,17 @@ class _Exchange:
     # ---- stream.TakeOver --------------------------------------------------------------------------------------------
 
     @property
+    def has_room(self) -> bool:
+        return self._connection is not None
+
+    @property
     def sink(self) -> Sink:
+        assert self._connection is not None
         return self._connection
 
     def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
         """The request becomes a stream of the connection, behind the head that was sent."""
+        assert self._connection is not None
         self.taken_over = True
         self._connection.stream(self._rendered(opening), subscriber, address, self._chunked)
 
@@ -299,31 +306,37 @@ class StreamDoor:
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
-    def turn_away(self) -> bytes:
-        """What a client is told that finds no room: nobody has read its request."""
-        body = self._streams.no_room()
-        return (
-            b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-            b"access-control-allow-origin: *\r\ncache-control: no-cache, no-transform\r\n"
-            b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
-        ) % (self._date, len(body), body)
+    def turn_away(self, data: bytes) -> bytes:
+        """What a client is answered that finds no room; `data` is what has come of its request, mostly all of it. The
+        app is asked, so it is answered as any other that is turned away, in a form that its origin may read."""
+        self._streams.no_room()
+        reading = _Reading()
+        try:
+            complete = reading.feed(data)
+        except BadHead as bad:
+            return self._refuse(None, reading.head, bad).answer()
+        if not complete and not reading.head.headers:
+            return b""  # nobody knows yet what it is; a connection that breaks brings a browser back
+        return self._put_to_app(None, reading.head).answer()
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
         reading: _Reading | None = connection.context
         if reading is None and (known := self._remembered.get(data)) is not None:
-            return self._ask(connection, known)
+            self._put_to_app(connection, known)
+            return
         in_one_piece = reading is None
         reading = connection.context = reading or _Reading()
         try:
             complete = reading.feed(data)
         except BadHead as bad:
-            return self._refuse(connection, reading.head, bad)
+            self._refuse(connection, reading.head, bad)
+            return
         if complete:
             if in_one_piece:
                 self._remembered.keep(data, reading.head)
-            self._ask(connection, reading.head)
-        return None
+            self._put_to_app(connection, reading.head)
+        return
 
     def late(self, connection: Connection) -> None:
         reading: _Reading | None = connection.context
@@ -335,7 +348,7 @@ class StreamDoor:
 
     # ---- the answer -------------------------------------------------------------------------------------------------
 
-    def _ask(self, connection: Connection, head: _Head) -> None:
+    def _put_to_app(self, connection: Connection | None, head: _Head) -> _Exchange:
         target = head.target
         if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
             target = target.partition(b"://")[2].partition(b"/")[2]
@@ -356,23 +369,23 @@ class StreamDoor:
             "query_string": query,
             "root_path": "",
             "headers": head.headers.copy(),
-            "client": (connection.address, 0),
+            "client": (connection.address, 0) if connection is not None else None,
             "server": self._server,
         }
         exchange = _Exchange(connection, head, self._date)
         scope[TAKE_OVER] = exchange
-        self._run(app(scope, exchange.receive, exchange.send), exchange, connection)
+        return self._run(app(scope, exchange.receive, exchange.send), exchange, connection)
 
-    def _run(self, answering: Awaitable[None], exchange: _Exchange, connection: Connection) -> None:
+    def _run(self, answering: Awaitable[None], exchange: _Exchange, connection: Connection | None) -> _Exchange:
         coroutine = cast("Coroutine[Any, Any, None]", answering)
         try:
             coroutine.send(None)
         except StopIteration:
-            if not exchange.taken_over:
+            if connection is not None and not exchange.taken_over:
                 connection.answer(exchange.answer())
-        else:
-            coroutine.close()
-            raise RuntimeError("whoever answers at the stream door may not wait, and this did")
+            return exchange
+        coroutine.close()
+        raise RuntimeError("whoever answers at the stream door may not wait, and this did")
 
     async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What this port has not got."""
@@ -381,8 +394,9 @@ class StreamDoor:
         problem = Problem(405, detail, {"allow": ALLOW}) if streams else Problem(404, detail)
         await problem(scope, receive, send)
 
-    def _refuse(self, connection: Connection, head: _Head, bad: BadHead) -> None:
+    def _refuse(self, connection: Connection | None, head: _Head, bad: BadHead) -> _Exchange:
         self.bad_heads += 1
         exchange = _Exchange(connection, head, self._date)
         problem = Problem(bad.status, str(bad))
-        self._run(problem({"type": "http", "method": "GET"}, exchange.receive, exchange.send), exchange, connection)
+        asked = problem({"type": "http", "method": "GET"}, exchange.receive, exchange.send)
+        return self._run(asked, exchange, connection)

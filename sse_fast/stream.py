@@ -54,6 +54,10 @@ class TakeOver(Protocol):
     """A connection that takes a stream over: its end is told to `Streams.left`."""
 
     @property
+    def has_room(self) -> bool:
+        """Whether there is a connection to become a stream; else the client can only be turned away."""
+
+    @property
     def sink(self) -> Sink: ...
     def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
         """Behind the head that was sent, `opening` and then the subscriber's events. `address`: for `Streams.left`,
@@ -258,10 +262,9 @@ class Streams:
         """Milliseconds, for a client that is turned away."""
         return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
 
-    def no_room(self) -> bytes:
-        """`turn_away` for one that finds no descriptor left."""
+    def no_room(self) -> None:
+        """Count a client for whose connection no descriptor is left."""
         self._admission.refused["descriptors"] += 1
-        return self.turn_away(Overloaded("no descriptor is left"))
 
     def turn_away(self, error: Overloaded | HubClosed) -> bytes:
         """A stream that says when to come back; it is broken off behind these bytes, as some clients take a clean end
@@ -319,6 +322,8 @@ class Stream:
         self._address = (scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
         take_over: TakeOver | None = scope.get(TAKE_OVER)
         try:
+            if take_over is not None and not take_over.has_room:
+                raise Overloaded("no descriptor is left for another stream")
             streams.enter(self._address, Door.ASGI if take_over is None else Door.STREAM)
         except (Overloaded, HubClosed) as error:
             self._move("refuse")

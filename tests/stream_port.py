@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import httpx
-from starlette.middleware.cors import CORSMiddleware
 from support import free_port
 
 from sse_fast._native.listener import Listener
 from sse_fast.admission import Admission
 from sse_fast.app import Edge
+from sse_fast.cors import CrossOrigin
 from sse_fast.door import StreamDoor
 from sse_fast.hub import Hub
 from sse_fast.settings import Settings
@@ -30,7 +30,7 @@ class StreamPort:
         self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000), max_channels=8)
-        app = CORSMiddleware(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"])
+        app = CrossOrigin(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"], allow_credentials=True)
         self.door = StreamDoor(
             app,
             self.hub.fanout,

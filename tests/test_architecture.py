@@ -47,7 +47,9 @@ ARROWS: dict[str, str | None] = {
     "metrics": "admission errors hub stream version _native.slots",
     "api": "admission errors event hub metrics page problem _native.publication",
     "logs": "",
-    "app": "admission api asgi descriptors door embedded kernel metrics settings shutdown stream workers _native.frame",
+    "cors": "",
+    "app": "admission api asgi cors descriptors door embedded kernel metrics settings shutdown stream workers"
+    " _native.frame",
     "kernel": "",
     "descriptors": "",
     "address": "",

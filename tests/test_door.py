@@ -13,7 +13,7 @@ import h11
 import pytest
 from conftest import Edges
 from e2e.client import Chunks
-from stream_port import ORIGIN, StreamPort, edge_of, main_port
+from stream_port import ORIGIN, StreamPort, connect, edge_of, main_port
 from support import until
 from whatwg import Parser
 
@@ -412,14 +412,68 @@ async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_5
         port.check()
 
 
-async def test_without_room_for_its_connection_a_client_is_told_the_same() -> None:
-    async with StreamPort.opened(most=1) as port:
+async def full(asked: bytes, **limits: int) -> Answer:
+    """What a port without room for it answers to a request; how long to wait is not the same twice."""
+    async with StreamPort.opened(**limits) as port:
         with port.connect(GET):
             await until(lambda: port.listener.streams == 1)
-            answer = await ask(port, GET)
-            assert answer.events == [("$closing", '{"reason":"overloaded"}')]
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            assert (port.listener.turned_away, port.admission.refused["descriptors"]) == (1, 1)
+            answer = await ask(port, asked)
+            if answer.status in (200, 503) and not asked.startswith((b"HEAD", b"OPTIONS")):
+                assert port.admission.refused.total() == 1
+            assert (port.listener.turned_away == 1) == ("most" in limits)
+    for waits in ("retry-after", "content-length", "date"):
+        answer.headers.pop(waits, None)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        GET,
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\n\r\n".encode(),
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nCookie: who=me\r\n\r\n".encode(),
+        b"GET /sse/a HTTP/1.1\r\nOrigin: http://elsewhere.example\r\n\r\n",
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccept: application/json\r\n\r\n".encode(),
+        b"HEAD /sse/a HTTP/1.1\r\n\r\n",
+        f"OPTIONS /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode(),
+        b"GET /sse/a?history=x HTTP/1.1\r\n\r\n",
+        b"POST /sse/a HTTP/1.1\r\n\r\n",
+        b"no request at all\r\n\r\n",
+    ],
+)
+async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_form_that_its_origin_may_read(
+    asked: bytes,
+) -> None:
+    admission, listener = await full(asked, max_connections=1), await full(asked, most=1)
+    assert (listener.status, listener.headers) == (admission.status, admission.headers)
+    assert listener.events == admission.events
+
+
+async def test_a_head_of_which_only_the_origin_has_come_is_turned_away_for_that_origin() -> None:
+    answer = await full(f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nCookie: who=".encode(), most=1)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert answer.events == [("$closing", '{"reason":"overloaded"}')]
+
+
+# ---- the head ----
+
+
+async def test_who_may_read_it_stands_directly_behind_what_it_is_at_both_ports(edge: Edges) -> None:
+    server = edge("--cors-origins", ORIGIN, "--max-connections", "1", with_stream_port=True)
+    with connect(server.port, f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n\r\n".encode()):
+        server.wait_connections(1)
+        for asked in ("GET /sse/a", "HEAD /sse/a", "GET /sse/$nothing", "GET /sse/a\r\nAccept: application/json"):
+            target, *more = asked.split("\r\n")
+            head = "\r\n".join([f"{target} HTTP/1.1", "Host: x", f"Origin: {ORIGIN}", *more, "", ""]).encode()
+            for number in (server.port, server.stream_port):
+                raw = await raw_answer(number, head, enough=b"\r\n\r\n")
+                _, first, *rest = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+                assert first.startswith("content-type: ")
+                assert {line.split(":")[0] for line in rest[:2]} == {
+                    "access-control-allow-origin",
+                    "access-control-allow-credentials",
+                }
 
 
 # ---- the end ----

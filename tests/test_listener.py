@@ -37,6 +37,7 @@ class Port:
         self.fed: list[bytes] = []
         self.connections: list[Connection] = []
         self.ends: list[tuple[str, Leaving]] = []
+        self.turned_away: list[bytes] = []
         self.at_feed: Callable[[Connection, bytes], Any] = self.begin
         self.at_end: Callable[[], Any] = lambda: None
         self.log = Log.private(log_size)
@@ -57,8 +58,9 @@ class Port:
     def late(self, connection: Connection) -> None:
         connection.answer(b"late")
 
-    def turn_away(self) -> bytes:
-        return FULL
+    def turn_away(self, data: bytes) -> bytes:
+        self.turned_away.append(data)
+        return FULL if data else b""
 
     def resume(self, subscriber: Subscriber) -> None:
         self.fanout.unblock(subscriber, self.now)
@@ -695,12 +697,14 @@ def test_streams_that_have_ended_leave_nothing_behind(port: Port) -> None:
 # ---- too many ----
 
 
-def test_whoever_comes_over_the_most_is_told_so_and_closed() -> None:
+def test_whoever_comes_over_the_most_is_told_so_if_he_has_said_something_and_closed() -> None:
     port = Port(most=3)
-    clients = [port.client(b"") for _ in range(5)]
-    assert (port.listener.open, port.listener.turned_away) == (3, 2)
-    assert [received(client) for client in clients] == [b"", b"", b"", FULL, FULL]
-    assert at_end(clients[4])
+    clients = [port.client(b"") for _ in range(3)] + [connect(port.number, said) for said in (b"GET /", b"GE", b"")]
+    port.until(lambda: port.listener.turned_away == 3)
+    assert port.listener.open == 3
+    assert port.turned_away == [b"GET /", b"GE", b""]
+    assert [received(client) for client in clients] == [b"", b"", b"", FULL, FULL, b""]
+    assert all(at_end(client) for client in clients[3:])
     clients[0].close()
     port.until(lambda: port.listener.open == 2)
     with port.client():
@@ -734,6 +738,7 @@ def test_without_descriptors_whoever_comes_is_told_and_nothing_spins_and_those_w
         with no_descriptor_left() as taken:
             for client in waiting[:4]:
                 client.connect(("127.0.0.1", port.number))
+                client.send(b"GET")
             turns = 0
             for _ in range(20):
                 port.listener.tick(port.now)
