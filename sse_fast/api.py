@@ -185,6 +185,9 @@ class Api:
     async def readyz(self, request: Request) -> Response:
         if self._hub.draining:
             return json({"status": "draining"}, 503)
+        if not self._hub.ready:
+            left = self._hub.fanout.index.unread
+            return json({"status": "starting", "reason": f"{left} bytes of the log are still to be read"}, 503)
         return json({"status": "ready"})
 
     async def healthz(self, request: Request) -> Response:

@@ -144,6 +144,8 @@ class Edge:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
+                    self._watch_signals()  # before anything that takes its time
+                    await self.hub.take_in()
                     self._start_up()
                 except Exception as error:
                     logger.debug("the start failed", exc_info=True)
@@ -164,8 +166,13 @@ class Edge:
                 self._seat.start(self.hub.look, self.metrics.say)
                 self.at_close.callback(self._seat.close)
             self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
-            if self._on_startup is not None:
-                self._on_startup(self)
+            self._watch_signals()
+            self.hub.look()  # at what the log has kept
+
+    def _watch_signals(self) -> None:
+        if self._on_startup is not None:
+            on_startup, self._on_startup = self._on_startup, None
+            on_startup(self)
 
     async def close(self) -> None:
         """End every stream and stop."""

@@ -127,7 +127,7 @@ class Hub(node.Hub):
     async def __aenter__(self) -> Self:
         if not self._tasks:  # never started, or closed: begin (again) on this loop
             self.draining, self._loop = False, None
-        self._start()
+        await self.take_in()
         return self
 
     async def __aexit__(self, *error: object) -> None:

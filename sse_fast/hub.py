@@ -124,6 +124,9 @@ class Hub:
         self._epoch = self.log.epoch
         self._process = os.getpid()
         self._news: asyncio.Event
+        self._backlog_end = self.log.head
+        self._taken_in: asyncio.Event
+        self.ready = not self.fanout.index.unread
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -265,8 +268,24 @@ class Hub:
             self._epoch = self.log.epoch
         self._loop = loop
         self._news = asyncio.Event()
+        self._taken_in = asyncio.Event()
+        if not self.ready:
+            self._wake()
         self.relay = Relay()
         self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
+
+    async def take_in(self) -> None:
+        """Start, and wait until all that the log had kept before is taken in, a bounded piece of it in each turn of the
+        loop; `ready` says so. Streams that are opened before may begin with more than the `history` they asked for."""
+        self._start()
+        if not self.ready:
+            await self._taken_in.wait()
+
+    def _look_whether_ready(self) -> None:
+        head = self.log.head  # read first: others append meanwhile
+        if head - self.fanout.index.unread >= self._backlog_end:
+            self.ready = True
+            self._taken_in.set()
 
     def _wake(self) -> None:
         self._news.set()
@@ -289,8 +308,12 @@ class Hub:
             if self._neighbours is not None:
                 self._neighbours.disarm()
             try:
-                while self.relay.run(self.fanout.drain, loop.time()):  # noqa: ASYNC110 - the others' turn of the loop
-                    await asyncio.sleep(0)
+                while self.relay.run(self.fanout.drain, loop.time()):
+                    if not self.ready:
+                        self._look_whether_ready()
+                    await asyncio.sleep(0)  # the others' turn of the loop
+                if not self.ready:
+                    self._look_whether_ready()
             except Exception:
                 logger.exception("a drain failed; it goes on")
                 self._wake()  # for what it left behind
@@ -354,4 +377,5 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._loop is not None:
+            self._taken_in.set()  # whoever waits for it finds the hub closed
             self.relay.close()

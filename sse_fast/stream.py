@@ -321,6 +321,8 @@ class Stream:
             return await answer_head(self._send, 200, headers)
         self._address = (scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
         take_over: TakeOver | None = scope.get(TAKE_OVER)
+        if take_over is None and not streams.hub.ready:
+            await streams.hub.take_in()
         try:
             if take_over is not None and not take_over.has_room:
                 raise Overloaded("no descriptor is left for another stream")

@@ -1,6 +1,7 @@
 """The whole edge in this process: what its parts owe each other, and to whoever mounts it in an app of his own."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -69,13 +70,46 @@ async def lifespan(edge: Edge) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
+        if told:
+            raise asyncio.CancelledError  # that is all
         return {"type": "lifespan.startup"}
 
     async def send(message: Any) -> None:
         told.append(message)
 
-    await edge({"type": "lifespan"}, receive, send)
+    with contextlib.suppress(asyncio.CancelledError):
+        await edge({"type": "lifespan"}, receive, send)
     return told
+
+
+def seat_with_a_past(events: int) -> Seat:
+    """Of a worker that comes to a node whose log is full already."""
+    node = Node.create(create_shared(segment_size(1 << 22)), workers=1)
+    node.log.append_many([(b"a", b"data: %d\n\n" % n) for n in range(events)])
+    seat = Seat.take(node.environment())
+    assert seat is not None
+    return seat
+
+
+async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() -> None:
+    edge = Edge(Settings(), seat=seat_with_a_past(50_000))
+    assert await lifespan(edge) == [{"type": "lifespan.startup.complete"}]
+    assert edge.hub.ready
+    assert edge.hub.fanout.index.kept == 50_000
+    await edge.close()
+
+
+async def test_an_edge_that_is_told_of_no_start_is_not_ready_until_it_has_read_the_log() -> None:
+    edge = Edge(Settings(), seat=seat_with_a_past(50_000))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
+        before = await client.get("/readyz")
+        assert (before.status_code, before.json()["status"]) == (503, "starting")
+        assert "bytes of the log" in before.json()["reason"]
+        async with EventClient(edge, lifespan=False).stream("/sse/a?history=2") as stream:
+            told = [event.data for event in await stream.take(3)]
+        assert told == ['{"resume":"live"}', "49998", "49999"]
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
+    await edge.close()
 
 
 async def test_a_start_that_fails_is_told_to_the_server_and_says_why() -> None:

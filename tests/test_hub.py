@@ -12,6 +12,7 @@ import pytest
 from support import until
 from whatwg import Event, Parser
 
+from sse_fast._native.ring import Log
 from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Leaving
 from sse_fast.hub import APPEND_AT_ONCE, Hub
 
@@ -54,6 +55,54 @@ async def hub():
     hub = Hub(log_size=64 * 1024)
     yield hub
     await hub.close()
+
+
+# The start
+
+
+def with_a_past(events: int = 50_000) -> Log:
+    log = Log.private(2**22)
+    log.append_many([(b"ab"[n % 2 : n % 2 + 1], b"data: %d\n\n" % n) for n in range(events)])
+    return log
+
+
+async def test_what_a_log_has_kept_is_taken_in_while_starting_a_bounded_piece_a_turn() -> None:
+    hub = Hub(log=with_a_past())
+    assert not hub.ready
+    ready = asyncio.create_task(hub.take_in())
+    turns = []
+    while not ready.done():
+        await asyncio.sleep(0)
+        turns.append(hub.fanout.index.kept)
+    assert max(later - earlier for earlier, later in pairwise([0, *turns])) <= 4096
+    assert hub.ready
+    assert hub.fanout.index.kept == 50_000
+    await hub.take_in()  # again: at once
+    await hub.close()
+
+
+async def test_streams_that_come_before_the_hub_is_ready_begin_where_they_asked_to() -> None:
+    log = with_a_past()
+    hub = Hub(log=log)
+    now = Reader(hub, "a")
+    resuming = Reader(hub, "a", "b", last_event_id=f"{log.epoch}-49998")
+    everything = Reader(hub, "b", last_event_id="earliest")
+    assert not hub.ready
+    await hub.publish("a", "new")
+    await until(lambda: everything.data[-1:] == ["49999"])
+    assert now.data == ["new"]
+    assert resuming.data == ["49998", "49999", "new"]
+    assert (resuming.subscription.resumed, everything.subscription.resumed) == ("complete", "complete")
+    assert len(everything.data) == 25_000
+    await hub.close()
+
+
+async def test_a_hub_that_closes_before_it_is_ready_keeps_nobody_waiting() -> None:
+    hub = Hub(log=with_a_past())
+    ready = asyncio.create_task(hub.take_in())
+    await asyncio.sleep(0)
+    await hub.close()
+    await ready
 
 
 # Publishing
