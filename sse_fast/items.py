@@ -41,7 +41,7 @@ def frame(item: Any) -> bytes:
     if kind is bytes:
         return item  # type: ignore[no-any-return]
     if kind is Event:
-        return item.encode()
+        return Event.encode(item)
     return _rare(item)
 
 
