@@ -33,6 +33,7 @@ from uuid import UUID
 
 import orjson
 
+from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import InvalidEvent
 from sse_fast.serialization import json_of as json_of_function
 
@@ -48,6 +49,7 @@ cdef extern from "Python.h":
     PyObject* PyTuple_GET_ITEM(object value, Py_ssize_t at)
 
 cdef object dumps = orjson.dumps
+cdef object fields_of = fields_of_function
 cdef object json_of = json_of_function
 cdef frozenset WRITTEN_BY_ORJSON = frozenset((datetime, date, time, UUID))
 cdef object NO_DATA = object()  # None is taken: it is JSON null
@@ -64,7 +66,8 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
 
     `data`: `str` and `bytes` (UTF-8) go as they stand, one `data:` line for each line; line ends reach the client
     as LF, all else unchanged. Any other value goes as compact JSON, as `sse_fast.serialization` has it; `None` is
-    therefore `null`, and what cannot become JSON whole is refused.
+    therefore `null`, and what cannot become JSON whole is refused. A DatastarEvent of datastar-py is an event already:
+    its fields are taken, and `event`, `id`, `retry` may only say what it doesn't.
     Left out, there is no `data:` line, and a client that keeps the standard delivers no event.
 
     `event`: the type; `id`: what the client sends as `Last-Event-ID` when it reconnects (an empty one clears it);
@@ -92,6 +95,14 @@ cdef bytes frame_of(object data, object event, object id, object retry, object c
         bint ends = data is not NO_DATA or event is not None or id is not None
         Py_ssize_t size = ends
         char* out
+
+    if PyUnicode_Check(data) and type(data) is not str:
+        given = fields_of(data)
+        if given is not None:
+            data = NO_DATA if given.data is None else given.data
+            event = one_of("event", event, given.event)
+            id = one_of("id", id, given.id)
+            retry = one_of("retry", retry, given.retry)
 
     # Check and measure everything first; only then allocate, once and exactly.
     if comment is not None:
@@ -129,6 +140,12 @@ cdef bytes frame_of(object data, object event, object id, object retry, object c
         out += 1
     assert out == PyBytes_AS_STRING(frame) + size
     return frame
+
+
+cdef object one_of(str field, object asked, object given):
+    if asked is not None and given is not None:
+        raise InvalidEvent(f"the DatastarEvent has its own {field}; leave out {field}={asked!r}")
+    return given if asked is None else asked
 
 
 # What goes in. Each function checks one value and leaves its UTF-8 form in `text`. The pointer lives as long as the

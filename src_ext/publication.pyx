@@ -14,10 +14,12 @@ import orjson
 
 from sse_fast._native.frame cimport frame_of
 
+from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event import FIELDS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function, kind_of
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
+cdef object fields_of = fields_of_function
 cdef object channel_name = channel_name_function
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -133,6 +135,12 @@ cdef tuple encoded(object channel, object data, object event, object retry, Py_s
     cdef bytes name, frame
     if not isinstance(channel, str):
         raise InvalidEvent(f"'channel' is a string, not {kind_of(channel)}")
+    if isinstance(data, str) and type(data) is not str:
+        given = fields_of(data)
+        if given is not None:
+            if given.id is not None or given.data is None or (event is not None or retry is not None):
+                raise InvalidEvent("a DatastarEvent is published as it is: with data, without event_id, and nothing beside")
+            data, event, retry = given.data, given.event, given.retry
     name = channel_name(channel)
     if PyBytes_AS_STRING(name)[0] == c"$":
         raise InvalidEvent(f"channels that begin with '$' belong to the server; {brief(channel)} is one")

@@ -24,7 +24,8 @@ def frame(item: Any) -> bytes:
 
     `str`: the data of an event. `bytes`: encoded before, sent as they stand. `dict`: the fields of an event, by name;
     one that is None counts as left out. `Event`, and what has the same attributes (the ServerSentEvent of
-    sse-starlette, FastAPI, Litestar, httpx-sse): an event. Anything else: data, as JSON.
+    sse-starlette, FastAPI, Litestar, httpx-sse): an event, and so is what datastar-py makes. Anything else: data, as
+    JSON.
 
     Raises InvalidEvent or TypeError.
     """

@@ -13,8 +13,8 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 # Who may import whom, by full name below `sse_fast`; and does: an arrow that nobody uses is taken out.
 ARROWS: dict[str, str | None] = {
     "_native": "",
-    "_native.frame": "errors serialization",
-    "_native.publication": "errors event serialization _native.frame",
+    "_native.frame": "datastar errors serialization",
+    "_native.publication": "datastar errors event serialization _native.frame",
     "_native.ring": "errors",
     "_native.index": "_native.ring",
     "_native.sink": "errors _native.linux",
@@ -30,6 +30,7 @@ ARROWS: dict[str, str | None] = {
     "errors": "",
     "settings": "",
     "serialization": "errors",
+    "datastar": "errors",
     "event": "errors _native.frame",
     "sinks": "errors _native.sink",
     "hub": "errors event sinks _native.fanout _native.publication _native.ring _native.sink",
