@@ -13,11 +13,13 @@ ahead and told so by a `$gap` event in its stream.
 Sockets are written in volleys: those that are to get the same piece are gathered, and written in one loop without the
 GIL. Before anything is called that may look at them, the volley is fired.
 
+Memory may run out at any allocation. So whatever allocates comes before a cursor moves or a list is changed; to queue, to
+park and to let go allocate nothing. A drain that raised is called again, and goes on where it stopped.
+
 It knows sinks, but no socket, loop, task or ASGI server.
 """
 
 from asyncio import CancelledError
-from collections import deque
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -29,8 +31,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.index cimport Listening
+from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
+from sse_fast._native.queue cimport Queue
 from sse_fast._native.ring cimport Log
 from sse_fast._native.sink cimport BLOCKED, SocketSink, batch_of, passing
 from sse_fast.errors import Leaving
@@ -46,6 +49,18 @@ cdef inline long long monotonic_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <long long>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef extern from "Python.h":
+    void Py_SET_SIZE(PyObject* items, Py_ssize_t size)
+
+
+cdef inline void drop_last(list items) noexcept:
+    """As `items.pop()`, which may want to reallocate, and so fail."""
+    cdef Py_ssize_t last = PyList_GET_SIZE(items) - 1
+    cdef PyObject* item = PyList_GET_ITEM(items, last)
+    Py_SET_SIZE(<PyObject*>items, last)
+    Py_DECREF(<object>item)
 
 
 @cython.final
@@ -93,10 +108,9 @@ cdef class FanOut:
         self.index = Index(log, remembered=remembered)
         self._groups = {}
         self._everyone = []
-        self._spreading = []
-        self._news = deque()
-        self._behind = deque()
-        self._blocked = {}
+        self._news = Queue()
+        self._behind = Queue()
+        self._blocked = []
         self._skip = skip
         self._piece = piece
         self._take_in, self._tell = take_in, tell
@@ -109,12 +123,12 @@ cdef class FanOut:
     @property
     def busy(self):
         """Whether somebody who can be written to has not got everything yet."""
-        return bool(self.index.unread) or self._untold() or bool(self._news) or bool(self._behind)
+        return self._is_busy()
 
     @property
     def blocked(self):
         """Subscribers that wait until they can write again."""
-        return len(self._blocked)
+        return self._blocked_count
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
@@ -138,9 +152,17 @@ cdef class FanOut:
             begin = after
             if begin < UNKNOWN:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
-        # From here on nothing is refused: what was opened would stay.
-        cdef Group group = self._open_group(names)
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
+        cdef Group group = self._open_group(names)
+        try:
+            self._enter(subscriber, group, sink, after, begin, newest, history)
+        except BaseException:
+            if not group.subscribers:
+                self._close_group(group)
+            raise
+        return subscriber
+
+    cdef int _enter(self, Subscriber subscriber, Group group, Sink sink, after, long long begin, uint64_t newest, uint64_t history) except -1:
         cdef Channel channel
         if after is not None:
             subscriber.position = self.index.evicted_of(group.channels)
@@ -154,36 +176,45 @@ cdef class FanOut:
             subscriber.position = self.index.before_newest(group.channels, history)
         else:
             subscriber.position = newest
+        if PyList_GET_SIZE(self._blocked) <= PyList_GET_SIZE(self._everyone):
+            self._blocked.append(None)
+        subscriber.place = PyList_GET_SIZE(self._everyone)
+        self._everyone.append(subscriber)
+        subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
+        try:
+            group.subscribers.append(subscriber)
+        except BaseException:
+            drop_last(self._everyone)
+            raise
+        # It has entered; from here on nothing fails.
         if subscriber.lost:
             self.gaps += 1
         subscriber.sink = sink
         subscriber.group = group
         subscriber.state = PARKED
-        subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
-        group.subscribers.append(subscriber)
+        subscriber.place_blocked = -1
         group.remaining += 1        # a sweep under way passes the newcomer too, or it would miss the last of its round
-        subscriber.place = PyList_GET_SIZE(self._everyone)
-        self._everyone.append(subscriber)
         for channel in group.channels:
             channel.subscribers += 1
-        return subscriber
+        return 0
 
     def unsubscribe(self, Subscriber subscriber not None):
         """Let a subscriber go; it is written to no more. Again: nothing happens."""
         if subscriber.state != CLOSED:
             self._remove(subscriber)
+        subscriber.sink = subscriber.untold = None
 
     def unblock(self, Subscriber subscriber not None, double now):
         """The subscriber may be written to (again). True if there is something for it: `drain` then."""
         if subscriber.state != PARKED:
             return False
-        self._blocked.pop(subscriber, None)
+        self._unpark(subscriber)
         subscriber.state = READY
         subscriber.touched = now
         if subscriber.finished:
             return False
         if self._last_words is not None or subscriber.must_tell or subscriber.position < self._newest_of(subscriber.group):
-            self._catch_up_later(subscriber)
+            self._behind.push(subscriber)
             return True
         return False
 
@@ -192,29 +223,36 @@ cdef class FanOut:
         cdef Channel channel
         cdef uint32_t which
         if len(names) == 1:
-            channel = self.index.open_channel(names[0])
-            if channel.solo is not None:
-                return channel.solo
+            channel = self.index.channels.get(names[0])
+            group = channel.solo if channel is not None else None
         else:
             group = self._groups.get(names)
-            if group is not None:
-                return group
+        if group is not None:
+            return group
         group = Group.__new__(Group)
-        group.channels = tuple([self.index.open_channel(name) for name in names])
         group.subscribers = []
-        for channel in group.channels:
-            group.last_position = max(group.last_position, channel.last_position)
+        cdef list opened = [None] * len(names)
+        try:
+            for which in range(len(names)):
+                opened[which] = channel = self.index.open_channel(names[which])
+                group.last_position = max(group.last_position, channel.last_position)
+            group.channels = tuple(opened)
+            if len(names) > 1:
+                group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
+                if group.places == NULL:
+                    raise MemoryError
+                for channel in group.channels:
+                    make_room(channel)
+                self._groups[names] = group
+        except BaseException:
+            for channel in opened:
+                if channel is not None:
+                    self.index.release_if_idle(channel)
+            raise
         if len(names) == 1:
             channel.solo = group
             return group
-        # First what may fail.
-        group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
-        if group.places == NULL:
-            raise MemoryError
-        for channel in group.channels:
-            make_room(channel)
         group.key = names
-        self._groups[names] = group
         for which in range(len(names)):
             channel = group.channels[which]
             group.places[which] = channel.listening_count
@@ -222,7 +260,7 @@ cdef class FanOut:
             channel.listening_count += 1
         return group
 
-    cdef int _close_group(self, Group group) except -1:
+    cdef void _close_group(self, Group group) noexcept:
         cdef Channel channel
         cdef Listening last
         cdef uint32_t which
@@ -239,21 +277,22 @@ cdef class FanOut:
                 (<Group>last.group).places[last.which] = group.places[which]
         for channel in group.channels:
             self.index.release_if_idle(channel)
-        return 0
 
-    cdef int _remove(self, Subscriber subscriber) except -1:
+    cdef void _remove(self, Subscriber subscriber) noexcept:
         cdef Group group = subscriber.group
         cdef Subscriber last
         cdef Channel channel
         subscriber.state = CLOSED
-        self._blocked.pop(subscriber, None)
-        last = group.subscribers.pop()
+        self._unpark(subscriber)
+        last = <Subscriber>PyList_GET_ITEM(group.subscribers, PyList_GET_SIZE(group.subscribers) - 1)
+        drop_last(group.subscribers)
         if last is not subscriber:
             group.subscribers[subscriber.place_in_group] = last
             last.place_in_group = subscriber.place_in_group
             # The one that moved may have moved behind the sweep: go round once more, the visited cost next to nothing.
             group.remaining = PyList_GET_SIZE(group.subscribers)
-        last = self._everyone.pop()
+        last = <Subscriber>PyList_GET_ITEM(self._everyone, PyList_GET_SIZE(self._everyone) - 1)
+        drop_last(self._everyone)
         if last is not subscriber:
             self._everyone[subscriber.place] = last
             last.place = subscriber.place
@@ -262,17 +301,27 @@ cdef class FanOut:
         if not group.subscribers:
             self._close_group(group)
         subscriber.sink = None
-        return 0
 
     cdef int _leave(self, Subscriber subscriber, reason, error) except -1:
-        self._fire()
-        if subscriber.state == CLOSED:
-            return 0
-        cdef Sink sink = subscriber.sink
-        self._remove(subscriber)
-        if reason is Leaving.SLOW:
-            self.slow += 1
-        sink.ended(reason, error)
+        cdef Sink sink
+        try:
+            self._fire()
+        finally:
+            if subscriber.state != CLOSED:
+                sink = subscriber.sink
+                self._remove(subscriber)
+                if reason is Leaving.SLOW:
+                    self.slow += 1
+                self._tell_end(subscriber, sink, reason, error)
+        return 0
+
+    cdef int _tell_end(self, Subscriber subscriber, Sink sink, reason, error) except -1:
+        try:
+            sink.ended(reason, error)
+        except MemoryError:         # it does not know, and would wait for ever: tell it again
+            subscriber.sink, subscriber.untold = sink, reason
+            self._behind.push(subscriber)
+            raise
         return 0
 
     # ---- the drain --------------------------------------------------------------------------------------------------
@@ -284,41 +333,32 @@ cdef class FanOut:
         cdef long long start = monotonic_ns()
         cdef long long deadline = start + budget_ns
         # Those who catch up never starve, and never take more than a quarter while others have news.
-        cdef long long sweeps_end = deadline - (budget_ns // 4 if self._behind else 0)
+        cdef long long sweeps_end = deadline - (budget_ns // 4 if self._behind.first is not None else 0)
         self.index.take_in_some(4096)
-        cdef Group group
-        cdef Subscriber subscriber
         self._spread_news()
         self._draining = True
         try:
-            while self._news:
-                group = self._news[0]
-                if self._sweep(group, now, sweeps_end):
-                    self._news.popleft()
-                    group.queued = False
-                    if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
-                        break
-                else:
-                    self._news.rotate(-1)
-                    break
-            while self._behind:
-                subscriber = self._behind.popleft()
-                subscriber.behind = False
-                self._visit(subscriber, now)
-                if monotonic_ns() >= deadline:
-                    break
-            self._fire()
+            self._hand_out(now, sweeps_end, deadline)
         finally:
-            self._draining = False
-            self._shared = None
-            self._shared_group = None
-        return self.index.log.load_head() != self.index._offset or self._untold() or bool(self._news) or bool(self._behind)
+            try:
+                self._fire()
+            finally:
+                self._draining = False
+                if not self._is_busy():     # or else the next one goes on with the same piece
+                    self._shared = None
+                    self._shared_group = None
+        return self._is_busy()
+
+    cdef bint _is_busy(self) noexcept:
+        if self._untold() or self._news.first is not None or self._behind.first is not None:
+            return True
+        return self.index.log.load_head() != self.index._offset
 
     cdef bint _untold(self) noexcept:
         """Whether groups wait to be told that a channel of theirs got something."""
-        return self._heard is not None or PyList_GET_SIZE(self._spreading) or PyList_GET_SIZE(self.index.fresh)
+        return self._heard is not None or self.index.fresh.first is not None
 
-    cdef int _spread_news(self) except -1:
+    cdef void _spread_news(self) noexcept:
         """Queue the groups of the channels that got something, so many of them a call.
 
         From a channel's last group to its first: who moves into the place of one that left was told before. One that
@@ -328,13 +368,9 @@ cdef class FanOut:
         cdef Channel channel
         while left > 0:
             if self._heard is None:
-                if not self._spreading:
-                    if not self.index.fresh:
-                        break
-                    self._spreading, self.index.fresh = self.index.fresh, self._spreading
-                    self._spreading.reverse()
-                channel = self._spreading.pop()
-                channel.is_fresh = False
+                if self.index.fresh.first is None:
+                    break
+                channel = <Channel>self.index.fresh.pop()
                 left -= 1
                 if channel.solo is not None:
                     self._queue(channel.solo, channel.last_position)
@@ -351,7 +387,6 @@ cdef class FanOut:
                 self._queue(<Group>channel.listening[self._groups_left].group, channel.last_position)
             if not self._groups_left:
                 self._heard = None
-        return 0
 
     cdef uint64_t _newest_of(self, Group group) noexcept:
         """Position of the newest event of a group's channels, also where it was not told of it yet."""
@@ -361,42 +396,68 @@ cdef class FanOut:
                 group.last_position = max(group.last_position, channel.last_position)
         return group.last_position
 
-    cdef int _queue(self, Group group, uint64_t position) except -1:
+    cdef void _queue(self, Group group, uint64_t position) noexcept:
         group.last_position = max(group.last_position, position)
         group.remaining = PyList_GET_SIZE(group.subscribers)
-        if not group.queued:
-            group.queued = True
-            self._news.append(group)
+        self._news.push(group)
+
+    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline) except -1:
+        """Sweep the groups that have news, then go on with those who are behind."""
+        cdef Subscriber subscriber = None
+        while self._news.first is not None:
+            if self._sweep(<Group>self._news.first, now, sweeps_end):
+                self._news.pop()
+                if monotonic_ns() >= sweeps_end:    # many small groups take as long as one large one
+                    break
+            else:
+                self._news.push(self._news.pop())
+                break
+        try:
+            while self._behind.first is not None:
+                subscriber = <Subscriber>self._behind.pop()
+                self._visit(subscriber, now)
+                if monotonic_ns() >= deadline:
+                    break
+        except BaseException:
+            self._behind.push(subscriber)
+            raise
         return 0
 
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1:
         """Visit who is left of this round. True: done; False: the time is up."""
         cdef Subscriber subscriber
         cdef unsigned int visits = 0
-        while group.remaining > 0:
-            if group.next >= PyList_GET_SIZE(group.subscribers):
-                group.next = 0
-                if not group.subscribers:
-                    group.remaining = 0
+        try:
+            while group.remaining > 0:
+                if group.next >= PyList_GET_SIZE(group.subscribers):
+                    group.next = 0
+                    if not group.subscribers:
+                        group.remaining = 0
+                        break
+                subscriber = <Subscriber>PyList_GET_ITEM(group.subscribers, group.next)
+                group.next += 1
+                group.remaining -= 1
+                if subscriber.state == READY and subscriber.position < group.last_position:
+                    self._visit(subscriber, now)
+                visits += 1
+                if visits % LOOK_AT_CLOCK_EVERY == 0 and monotonic_ns() >= deadline:
                     break
-            subscriber = <Subscriber>PyList_GET_ITEM(group.subscribers, group.next)
-            group.next += 1
-            group.remaining -= 1
-            if subscriber.state == READY and subscriber.position < group.last_position:
-                self._visit(subscriber, now)
-            visits += 1
-            if visits % LOOK_AT_CLOCK_EVERY == 0 and monotonic_ns() >= deadline:
-                break
+        except BaseException:
+            self._behind.push(subscriber)       # the sweep has passed it
+            raise
         return group.remaining <= 0
 
     cdef int _visit(self, Subscriber subscriber, double now) except -1:
-        """Hand a subscriber the next piece after its cursor."""
+        """Hand a subscriber the next piece after its cursor. What can fail comes first; then the cursor moves."""
         cdef Group group = subscriber.group
         cdef Piece piece
         cdef Batch batch
         cdef bytes data
         if subscriber.in_volley:
             self._fire()
+        if subscriber.untold is not None:
+            sink, reason, subscriber.sink, subscriber.untold = subscriber.sink, subscriber.untold, None, None
+            return self._tell_end(subscriber, sink, reason, None)
         if subscriber.state != READY or subscriber.finished:
             return 0
         if self._last_words is not None:
@@ -406,9 +467,12 @@ cdef class FanOut:
                 return self._leave(subscriber, Leaving.SLOW, None)
             self._skip_ahead(subscriber)
         if subscriber.must_tell:
-            subscriber.must_tell = False
-            self._catch_up_later(subscriber)
-            return self._hand_over(subscriber, self._gap(subscriber), now)
+            batch = self._gap(subscriber)
+            if self._prepare(subscriber, batch):
+                subscriber.must_tell = False
+                self._behind.push(subscriber)
+                self._hand_over(subscriber, batch, now)
+            return 0
         if subscriber.position >= group.last_position:
             return 0
 
@@ -425,7 +489,7 @@ cdef class FanOut:
                 if piece.end:
                     subscriber.position = piece.end
                 else:
-                    self._catch_up_later(subscriber)
+                    self._behind.push(subscriber)
                 return 0
             batch = batch_of(data, piece.events)
             self._shared = batch
@@ -433,19 +497,34 @@ cdef class FanOut:
             self._shared_from = subscriber.position
             self._shared_newest = self.index.newest
             self._shared_piece = piece
-        subscriber.position = piece.end
-        subscriber.at = piece.at
-        if piece.more:
-            self._catch_up_later(subscriber)
-        return self._hand_over(subscriber, batch, now)
+        if self._prepare(subscriber, batch):
+            subscriber.position = piece.end
+            subscriber.at = piece.at
+            if piece.more:
+                self._behind.push(subscriber)
+            self._hand_over(subscriber, batch, now)
+        return 0
+
+    cdef bint _prepare(self, Subscriber subscriber, Batch batch) except -1:
+        """Do all that may fail before `_hand_over`. False: somebody who was told of an end has let it go, or parked it."""
+        if (
+            self._volley_batch is batch
+            and subscriber.sink.takes_chunks
+            and self._volley_size < VOLLEY
+            and not subscriber.in_volley
+        ):
+            return True
+        self._fire()
+        if subscriber.state != READY:
+            return False
+        subscriber.sink.prepare(batch)
+        return True
 
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1:
         cdef int delivery
         cdef Sink sink = subscriber.sink    # held: the subscriber may leave within its own write
         if sink.takes_chunks:
-            return self._load(subscriber, (<SocketSink>sink).fd, batch, now)
-        self._fire()
-        if subscriber.state != READY:   # let go by somebody who was told of an end
+            self._load(subscriber, (<SocketSink>sink).fd, batch, now)
             return 0
         try:
             delivery = sink.deliver(batch)
@@ -462,45 +541,51 @@ cdef class FanOut:
             self._park(subscriber)
         return 0
 
-    cdef int _count_write(self, Batch batch) except -1:
+    cdef void _count_write(self, Batch batch) noexcept:
         self.writes += 1
         self.deliveries += batch.events
-        self.delivered_bytes += len(batch.data)
-        return 0
+        self.delivered_bytes += PyBytes_GET_SIZE(batch.data)
 
-    cdef int _park(self, Subscriber subscriber) except -1:
+    cdef void _park(self, Subscriber subscriber) noexcept:
         if subscriber.state == READY:
             subscriber.state = PARKED
-            self._blocked[subscriber] = None
-        return 0
+            subscriber.place_blocked = self._blocked_count
+            self._blocked[self._blocked_count] = subscriber
+            self._blocked_count += 1
+
+    cdef void _unpark(self, Subscriber subscriber) noexcept:
+        cdef Subscriber last
+        if subscriber.place_blocked < 0:
+            return
+        self._blocked_count -= 1
+        last = self._blocked[self._blocked_count]
+        self._blocked[subscriber.place_blocked] = last
+        last.place_blocked = subscriber.place_blocked
+        self._blocked[self._blocked_count] = None
+        subscriber.place_blocked = -1
 
     # ---- volleys ----------------------------------------------------------------------------------------------------
 
-    cdef int _load(self, Subscriber subscriber, int fd, Batch batch, double now) except -1:
-        """Gather a socket that is to get this batch."""
-        if subscriber.in_volley or self._volley_size == VOLLEY or self._volley_batch is not batch:
-            self._fire()
-            if subscriber.state != READY:
-                return 0
-            self._volley_batch = batch
+    cdef void _load(self, Subscriber subscriber, int fd, Batch batch, double now) noexcept:
+        """Gather a socket that is to get this batch; `_prepare` has made room."""
+        self._volley_batch = batch
         Py_INCREF(subscriber)
         self._volley[self._volley_size] = <PyObject*>subscriber
         self._volley_fds[self._volley_size] = fd
         self._volley_size += 1
         subscriber.in_volley = True
         subscriber.touched = now
-        return 0
 
     cdef int _fire(self) except -1:
-        """Write the batch to all sockets that were gathered for it."""
-        cdef int size = self._volley_size, i
+        """Write the batch to all sockets that were gathered for it. Raises what `ended` raised, when all is done."""
+        cdef int size = self._volley_size, gone = 0, i
         if size == 0:
             return 0
         cdef PyObject* subscribers[VOLLEY]
         cdef int fds[VOLLEY]
         cdef ssize_t results[VOLLEY]
         cdef Batch batch = self._volley_batch
-        cdef bytes chunk = batch.chunk_()
+        cdef bytes chunk = batch.chunk_()   # made before: see `prepare`
         cdef const char* data = PyBytes_AS_STRING(chunk)
         cdef ssize_t length = PyBytes_GET_SIZE(chunk)
         cdef Subscriber subscriber
@@ -516,31 +601,41 @@ cdef class FanOut:
                 results[i] = send(fds[i], data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
                 if results[i] < 0:
                     results[i] = 0 if passing(errno) else -errno
-        cdef list gone = None
         for i in range(size):
             subscriber = <Subscriber>subscribers[i]
-            Py_DECREF(subscriber)
             subscriber.in_volley = False
-            if subscriber.state == CLOSED:
-                continue
+            if subscriber.state != CLOSED and results[i] >= 0:
+                self._count_write(batch)
+                if results[i] < length:
+                    try:
+                        (<SocketSink>subscriber.sink).keep_rest(chunk, results[i])
+                        self._park(subscriber)
+                    except BaseException:
+                        results[i] = -1     # the rest is gone, so it can't go on
             if results[i] < 0:
-                gone = [] if gone is None else gone
-                gone.append(subscriber)
-                continue
-            self._count_write(batch)
-            if results[i] < length:
-                (<SocketSink>subscriber.sink).keep_rest(chunk, results[i])
-                self._park(subscriber)
+                gone += 1
+            else:
+                Py_DECREF(subscriber)
         # Last, when everybody's rest is kept: whoever is told of an end may write to any of the others.
-        if gone is not None:
-            for subscriber in gone:
-                self._leave(subscriber, Leaving.CLIENT, None)
+        if gone:
+            self._let_go(subscribers, results, size)
         return 0
 
-    cdef int _catch_up_later(self, Subscriber subscriber) except -1:
-        if not subscriber.behind:
-            subscriber.behind = True
-            self._behind.append(subscriber)
+    cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1:
+        """Those of a volley whose write failed."""
+        cdef Subscriber subscriber
+        cdef int i
+        failed = None
+        for i in range(size):
+            if results[i] < 0:
+                subscriber = <Subscriber>subscribers[i]
+                Py_DECREF(subscriber)
+                try:
+                    self._leave(subscriber, Leaving.CLIENT, None)
+                except BaseException as error:
+                    failed = error          # the others are told first
+        if failed is not None:
+            raise failed
         return 0
 
     # ---- the slow ---------------------------------------------------------------------------------------------------
@@ -548,18 +643,21 @@ cdef class FanOut:
     def expire(self, double now, double timeout):
         """Apply the policy to those that were blocked for `timeout` seconds."""
         cdef Subscriber subscriber
-        for subscriber in list(self._blocked):
-            # Who is told that it ends may let others go, or on.
-            if subscriber.state != PARKED or now - subscriber.touched < timeout:
-                continue
-            if subscriber.sink.moves():
+        cdef Py_ssize_t at = 0
+        # Who is told that it ends may let others go, or on; whoever is passed over by that is looked at next time.
+        while at < self._blocked_count:
+            subscriber = self._blocked[at]
+            if now - subscriber.touched < timeout:
+                pass
+            elif subscriber.sink.moves():
                 subscriber.touched = now
-                continue
-            if not self._skip:
+            elif not self._skip:
                 self._leave(subscriber, Leaving.SLOW, None)
             elif subscriber.position < self._newest_of(subscriber.group):
                 self._skip_ahead(subscriber)
                 subscriber.touched = now
+            if at < self._blocked_count and self._blocked[at] is subscriber:
+                at += 1             # else somebody else has come into its place
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
@@ -595,7 +693,12 @@ cdef class FanOut:
                     return
             self._heartbeat_next -= 1
             subscriber = self._everyone[self._heartbeat_next]
-            if subscriber.state == READY and not subscriber.finished and now - subscriber.touched >= idle:
+            if (
+                subscriber.state == READY
+                and not subscriber.finished
+                and now - subscriber.touched >= idle
+                and self._prepare(subscriber, heartbeat)
+            ):
                 self._hand_over(subscriber, heartbeat, now)
                 self.heartbeats += 1
         self._fire()
@@ -615,7 +718,7 @@ cdef class FanOut:
             groups.append(listened.solo)
         for group in groups:
             for subscriber in list(group.subscribers):
-                if subscriber.state == READY and not subscriber.finished:
+                if subscriber.state == READY and not subscriber.finished and self._prepare(subscriber, batch):
                     self._hand_over(subscriber, batch, now)
                     said += 1
         self._fire()
@@ -638,14 +741,21 @@ cdef class FanOut:
         return start
 
     cdef int _finish(self, Subscriber subscriber, double now) except -1:
-        subscriber.finished = True
-        return self._hand_over(subscriber, self._last_words, now)
+        if self._prepare(subscriber, self._last_words):
+            subscriber.finished = True
+            self._hand_over(subscriber, self._last_words, now)
+        return 0
 
     def end_all(self, reason):
         """Let everybody go for one reason. Returns how many."""
-        cdef Subscriber subscriber
-        everyone = list(self._everyone)
-        for subscriber in everyone:
-            if subscriber.state != CLOSED:
-                self._leave(subscriber, reason, None)
-        return len(everyone)
+        cdef Py_ssize_t ended = 0, everyone = PyList_GET_SIZE(self._everyone)
+        failed = None
+        while ended < everyone and self._everyone:
+            ended += 1
+            try:
+                self._leave(self._everyone[PyList_GET_SIZE(self._everyone) - 1], reason, None)
+            except BaseException as error:
+                failed = error              # the others are let go first
+        if failed is not None:
+            raise failed
+        return everyone

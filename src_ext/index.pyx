@@ -5,15 +5,17 @@ whatever the number of channels, and a channel's backlog is walked without touch
 What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too.
 Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last `forgotten`),
 so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
+
+When an allocation fails, MemoryError is raised before anything has changed; what gives memory back never fails.
 """
 
 from collections import OrderedDict
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree
-from libc.stdlib cimport free, malloc, realloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.string cimport memcpy
 
+from sse_fast._native.queue cimport Queue
 from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
@@ -65,14 +67,14 @@ cdef class Index:
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536):
         self.log = log
         self.channels = {}
-        self.fresh = []
+        self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
         self._mask = 1023
-        self._entries = <Entry*>malloc((self._mask + 1) * sizeof(Entry))
+        self._entries = <Entry*>PyMem_RawMalloc((self._mask + 1) * sizeof(Entry))
         self._room = 256
-        self._heap = <uint64_t*>malloc(self._room * sizeof(uint64_t))
-        self._merged = <uint64_t*>malloc(MERGED * sizeof(uint64_t))
+        self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
+        self._merged = <uint64_t*>PyMem_RawMalloc(MERGED * sizeof(uint64_t))
         if self._entries == NULL or self._heap == NULL or self._merged == NULL:
             raise MemoryError
         self._first = 1
@@ -81,9 +83,9 @@ cdef class Index:
         self._lap()
 
     def __dealloc__(self):
-        free(self._entries)
-        free(self._heap)
-        free(self._merged)
+        PyMem_RawFree(self._entries)
+        PyMem_RawFree(self._heap)
+        PyMem_RawFree(self._merged)
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -134,32 +136,34 @@ cdef class Index:
             if not self.log.still_holds(self._offset):
                 self._lap()
                 continue
+            self._make_room_for_one()
             channel = self.open_channel(name)
             self._add(channel, record.position, self._offset, record.frame_length)
-            if not channel.is_fresh:
-                channel.is_fresh = True
-                self.fresh.append(channel)
+            self.fresh.push(channel)
             self._offset += record.length
             count += 1
         self.evict()
         return status != READ_AT_HEAD
 
-    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) except -1:
+    cdef int _make_room_for_one(self) except -1:
         cdef uint64_t number = self.newest + 1, i
         cdef Entry* grown
-        cdef Entry* entry
-        cdef Entry* before
-        cdef Entry* further
         if number - self._first > self._mask:
-            grown = <Entry*>malloc(2 * (self._mask + 1) * sizeof(Entry))
+            grown = <Entry*>PyMem_RawMalloc(2 * (self._mask + 1) * sizeof(Entry))
             if grown == NULL:
                 raise MemoryError
             for i in range(self._first, number):
                 grown[i & (2 * self._mask + 1)] = self._entries[i & self._mask]
-            free(self._entries)
+            PyMem_RawFree(self._entries)
             self._entries = grown
             self._mask = 2 * self._mask + 1
-        entry = self.entry(number)
+        return 0
+
+    cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept:
+        cdef uint64_t number = self.newest + 1
+        cdef Entry* entry = self.entry(number)
+        cdef Entry* before
+        cdef Entry* further
         entry.position = position
         entry.offset = offset
         entry.next = 0
@@ -185,9 +189,8 @@ cdef class Index:
         channel.last_position = position
         self.newest = number
         self.position = position
-        return 0
 
-    cdef int evict(self) except -1:
+    cdef void evict(self) noexcept:
         """Drop the entries whose records the log gave up."""
         cdef uint64_t tail = self.log.load_tail()
         cdef Entry* entry
@@ -207,9 +210,8 @@ cdef class Index:
             else:
                 channel.last = 0
                 self.release_if_idle(channel)
-        return 0
 
-    cdef int _lap(self) except -1:
+    cdef void _lap(self) noexcept:
         """The log overtook this reader (or was there before it): go on at its tail, and know that there is a hole."""
         cdef Record record
         cdef int status
@@ -220,17 +222,13 @@ cdef class Index:
             if status != READ_OVERTAKEN:
                 break
         if status == READ_AT_HEAD:
-            return 0                # an empty log; a position that is being taken right now is no hole
+            return                  # an empty log; a position that is being taken right now is no hole
         cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._floor = self.position = end
-            for name in self.channels:
-                channel = self.channels[name]
+            for channel in self.channels.values():
                 channel.last_position = end
-                if not channel.is_fresh:
-                    channel.is_fresh = True
-                    self.fresh.append(channel)
-        return 0
+                self.fresh.push(channel)
 
     # ---- channels ---------------------------------------------------------------------------------------------------
 
@@ -240,19 +238,25 @@ cdef class Index:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
             channel.last_position = channel.evicted
-            self.channels[name] = channel
+            try:
+                self.channels[name] = channel
+            except MemoryError:
+                self.forgotten = max(self.forgotten, channel.evicted)
+                raise
         return channel
 
-    cdef int release_if_idle(self, Channel channel) except -1:
+    cdef void release_if_idle(self, Channel channel) noexcept:
         """Drop a channel that has neither events nor subscribers, but remember where it was evicted."""
         if channel.kept or channel.subscribers:
-            return 0
+            return
         del self.channels[channel.name]
         if channel.evicted > self.forgotten:
-            self._gone[channel.name] = channel.evicted
-            if <Py_ssize_t>len(self._gone) > self._remembered:
-                self.forgotten = max(self.forgotten, self._gone.popitem(last=False)[1])
-        return 0
+            try:
+                self._gone[channel.name] = channel.evicted
+                if <Py_ssize_t>len(self._gone) > self._remembered:
+                    self.forgotten = max(self.forgotten, self._gone.popitem(last=False)[1])
+            except MemoryError:
+                self.forgotten = self._floor    # whom it was, nobody knows now: to resume any dropped channel is a gap
 
     cdef uint64_t evicted_of(self, tuple channels) noexcept:
         """Position of the newest event of these channels that is gone, as far as is known."""
@@ -356,7 +360,7 @@ cdef class Index:
         """Room in the heap for so many."""
         cdef uint64_t* grown
         if size > self._room:
-            grown = <uint64_t*>realloc(self._heap, size * sizeof(uint64_t))
+            grown = <uint64_t*>PyMem_RawRealloc(self._heap, size * sizeof(uint64_t))
             if grown == NULL:
                 raise MemoryError
             self._heap = grown

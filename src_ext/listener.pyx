@@ -127,6 +127,11 @@ cdef class Connection(SocketSink):
 
     # ---- as the fan-out's sink --------------------------------------------------------------------------------------
 
+    cdef int prepare(self, Batch batch) except -1:
+        if self.chunked:
+            batch.chunk_()
+        return 0
+
     cdef int deliver(self, Batch batch) except -1:
         return self.send_now(batch.chunk_() if self.chunked else batch.data)
 

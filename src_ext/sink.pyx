@@ -70,6 +70,10 @@ cdef Batch batch_of(bytes data, uint32_t events):
 cdef class Sink:
     """Where one subscriber's bytes leave. Override `write`, and `ended` to be told why the fan-out let it go."""
 
+    cdef int prepare(self, Batch batch) except -1:
+        """Make of the batch what `deliver` will need. What is raised here, unlike there, is not the sink's end."""
+        return 0
+
     cdef int deliver(self, Batch batch) except -1:
         return WRITTEN if self.write(batch.data) else BLOCKED
 
@@ -97,6 +101,10 @@ cdef class SteppedSink(Sink):
 
     def __cinit__(self, send, *_):
         self.send = send
+
+    cdef int prepare(self, Batch batch) except -1:
+        batch.message_()
+        return 0
 
     cdef int deliver(self, Batch batch) except -1:
         cdef PyObject* iterator = NULL

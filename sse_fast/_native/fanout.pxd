@@ -1,12 +1,14 @@
 # The fan-out for C callers.
 #
 # `subscribe` makes a parked Subscriber; `unblock` lets it run. `drain` takes in what is new in the log, sweeps the groups
-# that have news, and hands each subscriber a Batch through its Sink (sink.pxd).
+# that have news, and hands each subscriber a Batch through its Sink (sink.pxd). Whatever raises may be called again:
+# nobody was passed over, and nothing was handed to anybody twice.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.index cimport Channel, Index, Piece
+from sse_fast._native.queue cimport Linked, Queue
 from sse_fast._native.sink cimport Batch, Sink
 
 
@@ -20,7 +22,7 @@ cdef enum State:
     CLOSED = 2
 
 
-cdef class Group:                   # the subscribers who listen to the same set of channels
+cdef class Group(Linked):           # the subscribers who listen to the same set of channels; queued: they have news
     cdef:
         tuple channels
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
@@ -28,11 +30,10 @@ cdef class Group:                   # the subscribers who listen to the same set
         list subscribers
         Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
         Py_ssize_t remaining
-        bint queued
         uint64_t last_position
 
 
-cdef class Subscriber:
+cdef class Subscriber(Linked):      # queued: it is behind, or was not told of its end yet
     cdef:
         readonly Sink sink
         readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
@@ -40,13 +41,14 @@ cdef class Subscriber:
         Group group
         uint64_t at                 # the index's entry that was handed over last, to go on from
         Py_ssize_t place_in_group, place
+        Py_ssize_t place_blocked    # -1: it is not blocked
         State state
-        bint behind                 # queued for catching up
         bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
         bint finished               # it was handed the last words: nothing more is written to it
         uint64_t told_after
         double touched              # when it was last written to; of a blocked one, when it blocked
+        object untold               # of one that left: why, until its sink has been told
 
 
 cdef class FanOut:
@@ -54,12 +56,12 @@ cdef class FanOut:
         readonly Index index
         dict _groups
         list _everyone
-        list _spreading             # channels that got something before those in `index.fresh`; the last comes first
         Channel _heard              # whose groups are being told of it, from the last to the first
         Py_ssize_t _groups_left
-        object _news                # deque of the groups that have news
-        object _behind              # deque of the subscribers to catch up
-        dict _blocked
+        Queue _news                 # of groups
+        Queue _behind               # of subscribers
+        list _blocked               # room for every subscriber; those who are come first
+        Py_ssize_t _blocked_count
         Py_ssize_t _heartbeat_next
         bint _skip, _draining
         uint32_t _piece
@@ -80,21 +82,27 @@ cdef class FanOut:
         readonly uint64_t told      # groups that were told of news of a channel they share
 
     cdef Group _open_group(self, tuple names)
-    cdef int _close_group(self, Group group) except -1
+    cdef int _enter(self, Subscriber subscriber, Group group, Sink sink, after, long long begin, uint64_t newest, uint64_t history) except -1
+    cdef void _close_group(self, Group group) noexcept
+    cdef bint _is_busy(self) noexcept
     cdef bint _untold(self) noexcept
-    cdef int _spread_news(self) except -1
+    cdef void _spread_news(self) noexcept
     cdef uint64_t _newest_of(self, Group group) noexcept
-    cdef int _queue(self, Group group, uint64_t position) except -1
+    cdef void _queue(self, Group group, uint64_t position) noexcept
+    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline) except -1
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
     cdef int _finish(self, Subscriber subscriber, double now) except -1
+    cdef bint _prepare(self, Subscriber subscriber, Batch batch) except -1
     cdef int _hand_over(self, Subscriber subscriber, Batch batch, double now) except -1
-    cdef int _count_write(self, Batch batch) except -1
-    cdef int _park(self, Subscriber subscriber) except -1
-    cdef int _load(self, Subscriber subscriber, int fd, Batch batch, double now) except -1
+    cdef void _count_write(self, Batch batch) noexcept
+    cdef void _park(self, Subscriber subscriber) noexcept
+    cdef void _unpark(self, Subscriber subscriber) noexcept
+    cdef void _load(self, Subscriber subscriber, int fd, Batch batch, double now) noexcept
     cdef int _fire(self) except -1
-    cdef int _catch_up_later(self, Subscriber subscriber) except -1
+    cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1
     cdef int _skip_ahead(self, Subscriber subscriber) except -1
     cdef Batch _gap(self, Subscriber subscriber)
     cdef int _leave(self, Subscriber subscriber, reason, error) except -1
-    cdef int _remove(self, Subscriber subscriber) except -1
+    cdef int _tell_end(self, Subscriber subscriber, Sink sink, reason, error) except -1
+    cdef void _remove(self, Subscriber subscriber) noexcept

@@ -1,10 +1,11 @@
 # The index for C callers.
 #
 # `take_in` reads what is new in the log and leaves the channels that got something in `fresh`. `cut` copies the events
-# after a cursor out of the log, as one piece of bytes.
+# after a cursor out of the log, as one piece of bytes. Whatever raises has changed nothing, and may be called again.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from sse_fast._native.queue cimport Linked, Queue
 from sse_fast._native.ring cimport Log
 
 
@@ -31,14 +32,13 @@ cdef struct Piece:
     bint more
 
 
-cdef class Channel:
+cdef class Channel(Linked):         # queued: it got something
     cdef:
         readonly bytes name
         uint64_t first, last        # entry numbers; 0: none is kept
         readonly uint64_t kept
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
-        bint is_fresh
         # the fan-out's: who listens
         readonly uint64_t subscribers
         object solo                 # the group of those who listen to this channel alone
@@ -50,7 +50,7 @@ cdef class Index:
     cdef:
         readonly Log log
         dict channels
-        list fresh
+        Queue fresh                 # of channels
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
         Py_ssize_t _remembered
@@ -68,15 +68,16 @@ cdef class Index:
 
     cdef Entry* entry(self, uint64_t number) noexcept
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
-    cdef int evict(self) except -1
+    cdef void evict(self) noexcept
     cdef Channel open_channel(self, bytes name)
-    cdef int release_if_idle(self, Channel channel) except -1
+    cdef void release_if_idle(self, Channel channel) noexcept
     cdef uint64_t evicted_of(self, tuple channels) noexcept
     cdef bint lost_after(self, tuple channels, uint64_t position) noexcept
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
-    cdef int _lap(self) except -1
-    cdef int _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) except -1
+    cdef void _lap(self) noexcept
+    cdef int _make_room_for_one(self) except -1
+    cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept
     cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0
     cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept

@@ -32,6 +32,7 @@ cdef Batch batch_of(bytes data, uint32_t events)
 cdef class Sink:
     cdef bint takes_chunks          # a SocketSink that waits for nothing: the fan-out may write chunks to it by itself
 
+    cdef int prepare(self, Batch batch) except -1
     cdef int deliver(self, Batch batch) except -1
     cdef bint moves(self) except -1
 
