@@ -9,8 +9,8 @@ A reader copies out first and looks at `tail` afterwards: if `tail` has not pass
 overwrite it when the copy ended. Nothing is ever sent from the segment itself.
 
 Why it survives a writer that dies. Until `head` is stored an append has not happened; the next writer starts at the
-same `head` and takes the next position, so the worst that is left behind is a position nobody has, and a tail that gave
-up more than it had to. Of a batch, which nobody has acknowledged then, the events before the one under way may stay.
+same `head` and takes the next position, so the worst that is left behind is positions nobody has, and a tail that gave
+up more than it had to. A batch is one append: `head` is stored once, behind all of it, so it is there or it is not.
 
 How writers take turns. A robust mutex in the segment, held for the copying only, never while its holder waits for the
 GIL; if the holder dies, the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time
@@ -31,11 +31,11 @@ from typing import NamedTuple
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-from sse_fast.errors import EventTooLarge, InvalidEvent, LogBusy
+from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, LogBusy
 
 cdef extern from "errno.h" nogil:
     int EBUSY, EOWNERDEAD, ETIMEDOUT
@@ -48,7 +48,9 @@ cdef extern from "pthread.h" nogil:
 cdef extern from * nogil:
     """
     #include <pthread.h>
+    #include <sys/mman.h>
     #include <time.h>
+    #include <unistd.h>
 
     static int init_lock(pthread_mutex_t* lock) {
         pthread_mutexattr_t kind;
@@ -95,6 +97,12 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* Like a write to each page, but changes nothing, and a page that can't be had is an error and no signal. */
+    static void populate(char* at, uint64_t length) {
+        uintptr_t page = sysconf(_SC_PAGESIZE), start = (uintptr_t)at & ~(page - 1);
+        (void)madvise((void*)start, (uintptr_t)at + length - start, 23 /* MADV_POPULATE_WRITE, Linux 5.14 */);
+    }
+
     #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -110,6 +118,7 @@ cdef extern from * nogil:
     int lock_until(pthread_mutex_t* lock, uint64_t deadline)
     uint64_t microseconds_now()
     uint32_t holder_of(pthread_mutex_t* lock)
+    void populate(char* at, uint64_t length)
     uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length)
 
 
@@ -151,6 +160,12 @@ cdef inline uint32_t aligned(uint64_t length) noexcept nogil:
 
 cdef inline uint64_t largest_of(uint64_t capacity) noexcept nogil:
     return min(capacity // 4, <uint64_t>1 << 30)    # a record and the pad before it are counted in 32 bits
+
+
+cdef inline uint64_t largest_batch_of(uint64_t capacity) noexcept nogil:
+    # With a pad before its largest record it is at most half of the log: its writing never reaches its own beginning.
+    # And others wait for the lock meanwhile.
+    return min(capacity // 4, <uint64_t>32 << 20)
 
 
 cdef inline uint64_t wall_clock_ms() noexcept nogil:
@@ -331,6 +346,11 @@ cdef class Log:
         """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity, 1 GiB at most."""
         return largest_of(self.header.capacity)
 
+    @property
+    def largest_batch(self):
+        """Bytes of the log that the events of one `append_many` may take: a quarter of the capacity, 32 MiB at most."""
+        return largest_batch_of(self.header.capacity)
+
     def event_id(self, position):
         """`<epoch>-<position>`, the id a client sends back as Last-Event-ID."""
         return f"{self.epoch}-{position}"
@@ -347,8 +367,8 @@ cdef class Log:
     def append_many(self, events not None):
         """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty batch: the next).
 
-        Nobody else appends meanwhile, so a batch is of thousands of events or a few MiB at most. Raises EventTooLarge,
-        TypeError or LogBusy before anything was appended.
+        All become readable at once, or none: also when this process is killed meanwhile. Raises BatchTooLarge,
+        EventTooLarge, TypeError or LogBusy, and then nothing was appended.
         """
         cdef tuple event
         cdef object channel, body
@@ -356,25 +376,44 @@ cdef class Log:
             channel, body = <object>PyList_GET_ITEM(events, 0)
             return self.append(channel, body)
         cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
-        for pair in batch:
-            channel, body = pair
-            if type(pair) is not tuple or not PyBytes_Check(channel) or not PyBytes_Check(body):
-                raise TypeError("an event is a pair of bytes, (channel, body)")
-            self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
+        self._measure(batch)
         cdef uint64_t milliseconds = wall_clock_ms()
         self._acquire()
-        cdef uint64_t first = self.header.next_position
+        cdef uint64_t first = self.header.next_position, head = self.header.head
         cdef Py_ssize_t i
         for i in range(PyList_GET_SIZE(batch)):
             event = <tuple>PyList_GET_ITEM(batch, i)
             channel = <object>PyTuple_GET_ITEM(event, 0)
             body = <object>PyTuple_GET_ITEM(event, 1)
-            self._write(
+            head = self._write(
+                head, first + i,
                 PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
                 milliseconds,
             )
+        self._commit(head, first + PyList_GET_SIZE(batch))
         self._release()
         return first
+
+    def measure(self, list events not None):
+        """What a batch takes: (bytes of its frames as they are given, bytes of the log). Raises as `append_many` does."""
+        cdef uint64_t frames = 0, records = self._measure(events)
+        cdef tuple event
+        for event in events:
+            frames += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(event, 1))
+        return frames, records
+
+    def fault_in(self, uint64_t start, uint64_t length):
+        """Have the kernel bring in the memory of `length` bytes from `start` bytes behind the head on, so that an
+        append of many meets no page fault while it has the lock. Where the kernel can't (before 5.14), nothing."""
+        cdef uint64_t at, part
+        start += self.load_head()
+        length = min(length, self.header.capacity)
+        while length:
+            at = start & self.mask
+            part = min(length, self.header.capacity - at)
+            populate(self.data + at, part)
+            start += part
+            length -= part
 
     def records(self):
         """Every record that is kept, oldest first, each copied out and validated; for rebuilding and for tests."""
@@ -411,13 +450,41 @@ cdef class Log:
             )
         return 0
 
+    cdef uint64_t _measure(self, list batch) except? 0:
+        """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it."""
+        cdef object pair, channel, body
+        cdef uint64_t records = 0
+        cdef char digits[20]
+        cdef size_t id_length = self.id_prefix_length + 1 + write_decimal(
+            digits, self.header.next_position + PyList_GET_SIZE(batch)
+        )
+        for pair in batch:
+            if type(pair) is not tuple or PyTuple_GET_SIZE(pair) != 2:
+                raise TypeError("an event is a pair of bytes, (channel, body)")
+            channel = <object>PyTuple_GET_ITEM(pair, 0)
+            body = <object>PyTuple_GET_ITEM(pair, 1)
+            if not PyBytes_Check(channel) or not PyBytes_Check(body):
+                raise TypeError("an event is a pair of bytes, (channel, body)")
+            self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
+            records += aligned(sizeof(Record) + PyBytes_GET_SIZE(channel) + PyBytes_GET_SIZE(body) + id_length)
+        if records > largest_batch_of(self.header.capacity) and PyList_GET_SIZE(batch) > 1:
+            raise BatchTooLarge(
+                f"the batch takes {records} bytes of the log, and at most {largest_batch_of(self.header.capacity)} are "
+                "appended at once (a quarter of the log, 32 MiB at most); send it in several"
+            )
+        return records
+
     cdef uint64_t append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0:
         self._refuse_oversize(channel_length, body_length)
         cdef uint64_t milliseconds = wall_clock_ms()
         self._acquire()
-        cdef uint64_t position = self._write(channel, channel_length, body, body_length, milliseconds)
+        cdef uint64_t position = self.header.next_position
+        self._commit(
+            self._write(self.header.head, position, channel, channel_length, body, body_length, milliseconds),
+            position + 1,
+        )
         self._release()
         return position
 
@@ -456,12 +523,14 @@ cdef class Log:
             pthread_mutex_unlock(self.lock)
 
     cdef uint64_t _write(
-        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+        self, uint64_t head, uint64_t position,
+        const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds,
     ) noexcept nogil:
-        """Append under the lock. A process may be killed between any two of these stores."""
+        """Under the lock, write a record at `head`, which nobody sees before `_commit`. Returns the head behind it.
+
+        A process may be killed between any two of these stores."""
         cdef LogHeader* header = self.header
-        cdef uint64_t position = header.next_position
-        cdef uint64_t head = header.head, tail = header.tail, start = head, room_to_end
+        cdef uint64_t tail = header.tail, start = head, room_to_end
         cdef size_t ending = 1 if body_length else 0  # the blank line that ends a frame; the id line goes before it
         cdef char id_line[ID_ROOM]
         cdef size_t id_length = self.id_prefix_length
@@ -508,10 +577,12 @@ cdef class Log:
             to += id_length + ending
             memset(to, 0, <char*>record + length - to)
             record.checksum = checksum_of(<char*>record, length, frame_length)
+        return start + length
 
-        header.next_position = position + 1
-        store_release(&header.head, start + length)
-        return position
+    cdef void _commit(self, uint64_t head, uint64_t next_position) noexcept nogil:
+        """What was written up to `head` is appended."""
+        self.header.next_position = next_position
+        store_release(&self.header.head, head)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from starlette.routing import Route
 from sse_fast import page
 from sse_fast._native.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.admission import Admission
-from sse_fast.errors import EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
+from sse_fast.errors import BatchTooLarge, EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
-from sse_fast.hub import Hub
+from sse_fast.hub import BATCH_EVENTS, Hub, refuse_batch_over
 from sse_fast.metrics import Metrics
 from sse_fast.problem import Problem
 
@@ -28,6 +28,7 @@ NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/j
 JSON_SPACE = b" \t\r\n"
 MAX_CHANNELS_LISTED = 1000
 CHANNELS_AT_ONCE = 8192  # looked at before the loop is given back: a few milliseconds
+NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 BODY_SECONDS = 30.0
 MAX_JSON_SIZE = 1024 * 1024  # bytes of an object or an array; NDJSON may be as large as max_body_size
 
@@ -84,6 +85,7 @@ class Api:
                 HTTPException: http_problem,
                 InvalidEvent: problem(400),
                 EventTooLarge: problem(413),
+                BatchTooLarge: problem(413),
                 TooMuch: problem(413),
                 NotPlain: problem(415, {"accept-encoding": "identity"}),
                 TooLate: problem(408),
@@ -134,9 +136,19 @@ class Api:
             events = await gently(from_json_array(body, limit))
         else:
             return await self._append_one(from_json_object(body, limit))
-        positions = await self._hub.append(events)
+        return await self._named(await self._hub.append(events))
+
+    async def _named(self, positions: list[int]) -> Response:
+        """The ids of a batch. It is out by now, so the loop can be given back."""
         prefix = f"{self._hub.log.epoch}-"
-        return json({"ids": [prefix + str(position) for position in positions]})
+        parts: list[bytes] = []
+        for at in range(0, len(positions), NAMED_AT_ONCE):
+            if at:
+                await asyncio.sleep(0)
+            named = [prefix + str(position) for position in positions[at : at + NAMED_AT_ONCE]]
+            parts.append(orjson.dumps(named)[1:-1])
+        headers = {"cache-control": "no-store"}
+        return Response(b'{"ids":[%b]}' % b",".join(parts), headers=headers, media_type="application/json")
 
     def _admit(self, request: Request) -> None:
         headers = request.headers
@@ -211,10 +223,11 @@ class Api:
 
 
 async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:
-    """Collect, giving the loop back after each piece: a large body must not hold up the streams."""
+    """Collect, giving the loop back after each piece: a large body must not hold up the streams. BatchTooLarge."""
     collected: list[Encoded] = []
     for piece in pieces:
         collected += piece
+        refuse_batch_over(BATCH_EVENTS, len(collected))
         await asyncio.sleep(0)
     return collected
 

@@ -18,6 +18,10 @@ class EventTooLarge(InvalidEvent):
     """An event larger than `max_event_size`, or than a quarter of the log."""
 
 
+class BatchTooLarge(InvalidEvent):
+    """A batch of more events, or of more of the log's bytes, than can become readable at once; send it in several."""
+
+
 class Unauthorized(SSEFastError):
     """A publish key was missing or wrong."""
 

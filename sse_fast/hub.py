@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
 from sse_fast._native.sink import Sink
-from sse_fast.errors import HubClosed, Leaving
+from sse_fast.errors import BatchTooLarge, HubClosed, Leaving
 from sse_fast.event import Encoded, EventId, channel_name
 from sse_fast.sinks import AsgiSink, Relay, Send
 
@@ -26,8 +26,10 @@ logger = logging.getLogger("sse_fast.hub")
 
 TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
-APPEND_AT_ONCE = 4096  # events
-PART_SECONDS = 0.1  # the most a batch waits, after each part of it, for those who read
+BATCH_EVENTS = 100_000  # the most that are appended at once: a few milliseconds, for this loop and for the log's lock
+LARGE = 1 / 16  # of the log: a batch of more waits for those who read
+READERS_SECONDS = 1.0  # the most that it waits
+FAULT_IN_AT_ONCE = 256 * 1024  # bytes of the log whose memory is brought in before the loop is given back
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
 
 
@@ -73,6 +75,11 @@ class Subscription:
         """Leave the hub. Again: nothing happens."""
         self._sink.close()
         self._hub.fanout.unsubscribe(self.subscriber)
+
+
+def refuse_batch_over(most: int, count: int) -> None:
+    if count > most:
+        raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
 
 
 class Neighbours(Protocol):
@@ -127,6 +134,7 @@ class Hub:
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
+        self._large: asyncio.Lock  # who appends a large batch, or waits to
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -145,44 +153,45 @@ class Hub:
         (position,) = await self.append([encoded])
         return EventId(self._epoch, position)
 
-    async def append(self, events: Sequence[Encoded]) -> list[int]:
-        """Append encoded events in their order and return their positions.
+    async def append(self, events: list[Encoded]) -> list[int]:
+        """Append encoded events in their order, all or none, and return their positions.
 
-        This is the seam: all that is published passes here, and whoever assigns positions does it here.
+        This is the seam: all that is published passes here, and whoever assigns positions does it here. What has to be
+        waited for is waited for first, and then all is appended in one step: a batch is out or it is not, whatever
+        ends its caller. Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published.
         """
-        if self.draining:
-            raise HubClosed("the hub is shutting down and takes no more events")
-        self._start()
-        positions: list[int] = []
-        for part, size in self._parts(events):
-            if positions:
-                await self._let_them_read()
-            first = self.log.append_many(part)
-            positions += range(first, first + len(part))
-            self.published += len(part)
-            self.published_bytes += size
-            self._wake()
-            if self._neighbours is not None:
-                self._neighbours.ring()
-        return positions
+        self._open_for("events")
+        if len(events) == 1:
+            return self._append(events, len(events[0][1]))
+        if not events:
+            return []
+        refuse_batch_over(BATCH_EVENTS, len(events))
+        size, room = self.log.measure(events)
+        if room <= self.log.capacity * LARGE:
+            return self._append(events, size)
+        async with self._large:
+            await self._make_way(room)
+            self._open_for("events")
+            return self._append(events, size)
 
-    def _parts(self, events: Sequence[Encoded]) -> Iterator[tuple[Sequence[Encoded], int]]:
-        """A batch in parts, and their bytes: none takes the loop for long, or more than an eighth of the log."""
-        at, most = 0, self.log.capacity // 8
-        while at < len(events):
-            part = events[at : at + APPEND_AT_ONCE]
-            while (size := sum(len(frame) for _, frame in part)) > most and len(part) > 1:
-                part = part[: len(part) // 2]
-            yield part, size
-            at += len(part)
+    def _append(self, events: list[Encoded], size: int) -> list[int]:
+        first = self.log.append_many(events)
+        self.published += len(events)
+        self.published_bytes += size
+        self._wake()
+        if self._neighbours is not None:
+            self._neighbours.ring()
+        return list(range(first, first + len(events)))
 
-    async def _let_them_read(self) -> None:
-        """Between two parts: nobody who keeps up is to be overtaken by a batch larger than the log."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PART_SECONDS
-        await asyncio.sleep(0)
-        while self._busy() and loop.time() < deadline:  # noqa: ASYNC110 - the pump's turns of the loop
+    async def _make_way(self, room: int) -> None:
+        """Before a large batch: nobody who keeps up is to be overtaken by it, nor the log's lock be had for long."""
+        for start in range(0, room, FAULT_IN_AT_ONCE):
+            self.log.fault_in(start, FAULT_IN_AT_ONCE)
             await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READERS_SECONDS
+        while self._busy() and not self.draining and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0 if self.fanout.busy else 0.001)  # the pump's turns; or other workers'
 
     def _busy(self) -> bool:
         return self.fanout.busy or (self._neighbours is not None and self._neighbours.others_busy)
@@ -206,7 +215,7 @@ class Hub:
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
         `ended` is called if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
-        self._open_for_streams()
+        self._open_for("streams")
         sink = AsgiSink(send, self.relay, ended)
         subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history)
         sink.unblock = subscription.start
@@ -216,14 +225,14 @@ class Hub:
         self, channels: Iterable[str], sink: Sink, *, last_event_id: str | None = None, history: int = 0
     ) -> Subscription:
         """`subscribe` for a sink of any kind; it is told of an end by its own `ended`."""
-        self._open_for_streams()
+        self._open_for("streams")
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         subscriber = self.fanout.subscribe(names, sink, after=self.cursor(last_event_id), history=history)
         return Subscription(self, subscriber, sink, last_event_id)
 
-    def _open_for_streams(self) -> None:
+    def _open_for(self, what: str) -> None:
         if self.draining:
-            raise HubClosed("the hub is shutting down and takes no more streams")
+            raise HubClosed(f"the hub is shutting down and takes no more {what}")
         self._start()
 
     def cursor(self, last_event_id: str | None) -> int | None:
@@ -271,6 +280,7 @@ class Hub:
         self._taken_in = asyncio.Event()
         if not self.ready:
             self._wake()
+        self._large = asyncio.Lock()
         self.relay = Relay()
         self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
 

@@ -54,6 +54,12 @@ class ModelLog:
         self.records: deque[tuple[int, Event | None]] = deque()  # (length, event; None: the padding at the end)
         self.head = self.tail = 0
 
+    def room_for(self, batch: list[tuple[bytes, bytes]]) -> int:
+        """Bytes of its records, at the length of id that its last one will have."""
+        id_line = b"id: %s\n" % self.event_id(len(self.history) + 1 + len(batch)).encode()
+        lengths = (RECORD_HEADER + len(channel) + len(body) + len(id_line) for channel, body in batch)
+        return sum(-(-length // ALIGNMENT) * ALIGNMENT for length in lengths)
+
     def append(self, channel: bytes, body: bytes) -> int:
         position = len(self.history) + 1
         frame = body[:-1] + b"id: %s\n" % self.event_id(position).encode() + body[-1:]

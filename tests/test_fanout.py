@@ -65,7 +65,8 @@ def drain(fanout: FanOut, now: float = 0.0, budget: int = 4_000_000) -> None:
 
 
 def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
-    log.append_many([(channel, body_of(size))] * count)
+    for _ in range(count):
+        log.append(channel, body_of(size))
 
 
 # ---- long backlogs ----
@@ -74,7 +75,8 @@ def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
 def interleaved(channels: int, count: int) -> FanOut:
     """`count` events, one after the other in so many channels: position p is in channel (p - 1) % channels."""
     log = Log.private(4 * 1024 * 1024)
-    log.append_many([(b"c%d" % (number % channels), b"data:\n\n") for number in range(count)])
+    for number in range(count):
+        log.append(b"c%d" % (number % channels), b"data:\n\n")
     fanout = FanOut(log)
     while fanout.index.take_in():
         pass
@@ -105,7 +107,8 @@ def test_the_place_to_begin_is_found_in_steps_by_the_logarithm_of_the_backlog(ch
     log, chance = Log.private(2**20), random.Random(channels)
     fanout, names = FanOut(log), [b"c%d" % n for n in range(channels)]
     for _ in range(10):
-        log.append_many([(chance.choice(names), b"data:\n\n") for _ in range(9000)])
+        for _ in range(9000):
+            log.append(chance.choice(names), b"data:\n\n")
         while fanout.index.take_in():
             pass
         oldest = fanout.index.position - fanout.index.kept
@@ -131,7 +134,8 @@ def test_where_a_history_begins_is_found_without_walking_it(channels: int, histo
 
 def test_the_first_look_at_a_quiet_channel_passes_over_everybody_elses_events() -> None:
     log = Log.private(2**22)
-    log.append_many([(b"mine", b"data:\n\n"), *[(b"noise", b"data:\n\n")] * 30_000, (b"mine", b"data:\n\n")])
+    for channel in (b"mine", *[b"noise"] * 30_000, b"mine"):
+        log.append(channel, b"data:\n\n")
     fanout, taker = FanOut(log), Taker()
     join(fanout, taker, b"mine", b"other", after=EARLIEST)
     drain(fanout)
@@ -328,7 +332,8 @@ def test_of_the_groups_that_share_a_channel_so_many_a_turn_are_told_of_its_news(
 
 def test_a_newcomer_waits_for_no_more_of_the_log_than_a_turn_takes() -> None:
     log = Log.private(2**22)
-    log.append_many([(b"a", b"data:\n\n")] * 40_000)
+    for _ in range(40_000):
+        log.append(b"a", b"data:\n\n")
     fanout = FanOut(log)
     live, resuming, all_of_it = Taker(), Taker(), Taker()
     now = join(fanout, live, b"a")
@@ -420,7 +425,8 @@ def test_a_drain_asked_for_from_within_a_write_leaves_the_one_under_way_alone() 
 
 def test_a_piece_larger_than_what_is_merged_at_once_ends_where_that_ends() -> None:
     fanout = FanOut(Log.private(2 << 20), piece=1 << 20)
-    fanout.index.log.append_many([(b"ab"[n % 2 : n % 2 + 1], body_of(1)) for n in range(10_000)])
+    for n in range(10_000):
+        fanout.index.log.append(b"ab"[n % 2 : n % 2 + 1], body_of(1))
     while fanout.index.take_in():
         pass
     sink = Taker()

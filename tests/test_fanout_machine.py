@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
@@ -21,7 +22,7 @@ from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber,
 from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.ring import Log, segment_size
 from sse_fast._native.sink import Sink
-from sse_fast.errors import Leaving
+from sse_fast.errors import BatchTooLarge, Leaving
 
 PROFILES = {"default": (400, 40), "long": (6000, 70)}
 EXAMPLES, STEPS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
@@ -151,6 +152,10 @@ class FanOutMachine(RuleBasedStateMachine):
 
     @rule(burst=st.lists(events, max_size=25))
     def append_many(self, burst: list[tuple[bytes, bytes]]) -> None:
+        if len(burst) > 1 and self.log.room_for(burst) > self.log.capacity // 4:
+            with pytest.raises(BatchTooLarge):
+                self.writer.append_many(burst)
+            return
         assert self.writer.append_many(burst) == len(self.log.history) + 1
         for event in burst:
             self.log.append(*event)

@@ -14,7 +14,7 @@ from whatwg import Event, Parser
 
 from sse_fast._native.ring import Log
 from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Leaving
-from sse_fast.hub import APPEND_AT_ONCE, Hub
+from sse_fast.hub import Hub
 
 FORK = multiprocessing.get_context("fork")
 
@@ -62,7 +62,8 @@ async def hub():
 
 def with_a_past(events: int = 50_000) -> Log:
     log = Log.private(2**22)
-    log.append_many([(b"ab"[n % 2 : n % 2 + 1], b"data: %d\n\n" % n) for n in range(events)])
+    for event in [(b"ab"[n % 2 : n % 2 + 1], b"data: %d\n\n" % n) for n in range(events)]:
+        log.append(*event)
     return log
 
 
@@ -128,39 +129,6 @@ async def test_what_is_refused_is_not_published(hub: Hub, wrong: dict[str, str])
         await hub.publish(fields.pop("channel"), fields.pop("data"), **fields)
     assert isinstance(refused.value, EventTooLarge) == ("data" in wrong)
     assert (hub.published, hub.log.position) == (0, 0)
-
-
-async def test_a_long_batch_gives_the_loop_back_and_is_consecutive(hub: Hub) -> None:
-    turns = 0
-
-    async def somebody_else() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(somebody_else())
-    count = 3 * APPEND_AT_ONCE + 1
-    positions = await hub.append([(b"a", b"data: x\n\n")] * count)
-    other.cancel()
-    assert positions == list(range(1, count + 1))
-    assert turns >= 3
-
-
-async def test_a_batch_larger_than_the_log_overtakes_nobody_who_reads() -> None:
-    hub = Hub(log_size=64 * 1024)
-    try:
-        reader = Reader(hub, "c")
-        ids = await hub.append([(b"c", b"data: %05d\n\n" % number) for number in range(5000)])
-        async with asyncio.timeout(10):
-            while len(reader.data) < 5000:  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        assert len(ids) == 5000
-        assert hub.log.position - hub.fanout.index.kept > 1000  # the log has moved on far past the first of them
-        assert reader.data == [f"{number:05d}" for number in range(5000)]
-        assert hub.fanout.gaps == hub.fanout.slow == 0
-    finally:
-        await hub.close()
 
 
 async def test_everybody_gets_every_event_of_his_channels_in_order(hub: Hub) -> None:

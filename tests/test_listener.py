@@ -105,7 +105,8 @@ class Port:
         return not (self.listener.open or self.listener.streams or self.fanout.connections or self.fanout.blocked)
 
     def publish(self, *frames: bytes) -> None:
-        self.log.append_many([(b"a", frame) for frame in frames])
+        for frame in frames:
+            self.log.append(b"a", frame)
         self.drain()
 
     def drain(self) -> None:

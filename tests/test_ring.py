@@ -118,7 +118,7 @@ def test_the_largest_body_that_the_refusal_names_is_taken() -> None:
         ((b"a", "text"), TypeError),
         ((None, b"x"), TypeError),
         ((b"a", None), TypeError),
-        ((b"a",), ValueError),
+        ((b"a",), TypeError),
     ],
 )
 def test_append_many_appends_all_or_nothing(bad: tuple[bytes, bytes], error: type[Exception]) -> None:
@@ -155,7 +155,8 @@ def test_an_epoch_that_would_not_do_as_an_id_is_refused(epoch: str) -> None:
 def test_the_header_lies_where_the_layout_says() -> None:
     memory = mmap.mmap(-1, segment_size(4096))
     log = Log(memory, epoch="layout01")
-    log.append_many([(b"a", body_of(900))] * 6)
+    for _ in range(6):
+        log.append(b"a", body_of(900))
     magic, layout, header_size, capacity, epoch, tail, head, next_position = struct.unpack_from("<8sIIQ8sQQQ", memory)
     assert (magic, layout, header_size, capacity) == (b"sse_fast", 2, HEADER_SIZE, 4096)
     assert (epoch, tail, head, next_position) == (b"layout01", log.tail, log.head, 7)
@@ -168,7 +169,9 @@ def test_appending_touches_nothing_in_the_header_but_how_far_it_got_and_a_lock_t
     memory = mmap.mmap(-1, segment_size(4096))
     log = Log(memory)
     before = memory[:HEADER_SIZE]
-    log.append_many([(b"a", body_of(700))] * 50)
+    for _ in range(50):
+        log.append(b"a", body_of(700))
+        log.append_many([(b"b", body_of(n)) for n in range(9)])
     changed = [at for at in range(HEADER_SIZE) if memory[at] != before[at]]
     assert changed
     assert all(32 <= at < 56 or LOCK_AT <= at < LOCK_AT + 64 for at in changed)
@@ -184,7 +187,8 @@ def test_a_segment_is_the_header_and_a_power_of_two(asked: int, data: int) -> No
 def test_an_existing_segment_is_taken_over_as_it_stands() -> None:
     memory = mmap.mmap(-1, segment_size(4096))
     first = Log(memory)
-    first.append_many([(b"a", body_of(n)) for n in range(90)])
+    for n in range(90):
+        first.append(b"a", body_of(n))
     second = Log(memory, epoch="ignored1")
     assert (second.epoch, second.position, kept(second)) == (first.epoch, 90, kept(first))
     assert second.append(b"b", body_of(1)) == 91
@@ -197,7 +201,8 @@ def test_a_log_in_a_file_outlives_its_log_object(tmp_path: Path) -> None:
         os.truncate(file.fileno(), segment_size(4096))
         memory = mmap.mmap(file.fileno(), 0)
         log = Log(memory)
-        log.append_many([(b"a", body_of(n)) for n in range(50)])
+        for n in range(50):
+            log.append(b"a", body_of(n))
         before = (log.epoch, kept(log))
         del log
         memory.close()
@@ -255,7 +260,8 @@ def test_read_only_memory_is_refused() -> None:
 def test_a_writer_that_died_before_its_commit_leaves_the_log_as_it_was() -> None:
     memory = mmap.mmap(-1, segment_size(4096))
     log = Log(memory)
-    log.append_many([(b"a", body_of(n)) for n in range(20)])
+    for n in range(20):
+        log.append(b"a", body_of(n))
     before, head = kept(log), log.head
     position_at = struct.calcsize("<8sIIQ8sQQ")
     at = HEADER_SIZE + head % 4096
@@ -279,8 +285,8 @@ def written_by_another_process(memory: mmap.mmap) -> Iterator[None]:
         try:
             log, number, end = Log(memory), 0, time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < end:
-                log.append_many([(b"c%d" % (n % 5), checked_body(n)) for n in range(number, number + 50)])
-                number += 50
+                log.append_many([(b"c%d" % (n % 5), checked_body(n)) for n in range(number, number + 20)])
+                number += 20
         finally:
             os._exit(0)
     try:

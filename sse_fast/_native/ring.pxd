@@ -1,6 +1,6 @@
 # The log for C callers.
 #
-# A writer calls `append`. A reader keeps an offset of its own: `read_record` looks at one record, the caller copies
+# A writer calls `append_record`. A reader keeps an offset of its own: `read_record` looks at one record, the caller copies
 # out from `channel_at`, and only a `still_holds` that is true afterwards makes what was copied real.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
@@ -58,14 +58,17 @@ cdef class Log:
     cdef void _prepare_ids(self) noexcept
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
+    cdef uint64_t _measure(self, list batch) except? 0
     cdef uint64_t append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
     ) except 0
     cdef int _acquire(self) except -1
     cdef void _release(self) noexcept
     cdef uint64_t _write(
-        self, const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds
+        self, uint64_t head, uint64_t position,
+        const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds,
     ) noexcept nogil
+    cdef void _commit(self, uint64_t head, uint64_t next_position) noexcept nogil
     cdef uint64_t load_head(self) noexcept nogil
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil

@@ -1,0 +1,298 @@
+"""A batch is all or nothing: refused, busy, draining, cancelled or killed in the midst, none of it is out.
+
+And the largest that is taken holds up neither the loop nor the log's lock, nor overtakes anybody who keeps up.
+"""
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from conftest import PATIENCE
+from support import until
+
+from sse_fast import hub as hubs
+from sse_fast._native.fanout import EARLIEST, FanOut
+from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.sink import Sink
+from sse_fast.errors import BatchTooLarge, HubClosed, LogBusy
+from sse_fast.event import Encoded
+from sse_fast.hub import BATCH_EVENTS, Hub
+from sse_fast.segment import Segment, create_shared, open_shared
+
+LOG_SIZE = 256 * 1024
+KILLS = int(os.environ.get("SSE_FAST_BATCH_KILLS", "12"))
+
+
+def largest(log: Log, size: int = 40) -> list[Encoded]:
+    """About as many events of a size as one batch may have."""
+    event = (b"c", b"data: %s\n\n" % (b"x" * size))
+    return [event] * (log.largest_batch // (log.measure([event])[1] // 64 * 64 + 64))
+
+
+class OtherWorkers:
+    """Workers beside the hub, who are busy when they are told to."""
+
+    def __init__(self) -> None:
+        self.others_busy = False
+        self.asked = asyncio.Event()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "others_busy":
+            self.asked.set()
+        return super().__getattribute__(name)
+
+    def arm(self) -> None: ...
+    def disarm(self) -> None: ...
+    def ring(self) -> None: ...
+
+
+class Counting(Sink):
+    """A stream that takes everything, and counts its events."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.ended_by: object = None
+
+    def write(self, data: bytes) -> bool:
+        self.events += data.count(b"\n\n")
+        return True
+
+    def ended(self, reason: object, error: object) -> None:
+        self.ended_by = reason
+
+
+def listen(hub: Hub) -> Counting:
+    counter = Counting()
+    hub.attach(["c"], counter).start()
+    return counter
+
+
+@pytest.fixture
+def segment() -> Iterator[Segment]:
+    with create_shared(segment_size(LOG_SIZE)) as segment:
+        yield segment
+
+
+@asynccontextmanager
+async def hub_over(log: Log, others: OtherWorkers | None = None) -> AsyncIterator[Hub]:
+    hub = Hub(log=log, neighbours=others)
+    try:
+        yield hub
+    finally:
+        await hub.close()
+
+
+# ---- what is refused ----
+
+
+async def test_a_batch_over_a_quarter_of_the_log_is_refused_and_none_of_it_is_published() -> None:
+    async with hub_over(Log.private(LOG_SIZE)) as hub:
+        batch = largest(hub.log)
+        with pytest.raises(BatchTooLarge, match=rf"at most {LOG_SIZE // 4} are appended at once.*send it in several"):
+            await hub.append(batch * 2)
+        assert (hub.log.head, hub.log.position, hub.published) == (0, 0, 0)
+        assert await hub.append(batch) == list(range(1, len(batch) + 1))
+
+
+async def test_a_batch_of_more_events_than_are_appended_at_once_is_refused() -> None:
+    async with hub_over(Log.private(64 * 1024 * 1024)) as hub:
+        with pytest.raises(BatchTooLarge, match="more than 100000 events; send it in several"):
+            await hub.append([(b"c", b"data: x\n\n")] * (BATCH_EVENTS + 1))
+        assert hub.log.position == 0
+        assert len(await hub.append([(b"c", b"data: x\n\n")] * BATCH_EVENTS)) == BATCH_EVENTS
+
+
+# ---- what ends a batch that is under way ----
+
+
+@contextmanager
+def stopped_inside_an_append(log: Log, work: Callable[[], object]) -> Iterator[None]:
+    """Another process that has appended something, and is stopped while it has the lock; killed in the end."""
+    writer = os.fork()
+    if writer == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    head = log.head
+    try:
+        while True:
+            os.kill(writer, signal.SIGSTOP)
+            os.waitpid(writer, os.WUNTRACED)
+            if log.locked_by == writer and log.head > head:
+                break
+            os.kill(writer, signal.SIGCONT)
+            time.sleep(random.uniform(0.0002, 0.002))  # it needs a processor to get anywhere
+        yield
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+
+
+@pytest.mark.parametrize("events", [2, 200, 500])
+async def test_a_busy_log_takes_nothing_of_a_batch(segment: Segment, events: int) -> None:
+    log = Log(segment.memory)
+
+    def append() -> None:
+        while True:
+            log.append_many(largest(log))
+
+    with stopped_inside_an_append(log, append):
+        async with hub_over(log) as hub:
+            head, position = log.head, log.position
+            with pytest.raises(LogBusy):
+                await hub.append([(b"c", b"data: x\n\n")] * events)
+            assert (log.head, log.position, hub.published) == (head, position, 0)
+
+
+@asynccontextmanager
+async def waiting_batch(hub: Hub, others: OtherWorkers) -> AsyncIterator["asyncio.Task[list[int]]"]:
+    """A large batch that waits for those who read."""
+    others.others_busy = True
+    others.asked.clear()
+    task = asyncio.create_task(hub.append(largest(hub.log)))
+    async with asyncio.timeout(PATIENCE):
+        await others.asked.wait()
+    assert hub.log.head == 0
+    yield task
+
+
+async def test_a_drain_takes_a_batch_whole_or_refuses_it_whole() -> None:
+    others = OtherWorkers()
+    async with hub_over(Log.private(LOG_SIZE), others) as hub, waiting_batch(hub, others) as task:
+        await hub.drain(0.0)
+        with pytest.raises(HubClosed):
+            await task
+        assert (hub.log.head, hub.published) == (0, 0)
+
+
+async def test_a_caller_that_is_cancelled_at_any_turn_has_published_all_or_nothing() -> None:
+    outcomes = set()
+    for turns in range(40):
+        async with hub_over(Log.private(4 * 1024 * 1024)) as hub:
+            batch = largest(hub.log)
+            task = asyncio.create_task(hub.append(batch))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            cancelled = (await asyncio.gather(task, return_exceptions=True))[0]
+            assert hub.log.position in (0, len(batch))
+            assert isinstance(cancelled, asyncio.CancelledError) == (hub.log.position == 0)
+            outcomes.add(hub.log.position)
+    assert len(outcomes) == 2, "the cancellations came too early or too late"
+
+
+async def test_those_who_wait_append_one_after_the_other_and_a_cancelled_one_is_passed_over() -> None:
+    others = OtherWorkers()
+    async with hub_over(Log.private(LOG_SIZE), others) as hub, waiting_batch(hub, others) as first:
+        second, third = (asyncio.create_task(hub.append(largest(hub.log))) for _ in range(2))
+        await asyncio.sleep(0)
+        second.cancel()
+        others.others_busy = False
+        count = len(largest(hub.log))
+        assert await first == list(range(1, count + 1))
+        assert await third == list(range(count + 1, 2 * count + 1))
+        assert second.cancelled()
+
+
+def test_a_writer_killed_inside_an_append_has_published_whole_batches_only(segment: Segment) -> None:
+    log, count = Log(segment.memory), 300
+    for round_ in range(KILLS):
+
+        def append(round_: int = round_) -> None:
+            for number in itertools.count():
+                log.append_many([(b"c", b"data: %d.%d\n\n" % (round_, number))] * count)
+
+        position = log.position
+        with stopped_inside_an_append(log, append):
+            pass
+        batches = Counter(record.frame.partition(b"\n")[0] for record in log.records() if record.position > position)
+        assert list(batches.values())[1:] == [count] * (len(batches) - 1), "a part of a batch is out"
+        log.append(b"c", b"data: heir\n\n")  # the lock goes on, and so does the log
+
+
+# ---- who reads ----
+
+
+async def test_the_largest_batches_overtake_no_stream_that_keeps_up() -> None:
+    async with hub_over(Log.private(LOG_SIZE)) as hub:
+        streams = [listen(hub) for _ in range(50)]
+        batch = largest(hub.log)
+        for _ in range(20):
+            await hub.append(batch)
+        await until(lambda: all(stream.events == 20 * len(batch) or stream.ended_by for stream in streams))
+        assert [stream.ended_by for stream in streams] == [None] * 50
+        assert hub.fanout.gaps == hub.fanout.slow == 0
+
+
+async def test_publishers_of_large_batches_at_once_overtake_no_stream_that_keeps_up() -> None:
+    async with hub_over(Log.private(LOG_SIZE)) as hub:
+        stream = listen(hub)
+        batch = largest(hub.log)
+        await asyncio.gather(*(hub.append(batch) for _ in range(12)))
+        await until(lambda: stream.events == 12 * len(batch) or stream.ended_by)
+        assert stream.ended_by is None
+
+
+async def test_a_reader_that_never_catches_up_holds_a_batch_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "READERS_SECONDS", 0.05)
+    others = OtherWorkers()
+    async with hub_over(Log.private(LOG_SIZE), others) as hub, waiting_batch(hub, others) as task:
+        assert len(await task) == len(largest(hub.log))
+
+
+def test_the_largest_batch_of_another_process_overtakes_no_reader_that_has_all(segment: Segment) -> None:
+    """Neither at the end of the ring nor anywhere else: what was read up to the batch is read on behind it."""
+    log = Log(segment.memory)
+    for step in range(40):
+        fanout = FanOut(Log(segment.memory))
+        counter = Counting()
+        fanout.unblock(fanout.subscribe([b"c"], counter, after=log.position or EARLIEST), 0.0)
+        batch = largest(log, 20 + 31 * step)
+        if (writer := os.fork()) == 0:
+            Log(open_shared(segment.address).memory).append_many(batch)
+            os._exit(0)
+        os.waitpid(writer, 0)
+        while fanout.drain(0.0):
+            pass
+        assert (counter.events, counter.ended_by) == (len(batch), None)
+
+
+# ---- who else is on the loop ----
+
+
+async def test_between_the_steps_of_a_large_batch_others_have_the_loop() -> None:
+    """What brings its memory in is bounded a step; the append itself meets memory that is there."""
+    async with hub_over(Log.private(64 * 1024 * 1024)) as hub:
+        turns = 0
+
+        async def somebody_else() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(somebody_else())
+        batch = [(b"c", b"data: %s\n\n" % (b"x" * 1000))] * 15_000
+        _, room = hub.log.measure(batch)
+        await hub.append(batch)
+        other.cancel()
+        assert turns >= room // hubs.FAULT_IN_AT_ONCE
+
+
+async def test_small_batches_wait_for_nobody() -> None:
+    others = OtherWorkers()
+    others.others_busy = True
+    async with hub_over(Log.private(LOG_SIZE), others) as hub:
+        appending = hub.append(largest(hub.log)[:100])
+        with pytest.raises(StopIteration) as done:
+            appending.send(None)
+        assert done.value.value == list(range(1, 101))
