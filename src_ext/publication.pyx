@@ -242,7 +242,7 @@ cdef const char* behind_string(const char* at, const char* end) noexcept nogil:
         if quote == NULL:
             break
         last = quote
-        while last > at and last[-1] == c"\\":
+        while last > at and (last - 1)[0] == c"\\":
             last -= 1
         at = quote + 1
         if (quote - last) % 2 == 0:

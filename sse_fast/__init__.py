@@ -1,7 +1,7 @@
 """Server-Sent Events at high fan-out: a hub, an encoder, and an edge to serve them.
 
-`encode` alone for your own server; `EventSourceResponse`, `SSEWriter` and `Hub` inside your own app; `create_app` for
-the whole edge.
+`encode` alone for your own server; `EventSourceResponse`, `WriterResponse`, `SSEWriter` and `Hub` inside your own app;
+`create_app` for the whole edge.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sse_fast.embedded import Hub, HubResponse, StreamInfo
     from sse_fast.responses import EventSourceResponse
     from sse_fast.settings import Settings
-    from sse_fast.writer import SSEWriter
+    from sse_fast.writer import SSEWriter, WriterResponse
 
 __all__ = [
     "ConnectionClosed",
@@ -48,6 +48,7 @@ __all__ = [
     "StreamInfo",
     "Subscription",
     "Unauthorized",
+    "WriterResponse",
     "create_app",
     "encode",
 ]
@@ -60,6 +61,7 @@ _LAZY = {
     "SSEWriter": "sse_fast.writer",
     "Settings": "sse_fast.settings",
     "StreamInfo": "sse_fast.embedded",
+    "WriterResponse": "sse_fast.writer",
     "create_app": "sse_fast.app",
 }
 

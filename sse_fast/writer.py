@@ -1,23 +1,31 @@
-"""SSEWriter: an event stream for code that pushes, in anybody's ASGI app."""
+"""An event stream for code that pushes, in anybody's ASGI app: SSEWriter; as a handler's answer: WriterResponse."""
 
 import asyncio
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from starlette.background import BackgroundTask
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 
 from sse_fast._native.frame import encode
 from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
 from sse_fast.connection import FAILED, HEARTBEAT, Connection, check_seconds
 from sse_fast.errors import ConnectionClosed, ResponseAlreadySent
 
+logger = logging.getLogger("sse_fast.responses")
+
 
 class SSEWriter:
-    """The response to one request, as an async context manager: entering it opens the stream, leaving it ends it.
+    """The answer to one request, as an async context manager: entering it opens the stream, leaving it ends it.
 
         async with SSEWriter(scope, receive, send) as sse:
             await sse.send({"step": 1}, event="progress")
+
+    It answers the request itself, so it is for an ASGI app; a handler of a framework returns a WriterResponse.
 
     When the client leaves, the block is cancelled where it waits, and a send raises ConnectionClosed; either way the
     block ends quietly. So it does at a shutdown of the server, and when the client takes nothing for `send_timeout`
@@ -132,3 +140,77 @@ class SSEWriter:
     def _check_head(self, what: str) -> None:
         if self._started:
             raise ResponseAlreadySent(f"the head of the response is gone: {what} is set before the stream opens")
+
+
+Body = Callable[[SSEWriter], Awaitable[None]]
+
+
+class WriterResponse(Response):
+    """A response that a handler returns, whose stream an async function writes.
+
+        async def job(sse: SSEWriter) -> None:
+            await sse.send({"step": 1}, event="progress")
+
+        return WriterResponse(job)
+
+    `body` is called once the stream is open; when it returns the stream ends, and `background` runs, however it ended.
+    When the client leaves, at a shutdown of the server, and after `send_timeout`, it is cancelled as the block of an
+    SSEWriter is. If it raises, the client gets an event of type `error` that says no more than that, the log gets the
+    traceback, and the stream ends. HEAD is answered without calling it.
+
+    `ping` and `send_timeout` as of SSEWriter. Raises TypeError or ValueError for arguments that cannot be.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        body: Body,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+        *,
+        ping: float = 15,
+        send_timeout: float | None = None,
+    ) -> None:
+        if not callable(body) or inspect.isasyncgenfunction(body):
+            if inspect.iscoroutine(body):
+                body.close()
+            raise TypeError(
+                f"body is an async function that is given an SSEWriter, not {type(body).__name__}; "
+                "what yields events goes into an EventSourceResponse"
+            )
+        check_seconds("ping", ping)
+        if send_timeout is not None:
+            check_seconds("send_timeout", send_timeout, zero=False)
+        self.status_code = status_code
+        self.background = background
+        self._body, self._ping, self._send_timeout = body, ping, send_timeout
+        self.init_headers(headers)
+        set_stream_headers(self.headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await answer_head(send, self.status_code, self.raw_headers)
+        else:
+            await self._write(scope, receive, send)
+        if self.background is not None:
+            await self.background()
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sse = SSEWriter(
+            scope,
+            receive,
+            send,
+            status_code=self.status_code,
+            headers=self.headers,
+            ping=self._ping,
+            send_timeout=self._send_timeout,
+        )
+        try:
+            async with sse:
+                await self._body(sse)
+        except Exception:
+            if sse._connection.failure is not None:
+                raise
+            logger.exception("stream ended: its body failed", extra={"path": scope["path"]})

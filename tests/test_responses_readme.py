@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sse_fast import SSEWriter
 from sse_fast.testing import EventClient
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -24,8 +25,14 @@ async def test_the_response_and_the_test_of_it() -> None:
 
 
 async def test_the_writer() -> None:
-    app = run("SSEWriter(scope")["app"]
-    async with EventClient(app, lifespan=False) as client, client.stream("/") as stream:
+    app = run("WriterResponse(body")["app"]
+    async with EventClient(app) as client, client.stream("/jobs/7/progress") as stream:
         assert stream.headers["x-job"] == "7"
-        assert [event.json()["percent"] for event in await stream.rest()] == [0, 50, 100]
+        assert [event.json() for event in await stream.rest()] == [{"job": 7, "percent": n} for n in (0, 50, 100)]
         assert stream.comments == ["done"]
+
+
+async def test_the_writer_in_plain_asgi() -> None:
+    app = run("SSEWriter(scope", SSEWriter=SSEWriter)["app"]
+    async with EventClient(app, lifespan=False) as client, client.stream("/") as stream:
+        assert [event.data for event in await stream.rest()] == ["hello"]

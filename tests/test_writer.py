@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.background import BackgroundTask
+from starlette.datastructures import MutableHeaders
 
-from sse_fast import ConnectionClosed, InvalidEvent, ResponseAlreadySent, SSEWriter
+from sse_fast import ConnectionClosed, InvalidEvent, ResponseAlreadySent, SSEWriter, WriterResponse
 from sse_fast.testing import EventClient
 
 Block = Callable[[SSEWriter], Awaitable[None]]
@@ -243,3 +245,107 @@ async def test_a_cancellation_from_outside_is_honoured() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+# As a handler's answer
+
+
+async def test_a_response_s_body_is_called_with_the_open_writer_and_background_runs_after_it() -> None:
+    steps: list[str] = []
+
+    async def body(sse: SSEWriter) -> None:
+        with pytest.raises(ResponseAlreadySent):
+            sse.status_code = 404
+        await sse.send({"n": 1})
+        steps.append("body")
+
+    headers = MutableHeaders({"Cache-Control": "no-store"})
+    headers.append("set-cookie", "a=1")
+    headers.append("set-cookie", "b=2")
+    response = WriterResponse(body, 203, headers, BackgroundTask(steps.append, "background"))
+    async with EventClient(response, lifespan=False) as client, client.stream("/") as stream:
+        assert stream.status_code == 203
+        assert stream.headers["cache-control"] == "no-store"
+        assert stream.headers.get_list("set-cookie") == ["a=1", "b=2"]
+        assert [event.json() for event in await stream.rest()] == [{"n": 1}]
+        assert stream.complete
+    assert steps == ["body", "background"]
+
+
+async def test_a_response_s_body_that_raises_is_logged_and_the_stream_ends(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    async def body(sse: SSEWriter) -> None:
+        raise ValueError("secret")
+
+    response = WriterResponse(body, background=BackgroundTask(done.append, "background"))
+    async with EventClient(response, lifespan=False) as client, client.stream("/") as stream:
+        assert [(event.event, event.data) for event in await stream.rest()] == [("error", '{"error":"internal"}')]
+        assert stream.complete
+    assert "ValueError: secret" in caplog.text
+    assert done == ["background"]
+
+
+async def test_a_response_s_body_is_cancelled_when_the_client_leaves() -> None:
+    done: list[str] = []
+
+    async def body(sse: SSEWriter) -> None:
+        try:
+            await sse.send("first")
+            await asyncio.Event().wait()
+        finally:
+            done.append("cancelled")
+
+    response = WriterResponse(body, background=BackgroundTask(done.append, "background"))
+    async with EventClient(response, lifespan=False) as client, client.stream("/") as stream:
+        await stream.next()
+    assert done == ["cancelled", "background"]
+
+
+async def test_head_is_answered_without_calling_the_body() -> None:
+    sent: list[Any] = []
+
+    async def body(sse: SSEWriter) -> None:
+        raise AssertionError("not reached")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    await WriterResponse(body, 203)({"type": "http", "method": "HEAD", "path": "/"}, receive, send)
+    assert [(message["type"], message.get("status")) for message in sent] == [
+        ("http.response.start", 203),
+        ("http.response.body", None),
+    ]
+
+
+async def test_what_fails_in_the_server_s_own_send_is_the_server_s() -> None:
+    async def body(sse: SSEWriter) -> None:
+        await sse.send("x")
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise RuntimeError("of the server")
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="of the server"):
+        await WriterResponse(body)({"type": "http", "method": "GET", "path": "/"}, receive, send)
+
+
+async def test_what_is_no_body_is_said_before_the_response_begins() -> None:
+    async def generator(sse: SSEWriter) -> Any:
+        yield "x"
+
+    async def body(sse: SSEWriter) -> None:
+        pass
+
+    for wrong in (generator, body(None), ["x"]):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="body is an async function that is given an SSEWriter"):
+            WriterResponse(wrong)  # type: ignore[arg-type]
+    for options in ({"ping": -1}, {"send_timeout": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            WriterResponse(body, **options)  # type: ignore[arg-type]

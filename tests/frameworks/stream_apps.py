@@ -1,23 +1,25 @@
 """One and the same app in FastAPI, Starlette, Litestar and bare ASGI, for test_frameworks.py.
 
-/count/N: N events and the end; /stay: one event, then silence; its content says in the log how it ended; /writer: the
-same through SSEWriter; /fail: the content raises.
+/count/N: N events and the end; /stay: one event, then silence; its content says in the log how it ended; /fail: the
+content raises. /written/count/N and so on: the same through a WriterResponse. /writer: SSEWriter, mounted.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI
 from litestar import Litestar, asgi, get
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sse_fast import EventSourceResponse, SSEWriter
+from sse_fast import EventSourceResponse, SSEWriter, WriterResponse
 
 
 async def count(limit: int) -> AsyncIterator[Any]:
@@ -47,6 +49,18 @@ async def write(scope: Any, receive: Any, send: Any) -> None:
             await sse.send({"number": number}, event="count", id=str(number))
 
 
+def written(name: str, limit: int = 0) -> WriterResponse:
+    """What the handlers of all frameworks return: the body pushes what the content of that name yields."""
+    content = {"count": lambda: count(limit), "stay": stay, "fail": fail}[name]
+
+    async def body(sse: SSEWriter) -> None:
+        async with aclosing(content()) as items:
+            async for item in items:
+                await sse.send(**(item if isinstance(item, dict) else {"data": item}))
+
+    return WriterResponse(body, 203, {"x-written": name}, BackgroundTask(print, "background", name, flush=True))
+
+
 def fastapi() -> FastAPI:
     app = FastAPI()
 
@@ -67,6 +81,10 @@ def fastapi() -> FastAPI:
     async def failing() -> EventSourceResponse:
         return EventSourceResponse(fail())
 
+    @app.get("/written/{name}/{limit}")
+    async def writing(name: str, limit: int) -> WriterResponse:
+        return written(name, limit)
+
     app.mount("/writer", write)
     return app
 
@@ -81,7 +99,11 @@ def starlette(middleware: Any = ()) -> Starlette:
     async def failing(request: Request) -> Response:
         return EventSourceResponse(fail())
 
-    routes = [Route("/count/{limit:int}", counting), Route("/stay", staying), Route("/fail", failing)]
+    async def writing(request: Request) -> Response:
+        return written(**request.path_params)
+
+    routes = [Route("/written/{name}/{limit:int}", writing)]
+    routes += [Route("/count/{limit:int}", counting), Route("/stay", staying), Route("/fail", failing)]
     app = Starlette(routes=routes, middleware=middleware)
     app.mount("/writer", write)
     return app
@@ -111,8 +133,12 @@ def litestar() -> Litestar:
     async def failing() -> EventSourceResponse:
         return EventSourceResponse(fail())
 
+    @get("/written/{name:str}/{limit:int}")
+    async def writing(name: str, limit: int) -> WriterResponse:
+        return written(name, limit)
+
     @asgi("/writer", is_mount=True)
-    async def writing(scope: Any, receive: Any, send: Any) -> None:
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
         await write(scope, receive, send)
 
-    return Litestar([counting, staying, failing, writing])
+    return Litestar([counting, staying, failing, writing, mounted])
