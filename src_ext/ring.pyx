@@ -18,7 +18,8 @@ and overwrite what others have appended since. So nobody waits for longer than P
 nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
 
 The segment may be private, shared between processes, or a mapped file; this file does not know which. What will outlive
-its writers is given `checksums`, and then `verify` finds what became of it meanwhile. Nothing here knows a channel
+its writers is given `checksums`, and then `verify` finds what became of it meanwhile; who goes on with it gives it a new
+epoch (`go_on`), and the header remembers the earlier ones and where each of them ended. Nothing here knows a channel
 index, subscriber, loop or socket.
 """
 
@@ -32,7 +33,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, LogBusy
@@ -123,7 +124,7 @@ cdef extern from * nogil:
 
 
 cpdef enum:
-    LAYOUT = 2
+    LAYOUT = 3
     HEADER_SIZE = 4096
 
 cdef enum:
@@ -134,8 +135,22 @@ cdef enum:
     FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
 
+cdef enum:
+    SIGNED = 80 + 16 * PAST_EPOCHS  # bytes that the header's checksum is of
+
+cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position, or has had so many bytes
+
 cdef bytes MAGIC = b"sse_fast"
 cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
+
+
+class Verified(NamedTuple):
+    """What is kept, found sound: the head behind it, how many events, and the positions of the first and the last."""
+
+    head: int
+    events: int
+    first: int
+    last: int
 
 
 class KeptRecord(NamedTuple):
@@ -148,6 +163,13 @@ class KeptRecord(NamedTuple):
 def segment_size(log_size):
     """Bytes of memory a log needs that keeps `log_size` bytes of events: a power of two, and the header."""
     return HEADER_SIZE + (1 << max(12, (int(log_size) - 1).bit_length()))
+
+
+def lock_holder(bytes header not None):
+    """`Log.locked_by` of a header's bytes, for who must not look into a mapping; 0 of what is too short."""
+    if len(header) < HEADER_SIZE:
+        return 0
+    return holder_of(<pthread_mutex_t*>(PyBytes_AS_STRING(header) + LOCK_AT))
 
 
 cdef str random_epoch():
@@ -199,6 +221,7 @@ cdef class Log:
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
+        self.lock = <pthread_mutex_t*>(<char*>self.header + LOCK_AT)
         cdef Py_ssize_t length = self._view.len
         if length < HEADER_SIZE + 4096:
             raise ValueError(f"a log segment has at least {HEADER_SIZE + 4096} bytes, this one has {length}")
@@ -212,7 +235,8 @@ cdef class Log:
             raise ValueError(f"this log has layout {self.header.layout}, this version reads layout {LAYOUT}")
         elif self.header.capacity != <uint64_t>(length - HEADER_SIZE):
             raise ValueError(f"this log says {self.header.capacity} bytes of data, its segment has {length - HEADER_SIZE}")
-        self.lock = <pthread_mutex_t*>(<char*>self.header + LOCK_AT)
+        elif self.header.capacity & (self.header.capacity - 1):
+            raise ValueError(f"the data area of a log is a power of two, {self.header.capacity} is not")
         self.patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_SIZE
         self.mask = self.header.capacity - 1
@@ -241,7 +265,8 @@ cdef class Log:
         self.header.capacity = capacity
         self.header.next_position = 1
         self.header.checksums = checksums
-        init_lock(<pthread_mutex_t*>(<char*>self.header + LOCK_AT))
+        self.header.checksum = self._checksum_of_header()
+        self._new_lock()
         fence_release()
         memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
         return 0
@@ -260,44 +285,128 @@ cdef class Log:
         cdef bytes raw = random_epoch().encode("ascii")
         if self.alone:
             memcpy(self.header.epoch, PyBytes_AS_STRING(raw), 8)
+            self.header.checksum = self._checksum_of_header()
             self._prepare_ids()
 
     # ---- a segment that outlives its writers ------------------------------------------------------------------------
 
-    def verify(self):
-        """Read all that is kept. Raises ValueError that says where it is damaged. Nobody may append meanwhile."""
+    cdef uint32_t _checksum_of_header(self) noexcept:
+        """Of the fields that no append changes: what the segment is, and its past."""
+        cdef char raw[SIGNED]
         cdef LogHeader* header = self.header
-        cdef uint64_t offset = header.tail, last = 0, room, used
+        memset(raw, 0, 80)              # the first 32 bytes stand for a record's header
+        memcpy(raw + 40, <char*>header + 8, 24)    # but for the magic, which is written last
+        memcpy(raw + 64, &header.checksums, 4)
+        memcpy(raw + 68, &header.past_count, 4)
+        memcpy(raw + 80, header.past, sizeof(header.past))
+        return checksum_of(raw, sizeof(raw), 0)
+
+    cdef int _new_lock(self) except -1:
+        cdef int failed = init_lock(self.lock)
+        if failed:
+            raise OSError(failed, f"a lock for the log: {os.strerror(failed)}")
+        return 0
+
+    def verify(self):
+        """Read all that is kept, and say what it is. Nobody may append meanwhile.
+
+        A log with checksums proves where it ends: sound records beyond `head`, of positions that were given out, are
+        there whatever `head` says. Raises ValueError that says where it is damaged. Whatever bytes these are, nothing
+        beyond them is read.
+        """
+        cdef LogHeader* header = self.header
+        cdef uint64_t offset = header.tail, head = header.tail, first = 0, last = 0, events = 0, room
         cdef Record* record
+        cdef object wrong = None
         if any(character not in EPOCH_ALPHABET.encode() for character in header.epoch[:8]):
             raise ValueError("its epoch is none")
-        if header.tail > header.head or header.head - header.tail > header.capacity:
+        if header.past_count > PAST_EPOCHS or header.checksum != self._checksum_of_header():
+            raise ValueError("its header has a wrong checksum")
+        if header.tail > header.head or header.head - header.tail > header.capacity or header.tail % ALIGNMENT:
             raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")
-        while offset < header.head:
+        if not 0 < header.next_position < BEYOND or header.head >= BEYOND:
+            raise ValueError(f"no log gets to the position {header.next_position} or the head {header.head}")
+        while offset - header.tail < header.capacity:
+            if offset >= header.head and (last + 1 >= header.next_position or not header.checksums):
+                break
             record = <Record*>(self.data + (offset & self.mask))
-            room = header.capacity - (offset & self.mask)
-            if room % ALIGNMENT or record.length % ALIGNMENT or not 0 < record.length <= min(room, header.head - offset):
-                raise ValueError(f"the record at {offset} has a wrong length, {record.length}")
-            if record.flags != FLAG_PAD or record.length != room:
-                used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
-                if record.flags or record.length < used or record.length - used >= ALIGNMENT:
-                    raise ValueError(f"the record at {offset} has contradictory lengths")
-                if not last < record.position < header.next_position:
-                    raise ValueError(f"the record at {offset} has the position {record.position} after {last}")
-                if header.checksums and record.checksum != checksum_of(
-                    <char*>record, record.length, record.frame_length
-                ):
-                    raise ValueError(f"the record at {offset}, of position {record.position}, has a wrong checksum")
-                last = record.position
+            # From here to the end of the ring, and to where the log has come round.
+            room = min(header.capacity - (offset & self.mask), header.capacity - (offset - header.tail))
+            if room < sizeof(Record) or record.flags == FLAG_PAD:
+                wrong = self._wrong_pad(record, offset, room)
+            else:
+                wrong = self._wrong_record(record, offset, room, last)
+                if wrong is None:
+                    last = record.position
+                    first = first or last
+                    events += 1
+                    head = offset + record.length
+            if wrong is not None:
+                break
             offset += record.length
+        if head < header.head:
+            raise ValueError(wrong or f"its head {header.head} is beyond its last record, which ends at {head}")
+        return Verified(head, events, first, last)
+
+    cdef object _wrong_pad(self, const Record* record, uint64_t offset, uint64_t room):
+        """What is wrong with a pad; `room`: bytes up to where it must not go on, 16 at least, which are all of a pad."""
+        if (
+            record.flags != FLAG_PAD or record.length != self.header.capacity - (offset & self.mask)
+            or record.length > room or record.channel_length or record.position
+        ):
+            return f"the record at {offset} has a wrong length, {record.length}"
+        return None
+
+    cdef object _wrong_record(self, const Record* record, uint64_t offset, uint64_t room, uint64_t last):
+        """What is wrong with a record of which `room` bytes can be read, a record's header at least."""
+        if record.length % ALIGNMENT or not sizeof(Record) <= record.length <= room:
+            return f"the record at {offset} has a wrong length, {record.length}"
+        cdef uint64_t used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
+        if record.flags or record.length < used or record.length - used >= ALIGNMENT:
+            return f"the record at {offset} has contradictory lengths"
+        if not last < record.position < self.header.next_position:
+            return f"the record at {offset} has the position {record.position} after {last}"
+        if self.header.checksums and record.checksum != checksum_of(
+            <const char*>record, record.length, record.frame_length
+        ):
+            return f"the record at {offset}, of position {record.position}, has a wrong checksum"
+        return None
 
     def claim(self, bytes boot not None):
         """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
-        init_lock(self.lock)
+        self._new_lock()
         memset(self.header.boot, 0, sizeof(self.header.boot))
         memcpy(self.header.boot, PyBytes_AS_STRING(boot), min(sizeof(self.header.boot), <size_t>len(boot)))
         self.header.closed = False
 
+    def go_on(self, uint64_t head):
+        """Go on with what was kept, up to a head that `verify` returned, under another epoch.
+
+        So no id is given out twice, whatever file this is: the newest, or a copy of some hour behind which another
+        server has given out ids already. What this one has given out stays valid (`has_given`).
+        """
+        cdef LogHeader* header = self.header
+        cdef bytes raw = random_epoch().encode("ascii")
+        if header.past_count == PAST_EPOCHS:
+            header.past_count -= 1
+            memmove(header.past, &header.past[1], header.past_count * sizeof(PastEpoch))
+        memcpy(header.past[header.past_count].epoch, header.epoch, 8)
+        header.past[header.past_count].end = header.next_position
+        header.past_count += 1
+        memcpy(header.epoch, PyBytes_AS_STRING(raw), 8)
+        header.head = head
+        header.checksum = self._checksum_of_header()
+        self._prepare_ids()
+
+    def has_given(self, str epoch not None, position):
+        """Whether an id may be of this log: of its epoch, or of an earlier one before that ended."""
+        cdef uint32_t number
+        if epoch == self.epoch:
+            return True
+        for number in range(self.header.past_count):
+            if self.header.past[number].epoch[:8] == epoch.encode():
+                return position < self.header.past[number].end
+        return False
     def is_whole_after(self, bytes boot not None):
         """Whether nothing that was appended can be missing: it was closed, or the machine has been up ever since."""
         return bool(self.header.closed) or self.header.boot[:sizeof(self.header.boot)].rstrip(b"\0") == boot
@@ -557,6 +666,8 @@ cdef class Log:
             record = <Record*>(self.data + (head & self.mask))
             record.length = <uint32_t>room_to_end
             record.flags = FLAG_PAD
+            record.channel_length = 0
+            record.position = 0         # which no event has: neither becomes the other by a change of its flags
         record = <Record*>(self.data + (start & self.mask))
         record.length = length
         record.flags = 0

@@ -242,7 +242,10 @@ class Hub:
         if last_event_id == "earliest":
             return EARLIEST
         parsed = EventId.parse(last_event_id)
-        return parsed.position if parsed is not None and parsed.epoch == self._epoch else UNKNOWN
+        return parsed.position if parsed is not None and self._is_ours(parsed) else UNKNOWN
+
+    def _is_ours(self, id: EventId) -> bool:
+        return id.epoch == self._epoch or self.log.has_given(id.epoch, id.position)
 
     def unblock(self, subscriber: Subscriber) -> None:
         assert self._loop is not None  # whoever has a subscriber has come by `attach`

@@ -27,6 +27,7 @@ from sse_fast.claims import claim_port, claimed_directory
 from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
+from sse_fast.memory import memory_available, memory_limit
 from sse_fast.segment import create_shared, open_log_file
 from sse_fast.settings import Settings, flag, unknown_variables
 from sse_fast.supervisor import Supervisor
@@ -139,6 +140,7 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
 def create_node(settings: Settings, streams: int) -> Node:
     """The node that the workers will share, the log in it. `streams`: how many one of them may have. CannotServe."""
     addresses = streams if settings.max_connections_per_ip is not None else 0
+    check_memory(settings)
     try:
         if settings.log_file is not None:
             log_segment = open_log_file(settings.log_file, settings.log_size)
@@ -149,6 +151,27 @@ def create_node(settings: Settings, streams: int) -> Node:
         raise CannotServe(str(error)) from error
     except OSError as error:
         raise CannotServe(f"cannot get memory for a log of {settings.log_size} bytes: {error.strerror}") from None
+
+
+def check_memory(settings: Settings) -> None:
+    """Raise CannotServe where the log can never be full: long before, the kernel would kill the server. Warn where it
+    may be so, or where a log in a file would be read from the disk."""
+    size, limit, available = segment_size(settings.log_size), memory_limit(), memory_available()
+    asked = f"log_size asks for {_mebibytes(size)}"
+    if limit is not None and size > limit:
+        there = f"and there are {_mebibytes(limit)} of memory here (swap and the limit of the control group included)"
+        if settings.log_file is None:
+            raise CannotServe(f"{asked}, {there}; set --log-size lower, or keep the log in a file by --log-file")
+        log.warning(f"{asked}, {there}: what does not fit is read from the disk, and subscribers wait for it")
+    elif settings.log_file is None and available is not None and size > available:
+        log.warning(
+            f"{asked}, and {_mebibytes(available)} of memory are free now: as the log fills, the kernel takes the rest "
+            "from other programs, or kills one"
+        )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def load_edge() -> Any:

@@ -79,11 +79,14 @@ class Settings(BaseSettings):
         description="Seconds a worker's event loop may stand still until the worker is killed and replaced.",
     )
     log_size: ByteSize = Field(
-        default=ByteSize(64 * MIB), ge=64 * 1024, le=2**40, description="Bytes of events kept for replay, e.g. 64MiB."
+        default=ByteSize(64 * MIB),
+        ge=64 * 1024,
+        le=2**40,
+        description="Bytes of events kept for replay, e.g. 64MiB. A batch is a quarter of it at most.",
     )
     log_file: Path | None = Field(
         default=None,
-        description="Keep the log in this file: the history outlives the server. Default: in memory.",
+        description="Keep the log in this file, for its owner only: the history outlives the server. Default: in memory.",
     )
     keepalive: float = Field(
         default=15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat."

@@ -33,7 +33,7 @@ class Supervisor(MPServer):
 
     def __init__(self, node: Node, hung_worker_timeout: float, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._log = node.log
+        self._node = node
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
         self._newcomers: list[WorkerProcess] = []
@@ -81,6 +81,12 @@ class Supervisor(MPServer):
     def _replace_the_dead(self) -> bool:
         """Start a new worker for each that died by itself. False: there is no use in it."""
         self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
+        if not self.interrupt_signal and (wrong := self._node.what_is_wrong()) is not None:
+            if not self._over.is_set():
+                log.error(f"{wrong}. The server ends; the next one looks what is left of it")
+            self._over.set()
+            self.interrupt_children.append(0)  # what makes Granian leave with status 1
+            return False
         for index, dead in enumerate(self.wrks):
             if self.interrupt_signal or dead.inner.is_alive():
                 continue
@@ -151,7 +157,9 @@ class Supervisor(MPServer):
     # ---- the hung ----------------------------------------------------------------------------------------------------
 
     def _patience_with(self, pid: int) -> float:
-        return min(LOCKS_OUT, self._hung_worker_timeout) if self._log.locked_by == pid else self._hung_worker_timeout
+        return (
+            min(LOCKS_OUT, self._hung_worker_timeout) if self._node.log_holder() == pid else self._hung_worker_timeout
+        )
 
     def _silent(self, now: float) -> list[tuple[float, int]]:
         """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth."""
@@ -174,6 +182,8 @@ class Supervisor(MPServer):
         """
         suspect: tuple[int, float] | None = None
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
+            if self._node.what_is_wrong() is not None:
+                self.main_loop_interrupt.set()
             now = time.monotonic()
             silent = self._silent(now)
             if not silent:

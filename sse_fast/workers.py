@@ -58,6 +58,14 @@ class Node:
             log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses
         )
 
+    def what_is_wrong(self) -> str | None:
+        """Why nobody can serve this log any more, in one sentence, if so."""
+        return self._log.what_is_wrong()
+
+    def log_holder(self) -> int:
+        """The process that is appending; 0 is nobody."""
+        return self._log.lock_holder()
+
     def close(self) -> None:
         """When all workers are gone. A log's file is stored."""
         self._log.close()

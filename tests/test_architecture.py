@@ -63,7 +63,9 @@ ARROWS: dict[str, str | None] = {
     "writer": "asgi connection errors _native.frame",
     "supervisor": "workers",
     "claims": "",
-    "serve": "address app claims descriptors errors logs segment settings supervisor version workers _native.ring",
+    "memory": "",
+    "serve": "address app claims descriptors errors logs memory segment settings supervisor version workers"
+    " _native.ring",
     "client": "errors serialization",
     "swarm.figures": "",
     "swarm.units": "",

@@ -274,7 +274,8 @@ def watched(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         worker = Someone(node, lambda seat: seat.slots.beat())
         parent = supervisor.Supervisor.__new__(supervisor.Supervisor)
         parent._slots, parent._hung_worker_timeout, parent._over = node.slots, timeout, over
-        parent._log = SimpleNamespace(locked_by=worker.process.pid if locks else 0)  # type: ignore[assignment]
+        holder = worker.process.pid if locks else 0
+        parent._node = SimpleNamespace(log_holder=lambda: holder, what_is_wrong=lambda: None)  # type: ignore[assignment]
         process = SimpleNamespace(inner=worker.process, birth=time.monotonic())
         parent.wrks, parent._newcomers, parent._leaving = [process] if child else [], [], []
         threads.append(threading.Thread(target=parent._watch_heartbeats))

@@ -10,6 +10,15 @@ cdef extern from "pthread.h" nogil:
         pass
 
 
+cdef enum:
+    PAST_EPOCHS = 48
+
+
+cdef struct PastEpoch:
+    char epoch[8]
+    uint64_t end                    # the first position that is not of this epoch any more
+
+
 cdef struct LogHeader:
     # what the segment is: written once
     char magic[8]
@@ -25,6 +34,9 @@ cdef struct LogHeader:
     uint32_t checksums              # whether records have them
     uint32_t closed                 # whether all that is here is on the disk
     char boot[40]                   # /proc/sys/kernel/random/boot_id when it was opened last
+    uint32_t past_count
+    uint32_t checksum               # of what is written once a life: what the segment is, and its past
+    PastEpoch past[PAST_EPOCHS]     # oldest first
 
 
 cdef struct Record:
@@ -57,6 +69,10 @@ cdef class Log:
 
     cdef void _prepare_ids(self) noexcept
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
+    cdef uint32_t _checksum_of_header(self) noexcept
+    cdef object _wrong_pad(self, const Record* record, uint64_t offset, uint64_t room)
+    cdef object _wrong_record(self, const Record* record, uint64_t offset, uint64_t room, uint64_t last)
+    cdef int _new_lock(self) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t _measure(self, list batch) except? 0
     cdef uint64_t append_record(
