@@ -18,6 +18,7 @@ from starlette.routing import Route
 from sse_fast import page
 from sse_fast._native.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.admission import Admission
+from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import BatchTooLarge, EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
 from sse_fast.hub import BATCH_EVENTS, Hub, refuse_batch_over
@@ -99,6 +100,26 @@ class Api:
         )
         # A redirect would lose what was to be published: few publishers follow one.
         self.app.router.redirect_slashes = False
+        self.leaving = False
+        """Nothing more is taken to be published, and every answer closes its connection: whoever kept it would come
+        here again and again."""
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._under_way += 1
+        try:
+            # In HTTP/2 nothing in an answer says so.
+            closing = self.leaving and scope["http_version"] in ("1.0", "1.1")
+            await self.app(scope, receive, _closing(send) if closing else send)
+        finally:
+            self._under_way -= 1
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until the requests under way have been answered, at most so long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._under_way and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
+            await asyncio.sleep(0.005)
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -151,6 +172,8 @@ class Api:
         return Response(b'{"ids":[%b]}' % b",".join(parts), headers=headers, media_type="application/json")
 
     def _admit(self, request: Request) -> None:
+        if self.leaving:
+            raise HubClosed("this server is shutting down and takes no more events")
         headers = request.headers
         self._admission.authorize_publisher(
             headers.get("authorization"), origin=headers.get("origin"), host=headers.get("host")
@@ -195,7 +218,7 @@ class Api:
         return json({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
-        if self._hub.draining:
+        if self._draining:
             return json({"status": "draining"}, 503)
         if not self._hub.ready:
             left = self._hub.fanout.index.unread
@@ -204,9 +227,13 @@ class Api:
 
     async def healthz(self, request: Request) -> Response:
         now = self._metrics.snapshot()
-        status = "draining" if self._hub.draining else "ok"
+        status = "draining" if self._draining else "ok"
         kept = {key: now[key] for key in ("version", "uptime", "connections", "blocked", "channels")}
-        return json({"status": status} | kept, 503 if self._hub.draining else 200)
+        return json({"status": status} | kept, 503 if self._draining else 200)
+
+    @property
+    def _draining(self) -> bool:
+        return self.leaving or self._hub.draining
 
     async def stats(self, request: Request) -> Response:
         return json(self._metrics.snapshot())
@@ -220,6 +247,17 @@ class Api:
         if self._redirected_to is not None:
             streams = str(request.url.replace(scheme="http", port=self._redirected_to, path="", query=""))
         return Response(page.PAGE, headers=page.headers(streams))
+
+
+def _closing(send: Send) -> Send:
+    """An answer that is the last one of its connection (RFC 9112, section 9.6)."""
+
+    async def send_closing(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await send(message)
+
+    return send_closing
 
 
 async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:

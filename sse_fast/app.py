@@ -27,10 +27,11 @@ from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
 from sse_fast.embedded import Hub
 from sse_fast.kernel import close_stuck_connections
+from sse_fast.listening import listening_sockets, stop_listening
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
 from sse_fast.stream import RAW_SEND, TAKE_OVER, Streams
-from sse_fast.workers import Seat
+from sse_fast.workers import LEAVE, Seat
 
 logger = logging.getLogger("sse_fast.app")
 
@@ -38,6 +39,12 @@ CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type
 # Connections over max_connections at the stream port: of those who are refused, or have not said what they want.
 CONNECTIONS_BESIDE_STREAMS = 256
 NO_LIMIT = 2**30  # more connections than there can be descriptors
+# Seconds, at the end of a worker: for clients whose handshake is under way, for the requests of those who have just
+# been accepted, for all answers, and for the last one on its way through the server to the socket.
+HANDSHAKE = 0.25
+LAST_REQUESTS = 0.1
+LAST_ANSWERS = 0.5
+LAST_ANSWER = 0.03
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
 
@@ -82,13 +89,13 @@ class Edge:
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
-        self._api = Api(
+        self.api = Api(
             self.hub,
             self._admission,
             self.metrics,
             max_body_size=settings.max_body_size,
             redirected_to=settings.stream_port if settings.stream_redirect else None,
-        ).app
+        )
         self._seat = seat
         self._on_startup = on_startup
         self._on_first_request = on_first_request
@@ -128,7 +135,7 @@ class Edge:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = get_route_path(scope)
         if not (path == "/sse" or path.startswith("/sse/")):
-            await self._api(scope, receive, send)
+            await self.api(scope, receive, send)
         elif self.settings.stream_redirect and TAKE_OVER not in scope and scope["method"] in ("GET", "HEAD"):
             await self._to_stream_port(scope, receive, send, path)
         else:
@@ -259,9 +266,18 @@ def drain_on_signals(app: Edge) -> None:
     at once, after which some clients (h2 4.x) take no more events, `$closing` included. Exiting aborts the streams,
     which brings all clients back; a clean end some of them take for "finished".
     """
-    begin = _once(lambda: _drain_and_exit(app))
+    others_serve = False
+
+    def leave() -> None:
+        nonlocal others_serve
+        others_serve = True
+        begin()
+
+    begin = _once(lambda: _drain_and_exit(app, others_serve=others_serve))
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, begin)
+        loop.add_signal_handler(number, begin)
+    loop.add_signal_handler(LEAVE, leave)
 
 
 def end_streams_on_signals(app: Edge) -> None:
@@ -287,23 +303,48 @@ def _once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     return signalled
 
 
+async def _finish_publishing(app: Edge) -> None:
+    """Take no more to be published; what is under way is answered first, while the hub takes it."""
+    app.api.leaving = True
+    await app.api.finish(app.settings.drain_timeout / 2)
+
+
 async def _drain(app: Edge) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + app.settings.drain_timeout
     streams = app.hub.fanout.connections
     logger.info("draining", extra={"streams": streams, "at_most_seconds": app.settings.drain_timeout})
     try:
-        blocked = await app.hub.drain(app.settings.drain_timeout)
+        await _finish_publishing(app)
+        blocked = await app.hub.drain(max(0.0, deadline - loop.time()))
         logger.info("drained", extra={"streams": streams, "still_blocked": blocked})
     except Exception:
         logger.exception("the drain failed; the streams end, clients resume by id")
 
 
 async def _drain_and_close(app: Edge) -> None:
+    await _finish_publishing(app)
     await app.hub.stop()  # not `drain`: for streams of `hub.response` the hub may have begun by itself
     await app.close()
 
 
-async def _drain_and_exit(app: Edge) -> None:
+async def _stop_listening(app: Edge, handshake: float) -> None:
+    ports = [port for port in (app.settings.port, app.settings.stream_port) if port is not None]
+    with contextlib.suppress(OSError):  # no descriptor is left: then whoever comes last is cut
+        await stop_listening(await asyncio.to_thread(listening_sockets, ports), handshake)
+
+
+async def _drain_and_exit(app: Edge, *, others_serve: bool = False) -> None:
+    """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves."""
+    app.api.leaving = True
+    if others_serve:
+        await _stop_listening(app, HANDSHAKE)
     await _drain(app)
+    if not others_serve:
+        await _stop_listening(app, 0)
+    await asyncio.sleep(LAST_REQUESTS)
+    await app.api.finish(LAST_ANSWERS)
+    await asyncio.sleep(LAST_ANSWER)
     app.hub.streams.all_left()
     app.metrics.say()
     logging.shutdown()

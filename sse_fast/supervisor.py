@@ -16,7 +16,7 @@ from typing import Any
 
 from granian.server.mp import MPServer, WorkerProcess
 
-from sse_fast.workers import Node
+from sse_fast.workers import LEAVE, Node
 
 log = logging.getLogger("sse_fast.supervisor")
 
@@ -114,6 +114,16 @@ class Supervisor(MPServer):
         """On SIGHUP: for each worker start a new one, and when that serves, let the old one drain."""
         log.info("restarting the workers one by one")
         for index in range(self.workers):
+            newcomer = self._newcomer(index)
+            if newcomer is None:
+                return
+            old, self.wrks[index] = self.wrks[index], newcomer
+            self._end(old, LEAVE)
+
+    def _newcomer(self, index: int) -> WorkerProcess | None:
+        """A new worker that serves, beside the old one. One that dies before it does is tried again, as a kill may have
+        been anybody's will. None: they all do, or it hangs, or the server is to stop."""
+        for _ in range(FAILED_STARTS):
             newcomer = self._start(index)
             self._newcomers.append(newcomer)
             deadline = time.monotonic() + READY_WITHIN
@@ -121,26 +131,31 @@ class Supervisor(MPServer):
                 self._replace_the_dead()
                 time.sleep(GLANCE)
             self._newcomers.remove(newcomer)
-            if self.interrupt_signal or not self._slots.was_ready(newcomer.inner.pid):
-                if not self.interrupt_signal:
-                    log.error(f"a new worker {index + 1} does not serve; the rolling restart ends, the old ones stay")
-                self._end(newcomer)
-                return
-            old, self.wrks[index] = self.wrks[index], newcomer
-            self._end(old)
+            if not self.interrupt_signal and self._slots.was_ready(newcomer.inner.pid):
+                return newcomer
+            hangs = newcomer.inner.is_alive()
+            self._end(newcomer)
+            if self.interrupt_signal:
+                return None
+            if hangs:
+                break
+        log.error(f"a new worker {index + 1} does not serve; the rolling restart ends, the old ones stay")
+        return None
 
     def _serves_or_never_will(self, worker: WorkerProcess) -> bool:
         return self._slots.was_ready(worker.inner.pid) or not worker.inner.is_alive() or self.interrupt_signal
 
-    def _end(self, worker: WorkerProcess) -> None:
+    def _end(self, worker: WorkerProcess, how: signal.Signals = signal.SIGTERM) -> None:
         """Have a worker drain and leave; in the end by force."""
         self._leaving.append(worker)
-        self._tell_to_leave([worker], meanwhile=self._replace_the_dead)
+        self._tell_to_leave([worker], meanwhile=self._replace_the_dead, how=how)
         self._leaving.remove(worker)
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
 
-    def _tell_to_leave(self, workers: list[WorkerProcess], meanwhile: Callable[[], object]) -> None:
+    def _tell_to_leave(
+        self, workers: list[WorkerProcess], meanwhile: Callable[[], object], how: signal.Signals = signal.SIGTERM
+    ) -> None:
         """Wait until they have left, for at most `workers_kill_timeout`. They are told again and again: one that has
         just been forked has its parent's signal handlers for a moment, which do nothing there."""
         assert self.workers_kill_timeout is not None
@@ -150,7 +165,9 @@ class Supervisor(MPServer):
             if time.monotonic() - told > TELL_AGAIN:
                 told = time.monotonic()
                 for worker in staying:
-                    worker.terminate()  # type: ignore[no-untyped-call]
+                    worker.interrupt_by_parent = True  # or Granian would call it unexpected
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.inner.pid, how)
             meanwhile()
             time.sleep(GLANCE)
 

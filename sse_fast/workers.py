@@ -38,6 +38,7 @@ SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
 HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
 
+LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients are theirs from now on; drain and end
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 _LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid

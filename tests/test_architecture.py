@@ -47,12 +47,13 @@ ARROWS: dict[str, str | None] = {
     "hooks": "asgi errors event _native.frame",
     "embedded": "admission asgi errors event hooks hub problem shutdown stream _native.publication _native.ring",
     "metrics": "admission errors hub stream version _native.slots",
-    "api": "admission errors event hub metrics page problem _native.publication",
+    "api": "admission asgi errors event hub metrics page problem _native.publication",
     "logs": "",
     "cors": "",
-    "app": "admission api asgi cors descriptors door embedded kernel metrics settings shutdown stream workers"
+    "app": "admission api asgi cors descriptors door embedded kernel listening metrics settings shutdown stream workers"
     " _native.frame",
     "kernel": "",
+    "listening": "",
     "descriptors": "",
     "address": "",
     "testing": "asgi",

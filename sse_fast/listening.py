@@ -1,0 +1,93 @@
+"""The listening sockets of this process, whoever opened them: an ASGI server shows its app none.
+
+Who closes a listening socket resets the connections that wait in its queue, and those whose handshake is under way,
+though their requests may have been sent. `stop_listening` resets none.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator
+
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+ACCEPT_SECONDS = 1.0  # that the server may take to accept whoever waits
+LOOK = 0.005  # seconds between looks at the queues
+
+# Classic BPF over the TCP header: (code, jump if true, jump if false, operand). It drops SYN, and takes all else.
+NO_NEW_CONNECTIONS = (
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x54, 0, 0, 0x12),  # of these SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # take
+)
+
+_libc = ctypes.CDLL(None)
+
+
+def listening_sockets(ports: Collection[int]) -> list[int]:
+    """The descriptors of this process' TCP sockets that listen on these ports. It takes a microsecond a descriptor, and
+    one descriptor: raises OSError where there is none left."""
+    found = []
+    listens, size = ctypes.c_int(), ctypes.c_uint()
+    for name in os.listdir("/proc/self/fd"):
+        size.value = ctypes.sizeof(listens)
+        failed = _libc.getsockopt(
+            int(name), socket.SOL_SOCKET, socket.SO_ACCEPTCONN, ctypes.byref(listens), ctypes.byref(size)
+        )
+        if not failed and listens.value:
+            with _borrowed(int(name)) as listening:
+                if listening.family in (socket.AF_INET, socket.AF_INET6) and listening.getsockname()[1] in ports:
+                    found.append(int(name))
+    return found
+
+
+async def stop_listening(sockets: Collection[int], handshake: float) -> None:
+    """Take no new connections, and have the server accept those that wait; then close the sockets.
+
+    Clients that come meanwhile try again, after a second as TCP does, and meet another worker if there is one.
+    `handshake`: seconds that clients get whose handshake is under way. Whoever accepts finds that nobody comes.
+    """
+    for descriptor in sockets:
+        with _borrowed(descriptor) as listening:
+            _refuse_new(listening)
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(handshake)
+    deadline = loop.time() + ACCEPT_SECONDS
+    while any(map(_waiting, sockets)) and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(LOOK)
+    # Not a plain close: the descriptor is still the server's, and accept(2) on it must not fail again and again.
+    with socket.socket() as nobody:
+        _refuse_new(nobody)
+        nobody.bind(("127.0.0.1", 0))
+        nobody.listen(1)
+        nobody.setblocking(False)
+        for descriptor in sockets:
+            os.dup2(nobody.fileno(), descriptor, inheritable=False)
+
+
+def _waiting(descriptor: int) -> int:
+    """Connections that nobody has accepted yet."""
+    with _borrowed(descriptor) as listening:
+        # Of a listening socket tcpi_unacked is the length of its queue (tcp_get_info in the kernel's net/ipv4/tcp.c).
+        (count,) = struct.unpack_from("=I", listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)
+    return int(count)
+
+
+def _refuse_new(listening: socket.socket) -> None:
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in NO_NEW_CONNECTIONS))
+    program = struct.pack("@HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(code))
+    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket over a descriptor that stays its owner's."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
