@@ -6,7 +6,8 @@ What arrives while a sweep runs is taken in at its next slice, so those not visi
 sweep goes round once more for the others: under load, batching comes by itself and grows with the load. Subscribers
 that stand at the same place share one piece of bytes.
 What it drops: nothing. A subscriber that blocks is parked; sweeps pass over it, and its cursor stays. When it may go on
-it catches up from the log, one bounded piece a turn, behind the others.
+it catches up from the log, one bounded piece a turn, behind the others; and one that has a long way to go, in pieces
+that leave the loop half of its time for everything else.
 Who is told: a subscriber whose cursor falls behind what the log keeps either leaves (it resumes by id) or is skipped
 ahead and told so by a `$gap` event in its stream.
 
@@ -44,6 +45,8 @@ UNKNOWN = -2
 
 cdef enum:
     LOOK_AT_CLOCK_EVERY = 16        # visits; a visit that writes takes about a microsecond or more
+    SLICES = 8                      # of a drain's budget: what it spends on catching up, where nobody has news
+    REST = 4                        # of a drain's budget: the least that those with a long way to go rest then
 
 cdef inline long long monotonic_ns() noexcept nogil:
     cdef timespec now
@@ -99,21 +102,22 @@ cdef class FanOut:
     `skip`: what meets a subscriber that fell behind the log: False, it leaves; True, it is skipped ahead and told.
     `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
     What one call does at most, beside its budget: `subscribe` takes in `take_in` records of the log (2 ms), `drain` tells
-    `tell` groups of news (half a millisecond).
+    `tell` groups of news (half a millisecond). Who has caught up by `deep` bytes and is not there yet has a long way to go.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
-                  Py_ssize_t take_in=16384, Py_ssize_t tell=4096):
+                  Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144):
         self.index = Index(log, remembered=remembered)
         self._groups = {}
         self._everyone = []
         self._news = Queue()
         self._behind = Queue()
+        self._deep = Queue()
         self._blocked = []
         self._skip = skip
         self._piece = piece
-        self._take_in, self._tell = take_in, tell
+        self._take_in, self._tell, self._deep_after = take_in, tell, deep
 
     @property
     def connections(self):
@@ -122,8 +126,15 @@ cdef class FanOut:
 
     @property
     def busy(self):
-        """Whether somebody who can be written to has not got everything yet."""
+        """Whether somebody who can be written to, and has no long way to go, has not got everything yet."""
         return self._is_busy()
+
+    @property
+    def rest(self):
+        """Seconds until there is something to do, if all that is left is for those who have a long way to go; else 0."""
+        if self._is_busy() or self._deep.first is None:
+            return 0.0
+        return max(0, self._rest_until - monotonic_ns()) / 1e9
 
     @property
     def blocked(self):
@@ -214,7 +225,7 @@ cdef class FanOut:
         if subscriber.finished:
             return False
         if self._last_words is not None or subscriber.must_tell or subscriber.position < self._newest_of(subscriber.group):
-            self._behind.push(subscriber)
+            self._catch_up_later(subscriber)
             return True
         return False
 
@@ -327,7 +338,8 @@ cdef class FanOut:
     # ---- the drain --------------------------------------------------------------------------------------------------
 
     def drain(self, double now, long long budget_ns=4_000_000):
-        """Take in what is new and hand it on, for about `budget_ns`. True: there is more to do, call again next turn."""
+        """Take in what is new and hand it on, for about `budget_ns`. True: there is more to do, call again next turn, or
+        after `rest`."""
         if self._draining:
             return True             # asked for from within a write: the one under way goes on
         cdef long long start = monotonic_ns()
@@ -338,7 +350,7 @@ cdef class FanOut:
         self._spread_news()
         self._draining = True
         try:
-            self._hand_out(now, sweeps_end, deadline)
+            self._hand_out(now, sweeps_end, deadline, budget_ns)
         finally:
             try:
                 self._fire()
@@ -347,7 +359,7 @@ cdef class FanOut:
                 if not self._is_busy():     # or else the next one goes on with the same piece
                     self._shared = None
                     self._shared_group = None
-        return self._is_busy()
+        return self._is_busy() or self._deep.first is not None
 
     cdef bint _is_busy(self) noexcept:
         if self._untold() or self._news.first is not None or self._behind.first is not None:
@@ -401,9 +413,10 @@ cdef class FanOut:
         group.remaining = PyList_GET_SIZE(group.subscribers)
         self._news.push(group)
 
-    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline) except -1:
+    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline, long long budget_ns) except -1:
         """Sweep the groups that have news, then go on with those who are behind."""
         cdef Subscriber subscriber = None
+        cdef long long begun
         while self._news.first is not None:
             if self._sweep(<Group>self._news.first, now, sweeps_end):
                 self._news.pop()
@@ -412,16 +425,36 @@ cdef class FanOut:
             else:
                 self._news.push(self._news.pop())
                 break
+        begun = monotonic_ns()
+        if self._news.first is None:        # whoever publishes needs the loop several times for one event
+            deadline = min(deadline, begun + budget_ns // SLICES)
         try:
             while self._behind.first is not None:
                 subscriber = <Subscriber>self._behind.pop()
                 self._visit(subscriber, now)
                 if monotonic_ns() >= deadline:
                     break
+            if self._deep.first is None or begun < self._rest_until:
+                return 0
+            begun = monotonic_ns()
+            deadline = begun + budget_ns // SLICES
+            while True:
+                subscriber = <Subscriber>self._deep.pop()
+                self._visit(subscriber, now)
+                if self._deep.first is None or monotonic_ns() >= deadline:
+                    break
+            self._fire()
+            self._rest_until = monotonic_ns() + max(monotonic_ns() - begun, budget_ns // REST)
         except BaseException:
             self._behind.push(subscriber)
             raise
         return 0
+
+    cdef void _catch_up_later(self, Subscriber subscriber) noexcept:
+        if subscriber.caught_up < self._deep_after:
+            self._behind.push(subscriber)
+        else:
+            self._deep.push(subscriber)
 
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1:
         """Visit who is left of this round. True: done; False: the time is up."""
@@ -437,7 +470,8 @@ cdef class FanOut:
                 subscriber = <Subscriber>PyList_GET_ITEM(group.subscribers, group.next)
                 group.next += 1
                 group.remaining -= 1
-                if subscriber.state == READY and subscriber.position < group.last_position:
+                # Who stands in line to catch up is visited there.
+                if subscriber.state == READY and subscriber.position < group.last_position and not subscriber.queued:
                     self._visit(subscriber, now)
                 visits += 1
                 if visits % LOOK_AT_CLOCK_EVERY == 0 and monotonic_ns() >= deadline:
@@ -500,8 +534,9 @@ cdef class FanOut:
         if self._prepare(subscriber, batch):
             subscriber.position = piece.end
             subscriber.at = piece.at
+            subscriber.caught_up = min(subscriber.caught_up, self._deep_after) + len(batch.data) if piece.more else 0
             if piece.more:
-                self._behind.push(subscriber)
+                self._catch_up_later(subscriber)
             self._hand_over(subscriber, batch, now)
         return 0
 

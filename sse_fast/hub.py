@@ -310,6 +310,7 @@ class Hub:
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
+        resting: asyncio.TimerHandle | None = None
         while True:
             if self._neighbours is not None:
                 self._neighbours.arm()
@@ -324,6 +325,11 @@ class Hub:
                 while self.relay.run(self.fanout.drain, loop.time()):
                     if not self.ready:
                         self._look_whether_ready()
+                    if rest := self.fanout.rest:
+                        if resting is not None:
+                            resting.cancel()
+                        resting = loop.call_later(rest, self._wake)
+                        break
                     await asyncio.sleep(0)  # the others' turn of the loop
                 if not self.ready:
                     self._look_whether_ready()
@@ -379,7 +385,7 @@ class Hub:
             if not self.relay.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
                 return
             # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.
-            await asyncio.sleep(0.01 if self.fanout.blocked else 0)
+            await asyncio.sleep(0.01 if self.fanout.blocked else self.fanout.rest)
 
     async def close(self) -> None:
         """End every stream and stop. The hub is not used again."""

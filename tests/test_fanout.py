@@ -410,6 +410,43 @@ def test_those_who_catch_up_side_by_side_miss_nothing_between_their_pieces(chann
     assert [sink.positions for sink in sinks] == [list(range(n // 2 + 1, 101)) for n in range(6)]
 
 
+def test_those_with_a_long_way_to_go_rest_while_others_get_their_news() -> None:
+    fanout = FanOut(Log.private(65536), piece=100, deep=500)
+    fill(fanout.index.log, b"long", 300)
+    deep, live = Doing(lambda: time.sleep(0.001)), Taker()
+    join(fanout, deep, b"long", after=EARLIEST)
+    join(fanout, live, b"live")
+    rested = 0
+    while len(deep.positions) < 300:
+        fanout.drain(0.0, 40_000_000)  # 5 ms for those who catch up; then they rest for 10 at least
+        began, rest, handed = time.monotonic(), fanout.rest, len(deep.got)
+        fanout.index.log.append(b"live", body_of(1))
+        fanout.drain(0.0, 40_000_000)
+        if time.monotonic() - began < rest:
+            assert len(deep.got) == handed
+            rested += 1
+        assert live.positions == list(range(301, fanout.index.log.position + 1))
+    assert rested > 10
+    drain(fanout)
+    assert deep.positions == list(range(1, 301))
+    assert fanout.rest == 0
+
+
+def test_news_for_many_who_catch_up_is_not_handed_to_them_past_their_turn() -> None:
+    fanout = FanOut(Log.private(65536), piece=100)
+    fill(fanout.index.log, b"a", 100)
+    sinks = [Taker() for _ in range(50)]
+    for sink in sinks:
+        join(fanout, sink, b"a", after=EARLIEST)
+    for _ in range(20):
+        before = fanout.writes
+        fanout.index.log.append(b"a", body_of(1))
+        fanout.drain(0.0, 0)
+        assert fanout.writes - before <= 1
+    drain(fanout)
+    assert all(sink.positions == list(range(1, 121)) for sink in sinks)
+
+
 # ---- the slow ----
 
 

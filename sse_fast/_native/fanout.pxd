@@ -45,6 +45,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         State state
         bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
+        uint32_t caught_up          # bytes since it fell behind
         bint finished               # it was handed the last words: nothing more is written to it
         uint64_t told_after
         double touched              # when it was last written to; of a blocked one, when it blocked
@@ -60,6 +61,9 @@ cdef class FanOut:
         Py_ssize_t _groups_left
         Queue _news                 # of groups
         Queue _behind               # of subscribers
+        Queue _deep                 # of those who have a long way to go
+        uint32_t _deep_after
+        long long _rest_until       # monotonic_ns; they rest
         list _blocked               # room for every subscriber; those who are come first
         Py_ssize_t _blocked_count
         Py_ssize_t _heartbeat_next
@@ -89,7 +93,8 @@ cdef class FanOut:
     cdef void _spread_news(self) noexcept
     cdef uint64_t _newest_of(self, Group group) noexcept
     cdef void _queue(self, Group group, uint64_t position) noexcept
-    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline) except -1
+    cdef int _hand_out(self, double now, long long sweeps_end, long long deadline, long long budget_ns) except -1
+    cdef void _catch_up_later(self, Subscriber subscriber) noexcept
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
     cdef int _finish(self, Subscriber subscriber, double now) except -1
