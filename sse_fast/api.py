@@ -3,7 +3,8 @@
 import asyncio
 import codecs
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -46,6 +47,15 @@ class NotPlain(Exception):
     """A body in an encoding that nobody here undoes."""
 
 
+class ExactRoute(Route):
+    """One whose path ends where it ends. Starlette's pattern ends with `$`, which a line end behind the path passes, so
+    that "/metrics%0a" would be /metrics."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+
 def json(content: Any, status: int = 200) -> Response:
     headers = {"cache-control": "no-store"}
     return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
@@ -71,16 +81,16 @@ class Api:
         self._max_json_size = max(MAX_JSON_SIZE, 8 * hub.max_event_size)
         self.app = Starlette(
             routes=[
-                Route("/publish", self.publish, methods=["POST"]),
-                Route("/publish/{channel}", self.publish_raw, methods=["POST"]),
-                Route("/publish/{stream}/{name}", self.publish_raw, methods=["POST"]),
-                Route("/channels", self.channels),
-                Route("/livez", self.livez),
-                Route("/readyz", self.readyz),
-                Route("/healthz", self.healthz),
-                Route("/stats", self.stats),
-                Route("/metrics", self.prometheus),
-                Route("/", self.page),
+                ExactRoute("/publish", self.publish, methods=["POST"]),
+                ExactRoute("/publish/{channel}", self.publish_raw, methods=["POST"]),
+                ExactRoute("/publish/{stream}/{name}", self.publish_raw, methods=["POST"]),
+                ExactRoute("/channels", self.channels),
+                ExactRoute("/livez", self.livez),
+                ExactRoute("/readyz", self.readyz),
+                ExactRoute("/healthz", self.healthz),
+                ExactRoute("/stats", self.stats),
+                ExactRoute("/metrics", self.prometheus),
+                ExactRoute("/", self.page),
             ],
             exception_handlers={
                 HTTPException: http_problem,

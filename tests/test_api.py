@@ -751,6 +751,12 @@ async def test_what_is_not_there_is_told_where_things_are(api: Api, path: str) -
         assert_problem(await api.request(method, path), 404, path, "/publish/CHANNEL", "/sse")
 
 
+@pytest.mark.parametrize("path", ["", "metrics", "channels", "stats", "livez", "publish", "sse"])
+async def test_a_line_end_behind_a_path_makes_another_path(api: Api, path: str) -> None:
+    for method in ("GET", "POST"):
+        assert (await api.request(method, f"/{path}%0a")).status_code == 404
+
+
 async def test_a_failure_of_ours_is_a_problem_and_is_raised_for_the_server_to_log(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,7 @@ class Haproxy(Proxy):
                 "maxconn 100000": "maxconn 1000",
                 "bind :443 ": f"bind 127.0.0.1:{self.port} ",
                 "/etc/haproxy/events.pem": f"{self.directory}/events.pem",
-                "{ src 127.0.0.0/8 }": f"{{ src {INSIDER} }}",
+                "insider src 127.0.0.0/8": f"insider src {INSIDER}",
                 "127.0.0.1:8001": f"127.0.0.1:{self.stream_port}",
                 "127.0.0.1:8000": f"127.0.0.1:{self.main_port}",
             },

@@ -194,13 +194,55 @@ async def test_the_largest_publication_that_the_edge_takes_comes_through(behind:
         assert len(answer.json()["ids"]) == body.count(b"\n")
 
 
-async def test_inner_affairs_are_for_insiders(behind: Behind) -> None:
-    _, proxy = behind()
-    async with proxy.client(http2=True) as insider, proxy.client(http2=True, source="127.0.0.71") as outsider:
+INNER = [
+    *("/metrics", "/%6detrics", "/metric%73", "/METRICS", "/metrics%0a", "/metrics%0A", "/metrics%0d", "/metrics%00"),
+    *(
+        "/metrics/",
+        "//metrics",
+        "/./metrics",
+        "/%2e/metrics",
+        "/metrics;x",
+        "/metrics%3bx",
+        "/metrics%2f",
+        "/metrics%20",
+    ),
+    *("/sse/../metrics", "/sse/%2e%2e/metrics", "/sse/..%2fmetrics", "/publish/../metrics", "/publish/.%2E/metrics"),
+    *("/stats/../metrics", "/stats/%2e%2e/metrics", "/stats%2f..%2fmetrics", "/stats%0a/../metrics", "/\\metrics"),
+    *("/channels", "/%63hannels", "/channels%0a", "/channels/", "//channels", "/channels?prefix=a", "/sse/../channels"),
+    *("/metrics?/stats", "/metrics#/stats", "/stats%00/../metrics", "/%252e/metrics", "/%256detrics"),
+]
+
+
+async def test_inner_affairs_are_for_insiders_however_their_paths_are_spelled(behind: Behind, http2: bool) -> None:
+    server, proxy = behind()
+    server.publish("secret", "of the house")
+    async with proxy.client(http2=http2) as insider, proxy.client(http2=http2, source="127.0.0.71") as outsider:
         for path in ("/metrics", "/channels"):
             assert (await insider.get(path)).status_code == 200
-            assert (await outsider.get(path)).status_code == 403
-        assert (await outsider.get("/stats")).status_code == 200
+        for path in INNER:
+            # By the client's own words: httpx would write some of these in another way.
+            try:
+                async with outsider.stream("GET", "/", extensions={"target": path.encode()}) as answer:
+                    assert answer.status_code in (400, 403, 404), path
+                    told = await answer.aread()
+            except httpx.RemoteProtocolError:
+                continue  # no answer is none of what is inside
+            assert b"sse_fast_" not in told, path
+            assert b"secret" not in told, path
+
+
+async def test_what_is_for_everybody_passes(behind: Behind, http2: bool) -> None:
+    server, proxy = behind()
+    async with proxy.client(http2=http2, source="127.0.0.71") as outsider:
+        for path in ("/", "/stats", "/livez", "/readyz", "/healthz", "/?a=b", "/stats?a=b"):
+            assert (await outsider.get(path)).status_code == 200, path
+        for path in ("/publish/a", "/publish/room/1", "/publish/a?event=b", "/publish/gr%C3%BC%C3%9Fe", "/publish/a.b"):
+            assert (await outsider.post(path, content=b"x")).status_code == 200, path
+        assert (await outsider.post("/publish", json={"channel": "a", "data": "x"})).status_code == 200
+        for path in ("/sse/a", "/sse/room/1", "/sse?channel=a&channel=b", "/sse/gr%C3%BC%C3%9Fe", "/sse/a.b"):
+            async with subscribed(outsider, path):
+                pass
+    assert server.stats()["published"] == 6
 
 
 async def test_a_drain_reaches_the_clients_and_their_streams_break_off(behind: Behind, http2: bool) -> None:
