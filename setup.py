@@ -10,8 +10,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
-MODULES = ("frame", "ring", "queue", "index", "sink", "fanout", "listener", "publication", "slots")
-MODULES += ("board", "stream_parser", "dial", "publisher", "swarm")  # the load client
+MODULES = ("frame", "event_parser", "ring", "queue", "index", "sink", "fanout", "listener", "publication", "slots")
+MODULES += ("board", "framing", "stream_parser", "dial", "publisher", "swarm")  # the load client
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not
 # follow the cimports of a .pxd that stands apart: without `stale`, a module built against an old struct would crash.

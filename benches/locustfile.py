@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 import gevent
 from gevent import socket
-from httpx_sse import ServerSentEvent
 from locust import between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
+from sse_fast import ReceivedEvent
 from sse_fast.locust import SSEUser, SwarmUser
 
 PATIENCE = 30.0  # for a server to start or to stop
@@ -108,7 +108,7 @@ class Notifications(SSEUser):
         event = {"channel": "notifications", "data": {"sent_at": time.time(), "text": random.choice(("hi", "hello"))}}
         self.client.post("/publish", json=event)
 
-    def on_event(self, event: ServerSentEvent) -> None:
+    def on_event(self, event: ReceivedEvent) -> None:
         if event.event == "message" and "sent_at" not in event.json():
             raise ValueError(f"somebody else publishes here: {event.data}")
 

@@ -18,11 +18,12 @@ from sse_fast._native.board cimport (
     SETTLED, Board, complain, count, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.framing cimport PLAIN, begin_response, forget_response, skip_body
 from sse_fast._native.linux cimport (
     EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
     EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, nanoseconds, read, recv, send, strerror, write,
 )
-from sse_fast._native.stream_parser cimport HEAD, PLAIN, READ_BYTES, Harvest, begin, forget, set_up, skip_body, write_payload
+from sse_fast._native.stream_parser cimport READ_BYTES, write_payload
 
 cdef enum:
     LATE_NS = 1_000_000
@@ -43,12 +44,10 @@ cdef class Publishing:
         self.publishers = <Publisher*>calloc(board.publishers, sizeof(Publisher))
         self.rounds = <Round*>calloc(board.publishers, sizeof(Round))
         self.idle = <uint32_t*>calloc(board.publishers, sizeof(uint32_t))
-        self.harvest = <Harvest*>calloc(1, sizeof(Harvest))
         self.payload = <char*>malloc(payload_bytes)
         self.room = <char*>malloc(READ_BYTES)
-        if not (self.publishers and self.rounds and self.idle and self.harvest and self.payload and self.room):
+        if not (self.publishers and self.rounds and self.idle and self.payload and self.room):
             raise MemoryError
-        set_up(self.harvest, run, payload_bytes)
         for place in range(board.publishers):
             self.publishers[place].fd = -1
             if request is not None:
@@ -61,12 +60,11 @@ cdef class Publishing:
         if self.publishers != NULL:
             for place in range(self.board.publishers):
                 self._close(&self.publishers[place])
-                forget(&self.publishers[place].answer)
+                forget_response(&self.publishers[place].framing)
                 free(self.publishers[place].request)
         free(self.publishers)
         free(self.rounds)
         free(self.idle)
-        free(self.harvest)
         free(self.payload)
         free(self.room)
 
@@ -132,7 +130,7 @@ cdef class Publishing:
         publisher.request_length = self.request.write(
             publisher.request, channel, self.payload, self.payload_bytes, NULL, 0
         )
-        begin(&publisher.answer, False)
+        begin_response(&publisher.framing)
         self.issued += 1
         count(self.block, PUBLISHED, 1)
         # Before it is sent: whoever opens a stream from now on may not expect it, whoever has one must get it.
@@ -182,7 +180,7 @@ cdef class Publishing:
             if got <= 0:
                 if not publisher.busy or publisher.answered:
                     self._close(publisher)      # an idle connection that the server ended: the next event opens another
-                elif got == 0 and publisher.status and publisher.answer.body == PLAIN:
+                elif got == 0 and publisher.status and publisher.framing.body == PLAIN:
                     publisher.closes = True
                     self._answered(place, NULL, 0)
                 elif got < 0:
@@ -192,14 +190,14 @@ cdef class Publishing:
                 return
             if not publisher.busy or publisher.answered:
                 continue                        # nobody asked
-            if skip_body(&publisher.answer, self.harvest, self.room, <size_t>got):
-                publisher.status = self.harvest.status or publisher.status
-                publisher.closes = self.harvest.closes
+            if skip_body(&publisher.framing, &self.answer, self.room, <size_t>got):
+                publisher.status = self.answer.status or publisher.status
+                publisher.closes = self.answer.closes
                 self._answered(place, self.room, <size_t>got)
-            elif self.harvest.fault != NO_FAULT:
+            elif self.answer.fault != NO_FAULT:
                 self._failed(place, b"the answer is no HTTP response")
-            elif self.harvest.status:
-                publisher.status = self.harvest.status
+            elif self.answer.status:
+                publisher.status = self.answer.status
 
     cdef void _answered(self, uint32_t place, const char* answer, size_t length) noexcept nogil:
         cdef Publisher* publisher = &self.publishers[place]

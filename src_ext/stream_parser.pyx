@@ -1,9 +1,8 @@
-"""A client's side of an HTTP/1.1 event stream: head, chunks, lines, events, checked payloads (see stream_parser.pxd).
+"""What the load client makes of an event stream: checked payloads of whole events (see stream_parser.pxd).
 
-What it keeps: an event is whole when the blank line that ends it is read, and only then counts. Lines end in LF, CRLF or
-CR, and anything may be split anywhere (WHATWG HTML, section 9.2.6; RFC 9112, section 7.1). What it drops: event types,
-retry, comments; the load client has its own timing. Who is told: everything that is wrong is counted in the harvest; a
-stream that cannot be read on has a `fault` there.
+What it keeps: an event is whole when the blank line that ends it is read, and only then counts; how lines and events are
+told is the grammar's affair (grammar.pxd). What it drops: event types, retry, comments; the load client has its own
+timing. Who is told: everything that is wrong is counted in the harvest; a stream that cannot be read on has a `fault` there.
 
 The fast path: tens of thousands of streams are sent the same bytes, so the harvest remembers which bytes it is the
 result of. The next stream that stands at the same place and reads the same bytes takes it as it is.
@@ -13,23 +12,24 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset
 
-from sse_fast._native.board cimport (
-    BAD_CHUNK, BAD_HEAD, EVENT_TOO_LONG, NO_CONTENT, NO_FAULT, NOT_EVENT_STREAM, REDIRECT, STATUS, Fault,
-)
+from sse_fast._native.board cimport EVENT_TOO_LONG, NO_FAULT
 from sse_fast._native.board import FAULTS
+from sse_fast._native.carry cimport drop
+from sse_fast._native.framing cimport (
+    CHUNK_SIZE, HEAD, OVER, PLAIN, begin_answer, begin_response, blame, forget_response, next_piece, take_head,
+)
+from sse_fast._native.grammar cimport (
+    BLANK, DATA, ID, LINE, USED_UP, Line, Outcome, Reading, begin_lines, begin_read, next_line,
+)
 
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
-cdef extern from "strings.h" nogil:
-    int strncasecmp(const char* one, const char* other, size_t length)
-
 globals().update(PAYLOAD_LEAST=<int>PAYLOAD_LEAST)
 
 cdef enum:
-    CARRY_LEAST = 1024
     CHECK_AT = 49               # where the checksum of a payload stands
     PADDING_AT = 57
 
@@ -109,12 +109,12 @@ cdef inline void take_payloads(Harvest* harvest, const char* at, const char* end
             or at[57] != b":" or at[length - 1] != b";" or harvest.pending == MOST_PAYLOADS
         ):
             harvest.bad[<int>BAD_TORN] += 1
-            blame(harvest, at, end - at)
+            blame(&harvest.answer, at, end - at)
             at += MARK_BYTES
             continue
         if eight_digits(at + CHECK_AT) != checksum(at, length):
             harvest.bad[<int>BAD_CHECKSUM] += 1
-            blame(harvest, at, end - at)
+            blame(&harvest.answer, at, end - at)
         else:
             payload = &harvest.payloads[harvest.pending]
             payload.channel = eight_digits(at + 11) & 0xffffff
@@ -127,27 +127,12 @@ cdef inline void take_payloads(Harvest* harvest, const char* at, const char* end
 
 # ---- lines and events -----------------------------------------------------------------------------------------------
 
-cdef inline void blame(Harvest* harvest, const char* example, size_t length) noexcept nogil:
-    harvest.example = example
-    harvest.example_length = length
-
-
-cdef inline const char* line_end(const char* at, const char* end, bint only_line_feeds) noexcept nogil:
-    if only_line_feeds:
-        return <const char*>memchr(at, b"\n", end - at)
-    while at < end:
-        if at[0] == b"\n" or at[0] == b"\r":
-            return at
-        at += 1
-    return NULL
-
-
 cdef inline void take_id(Stream* stream, Harvest* harvest, const char* id, size_t length, bint strictly) noexcept nogil:
     """The event that ended had this id. Where ids have an order that can be known, they rise: strictly, where the event
     carried a payload. An order is known between ids that differ only in a decimal number at their end."""
     cdef uint64_t number = 0, scale = 1
     cdef size_t prefix = length
-    if length > ID_BYTES or length == 0:
+    if length > ID_BYTES or length == 0:        # it resets the id, or is too long to be kept
         stream.id_length = 0
         harvest.memo_length = 0
         return
@@ -158,7 +143,7 @@ cdef inline void take_id(Stream* stream, Harvest* harvest, const char* id, size_
     if stream.id_length and stream.id_prefix == prefix and memcmp(stream.id, id, prefix) == 0:
         if number < stream.id_number or (number == stream.id_number and strictly):
             harvest.bad[<int>BAD_IDS] += 1
-            blame(harvest, id, length)
+            blame(&harvest.answer, id, length)
     elif harvest.ids_seen:
         harvest.memo_length = 0     # one piece with ids of two kinds: not worth remembering
     if harvest.ids_seen == 0:
@@ -171,271 +156,71 @@ cdef inline void take_id(Stream* stream, Harvest* harvest, const char* id, size_
     stream.id_number = number
 
 
-cdef const char* take_events(Stream* stream, Harvest* harvest, const char* at, const char* end) noexcept nogil:
-    """Take the whole events; where the unfinished one begins."""
-    cdef const char* start
-    cdef const char* eol
-    cdef const char* next
-    cdef const char* value
-    cdef const char* id = NULL
-    cdef size_t id_length = 0
-    cdef bint has_data = False, only_line_feeds
-    if at == end:
-        return at
-    if stream.fresh and end - at >= 3:
-        stream.fresh = False
-        if memcmp(at, b"\xef\xbb\xbf", 3) == 0:
-            at += 3
-    start = at
-    only_line_feeds = memchr(at, b"\r", end - at) == NULL
-    while at < end:
-        eol = line_end(at, end, only_line_feeds)
-        if eol == NULL:
-            break
-        next = eol + 1
-        if eol[0] == b"\r" and next < end and next[0] == b"\n":
-            next += 1
-        if eol == at:
-            if id != NULL:
-                take_id(stream, harvest, id, id_length, harvest.pending > harvest.count)
-            harvest.count = harvest.pending
-            harvest.events += has_data
-            id = NULL
-            has_data = False
-        elif eol - at >= 4 and memcmp(at, b"data", 4) == 0 and (eol - at == 4 or at[4] == b":"):
-            has_data = True
-            if eol - at > 5:
-                take_payloads(harvest, at + 5 + (at[5] == b" "), eol)
-        elif eol - at >= 2 and at[0] == b"i" and at[1] == b"d" and (eol - at == 2 or at[2] == b":"):
-            value = at + 2 if eol - at == 2 else at + 3 + (eol - at > 3 and at[3] == b" ")
-            if memchr(value, 0, eol - value) == NULL:
-                id = value
-                id_length = eol - value
-        if not has_data and id == NULL:
-            # An ended event, or lines that say nothing: never looked at again. Where the LF of a CRLF is in the next
-            # read it is an empty line there, which between events says nothing either.
-            start = next
-        at = next
-    harvest.pending = harvest.count
-    return start
-
-
-cdef bint keep(Stream* stream, Harvest* harvest, const char* data, size_t length, size_t most, Fault fault) noexcept nogil:
-    """Add to what is carried over to the next read."""
-    cdef size_t needed = stream.carried + length
-    cdef char* carry
-    if needed > most:
-        harvest.fault = fault
-        return False
-    if needed > stream.carry_room:
-        needed = max(2 * needed, <size_t>CARRY_LEAST)
-        carry = <char*>realloc(stream.carry, needed)
-        if carry == NULL:
-            harvest.fault = fault
-            return False
-        stream.carry = carry
-        stream.carry_room = <uint32_t>needed
-    memmove(stream.carry + stream.carried, data, length)
-    stream.carried += <uint32_t>length
-    return True
-
-
-cdef void take_text(Stream* stream, Harvest* harvest, const char* at, const char* end) noexcept nogil:
+cdef void take_text(Stream* stream, Harvest* harvest, const char* at, size_t length) noexcept nogil:
     """Text of the stream, free of framing."""
-    cdef const char* rest
-    if stream.carried == 0:
-        rest = take_events(stream, harvest, at, end)
-        if rest < end:
-            keep(stream, harvest, rest, end - rest, EVENT_BYTES, EVENT_TOO_LONG)
-    elif keep(stream, harvest, at, end - at, EVENT_BYTES + READ_BYTES, EVENT_TOO_LONG):
-        end = stream.carry + stream.carried
-        rest = take_events(stream, harvest, stream.carry, end)
-        stream.carried = <uint32_t>(end - rest)
-        if stream.carried > EVENT_BYTES:
-            harvest.fault = EVENT_TOO_LONG
-        memmove(stream.carry, rest, stream.carried)
-
-
-# ---- HTTP -----------------------------------------------------------------------------------------------------------
-
-cdef const char* header(const char* head, const char* end, const char* name, size_t* length) noexcept nogil:
-    """The first value of a header field, or NULL."""
-    cdef size_t name_length = strlen(name)
-    cdef const char* eol
+    cdef Reading reading
+    cdef Line line
+    cdef Outcome outcome
+    begin_read(&reading, at, length)
     while True:
-        head = <const char*>memchr(head, b"\n", end - head)
-        if head == NULL:
-            return NULL
-        head += 1
-        if <size_t>(end - head) > name_length and head[name_length] == b":" and not strncasecmp(head, name, name_length):
-            head += name_length + 1
-            while head < end and (head[0] == b" " or head[0] == b"\t"):
-                head += 1
-            eol = <const char*>memchr(head, b"\n", end - head)
-            if eol == NULL:
-                eol = end
-            while eol > head and ((eol - 1)[0] == b"\r" or (eol - 1)[0] == b" "):
-                eol -= 1
-            length[0] = eol - head
-            return head
+        outcome = next_line(&stream.lines, &reading, EVENT_BYTES, &line)
+        if outcome != LINE:
+            break
+        if line.field == DATA:
+            harvest.has_data = True
+            take_payloads(harvest, line.value, line.value + line.length)
+        elif line.field == ID:
+            harvest.id, harvest.id_length = line.value, line.length
+            if not at <= line.value < reading.end:      # a line that was left unfinished: the next one takes its place
+                harvest.id_length = min(line.length, <size_t>sizeof(harvest.own_id))
+                harvest.id = <const char*>memcpy(harvest.own_id, line.value, harvest.id_length)
+        elif line.field == BLANK:
+            if stream.held != NULL and stream.held.count:
+                take_back(stream, harvest)
+            if harvest.id != NULL:
+                take_id(stream, harvest, harvest.id, harvest.id_length, harvest.pending > harvest.count)
+                harvest.id = NULL
+            harvest.count = harvest.pending
+            harvest.events += harvest.has_data
+            harvest.has_data = False
+    if outcome != USED_UP:
+        harvest.answer.fault = EVENT_TOO_LONG
 
 
-cdef bint read_head(Stream* stream, Harvest* harvest, const char* head, const char* end) noexcept nogil:
-    """A whole head, with its blank line: what the body is. False: it is no HTTP response."""
-    cdef size_t length = 0, i
-    cdef const char* value
-    if end - head < 13 or memcmp(head, b"HTTP/1.", 7) != 0 or not (
-        b"1" <= head[9] <= b"9" and b"0" <= head[10] <= b"9" and b"0" <= head[11] <= b"9"
-    ):
-        harvest.fault = BAD_HEAD
-        blame(harvest, head, end - head)
-        return False
-    harvest.status = (head[9] - 48) * 100 + (head[10] - 48) * 10 + head[11] - 48
-    if harvest.status < 200:
-        harvest.status = 0              # an interim response; the real one follows
-        return True
-    value = header(head, end, b"connection", &length)
-    harvest.closes = value != NULL and length == 5 and not strncasecmp(value, b"close", 5)
-    stream.body = PLAIN
-    value = header(head, end, b"transfer-encoding", &length)
-    if harvest.status == 204 or harvest.status == 304:
-        stream.body = OVER
-    elif value != NULL and length >= 7 and not strncasecmp(value + length - 7, b"chunked", 7):
-        stream.body = CHUNK_SIZE
-        stream.left = 0
-        stream.size_digits = 0
-    else:
-        value = header(head, end, b"content-length", &length)
-        if value != NULL:
-            stream.left = 0
-            for i in range(min(length, 18)):
-                if not b"0" <= value[i] <= b"9":
-                    harvest.fault = BAD_HEAD
-                    blame(harvest, value, length)
-                    return False
-                stream.left = stream.left * 10 + <uint64_t>(value[i] - 48)
-            stream.body = LENGTH if stream.left else OVER
+cdef bint hold(Stream* stream, Harvest* harvest) noexcept nogil:
+    """The read ends within an event: what of it outlives the read. False: there is no memory for it."""
+    cdef uint32_t new = harvest.pending - harvest.count
+    cdef uint32_t needed, room
+    cdef Held* held = stream.held
+    if held == NULL or held.count + new > held.room:
+        needed = new + (held.count if held != NULL else 0)
+        room = max(2 * needed, <uint32_t>2)
+        held = <Held*>realloc(held, sizeof(Held) + room * sizeof(Payload))
+        if held == NULL:
+            return False
+        if stream.held == NULL:
+            held.count = 0
+        held.room = room
+        held.payloads = <Payload*>(held + 1)
+        stream.held = held
+    memcpy(held.payloads + held.count, harvest.payloads + harvest.count, new * sizeof(Payload))
+    held.count += new
+    harvest.pending = harvest.count
+    held.has_data, held.has_id = harvest.has_data, harvest.id != NULL
+    if held.has_id:
+        held.id_length = <uint8_t>min(harvest.id_length, <size_t>sizeof(held.id))
+        memcpy(held.id, harvest.id, held.id_length)
     return True
 
 
-cdef void judge_head(Harvest* harvest, const char* head, const char* end) noexcept nogil:
-    """Why this is not an event stream that a client would read."""
-    cdef size_t length = 0
-    cdef const char* value
-    cdef const char* eol = <const char*>memchr(head, b"\r", end - head)
-    if harvest.status != 200:
-        blame(harvest, head, (eol if eol != NULL else end) - head)
-    if harvest.status == 204:
-        harvest.fault = NO_CONTENT
-    elif 300 <= harvest.status < 400:
-        harvest.fault = REDIRECT
-    elif harvest.status != 200:
-        harvest.fault = STATUS
-    else:
-        value = header(head, end, b"content-type", &length)
-        if value == NULL or length < 17 or strncasecmp(value, b"text/event-stream", 17) != 0:
-            harvest.fault = NOT_EVENT_STREAM
-            if value != NULL:
-                blame(harvest, value, length)
-            else:
-                blame(harvest, b"no Content-Type", 15)
-
-
-cdef const char* take_head(
-    Stream* stream, Harvest* harvest, const char* at, const char* end, bint events
-) noexcept nogil:
-    """Read on in the head. Where its rest begins; `end`, where more must come first."""
-    cdef const char* text = at
-    cdef const char* blank
-    cdef size_t carried = stream.carried
-    if carried:
-        if not keep(stream, harvest, at, end - at, HEAD_BYTES + READ_BYTES, BAD_HEAD):
-            return end
-        text = stream.carry
-        end = text + stream.carried
-    blank = <const char*>memmem(text, end - text, b"\r\n\r\n", 4)
-    if blank == NULL:
-        if end - text > HEAD_BYTES or (end - text >= 5 and memcmp(text, b"HTTP/", 5) != 0):
-            harvest.fault = BAD_HEAD
-            blame(harvest, text, end - text)
-        elif not carried:
-            keep(stream, harvest, at, end - at, HEAD_BYTES, BAD_HEAD)
-        return at + (end - text) - carried
-    blank += 4
-    if read_head(stream, harvest, text, blank) and harvest.status and events:
-        judge_head(harvest, text, blank)
-    stream.carried = 0
-    return at + (blank - text) - carried
-
-
-cdef const char* next_piece(
-    Stream* stream, Harvest* harvest, const char* at, const char* end, const char** piece_end
-) noexcept nogil:
-    """Take framing until text is found, from the returned place to `piece_end`; both are `end` where there is none."""
-    cdef char c
-    cdef const char* eol
-    cdef uint64_t length
-    while at < end:
-        if stream.body == PLAIN:
-            piece_end[0] = end
-            return at
-        elif stream.body == CHUNK_DATA or stream.body == LENGTH:
-            length = min(<uint64_t>(end - at), stream.left)
-            stream.left -= length
-            if stream.left == 0:
-                stream.body = CHUNK_END if stream.body == CHUNK_DATA else OVER
-            piece_end[0] = at + length
-            return at
-        elif stream.body == CHUNK_SIZE:
-            c = at[0]
-            at += 1
-            if b"0" <= c <= b"9":
-                stream.left = stream.left * 16 + <uint64_t>(c - 48)
-            elif b"a" <= (c | 32) <= b"f":
-                stream.left = stream.left * 16 + <uint64_t>((c | 32) - 87)
-            elif stream.size_digits and (c == b";" or c == b"\r" or c == b" " or c == b"\t"):
-                stream.body = CHUNK_EXTENSION
-                continue
-            else:
-                return bad_chunk(harvest, at - 1, end, piece_end)
-            stream.size_digits += 1
-            if stream.size_digits > 15:
-                return bad_chunk(harvest, at - 1, end, piece_end)
-        elif stream.body == CHUNK_EXTENSION:
-            eol = <const char*>memchr(at, b"\n", end - at)
-            if eol == NULL:
-                break
-            at = eol + 1
-            stream.size_digits = 0
-            stream.line_is_empty = True
-            stream.body = CHUNK_DATA if stream.left else TRAILER
-        elif stream.body == CHUNK_END:
-            c = at[0]
-            at += 1
-            if c == b"\n":
-                stream.body = CHUNK_SIZE
-            elif c != b"\r":
-                return bad_chunk(harvest, at - 1, end, piece_end)
-        elif stream.body == TRAILER:
-            c = at[0]
-            at += 1
-            if c == b"\n":
-                if stream.line_is_empty:
-                    stream.body = OVER
-                stream.line_is_empty = True
-            elif c != b"\r":
-                stream.line_is_empty = False
-        else:                           # OVER: what comes after the end is nobody's
-            break
-    piece_end[0] = end
-    return end
-
-
-cdef const char* bad_chunk(Harvest* harvest, const char* at, const char* end, const char** piece_end) noexcept nogil:
-    harvest.fault = BAD_CHUNK
-    blame(harvest, at, end - at)
-    piece_end[0] = end
-    return end
+cdef void take_back(Stream* stream, Harvest* harvest) noexcept nogil:
+    """The payloads that came with earlier reads. Their event is the first that ends in this one, so there is room: all
+    of them are no more than an event and a read hold."""
+    cdef uint32_t held = stream.held.count
+    memmove(harvest.payloads + held, harvest.payloads, harvest.pending * sizeof(Payload))
+    memcpy(harvest.payloads, stream.held.payloads, held * sizeof(Payload))
+    harvest.pending += held
+    stream.held.count = 0
 
 
 # ---- what the load client calls -------------------------------------------------------------------------------------
@@ -445,29 +230,36 @@ cdef void set_up(Harvest* harvest, uint32_t run, uint32_t payload_bytes) noexcep
     memcpy(harvest.mark, b"sw1:00000000:", MARK_BYTES)
     hexadecimal(harvest.mark + 4, 8, run)
     harvest.payload_bytes = payload_bytes
-    harvest.fault = NO_FAULT
+    begin_answer(&harvest.answer)
 
 
 cdef void begin(Stream* stream, bint resumes) noexcept nogil:
     """A connection begins. `resumes`: it goes on after the last id of the one before."""
-    stream.body = HEAD
-    stream.carried = 0
-    stream.fresh = True
+    begin_response(&stream.framing)
+    begin_lines(&stream.lines)
+    if stream.held != NULL:
+        stream.held.count = 0
     if not resumes:
         stream.id_length = 0
 
 
 cdef void forget(Stream* stream) noexcept nogil:
-    free(stream.carry)
-    stream.carry = NULL
-    stream.carried = stream.carry_room = 0
+    forget_response(&stream.framing)
+    drop(&stream.lines.unfinished)
+    free(stream.held)
+    stream.held = NULL
+
+
+cdef inline bint within_event(Stream* stream) noexcept nogil:
+    return stream.lines.size != 0
 
 
 cdef inline bint clean(Stream* stream) noexcept nogil:
     """Between two events and two chunks, where the same bytes mean the same to every stream."""
     return (
-        stream.carried == 0 and not stream.fresh
-        and (stream.body == PLAIN or (stream.body == CHUNK_SIZE and stream.size_digits == 0))
+        stream.lines.unfinished.length == 0 and stream.lines.size == 0 and stream.lines.begun
+        and not stream.lines.after_cr
+        and (stream.framing.body == PLAIN or (stream.framing.body == CHUNK_SIZE and stream.framing.size_digits == 0))
     )
 
 
@@ -476,7 +268,7 @@ cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length
     cdef const char* at = data
     cdef const char* end = data + length
     cdef const char* piece_end
-    cdef uint8_t body = stream.body
+    cdef uint8_t body = stream.framing.body
     cdef bint worth_remembering = clean(stream)
     if (
         worth_remembering and length == harvest.memo_length and body == harvest.memo_body
@@ -494,23 +286,30 @@ cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length
             return
     harvest.count = harvest.pending = harvest.events = harvest.ids_seen = 0
     memset(harvest.bad, 0, sizeof(harvest.bad))
-    harvest.status = 0
-    harvest.fault = NO_FAULT
-    harvest.example = NULL
+    begin_answer(&harvest.answer)
+    harvest.has_data = False
+    harvest.id = NULL
+    if within_event(stream) and stream.held != NULL:
+        harvest.has_data = stream.held.has_data
+        if stream.held.has_id:
+            harvest.id_length = stream.held.id_length
+            harvest.id = <const char*>memcpy(harvest.own_id, stream.held.id, harvest.id_length)
     harvest.memo_length = <uint32_t>length if worth_remembering and length <= MEMO_BYTES else 0
-    while stream.body == HEAD and at < end:
-        at = take_head(stream, harvest, at, end, True)
-        if harvest.fault != NO_FAULT:
+    while stream.framing.body == HEAD and at < end:
+        at = take_head(&stream.framing, &harvest.answer, at, end, True)
+        if harvest.answer.fault != NO_FAULT:
             return
     while at < end:
-        at = next_piece(stream, harvest, at, end, &piece_end)
+        at = next_piece(&stream.framing, &harvest.answer, at, end, &piece_end)
         if at < piece_end:
-            take_text(stream, harvest, at, piece_end)
-        if harvest.fault != NO_FAULT:
+            take_text(stream, harvest, at, piece_end - at)
+        if harvest.answer.fault != NO_FAULT:
             harvest.memo_length = 0
             return
         at = piece_end
-    if harvest.memo_length and harvest.example == NULL and stream.body == body and clean(stream):
+    if within_event(stream) and not hold(stream, harvest):
+        harvest.answer.fault = EVENT_TOO_LONG
+    if harvest.memo_length and harvest.answer.example_length == 0 and stream.framing.body == body and clean(stream):
         memcpy(harvest.memo, data, length)
         harvest.memo_body = body
         memcpy(harvest.memo_id, stream.id, ID_BYTES)
@@ -519,23 +318,6 @@ cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length
         harvest.memo_id_number = stream.id_number
     else:
         harvest.memo_length = 0
-
-
-cdef bint skip_body(Stream* stream, Harvest* harvest, const char* data, size_t length) noexcept nogil:
-    """The same for an answer that is no event stream; only its status matters. True: it is whole."""
-    cdef const char* at = data
-    cdef const char* end = data + length
-    cdef const char* piece_end
-    harvest.status = 0
-    harvest.fault = NO_FAULT
-    harvest.example = NULL
-    harvest.memo_length = 0
-    while stream.body == HEAD and at < end and harvest.fault == NO_FAULT:
-        at = take_head(stream, harvest, at, end, False)
-    while at < end and harvest.fault == NO_FAULT:
-        next_piece(stream, harvest, at, end, &piece_end)
-        at = piece_end
-    return stream.body == OVER
 
 
 # ---- for Python -----------------------------------------------------------------------------------------------------
@@ -574,7 +356,7 @@ cdef class StreamParser:
     def feed(self, bytes data):
         """The payloads of the events that these bytes made whole: (channel, publisher, n, sent)."""
         feed(&self.stream, self.harvest, PyBytes_AS_STRING(data), len(data))
-        self.status = self.harvest.status or self.status
+        self.status = self.harvest.answer.status or self.status
         self.events += self.harvest.events
         for place, name in enumerate(self.bad):
             self.bad[name] += self.harvest.bad[<int>place]
@@ -584,7 +366,7 @@ cdef class StreamParser:
 
     @property
     def fault(self):
-        return None if self.harvest.fault == NO_FAULT else FAULTS[<int>self.harvest.fault]
+        return None if self.harvest.answer.fault == NO_FAULT else FAULTS[<int>self.harvest.answer.fault]
 
     @property
     def last_id(self):
@@ -592,4 +374,4 @@ cdef class StreamParser:
 
     @property
     def over(self):
-        return self.stream.body == OVER
+        return self.stream.framing.body == OVER

@@ -20,6 +20,7 @@ from sse_fast._native.board cimport (
     UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, count, record,
 )
 from sse_fast._native.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.framing cimport HEAD, OVER, PLAIN, Answer
 from sse_fast._native.linux cimport (
     CLOCK_MONOTONIC, EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
     EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, SO_ERROR, SO_LINGER, SOL_SOCKET, TFD_CLOEXEC,
@@ -28,8 +29,7 @@ from sse_fast._native.linux cimport (
 )
 from sse_fast._native.publisher cimport TAG_PUBLISHER, UNKNOWN_START, Publishing
 from sse_fast._native.stream_parser cimport (
-    BAD_CHECKSUM, BAD_FOREIGN, BAD_IDS, BAD_TORN, HEAD, LENGTH, OVER, PLAIN, READ_BYTES, Harvest, begin, feed, forget,
-    set_up,
+    BAD_CHECKSUM, BAD_FOREIGN, BAD_IDS, BAD_TORN, READ_BYTES, Harvest, begin, feed, forget, set_up,
 )
 
 CONNECTION_BYTES = sizeof(Connection)
@@ -380,6 +380,7 @@ cdef class Swarm:
         """Read until the socket is empty, or once for a slow one."""
         cdef Connection* connection = &self.connections[place]
         cdef Harvest* harvest = self.harvest
+        cdef Answer* answer = &harvest.answer
         cdef ssize_t got
         cdef uint64_t now
         cdef const char* why
@@ -394,7 +395,7 @@ cdef class Swarm:
             if got == 0:
                 if connection.phase == ASKED:
                     self._gone(place, CUT, b"before the response head", 24)
-                elif connection.stream.body == PLAIN:
+                elif connection.stream.framing.body == PLAIN:
                     self._gone(place, ENDED, b"the connection was closed", 25)
                 else:
                     self._gone(place, CUT, b"in the middle of the body", 25)
@@ -403,14 +404,14 @@ cdef class Swarm:
             feed(&connection.stream, harvest, self.room, <size_t>got)
             count(self.block, BYTES, <uint64_t>got)
             count(self.block, READS, 1)
-            if connection.phase == ASKED and connection.stream.body != HEAD and harvest.fault == NO_FAULT:
+            if connection.phase == ASKED and connection.stream.framing.body != HEAD and answer.fault == NO_FAULT:
                 self._opened(place, now)
-            if harvest.count or harvest.example != NULL or harvest.bad[<int>BAD_FOREIGN]:
+            if harvest.count or answer.example_length or harvest.bad[<int>BAD_FOREIGN]:
                 self._take(place, now)
             count(self.block, EVENTS, harvest.events)
-            if harvest.fault != NO_FAULT:
-                self._gone(place, harvest.fault, harvest.example, harvest.example_length)
-            elif connection.stream.body == OVER:
+            if answer.fault != NO_FAULT:
+                self._gone(place, answer.fault, answer.example, answer.example_length)
+            elif connection.stream.framing.body == OVER:
                 self._gone(place, ENDED, b"the last chunk or byte came", 27)
             elif (<size_t>got < most and not ended) or most < READ_BYTES:
                 return
@@ -445,6 +446,7 @@ cdef class Swarm:
         """Hold what was read against what must come."""
         cdef Connection* connection = &self.connections[place]
         cdef Harvest* harvest = self.harvest
+        cdef Answer* answer = &harvest.answer
         cdef Payload* payload
         cdef uint32_t i
         cdef uint32_t* row = self.next + <size_t>place * self.publishers
@@ -468,13 +470,13 @@ cdef class Swarm:
         if connection.flags & RETURNING:
             self._look_if_complete(place, now)
         count(self.block, FOREIGN, harvest.bad[<int>BAD_FOREIGN])
-        if harvest.example != NULL:
+        if answer.example_length:
             if harvest.bad[<int>BAD_TORN]:
-                complain(self.block, TORN, harvest.bad[<int>BAD_TORN], harvest.example, harvest.example_length)
+                complain(self.block, TORN, harvest.bad[<int>BAD_TORN], answer.example, answer.example_length)
             if harvest.bad[<int>BAD_CHECKSUM]:
-                complain(self.block, CHECKSUM, harvest.bad[<int>BAD_CHECKSUM], harvest.example, harvest.example_length)
+                complain(self.block, CHECKSUM, harvest.bad[<int>BAD_CHECKSUM], answer.example, answer.example_length)
             if harvest.bad[<int>BAD_IDS]:
-                complain(self.block, IDS_FELL, harvest.bad[<int>BAD_IDS], harvest.example, harvest.example_length)
+                complain(self.block, IDS_FELL, harvest.bad[<int>BAD_IDS], answer.example, answer.example_length)
 
     cdef bint _irregular(self, uint32_t place, Payload* payload) noexcept nogil:
         """Not the next number: the first of a stream, or something is lost, doubled, or late. False: it was doubled."""

@@ -1,12 +1,13 @@
 """Server-Sent Events at high fan-out: a hub, an encoder, and an edge to serve them.
 
-`encode` alone for your own server; `EventSourceResponse`, `WriterResponse`, `SSEWriter` and `Hub` inside your own app;
-`create_app` for the whole edge.
+`encode` alone for your own server, `EventParser` for your own client; `EventSourceResponse`, `WriterResponse`,
+`SSEWriter` and `Hub` inside your own app; `create_app` for the whole edge.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sse_fast._native.event_parser import EventParser, ReceivedEvent
 from sse_fast._native.frame import encode
 from sse_fast.errors import (
     ConnectionClosed,
@@ -33,6 +34,7 @@ __all__ = [
     "ConnectionClosed",
     "Event",
     "EventId",
+    "EventParser",
     "EventSourceResponse",
     "EventTooLarge",
     "Hub",
@@ -41,6 +43,7 @@ __all__ = [
     "InvalidEvent",
     "Leaving",
     "Overloaded",
+    "ReceivedEvent",
     "ResponseAlreadySent",
     "SSEFastError",
     "SSEWriter",

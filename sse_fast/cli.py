@@ -6,6 +6,7 @@ everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for 
 
 import os
 import re
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -15,12 +16,12 @@ from typing import Any, BinaryIO, Literal, get_args, get_origin
 import click
 import httpx
 import orjson
-from httpx_sse import ServerSentEvent
-from pydantic import ByteSize
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from sse_fast._native.event_parser import ReceivedEvent
 from sse_fast.bench import bench
-from sse_fast.client import SILENCE, Listener, Publisher, Refused, Unavailable
+from sse_fast.client import MAX_EVENT_SIZE, SILENCE, Listener, Publisher, Refused, Unavailable
 from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 
@@ -249,6 +250,13 @@ Examples:
     metavar="SECONDS",
     help="Take the server for dead after so long without a byte. Heartbeats come every 15 s by default.",
 )
+@click.option(
+    "--max-event-size",
+    metavar="SIZE",
+    default=f"{MAX_EVENT_SIZE // 1024**2}MiB",
+    show_default=True,
+    help="Give up at a larger event; it is held in memory until it is whole.",
+)
 @click.option("--json", "as_json", is_flag=True, help='Print each event as a line {"id", "event", "data"}.')
 @click.option("--verbose", is_flag=True, help="Show $connected too.")
 @url_option
@@ -259,11 +267,15 @@ def listen(
     count: int | None,
     retries: int | None,
     silence: float,
+    max_event_size: str,
     as_json: bool,
     verbose: bool,
     url: str,
 ) -> None:
     """Print the events of the CHANNELs until Ctrl-C, reconnecting and resuming so that none is lost or printed twice.
+
+    It ends by itself when the server says that nothing more will come (204), and with status 1 where trying again would
+    meet the same: a refusal (most of 4xx), another kind of answer, a certificate that is not to be trusted.
 
     Where the server no longer keeps what was missed, it says so with a $gap event, shown on stderr (with --json also on
     stdout: a program should know). The states of the connection are told on stderr.
@@ -272,9 +284,15 @@ def listen(
         raise Misuse("--since and --history both say where to start; give one")
     if since is not None and not EVENT_ID.fullmatch(since):
         raise Misuse(f"--since: {since!r} is not an event id; give one as printed by listen or publish, or 'earliest'")
+    try:
+        most = TypeAdapter(ByteSize).validate_python(max_event_size)
+    except ValidationError:
+        raise Misuse(f"--max-event-size: {max_event_size!r} is no size; write 65536, 64KiB or 16MiB") from None
     show = show_json if as_json else show_text
     with http_client(url, httpx.Timeout(10, read=silence)) as client:
-        listener = Listener(client, channels, since=since, history=history, retries=retries, tell=_tell)
+        listener = Listener(
+            client, channels, since=since, history=history, retries=retries, max_event_size=most, tell=_tell
+        )
         shown = 0
         try:
             for event in listener:
@@ -296,11 +314,11 @@ def listen(
             raise Failure(str(error)) from None
 
 
-def show_json(event: ServerSentEvent) -> None:
+def show_json(event: ReceivedEvent) -> None:
     click.echo(orjson.dumps({"id": event.id, "event": event.event, "data": event.data}))
 
 
-def show_text(event: ServerSentEvent) -> None:
+def show_text(event: ReceivedEvent) -> None:
     """`id time type data`, further lines of data indented; nothing in it can steer the terminal."""
     first, *more = (printable(line.replace("\t", "    ")) for line in event.data.split("\n"))
     head = f"{click.style(printable(event.id) or '-', fg='cyan')} {click.style(f'{datetime.now():%H:%M:%S}', dim=True)}"
@@ -309,7 +327,7 @@ def show_text(event: ServerSentEvent) -> None:
         click.echo(f"    {line}")
 
 
-def show_control(event: ServerSentEvent, verbose: bool) -> None:
+def show_control(event: ReceivedEvent, verbose: bool) -> None:
     data = printable(event.data)
     if event.event == "$gap":
         click.secho(f"gap: events were lost before {event.id or 'here'}: {data}", fg="yellow", bold=True, err=True)
@@ -326,7 +344,12 @@ def http_client(url: str, timeout: httpx.Timeout, headers: dict[str, str] | None
         raise Misuse(f"--url: {url!r} is not a URL: {error}") from None
     if base.scheme not in ("http", "https") or not base.host:
         raise Misuse(f"--url: {url!r} should look like {DEFAULT_URL}")
-    return httpx.Client(base_url=base, timeout=timeout, headers=headers, follow_redirects=True)
+    try:
+        return httpx.Client(base_url=base, timeout=timeout, headers=headers, follow_redirects=True)
+    except (OSError, ssl.SSLError) as error:
+        given = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        where = given[0] if given else "the certificates of known authorities"
+        raise Misuse(f"{where}: cannot be read ({error})") from None
 
 
 def json_value(text: bytes, where: str = "data") -> object:

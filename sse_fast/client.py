@@ -2,24 +2,26 @@
 
 The listener's law: its cursor is the id of the last event it handed out, and every connection asks for what is after
 the cursor. So nothing is lost or doubled over a reconnect. It hides nothing either: what the server says twice is
-handed out twice. It follows section 9.2 of WHATWG HTML, but also comes back after 429 and 5xx, where a browser gives
-up.
+handed out twice. It follows section 9.2 of WHATWG HTML, but also comes back after 408, 425, 429 and 5xx, where a
+browser gives up. What would be the same the next time ends it: any other status, a certificate that is not trusted.
 
 This module knows no terminal.
 """
 
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import orjson
-from httpx_sse import ServerSentEvent, connect_sse
 
-from sse_fast.errors import SSEFastError
+from sse_fast._native.event_parser import EventParser, ReceivedEvent
+from sse_fast.errors import EventTooLarge, SSEFastError
 from sse_fast.serialization import json_of
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
@@ -28,7 +30,8 @@ LONGEST_RETRY = 24 * 3600.0
 SILENCE = 45.0  # three heartbeats
 
 NOTHING_MORE = 204  # "no content" tells an event source to stop for good
-TOO_MANY_REQUESTS = 429
+PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
+MAX_EVENT_SIZE = 16 * 1024 * 1024
 
 
 class Refused(SSEFastError):
@@ -54,6 +57,7 @@ class Listener:
 
     client: carries the base URL and the timeouts; its read timeout is how silence is noticed.
     since: an event id, or "earliest". history: so many kept events first, on a start without a cursor.
+    max_event_size: bytes; a larger event ends it with Refused, since it would come again.
     tell: is called with one sentence whenever the state of the connection changes.
     """
 
@@ -65,6 +69,7 @@ class Listener:
         since: str | None = None,
         history: int | None = None,
         retries: int | None = None,
+        max_event_size: int = MAX_EVENT_SIZE,
         tell: Callable[[str], None] = lambda sentence: None,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = lambda: random.uniform(0.7, 1.3),
@@ -75,11 +80,12 @@ class Listener:
         self._channels = list(channels)
         self._history = history
         self._retries = retries
+        self._max_event_size = max_event_size
         self._tell = tell
         self._sleep = sleep
         self._jitter = jitter
 
-    def __iter__(self) -> Iterator[ServerSentEvent]:
+    def __iter__(self) -> Iterator[ReceivedEvent]:
         failures = 0
         while True:
             asked_for, closing = 0.0, False
@@ -95,9 +101,13 @@ class Listener:
                 return
             except Unavailable as error:
                 reason, asked_for = str(error), error.retry_after
+            except EventTooLarge as error:
+                raise Refused(f"{error}; raise --max-event-size") from error
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
                 raise Refused(str(error)) from error  # our own fault, and no better next time
             except httpx.TransportError as error:
+                if mistrust_of(error):
+                    raise Refused(explain(error, self._client)) from error
                 # What follows `$closing` is what it announced, and no accident.
                 reason = "the server closed the stream" if closing else explain(error, self._client)
             failures += 1
@@ -115,44 +125,54 @@ class Listener:
             delay = max(delay, min(doubled, LONGEST_BACKOFF))
         return delay * self._jitter()
 
-    def _connection(self) -> Iterator[ServerSentEvent]:
+    def _connection(self) -> Iterator[ReceivedEvent]:
         """The events of one connection. Returns when it ends, raises when it breaks or is not to be had."""
         query = [("channel", channel) for channel in self._channels]
         # A proxy that compresses also buffers.
         headers = {b"Accept-Encoding": b"identity"}
-        if self.cursor is not None:
+        if self.cursor:
             headers[b"Last-Event-ID"] = self.cursor.encode()
-        elif self._history is not None:
+        elif self.cursor is None and self._history is not None:
             query.append(("history", str(self._history)))
-        with connect_sse(self._client, "GET", "/sse", params=query, headers=httpx.Headers(headers)) as source:
-            check_stream(source.response)
-            after = f" after {self.cursor}" if self.cursor is not None else ""
+        with open_stream(self._client, "/sse", params=query, headers=headers) as response:
+            after = f" after {self.cursor}" if self.cursor else ""
             self._tell(f"connected to {self._client.base_url}, listening to {', '.join(self._channels)}{after}")
-            seen = ""
-            for event in source.iter_sse():
-                if event.retry is not None and event.retry >= 0:
-                    self.retry = min(event.retry / 1000, LONGEST_RETRY)
-                # httpx-sse also hands out blocks without a data line, which the standard drops. It repeats the last id
-                # on events that have none: a block with no data, type or id of its own was no event.
-                if not event.data and event.event == "message" and event.id == seen:
-                    continue
-                seen = event.id
-                if event.id:
-                    self.cursor = event.id
-                yield event
+            parser = EventParser(max_event_size=self._max_event_size, last_event_id=self.cursor or "")
+            for piece in response.iter_bytes():
+                for event in parser.feed(piece):
+                    self._move_to(event.id)
+                    yield event
+                self._move_to(parser.last_event_id)
+                if parser.retry is not None:
+                    self.retry = min(parser.retry / 1000, LONGEST_RETRY)
+
+    def _move_to(self, id: str) -> None:
+        """An empty id takes the cursor back, as the server can say, but is no cursor where there was none."""
+        if id or self.cursor is not None:
+            self.cursor = id
+
+
+@contextmanager
+def open_stream(client: httpx.Client, url: str, **request: Any) -> Iterator[httpx.Response]:
+    """Ask for an event stream. Raises as `check_stream`, and what httpx raises."""
+    headers = httpx.Headers({"Accept": "text/event-stream", "Cache-Control": "no-store"})
+    headers.update(request.pop("headers", None))
+    with client.stream("GET", url, headers=headers, **request) as response:
+        check_stream(response)
+        yield response
 
 
 def check_stream(response: httpx.Response) -> None:
     """Raise what an answer other than an event stream means to a listener."""
     if response.status_code == NOTHING_MORE:
         raise Stopped
-    if response.status_code == TOO_MANY_REQUESTS or response.is_server_error:
+    if response.status_code in PERHAPS_LATER or response.is_server_error:
         asked_for = response.headers.get("Retry-After", "")
         raise Unavailable(explain_answer(response), float(asked_for) if asked_for.isdecimal() else 0.0)
     if response.status_code != 200:
         raise Refused(explain_answer(response))
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type != "text/event-stream":
+    media_type = response.headers.get("Content-Type")
+    if not EventParser.reads(media_type):
         raise Refused(f"{response.url} answers {media_type or 'no media type'}, not text/event-stream: another server?")
 
 
@@ -217,6 +237,8 @@ def explain(error: httpx.TransportError, client: httpx.Client) -> str:
     """A broken or missing connection in words."""
     where = str(client.base_url).rstrip("/")
     said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__
+    if mistrust := mistrust_of(error):
+        return f"{where} {mistrust}"
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return f"cannot reach {where} ({said}); is it running? start it with: sse-fast serve"
@@ -224,3 +246,21 @@ def explain(error: httpx.TransportError, client: httpx.Client) -> str:
             return f"nothing heard from {where} for {client.timeout.read:g} s"
         case _:
             return f"the connection to {where} broke ({said})"
+
+
+EXPIRED = "it needs a new one, or the clock here is wrong"
+MISNAMED = "ask it by the name that its certificate is for"
+UNKNOWN = "if you know it, name the authority behind it: SSL_CERT_FILE=authority.pem sse-fast ..."
+CURES = {9: EXPIRED, 10: EXPIRED, 62: MISNAMED, 64: MISNAMED}  # by X509_V_ERR_... of openssl/x509_vfy.h
+
+
+def mistrust_of(error: BaseException | None) -> str | None:
+    """Why there is no TLS with this server, where the next attempt would meet the same, and what to do; else None."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cure = CURES.get(error.verify_code, UNKNOWN)
+        return f"shows a certificate that is not to be trusted ({error.verify_message.rstrip('.')}); {cure}"
+    if error is not None and error.reason == "WRONG_VERSION_NUMBER":
+        return "speaks no TLS; try http:// instead of https://"
+    return None

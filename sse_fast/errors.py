@@ -15,7 +15,8 @@ class InvalidEvent(SSEFastError, ValueError):
 
 
 class EventTooLarge(InvalidEvent):
-    """An event larger than `max_event_size`, or than a quarter of the log."""
+    """An event larger than `max_event_size`, or than a quarter of the log; of a stream that is read, than what its
+    reader takes."""
 
 
 class BatchTooLarge(InvalidEvent):

@@ -26,7 +26,6 @@ import httpx
 import orjson
 from gevent.lock import RLock
 from gevent.threadpool import ThreadPool
-from httpx_sse import ServerSentEvent, connect_sse
 from locust import HttpUser, User
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -34,9 +33,11 @@ from locust.stats import RequestStats, StatsEntry, StatsError
 
 from sse_fast._native.board import Board, bucket_value
 from sse_fast._native.dial import Dialer, Request
+from sse_fast._native.event_parser import EventParser, ReceivedEvent
 from sse_fast._native.swarm import Swarm
-from sse_fast.client import Refused, Stopped, Unavailable, check_stream, explain
+from sse_fast.client import LONGEST_RETRY, Refused, Stopped, Unavailable, explain, open_stream
 from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast.errors import EventTooLarge
 from sse_fast.swarm.plan import Target, resolve
 from sse_fast.swarm.results import MEANINGS, Counts, difference
 
@@ -85,10 +86,10 @@ class SSEUser(HttpUser):
         super().__init_subclass__(**given)
         cls.tasks = tasks_or_stay(cls)
 
-    def on_event(self, event: ServerSentEvent) -> None:
+    def on_event(self, event: ReceivedEvent) -> None:
         """Called with every event: `event.event` is its type, `event.data`, `event.id`."""
 
-    def sent_at(self, event: ServerSentEvent) -> float | None:
+    def sent_at(self, event: ReceivedEvent) -> float | None:
         """When the event was sent, as time.time() on the sender's clock; None: nobody knows. As it stands: the number
         `sent_at` of a JSON object."""
         if '"sent_at"' not in event.data:
@@ -118,32 +119,30 @@ class SSEUser(HttpUser):
                 if self.last_event_id:
                     headers[b"Last-Event-ID"] = self.last_event_id.encode()
                 try:
-                    with connect_sse(client, "GET", url, headers=httpx.Headers(headers)) as source:
-                        check_stream(source.response)
+                    with open_stream(client, url, headers=headers) as response:
                         self._report(name, (time.perf_counter() - began) * 1000)
                         name, opened = "reconnect", True
-                        for event in source.iter_sse():
-                            if event.retry is not None and event.retry >= 0:
-                                retry = event.retry / 1000
-                            self._take(event)
-                except (httpx.TransportError, Refused, Unavailable, Stopped) as error:
-                    if not opened:
+                        parser = EventParser(last_event_id=self.last_event_id)
+                        for piece in response.iter_bytes():
+                            for event in parser.feed(piece):
+                                self._take(event)
+                            self.last_event_id = parser.last_event_id
+                            retry = retry if parser.retry is None else min(parser.retry / 1000, LONGEST_RETRY)
+                except (httpx.TransportError, Refused, Unavailable, Stopped, EventTooLarge) as error:
+                    if not opened or isinstance(error, EventTooLarge):
                         self._report(name, (time.perf_counter() - began) * 1000, failure=in_words(error, client))
                     if isinstance(error, Stopped):
                         return
                 gevent.sleep(retry)
 
-    def _take(self, event: ServerSentEvent) -> None:
+    def _take(self, event: ReceivedEvent) -> None:
         now = time.time()
-        # httpx-sse also hands out blocks without data, which the standard drops; their id counts all the same.
         self.last_event_id = event.id
         if event.event == GAP:
             self._report(GAP, None, failure=f"events are gone: {event.data[:200]}")
-        elif event.data and event.event not in SILENT:
+        elif event.event not in SILENT:
             sent = self.sent_at(event)
             self._report("event", None if sent is None else (now - sent) * 1000, len(event.data))
-        elif not event.data:
-            return
         try:
             self.on_event(event)
         except Exception as error:  # the test's own code: locust counts it, the stream goes on

@@ -13,19 +13,25 @@ block is the client's leaving: the app gets `http.disconnect`, and has to end.
 # ruff: noqa: ASYNC109 - a test says how long it waits for an event, and is told what came instead
 
 import asyncio
-import codecs
-import json
-import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from sse_fast._native.event_parser import EventParser, ReceivedEvent
 from sse_fast.asgi import Receive, Scope, Send
+
+__all__ = [
+    "AppStillRunning",
+    "EventClient",
+    "EventStream",
+    "NoEvent",
+    "ReceivedEvent",
+    "SyncEventClient",
+    "SyncEventStream",
+]
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -39,22 +45,6 @@ class NoEvent(AssertionError):
 
 class AppStillRunning(AssertionError):
     """The app did not end after its client had left."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedEvent:
-    """An event as a browser would dispatch it (WHATWG HTML, section 9.2.6)."""
-
-    data: str
-    event: str = "message"
-    id: str = ""
-    """The last event id as it stands with this event, also when the event had none of its own."""
-    retry: int | None = None
-    """Milliseconds, if the event came with one."""
-
-    def json(self) -> Any:
-        """The data, read as JSON. Raises ValueError where it is none."""
-        return json.loads(self.data)
 
 
 class EventClient:
@@ -124,11 +114,13 @@ class EventStream:
     def __init__(self, exchange: "_Exchange", response: httpx.Response, timeout: float) -> None:
         self._exchange = exchange
         self._timeout = timeout
-        self._parser = _Parser()
-        self._waiting: deque[ReceivedEvent] = deque()
         self.response = response
         self.events: list[ReceivedEvent] = []
         """Every event that `next` gave so far."""
+        self.comments: list[str] = []
+        """The comments before and between them, heartbeats among them."""
+        self._parser = EventParser(on_comment=self.comments.append)
+        self._is_read = EventParser.reads(response.headers.get("content-type"))
 
     @property
     def status_code(self) -> int:
@@ -144,11 +136,6 @@ class EventStream:
     def complete(self) -> bool:
         """The app has ended its response. One that was broken off never is, though there is no more to read."""
         return self._exchange.complete
-
-    @property
-    def comments(self) -> list[str]:
-        """The comments so far, heartbeats among them."""
-        return self._parser.comments
 
     @property
     def text(self) -> str:
@@ -182,19 +169,20 @@ class EventStream:
         seconds = self._timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds):
-                while not self._waiting:
+                while (event := next(self._parser, None)) is None:
                     chunk = await self._exchange.read()
                     if not chunk:
                         return None
-                    self._waiting += self._parser.feed(chunk)
+                    if self._is_read:
+                        self._parser.feed(chunk)
         except TimeoutError:
             raise NoEvent(f"no event came within {seconds:g} s; {self._so_far()}") from None
-        self.events.append(self._waiting.popleft())
-        return self.events[-1]
+        self.events.append(event)
+        return event
 
     def _so_far(self) -> str:
         kind = self.headers.get("content-type", "no content type")
-        said = f"the response is {self.status_code}, {kind}"
+        said = f"the response is {self.status_code}, {kind}{'' if self._is_read else ', and no event stream'}"
         if not self._exchange.read_so_far:
             return f"{said}; nothing was received"
         return f"{said}; received so far: {len(self.events)} events in {bytes(self._exchange.read_so_far[-1000:])!r}"
@@ -395,45 +383,3 @@ class _Lifespan:
         answer = answering.result()
         if answer["type"].endswith(".failed"):
             raise RuntimeError(f"the app's {what} failed: {answer.get('message', '')}")
-
-
-class _Parser:
-    """Bytes in pieces of any size -> events (WHATWG HTML, section 9.2.6), and the comments."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-        self._rest = ""
-        self._data: list[str] = []
-        self._event = self._id = ""
-        self._retry: int | None = None
-        self.comments: list[str] = []
-
-    def feed(self, chunk: bytes) -> list[ReceivedEvent]:
-        text = self._rest + self._decoder.decode(chunk)
-        held_back = text.endswith("\r")  # half of a CRLF, perhaps
-        *lines, self._rest = re.split(r"\r\n|\n|\r", text[: len(text) - held_back])
-        self._rest += "\r" * held_back
-        return [event for line in lines if (event := self._line(line)) is not None]
-
-    def _line(self, line: str) -> ReceivedEvent | None:
-        if not line:
-            return self._dispatch()
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        match name:
-            case "":
-                self.comments.append(value)
-            case "data":
-                self._data.append(value)
-            case "event":
-                self._event = value
-            case "id" if "\0" not in value:
-                self._id = value
-            case "retry" if value.isascii() and value.isdigit():
-                self._retry = int(value)
-        return None
-
-    def _dispatch(self) -> ReceivedEvent | None:
-        data, event, retry = self._data, self._event, self._retry
-        self._data, self._event, self._retry = [], "", None
-        return ReceivedEvent("\n".join(data), event or "message", self._id, retry) if data else None

@@ -1,15 +1,20 @@
 """`listen` and `publish` against scripted servers: resume, backoff, refusals, and what is printed where."""
 
+import contextlib
+import datetime
 import functools
 import io
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 
 import httpx
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from sse_fast import cli
@@ -171,8 +176,8 @@ def test_delays_are_jittered():
 
 @pytest.mark.parametrize(
     "trouble",
-    [problem(503, "full"), problem(429, "slower"), problem(500, "oops"), httpx.ReadTimeout("")],
-    ids=["503", "429", "500", "silence"],
+    [problem(status, "later") for status in (408, 425, 429, 500, 502, 503)] + [httpx.ReadTimeout("")],
+    ids=["408", "425", "429", "500", "502", "503", "silence"],
 )
 def test_what_may_pass_is_tried_again(listener, trouble):
     assert ids(listener(Script(trouble, [preamble(0), event(1)], STOP))) == ["e-1"]
@@ -183,7 +188,7 @@ def test_a_server_that_asks_for_time_gets_it(listener, waits):
     assert waits == [17]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
+@pytest.mark.parametrize("status", [205, 400, 401, 403, 404, 405, 406, 410, 421, 451])
 def test_a_refusal_is_final_and_says_why(listener, status, waits):
     with pytest.raises(Refused, match="the reason"):
         list(listener(Script(problem(status, "the reason"))))
@@ -214,8 +219,121 @@ def test_a_block_without_data_is_no_event_but_an_empty_event_is(listener):
     assert ids(listener(script)) == ["e-1", "e-2"]
 
 
+def test_an_empty_id_takes_the_cursor_back_and_history_is_not_asked_for_again(listener):
+    script = Script([preamble(3), b"id\ndata: x\n\n"], [b"data: y\n\n"], STOP)
+    assert ids(listener(script, history=5)) == ["", ""]
+    assert last_event_ids(script) == [None, None, None]
+    assert [request.url.params.get("history") for request in script.requests] == ["5", None, None]
+
+
+def test_a_stream_that_names_no_ids_keeps_the_cursor_of_the_one_before(listener):
+    script = Script([preamble(3)], [b"data: x\n\n"], STOP)
+    assert ids(listener(script)) == ["e-3"]
+    assert last_event_ids(script) == [None, "e-3", "e-3"]
+
+
+def test_an_event_too_large_is_final_and_says_what_to_raise(listener, waits):
+    script = Script([preamble(0), event(1), b"data: " + b"x" * 2000])
+    events = iter(listener(script, max_event_size=1000))
+    assert [next(events).id for _ in range(2)] == ["e-0", "e-1"]
+    with pytest.raises(Refused, match=r"larger than max_event_size, 1,000 bytes.*--max-event-size"):
+        next(events)
+    assert waits == []
+
+
 def test_what_the_server_says_twice_is_handed_out_twice(listener):
     assert ids(listener(Script([preamble(0), event(1), event(1)], STOP))) == ["e-1", "e-1"]
+
+
+# ---- certificates ----------------------------------------------------------------------------------------------------
+
+
+class Encrypted:
+    """A server on loopback that speaks TLS, or plain HTTP where it has no certificate, and counts who came."""
+
+    def __init__(self, certificate):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if certificate is not None:
+            certificate.configure_cert(self.context)
+        self.plain = certificate is None
+        self.came = 0
+
+    def __enter__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.server.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.server.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.server.accept()
+                self.came += 1
+                with connection, contextlib.suppress(OSError):
+                    self.answer(connection)
+
+    def answer(self, connection):
+        if self.plain:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            return
+        with self.context.wrap_socket(connection, server_side=True) as opened:
+            opened.recv(4096)
+            opened.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + preamble(1) + event(2))
+            opened.recv(1)  # until the client leaves
+
+
+AUTHORITY = trustme.CA()
+LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+CERTIFICATES = {
+    "of an unknown authority": (trustme.CA().issue_cert("127.0.0.1"), ["certificate", "SSL_CERT_FILE="]),
+    "for another name": (AUTHORITY.issue_cert("edge.example"), ["certificate", "127.0.0.1", "by the name"]),
+    "that has expired": (AUTHORITY.issue_cert("127.0.0.1", not_after=LONG_AGO), ["certificate has expired", "new one"]),
+    "that is none": (None, ["speaks no TLS", "http://"]),
+}
+
+
+@pytest.fixture
+def trusting(monkeypatch, tmp_path):
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("kind", CERTIFICATES)
+def test_a_certificate_that_is_not_to_be_trusted_ends_listen_at_once_and_says_what_to_do(run, kind):
+    certificate, words = CERTIFICATES[kind]
+    with Encrypted(certificate) as server:
+        result = run("listen", "a", "--url", server.url, "--retries", "1")
+        assert_one_line(result, 1, server.url, *words)
+        assert "running" not in result.stderr
+        assert server.came == 1
+
+
+@pytest.mark.usefixtures("trusting")
+def test_publish_says_the_same_of_a_certificate(run):
+    certificate, words = CERTIFICATES["of an unknown authority"]
+    with Encrypted(certificate) as server:
+        assert_one_line(run("publish", "a", "x", "--url", server.url), 1, server.url, *words)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_with_its_authority_named_the_server_is_trusted(run):
+    with Encrypted(AUTHORITY.issue_cert("127.0.0.1")) as server:
+        result = run("listen", "a", "--url", server.url, "--count", "1")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("e-2 ")
+
+
+def test_certificates_that_cannot_be_read_are_named(run, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "nowhere.pem")
+    assert_one_line(run("listen", "a"), 2, "SSL_CERT_FILE=nowhere.pem")
 
 
 # ---- the two clients on the command line -----------------------------------------------------------------------------
@@ -278,7 +396,14 @@ def test_closing_is_noted_and_connected_only_when_asked(against):
 
 @pytest.mark.parametrize(
     "args",
-    [("--since", "e-1", "--history", "1"), ("--since", "a\nb"), ("--url", "edge.test"), ("--url", "http://edge:port")],
+    [
+        ("--since", "e-1", "--history", "1"),
+        ("--since", "a\nb"),
+        ("--url", "edge.test"),
+        ("--url", "http://edge:port"),
+        ("--max-event-size", "large"),
+        ("--max-event-size", "-1"),
+    ],
 )
 def test_listen_refuses_what_makes_no_sense(run, args):
     assert_one_line(run("listen", "a", *args), 2)

@@ -6,16 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from whatwg import Parser
 
 from sse_fast import EventSourceResponse, create_app
-from sse_fast.testing import AppStillRunning, EventClient, NoEvent, SyncEventClient, _Parser
+from sse_fast.testing import AppStillRunning, EventClient, NoEvent, SyncEventClient
 
 closed: list[str] = []
 
@@ -185,22 +182,3 @@ def test_plain_test_functions_can_read_too() -> None:
         with client.stream("/echo", params={"q": "1"}) as stream:
             assert len(stream.rest()) == 1
     assert closed[-1] == "stopped"
-
-
-LINES = st.lists(
-    st.sampled_from(
-        ["data", "data:a", "data: b", "event: e", "id: 1", "id", "id:\0", "retry: 5", "retry: x", ": c", "", "x"]
-    )
-)
-
-
-@given(LINES, st.sampled_from(["\n", "\r", "\r\n"]), st.booleans(), st.integers(1, 7))
-def test_the_parser_agrees_with_the_standard(lines: list[str], end: str, mark: bool, size: int) -> None:
-    raw = (("\ufeff" if mark else "") + end.join(lines) + end + "data: ü" + end + end + "x").encode()
-    pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
-    oracle, parser = Parser(), _Parser()
-    expected = [event for piece in pieces for event in oracle.feed(piece)]
-    found = [event for piece in pieces for event in parser.feed(piece)]
-    assert [(event.event, event.data, event.id) for event in found] == [
-        (event.type, event.data, event.last_event_id) for event in expected
-    ]

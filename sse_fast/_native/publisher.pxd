@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from sse_fast._native.board cimport Block, Board
 from sse_fast._native.dial cimport Dialer, Request
-from sse_fast._native.stream_parser cimport Harvest, Stream
+from sse_fast._native.framing cimport Answer, Framing
 
 cdef enum Loop:
     QUIET
@@ -25,7 +25,7 @@ cdef struct Publisher:
     uint64_t sent
     char* request
     uint32_t request_length, request_sent
-    Stream answer
+    Framing framing             # of the answer
 
 
 # In this worker: which event of a publisher is going round, and how many subscribers it still misses.
@@ -40,7 +40,7 @@ cdef class Publishing:
         Block* block
         Request request
         Dialer dialer
-        Harvest* harvest
+        Answer answer           # what the last read told of one
         Publisher* publishers
         Round* rounds
         uint32_t* idle

@@ -12,7 +12,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-from sse_fast._native.board cimport Fault
+from sse_fast._native.framing cimport Answer, Framing
+from sse_fast._native.grammar cimport Lines
 
 cdef enum:
     MARK_BYTES = 13             # "sw1:<run>:"
@@ -21,20 +22,7 @@ cdef enum:
     READ_BYTES = 262144
     MEMO_BYTES = 16384
     ID_BYTES = 64
-    HEAD_BYTES = 16384
-    EVENT_BYTES = 262144
-
-cdef enum Body:
-    HEAD
-    PLAIN                       # until the connection ends
-    LENGTH                      # so many bytes
-    CHUNK_SIZE
-    CHUNK_EXTENSION
-    CHUNK_DATA
-    CHUNK_END
-    TRAILER
-    OVER                        # the last byte was read
-
+    EVENT_BYTES = 262144        # all lines of one event
 
 cdef struct Payload:
     uint32_t channel
@@ -43,18 +31,24 @@ cdef struct Payload:
     uint64_t sent
 
 
+# What reads before brought of an event whose end has not come.
+cdef struct Held:
+    uint32_t count
+    uint32_t room
+    bint has_data
+    bint has_id
+    uint8_t id_length
+    char id[ID_BYTES + 1]       # a byte more: one that is too long is told
+    Payload* payloads           # right behind this
+
+
 cdef struct Stream:
-    uint64_t left               # bytes until the end of the chunk or body
+    Framing framing
+    Lines lines
+    Held* held                  # what a read left that ended within an event; NULL until one first does
     uint64_t id_number
-    char* carry                 # an unfinished head or event; NULL until a read first splits one
-    uint32_t carried
-    uint32_t carry_room
-    uint8_t body
-    uint8_t line_is_empty       # in the trailer
     uint8_t id_length           # 0: no id yet
     uint8_t id_prefix           # its length without the decimal number at its end
-    uint8_t size_digits
-    uint8_t fresh               # nothing was taken yet: a byte order mark may come
     char id[ID_BYTES]
 
 
@@ -64,11 +58,11 @@ cdef struct Harvest:
     uint32_t pending            # with those of the event under way
     uint32_t events             # whole events, also those without a payload
     uint32_t bad[4]             # torn, wrong checksum, ids that fell, payloads of other runs
-    int status                  # of a head that was read in this feed, else 0
-    bint closes                 # that head says that the connection ends with its body
-    Fault fault                 # why the stream cannot go on
-    const char* example         # what was wrong, inside what was fed
-    size_t example_length
+    bint has_data               # the event under way
+    const char* id              # its id; NULL: it has none
+    size_t id_length
+    char own_id[ID_BYTES + 1]   # one that stood in no single read
+    Answer answer               # the head, and why the stream cannot go on
     # settings
     char mark[MARK_BYTES]
     uint32_t payload_bytes
@@ -92,7 +86,6 @@ cdef void begin(Stream* stream, bint resumes) noexcept nogil
 cdef void forget(Stream* stream) noexcept nogil
 cdef void set_up(Harvest* harvest, uint32_t run, uint32_t payload_bytes) noexcept nogil
 cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length) noexcept nogil
-cdef bint skip_body(Stream* stream, Harvest* harvest, const char* data, size_t length) noexcept nogil
 cdef void write_payload(
     char* at, uint32_t length, uint32_t run, uint32_t channel, uint32_t publisher, uint32_t n, uint64_t sent
 ) noexcept nogil
