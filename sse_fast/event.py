@@ -42,7 +42,7 @@ Encoded = tuple[bytes, bytes]
 
 
 class EventId(NamedTuple):
-    """`<epoch>-<position>`: the epoch names a server's log, the position rises with every event in it, over all channels."""
+    """`<epoch>-<position>`: the epoch names a server's log, the position rises with every event, over all channels."""
 
     epoch: str
     position: int

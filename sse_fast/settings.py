@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     )
     log_file: Path | None = Field(
         default=None,
-        description="Keep the log in this file, for its owner only: the history outlives the server. Default: in memory.",
+        description="Keep the log in this file: the history outlives the server. Default: in memory.",
     )
     keepalive: float = Field(
         default=15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat."
