@@ -423,6 +423,11 @@ cdef class Log:
         return self.header.epoch[:8].decode("ascii")
 
     @property
+    def began(self):
+        """The first position of its epoch; those before have ids of earlier ones. 0: there is no earlier one."""
+        return self.header.past[self.header.past_count - 1].end if self.header.past_count else 0
+
+    @property
     def capacity(self):
         """Bytes of records that are kept at most."""
         return self.header.capacity
@@ -461,8 +466,14 @@ cdef class Log:
         return largest_batch_of(self.header.capacity)
 
     def event_id(self, position):
-        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID."""
-        return f"{self.epoch}-{position}"
+        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position."""
+        cdef uint32_t number
+        cdef bytes epoch = self.header.epoch[:8]
+        for number in range(self.header.past_count):
+            if position < self.header.past[number].end:
+                epoch = self.header.past[number].epoch[:8]
+                break
+        return f"{epoch.decode('ascii')}-{position}"
 
     def append(self, bytes channel not None, bytes body not None):
         """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.

@@ -129,6 +129,7 @@ class Hub:
         self.published = 0
         self.published_bytes = 0
         self._epoch = self.log.epoch
+        self._began = self.log.began
         self._process = os.getpid()
         self._news: asyncio.Event
         self._backlog_end = self.log.head
@@ -197,7 +198,7 @@ class Hub:
         return self.fanout.busy or (self._neighbours is not None and self._neighbours.others_busy)
 
     def event_id(self, position: int) -> str:
-        return f"{self._epoch}-{position}"
+        return f"{self._epoch}-{position}" if position >= self._began else self.log.event_id(position)
 
     # ---- subscribing -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from test_segment import HEAD_AT, NEXT_AT, SIZE, epoch_and_kept, kept, patch, se
 
 from sse_fast import segment as segments
 from sse_fast import serve
+from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.sink import Sink
 from sse_fast.errors import UnusableLogFile
@@ -177,6 +178,7 @@ def test_random_damage_is_found_or_harmless_and_never_read_past_the_mapping() ->
             view[:] = sound
             damage(view, chance)
             try:
+                Log(bytearray(view)).verify()  # whose end a sanitizer guards
                 Log(view).verify()
             except ValueError:
                 found += 1
@@ -190,6 +192,48 @@ def test_random_damage_is_found_or_harmless_and_never_read_past_the_mapping() ->
             assert all(before.get(position, frame) == frame for position, frame in there.items())
             assert heir.append(b"c", b"data: on\n\n") > newest
     assert found > FLIPS // 2
+
+
+def test_a_randomly_damaged_file_is_served_whole_or_set_aside(tmp_path: Path) -> None:
+    """scripts/sanitized -m pytest tests/test_log_file.py -k damage, with SSE_FAST_LOG_FLIPS=20000: the long form."""
+    chance = random.Random(os.environ.get("SSE_FAST_LOG_SEED", "18"))
+    path = tmp_path / "log"
+    _, events = written(path, close=False)
+    sound = path.read_bytes()
+    served = 0
+    for _ in range(FLIPS // 4):
+        raw = bytearray(sound)
+        damage(memoryview(raw), chance)
+        path.write_bytes(raw)
+        with open_log_file(path, SIZE) as segment:
+            log = Log(segment.memory)
+            fanout, sink = FanOut(log), Taking()
+            fanout.unblock(fanout.subscribe([b"c%d" % n for n in range(5)], sink, after=EARLIEST), 0.0)
+            position = log.append(b"c1", b"data: on\n\n")
+            while fanout.drain(0.0):
+                pass
+            *taken, last = sink.frames()
+            assert last == b"data: on\nid: %s\n\n" % log.event_id(position).encode()
+            if taken:  # what was kept, up to the newest
+                assert taken[-1] == events[-1][2]
+                assert not set_aside(path)
+                served += 1
+            del fanout, log
+        for other in set_aside(path):
+            other.unlink()
+    assert 0 < served < FLIPS // 4
+
+
+class Taking(Sink):
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def write(self, data: bytes) -> bool:
+        self.taken += data
+        return True
+
+    def frames(self) -> list[bytes]:
+        return [frame + b"\n\n" for frame in self.taken.split(b"\n\n")[:-1]]
 
 
 def damage(view: memoryview, chance: random.Random) -> None:
@@ -235,7 +279,7 @@ def test_a_copy_that_is_put_back_gives_no_id_twice_and_tells_of_what_is_missing(
     given = set()
     with open_log_file(path, SIZE) as segment:  # the server goes on
         log = Log(segment.memory)
-        before = log.event_id(10)
+        before, cursor = log.event_id(10), f"{log.epoch}-10"
         given |= {log.event_id(log.append(b"c", b"data: acknowledged\n\n")) for _ in range(10)}
         newest = log.event_id(log.position)
         if not closed:
@@ -245,8 +289,10 @@ def test_a_copy_that_is_put_back_gives_no_id_twice_and_tells_of_what_is_missing(
     with open_log_file(path, SIZE) as segment:
         log = Log(segment.memory)
         assert not given & {log.event_id(log.append(b"c", b"data: again\n\n")) for _ in range(30)}
+        assert log.event_id(10) == before
         assert resumed(log, newest) == "gap"  # though this log has got further than that by now
-        assert resumed(log, before) == "gap"  # it names the other life of the log, whoever gave it
+        assert resumed(log, before) == "complete"
+        assert resumed(log, cursor) == "gap"  # it names the other life of the log, whoever gave it
         assert resumed(log, log.event_id(15)) == "complete"
 
 
@@ -263,6 +309,7 @@ def test_ids_of_every_earlier_life_resume_exactly(tmp_path: Path) -> None:
         told = [resumed(log, id) for id in ids]
         # So many lives are remembered; who comes from before is told.
         assert told == ["gap"] * 12 + ["complete"] * 48
+        assert [log.event_id(position) for position in range(13, 61)] == ids[12:]
         assert resumed(log, ids[-1].partition("-")[0] + "-61") == "gap"  # that life ended before
 
 
