@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from sse_fast import other_workers
 from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
@@ -121,6 +122,7 @@ class Hub:
     ) -> None:
         self.log = log if log is not None else Log.private(log_size)
         self._neighbours = neighbours
+        self._shares_its_log = log is not None
         self.fanout = FanOut(self.log, skip=slow_policy == "skip")
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
@@ -287,6 +289,8 @@ class Hub:
         self._large = asyncio.Lock()
         self.relay = Relay()
         self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
+        if not self._shares_its_log:
+            other_workers.watch(self, loop)
 
     async def take_in(self) -> None:
         """Start, and wait until all that the log had kept before is taken in, a bounded piece of it in each turn of the
@@ -367,6 +371,7 @@ class Hub:
         # Somebody who does not read may use up the time to settle, but not the others' time for their last frames.
         settled = deadline - min(LAST_BYTES, seconds / 2)
         self.draining = True
+        other_workers.unwatch(self)
         if self._loop is None:
             return 0
         await self._settle(settled)
@@ -391,6 +396,7 @@ class Hub:
     async def close(self) -> None:
         """End every stream and stop. The hub is not used again."""
         self.draining = True
+        other_workers.unwatch(self)
         self.fanout.end_all(Leaving.SHUTDOWN)
         for task in self._tasks:
             task.cancel()

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 ACCEPT_SECONDS = 1.0  # that the server may take to accept whoever waits
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+EARLY = 512  # descriptors: a server listens before it has many, and to look at more takes too long
 LOOK = 0.005  # seconds between looks at the queues
 
 # Classic BPF over the TCP header: (code, jump if true, jump if false, operand). It drops SYN, and takes all else.
@@ -32,17 +34,32 @@ def listening_sockets(ports: Collection[int]) -> list[int]:
     """The descriptors of this process' TCP sockets that listen on these ports. It takes a microsecond a descriptor, and
     one descriptor: raises OSError where there is none left."""
     found = []
-    listens, size = ctypes.c_int(), ctypes.c_uint()
-    for name in os.listdir("/proc/self/fd"):
-        size.value = ctypes.sizeof(listens)
-        failed = _libc.getsockopt(
-            int(name), socket.SOL_SOCKET, socket.SO_ACCEPTCONN, ctypes.byref(listens), ctypes.byref(size)
-        )
-        if not failed and listens.value:
-            with _borrowed(int(name)) as listening:
-                if listening.family in (socket.AF_INET, socket.AF_INET6) and listening.getsockname()[1] in ports:
-                    found.append(int(name))
+    for descriptor in filter(_listens, map(int, os.listdir("/proc/self/fd"))):
+        with _borrowed(descriptor) as listening:
+            if listening.family in INTERNET and listening.getsockname()[1] in ports:
+                found.append(descriptor)
     return found
+
+
+def listening_addresses() -> list[str]:
+    """Where this process listens: `address port`, or the path of a Unix socket. Raises OSError."""
+    found = set()
+    for descriptor in filter(_listens, range(EARLY)):
+        with _borrowed(descriptor) as listening:
+            name = listening.getsockname()
+            if listening.family in INTERNET:
+                found.add(f"{name[0]} port {name[1]}")
+            elif listening.family == socket.AF_UNIX and isinstance(name, str) and name:
+                found.add(name)
+    return sorted(found)
+
+
+def _listens(descriptor: int) -> bool:
+    listens, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+    failed = _libc.getsockopt(
+        descriptor, socket.SOL_SOCKET, socket.SO_ACCEPTCONN, ctypes.byref(listens), ctypes.byref(size)
+    )
+    return not failed and bool(listens.value)
 
 
 async def stop_listening(sockets: Collection[int], handshake: float) -> None:

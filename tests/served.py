@@ -18,6 +18,9 @@ SERVERS = {
     "hypercorn": ["hypercorn", "--workers", "0", "--bind", "127.0.0.1:{port}", "{app}"],
     "granian": ["granian", "--interface", "asgi", "--port", "{port}", "{app}"],
 }
+WITH_WORKERS = SERVERS | {
+    "gunicorn": ["gunicorn", "-k", "uvicorn.workers.UvicornWorker", "--bind", "127.0.0.1:{port}", "{app}"],
+}
 
 
 class Served:
@@ -56,10 +59,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served(server: str, directory: Path, app: str, *, factory: bool = False) -> AsyncIterator[Served]:
-    """`app` is MODULE:NAME, of an app or of what makes one; the module is in `directory`."""
+async def served(server: str, directory: Path, app: str, *options: str, factory: bool = False) -> AsyncIterator[Served]:
+    """`app` is MODULE:NAME, of an app or of what makes one; the module is in `directory`. `options`: the server's."""
     port = free_port()
-    command = [sys.executable, "-m", *(word.format(port=port, app=app) for word in SERVERS[server])]
+    *words, named = (word.format(port=port, app=app) for word in WITH_WORKERS[server])
+    command = [sys.executable, "-m", *words, *options, named]
     if factory and server == "hypercorn":
         command[-1] += "()"
     elif factory:
