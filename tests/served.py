@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import httpx
-from support import PATIENCE, free_port, until
+from support import PATIENCE, free_port, until, written_to
 
 SERVERS = {
     "uvicorn": ["uvicorn", "--port", "{port}", "{app}"],
@@ -35,8 +35,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode()
+        return written_to(self._log)
 
     async def up(self) -> bool:
         assert self._process.poll() is None, self.log

@@ -48,6 +48,12 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def written_to(log: IO[bytes]) -> str:
+    """All that a process has written to a file that it was started with. Not by seek and read: the place in the file is
+    the process' too, and what it writes meanwhile would land on the beginning."""
+    return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode()
+
+
 class Server:
     """The edge under one of the servers, and what can be seen of it from outside."""
 
@@ -60,8 +66,7 @@ class Server:
     @property
     def log(self) -> str:
         """All that the server has said."""
-        self._log.seek(0)
-        return self._log.read().decode()
+        return written_to(self._log)
 
     @property
     def resident(self) -> int:
