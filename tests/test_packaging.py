@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -115,6 +116,29 @@ def test_the_wheel_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -
     )
     assert run(python, "-c", program, cwd=tmp_path).strip().startswith(str(site))
     assert PROJECT["version"] in run(tmp_path / "venv/bin/sse-fast", "--version", cwd=tmp_path)
+
+
+def test_type_checkers_find_an_editable_install(tmp_path: Path) -> None:
+    """They follow a directory on the path, and no hook of the import system."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / "sse_fast", tree / "sse_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    (tree / "setup.py").write_text("from setuptools import setup\nsetup()\n")  # without compiling anything
+    make = f"from setuptools.build_meta import build_editable; build_editable({str(elsewhere)!r})"
+    run(sys.executable, "-c", make, cwd=tree)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    [site] = (tmp_path / "venv/lib").glob("python*/site-packages")
+    [built] = elsewhere.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(site)
+
+    (elsewhere / "lines.py").write_text("from sse_fast import Event, encode\n\nframe: int = encode(Event(1).data)\n")
+    mypy = (sys.executable, "-m", "mypy", "--python-executable", tmp_path / "venv/bin/python", "lines.py")
+    done = subprocess.run(mypy, cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert 'expression has type "bytes", variable has type "int"' in done.stdout, done.stdout + done.stderr
+    assert "Found 1 error in 1 file" in done.stdout
 
 
 def test_the_version_is_one() -> None:
