@@ -15,7 +15,7 @@ from typing import Any
 
 from sse_fast import shutdown
 from sse_fast._native.frame import encode
-from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.errors import ConnectionClosed, Leaving
 
 logger = logging.getLogger("sse_fast.responses")
@@ -129,11 +129,13 @@ class Connection:
         """Nothing is sent after this but the end of the response, if it is `complete`; a client can tell one that is
         not. Raises CancelledError if the task was cancelled by others than `interrupt`."""
         shutdown.unwatch(self._shut_down)
+        ended = False
         try:
             if complete and self.failure is None and self.leaving in (None, Leaving.ERROR):
                 async with self._turn:
                     self._closed = True
                     await self._pass_on({"type": "http.response.body", "body": b"", "more_body": False})
+                    ended = True
         except ConnectionClosed:
             pass
         except asyncio.CancelledError:
@@ -144,6 +146,8 @@ class Connection:
             for handle in (self._timer, self._shutting_down, self._watcher, self._pinging):
                 if handle is not None:
                     handle.cancel()
+            if self._interrupted and not ended and self.leaving is not Leaving.CLIENT and self.failure is None:
+                await break_off(self._receive)
             cancelled = self._interrupted and self._task.uncancel() > self._cancelling
         if cancelled:
             raise asyncio.CancelledError

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from sse_fast._native.fanout import Subscriber
 from sse_fast._native.sink import Sink
 from sse_fast.admission import Admission
-from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head
+from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head, break_off
 from sse_fast.errors import HubClosed, InvalidEvent, Leaving, Overloaded
 from sse_fast.event import MAX_ID_BYTES, brief, channel_name
 from sse_fast.hub import LAST_BYTES, Hub, Subscription
@@ -372,6 +372,8 @@ class Stream:
         if complete:  # all others end without a last chunk: see WIRE, drain
             last = CLOSING % Leaving.APP.encode()
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        elif self.leaving is not Leaving.CLIENT:
+            await break_off(self._receive)
 
     async def _hand_over(self, wanted: Wanted, take_over: TakeOver) -> None:
         """The connection goes on by itself. When this returns nothing of the request is left."""
@@ -412,6 +414,7 @@ class Stream:
         await self._send({"type": "http.response.body", "body": self._streams.turn_away(error), "more_body": True})
         if TAKE_OVER not in self._scope:  # a server may abort at once what has no last body
             await asyncio.sleep(LAST_BYTES)
+            await break_off(self._receive)
         return None
 
 
