@@ -59,11 +59,11 @@ def resumed(log: Log, last_event_id: str) -> str:
 
 
 def equal_records(path: Path, events: int = 40) -> str:
-    """A log that was killed, of records of equal length: any of their beginnings looks like any other's."""
+    """A log that was killed, of records of 64 bytes each: a flipped bit leads from one beginning to another."""
     with open_log_file(path, SIZE) as segment:
         log = Log(segment.memory)
         for _ in range(events):
-            log.append(b"c", b"data: %s\n\n" % (b"x" * 30))
+            log.append(b"c", b"data: %s\n\n" % (b"x" * 5))
         segment._owner = 0  # as if it had been killed
         return log.event_id(log.position)
 
