@@ -10,7 +10,19 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
-MODULES = ("frame", "event_parser", "ring", "queue", "index", "sink", "fanout", "listener", "publication", "slots")
+MODULES = (
+    "frame",
+    "event_parser",
+    "ring",
+    "verify",
+    "queue",
+    "index",
+    "sink",
+    "fanout",
+    "listener",
+    "publication",
+    "slots",
+)
 MODULES += ("board", "framing", "stream_parser", "dial", "publisher", "swarm")  # the load client
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not

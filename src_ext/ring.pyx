@@ -18,7 +18,7 @@ and overwrite what others have appended since. So nobody waits for longer than P
 nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
 
 The segment may be private, shared between processes, or a mapped file; this file does not know which. What will outlive
-its writers is given `checksums`, and then `verify` finds what became of it meanwhile; who goes on with it gives it a new
+its writers is given `checksums`, and then `verify.pyx` finds what became of it meanwhile; who goes on with it gives it a new
 epoch (`go_on`), and the header remembers the earlier ones and where each of them ended. Nothing here knows a channel
 index, subscriber, loop or socket.
 """
@@ -72,23 +72,6 @@ cdef extern from * nogil:
         return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
     }
 
-    /* Two lanes of 64 bits; each step can be undone, so that no change of a single word goes unseen before the end. */
-    static uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length) {
-        const uint64_t odd = 0x9E3779B97F4A7C15u;
-        uint64_t one, two, a = 0, b = odd, at;
-        for (at = 0; at < length; at += 16) {
-            memcpy(&one, record + at, 8);
-            memcpy(&two, record + at + 8, 8);
-            if (at == 16) two = frame_length;   /* here stands the checksum too */
-            a = (a ^ one) * odd;
-            b = (b ^ two) * odd;
-            a ^= a >> 29;
-            b ^= b >> 32;
-        }
-        a = (a ^ (b << 32 | b >> 32)) * odd;
-        return (uint32_t)(a >> 32);
-    }
-
     /* The word that the kernel reads when a thread dies: FUTEX_OWNER_DIED and so on above, the thread's id below. */
     static uint32_t holder_of(pthread_mutex_t* lock) {
     #ifdef __GLIBC__
@@ -120,7 +103,6 @@ cdef extern from * nogil:
     uint64_t microseconds_now()
     uint32_t holder_of(pthread_mutex_t* lock)
     void populate(char* at, uint64_t length)
-    uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length)
 
 
 cpdef enum:
@@ -129,28 +111,15 @@ cpdef enum:
 
 cdef enum:
     LOCK_AT = 1024                  # a process-shared robust mutex
-    ALIGNMENT = 16
     PATIENCE_US = 100_000
     IMPATIENCE_US = 1_000
-    FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
 
 cdef enum:
     SIGNED = 80 + 16 * PAST_EPOCHS  # bytes that the header's checksum is of
 
-cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position, or has had so many bytes
-
 cdef bytes MAGIC = b"sse_fast"
 cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
-
-
-class Verified(NamedTuple):
-    """What is kept, found sound: the head behind it, how many events, and the positions of the first and the last."""
-
-    head: int
-    events: int
-    first: int
-    last: int
 
 
 class KeptRecord(NamedTuple):
@@ -307,71 +276,6 @@ cdef class Log:
             raise OSError(failed, f"a lock for the log: {os.strerror(failed)}")
         return 0
 
-    def verify(self):
-        """Read all that is kept, and say what it is. Nobody may append meanwhile.
-
-        A log with checksums proves where it ends: sound records beyond `head`, of positions that were given out, are
-        there whatever `head` says. Raises ValueError that says where it is damaged. Whatever bytes these are, nothing
-        beyond them is read.
-        """
-        cdef LogHeader* header = self.header
-        cdef uint64_t offset = header.tail, head = header.tail, first = 0, last = 0, events = 0, room
-        cdef Record* record
-        cdef object wrong = None
-        if any(character not in EPOCH_ALPHABET.encode() for character in header.epoch[:8]):
-            raise ValueError("its epoch is none")
-        if header.past_count > PAST_EPOCHS or header.checksum != self._checksum_of_header():
-            raise ValueError("its header has a wrong checksum")
-        if header.tail > header.head or header.head - header.tail > header.capacity or header.tail % ALIGNMENT:
-            raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")
-        if not 0 < header.next_position < BEYOND or header.head >= BEYOND:
-            raise ValueError(f"no log gets to the position {header.next_position} or the head {header.head}")
-        while offset - header.tail < header.capacity:
-            if offset >= header.head and (last + 1 >= header.next_position or not header.checksums):
-                break
-            record = <Record*>(self.data + (offset & self.mask))
-            # From here to the end of the ring, and to where the log has come round.
-            room = min(header.capacity - (offset & self.mask), header.capacity - (offset - header.tail))
-            if room < sizeof(Record) or record.flags == FLAG_PAD:
-                wrong = self._wrong_pad(record, offset, room)
-            else:
-                wrong = self._wrong_record(record, offset, room, last)
-                if wrong is None:
-                    last = record.position
-                    first = first or last
-                    events += 1
-                    head = offset + record.length
-            if wrong is not None:
-                break
-            offset += record.length
-        if head < header.head:
-            raise ValueError(wrong or f"its head {header.head} is beyond its last record, which ends at {head}")
-        return Verified(head, events, first, last)
-
-    cdef object _wrong_pad(self, const Record* record, uint64_t offset, uint64_t room):
-        """What is wrong with a pad; `room`: bytes up to where it must not go on, 16 at least, which are all of a pad."""
-        if (
-            record.flags != FLAG_PAD or record.length != self.header.capacity - (offset & self.mask)
-            or record.length > room or record.channel_length or record.position
-        ):
-            return f"the record at {offset} has a wrong length, {record.length}"
-        return None
-
-    cdef object _wrong_record(self, const Record* record, uint64_t offset, uint64_t room, uint64_t last):
-        """What is wrong with a record of which `room` bytes can be read, a record's header at least."""
-        if record.length % ALIGNMENT or not sizeof(Record) <= record.length <= room:
-            return f"the record at {offset} has a wrong length, {record.length}"
-        cdef uint64_t used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
-        if record.flags or record.length < used or record.length - used >= ALIGNMENT:
-            return f"the record at {offset} has contradictory lengths"
-        if not last < record.position < self.header.next_position:
-            return f"the record at {offset} has the position {record.position} after {last}"
-        if self.header.checksums and record.checksum != checksum_of(
-            <const char*>record, record.length, record.frame_length
-        ):
-            return f"the record at {offset}, of position {record.position}, has a wrong checksum"
-        return None
-
     def claim(self, bytes boot not None):
         """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
         self._new_lock()
@@ -380,7 +284,7 @@ cdef class Log:
         self.header.closed = False
 
     def go_on(self, uint64_t head):
-        """Go on with what was kept, up to a head that `verify` returned, under another epoch.
+        """Go on with what was kept, up to the head that `verify` found, under another epoch.
 
         So no id is given out twice, whatever file this is: the newest, or a copy of some hour behind which another
         server has given out ids already. What this one has given out stays valid (`has_given`).

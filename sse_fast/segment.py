@@ -38,7 +38,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sse_fast._native.ring import HEADER_SIZE, LAYOUT, Log, Verified, lock_holder, segment_size
+from sse_fast._native.ring import HEADER_SIZE, LAYOUT, Log, lock_holder, segment_size
+from sse_fast._native.verify import Verified, verify
 from sse_fast.errors import UnusableLogFile
 
 logger = logging.getLogger("sse_fast.segment")
@@ -274,7 +275,7 @@ def _looked_through(segment: Segment) -> Verified | tuple[str, str]:
     """What is in it; or, of a log that must not be served, what it is renamed to, and why."""
     try:
         log = Log(segment.memory)
-        sound = log.verify()
+        sound = verify(log)
     except ValueError as error:
         return "damaged", f"it is damaged: {error}"
     if not log.is_whole_after(_boot()):

@@ -17,6 +17,7 @@ from conftest import missing
 
 from sse_fast._native.index import Index
 from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.verify import verify
 from sse_fast.errors import LogBusy
 
 TRACE_ME, SINGLE_STEP = 0, 9  # sys/ptrace.h
@@ -112,7 +113,7 @@ def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
         copy[:] = left
         heir = Log(copy)
         heir.claim(b"")  # as the kernel does with a lock whose holder died
-        heir.go_on(heir.verify().head)
+        heir.go_on(verify(heir).head)
         there = kept(heir)
         gained = [record for record in there if record[0] > position]
         committed.add(len(gained))
@@ -125,7 +126,7 @@ def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
             last = max((record[0] for record in there), default=0)
             appended = heir.append(b"heir", body_of(size))
             assert appended > last
-            heir.verify()
+            verify(heir)
             there = kept(heir)
             assert there[-1][:2] == (appended, b"heir")
         index = Index(heir)
@@ -186,7 +187,7 @@ def test_the_lock_of_a_killed_writer_goes_to_the_next_and_what_it_had_not_commit
     appended = log.append(b"a", body_of(1))
     assert appended > position
     assert kept(log)[-1][:2] == (appended, b"a")
-    log.verify()
+    verify(log)
     assert log.locked_by == 0
 
 

@@ -23,6 +23,7 @@ from sse_fast import serve
 from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.sink import Sink
+from sse_fast._native.verify import verify
 from sse_fast.errors import UnusableLogFile
 from sse_fast.hub import Hub
 from sse_fast.memory import memory_available, memory_limit
@@ -130,7 +131,7 @@ def test_a_record_does_not_become_a_pad_by_one_bit(tmp_path: Path) -> None:
     last = max(at for at in range(0, 4096, 16) if is_record(memory, at, 4096 - at))
     memory[HEADER_SIZE + last + 4] ^= 1
     with pytest.raises(ValueError, match="the record at"):
-        log.verify()
+        verify(log)
 
 
 def is_record(memory: bytearray, at: int, length: int) -> bool:
@@ -162,7 +163,7 @@ def test_a_short_record_at_the_end_is_not_read_past_the_mapping() -> None:
     struct.pack_into("<QQQ", raw, 32, at, 4096, log.position + 1)
     struct.pack_into("<IHHQ", raw, HEADER_SIZE + at, 16, 0, 0, 1)
     with before_a_guard_page(bytes(raw)) as view, pytest.raises(ValueError, match="wrong length, 16"):
-        Log(view).verify()
+        verify(Log(view))
 
 
 def test_random_damage_is_found_or_harmless_and_never_read_past_the_mapping() -> None:
@@ -178,14 +179,14 @@ def test_random_damage_is_found_or_harmless_and_never_read_past_the_mapping() ->
             view[:] = sound
             damage(view, chance)
             try:
-                Log(bytearray(view)).verify()  # whose end a sanitizer guards
-                Log(view).verify()
+                verify(Log(bytearray(view)))  # whose end a sanitizer guards
+                verify(Log(view))
             except ValueError:
                 found += 1
                 continue
             heir = Log(view)
             heir.claim(b"")
-            heir.go_on(heir.verify().head)
+            heir.go_on(verify(heir).head)
             there = {record.position: record.frame for record in heir.records()}
             assert there.keys() <= before.keys() or set(there) - set(before) <= set(range(1, newest + 1))
             assert newest in there

@@ -10,8 +10,35 @@ cdef extern from "pthread.h" nogil:
         pass
 
 
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* Two lanes of 64 bits; each step can be undone, so that no change of a single word goes unseen before the end. */
+    static inline uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length) {
+        const uint64_t odd = 0x9E3779B97F4A7C15u;
+        uint64_t one, two, a = 0, b = odd, at;
+        for (at = 0; at < length; at += 16) {
+            memcpy(&one, record + at, 8);
+            memcpy(&two, record + at + 8, 8);
+            if (at == 16) two = frame_length;   /* here stands the checksum too */
+            a = (a ^ one) * odd;
+            b = (b ^ two) * odd;
+            a ^= a >> 29;
+            b ^= b >> 32;
+        }
+        a = (a ^ (b << 32 | b >> 32)) * odd;
+        return (uint32_t)(a >> 32);
+    }
+    """
+    uint32_t checksum_of(const char* record, uint64_t length, uint32_t frame_length)
+
+
 cdef enum:
     PAST_EPOCHS = 48
+    ALIGNMENT = 16
+    FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
 
 
 cdef struct PastEpoch:
@@ -70,8 +97,6 @@ cdef class Log:
     cdef void _prepare_ids(self) noexcept
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef uint32_t _checksum_of_header(self) noexcept
-    cdef object _wrong_pad(self, const Record* record, uint64_t offset, uint64_t room)
-    cdef object _wrong_record(self, const Record* record, uint64_t offset, uint64_t room, uint64_t last)
     cdef int _new_lock(self) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t _measure(self, list batch) except? 0

@@ -6,12 +6,6 @@ from _typeshed import WriteableBuffer
 LAYOUT: int
 HEADER_SIZE: int
 
-class Verified(NamedTuple):
-    head: int
-    events: int
-    first: int
-    last: int
-
 class KeptRecord(NamedTuple):
     position: int
     milliseconds: int
@@ -20,7 +14,6 @@ class KeptRecord(NamedTuple):
 
 class Log:
     def __init__(self, memory: WriteableBuffer, *, epoch: str | None = None, checksums: bool = False) -> None: ...
-    def verify(self) -> Verified: ...
     def claim(self, boot: bytes) -> None: ...
     def go_on(self, head: int) -> None: ...
     def has_given(self, epoch: str, position: int) -> bool: ...
