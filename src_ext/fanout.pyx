@@ -39,6 +39,8 @@ from sse_fast._native.ring cimport Log
 from sse_fast._native.sink cimport BLOCKED, SocketSink, batch_of, passing
 from sse_fast.errors import Leaving
 
+cdef object CLIENT = Leaving.CLIENT, ERROR = Leaving.ERROR, SLOW = Leaving.SLOW     # to look one up allocates
+
 # Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
 EARLIEST = -1
 UNKNOWN = -2
@@ -211,6 +213,9 @@ cdef class FanOut:
 
     def unsubscribe(self, Subscriber subscriber not None):
         """Let a subscriber go; it is written to no more. Again: nothing happens."""
+        self.let_go(subscriber)
+
+    cdef void let_go(self, Subscriber subscriber) noexcept:
         if subscriber.state != CLOSED:
             self._remove(subscriber)
         subscriber.sink = subscriber.untold = None
@@ -321,7 +326,7 @@ cdef class FanOut:
             if subscriber.state != CLOSED:
                 sink = subscriber.sink
                 self._remove(subscriber)
-                if reason is Leaving.SLOW:
+                if reason is SLOW:
                     self.slow += 1
                 self._tell_end(subscriber, sink, reason, error)
         return 0
@@ -498,7 +503,7 @@ cdef class FanOut:
             return self._finish(subscriber, now)
         if self.index.lost_after(group.channels, subscriber.position):
             if not self._skip:
-                return self._leave(subscriber, Leaving.SLOW, None)
+                return self._leave(subscriber, SLOW, None)
             self._skip_ahead(subscriber)
         if subscriber.must_tell:
             batch = self._gap(subscriber)
@@ -566,7 +571,7 @@ cdef class FanOut:
         except BaseException as error:
             # The cursor stands behind these bytes already, so whatever went wrong, it can't go on.
             if subscriber.state != CLOSED:
-                self._leave(subscriber, Leaving.ERROR, error if isinstance(error, Exception) else None)
+                self._leave(subscriber, ERROR, error if isinstance(error, Exception) else None)
             if not isinstance(error, (Exception, CancelledError)):
                 raise
             return 0
@@ -666,7 +671,7 @@ cdef class FanOut:
                 subscriber = <Subscriber>subscribers[i]
                 Py_DECREF(subscriber)
                 try:
-                    self._leave(subscriber, Leaving.CLIENT, None)
+                    self._leave(subscriber, CLIENT, None)
                 except BaseException as error:
                     failed = error          # the others are told first
         if failed is not None:
@@ -687,7 +692,7 @@ cdef class FanOut:
             elif subscriber.sink.moves():
                 subscriber.touched = now
             elif not self._skip:
-                self._leave(subscriber, Leaving.SLOW, None)
+                self._leave(subscriber, SLOW, None)
             elif subscriber.position < self._newest_of(subscriber.group):
                 self._skip_ahead(subscriber)
                 subscriber.touched = now

@@ -66,6 +66,8 @@ from sse_fast._native.linux cimport (
 from sse_fast._native.sink cimport BLOCKED, WRITTEN, Batch, SocketSink
 from sse_fast.errors import Leaving
 
+cdef object CLIENT = Leaving.CLIENT, ERROR = Leaving.ERROR, SHUTDOWN = Leaving.SHUTDOWN, SLOW = Leaving.SLOW
+
 logger = logging.getLogger("sse_fast.listener")
 
 cdef enum:
@@ -75,6 +77,15 @@ cdef enum:
     READ_SIZE = 65536
     DROPPED_MOST = 65536            # bytes a client may send on an open stream, or after its request
     WATCHED = EPOLLIN | EPOLLRDHUP
+
+cdef int report(str what) except -1:
+    """Log the error that is being handled; where memory has run out, without a word."""
+    try:
+        logger.exception(what)
+    except MemoryError:
+        pass
+    return 0
+
 
 cdef tuple STATES = ("gone", "reading", "answering", "lingering", "streaming")
 
@@ -117,13 +128,13 @@ cdef class Connection(SocketSink):
             if self._send_or_go(opening) == WRITTEN:
                 self._resume()
         except Exception:           # from here on `left` is owed, and nobody else may tell it
-            logger.exception("a stream could not begin; the others go on")
-            self._go(Leaving.ERROR)
+            self._go(ERROR)
+            report("a stream could not begin; the others go on")
 
     def abort(self):
         """Close without another word."""
         if self._state != GONE:
-            self._go(Leaving.ERROR)
+            self._go(ERROR)
 
     # ---- as the fan-out's sink --------------------------------------------------------------------------------------
 
@@ -145,9 +156,9 @@ cdef class Connection(SocketSink):
     def ended(self, reason, error):
         """The fan-out has let it go: the client is told by an end without a last chunk, so that it comes back."""
         self.subscriber = None
-        if reason is Leaving.ERROR and isinstance(error, OSError):
-            reason = Leaving.CLIENT
-        self._close(reason, reset=reason is Leaving.SLOW)
+        if reason is ERROR and isinstance(error, OSError):
+            reason = CLIENT
+        self._close(reason, reset=reason is SLOW)
 
     # ---- its life ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +166,7 @@ cdef class Connection(SocketSink):
         try:
             return self.send_now(data)
         except OSError:
-            self._go(Leaving.CLIENT)
+            self._go(CLIENT)
             return BLOCKED
 
     cdef int _resume(self) except -1:
@@ -179,7 +190,7 @@ cdef class Connection(SocketSink):
         if self._state == GONE:
             return 0
         if events & (EPOLLERR | EPOLLHUP) or (events & EPOLLRDHUP and self._state != ANSWERING):
-            self._go(Leaving.CLIENT)
+            self._go(CLIENT)
         elif events & EPOLLOUT:
             self._writable()
         return 0
@@ -188,16 +199,16 @@ cdef class Connection(SocketSink):
         cdef ssize_t got = recv(self.fd, self.listener._buffer, READ_SIZE, MSG_DONTWAIT)
         if got < 0:
             if errno != EAGAIN and errno != EINTR:
-                self._go(Leaving.CLIENT)
+                self._go(CLIENT)
         elif got == 0:
             if self._state != ANSWERING:
-                self._go(Leaving.CLIENT)
+                self._go(CLIENT)
         elif self._state == READING:
             self.listener._feed(self, PyBytes_FromStringAndSize(self.listener._buffer, got))
         else:
             self.dropped += got
             if self.dropped > DROPPED_MOST:
-                self._go(Leaving.CLIENT)
+                self._go(CLIENT)
         return 0
 
     cdef int _writable(self) except -1:
@@ -209,7 +220,7 @@ cdef class Connection(SocketSink):
                     self.listener.progressed(self.subscriber)
                 return 0
         except OSError:
-            self._go(Leaving.CLIENT)
+            self._go(CLIENT)
             return 0
         self.listener._watch(self, WATCHED)
         if self._state == STREAMING:
@@ -223,8 +234,8 @@ cdef class Connection(SocketSink):
         cdef Subscriber subscriber = self.subscriber
         self.subscriber = None
         if subscriber is not None:
-            self.listener.fanout.unsubscribe(subscriber)
-        self._close(reason, reset=reason is Leaving.ERROR)
+            self.listener.fanout.let_go(subscriber)
+        self._close(reason, reset=reason is ERROR)
         return 0
 
     cdef int _close(self, reason, bint reset) except -1:
@@ -246,7 +257,7 @@ cdef class Connection(SocketSink):
             try:
                 self.listener._left(self.address, reason)
             except Exception:
-                logger.exception("the end of a stream could not be told; the others go on")
+                report("the end of a stream could not be told; the others go on")
         return 0
 
 
@@ -308,8 +319,8 @@ cdef class Listener:
                 try:
                     connection.happened(events[i].events)
                 except Exception:
-                    logger.exception("a connection failed and is closed; the others go on")
                     connection.abort()
+                    report("a connection failed and is closed; the others go on")
 
     def tick(self, double now):
         """Housekeeping, a few times a second: `now` is seconds on a steady clock. Closes what takes too long."""
@@ -326,10 +337,10 @@ cdef class Listener:
                 try:
                     self._late(connection)
                 except Exception:
-                    logger.exception("a late connection could not be answered; it is closed")
                     connection.abort()
+                    report("a late connection could not be answered; it is closed")
             else:
-                connection._go(Leaving.CLIENT)
+                connection._go(CLIENT)
 
     def stop_accepting(self):
         """No more connections; those that are there go on."""
@@ -343,9 +354,9 @@ cdef class Listener:
         if self._epoll < 0:
             return
         self.stop_accepting()
-        for connection in list(self._connections):
+        for connection in self._connections:    # as many to the end: nobody is admitted any more
             if connection is not None:
-                connection._go(Leaving.SHUTDOWN)
+                connection._go(SHUTDOWN)
         close(self._epoll)
         self._epoll = -1
 
@@ -378,11 +389,16 @@ cdef class Listener:
         return 0
 
     cdef int _admit(self, int fd, sockaddr_storage* address) except -1:
-        cdef Connection connection = Connection.__new__(Connection)
+        cdef Connection connection
         cdef epoll_event interest
+        try:
+            connection = Connection.__new__(Connection)
+        except MemoryError:
+            close(fd)
+            raise
         self._serial = (self._serial + 1) & 0x7FFFFFFF
         connection.fd = fd
-        connection._state = READING
+        connection._state = READING     # from here on it closes the descriptor when it dies
         connection.serial = self._serial
         connection.listener = self
         connection.address = self._address_of(address)
@@ -400,11 +416,11 @@ cdef class Listener:
         # Its request is there already where accepting is deferred until it is, and under load.
         try:
             connection._read()
+            if connection._state == READING:
+                self._limit_time(connection)
         except Exception:
-            logger.exception("a connection failed and is closed; the others go on")
             connection.abort()
-        if connection._state == READING:
-            self._limit_time(connection)
+            report("a connection failed and is closed; the others go on")
         return 0
 
     cdef bint _make_room(self) except -1:
@@ -492,7 +508,7 @@ cdef class Listener:
         else:
             return "local"
         if strcmp(text, self._last_text) != 0:  # behind a proxy all have one address, and share one string
-            strcpy(self._last_text, text)
             found = text.decode("ascii")
             self._last_address = found.removeprefix("::ffff:") if "." in found else found
+            strcpy(self._last_text, text)
         return self._last_address

@@ -4,6 +4,7 @@ Nothing here is clever on purpose. `ModelLog` keeps every event for ever beside 
 `ModelIndex` looks through lists; `ModelFanOut` says what the next write to a subscriber must be, byte for byte.
 """
 
+import json
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,37 @@ class ModelLog:
     @property
     def kept(self) -> list[Event]:
         return [event for _, event in self.records if event]
+
+
+def assert_none_lost_in_silence(
+    log: ModelLog, channels: Sequence[bytes], stream: bytes, *, begins_after: int, gap_until: int = 0, ended: bool
+) -> None:
+    """Read a stream as its client would: every event of its channels once, in order, or told that some are gone.
+
+    `gap_until`: what was told to be gone at its start, up to this position. `ended`: what came later it gets elsewhere.
+    """
+    own = {event.position for event in log.history if event.channel in channels}
+    told, at, got = gap_until, begins_after, set()
+
+    def assert_none_missing(until: int) -> None:
+        missing = {position for position in own if at < position <= until and position > told} - got
+        assert not missing, f"lost in silence: {sorted(missing)}"
+
+    for frame in parse(stream):
+        assert frame.epoch == log.epoch
+        assert frame.position > at, "positions must rise"
+        if frame.event == "$gap":
+            gap = json.loads(frame.data)
+            assert gap["until"] == log.event_id(frame.position)
+            assert int(gap["after"].partition("-")[2]) >= at
+            told = frame.position
+        else:
+            assert frame.position in own, "an event of another channel"
+            got.add(frame.position)
+        assert_none_missing(frame.position)
+        at = frame.position
+    if not ended:
+        assert_none_missing(len(log.history))
 
 
 @dataclass

@@ -6,7 +6,6 @@ nothing of cursors reads what each subscriber got, as a client would: every even
 HYPOTHESIS_PROFILE=long runs a hundred times as many examples.
 """
 
-import json
 import mmap
 import os
 import time
@@ -18,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
-from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber, parse
+from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber, assert_none_lost_in_silence
 
 from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.ring import Log, segment_size
@@ -338,27 +337,15 @@ class FanOutMachine(RuleBasedStateMachine):
             self.read_as_client(sink)
 
     def read_as_client(self, sink: RecordingSink) -> None:
-        own = {event.position for event in self.log.history if event.channel in sink.model.channels}
-        told, at, got = sink.gap_until, sink.begins_after, set()
-        for frame in parse(sink.stream):
-            assert frame.epoch == EPOCH
-            assert frame.position > at, "positions must rise"
-            if frame.event == "$gap":
-                gap = json.loads(frame.data)
-                assert gap["until"] == f"{EPOCH}-{frame.position}"
-                assert int(gap["after"].partition("-")[2]) >= at
-                told = frame.position
-            else:
-                assert frame.position in own, "an event of another channel"
-                got.add(frame.position)
-            self.assert_none_lost({p for p in own if at < p <= frame.position and p > told} - got)
-            at = frame.position
-        if sink.model.state != CLOSED:
-            self.assert_none_lost({p for p in own if p > max(at, told)})
-
-    @staticmethod
-    def assert_none_lost(missing: set[int]) -> None:
-        assert not missing, f"lost in silence: {sorted(missing)}"
+        ended = sink.model.state == CLOSED
+        assert_none_lost_in_silence(
+            self.log,
+            sink.model.channels,
+            sink.stream,
+            begins_after=sink.begins_after,
+            gap_until=sink.gap_until,
+            ended=ended,
+        )
 
     def teardown(self) -> None:
         if hasattr(self, "log") and not self.step.doing:  # a step that failed half-way is told by its own error

@@ -85,6 +85,7 @@ cdef class FanOut:
         readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
         readonly uint64_t told      # groups that were told of news of a channel they share
 
+    cdef void let_go(self, Subscriber subscriber) noexcept
     cdef Group _open_group(self, tuple names)
     cdef int _enter(self, Subscriber subscriber, Group group, Sink sink, after, long long begin, uint64_t newest, uint64_t history) except -1
     cdef void _close_group(self, Group group) noexcept

@@ -1,0 +1,563 @@
+"""Law 3 where memory runs out: a script is played as often as it allocates, and each time another allocation fails.
+
+Whoever calls does what the hub does: he calls again. Then every subscriber has got every event once and in order, or
+was told of a gap or of its end; the index stands as if nothing had happened, and nothing is left of who is gone. What
+sinks are handed is held against the model byte for byte; streams on sockets are read as their clients do.
+
+SSE_FAST_EVERY_ALLOCATION=1 plays them all, with one allocation failing and with all from there on, and to a server in a
+process of its own whose address space is squeezed.
+"""
+
+import gc
+import logging
+import mmap
+import os
+import select
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count, product, repeat
+from typing import Any
+
+import pytest
+from e2e.client import Chunks
+from failing import Failing, allocations
+from model import (
+    CLOSED,
+    EARLIEST,
+    READY,
+    ModelFanOut,
+    ModelLog,
+    ModelSubscriber,
+    assert_none_lost_in_silence,
+    parse,
+)
+
+from sse_fast._native import listener
+from sse_fast._native.fanout import FanOut, Group, Subscriber
+from sse_fast._native.index import Channel
+from sse_fast._native.listener import Connection, Listener
+from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.sink import Batch, Sink, SteppedSink
+from sse_fast.errors import Leaving
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+NEVER = 1 << 40
+EVERYTHING = bool(os.environ.get("SSE_FAST_EVERY_ALLOCATION"))
+PATIENCE = 30.0  # seconds for anything at all
+NATIVE = (Batch, Channel, Connection, Group, Subscriber)
+A, B, C, D = b"news:a", b"news:b", b"news:c", b"news:d"  # names of one byte would need no memory
+
+
+class Client:
+    """Who listens: what it was handed, and how it ended."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.blocks = False
+        self.stream = b""
+        self.end: Leaving | None = None
+        self.begins_after = 0
+        self.native: Subscriber
+        self.model: ModelSubscriber
+
+    def take(self, data: bytes) -> bool:
+        with self.world.memory:
+            assert self.model.state == READY, f"a {self.model.state} subscriber was written to"
+            expected, events = self.world.model.next_write(self.model)
+            assert data == expected
+            self.stream += data
+            self.world.model.written(self.model, data, events, self.world.now, self.blocks)
+            return not self.blocks
+
+    def ended(self, reason: Leaving) -> None:
+        with self.world.memory:
+            assert self.end is None, "it was told twice that it left"
+            self.end = reason
+            self.world.model.remove(self.model)
+
+
+class Plain(Sink):
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def write(self, data: bytes) -> bool:
+        return self.client.take(data)
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self.client.ended(reason)
+
+
+class Sent:
+    """What an ASGI `send` returns: one that waits does so until the test unblocks the subscriber."""
+
+    def __init__(self, *, waits: bool) -> None:
+        self.waits = waits
+
+    def __await__(self) -> Iterator[None]:
+        return repeat(None) if self.waits else iter(())
+
+
+class Wire:
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def send(self, message: dict[str, Any]) -> Sent:
+        return Sent(waits=not self.client.take(message["body"]))
+
+
+class Stepped(SteppedSink):
+    def __init__(self, send: Callable[..., Any], client: Client) -> None:
+        self.client = client
+
+    def suspended(self, awaited: Any, yielded: Any) -> None:
+        pass
+
+    def ended(self, reason: Leaving, error: Exception | None) -> None:
+        self.client.ended(reason)
+
+
+class Memory:
+    """The test's own code has memory."""
+
+    def __init__(self) -> None:
+        self._counted: list[bool] = [False] * 8  # room for all that nest
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._counted[self._depth] = allocations().count(False)
+        self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        allocations().count(self._counted[self._depth])
+
+
+class World:
+    """A log, a fan-out and its model; `do` is where an allocation may fail."""
+
+    def __init__(self, failing: Failing, *, skip: bool = False, capacity: int = 4096, piece: int = 300) -> None:
+        self.failing, self.memory = failing, Memory()
+        memory = mmap.mmap(-1, segment_size(capacity))
+        self.writer = Log(memory, epoch="modelled")
+        self.log = ModelLog(capacity, "modelled")
+        self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=1)
+        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=1, take_in=1 << 14)
+        self.now = 100.0
+        self.clients: list[Client] = []
+
+    # ---- what a script is made of ----
+
+    def publish(self, *events: tuple[bytes, int]) -> None:
+        for channel, size in events:
+            frame = b"data: %s\n\n" % (b"x" * size)
+            assert self.writer.append(channel, frame) == self.log.append(channel, frame)
+
+    def subscribe(self, *names: bytes, after: int | None = None, history: int = 0, stepped: bool = False) -> Client:
+        client = Client(self)
+        sink = Stepped(Wire(client).send, client) if stepped else Plain(client)
+        before = self.native.connections
+
+        def subscribe() -> Subscriber:
+            return self.native.subscribe(names, sink, after=after, history=history)
+
+        try:
+            client.native = self.failing.once(subscribe)
+        except MemoryError:
+            assert self.native.connections == before
+            client.native = subscribe()
+        client.model = self.model.subscribe(sorted(names), after, history)
+        assert client.native.lost >= client.model.lost
+        client.model.position = client.native.position
+        client.begins_after = client.native.position
+        self.clients.append(client)
+        self.unblock(client)
+        self.check()
+        return client
+
+    def unblock(self, client: Client) -> None:
+        client.blocks = False
+        self.model.unblock(client.model, self.now)
+        self.failing.until_done(self.native.unblock, client.native, self.now)
+
+    def leave(self, client: Client) -> None:
+        """Its own doing: that cannot fail."""
+        if client.end is None:
+            self.failing.once(self.native.unsubscribe, client.native)
+            self.model.remove(client.model)
+            client.end = Leaving.CLIENT
+            self.check()
+
+    def drain(self) -> None:
+        self.model.take_in(4096)
+        while self.failing.until_done(self.native.drain, self.now, 1 << 40):
+            pass
+        self.check()
+
+    def expire(self, timeout: float) -> None:
+        self.now += timeout
+        for subscriber in self.model.everyone if self.model.skip else ():
+            if subscriber.blocked and self.model.waits(subscriber):
+                self.model.skip_ahead(subscriber)
+                subscriber.touched = self.now
+        self.failing.until_done(self.native.expire, self.now, timeout)
+        self.drain()
+
+    # ---- what must hold ----
+
+    def check(self) -> None:
+        index, model = self.native.index, self.model.index
+        exact = index.forgotten == model.forgotten
+        assert index.position == model.position
+        assert index.forgotten >= model.forgotten
+        assert set(index.names()) == set(model.channels)
+        assert index.kept == sum(len(channel.kept) for channel in model.channels.values())
+        for name, channel in model.channels.items():
+            native = index.get(name)
+            assert native is not None
+            assert (native.kept, native.subscribers) == (len(channel.kept), channel.subscribers), name
+            # What is remembered of evictions may be less exact for want of memory, never less cautious.
+            assert native.evicted >= channel.evicted
+            assert native.last_position == channel.last_position or not native.kept
+        assert self.native.connections == len(self.model.everyone)
+        assert self.native.blocked == sum(subscriber.blocked for subscriber in self.model.everyone)
+        for client in self.clients:
+            assert client.native.closed == (client.model.state == CLOSED) == (client.end is not None)
+            assert client.native.closed or client.native.position == client.model.position or not exact
+
+    def settle(self) -> None:
+        """Everybody takes everything, and is read as by its client."""
+        for client in self.clients:
+            self.unblock(client)
+        self.drain()
+        assert not self.native.busy
+        for client in self.clients:
+            assert_none_lost_in_silence(
+                self.log,
+                client.model.channels,
+                client.stream,
+                begins_after=client.begins_after,
+                ended=client.end is not None,
+            )
+
+    def end(self) -> None:
+        try:
+            self.failing.once(self.native.end_all, Leaving.SHUTDOWN)
+        except MemoryError:
+            self.drain()
+        assert self.native.connections == 0
+        assert all(client.end is not None for client in self.clients)
+
+
+# ---- the scripts ----
+
+
+def streams(failing: Failing, *, skip: bool) -> None:
+    """Groups of one and of several channels, sinks of both kinds, batches, blocked ones, an index overtaken."""
+    world = World(failing, skip=skip)
+    world.publish((A, 10), (B, 20), (A, 30))
+    world.drain()
+    alone = world.subscribe(A)
+    both = world.subscribe(A, B, after=EARLIEST)
+    late = world.subscribe(B, A, history=2)
+    sent = world.subscribe(B, stepped=True)
+    gone = world.subscribe(A, C)
+    world.publish((A, 10), (B, 10), (C, 10), (A, 200), (A, 200))
+    world.drain()
+    world.leave(gone)
+    both.blocks = sent.blocks = True
+    world.publish((B, 40), (A, 50))
+    world.drain()
+    alone.blocks = True
+    world.publish(*[(A, 100)] * 4, *[(B, 100)] * 4)
+    world.drain()
+    world.expire(1.0)
+    for client in (alone, both, late, sent):
+        world.unblock(client)
+    world.drain()
+    late.blocks = True
+    world.publish((A, 10))
+    world.drain()
+    world.publish(*[(B, 300)] * 30)  # more than the log keeps, before the index has looked
+    world.drain()
+    world.subscribe(B, after=EARLIEST)
+    world.settle()
+    world.end()
+
+
+def evictions(failing: Failing, *, skip: bool) -> None:
+    """Channels that come, go and are forgotten, one of them resumed; those who fall behind what is kept."""
+    world = World(failing, skip=skip)
+    slow = world.subscribe(A, B)
+    slow.blocks = True
+    for name in (C, D, b"e", A, b"f"):
+        world.publish((name, 50))
+        world.drain()
+    for _ in range(12):
+        world.publish((A, 200), (b"g", 200))
+        world.drain()
+    for name in (C, D, b"e", b"f"):
+        world.subscribe(name, after=1)
+    world.publish((C, 20), (D, 20), (A, 20))
+    world.drain()
+    world.unblock(slow)
+    world.drain()
+    world.settle()
+    world.end()
+
+
+SCRIPTS: list[Callable[..., None]] = [streams, evictions]
+
+
+def alive() -> Counter[type]:
+    gc.collect()
+    return Counter(kind for thing in gc.get_objects() if (kind := type(thing)) in NATIVE)
+
+
+@pytest.fixture(autouse=True)
+def memory_is_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A collection would come at other allocations each time, a kept log record keep what is in its traceback. And
+    nothing may fail where nobody can be told of it."""
+    untold: list[str] = []
+    monkeypatch.setattr(listener, "logger", logging.Logger("kept by nobody"))
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: untold.append(repr(error)))
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    assert untold == []
+
+
+def until_nothing_fails(script: Callable[[Failing], None], *, lasting: bool) -> int:
+    """Play a script with its first, second, ... allocation failing. How many it has."""
+    script(Failing(NEVER))  # what is made once is made
+    before = alive()
+    for number in count(1):
+        failing = Failing(number, lasting=lasting)
+        try:
+            script(failing)
+        except BaseException as error:
+            error.add_note(f"allocation {number} had failed")
+            raise
+        if not failing.failed:
+            break
+    assert alive() == before
+    return number - 1
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one", "all from there on"])
+@pytest.mark.parametrize("skip", [False, True], ids=["disconnect", "skip"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_no_event_is_lost_in_silence_wherever_an_allocation_fails(
+    script: Callable[..., None], skip: bool, lasting: bool
+) -> None:
+    assert until_nothing_fails(lambda failing: script(failing, skip=skip), lasting=lasting) > 50
+
+
+class Taking(Sink):
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def write(self, data: bytes) -> bool:
+        self.got.append(data)
+        return True
+
+
+def test_an_index_that_cannot_grow_takes_the_event_in_later_and_once() -> None:
+    room, events = 1024, 1030
+    log = Log.private(1 << 19)
+    log.append_many([(A if number % 2 else B, b"data:\n\n") for number in range(events)])
+
+    def script(failing: Failing) -> None:
+        fanout = FanOut(log, take_in=0)
+        sink = Taking()
+        fanout.unblock(fanout.subscribe([A, B], sink, after=EARLIEST), 0.0)
+        fanout.index.take_in(room - 3)
+        while failing.until_done(fanout.drain, 0.0, 1 << 40):
+            pass
+        assert fanout.index.kept == events
+        if fanout.connections:
+            assert [frame.position for frame in parse(b"".join(sink.got))] == list(range(1, events + 1))
+
+    assert until_nothing_fails(script, lasting=False) > 10
+
+
+# ---- sockets ----
+
+
+class Remote:
+    """A client on a socket: reads when it is told to."""
+
+    def __init__(self, listening: socket.socket, *names: bytes, begins_after: int) -> None:
+        self.names, self.begins_after = names, begins_after
+        self.socket = socket.socket(listening.family)
+        self.socket.connect(listening.getsockname())
+        self.socket.setblocking(False)
+        self.socket.send(b",".join(names))
+        self.ended = False
+        self._received = bytearray()
+
+    def read(self) -> None:
+        try:
+            while part := self.socket.recv(1 << 20):
+                self._received += part
+            self.ended = True
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.ended = True
+
+    @property
+    def stream(self) -> bytes:
+        """Whole events only where it was cut."""
+        body = Chunks().feed(bytes(self._received[len(HEAD) :]))
+        return body[: body.rfind(b"\n\n") + 2] if self.ended else body
+
+    def vanish(self) -> None:
+        self.socket.close()
+        self.ended = True
+
+
+class Port:
+    """A fan-out behind a listener, and its door: whoever sends the names of channels gets their events from now on."""
+
+    def __init__(self, failing: Failing, *, skip: bool = False, family: socket.AddressFamily = socket.AF_UNIX) -> None:
+        self.failing = failing
+        self.log, self.model = Log.private(1 << 16, epoch="modelled"), ModelLog(1 << 16, "modelled")
+        self.fanout = FanOut(self.log, skip=skip, piece=4096)
+        self.listening = socket.socket(family)
+        self.listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else "")
+        self.listening.listen()
+        self.listening.setblocking(False)
+        self.listener = Listener(self.listening, self.fanout, self)
+        self.now = 100.0
+        self.clients: list[Remote] = []
+
+    def feed(self, connection: Connection, data: bytes) -> None:
+        subscriber = self.fanout.subscribe(data.split(b","), connection)
+        try:
+            connection.stream(HEAD, subscriber, connection.address, True)
+        except BaseException:
+            self.fanout.unsubscribe(subscriber)
+            raise
+
+    def late(self, connection: Connection) -> None:
+        connection.abort()
+
+    def resume(self, subscriber: Subscriber) -> None:
+        self.fanout.unblock(subscriber, self.now)
+
+    def left(self, address: str, reason: Leaving) -> None:
+        pass
+
+    def turn_away(self) -> bytes:
+        return b""
+
+    def client(self, *names: bytes) -> Remote:
+        client = Remote(self.listening, *names, begins_after=len(self.model.history))
+        self.clients.append(client)
+        accepted = self.listener.accepted
+        while not (client.ended or self.listener.accepted > accepted):
+            select.select([self.listener, client.socket], [], [], PATIENCE)
+            self.turn()
+            client.read()
+        self.turn()
+        return client
+
+    def publish(self, channel: bytes, *sizes: int) -> None:
+        for size in sizes:
+            frame = b"data: %s\n\n" % (b"x" * size)
+            assert self.log.append(channel, frame) == self.model.append(channel, frame)
+        self.turn()
+
+    def turn(self) -> None:
+        self.failing.until_done(self.listener.turn)
+        while self.failing.until_done(self.fanout.drain, self.now, 1 << 40):
+            pass
+
+    def expire(self, timeout: float) -> None:
+        self.now += timeout
+        self.failing.until_done(self.listener.tick, self.now)
+        self.failing.until_done(self.fanout.beat, self.now, 5.0, 100)
+        self.failing.until_done(self.fanout.expire, self.now, timeout)
+        self.turn()
+
+    def settle(self) -> None:
+        """Everybody reads until everything is there that will come."""
+        deadline = time.monotonic() + PATIENCE
+        newest = b"id: %s\n" % self.model.event_id(len(self.model.history)).encode()
+        while not all(client.ended or newest in client.stream for client in self.clients):
+            assert time.monotonic() < deadline, "somebody waits in vain"
+            select.select([self.listener, *(client.socket for client in self.clients if not client.ended)], [], [], 0.1)
+            for client in self.clients:
+                if not client.ended:
+                    client.read()
+            self.turn()
+        for client in self.clients:
+            assert_none_lost_in_silence(
+                self.model,
+                client.names,
+                client.stream.replace(b":\n", b""),
+                begins_after=client.begins_after,
+                ended=client.ended,
+            )
+        assert self.fanout.connections == self.listener.streams == sum(not client.ended for client in self.clients)
+
+    def end(self) -> None:
+        self.failing.once(self.listener.close)
+        assert (self.listener.open, self.fanout.connections, self.fanout.blocked) == (0, 0, 0)
+        self.listening.close()
+        for client in self.clients:
+            client.socket.close()
+
+
+def volleys(failing: Failing, *, skip: bool) -> None:
+    """Volleys to several at once; some don't read for a while, or for ever; one vanishes."""
+    port = Port(failing, skip=skip)
+    port.client(A)
+    reader = port.client(A, B)
+    port.publish(A, 10, 20)
+    vanishing, slow = port.client(A), port.client(A, B)
+    port.publish(B, 10)
+    vanishing.vanish()
+    port.publish(A, 10)
+    for _ in range(8):  # the slow one blocks; the log goes on past it
+        port.publish(B, *[8000] * 4)
+        reader.read()
+        port.turn()
+    assert port.fanout.blocked or failing.failed
+    port.expire(10.0)
+    port.publish(B, *[8000] * 8)
+    port.publish(A, 10)
+    port.publish(B, 10)
+    for _ in range(3):
+        slow.read()
+        port.turn()
+    port.publish(A, 30)
+    port.settle()
+    port.end()
+
+
+@pytest.mark.parametrize(
+    ("skip", "lasting"), product([False, True], repeat=2) if EVERYTHING else [(False, False), (True, True)]
+)
+def test_no_event_is_lost_in_silence_on_sockets_wherever_an_allocation_fails(skip: bool, lasting: bool) -> None:
+    assert until_nothing_fails(lambda failing: volleys(failing, skip=skip), lasting=lasting) > 50
+
+
+def newcomers(failing: Failing) -> None:
+    port = Port(failing, family=socket.AF_INET)
+    for _ in range(3):
+        port.client(A)
+    port.publish(A, 10)
+    assert sum(client.ended for client in port.clients) <= 1, "who came later was turned away, too"
+    port.settle()
+    port.end()
+
+
+def test_a_connection_that_finds_no_memory_costs_the_next_one_nothing_and_leaves_no_descriptor() -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert until_nothing_fails(newcomers, lasting=True) > 10
+    assert len(os.listdir("/proc/self/fd")) == descriptors
