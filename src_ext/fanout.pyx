@@ -34,7 +34,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sse_fast._native.index cimport Listening
 from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
-from sse_fast._native.queue cimport Queue
+from sse_fast._native.queue cimport Queue, drop_last
 from sse_fast._native.ring cimport Log
 from sse_fast._native.sink cimport BLOCKED, SocketSink, batch_of, passing
 from sse_fast.errors import Leaving
@@ -54,18 +54,6 @@ cdef inline long long monotonic_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <long long>now.tv_sec * 1_000_000_000 + now.tv_nsec
-
-
-cdef extern from "Python.h":
-    void Py_SET_SIZE(PyObject* items, Py_ssize_t size)
-
-
-cdef inline void drop_last(list items) noexcept:
-    """As `items.pop()`, which may want to reallocate, and so fail."""
-    cdef Py_ssize_t last = PyList_GET_SIZE(items) - 1
-    cdef PyObject* item = PyList_GET_ITEM(items, last)
-    Py_SET_SIZE(<PyObject*>items, last)
-    Py_DECREF(<object>item)
 
 
 @cython.final

@@ -13,9 +13,10 @@ from collections import OrderedDict
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from libc.string cimport memcpy
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from libc.string cimport memcmp, memcpy
 
-from sse_fast._native.queue cimport Queue
+from sse_fast._native.queue cimport Queue, drop_last
 from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
@@ -67,6 +68,7 @@ cdef class Index:
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536):
         self.log = log
         self.channels = {}
+        self._listed = []
         self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
@@ -99,6 +101,28 @@ cdef class Index:
     def names(self):
         """Names of all channels, in the order they were first seen."""
         return list(self.channels)
+
+    def page(self, Py_ssize_t before, bytes prefix not None, Py_ssize_t limit, Py_ssize_t look):
+        """List channels whose names begin with `prefix`, from number `before` (0: the newest) down: at most `limit`, after a
+        look at `look` of them at most. Returns them, and the number to go on from, or 0 when all were looked at.
+
+        Channels may come and go between two pages. One that stays is listed, though it may be twice: it moves down into
+        the place of one that goes.
+        """
+        cdef Py_ssize_t at = PyList_GET_SIZE(self._listed), length = PyBytes_GET_SIZE(prefix)
+        cdef Channel channel
+        cdef list found = []
+        if before:
+            at = min(at, max(before, 0))
+        cdef Py_ssize_t end = max(0, at - look)
+        while at > end and PyList_GET_SIZE(found) < limit:
+            at -= 1
+            channel = <Channel>PyList_GET_ITEM(self._listed, at)
+            if PyBytes_GET_SIZE(channel.name) >= length and memcmp(
+                PyBytes_AS_STRING(channel.name), PyBytes_AS_STRING(prefix), length
+            ) == 0:
+                found.append(channel)
+        return found, at
 
     @property
     def unread(self):
@@ -238,9 +262,13 @@ cdef class Index:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
             channel.last_position = channel.evicted
+            channel.place = PyList_GET_SIZE(self._listed)
             try:
+                self._listed.append(channel)
                 self.channels[name] = channel
             except MemoryError:
+                if PyList_GET_SIZE(self._listed) > channel.place:
+                    drop_last(self._listed)
                 self.forgotten = max(self.forgotten, channel.evicted)
                 raise
         return channel
@@ -250,6 +278,10 @@ cdef class Index:
         if channel.kept or channel.subscribers:
             return
         del self.channels[channel.name]
+        cdef Channel last = <Channel>PyList_GET_ITEM(self._listed, PyList_GET_SIZE(self._listed) - 1)
+        last.place = channel.place
+        self._listed[channel.place] = last
+        drop_last(self._listed)
         if channel.evicted > self.forgotten:
             try:
                 self._gone[channel.name] = channel.evicted

@@ -23,13 +23,13 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import BatchTooLarge, EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
 from sse_fast.event import MAX_RETRY_MS, Encoded, brief
 from sse_fast.hub import BATCH_EVENTS, Hub, refuse_batch_over
+from sse_fast.listing import Listings, TooManyListings, place_before
 from sse_fast.metrics import Metrics
 from sse_fast.problem import Problem
 
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 JSON_SPACE = b" \t\r\n"
 MAX_CHANNELS_LISTED = 1000
-CHANNELS_AT_ONCE = 8192  # looked at before the loop is given back: a few milliseconds
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 BODY_SECONDS = 30.0
 MAX_JSON_SIZE = 1024 * 1024  # bytes of an object or an array; NDJSON may be as large as max_body_size
@@ -78,6 +78,7 @@ class Api:
         self._metrics = metrics
         self._max_body_size = max_body_size
         self._redirected_to = redirected_to
+        self._listings = Listings(hub.fanout.index)
         self._max_json_size = max(MAX_JSON_SIZE, 8 * hub.max_event_size)
         self.app = Starlette(
             routes=[
@@ -104,6 +105,7 @@ class Api:
                 Unauthorized: problem(401, {"www-authenticate": 'Bearer realm="publish"'}),
                 HubClosed: problem(503, {"retry-after": "1"}),
                 LogBusy: problem(503, {"retry-after": "1"}),
+                TooManyListings: problem(503, {"retry-after": "1"}),
                 ClientDisconnect: nobody_left,
                 Exception: failure,
             },
@@ -196,33 +198,28 @@ class Api:
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     async def channels(self, request: Request) -> Response:
-        """`?prefix=` and `?limit=`: the channels that have kept events, or subscribers on this worker.
+        """`?prefix=&limit=`: the channels that have kept events, or subscribers on this worker, the newest first.
 
-        What is kept is the same on all workers; `subscribers` are those of the worker that answers (`pid`).
+        What is kept is the same on all workers; `subscribers` are those of the worker that answers (`pid`). What `next`
+        says, given as `?before=`, goes on from there. Channels may come and go meanwhile; those that stay are listed.
         """
-        options = parameters(request, "prefix", "limit")
+        options = parameters(request, "prefix", "limit", "before")
         prefix = options.get("prefix", "").encode()
         limit = options.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) <= MAX_CHANNELS_LISTED):
             raise InvalidEvent(f"'limit' is a whole number from 1 to {MAX_CHANNELS_LISTED}, not {brief(limit)}")
-        index = self._hub.fanout.index
-        listed: list[dict[str, Any]] = []
-        for number, name in enumerate(index.names(), 1):
-            if len(listed) == int(limit):
-                break
-            if not number % CHANNELS_AT_ONCE:
-                await asyncio.sleep(0)
-            channel = index.get(name) if name.startswith(prefix) else None
-            if channel is not None:
-                listed.append(
-                    {
-                        "name": name.decode(),
-                        "subscribers": channel.subscribers,
-                        "kept": channel.kept,
-                        "last_id": self._hub.event_id(channel.last_position) if channel.kept else None,
-                    }
-                )
-        return json({"total": len(index), "pid": os.getpid(), "channels": listed})
+        found, place = await self._listings.look(prefix, int(limit), place_before(options.get("before")))
+        listed = [
+            {
+                "name": channel.name.decode(),
+                "subscribers": channel.subscribers,
+                "kept": channel.kept,
+                "last_id": self._hub.event_id(channel.last_position) if channel.kept else None,
+            }
+            for channel in found
+        ]
+        further = f"{os.getpid()}.{place}" if place else None
+        return json({"total": len(self._hub.fanout.index), "pid": os.getpid(), "channels": listed, "next": further})
 
     async def livez(self, request: Request) -> Response:
         return json({"status": "alive"})

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from sse_fast import Settings, create_app
 from sse_fast._native.publication import from_ndjson
 from sse_fast._native.ring import Log
-from sse_fast.api import CHANNELS_AT_ONCE
+from sse_fast._native.sink import Sink
 from sse_fast.app import Edge
 from sse_fast.errors import LogBusy
+from sse_fast.listing import CHANNELS_AT_ONCE, WAITING
 
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
@@ -624,9 +625,10 @@ async def test_channels_are_listed_with_what_they_keep(api: Api) -> None:
         "total": 2,
         "pid": os.getpid(),
         "channels": [
-            {"name": "b", "subscribers": 0, "kept": 2, "last_id": api.id(3)},
             {"name": "a", "subscribers": 0, "kept": 1, "last_id": api.id(2)},
+            {"name": "b", "subscribers": 0, "kept": 2, "last_id": api.id(3)},
         ],
+        "next": None,
     }
 
 
@@ -638,10 +640,10 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
 
     assert len(await listed()) == 100
     assert len(await listed(limit=1000)) == 122
-    assert await listed(prefix="room:11", limit=3) == ["room:11", "room:110", "room:111"]
+    assert await listed(prefix="room:11", limit=3) == ["room:119", "room:118", "room:117"]
     assert await listed(prefix="caf\u00e9") == ["caf\u00e9"]
     assert await listed(prefix="nothing") == []
-    assert await listed(limit=1) == ["room:0"]
+    assert await listed(limit=1) == ["other"]
     assert await listed(prefix="", limit=5) == await listed(limit=5)
 
 
@@ -652,13 +654,53 @@ async def test_channels_by_prefix_and_limit(api: Api) -> None:
         ("limit=", ["1 to 1000"]),
         ("limit=" + "1".zfill(9) + "9" * 30, ["1 to 1000"]),
         ("limit=%D9%A1", ["1 to 1000"]),
-        ("perfix=x", ["'perfix'", "'prefix' and 'limit'"]),
+        ("perfix=x", ["'perfix'", "'prefix' and 'limit' and 'before'"]),
+        *((f"before={value}", ["'next'", value]) for value in ("x", "0.5", "5", "1.0", "1.-1", "1.9" + "9" * 18)),
+        ("before=1.5", ["worker 1", str(os.getpid()), "begin again"]),
         ("limit=1&limit=2", ["'limit'", "twice"]),
         ("prefix=%FF", ["query"]),
     ],
 )
 async def test_a_wrong_question_about_channels_is_told_why(api: Api, query: str, words: list[str]) -> None:
     assert_problem(await api.get(f"/channels?{query}"), 400, *words)
+
+
+async def test_channels_are_listed_page_by_page_while_others_come_and_go(api: Api) -> None:
+    stay = [f"stay:{number}" for number in range(150)]
+    for number, name in enumerate(stay):
+        await published(api, name)
+        if number % 3 == 0:
+            api.edge.hub.fanout.unsubscribe(api.edge.hub.fanout.subscribe([b"gone:%d" % number], Sink()))
+    subscribers = [api.edge.hub.fanout.subscribe([b"go:%d" % number], Sink()) for number in range(150)]
+    listed: list[str] = []
+    query = {"limit": "40"}
+    while True:
+        answer = (await api.get("/channels", params=query)).json()
+        listed += [channel["name"] for channel in answer["channels"]]
+        if answer["next"] is None:
+            break
+        query["before"] = answer["next"]
+        for subscriber in subscribers[:20]:
+            api.edge.hub.fanout.unsubscribe(subscriber)
+        del subscribers[:20]
+        await published(api, f"late:{len(listed)}")
+    assert {name for name in listed if name.startswith("stay:")} == set(stay)
+
+
+async def test_looks_through_all_channels_are_taken_one_at_a_time_and_past_a_few_refused(api: Api) -> None:
+    lines = b"\n".join(b'{"channel":"c%d","data":1}' % n for n in range(3 * CHANNELS_AT_ONCE))
+    assert (await api.post("/publish", content=lines, headers=NDJSON)).is_success
+    while api.edge.hub.fanout.index.take_in():
+        pass
+    answers = await asyncio.gather(*(api.get("/channels?prefix=nobody") for _ in range(30)))
+    taken = [answer for answer in answers if answer.is_success]
+    assert len(taken) == WAITING + 1
+    for answer in answers:
+        if answer not in taken:
+            assert_problem(answer, 503, "all channels")
+            assert answer.headers["retry-after"] == "1"
+    assert (await api.get("/channels?prefix=c1&limit=3")).is_success
+    assert (await api.get("/channels?prefix=nobody")).json()["channels"] == []
 
 
 async def test_a_look_through_many_channels_gives_the_loop_back(api: Api) -> None:

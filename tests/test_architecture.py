@@ -52,7 +52,8 @@ ARROWS: dict[str, str | None] = {
     "hooks": "asgi errors event _native.frame",
     "embedded": "admission asgi errors event hooks hub problem shutdown stream _native.publication _native.ring",
     "metrics": "admission errors hub stream version _native.slots",
-    "api": "admission asgi errors event hub metrics page problem _native.publication",
+    "listing": "errors event _native.index",
+    "api": "admission asgi errors event hub listing metrics page problem _native.publication",
     "logs": "",
     "cors": "",
     "app": "admission api asgi cors descriptors door embedded kernel listening metrics settings shutdown stream workers"

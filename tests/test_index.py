@@ -147,6 +147,20 @@ def test_a_channel_with_neither_events_nor_subscribers_is_dropped() -> None:
     assert fanout.index.names() == [b"c"]
 
 
+def test_a_page_of_channels_looks_at_no_more_than_it_is_told_to() -> None:
+    log = Log.private(2**16)
+    index = Index(log)
+    log.append_many([(b"%s%d" % (b"ab"[n % 2 : n % 2 + 1], n), b"data:\n\n") for n in range(100)])
+    filled(index)
+    channels, place = index.page(0, b"a", 10, 15)
+    assert [channel.name for channel in channels] == [b"a%d" % n for n in range(98, 84, -2)]
+    assert place == 85
+    channels, place = index.page(place, b"a", 3, 1000)
+    assert ([channel.name for channel in channels], place) == ([b"a84", b"a82", b"a80"], 80)
+    assert index.page(10**12, b"", 1000, 1000)[1] == 0
+    assert index.page(80, b"nobody", 1, 80) == ([], 0)
+
+
 def test_its_entries_grow_past_their_first_room_in_order() -> None:
     log, model = Log.private(2**18, epoch="growing1"), ModelLog(2**18, "growing1")
     for n in range(9000):  # more than 1,024 and 2,048 and 4,096 at once, and evicting meanwhile

@@ -35,6 +35,7 @@ cdef struct Piece:
 cdef class Channel(Linked):         # queued: it got something
     cdef:
         readonly bytes name
+        Py_ssize_t place            # in `Index._listed`
         uint64_t first, last        # entry numbers; 0: none is kept
         readonly uint64_t kept
         readonly uint64_t last_position
@@ -50,6 +51,7 @@ cdef class Index:
     cdef:
         readonly Log log
         dict channels
+        list _listed                # the same channels; whoever goes leaves its place to the last
         Queue fresh                 # of channels
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in

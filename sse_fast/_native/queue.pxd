@@ -1,5 +1,21 @@
 # Queues for C callers: what must not be forgotten stands in one.
 
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+
+cdef extern from "Python.h":
+    void Py_SET_SIZE(PyObject* items, Py_ssize_t size)
+
+
+cdef inline void drop_last(list items) noexcept:
+    """As `items.pop()`, which may want to reallocate, and so fail."""
+    cdef Py_ssize_t last = PyList_GET_SIZE(items) - 1
+    cdef PyObject* item = PyList_GET_ITEM(items, last)
+    Py_SET_SIZE(<PyObject*>items, last)
+    Py_DECREF(<object>item)
+
 
 cdef class Linked:                  # what may stand in a queue, in one at a time
     cdef:
