@@ -17,7 +17,7 @@ COUNTERS = (
 )
 FAULTS = (
     "refused", "unreachable", "timed_out", "redirect", "no_content", "status", "not_event_stream", "bad_head",
-    "bad_chunk", "ended", "cut", "reset", "event_too_long", "torn", "checksum", "wrong_channel", "lost",
+    "bad_chunk", "ended", "cut", "at_limit", "let_go", "reset", "event_too_long", "torn", "checksum", "wrong_channel", "lost",
     "lost_at_start", "duplicate", "out_of_order", "ids_fell", "no_id", "publish_refused", "publish_failed",
     "publish_unsent",
 )

@@ -21,7 +21,7 @@ from sse_fast._native.framing cimport (
     CHUNK_SIZE, HEAD, OVER, PLAIN, begin_answer, begin_response, blame, forget_response, next_piece, take_head,
 )
 from sse_fast._native.grammar cimport (
-    BLANK, DATA, ID, LINE, USED_UP, Line, Outcome, Reading, begin_lines, begin_read, next_line,
+    BLANK, DATA, EVENT, ID, LINE, USED_UP, Line, Outcome, Reading, begin_lines, begin_read, next_line,
 )
 
 cdef extern from "string.h" nogil:
@@ -156,6 +156,13 @@ cdef inline void take_id(Stream* stream, Harvest* harvest, const char* id, size_
     stream.id_number = number
 
 
+cdef void take_closing(Stream* stream, Harvest* harvest, const char* data, size_t length) noexcept nogil:
+    """Why the server ends this stream: the caller tells it when the end comes."""
+    stream.closing_length = <uint8_t>min(length, <size_t>CLOSING_BYTES)
+    memcpy(stream.closing_data, data, stream.closing_length)
+    harvest.memo_length = 0         # not even the same bytes may be passed over: the next stream has to be told, too
+
+
 cdef void take_text(Stream* stream, Harvest* harvest, const char* at, size_t length) noexcept nogil:
     """Text of the stream, free of framing."""
     cdef Reading reading
@@ -168,13 +175,18 @@ cdef void take_text(Stream* stream, Harvest* harvest, const char* at, size_t len
             break
         if line.field == DATA:
             harvest.has_data = True
+            if stream.closing:
+                take_closing(stream, harvest, line.value, line.length)
             take_payloads(harvest, line.value, line.value + line.length)
         elif line.field == ID:
             harvest.id, harvest.id_length = line.value, line.length
             if not at <= line.value < reading.end:      # a line that was left unfinished: the next one takes its place
                 harvest.id_length = min(line.length, <size_t>sizeof(harvest.own_id))
                 harvest.id = <const char*>memcpy(harvest.own_id, line.value, harvest.id_length)
+        elif line.field == EVENT:
+            stream.closing = line.length == 8 and memcmp(line.value, b"$closing", 8) == 0
         elif line.field == BLANK:
+            stream.closing = False
             if stream.held != NULL and stream.held.count:
                 take_back(stream, harvest)
             if harvest.id != NULL:
@@ -239,6 +251,7 @@ cdef void begin(Stream* stream, bint resumes) noexcept nogil:
     begin_lines(&stream.lines)
     if stream.held != NULL:
         stream.held.count = 0
+    stream.closing = stream.closing_length = 0
     if not resumes:
         stream.id_length = 0
 

@@ -14,8 +14,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strlen
 
 from sse_fast._native.board cimport (
-    BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
-    DUPLICATE, ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LOST, LOST_AT_START, NO_FAULT, NO_ID, OPENED,
+    AT_LIMIT, BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
+    DUPLICATE, ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LET_GO, LOST, LOST_AT_START, NO_FAULT, NO_ID, OPENED,
     OUT_OF_ORDER, READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
     UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, count, record,
 )
@@ -33,6 +33,9 @@ from sse_fast._native.stream_parser cimport (
 )
 
 CONNECTION_BYTES = sizeof(Connection)
+
+cdef extern from "string.h" nogil:
+    void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
 cdef enum:
     TAG_TIMER = 2
@@ -542,6 +545,9 @@ cdef class Swarm:
         elif connection.flags & WOKEN and had_been_open and connection.stream.id_length:
             connection.flags |= KNOWS
             self._enqueue(place, 0)
+        elif connection.stream.closing_length:
+            why, length = connection.stream.closing_data, connection.stream.closing_length
+            complain(self.block, LET_GO if memmem(why, length, b"overloaded", 10) == NULL else AT_LIMIT, 1, why, length)
         else:
             complain(self.block, fault, 1, why, length)
 

@@ -129,6 +129,18 @@ def test_events_that_were_refused_are_no_events_and_never_fewer_than_none() -> N
     assert not re.search(r"│ +-", done.output)
 
 
+def test_a_server_at_its_limit_is_said_to_be_at_it_and_its_streams_are_not_called_broken(tmp_path: Path) -> None:
+    made = tmp_path / "result.json"
+    with Edge("--max-connections", "3") as edge:
+        url = f"http://127.0.0.1:{edge.port}"
+        done = bench("hold", "-n", "8", "--seconds", "0.2", "--settle", "0.5", "--json", str(made), url)
+    assert done.exit_code == 1
+    assert "5 streams that the server turned away: it has as many as it may" in " ".join(done.output.split())
+    result = orjson.loads(made.read_bytes())
+    assert [(problem["kind"], problem["count"]) for problem in result["problems"]] == [("at_limit", 5)]
+    assert (result["figures"]["connections"], result["figures"]["connects"]) == (3, 8)
+
+
 def test_a_run_over_channels_is_called_that(tmp_path: Path) -> None:
     made, page = tmp_path / "result.json", tmp_path / "result.html"
     files = ["--json", str(made), "--html", str(page)]

@@ -61,6 +61,8 @@ cdef enum Fault:
     BAD_CHUNK
     ENDED
     CUT
+    AT_LIMIT
+    LET_GO
     RESET
     EVENT_TOO_LONG
     TORN

@@ -23,6 +23,7 @@ cdef enum:
     MEMO_BYTES = 16384
     ID_BYTES = 64
     EVENT_BYTES = 262144        # all lines of one event
+    CLOSING_BYTES = 47
 
 cdef struct Payload:
     uint32_t channel
@@ -46,10 +47,13 @@ cdef struct Stream:
     Framing framing
     Lines lines
     Held* held                  # what a read left that ended within an event; NULL until one first does
+    uint8_t closing             # the event under way is sse_fast's `$closing`
+    uint8_t closing_length      # of its data, why the server lets the stream go; 0: it has not said so
     uint64_t id_number
     uint8_t id_length           # 0: no id yet
     uint8_t id_prefix           # its length without the decimal number at its end
     char id[ID_BYTES]
+    char closing_data[CLOSING_BYTES]
 
 
 cdef struct Harvest:

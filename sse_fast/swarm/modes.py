@@ -183,14 +183,15 @@ def ramp(fleet: Fleet, subscribers: int, workers: Sequence[int] | None = None) -
         after = fleet.moment()
     with fleet.in_phase("settle"):
         fleet.stay(fleet.plan.settle)
-    streams = after.counters["streaming"] - before.counters["streaming"]
+    opened_streams = after.counters["opened"] - before.counters["opened"]
+    streams = fleet.board.counters()["streaming"] - before.counters["streaming"]  # without those turned away meanwhile
     user_after, kernel_after = fleet.memory()
     cpu = _spent(before, after)
     fleet.figures |= {
         "connections": streams,
-        "connects": streams,
-        "connects_per_second": _per(streams, after.at - before.at),
-        "server_cpu_us_per_connect": None if cpu is None else _per(cpu * 1e6, streams),
+        "connects": opened_streams,
+        "connects_per_second": _per(opened_streams, after.at - before.at),
+        "server_cpu_us_per_connect": None if cpu is None else _per(cpu * 1e6, opened_streams),
         "user_memory_per_connection": None
         if user is None or user_after is None
         else _per(max(0, user_after - user), streams),

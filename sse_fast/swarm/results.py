@@ -76,6 +76,8 @@ MEANINGS = {
     "bad_chunk": "streams with a broken chunk",
     "ended": "streams that the server ended",
     "cut": "streams that were closed in the middle of a body",
+    "at_limit": "streams that the server turned away: it has as many as it may; raise its limit, or ask for fewer",
+    "let_go": "streams that the server ended, and said so",
     "reset": "streams that were reset",
     "event_too_long": "streams with an event that never ends",
     "torn": "payloads that are not whole",
