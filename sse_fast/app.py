@@ -23,7 +23,7 @@ from sse_fast.admission import Admission
 from sse_fast.api import Api
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.cors import CrossOrigin
-from sse_fast.descriptors import raise_descriptor_limit, reachable_connections
+from sse_fast.descriptors import connections_beside_streams, raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
 from sse_fast.embedded import Hub
 from sse_fast.kernel import close_stuck_connections
@@ -36,8 +36,6 @@ from sse_fast.workers import LEAVE, Seat
 logger = logging.getLogger("sse_fast.app")
 
 CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
-# Connections over max_connections at the stream port: of those who are refused, or have not said what they want.
-CONNECTIONS_BESIDE_STREAMS = 256
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 # Seconds, at the end of a worker: for clients whose handshake is under way, for the requests of those who have just
 # been accepted, for all answers, and for the last one on its way through the server to the socket.
@@ -73,7 +71,9 @@ class Edge:
             drain_timeout=settings.drain_timeout,
         )
         # What this worker has descriptors for. In somebody else's server nobody knows.
-        self._most_here = reachable_connections(raise_descriptor_limit()) if seat is not None else NO_LIMIT
+        descriptors = raise_descriptor_limit() if seat is not None else NO_LIMIT
+        self._most_here = reachable_connections(descriptors)
+        self._beside_streams = connections_beside_streams(descriptors)
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
@@ -122,7 +122,8 @@ class Edge:
         if scope["type"] == "http":
             if self._on_first_request is not None:
                 on_first_request, self._on_first_request = self._on_first_request, None
-                on_first_request(self)
+                with contextlib.suppress(OSError):  # no descriptor is left to look at
+                    on_first_request(self)
                 if self._seat is not None:
                     self._seat.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
@@ -203,7 +204,7 @@ class Edge:
             self.hub.unblock,
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
-            most=min(settings.max_connections or NO_LIMIT, self._most_here) + CONNECTIONS_BESIDE_STREAMS,
+            most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
             stuck_after=stuck_after(settings),
         )
         door.open(settings.host, settings.stream_port)

@@ -8,6 +8,10 @@ DESCRIPTORS_AT_MOST = 1 << 20
 DESCRIPTOR_RESERVE = 512
 
 
+# With fewer no worker could serve streams and still answer whoever publishes or looks after it.
+LEAST_DESCRIPTORS = 256
+
+
 def raise_descriptor_limit() -> int:
     """Raise our soft limit as far as we may; the number of descriptors this process can have open."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -21,3 +25,13 @@ def raise_descriptor_limit() -> int:
 def reachable_connections(descriptors: int) -> int:
     """How many streams fit into so many descriptors: all but the reserve, or half where there are very few."""
     return max(descriptors - DESCRIPTOR_RESERVE, descriptors // 2)
+
+
+def own_descriptors(descriptors: int) -> int:
+    """How many of them no connection may take, or accept(2) would fail: a worker's own, some 40, and what it opens."""
+    return min(128, descriptors // 4)
+
+
+def connections_beside_streams(descriptors: int) -> int:
+    """How many connections the stream port may have of clients that have no stream: refused, or slow to ask."""
+    return (descriptors - own_descriptors(descriptors) - reachable_connections(descriptors)) // 2

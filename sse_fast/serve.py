@@ -24,7 +24,13 @@ from granian.log import LogLevels
 from sse_fast._native.ring import segment_size
 from sse_fast.address import resolve
 from sse_fast.claims import claim_port, claimed_directory
-from sse_fast.descriptors import DESCRIPTOR_RESERVE, raise_descriptor_limit, reachable_connections
+from sse_fast.descriptors import (
+    DESCRIPTOR_RESERVE,
+    LEAST_DESCRIPTORS,
+    own_descriptors,
+    raise_descriptor_limit,
+    reachable_connections,
+)
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
 from sse_fast.memory import memory_available, memory_limit
@@ -43,8 +49,8 @@ RUNTIME_THREADS = 1
 BACKLOG = 4096
 # Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
 CONNECTIONS_BESIDE_STREAMS = 1024
-# The part of the reserve that no connection may take, or accept(2) would fail for want of descriptors.
-DESCRIPTORS_OF_OUR_OWN = 128
+
+RAISE = "Raise the hard limit (ulimit -Hn; LimitNOFILE= in systemd; --ulimit nofile= with Docker)"
 
 HTTP1 = HTTP1Settings(header_read_timeout=15_000)  # ms
 HTTP2 = HTTP2Settings(
@@ -85,7 +91,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         # Admission, not a silent accept queue, answers whoever comes too many; but short of accept(2) failing.
         "backpressure": max(
             1,
-            min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - DESCRIPTORS_OF_OUR_OWN),
+            min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - own_descriptors(descriptors)),
         ),
         # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
         "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
@@ -114,6 +120,11 @@ def serve(settings: Settings) -> int:
 def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
     """`while_starting` is closed when this server listens on its Unix socket."""
     descriptors = raise_descriptor_limit()
+    if descriptors < LEAST_DESCRIPTORS:
+        raise CannotServe(
+            f"this process may open {descriptors} descriptors, and a server needs {LEAST_DESCRIPTORS} at least: one "
+            f"for each stream, and some for publishers, health checks and itself. {RAISE} to that or more"
+        )
     reachable = settings.workers * reachable_connections(descriptors)
     if settings.max_connections is None:
         settings = settings.model_copy(update={"max_connections": reachable})
@@ -274,8 +285,7 @@ def _too_few_descriptors(max_connections: int, descriptors: int) -> str:
     needed = max_connections + DESCRIPTOR_RESERVE
     return (
         f"max_connections={max_connections} cannot be reached: this process may open {descriptors} descriptors, and "
-        f"{DESCRIPTOR_RESERVE} are kept for other uses. Raise the hard limit to {needed} (ulimit -Hn; LimitNOFILE= in "
-        "systemd; --ulimit nofile= with Docker), or set max_connections lower"
+        f"{DESCRIPTOR_RESERVE} are kept for other uses. {RAISE} to {needed}, or set max_connections lower"
     )
 
 

@@ -13,8 +13,15 @@ import trustme
 from click.testing import CliRunner
 from granian.constants import HTTPModes
 from granian.server.mp import MPServer
+from support import free_port
 
 from sse_fast import cli, serve
+from sse_fast.descriptors import (
+    LEAST_DESCRIPTORS,
+    connections_beside_streams,
+    own_descriptors,
+    reachable_connections,
+)
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.serve import CannotServe
 from sse_fast.settings import Settings
@@ -154,6 +161,24 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(tmp_path):
 def test_all_descriptors_but_the_reserve_are_for_streams():
     assert serve.reachable_connections(20_000) == 20_000 - 512
     assert serve.reachable_connections(256) == 128
+
+
+@pytest.mark.parametrize("descriptors", [256, 300, 512, 700, 1024, 1500, 20_000, 1 << 20])
+def test_streams_never_take_the_connections_that_publishers_and_health_checks_need(descriptors):
+    streams = reachable_connections(descriptors)
+    accepted = arguments(descriptors, max_connections=streams)["backpressure"]
+    assert accepted - streams >= 64
+    assert connections_beside_streams(descriptors) >= 32
+    own = own_descriptors(descriptors)
+    assert own >= 64
+    assert streams + connections_beside_streams(descriptors) < accepted <= descriptors - own
+
+
+def test_a_descriptor_limit_with_which_nobody_could_be_served_is_refused_and_what_is_needed_is_said(run, monkeypatch):
+    monkeypatch.setattr(serve, "Supervisor", None)  # nothing is to start here, come what may
+    monkeypatch.setattr(serve, "raise_descriptor_limit", lambda: LEAST_DESCRIPTORS - 1)
+    port = str(free_port())
+    assert_one_line(run("serve", "--port", port), 1, "255 descriptors", "256 at least", "ulimit -Hn", "LimitNOFILE")
 
 
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(monkeypatch):

@@ -85,7 +85,9 @@ async def lifespan(edge: Edge) -> list[dict[str, Any]]:
 def seat_with_a_past(events: int) -> Seat:
     """Of a worker that comes to a node whose log is full already."""
     node = Node.create(create_shared(segment_size(1 << 22)), workers=1)
-    node.log.append_many([(b"a", b"data: %d\n\n" % n) for n in range(events)])
+    past = [(b"a", b"data: %d\n\n" % n) for n in range(events)]
+    for at in range(0, events, 10_000):
+        node.log.append_many(past[at : at + 10_000])
     seat = Seat.take(node.environment())
     assert seat is not None
     return seat
@@ -169,7 +171,7 @@ async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worke
 ) -> None:
     """`max_connections` is the node's."""
     monkeypatch.setattr(app, "reachable_connections", lambda descriptors: 4)
-    monkeypatch.setattr(app, "CONNECTIONS_BESIDE_STREAMS", 2)
+    monkeypatch.setattr(app, "connections_beside_streams", lambda descriptors: 2)
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
     async with edge_of(seat=Seat.take(node.environment()), max_connections=8) as edge:
         assert edge.door is not None
