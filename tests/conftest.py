@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import pytest_asyncio
+from firefox import Firefox
 from playwright.async_api import Browser, async_playwright
 from support import free_port
 
@@ -243,6 +244,20 @@ async def browser() -> AsyncIterator[Browser]:
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def firefox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Firefox]:
+    """Headless Firefox, in the session's loop too."""
+    found = shutil.which("firefox-esr") or shutil.which("firefox") or missing("firefox-esr")
+    async with Firefox.running(found, tmp_path_factory.mktemp("firefox")) as firefox:
+        yield firefox
+
+
+@pytest.fixture(params=["browser", "firefox"], ids=["Chromium", "Firefox"])
+def any_browser(request: pytest.FixtureRequest) -> Any:
+    """Each, for what both can do: `new_page`, and of a page `goto`, `evaluate`, `wait_for_function`, `close`."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ class FaultProxy:
     refusing: new connections are reset at once.
     bytes_per_second: of each connection towards the client; None is no limit.
     single_bytes: what goes towards the client is written byte by byte.
-    lifetime: called for each connection; so many bytes towards the client, and then it is cut. None: it may live.
+    lifetime: called for each connection with the first bytes of its request; so many bytes towards the client, and then
+    it is cut. None: it may live.
+    politely: such a cut is an end of what is sent, as when a process dies, and no reset.
     spared: a regular expression; a connection is not cut right after bytes that it matches, but a byte later.
     """
 
@@ -38,7 +40,8 @@ class FaultProxy:
         self.refusing = False
         self.bytes_per_second: float | None = None
         self.single_bytes = False
-        self.lifetime: Callable[[], int | None] = lambda: None
+        self.lifetime: Callable[[bytes], int | None] = lambda request: None
+        self.politely = False
         self.spared: bytes | None = None
         self.cuts = 0
         self._target = target
@@ -98,29 +101,38 @@ class FaultProxy:
                 return reset_or_close(writer, reset=True)
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target, limit=PIECE)
             self._open[task] = writers = (writer, server_writer)
-            await asyncio.gather(self._up(reader, server_writer), self._down(server_reader, writer, writers))
+            asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            await asyncio.gather(
+                self._up(reader, server_writer, asked), self._down(server_reader, writer, writers, asked)
+            )
         except (OSError, asyncio.CancelledError):  # asyncio logs a connection whose task was cancelled as an error
             return None
         finally:
             for each in self._open.pop(task):
                 each.transport.abort()
 
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = True
+    async def _up(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Future[bytes]
+    ) -> None:
         while received := await reader.read(PIECE):
-            if first:
+            if not asked.done():
                 self.requests.append(received)
-                first = False
+                asked.set_result(received)
             await self._going.wait()
             writer.write(received)
             await writer.drain()
         # Whoever stops reading an event stream closes both ways, so this passes it on whole.
         writer.transport.abort()
+        asked.cancel()
 
     async def _down(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writers: tuple[asyncio.StreamWriter, ...]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        writers: tuple[asyncio.StreamWriter, ...],
+        asked: asyncio.Future[bytes],
     ) -> None:
-        left, sent = self.lifetime(), b""
+        left, sent = self.lifetime(await asked), b""
         if self.single_bytes:
             nodelay(writer)
         while True:
@@ -146,6 +158,9 @@ class FaultProxy:
                 sent = (sent + received)[-256:]
                 if left == 0 and self.spared is not None and re.search(self.spared + rb"\Z", sent):
                     left = 1
+                if left == 0 and self.politely:
+                    self.cuts += 1
+                    return writer.close()
                 if left == 0:
                     return self._reset(writers)
         with contextlib.suppress(OSError):

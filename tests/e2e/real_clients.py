@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import sys
 from abc import ABC, abstractmethod
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
+import pytest
 from conftest import PATIENCE, missing, program
 from httpx_sse import aconnect_sse
-from playwright.async_api import Browser, Page
 from whatwg import Event, Parser
 
 NODE = Path(__file__).parent.parent / "node"
@@ -191,17 +192,19 @@ class HttpxSse(Client):
                 await self._task
 
 
-class Chromium(Client):
-    name = "Chromium"
+class InBrowser(Client):
+    """A browser's EventSource, on a page of the server's own origin."""
 
-    def __init__(self, browser: Browser) -> None:
+    fixture: ClassVar[str]  # that has the browser
+
+    def __init__(self, browser: Any) -> None:
         super().__init__()
         self._browser = browser
-        self._page: Page | None = None
+        self._page: Any = None
 
     async def open(self, base: str, channel: str) -> None:
         self._page = await self._browser.new_page()
-        await self._page.goto(f"{base}/livez")  # any page of this origin
+        await self._stand_at(f"{base}/livez")  # any page of this origin
         await self._page.expose_function("say", self.got)
         await self._page.evaluate(
             """([url, types]) => {
@@ -213,11 +216,34 @@ class Chromium(Client):
             [f"{base}/sse/{channel}", TYPES],
         )
 
+    async def _stand_at(self, url: str) -> None:
+        await self._page.goto(url)
+
     async def close(self) -> None:
         if self._page is not None:
             await self._page.close()
 
 
+class Chromium(InBrowser):
+    name = "Chromium"
+    fixture = "browser"
+
+
+class Gecko(InBrowser):
+    name = "Firefox"
+    fixture = "firefox"
+
+    async def _stand_at(self, url: str) -> None:
+        await self._page.stand_at(url)
+
+
 CLIENTS: dict[str, type[Client]] = {
-    each.name: each for each in (NodeEventSource, FetchEventSource, HttpxSse, Listen, Curl, Chromium)
+    each.name: each for each in (NodeEventSource, FetchEventSource, HttpxSse, Listen, Curl, Chromium, Gecko)
 }
+
+
+def maker(request: pytest.FixtureRequest, kind: type[Client]) -> Callable[[], Client]:
+    """What makes clients of a kind, with the browser that those in a browser need."""
+    if issubclass(kind, InBrowser):
+        return functools.partial(kind, request.getfixturevalue(kind.fixture))
+    return kind

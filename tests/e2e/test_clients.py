@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +10,7 @@ import pytest
 import pytest_asyncio
 from conftest import BOTH_DOORS, EdgeProcess, Edges
 from fault_proxy import FaultProxy
-from real_clients import CLIENTS, Chromium, Client, Curl
+from real_clients import CLIENTS, Client, Curl, maker
 from whatwg import Event
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -31,19 +30,14 @@ PUBLISHED = [
 Opened = Callable[[str], Awaitable[Client]]
 
 
-def maker(request: pytest.FixtureRequest) -> Callable[[], Client]:
-    kind = CLIENTS[request.param]
-    return functools.partial(Chromium, request.getfixturevalue("browser")) if kind is Chromium else kind
-
-
 @pytest.fixture(params=CLIENTS)
 def any_kind(request: pytest.FixtureRequest) -> Callable[[], Client]:
-    return maker(request)
+    return maker(request, CLIENTS[request.param])
 
 
 @pytest.fixture(params=[name for name, kind in CLIENTS.items() if kind.comes_back])
 def lasting_kind(request: pytest.FixtureRequest) -> Callable[[], Client]:
-    return maker(request)
+    return maker(request, CLIENTS[request.param])
 
 
 @contextlib.asynccontextmanager
@@ -143,14 +137,14 @@ async def test_a_client_resumes_without_loss_or_duplicate_wherever_its_connectio
         # fetch-event-source takes an id for seen as soon as its line is there. The server sends that line last, so all
         # that can be lost is an event which lacks only the line end behind it.
         proxy.spared = rb"\nid: \S+\n"
-        proxy.lifetime = lambda: rng.randint(500, 5000)
+        proxy.lifetime = lambda _: rng.randint(500, 5000)
         proxy.cut()
         ids = []
         for number in range(120):
             data = f"{number} " + "\n".join("x" * rng.randint(0, 200) for _ in range(rng.randint(1, 8)))
             ids.append(await asyncio.to_thread(server.publish, CHANNEL, data))
         await listener.until(lambda: proxy.cuts >= 10, "cuts")
-        proxy.lifetime = lambda: None
+        proxy.lifetime = lambda _: None
         proxy.cut()
         await listener.until_id(ids[-1])
     assert listener.ids == ids

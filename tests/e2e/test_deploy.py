@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE, EdgeProcess, Edges, until
+from firefox import Firefox
 from playwright.async_api import Browser, expect
 from proxies import PROXIES, Proxy
-from real_clients import CLIENTS, Chromium, Client
+from real_clients import CLIENTS, Chromium, Client, Gecko
 from support import free_port
 from whatwg import Event, Parser
 
@@ -271,14 +272,14 @@ async def test_while_the_edge_is_away_nobody_gets_an_answer_that_sends_him_off(b
 
 
 async def test_every_client_comes_back_to_an_edge_that_was_away(
-    behind: Behind, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    behind: Behind, browser: Browser, firefox: Firefox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, proxy = behind("--retry", "100")
     for variable in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
         monkeypatch.setenv(variable, str(proxy.authority_file))
     context: Any = await browser.new_context(ignore_https_errors=True)
     kinds: dict[str, Callable[[], Client]] = {name: kind for name, kind in CLIENTS.items() if kind.comes_back}
-    kinds[Chromium.name] = functools.partial(Chromium, context)
+    kinds |= {Chromium.name: functools.partial(Chromium, context), Gecko.name: functools.partial(Gecko, firefox)}
     clients = {f"c{number}": make() for number, make in enumerate(kinds.values())}
     try:
         for channel, client in clients.items():

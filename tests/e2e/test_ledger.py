@@ -98,7 +98,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
 ) -> None:
     server = edge(with_stream_port=with_stream_port)
     async with FaultProxy(server.stream_port) as proxy:
-        proxy.lifetime = lambda: rng.choice((None, rng.randint(1, 400), rng.randint(200, 60_000)))
+        proxy.lifetime = lambda _: rng.choice((None, rng.randint(1, 400), rng.randint(200, 60_000)))
 
         async def harass() -> None:
             while True:

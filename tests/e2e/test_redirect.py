@@ -1,7 +1,6 @@
 """--stream-redirect: who asks the main port for a stream follows a 307 to the stream port, cursor and all."""
 
 import asyncio
-import functools
 import json
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -10,7 +9,7 @@ import httpx
 import pytest
 from conftest import EdgeProcess, Edges
 from playwright.async_api import Browser, expect
-from real_clients import CLIENTS, Chromium, Client, Curl, HttpxSse
+from real_clients import CLIENTS, Client, Curl, HttpxSse, maker
 from support import free_port
 from test_live_page import tile
 
@@ -38,8 +37,7 @@ def server(edge: Edges) -> EdgeProcess:
 
 @pytest.fixture(params=FOLLOWING)
 def make(request: pytest.FixtureRequest) -> Callable[[], Client]:
-    kind = FOLLOWING[request.param]
-    return functools.partial(Chromium, request.getfixturevalue("browser")) if kind is Chromium else kind
+    return maker(request, FOLLOWING[request.param])
 
 
 async def test_every_client_follows_and_resumes_at_the_stream_port(
