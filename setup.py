@@ -20,6 +20,7 @@ MODULES = (
     "sink",
     "fanout",
     "listener",
+    "connections",
     "publication",
     "slots",
 )

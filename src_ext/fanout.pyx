@@ -21,6 +21,7 @@ It knows sinks, but no socket, loop, task or ASGI server.
 """
 
 from asyncio import CancelledError
+from heapq import nlargest, nsmallest
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -44,6 +45,8 @@ cdef object CLIENT = Leaving.CLIENT, ERROR = Leaving.ERROR, SLOW = Leaving.SLOW 
 # Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
 EARLIEST = -1
 UNKNOWN = -2
+
+TIMEOUTS_UNDER_SKIP = 4             # in a row
 
 cdef enum:
     LOOK_AT_CLOCK_EVERY = 16        # visits; a visit that writes takes about a microsecond or more
@@ -89,7 +92,8 @@ cdef class Subscriber:
 cdef class FanOut:
     """FanOut(log, *, skip=False, piece=32768): the subscribers of one worker.
 
-    `skip`: what meets a subscriber that fell behind the log: False, it leaves; True, it is skipped ahead and told.
+    `skip`: what meets a subscriber that fell behind the log: False, it leaves; True, it is skipped ahead and told, and
+    leaves when it has taken nothing for TIMEOUTS_UNDER_SKIP in a row: what waits for it is the machine's memory.
     `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
     What one call does at most, beside its budget: `subscribe` takes in `take_in` records of the log (2 ms), `drain` tells
     `tell` groups of news (half a millisecond). Who has caught up by `deep` bytes and is not there yet has a long way to go.
@@ -213,8 +217,10 @@ cdef class FanOut:
         if subscriber.state != PARKED:
             return False
         self._unpark(subscriber)
+        self._weigh(subscriber, 0)
         subscriber.state = READY
         subscriber.touched = now
+        subscriber.timeouts = 0
         if subscriber.finished:
             return False
         if self._last_words is not None or subscriber.must_tell or subscriber.position < self._newest_of(subscriber.group):
@@ -288,6 +294,7 @@ cdef class FanOut:
         cdef Channel channel
         subscriber.state = CLOSED
         self._unpark(subscriber)
+        self._weigh(subscriber, 0)
         last = <Subscriber>PyList_GET_ITEM(group.subscribers, PyList_GET_SIZE(group.subscribers) - 1)
         drop_last(group.subscribers)
         if last is not subscriber:
@@ -580,6 +587,7 @@ cdef class FanOut:
             subscriber.place_blocked = self._blocked_count
             self._blocked[self._blocked_count] = subscriber
             self._blocked_count += 1
+            self._weigh(subscriber, subscriber.sink.held())
 
     cdef void _unpark(self, Subscriber subscriber) noexcept:
         cdef Subscriber last
@@ -591,6 +599,11 @@ cdef class FanOut:
         last.place_blocked = subscriber.place_blocked
         self._blocked[self._blocked_count] = None
         subscriber.place_blocked = -1
+
+    cdef void _weigh(self, Subscriber subscriber, uint32_t held) noexcept:
+        self.held += held
+        self.held -= subscriber.held
+        subscriber.held = held
 
     # ---- volleys ----------------------------------------------------------------------------------------------------
 
@@ -669,23 +682,54 @@ cdef class FanOut:
     # ---- the slow ---------------------------------------------------------------------------------------------------
 
     def expire(self, double now, double timeout):
-        """Apply the policy to those that were blocked for `timeout` seconds."""
+        """Apply the policy to those that were blocked, and took nothing, for `timeout` seconds."""
         cdef Subscriber subscriber
         cdef Py_ssize_t at = 0
         # Who is told that it ends may let others go, or on; whoever is passed over by that is looked at next time.
         while at < self._blocked_count:
             subscriber = self._blocked[at]
-            if now - subscriber.touched < timeout:
-                pass
-            elif subscriber.sink.moves():
+            if now - subscriber.touched >= timeout:
                 subscriber.touched = now
-            elif not self._skip:
-                self._leave(subscriber, SLOW, None)
-            elif subscriber.position < self._newest_of(subscriber.group):
-                self._skip_ahead(subscriber)
-                subscriber.touched = now
+                self._time_out(subscriber)
             if at < self._blocked_count and self._blocked[at] is subscriber:
                 at += 1             # else somebody else has come into its place
+
+    cdef int _time_out(self, Subscriber subscriber) except -1:
+        if subscriber.sink.moves():
+            subscriber.timeouts = 0
+            return 0
+        subscriber.timeouts += 1
+        if not self._skip or subscriber.timeouts >= TIMEOUTS_UNDER_SKIP:
+            return self._leave(subscriber, SLOW, None)
+        if subscriber.position < self._newest_of(subscriber.group):
+            self._skip_ahead(subscriber)
+        return 0
+
+    def shed(self, uint64_t held, Py_ssize_t count):
+        """Let at most `count` subscribers go, until they have given back so many bytes of kernel memory: those that have
+        taken nothing for longest, and if nobody who is blocked has any, those that hold most. Returns what is still
+        owed."""
+        cdef Subscriber subscriber
+        cdef Sink sink
+        cdef Py_ssize_t at
+        cdef list found = []
+        for at in range(self._blocked_count):
+            subscriber = self._blocked[at]
+            sink = subscriber.sink
+            if subscriber.held or sink.charge:
+                found.append((-subscriber.timeouts, subscriber.touched, subscriber.place))
+        if found:
+            found = nsmallest(count, found)
+        else:
+            found = nlargest(count, [(subscriber.held, 0, subscriber.place) for subscriber in self._everyone if subscriber.held])
+        for subscriber in [self._everyone[place] for _, _, place in found]:
+            if held == 0:
+                break
+            if subscriber.state != CLOSED:      # who is told that it ends may let others go
+                sink = subscriber.sink
+                held -= min(held, subscriber.held or sink.charge)
+                self._leave(subscriber, SLOW, None)
+        return held
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
@@ -721,6 +765,8 @@ cdef class FanOut:
                     return
             self._heartbeat_next -= 1
             subscriber = self._everyone[self._heartbeat_next]
+            if subscriber.state == READY:
+                self._weigh(subscriber, subscriber.sink.held())    # it may not be read, and yet not be blocked
             if (
                 subscriber.state == READY
                 and not subscriber.finished
@@ -784,6 +830,7 @@ cdef class FanOut:
                 self._leave(self._everyone[PyList_GET_SIZE(self._everyone) - 1], reason, None)
             except BaseException as error:
                 failed = error              # the others are let go first
+        self._last_words = None
         if failed is not None:
             raise failed
         return everyone

@@ -9,7 +9,20 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
-from sse_fast._native.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, SIOCOUTQ, errno, ioctl, send
+from sse_fast._native.linux cimport (
+    MEMINFO,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SIOCOUTQ,
+    SO_MEMINFO,
+    SOL_SOCKET,
+    WMEM_QUEUED,
+    errno,
+    getsockopt,
+    ioctl,
+    send,
+    socklen_t,
+)
 
 cdef extern from *:
     """
@@ -80,6 +93,10 @@ cdef class Sink:
     cdef bint moves(self) except -1:
         """Whether a blocked one has been taking bytes since this was last asked, though not enough to go on."""
         return False
+
+    cdef uint32_t held(self) noexcept:
+        """Bytes of kernel memory that wait for its client; 0 where it cannot know."""
+        return 0
 
     def write(self, data):
         """Take these bytes. True: they are out. False: taken, but take no more until `FanOut.unblock`. Raises: gone."""
@@ -157,6 +174,14 @@ cdef class SocketSink(Sink):
         if ioctl(self.fd, SIOCOUTQ, &self.in_flight) < 0:
             return False
         return self.in_flight != before
+
+    cdef uint32_t held(self) noexcept:
+        # The kernel's own structures included: of small writes they are most of it.
+        cdef uint32_t memory[MEMINFO]
+        cdef socklen_t length = sizeof(memory)
+        if getsockopt(self.fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0:
+            return 0
+        return memory[WMEM_QUEUED]
 
     cdef int flush(self) except -1:
         """Go on with what is kept. Raises OSError: the client is gone."""

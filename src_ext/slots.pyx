@@ -69,7 +69,8 @@ cdef struct Slot:
     uint64_t born_ns
     uint64_t beat_ns                # when its loop was last seen to turn; 0: it has not begun to serve
     uint64_t streams
-    char padding[24]
+    uint64_t held                   # bytes of kernel memory that wait for its clients
+    char padding[16]
     char doorbell[DOORBELL]         # the name of its socket; ends with a zero byte
     char more_padding[16]
     uint64_t totals[TOTALS]
@@ -189,6 +190,7 @@ cdef class Slots:
         cdef Slot* slot = &self._slots[number]
         store32(&slot.armed, 0)
         store64(&slot.streams, 0)
+        store64(&slot.held, 0)
         memset(slot.gauges, 0, sizeof(slot.gauges))
         memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
         release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be buried again
@@ -302,6 +304,13 @@ cdef class Slots:
 
     def leave(self):
         store64(&self._own.streams, self._own.streams - 1)
+
+    def hold(self, uint64_t held):
+        """Say how many bytes of kernel memory wait for the clients of this worker."""
+        store64(&self._own.held, held)
+
+    def held_by_others(self):
+        return self._sum(&self._slots[0].held) - load64(&self._own.held)
 
     def enter_from(self, uint64_t address):
         """Count a stream of an address (hashed, not 0) in; how many it has on the node with it."""

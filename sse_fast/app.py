@@ -26,11 +26,11 @@ from sse_fast.cors import CrossOrigin
 from sse_fast.descriptors import connections_beside_streams, raise_descriptor_limit, reachable_connections
 from sse_fast.door import StreamDoor
 from sse_fast.embedded import Hub
-from sse_fast.kernel import close_stuck_connections
+from sse_fast.kernel import Connections, bounds_of, tcp_memory
 from sse_fast.listening import listening_sockets, stop_listening
 from sse_fast.metrics import Metrics
 from sse_fast.settings import Settings
-from sse_fast.stream import RAW_SEND, TAKE_OVER, Streams
+from sse_fast.stream import PEER, RAW_SEND, TAKE_OVER, Streams
 from sse_fast.workers import LEAVE, Seat
 
 logger = logging.getLogger("sse_fast.app")
@@ -56,7 +56,6 @@ class Edge:
         *,
         seat: Seat | None = None,
         on_startup: Callable[["Edge"], None] | None = None,
-        on_first_request: Callable[["Edge"], None] | None = None,
     ) -> None:
         self.settings = settings
         self.hub = Hub(
@@ -65,6 +64,7 @@ class Edge:
             send_timeout=settings.send_timeout,
             slow_policy=settings.slow_policy,
             max_event_size=settings.max_event_size,
+            send_memory=settings.send_memory or tcp_memory() // 4,
             log=seat.log if seat is not None else None,
             neighbours=seat,
             retry=settings.retry,
@@ -86,6 +86,11 @@ class Edge:
         self._streams = Streams(
             self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
         )
+        self.at_close = contextlib.ExitStack()
+        if seat is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
+            connections = Connections(settings.port, bounds_of(settings))
+            self._streams.connections, self.hub.held_elsewhere = connections, connections.held
+            self.at_close.callback(connections.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, seat.slots if seat is not None else None)
@@ -98,9 +103,8 @@ class Edge:
         )
         self._seat = seat
         self._on_startup = on_startup
-        self._on_first_request = on_first_request
+        self._answered = False
         self._stats: asyncio.Task[None] | None = None
-        self.at_close = contextlib.ExitStack()
         self._routed: Any = self._route
         self.door: StreamDoor | None = None
         origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
@@ -120,15 +124,13 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if self._on_first_request is not None:
-                on_first_request, self._on_first_request = self._on_first_request, None
-                with contextlib.suppress(OSError):  # no descriptor is left to look at
-                    on_first_request(self)
+            if not self._answered:
+                self._answered = True
                 if self._seat is not None:
                     self._seat.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
-            scope[RAW_SEND] = send
+            scope[RAW_SEND], scope[PEER] = send, scope.get("client")
             await self._routed(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
@@ -205,7 +207,7 @@ class Edge:
             main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
             most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
-            stuck_after=stuck_after(settings),
+            bounds=bounds_of(settings),
         )
         door.open(settings.host, settings.stream_port)
         return door
@@ -236,22 +238,7 @@ def edge() -> Edge:
         Settings.from_environment(),
         seat=Seat.take(),
         on_startup=drain_on_signals,
-        on_first_request=bound_stuck_connections,
     )
-
-
-def bound_stuck_connections(app: Edge) -> None:
-    """At the first request, because Granian listens only after the lifespan's start-up."""
-    if (seconds := stuck_after(app.settings)) is not None:
-        close_stuck_connections(seconds)
-
-
-def stuck_after(settings: Settings) -> float | None:
-    """Seconds after which a client that slow_policy disconnected, and that still takes nothing, loses its socket."""
-    if settings.slow_policy != "disconnect":
-        return None
-    # Time enough to read what was under way, notice the end and resume.
-    return settings.send_timeout + max(10.0, settings.send_timeout)
 
 
 def own_origins(settings: Settings) -> list[str]:

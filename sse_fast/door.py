@@ -21,9 +21,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.sink import Sink
-from sse_fast.address import resolve
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import Leaving
+from sse_fast.kernel import Bounds, bound_socket
 from sse_fast.problem import Problem
 from sse_fast.stream import ALLOW, TAKE_OVER, query_is_plain
 
@@ -35,7 +35,6 @@ HEAD_SECONDS = 10.0
 REMEMBERED_BYTES, REMEMBERED_HEADS = 1024, 256  # of a head, and how many
 TICK = 0.25  # seconds
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
-KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -236,7 +235,7 @@ class StreamDoor:
         *,
         main: str,
         most: int,
-        stuck_after: float | None = None,
+        bounds: Bounds | None = None,
         head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self._app = app
@@ -244,7 +243,7 @@ class StreamDoor:
         self._streams = streams
         self._main = main
         self._most = most
-        self._stuck_after = stuck_after
+        self._bounds = bounds
         self._head_seconds = head_seconds
         self.resume = resume
         self.left = streams.left
@@ -256,35 +255,16 @@ class StreamDoor:
         """Listen. Raises OSError, and then nobody listens."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
-            self._socket = undo.enter_context(self._listening(*resolve(host, port), port))
+            self._socket = undo.enter_context(bound_socket(host, port, self._bounds))
+            # A connection is accepted with its request, which saves a turn of the loop for each.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+            self._socket.listen(BACKLOG)
             self._server: tuple[str, int] = self._socket.getsockname()[:2]
             listener = Listener(self._socket, self._fanout, self, head_seconds=self._head_seconds, most=self._most)
             loop.add_reader(listener.fileno(), listener.turn)
             undo.pop_all()
         self.listener = listener
         self._tick(loop, listener)
-
-    def _listening(self, address: str, family: socket.AddressFamily, port: int) -> socket.socket:
-        listening = socket.create_server(
-            (address, port),
-            family=family,
-            backlog=BACKLOG,
-            reuse_port=True,
-            dualstack_ipv6=family == socket.AF_INET6,  # "::" takes IPv4 too, as at the main port
-        )
-        listening.setblocking(False)
-        # A connection is accepted with its request, which saves a turn of the loop for each.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
-        # Accepted sockets take these over.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in zip(
-            (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True
-        ):
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-        if self._stuck_after is not None:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stuck_after * 1000))
-        return listening
 
     @property
     def port(self) -> int:

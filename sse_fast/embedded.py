@@ -84,6 +84,7 @@ class NodeOptions(TypedDict, total=False):
     send_timeout: float
     slow_policy: Literal["disconnect", "skip"]
     max_event_size: int
+    send_memory: int | None
     log: Log | None
     neighbours: node.Neighbours | None
 

@@ -8,14 +8,14 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from threading import get_ident
 from typing import Any, Literal, Protocol
 
 import orjson
 
 from sse_fast import other_workers
-from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.publication import encode_publication
 from sse_fast._native.ring import Log
 from sse_fast._native.sink import Sink
@@ -27,6 +27,8 @@ logger = logging.getLogger("sse_fast.hub")
 
 TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
+SHED_AT_ONCE = 256
+LOOK_AT_MEMORY = 1.0  # seconds
 BATCH_EVENTS = 100_000  # the most that are appended at once: a few milliseconds, for this loop and for the log's lock
 LARGE = 1 / 16  # of the log: a batch of more waits for those who read
 READERS_SECONDS = 1.0  # the most that it waits
@@ -83,6 +85,11 @@ def refuse_batch_over(most: int, count: int) -> None:
         raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
 
 
+def end_after(send_timeout: float, slow_policy: Literal["disconnect", "skip"]) -> float:
+    """Seconds after which a subscriber that takes no byte is ended, even one that is to be skipped ahead."""
+    return send_timeout * (TIMEOUTS_UNDER_SKIP if slow_policy == "skip" else 1)
+
+
 class Neighbours(Protocol):
     """The other workers over the same log."""
 
@@ -99,6 +106,13 @@ class Neighbours(Protocol):
     def others_busy(self) -> bool:
         """Whether one of them has not handed out all of the log yet."""
 
+    def hold(self, held: int) -> None:
+        """Tell them how many bytes of kernel memory wait for the clients of this one."""
+
+    @property
+    def held_by_others(self) -> int:
+        """How many for theirs."""
+
 
 class Hub:
     """A node: channels, their kept events, their subscribers.
@@ -106,7 +120,9 @@ class Hub:
     `log` is one that other workers use too, and `neighbours` are those; without, the hub has a log of its own.
     `log_size`: bytes of events kept for replay, rounded up to a power of two. `keepalive`: seconds of silence until a
     heartbeat. `send_timeout`: seconds a subscriber may take nothing before `slow_policy` meets it: "disconnect" (it
-    resumes by id) or "skip" (a `$gap` event, then the newest). `max_event_size`: bytes of an encoded event.
+    resumes by id) or "skip" (a `$gap` event, then the newest; after four times as long it is
+    ended too). `max_event_size`: bytes of an encoded event. `send_memory`: bytes of kernel memory that may wait for
+    clients, over all workers; past it those blocked for longest are ended.
     """
 
     def __init__(
@@ -117,6 +133,7 @@ class Hub:
         send_timeout: float = 30.0,
         slow_policy: Literal["disconnect", "skip"] = "disconnect",
         max_event_size: int = 64 * 1024,
+        send_memory: int | None = None,
         log: Log | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
@@ -127,6 +144,10 @@ class Hub:
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
+        self._send_memory = send_memory
+        self.held = 0  # bytes of kernel memory that wait for clients, when last looked at
+        self.held_elsewhere: Callable[[], Awaitable[int]] | None = None
+        """Asked for such bytes of connections that the fan-out does not know."""
         self.draining = False
         self.published = 0
         self.published_bytes = 0
@@ -212,14 +233,17 @@ class Hub:
         *,
         last_event_id: str | None = None,
         history: int = 0,
+        charge: int = 0,
     ) -> Subscription:
         """A stream of these channels over an ASGI `send`, parked until `Subscription.start`.
 
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
-        `ended` is called if the hub ends the stream. Raises InvalidEvent or HubClosed.
+        `ended` is called if the hub ends the stream. `charge`: bytes of kernel memory that it is taken to hold while
+        it is blocked. Raises InvalidEvent or HubClosed.
         """
         self._open_for("streams")
         sink = AsgiSink(send, self.relay, ended)
+        sink.charge = charge
         subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history)
         sink.unblock = subscription.start
         return subscription
@@ -348,11 +372,14 @@ class Hub:
         loop = asyncio.get_running_loop()
         half = self.keepalive / 2
         tick = min(TICK, half / 4)
-        owed = 0.0
+        owed = look = 0.0
         while True:
             await asyncio.sleep(tick)
             try:
                 self.fanout.expire(loop.time(), self.send_timeout)
+                if loop.time() >= look:
+                    look = loop.time() + LOOK_AT_MEMORY
+                    await self._keep_to_memory()
                 owed += self.fanout.connections * tick / half
                 while owed >= 1:
                     count = min(math.floor(owed), HEARTBEATS_AT_ONCE)
@@ -361,6 +388,29 @@ class Hub:
                     await asyncio.sleep(0)
             except Exception:
                 logger.exception("housekeeping failed; it goes on with the next tick")
+
+    async def _keep_to_memory(self) -> None:
+        """Look at what the kernel holds for clients. Of what is over `send_memory` each worker gives back its share."""
+        held = self.fanout.held + (await self.held_elsewhere() if self.held_elsewhere is not None else 0)
+        total = held + (self._neighbours.held_by_others if self._neighbours is not None else 0)
+        if self._send_memory is not None and total > self._send_memory:
+            owed = -(-(total - self._send_memory) * held // total)
+            held -= await self._shed(owed)
+        self.held = held
+        if self._neighbours is not None:
+            self._neighbours.hold(held)
+
+    async def _shed(self, owed: int) -> int:
+        """Returns how many bytes were given back."""
+        before, left = self.fanout.connections, owed
+        while left:
+            was, left = left, self.fanout.shed(left, SHED_AT_ONCE)
+            if left == was:
+                break
+            await asyncio.sleep(0)
+        if ended := before - self.fanout.connections:
+            logger.warning("send_memory is used up: streams that take nothing are ended", extra={"streams": ended})
+        return owed - left
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

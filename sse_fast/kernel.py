@@ -1,34 +1,123 @@
-"""What only the kernel can do about a client that takes nothing: close the connection under the ASGI server.
+"""What only the kernel can do about a client that takes nothing: hold little for it, and close its connection in time.
 
-No ASGI server offers a way to abort a connection whose client does not read; its descriptor would stay until the client
-leaves. Linux closes such a connection by itself where TCP_USER_TIMEOUT is set (tcp(7): also where data only waits for a
-closed window), and accepted sockets take the option over from the one that listens.
+What a program has sent and the client has not taken waits in the kernel, by default up to megabytes a connection, and
+all TCP of the machine shares that memory. And no ASGI server offers a way to abort a connection whose client does not
+read. So the sockets that listen are made here, with what accepted ones take over from them (tcp(7), socket(7)):
+
+- SO_SNDBUF bounds the memory itself, the kernel's own structures included. Small writes take several times their bytes.
+- TCP_NOTSENT_LOWAT is what waits at most unsent. It leaves the rest of the bound to bytes that are on their way, so
+  that a fast reader far away is sent to in full, while one that has stopped reading holds little.
+- TCP_USER_TIMEOUT closes a connection whose client takes nothing, or has vanished.
 """
 
+import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
+
+from sse_fast._native.connections import memory_of_connections, reset_connections
+from sse_fast.address import resolve
+from sse_fast.hub import end_after
+from sse_fast.settings import Settings
+
+UNSENT = 8  # the part of the bound that may be unsent
+KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
 
 
-def close_stuck_connections(seconds: float) -> int:
-    """From now on connections that this process accepts live at most so long while their client takes nothing.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one connection: bytes of kernel memory for what its client has not taken, and seconds it may take nothing."""
 
-    Returns how many listening TCP sockets were found; it says nothing of connections accepted before.
-    """
-    found = 0
-    for listening in _listening_sockets():
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
-        found += 1
-    return found
+    send_buffer: int
+    stuck_after: float
+
+    @property
+    def unsent(self) -> int:
+        return self.send_buffer // UNSENT
+
+    def set(self, made: socket.socket) -> None:
+        """Put a TCP socket, and all that it accepts from now on, under these bounds."""
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer // 2)  # the kernel doubles it
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.unsent)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.stuck_after * 1000))
 
 
-def _listening_sockets() -> Iterator[socket.socket]:
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # closed meanwhile, or not a socket
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(int(name))) as found:
-                inet = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
-                if inet and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    yield found
+def bound_socket(host: str, port: int, bounds: Bounds | None) -> socket.socket:
+    """A TCP socket that is bound to an address, which other workers may share, and does not listen yet; so whoever it
+    accepts is under the bounds from the first. Raises OSError."""
+    address, family = resolve(host, port)
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" takes IPv4 too
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in zip(
+            (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True
+        ):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        if bounds is not None:
+            bounds.set(made)
+        made.bind((address, port))
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, f"{error.strerror}: {host} port {port}") from None
+    except BaseException:
+        made.close()
+        raise
+    made.setblocking(False)
+    return made
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """For both ports. The hub ends whoever takes nothing; where that does not end the connection, its client has time
+    to read what was under way, and then the kernel does."""
+    patience = end_after(settings.send_timeout, settings.slow_policy)
+    return Bounds(settings.send_buffer, patience + max(10.0, settings.send_timeout))
+
+
+class Connections:
+    """Connections(port, bounds): those that an ASGI server in this process has accepted on a port of ours."""
+
+    def __init__(self, port: int, bounds: Bounds) -> None:
+        self._port = port
+        self.charge = 2 * bounds.unsent  # with the kernel's own structures
+        self._doomed: list[tuple[str, int]] = []
+        self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)  # now, while there are descriptors
+
+    def close(self) -> None:
+        os.close(self._status)
+
+    async def held(self) -> int:
+        """Bytes of kernel memory that wait for their clients."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, memory_of_connections, self._port, self._descriptors())
+
+    def reset(self, peer: tuple[str, int | str]) -> None:
+        """Have the connection from this address end soon, and what waits for its client dropped."""
+        address, port = peer
+        self._doomed.append((address, int(port)))  # Granian's are text
+        if len(self._doomed) == 1:  # who is ended at the same time is looked for together
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._reset, loop)
+
+    def _reset(self, loop: asyncio.AbstractEventLoop) -> None:
+        doomed, self._doomed = self._doomed, []
+        loop.run_in_executor(None, reset_connections, doomed, self._port, self._descriptors())
+
+    def _descriptors(self) -> int:
+        """More than the greatest descriptor that is open."""
+        status = os.pread(self._status, 4096, 0)
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(b"FDSize:"))
+
+
+def tcp_memory() -> int:
+    """Bytes that all TCP of this machine may hold before the kernel is sparing with it (tcp_mem in tcp(7))."""
+    try:
+        with open("/proc/sys/net/ipv4/tcp_mem") as limits:
+            pages = int(limits.read().split()[1])
+    except OSError:  # a container does not see it; this is what a kernel sets it to
+        pages = os.sysconf("SC_PHYS_PAGES") // 16
+    return pages * os.sysconf("SC_PAGE_SIZE")

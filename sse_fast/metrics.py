@@ -25,6 +25,7 @@ LIMITS = ("max_connections", "max_connections_per_ip", "descriptors")
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",
+    "send_memory": "Bytes of kernel memory that wait for clients.",
     "channels": "Channels that have kept events or subscribers.",
 }
 COUNTERS = {
@@ -78,6 +79,7 @@ class Metrics(Collector):
         doors = self._streams.doors
         return {
             "blocked": self._hub.fanout.blocked,
+            "send_memory": self._hub.held,
             **{f"connections {name}": door.connections for name, door in doors.items()},
         }
 
@@ -109,6 +111,7 @@ class Metrics(Collector):
             "workers": [{"pid": worker.pid, "connections": worker.streams, "uptime": worker.age} for worker in workers],
             "connections": sum(worker.streams for worker in workers),
             "blocked": node["blocked"],
+            "send_memory": node["send_memory"],
             "channels": len(fanout.index),
             **{name: node[name] for name in COUNTERS},
             "accepted": sum(node[f"accepted {name}"] for name in Door),

@@ -32,6 +32,7 @@ from sse_fast.descriptors import (
     reachable_connections,
 )
 from sse_fast.errors import SSEFastError, UnusableLogFile
+from sse_fast.kernel import bounds_of
 from sse_fast.logs import log_config
 from sse_fast.memory import memory_available, memory_limit
 from sse_fast.segment import create_shared, open_log_file
@@ -52,7 +53,10 @@ CONNECTIONS_BESIDE_STREAMS = 1024
 
 RAISE = "Raise the hard limit (ulimit -Hn; LimitNOFILE= in systemd; --ulimit nofile= with Docker)"
 
-HTTP1 = HTTP1Settings(header_read_timeout=15_000)  # ms
+HTTP1 = HTTP1Settings(
+    header_read_timeout=15_000,  # ms
+    max_buffer_size=128 * 1024,  # bytes; it buffers as much in memory of its own for a client that does not read
+)
 HTTP2 = HTTP2Settings(
     keep_alive_interval=15_000,  # ms between pings: how a vanished HTTP/2 peer is noticed
     keep_alive_timeout=20,  # s
@@ -133,7 +137,8 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
 
     node = create_node(settings, reachable_connections(descriptors))
     os.environ.update(settings.to_environment() | node.environment())
-    server = Supervisor(node, settings.hung_worker_timeout, **granian_arguments(settings, descriptors))
+    arguments = granian_arguments(settings, descriptors)
+    server = Supervisor(node, settings.hung_worker_timeout, bounds_of(settings), **arguments)
     server.on_startup(while_starting.close)
     server.on_startup(lambda: _announce(settings))
     try:

@@ -97,6 +97,18 @@ class Settings(BaseSettings):
     send_timeout: float = Field(
         default=30, gt=0, le=3600, description="Seconds a client may take no byte before slow_policy applies."
     )
+    send_buffer: ByteSize = Field(
+        default=ByteSize(256 * 1024),
+        ge=128 * 1024,
+        le=16 * MIB,
+        description="Bytes of kernel memory that may wait for the client of one connection.",
+    )
+    send_memory: ByteSize | None = Field(
+        default=None,
+        ge=MIB,
+        description="Bytes of kernel memory that may wait for all clients; past it the longest blocked are ended. "
+        "Default: a quarter of what the machine has for TCP.",
+    )
     slow_policy: Literal["disconnect", "skip"] = Field(
         default="disconnect",
         description="What meets a client that is too slow: it resumes by id, or it is told of a gap.",

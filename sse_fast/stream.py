@@ -46,6 +46,8 @@ REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remem
 CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
 RAW_SEND = "sse_fast.send"
 """Key in the ASGI scope: the server's own `send`, past what middleware wraps round it."""
+PEER = "sse_fast.peer"
+"""Key in the ASGI scope: who the connection is from, whatever a proxy says of its client."""
 TAKE_OVER = "sse_fast.take_over"
 """Key in the ASGI scope: a `TakeOver`, where the connection can become a stream by itself."""
 
@@ -62,6 +64,16 @@ class TakeOver(Protocol):
     def stream(self, subscriber: Subscriber, opening: bytes, address: str) -> None:
         """Behind the head that was sent, `opening` and then the subscriber's events. `address`: for `Streams.left`,
         which is owed unless this raises."""
+
+
+class Connections(Protocol):
+    """What is known of the connections under an ASGI server."""
+
+    charge: int
+    """Bytes of kernel memory that one whose client does not read is taken to hold."""
+
+    def reset(self, peer: tuple[str, int | str]) -> None:
+        """Have the connection from this address end at once, and what waits for its client dropped."""
 
 
 class Door(StrEnum):
@@ -215,6 +227,7 @@ class Streams:
         self._retry = retry
         self.max_channels = max_channels
         self.doors = {door: DoorCounts() for door in Door}
+        self.connections: Connections | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Answer one request; `path` is what follows /sse/."""
@@ -343,9 +356,15 @@ class Stream:
         self._task = asyncio.current_task()
         subscription = None
         complete = False
+        connections = self._connections()
         try:
             subscription = self._streams.hub.subscribe(
-                wanted.channels, writer, self._end, last_event_id=wanted.last_event_id, history=wanted.history
+                wanted.channels,
+                writer,
+                self._end,
+                last_event_id=wanted.last_event_id,
+                history=wanted.history,
+                charge=connections.charge if connections is not None else 0,
             )
             preamble = self._streams.preamble(subscription, self._retry)
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -403,6 +422,16 @@ class Stream:
             logger.warning("a stream's send failed", extra=extra)
         if self._task is not None:
             self._task.cancel()
+        connections = self._connections()
+        if reason is Leaving.SLOW and connections is not None:
+            connections.reset(self._scope[PEER])
+
+    def _connections(self) -> Connections | None:
+        """None also under HTTP/2, where a connection is not this stream's alone."""
+        scope, connections = self._scope, self._streams.connections
+        if connections is None or not scope.get(PEER) or scope["http_version"] == "2":
+            return None
+        return connections
 
     async def _turn_away(self, error: Overloaded | HubClosed, headers: Headers) -> None:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never

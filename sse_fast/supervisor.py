@@ -12,10 +12,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from granian._granian import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
 
+from sse_fast.kernel import Bounds, bound_socket
 from sse_fast.workers import LEAVE, Node
 
 log = logging.getLogger("sse_fast.supervisor")
@@ -31,17 +34,24 @@ LOCKS_OUT = 2.0  # seconds of silence that whoever holds the log's lock is grant
 class Supervisor(MPServer):
     """Granian over the workers of a node."""
 
-    def __init__(self, node: Node, hung_worker_timeout: float, **arguments: Any) -> None:
+    def __init__(self, node: Node, hung_worker_timeout: float, bounds: Bounds, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._node = node
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
+        self._bounds = bounds
         self._newcomers: list[WorkerProcess] = []
         self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
         self._over = threading.Event()
 
     # ---- Granian's seams ---------------------------------------------------------------------------------------------
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
+        if self.bind_uds is None:
+            target = partial(_on_bounded_socket, target, self.bind_addr, self.bind_port, self.backlog, self._bounds)
+        worker: WorkerProcess = super()._spawn_worker(idx, target, callback_loader)
+        return worker
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         # Ctrl-C reaches the workers too: those that leave before they are told to have not failed.
@@ -214,3 +224,21 @@ class Supervisor(MPServer):
             log.error(f"a worker has not answered for {now - beat:.0f} s and is killed", extra={"pid": pid})
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _on_bounded_socket(
+    spawned: Callable[..., None],
+    address: str,
+    port: int,
+    backlog: int,
+    bounds: Bounds,
+    worker: int,
+    name: str | None,
+    loader: Any,
+    sock: Any,
+    *arguments: Any,
+) -> None:
+    """Granian's `spawned`, in the worker, on a socket of ours: it listens there when the app has started."""
+    made = bound_socket(address, port, bounds)
+    holder = SocketHolder(made.detach(), False, backlog)  # type: ignore[call-arg]
+    spawned(worker, name, loader, ((None, holder), None), *arguments)

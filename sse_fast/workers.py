@@ -179,6 +179,13 @@ class Seat:
                 self.slots.bury(worker.slot)
                 _locked(self._lock, worker.slot, fcntl.F_UNLCK)
 
+    def hold(self, held: int) -> None:
+        self.slots.hold(held)
+
+    @property
+    def held_by_others(self) -> int:
+        return self.slots.held_by_others()
+
     # ---- who is counted ----------------------------------------------------------------------------------------------
 
     def enter(self) -> int:

@@ -211,6 +211,7 @@ class ModelSubscriber:
     blocked: bool = False
     tell_after: int | None = None
     touched: float = 0.0
+    timeouts: int = 0
 
 
 class ModelFanOut:
@@ -247,7 +248,7 @@ class ModelFanOut:
     def unblock(self, subscriber: ModelSubscriber, now: float) -> bool:
         if subscriber.state != PARKED:
             return False
-        subscriber.state, subscriber.blocked, subscriber.touched = READY, False, now
+        subscriber.state, subscriber.blocked, subscriber.touched, subscriber.timeouts = READY, False, now, 0
         return self.waits(subscriber)
 
     def waits(self, subscriber: ModelSubscriber) -> bool:

@@ -19,7 +19,7 @@ from sse_fast.stream import Door, DoorCounts, Receive, Scope, Send, Streams
 from sse_fast.workers import Seat
 
 ORIGIN = "http://page.example"
-HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size")
+HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
 ADMISSION = ("max_connections", "max_connections_per_ip")
 
 

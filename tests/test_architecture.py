@@ -25,6 +25,7 @@ ARROWS: dict[str, str | None] = {
     "_native.fanout": "errors _native.index _native.linux _native.queue _native.ring _native.sink",
     "_native.listener": "errors _native.fanout _native.linux _native.sink",
     "_native.linux": "",
+    "_native.connections": "_native.linux",
     "_native.board": "",
     "_native.verify": "_native.ring",
     "_native.slots": "",
@@ -48,7 +49,7 @@ ARROWS: dict[str, str | None] = {
     "asgi": "",
     "version": "",
     "stream": "admission asgi errors event hub problem _native.fanout _native.sink",
-    "door": "address asgi errors problem stream _native.fanout _native.listener _native.sink",
+    "door": "asgi errors kernel problem stream _native.fanout _native.listener _native.sink",
     "hooks": "asgi errors event _native.frame",
     "embedded": "admission asgi errors event hooks hub problem shutdown stream _native.publication _native.ring",
     "metrics": "admission errors hub stream version _native.slots",
@@ -58,7 +59,7 @@ ARROWS: dict[str, str | None] = {
     "cors": "",
     "app": "admission api asgi cors descriptors door embedded kernel listening metrics settings shutdown stream workers"
     " _native.frame",
-    "kernel": "",
+    "kernel": "address hub settings _native.connections",
     "listening": "",
     "other_workers": "listening",
     "descriptors": "",
@@ -69,10 +70,10 @@ ARROWS: dict[str, str | None] = {
     "connection": "asgi errors shutdown _native.frame",
     "responses": "asgi connection errors items",
     "writer": "asgi connection errors _native.frame",
-    "supervisor": "workers",
+    "supervisor": "kernel workers",
     "claims": "",
     "memory": "",
-    "serve": "address app claims descriptors errors logs memory segment settings supervisor version workers"
+    "serve": "address app claims descriptors errors kernel logs memory segment settings supervisor version workers"
     " _native.ring",
     "client": "errors serialization _native.event_parser",
     "swarm.figures": "",

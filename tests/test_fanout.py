@@ -13,7 +13,7 @@ import pytest
 from model import parse
 from test_ring import PATIENCE_SECONDS, assert_whole, body_of, written_by_another_process
 
-from sse_fast._native.fanout import EARLIEST, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.ring import Log, segment_size
 from sse_fast._native.sink import Batch, Sink, SteppedSink
 from sse_fast.errors import Leaving
@@ -969,3 +969,39 @@ def test_streams_that_come_and_go_leave_nothing_behind() -> None:
 def test_the_pxd_was_found(native: type) -> None:
     """One that stands in the wrong place is ignored without a word; the objects would then have no C fields."""
     assert native.__basicsize__ > object.__basicsize__ + 8
+
+
+def test_with_skip_too_whoever_takes_nothing_is_ended_in_the_end() -> None:
+    fanout = FanOut(Log.private(65536), skip=True)
+    stuck, alive = Taker(blocks=True), Taker(blocks=True)
+    join(fanout, stuck, b"a")
+    lives = join(fanout, alive, b"a")
+    now = 0.0
+    for timeouts in range(1, 2 * TIMEOUTS_UNDER_SKIP):
+        fill(fanout.index.log, b"a", 2)
+        drain(fanout, now)
+        now += 30.0
+        fanout.expire(now, 30.0)
+        assert stuck.end == ((Leaving.SLOW, None) if timeouts >= TIMEOUTS_UNDER_SKIP else None)
+        fanout.unblock(lives, now)
+    assert alive.end is None
+
+
+def test_who_is_blocked_for_longest_is_shed_first_and_no_more_than_is_owed() -> None:
+    fanout = FanOut(Log.private(65536))
+    sinks = [Taker(blocks=True) for _ in range(10)]
+    unknown = Taker(blocks=True)  # nothing is known of what it holds
+    join(fanout, unknown, b"c0")
+    for number, sink in enumerate(sinks):
+        sink.charge = 1000
+        join(fanout, sink, b"c%d" % number)
+        fill(fanout.index.log, b"c%d" % number, 1)
+        drain(fanout, now=float(number))
+    ready = Taker()
+    join(fanout, ready, b"c9")
+    assert fanout.shed(2500, 100) == 0
+    assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 3 + [None] * 7
+    assert fanout.shed(5000, 2) == 3000
+    assert fanout.shed(3000, 0) == 3000
+    assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 5 + [None] * 5
+    assert (unknown.end, ready.end) == (None, None)

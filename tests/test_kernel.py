@@ -1,57 +1,176 @@
-"""A connection whose client takes nothing is closed by the kernel, and one whose client reads is not."""
+"""What the kernel holds for a client that does not read is bounded, and in time its connection is closed."""
 
 import asyncio
+import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
+from support import until
 
-from sse_fast.kernel import close_stuck_connections
+from sse_fast._native.connections import memory_of_connections, reset_connections
+from sse_fast.hub import end_after
+from sse_fast.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
+from sse_fast.settings import Settings
+
+SO_MEMINFO, WMEM_QUEUED = 55, 5  # asm-generic/socket.h, linux/sock_diag.h
+KIB = 1024
+DESCRIPTORS = 4096  # that are looked at
+BOUNDS = Bounds(send_buffer=256 * KIB, stuck_after=0.3)
 
 
-@pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as made:
+def held(ours: socket.socket) -> int:
+    """Bytes of kernel memory that wait for the client, the kernel's structures included."""
+    return int(struct.unpack_from("9I", ours.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[WMEM_QUEUED])
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listening(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    try:
+        made = bound_socket(request.param, 0, BOUNDS)
+    except OSError as error:
+        if request.param != "::1":
+            raise
+        pytest.skip(f"there is no IPv6 here: {error}")
+    with made:
+        made.listen()
         yield made
 
 
-async def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
+def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
     """The two ends of a connection: ours, and the client's with a small buffer."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.connect(listening.getsockname())
+    client = socket.socket(listening.family)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * KIB)
+    client.connect(listening.getsockname()[:2])
     ours, _ = listening.accept()
     for end in (ours, client):
         end.setblocking(False)
     return ours, client
 
 
-async def test_a_connection_whose_client_takes_nothing_is_closed(listening: socket.socket) -> None:
-    assert close_stuck_connections(0.3) >= 1
-    ours, client = await accepted(listening)
+def fill(ours: socket.socket, size: int) -> int:
+    """Send pieces of `size` bytes until the kernel takes no more; the bytes it took."""
+    taken = 0
+    while True:
+        try:
+            taken += ours.send(bytes(size))
+        except BlockingIOError:
+            return taken
+
+
+def read_to_the_end(client: socket.socket) -> None:
+    while client.recv(65536):
+        pass
+
+
+def test_a_connection_is_under_the_bounds_before_anybody_has_looked_at_it(listening: socket.socket) -> None:
+    ours, client = accepted(listening)
     with ours, client:
-        loop = asyncio.get_running_loop()
-        stuck = asyncio.ensure_future(loop.sock_sendall(ours, bytes(32 * 1024 * 1024)))
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == BOUNDS.send_buffer
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == BOUNDS.unsent
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 300
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("size", [10, 1000, 32 * KIB])
+def test_the_kernel_holds_little_for_a_client_that_does_not_read_however_small_the_writes(
+    listening: socket.socket, size: int
+) -> None:
+    ours, client = accepted(listening)
+    with ours, client:
+        taken = fill(ours, size)
+        assert 0 < taken < BOUNDS.send_buffer
+        assert BOUNDS.unsent <= held(ours) < 3 * BOUNDS.unsent
+
+
+async def test_a_connection_whose_client_takes_nothing_is_closed(listening: socket.socket) -> None:
+    ours, client = accepted(listening)
+    with ours, client:
+        stuck = asyncio.get_running_loop().sock_sendall(ours, bytes(1024 * KIB))
         async with asyncio.timeout(20):
             with pytest.raises(TimeoutError):  # ETIMEDOUT, from the kernel
-                await stuck
+                await asyncio.ensure_future(stuck)
 
 
 async def test_a_connection_whose_client_reads_is_left_alone(listening: socket.socket) -> None:
-    close_stuck_connections(0.3)
-    ours, client = await accepted(listening)
+    ours, client = accepted(listening)
     with ours, client:
         loop = asyncio.get_running_loop()
-        sending = asyncio.ensure_future(loop.sock_sendall(ours, bytes(1024 * 1024)))
-        left = 1024 * 1024
+        sending = asyncio.ensure_future(loop.sock_sendall(ours, bytes(1024 * KIB)))
+        left = 1024 * KIB
         async with asyncio.timeout(20):
             while left:
                 left -= len(await loop.sock_recv(client, 65536))
             await sending
 
 
-def test_other_descriptors_are_left_alone() -> None:
-    with socket.socket() as not_listening, socket.socket(socket.AF_UNIX) as local:
-        close_stuck_connections(0.3)
-        assert not_listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
-        assert local.fileno() >= 0
+def test_an_address_that_cannot_be_had_is_named(listening: socket.socket) -> None:
+    host = listening.getsockname()[0]
+    with socket.socket(listening.family) as alone:  # without SO_REUSEPORT
+        alone.bind((host, 0))
+        with pytest.raises(OSError, match=f"{host} port {alone.getsockname()[1]}"):
+            bound_socket(host, alone.getsockname()[1], None)
+
+
+def test_the_kernel_gives_the_hub_the_time_to_end_a_stream_first() -> None:
+    for policy in ("disconnect", "skip"):
+        settings = Settings.load({"slow_policy": policy, "send_timeout": 5.0})
+        assert bounds_of(settings).stuck_after > end_after(5.0, settings.slow_policy)
+    assert end_after(5.0, "skip") > end_after(5.0, "disconnect")
+
+
+def test_what_the_machine_has_for_tcp_is_known() -> None:
+    assert tcp_memory() > 1024 * KIB
+
+
+async def test_what_waits_for_the_clients_of_a_port_is_the_sum_over_its_connections(
+    listening: socket.socket,
+) -> None:
+    port = listening.getsockname()[1]
+    pairs = [accepted(listening) for _ in range(3)]
+    assert memory_of_connections(port, DESCRIPTORS) == 0
+    for ours, _ in pairs:
+        fill(ours, 1000)
+    # The clients' kernels may still take a little.
+    await until(lambda: memory_of_connections(port, DESCRIPTORS) == sum(held(ours) for ours, _ in pairs))
+    assert memory_of_connections(port, DESCRIPTORS) >= 3 * BOUNDS.unsent
+    assert memory_of_connections(port + 1, DESCRIPTORS) == 0
+    for ours, client in pairs:
+        ours.close()
+        client.close()
+
+
+async def test_the_connections_of_certain_clients_are_reset_and_the_others_are_not(listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    pairs = [accepted(listening) for _ in range(5)]
+    for ours, _ in pairs:
+        fill(ours, 1000)
+    connections = Connections(port, BOUNDS)
+    for _, client in pairs[:2]:
+        connections.reset(client.getsockname()[:2])
+    await until(lambda: not held(pairs[0][0]) and not held(pairs[1][0]))
+    assert all(held(ours) >= BOUNDS.unsent for ours, _ in pairs[2:])
+    assert await connections.held() >= 3 * BOUNDS.unsent
+    for _, client in pairs[:2]:
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(client)
+    connections.close()
+    for ours, client in pairs:
+        ours.close()
+        client.close()
+
+
+def test_who_is_no_client_of_that_port_is_not_reset(listening: socket.socket) -> None:
+    ours, client = accepted(listening)
+    with ours, client:
+        peer = client.getsockname()[:2]
+        port = listening.getsockname()[1]
+        before = os.listdir("/proc/self/fd")
+        assert reset_connections([peer], port + 1, DESCRIPTORS) == 0
+        assert reset_connections([(peer[0], peer[1] + 1)], port, DESCRIPTORS) == 0
+        assert reset_connections([ours.getsockname()[:2]], peer[1], DESCRIPTORS) == 1  # the client's own end
+        assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ValueError, match="'localhost' is not an IP address"):
+        reset_connections([("localhost", 1)], 1, 10)

@@ -48,6 +48,8 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         uint32_t caught_up          # bytes since it fell behind
         bint finished               # it was handed the last words: nothing more is written to it
         uint64_t told_after
+        unsigned char timeouts      # in a row, in which it took nothing
+        uint32_t held               # what `FanOut.held` has of it
         double touched              # when it was last written to; of a blocked one, when it blocked
         object untold               # of one that left: why, until its sink has been told
 
@@ -82,6 +84,7 @@ cdef class FanOut:
         PyObject* _volley[VOLLEY]
         int _volley_fds[VOLLEY]
         # plain counters; others read them
+        readonly uint64_t held      # bytes of kernel memory that wait for the clients of sockets, when last looked at
         readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
         readonly uint64_t told      # groups that were told of news of a channel they share
 
@@ -104,6 +107,8 @@ cdef class FanOut:
     cdef void _count_write(self, Batch batch) noexcept
     cdef void _park(self, Subscriber subscriber) noexcept
     cdef void _unpark(self, Subscriber subscriber) noexcept
+    cdef void _weigh(self, Subscriber subscriber, uint32_t held) noexcept
+    cdef int _time_out(self, Subscriber subscriber) except -1
     cdef void _load(self, Subscriber subscriber, int fd, Batch batch, double now) noexcept
     cdef int _fire(self) except -1
     cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1

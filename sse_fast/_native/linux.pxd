@@ -22,6 +22,7 @@ cdef extern from "sys/socket.h" nogil:
     enum:
         AF_INET
         AF_INET6
+        AF_UNSPEC
         SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
@@ -29,12 +30,13 @@ cdef extern from "sys/socket.h" nogil:
         SO_ERROR
         SO_LINGER
         SO_RCVBUF
+        SO_MEMINFO
         MSG_NOSIGNAL
         MSG_DONTWAIT
         SHUT_WR
     ctypedef unsigned int socklen_t
     struct sockaddr:
-        pass
+        unsigned short sa_family
     struct sockaddr_storage:
         unsigned short ss_family
     struct linger:
@@ -43,12 +45,26 @@ cdef extern from "sys/socket.h" nogil:
     int socket(int family, int kind, int protocol)
     int bind(int fd, const sockaddr* address, socklen_t length)
     int connect(int fd, const sockaddr* address, socklen_t length)
+    int getpeername(int fd, sockaddr* address, socklen_t* length)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int option, const void* value, socklen_t length)
     int getsockopt(int fd, int level, int option, void* value, socklen_t* length)
     ssize_t recv(int fd, void* buffer, size_t length, int flags)
     ssize_t send(int fd, const void* data, size_t length, int flags)
+
+
+cdef extern from "linux/sock_diag.h" nogil:
+    enum:                           # what SO_MEMINFO gives: an array of uint32_t
+        MEMINFO "SK_MEMINFO_VARS"
+        WMEM_QUEUED "SK_MEMINFO_WMEM_QUEUED"
+
+
+cdef extern from "fcntl.h" nogil:
+    enum:
+        F_DUPFD_CLOEXEC
+    int fcntl(int fd, int operation, int value)
 
 
 cdef extern from "sys/ioctl.h" nogil:

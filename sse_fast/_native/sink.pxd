@@ -31,10 +31,12 @@ cdef Batch batch_of(bytes data, uint32_t events)
 
 cdef class Sink:
     cdef bint takes_chunks          # a SocketSink that waits for nothing: the fan-out may write chunks to it by itself
+    cdef public uint32_t charge     # bytes of kernel memory that a blocked one which cannot look is taken to hold
 
     cdef int prepare(self, Batch batch) except -1
     cdef int deliver(self, Batch batch) except -1
     cdef bint moves(self) except -1
+    cdef uint32_t held(self) noexcept
 
 
 cdef class SteppedSink(Sink):

@@ -1,0 +1,247 @@
+"""Clients that don't read pin little of the kernel's memory: each one, all of them together, and not for ever.
+
+What the kernel holds is asked of the kernel: of our own accepted sockets where the port is in this process, by ss(8)
+where it is in another one.
+"""
+
+import asyncio
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from conftest import EdgeProcess, Edges, program, until
+from stream_port import StreamPort, connect
+from support import until as eventually
+
+from sse_fast._native.connections import memory_of_connections
+from sse_fast._native.ring import Log
+from sse_fast.errors import Leaving
+from sse_fast.hub import Hub
+from sse_fast.kernel import Bounds
+
+KIB, MIB = 1024, 1024 * 1024
+DESCRIPTORS = 4096  # that are looked at
+SMALL = 2 * KIB  # a client's receive buffer
+BOUNDS = Bounds(send_buffer=256 * KIB, stuck_after=60.0)
+PER_CLIENT = 3 * BOUNDS.unsent  # with the kernel's own structures, which are as large as small writes make them
+EARLIEST = b"GET /sse/a?last_event_id=earliest HTTP/1.1\r\nHost: x\r\n\r\n"
+LIVE = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def held(port: StreamPort) -> int:
+    """Bytes that the kernel holds for the clients of this port."""
+    return memory_of_connections(port.number, DESCRIPTORS)
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def not_reading(number: int, port: int, request: bytes, clients: ExitStack) -> list[socket.socket]:
+    """So many clients that ask for a stream and do not read it."""
+    made = [clients.enter_context(socket.socket()) for _ in range(number)]
+    for client in made:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        client.connect(("127.0.0.1", port))
+        client.send(request)
+    return made
+
+
+# ---- the stream port, in this process ----
+
+
+@asynccontextmanager
+async def stream_port(**settings: Any) -> AsyncIterator[StreamPort]:
+    """One whose log has 8 MiB of events."""
+    async with StreamPort.opened(log_size=8 * MIB, bounds=BOUNDS, **settings) as port:
+        for first in range(0, 8 * KIB, KIB):
+            await port.hub.append([(b"a", b"data: %1000d\n\n" % number) for number in range(first, first + KIB)])
+        yield port
+
+
+async def test_clients_that_ask_for_all_that_is_kept_and_do_not_read_it_pin_little_each(clients: ExitStack) -> None:
+    async with stream_port() as port:
+        not_reading(50, port.number, EARLIEST, clients)
+        await eventually(lambda: port.hub.fanout.blocked == 50)
+        assert 50 * BOUNDS.unsent < held(port) < 50 * PER_CLIENT
+        assert held(port) <= port.hub.fanout.held < 50 * PER_CLIENT
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+async def test_small_live_events_pin_no_more_than_large_ones(clients: ExitStack, at_once: int) -> None:
+    async with stream_port() as port:
+        not_reading(10, port.number, LIVE, clients)
+        await eventually(lambda: port.hub.fanout.connections == 10)
+        while port.hub.fanout.blocked < 10:
+            await port.hub.append([(b"a", b"data: x\n\n")] * at_once)
+            await asyncio.sleep(0)
+        assert held(port) < 10 * PER_CLIENT
+
+
+async def test_past_the_nodes_memory_those_blocked_for_longest_are_ended_and_give_it_back(clients: ExitStack) -> None:
+    budget = 10 * PER_CLIENT
+    async with stream_port(send_memory=budget) as port:
+        first = not_reading(30, port.number, EARLIEST, clients)
+        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[Leaving.SLOW] == 30)
+        later = not_reading(10, port.number, EARLIEST, clients)
+        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[Leaving.SLOW] == 40)
+        await eventually(lambda: held(port) <= budget)
+        assert port.hub.fanout.blocked > 10, "no more were ended than had to be"
+        assert all(not is_reset(client) for client in later)
+        assert sum(map(is_reset, first)) == port.counts.ended[Leaving.SLOW]
+
+
+def is_reset(client: socket.socket) -> bool:
+    return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+async def test_who_does_not_read_and_is_not_blocked_yet_counts_too(clients: ExitStack) -> None:
+    async with stream_port(send_memory=10 * KIB, keepalive=0.2) as port:
+        not_reading(5, port.number, LIVE, clients)
+        await eventually(lambda: port.hub.fanout.connections == 5)
+        await port.hub.append([(b"a", b"data: %8000d\n\n" % 0)])
+        await eventually(lambda: port.counts.ended[Leaving.SLOW])
+        await eventually(lambda: held(port) <= 10 * KIB)
+        assert port.hub.fanout.blocked == 0
+
+
+async def test_under_skip_too_a_client_that_takes_nothing_gives_its_memory_back(clients: ExitStack) -> None:
+    async with stream_port(slow_policy="skip", send_timeout=0.1) as port:
+        not_reading(10, port.number, EARLIEST, clients)
+        await eventually(lambda: port.counts.ended[Leaving.SLOW] == 10)
+        assert held(port) == 0
+
+
+# ---- several workers ----
+
+
+class Others:
+    """The rest of the node, as one worker sees it."""
+
+    others_busy = False
+
+    def __init__(self, held: int) -> None:
+        self.held_by_others, self.told = held, 0
+
+    def arm(self) -> None: ...
+    def disarm(self) -> None: ...
+    def ring(self) -> None: ...
+    def hold(self, held: int) -> None:
+        self.told = held
+
+
+async def test_of_what_is_over_each_worker_gives_back_its_share() -> None:
+    others = Others(held=300_000)
+    hub = Hub(log=Log.private(MIB), neighbours=others, send_memory=200_000)
+    stuck = asyncio.Event()
+    ended: list[int] = []
+
+    async def send(message: object) -> None:
+        await stuck.wait()
+
+    for number in range(10):
+        stream = hub.subscribe(["a"], send, lambda *why, number=number: ended.append(number), charge=10_000)
+        stream.start()
+    hub.held_elsewhere = lambda: asyncio.sleep(0, 10_000 * hub.fanout.blocked)
+    await hub.publish("a", "x")
+    await eventually(lambda: others.told)
+    # 400,000 bytes are held, half of that is over, and a quarter of it is here
+    assert (ended, others.told) == ([0, 1, 2, 3, 4], 50_000)
+    await hub.close()
+
+
+# ---- the main port, and the node as it is served ----
+
+
+class Kernel:
+    """What the kernel says of the connections of a port, and nothing of the clients' own ends."""
+
+    def __init__(self) -> None:
+        self._ss = program("ss")
+
+    def _of(self, port: int, field: str) -> list[int]:
+        command = [self._ss, "-tmnH", f"( sport = :{port} )"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [int(value) for value in re.findall(rf"skmem:\([^)]*\b{field}(\d+)[,)]", found)]
+
+    def held(self, port: int) -> list[int]:
+        return self._of(port, "w")
+
+    def send_buffers(self, port: int) -> list[int]:
+        return self._of(port, "tb")
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+def fill(server: EdgeProcess) -> None:
+    """8 MiB for channel a."""
+    for _ in range(8):
+        server.publish_many("a", ["x" * 1000] * 1000)
+
+
+def ended(server: EdgeProcess) -> int:
+    return int(server.stats()["ended"]["slow"])
+
+
+def test_a_servers_very_first_connection_is_under_the_bounds(
+    edge_that_starts: Edges, kernel: Kernel, clients: ExitStack
+) -> None:
+    server = edge_that_starts("--send-buffer", "512KiB")
+
+    def connected() -> bool:
+        with suppress(ConnectionRefusedError):
+            clients.enter_context(connect(server.port))
+            return True
+        return False
+
+    until(connected, "the first connection")
+    assert kernel.send_buffers(server.port) == [512 * KIB]
+
+
+def test_at_both_ports_clients_that_do_not_read_pin_little_each(
+    edge: Edges, kernel: Kernel, clients: ExitStack
+) -> None:
+    server = edge(with_stream_port=True)
+    fill(server)
+    for port in (server.port, server.stream_port):
+        not_reading(20, port, EARLIEST, clients)
+        not_reading(20, port, LIVE, clients)
+    server.wait_connections(80)
+    fill(server)
+    until(lambda: server.stats()["blocked"] == 80, "all are blocked")
+    for port in (server.port, server.stream_port):
+        assert max(kernel.held(port)) < PER_CLIENT
+        assert sum(kernel.held(port)) > 40 * BOUNDS.unsent
+
+
+@pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
+def test_under_skip_too_the_connection_of_a_client_that_takes_nothing_ends(
+    edge: Edges, kernel: Kernel, clients: ExitStack, with_stream_port: bool
+) -> None:
+    server = edge("--slow-policy", "skip", "--send-timeout", "0.2", with_stream_port=with_stream_port)
+    server.noise_expected = True  # it says that it ended them
+    fill(server)
+    not_reading(10, server.stream_port, EARLIEST, clients)
+    until(lambda: ended(server) == 10, "the streams' end")
+    until(lambda: sum(kernel.held(server.stream_port)) == 0, "the end of their connections")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_past_the_nodes_memory_the_main_port_gives_back_what_is_over(
+    edge: Edges, kernel: Kernel, clients: ExitStack, workers: str
+) -> None:
+    server = edge("--send-memory", "1MiB", "--workers", workers)
+    server.noise_expected = True
+    fill(server)
+    not_reading(40, server.port, EARLIEST, clients)
+    until(lambda: ended(server) and sum(kernel.held(server.port)) <= MIB, "at most 1 MiB")
+    assert server.stats()["connections"] >= MIB // PER_CLIENT // 2, "no more were ended than had to be"
