@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import lru_cache
@@ -123,9 +124,13 @@ PLAIN_FAMILIES = (b"sec-fetch-", b"sec-ch-", b"sec-gpc", b"x-forwarded-")
 
 
 def holds_no_secret(head: _Head) -> bool:
-    path, _, query = head.target.partition(b"?")
-    if not path.startswith(b"/") or b"#" in head.target or not query_is_plain(query):
+    target = head.target
+    if not target.startswith(b"/") or b"#" in target:
         return False
+    if b"?" in target and not query_is_plain(target.partition(b"?")[2]):
+        return False
+    if PLAIN_HEADERS.issuperset([name for name, _ in head.headers]):
+        return True
     return all(
         name in PLAIN_HEADERS
         or name.startswith(PLAIN_FAMILIES)
@@ -139,7 +144,7 @@ class RememberedHeads:
     secret in it: those are hardly ever the same, and have no business to stay in memory."""
 
     def __init__(self, most: int = REMEMBERED_HEADS) -> None:
-        self._heads: dict[bytes, _Head] = {}
+        self._heads: OrderedDict[bytes, _Head] = OrderedDict()
         self._most = most
 
     def get(self, data: bytes) -> _Head | None:
@@ -149,7 +154,7 @@ class RememberedHeads:
         """`data`: what has come from a client, all in one piece. It is kept if it is this head, and no more."""
         if len(data) <= REMEMBERED_BYTES and data.find(b"\r\n\r\n") == len(data) - 4 and holds_no_secret(head):
             if len(self._heads) == self._most:
-                del self._heads[next(iter(self._heads))]  # the oldest
+                self._heads.popitem(last=False)
             self._heads[data] = head
 
 

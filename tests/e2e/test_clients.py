@@ -160,7 +160,7 @@ async def test_a_client_is_told_what_the_log_no_longer_keeps(edge: Edges, lastin
         await listener.until_id(seen)
         proxy.refusing = True
         proxy.cut()
-        ids = server.publish_many(CHANNEL, ["x" * 1000] * 200)
+        ids = [id for _ in range(20) for id in server.publish_many(CHANNEL, ["x" * 1000] * 10)]
         proxy.refusing = False
         await listener.until_id(ids[-1])
     (gap,) = listener.told("$gap")
