@@ -95,6 +95,7 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
                 try:
                     events.append(from_value(loads(PyBytes_FromStringAndSize(line, length)), line, line + length, limit))
                 except JSONDecodeError as error:
+                    raise_no_memory(error)
                     raise InvalidEvent(f"line {number} is not JSON: {error}") from None
                 except InvalidEvent as error:
                     raise type(error)(f"line {number}: {error}") from None
@@ -103,10 +104,18 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
         yield events
 
 
+cdef int raise_no_memory(error) except -1:
+    """orjson has one error for a document that is wrong and for memory that has run out."""
+    if error.msg.startswith("Not enough memory"):
+        raise MemoryError("the server has no memory to read this; try again later") from None
+    return 0
+
+
 cdef object parsed(bytes body):
     try:
         return loads(body)
     except JSONDecodeError as error:
+        raise_no_memory(error)
         raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
 
 

@@ -106,6 +106,7 @@ class Api:
                 HubClosed: problem(503, {"retry-after": "1"}),
                 LogBusy: problem(503, {"retry-after": "1"}),
                 TooManyListings: problem(503, {"retry-after": "1"}),
+                MemoryError: out_of_memory,
                 ClientDisconnect: nobody_left,
                 Exception: failure,
             },
@@ -322,6 +323,11 @@ def problem(status: int, headers: Mapping[str, str] | None = None) -> Any:
         return Problem(status, str(error), headers)
 
     return answer
+
+
+async def out_of_memory(request: Request, error: Exception) -> Response:
+    """It says so itself, or was raised by whoever allocated, without a word."""
+    return Problem(503, str(error) or "the server has run out of memory; try again later", {"retry-after": "1"})
 
 
 async def nobody_left(request: Request, error: Exception) -> Response:

@@ -29,6 +29,8 @@ TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
 SHED_AT_ONCE = 256
 LOOK_AT_MEMORY = 1.0  # seconds
+PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
+PUMP_FAILED = "a drain failed; it goes on"
 BATCH_EVENTS = 100_000  # the most that are appended at once: a few milliseconds, for this loop and for the log's lock
 LARGE = 1 / 16  # of the log: a batch of more waits for those who read
 READERS_SECONDS = 1.0  # the most that it waits
@@ -162,7 +164,12 @@ class Hub:
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's
+        self._turns = self._turns_seen = 0
+        self._stuck_since = 0.0
+        self._resting: asyncio.TimerHandle | None = None
+        self._look_at_memory = 0.0
+        self._owed = 0.0  # looks at subscribers, for heartbeats
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -199,13 +206,15 @@ class Hub:
             return self._append(events, size)
 
     def _append(self, events: list[Encoded], size: int) -> list[int]:
-        first = self.log.append_many(events)
-        self.published += len(events)
-        self.published_bytes += size
-        self._wake()
-        if self._neighbours is not None:
-            self._neighbours.ring()
-        return list(range(first, first + len(events)))
+        try:
+            first = self.log.append_many(events)
+            self.published += len(events)
+            self.published_bytes += size
+            return list(range(first, first + len(events)))
+        finally:  # if memory is out for the answer, the events are out all the same
+            self._wake()
+            if self._neighbours is not None:
+                self._neighbours.ring()
 
     async def _make_way(self, room: int) -> None:
         """Before a large batch: nobody who keeps up is to be overtaken by it, nor the log's lock be had for long."""
@@ -245,7 +254,11 @@ class Hub:
         sink = AsgiSink(send, self.relay, ended)
         sink.charge = charge
         subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history)
-        sink.unblock = subscription.start
+        try:
+            sink.unblock = subscription.start
+        except MemoryError:
+            subscription.close()
+            raise
         return subscription
 
     def attach(
@@ -255,7 +268,11 @@ class Hub:
         self._open_for("streams")
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         subscriber = self.fanout.subscribe(names, sink, after=self.cursor(last_event_id), history=history)
-        return Subscription(self, subscriber, sink, last_event_id)
+        try:
+            return Subscription(self, subscriber, sink, last_event_id)
+        except MemoryError:
+            self.fanout.unsubscribe(subscriber)
+            raise
 
     def _open_for(self, what: str) -> None:
         if self.draining:
@@ -312,7 +329,10 @@ class Hub:
             self._wake()
         self._large = asyncio.Lock()
         self.relay = Relay()
-        self._tasks = [loop.create_task(self._pump()), loop.create_task(self._keep())]
+        self._tasks = [
+            loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
+            loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),
+        ]
         if not self._shares_its_log:
             other_workers.watch(self, loop)
 
@@ -337,57 +357,77 @@ class Hub:
         self._start()
         self._wake()
 
-    async def _pump(self) -> None:
-        loop = asyncio.get_running_loop()
-        resting: asyncio.TimerHandle | None = None
+    async def _for_ever(self, step: Callable[[], Awaitable[None]], failed: str) -> None:
+        """Take a step over and over, whatever it raises: even if there is no memory left to say so."""
+        failure: Exception | None = None
         while True:
-            if self._neighbours is not None:
-                self._neighbours.arm()
-                if self.fanout.index.unread:  # it came before they could see that we sleep
-                    self._wake()
-                    await asyncio.sleep(0)
-            await self._news.wait()
-            self._news.clear()
+            try:
+                if failure is not None:
+                    told, failure = failure, None
+                    await asyncio.sleep(TICK)
+                    logger.error(failed, exc_info=told)
+                await step()
+            except Exception as error:
+                failure = error
+
+    async def _pump(self) -> None:
+        """Drain when there is news, until there is no more."""
+        loop = asyncio.get_running_loop()
+        if self._neighbours is not None:
+            self._neighbours.arm()
+            if self.fanout.index.unread:  # it came before they could see that we sleep
+                self._wake()
+                await asyncio.sleep(0)
+        await self._news.wait()
+        self._news.clear()
+        self._turns += 1
+        try:
             if self._neighbours is not None:
                 self._neighbours.disarm()
-            try:
-                while self.relay.run(self.fanout.drain, loop.time()):
-                    if not self.ready:
-                        self._look_whether_ready()
-                    if rest := self.fanout.rest:
-                        if resting is not None:
-                            resting.cancel()
-                        resting = loop.call_later(rest, self._wake)
-                        break
-                    await asyncio.sleep(0)  # the others' turn of the loop
+            while self.relay.run(self.fanout.drain, loop.time()):
+                self._turns += 1
                 if not self.ready:
                     self._look_whether_ready()
-            except Exception:
-                logger.exception("a drain failed; it goes on")
-                self._wake()  # for what it left behind
-                await asyncio.sleep(TICK)
+                if rest := self.fanout.rest:
+                    if self._resting is not None:
+                        self._resting.cancel()
+                    self._resting = loop.call_later(rest, self._wake)
+                    break
+                await asyncio.sleep(0)  # the others' turn of the loop
+            if not self.ready:
+                self._look_whether_ready()
+        except Exception:
+            self._wake()  # for what it left behind
+            raise
 
     async def _keep(self) -> None:
         """Heartbeats and the slow. Everybody is looked at twice in a heartbeat's interval, so the interval holds."""
         loop = asyncio.get_running_loop()
         half = self.keepalive / 2
         tick = min(TICK, half / 4)
-        owed = look = 0.0
-        while True:
-            await asyncio.sleep(tick)
-            try:
-                self.fanout.expire(loop.time(), self.send_timeout)
-                if loop.time() >= look:
-                    look = loop.time() + LOOK_AT_MEMORY
-                    await self._keep_to_memory()
-                owed += self.fanout.connections * tick / half
-                while owed >= 1:
-                    count = min(math.floor(owed), HEARTBEATS_AT_ONCE)
-                    self.relay.run(self.fanout.beat, loop.time(), half, count)
-                    owed -= count
-                    await asyncio.sleep(0)
-            except Exception:
-                logger.exception("housekeeping failed; it goes on with the next tick")
+        await asyncio.sleep(tick)
+        self._look_after_the_pump(loop)
+        self.fanout.expire(loop.time(), self.send_timeout)
+        if loop.time() >= self._look_at_memory:
+            self._look_at_memory = loop.time() + LOOK_AT_MEMORY
+            await self._keep_to_memory()
+        self._owed += self.fanout.connections * tick / half
+        while self._owed >= 1:
+            count = min(math.floor(self._owed), HEARTBEATS_AT_ONCE)
+            self._owed -= count
+            self.relay.run(self.fanout.beat, loop.time(), half, count)
+            await asyncio.sleep(0)
+
+    def _look_after_the_pump(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Waking it takes memory as well: asyncio may have marked it as woken, and forgotten it."""
+        if self.fanout.busy:
+            self._wake()
+        if not self._news.is_set() or self._turns != self._turns_seen:
+            self._turns_seen, self._stuck_since = self._turns, loop.time()
+        elif loop.time() - self._stuck_since > PUMP_SECONDS:
+            self._tasks[0].cancel()
+            self._tasks[0] = loop.create_task(self._for_ever(self._pump, PUMP_FAILED))
+            self._stuck_since = loop.time()
 
     async def _keep_to_memory(self) -> None:
         """Look at what the kernel holds for clients. Of what is over `send_memory` each worker gives back its share."""

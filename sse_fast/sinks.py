@@ -10,6 +10,7 @@ whoever drains, it would cancel him.
 
 import asyncio
 import logging
+import sys
 from asyncio import tasks
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
@@ -26,6 +27,20 @@ Send = Callable[[Any], Any]
 Finish = Callable[[], Coroutine[Any, Any, None]]
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+if sys.version_info >= (3, 12):
+    swap_current_task = tasks._swap_current_task
+else:
+
+    def swap_current_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+        """What later versions have. To leave one task and enter another may want memory in between, and without a
+        current task, or with a wrong one, a loop can run nobody any more; to put one in another's place wants none."""
+        current: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = tasks._current_tasks  # type: ignore[attr-defined]
+        if task is None:
+            current.pop(loop, None)
+        else:
+            current[loop] = task
 
 
 class _Rest:
@@ -68,9 +83,7 @@ class Relay:
         if self._ready.cancelling():  # a send cancelled its task, which was this one, or the loop is ending
             self._prepare()
         loop, caller = asyncio.get_running_loop(), asyncio.current_task()
-        if caller is not None:
-            tasks._leave_task(loop, caller)
-        tasks._enter_task(loop, self._ready)
+        swap_current_task(loop, self._ready)
         self._running = True
         try:
             if caller is not None and caller in self._own:  # a send that was taken over says something when it goes on
@@ -78,28 +91,25 @@ class Relay:
             return self._context.run(step, *args, **kwargs)
         finally:
             self._running = False
-            tasks._leave_task(loop, self._ready)  # another one, if a send was taken over
-            if caller is not None:
-                tasks._enter_task(loop, caller)
+            swap_current_task(loop, caller)  # in place of whoever it is by now; it never fails
 
     def take_over(self, finish: Finish) -> asyncio.Task[None]:
         """Inside `run`: the task in whose name a send began goes on with it, and another one stands ready."""
-        loop, taken = asyncio.get_running_loop(), self._ready
+        loop, taken, handed_over = asyncio.get_running_loop(), self._ready, self._handed_over
         if taken.cancelling():
             return self._make(finish())
-        self._handed_over.set_result(finish)
-        tasks._leave_task(loop, taken)
-        self._prepare()
-        tasks._enter_task(loop, self._ready)
+        self._prepare()  # first of all: if this send fails, the next one finds a task that stands ready
+        swap_current_task(loop, self._ready)
+        handed_over.set_result(finish)
         return taken
 
     def close(self) -> None:
         self._ready.cancel()
 
     def _prepare(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._handed_over: asyncio.Future[Finish] = loop.create_future()
-        self._ready = self._make(self._stand_ready(self._handed_over))
+        handed_over: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
+        self._ready = self._make(self._stand_ready(handed_over))
+        self._handed_over = handed_over
 
     def _make(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, context=self._context)
@@ -151,15 +161,16 @@ class AsgiSink(SteppedSink):
     async def _finish(self, rest: _Rest) -> None:
         try:
             await rest
-        except Exception as error:
-            self.ended(Leaving.ERROR, error)
-        else:
             self._finishing = None
             self.unblock()
+        except Exception as error:
+            self.ended(Leaving.ERROR, error)
 
     def ended(self, reason: Leaving, error: Exception | None) -> None:
         try:
             self._ended(reason, error)
+        except MemoryError:  # he may not know: he is told again
+            raise
         except Exception:  # his own affair: the others still wait for their turn
             logger.exception("a stream's `ended` failed")
 

@@ -416,15 +416,15 @@ class Stream:
         """The hub let the stream go: wake the task that waits for the client, so that it ends."""
         if self.leaving is not Leaving.CLIENT:
             return  # on its way out already; a second cancellation would not be taken back
-        self.leaving = reason
-        if error is not None:
-            extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
-            logger.warning("a stream's send failed", extra=extra)
         if self._task is not None:
-            self._task.cancel()
+            self._task.cancel()  # first: if there is no memory for it, this is called again
+        self.leaving = reason
         connections = self._connections()
         if reason is Leaving.SLOW and connections is not None:
             connections.reset(self._scope[PEER])
+        if error is not None:
+            extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
+            logger.warning("a stream's send failed", extra=extra)
 
     def _connections(self) -> Connections | None:
         """None also under HTTP/2, where a connection is not this stream's alone."""

@@ -8,19 +8,23 @@ SSE_FAST_EVERY_ALLOCATION=1 plays them all, with one allocation failing and with
 process of its own whose address space is squeezed.
 """
 
+import asyncio
 import gc
 import logging
 import mmap
 import os
+import re
 import select
 import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, product, repeat
 from typing import Any
 
+import httpx
 import pytest
 from e2e.client import Chunks
 from failing import Failing, allocations
@@ -34,14 +38,17 @@ from model import (
     assert_none_lost_in_silence,
     parse,
 )
+from support import until
 
-from sse_fast._native import listener
+from sse_fast import Settings, create_app, hub, sinks
+from sse_fast._native import listener, publication
 from sse_fast._native.fanout import FanOut, Group, Subscriber
 from sse_fast._native.index import Channel
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.ring import Log, segment_size
 from sse_fast._native.sink import Batch, Sink, SteppedSink
 from sse_fast.errors import Leaving
+from sse_fast.hub import Hub
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 NEVER = 1 << 40
@@ -321,7 +328,8 @@ def memory_is_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A collection would come at other allocations each time, a kept log record keep what is in its traceback. And
     nothing may fail where nobody can be told of it."""
     untold: list[str] = []
-    monkeypatch.setattr(listener, "logger", logging.Logger("kept by nobody"))
+    for module in (listener, hub, sinks):
+        monkeypatch.setattr(module, "logger", logging.Logger("kept by nobody"))
     monkeypatch.setattr(sys, "unraisablehook", lambda error: untold.append(repr(error)))
     gc.collect()
     gc.disable()
@@ -561,3 +569,111 @@ def test_a_connection_that_finds_no_memory_costs_the_next_one_nothing_and_leaves
     descriptors = len(os.listdir("/proc/self/fd"))
     assert until_nothing_fails(newcomers, lasting=True) > 10
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+# ---- the hub ----
+
+
+class Reader:
+    """A stream of the hub; one that is slow suspends in each send."""
+
+    def __init__(self, node: Hub, *, slow: bool) -> None:
+        self.slow = slow
+        self.raw = b""
+        self.ends: list[Leaving] = []
+        node.subscribe(["news"], self.send, lambda reason, error: self.ends.append(reason)).start()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.raw += message["body"]
+        if self.slow:
+            await asyncio.sleep(0)
+
+    def has(self, texts: list[str]) -> bool:
+        return re.findall(rb"data: (\d+)", self.raw) == [text.encode() for text in texts]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sse_fast.hub.TICK", 0.001)
+    monkeypatch.setattr("sse_fast.hub.PUMP_SECONDS", 0.01)
+
+
+async def publish_and_read(failing: Failing) -> None:
+    node = Hub(log_size=64 * 1024)
+    readers = [Reader(node, slow=slow) for slow in (False, True, True, False)]
+    run = node.relay.run
+    node.relay.run = partial(failing.once, run)  # type: ignore[method-assign]
+    for number in range(1, 4):
+        await node.publish("news", str(number))
+        published = [str(number) for number in range(1, number + 1)]
+        await until(lambda published=published: all(reader.ends or reader.has(published) for reader in readers))
+    node.relay.run = run  # type: ignore[method-assign]
+    later = Reader(node, slow=True)
+    await node.publish("news", "4")
+    await until(lambda: later.has(["4"]))
+    await node.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_hub_goes_on_wherever_an_allocation_of_a_drain_fails() -> None:
+    for number in count(1):
+        failing = Failing(number)
+        await publish_and_read(failing)
+        if not failing.failed:
+            break
+    assert number > 20
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_pump_whose_waking_was_lost_is_replaced() -> None:
+    node = Hub(log_size=64 * 1024)
+    reader = Reader(node, slow=False)
+    await node.publish("news", "1")
+    await until(lambda: reader.has(["1"]))
+    node._news._value = True  # what an `Event.set` leaves behind that found no memory to schedule who waits
+    await node.publish("news", "2")
+    await until(lambda: reader.has(["1", "2"]))
+    await node.close()
+
+
+# ---- a body ----
+
+EVENT = b'{"channel": "news", "data": "%s"}' % (b"x" * 600)
+
+
+@pytest.mark.parametrize(
+    ("entrance", "body", "content_type"),
+    [
+        ("from_json_object", EVENT, "application/json"),
+        ("from_json_array", b"[%b]" % EVENT, "application/json"),
+        ("from_ndjson", EVENT, "application/x-ndjson"),
+    ],
+)
+async def test_a_body_that_there_is_no_memory_to_parse_is_not_called_wrong(
+    entrance: str, body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = getattr(publication, entrance)
+
+    def first_of(body: bytes, limit: int) -> Any:
+        found = parse(body, limit)
+        return list(found) if entrance != "from_json_object" else found
+
+    def parse_without_memory(body: bytes, limit: int) -> Any:
+        for number in count(
+            1
+        ):  # the first that fails within the parser; of some later ones it takes no notice, and dies
+            try:
+                return Failing(number).once(first_of, body, limit)
+            except MemoryError as error:
+                if "read this" in str(error):
+                    raise
+        raise AssertionError
+
+    monkeypatch.setattr("sse_fast.api." + entrance, parse_without_memory)
+    edge = create_app(Settings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
+        answer = await client.post("/publish", content=body, headers={"content-type": content_type})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "no memory to read this" in answer.json()["detail"]
+    assert edge.hub.log.position == 0
+    await edge.close()
