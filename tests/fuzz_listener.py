@@ -31,6 +31,7 @@ from whatwg import Event, Parser
 
 from sse_fast._native.publication import encode_publication
 from sse_fast.errors import Leaving
+from sse_fast.kernel import Bounds
 
 CHANNELS = ("a", "b", "room:1")
 HEALTHY = 6
@@ -347,7 +348,7 @@ def resident() -> int:
 async def run(seed: int, seconds: float, rest: float) -> Counter[str]:
     before = descriptors()
     settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 0.4, "most": 150}
-    async with StreamPort.opened(**settings, max_connections=110, stuck_after=5.0) as port:
+    async with StreamPort.opened(**settings, max_connections=110, bounds=Bounds(256 * 1024, stuck_after=5.0)) as port:
         fuzz = Fuzz(port, seed)
         await fuzz.begin()
         begun = time.monotonic()
