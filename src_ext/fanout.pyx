@@ -97,11 +97,13 @@ cdef class FanOut:
     `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
     What one call does at most, beside its budget: `subscribe` takes in `take_in` records of the log (2 ms), `drain` tells
     `tell` groups of news (half a millisecond). Who has caught up by `deep` bytes and is not there yet has a long way to go.
+    `unknown`: events, the newest, that a stream begins with after an id that this log never gave.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
-                  Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144):
+                  Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144,
+                  uint64_t unknown=10_000):
         self.index = Index(log, remembered=remembered)
         self._groups = {}
         self._everyone = []
@@ -112,6 +114,7 @@ cdef class FanOut:
         self._skip = skip
         self._piece = piece
         self._take_in, self._tell, self._deep_after = take_in, tell, deep
+        self._unknown = unknown
 
     @property
     def connections(self):
@@ -140,7 +143,7 @@ cdef class FanOut:
     def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0):
         """A new subscriber to `channels` (at least one), parked until `unblock`.
 
-        It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the same but as a gap; or
+        It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
         between `after` and there are gone. Where the log is far ahead, its events that were not taken in yet are
         passed over by who begins now, and come in addition to a `history`.
@@ -172,6 +175,7 @@ cdef class FanOut:
         if after is not None:
             subscriber.position = self.index.evicted_of(group.channels)
             if begin == UNKNOWN:
+                subscriber.position = self.index.before_newest(group.channels, self._unknown)
                 subscriber.lost = True
             elif begin != EARLIEST:
                 subscriber.lost = self.index.lost_after(group.channels, begin)
@@ -259,6 +263,7 @@ cdef class FanOut:
                 if channel is not None:
                     self.index.release_if_idle(channel)
             raise
+        self.listened += len(names)
         if len(names) == 1:
             channel.solo = group
             return group
@@ -274,6 +279,7 @@ cdef class FanOut:
         cdef Channel channel
         cdef Listening last
         cdef uint32_t which
+        self.listened -= len(group.channels)
         if group.key is None:
             channel = group.channels[0]
             channel.solo = None

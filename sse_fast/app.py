@@ -65,6 +65,7 @@ class Edge:
             slow_policy=settings.slow_policy,
             max_event_size=settings.max_event_size,
             send_memory=settings.send_memory or tcp_memory() // 4,
+            max_history=settings.max_history,
             log=seat.log if seat is not None else None,
             neighbours=seat,
             retry=settings.retry,
@@ -84,7 +85,12 @@ class Edge:
             tally=seat,
         )
         self._streams = Streams(
-            self.hub, self._admission, retry=settings.retry, max_channels=settings.max_channels_per_stream
+            self.hub,
+            self._admission,
+            retry=settings.retry,
+            max_channels=settings.max_channels_per_stream,
+            max_history=settings.max_history,
+            max_subscriptions=-(-settings.max_subscriptions // (settings.workers if seat is not None else 1)),
         )
         self.at_close = contextlib.ExitStack()
         if seat is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py

@@ -85,6 +85,7 @@ class NodeOptions(TypedDict, total=False):
     slow_policy: Literal["disconnect", "skip"]
     max_event_size: int
     send_memory: int | None
+    max_history: int
     log: Log | None
     neighbours: node.Neighbours | None
 
@@ -98,7 +99,8 @@ class Hub(node.Hub):
 
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
-    id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event.
+    id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
+    max_history, events that follow the `$gap` after an id that this log never gave.
 
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
     which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.

@@ -125,6 +125,7 @@ class Hub:
     resumes by id) or "skip" (a `$gap` event, then the newest; after four times as long it is
     ended too). `max_event_size`: bytes of an encoded event. `send_memory`: bytes of kernel memory that may wait for
     clients, over all workers; past it those blocked for longest are ended.
+    `max_history`: events, the newest, that follow the `$gap` after an id that this log never gave.
     """
 
     def __init__(
@@ -136,13 +137,14 @@ class Hub:
         slow_policy: Literal["disconnect", "skip"] = "disconnect",
         max_event_size: int = 64 * 1024,
         send_memory: int | None = None,
+        max_history: int = 10_000,
         log: Log | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
         self.log = log if log is not None else Log.private(log_size)
         self._neighbours = neighbours
         self._shares_its_log = log is not None
-        self.fanout = FanOut(self.log, skip=slow_policy == "skip")
+        self.fanout = FanOut(self.log, skip=slow_policy == "skip", unknown=max_history)
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout

@@ -21,7 +21,7 @@ from sse_fast.hub import Hub
 from sse_fast.stream import Door, Streams
 from sse_fast.version import VERSION
 
-LIMITS = ("max_connections", "max_connections_per_ip", "descriptors")
+LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",

@@ -127,6 +127,17 @@ class Settings(BaseSettings):
         description="Streams open at once from one address; behind a proxy set trusted_proxies too.",
     )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
+    max_subscriptions: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Channels that all streams may listen to, each worker its part; a set that many share counts once.",
+    )
+    max_history: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Events that ?history= may ask for, and that follow the gap after an id this server never gave.",
+    )
     max_event_size: ByteSize = Field(
         default=ByteSize(64 * 1024), ge=1, description="Bytes one event may have, encoded."
     )

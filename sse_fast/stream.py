@@ -120,16 +120,20 @@ class Wanted:
     history: int
 
     @classmethod
-    def read(cls, path: str, query: bytes, last_event_id: str | None, max_channels: int) -> "Wanted":
+    def read(
+        cls, path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = MAX_HISTORY
+    ) -> "Wanted":
         """Read a request: `path` below /sse, the query string, the Last-Event-ID header. Raises InvalidEvent."""
         if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
-            channels, id_in_query, history = cls._remembered(path, query, max_channels)
+            channels, id_in_query, history = cls._remembered(path, query, max_channels, max_history)
         else:
-            channels, id_in_query, history = cls._parsed(path, query, max_channels)
+            channels, id_in_query, history = cls._parsed(path, query, max_channels, max_history)
         return cls(channels, resume_id(last_event_id, id_in_query), history)
 
     @staticmethod
-    def _parsed(path: str, query: bytes, max_channels: int) -> tuple[tuple[str, ...], str | None, int]:
+    def _parsed(
+        path: str, query: bytes, max_channels: int, max_history: int
+    ) -> tuple[tuple[str, ...], str | None, int]:
         """Channels, the id in the query, history."""
         parameters = _parameters(query, max_channels + MOST_PARAMETERS)
         _refuse_slips(key for key, _ in parameters)
@@ -152,8 +156,8 @@ class Wanted:
                 raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
         id_in_query = _id_among(parameters)
         history = next((value for key, value in parameters if key == "history"), "0")
-        if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= MAX_HISTORY):
-            raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history[:40]!r}")
+        if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= max_history):
+            raise InvalidEvent(f"'history' is a whole number from 0 to {max_history}, not {history[:40]!r}")
         return tuple(channels), id_in_query, int(history)
 
     # Thousands come with the same words, after a cut all at once.
@@ -221,11 +225,21 @@ def id_header(scope: Scope) -> str | None:
 class Streams:
     """Everything under /sse, whichever door it came in by: who is admitted, what he asked for, how a stream begins."""
 
-    def __init__(self, hub: Hub, admission: Admission, *, retry: int, max_channels: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        admission: Admission,
+        *,
+        retry: int,
+        max_channels: int,
+        max_history: int = MAX_HISTORY,
+        max_subscriptions: int | None = None,
+    ) -> None:
         self.hub = hub
         self._admission = admission
         self._retry = retry
-        self.max_channels = max_channels
+        self.max_channels, self.max_history = max_channels, max_history
+        self._max_subscriptions = max_subscriptions
         self.doors = {door: DoorCounts() for door in Door}
         self.connections: Connections | None = None
 
@@ -238,15 +252,19 @@ class Streams:
             problem = Problem(405, f"streams are read with GET, not {scope['method']}", {"allow": ALLOW})
             return await stream.refuse(problem)
         try:
-            wanted = Wanted.read(path, scope["query_string"], id_header(scope), self.max_channels)
+            wanted = Wanted.read(path, scope["query_string"], id_header(scope), self.max_channels, self.max_history)
         except InvalidEvent as error:
             return await stream.refuse(Problem(400, str(error)))
         return await stream.answer(wanted)
 
-    def enter(self, address: str, door: Door) -> None:
-        """Count a stream in. Raises Overloaded or HubClosed; else `left` is owed."""
+    def enter(self, address: str, door: Door, channels: int = 1) -> None:
+        """Count a stream of so many channels in. Raises Overloaded or HubClosed; else `left` is owed."""
         if self.hub.draining:
             raise HubClosed("the server is shutting down; come back in a moment")
+        most = self._max_subscriptions
+        if most is not None and self.hub.fanout.listened + channels > most:
+            self._admission.refused["max_subscriptions"] += 1
+            raise Overloaded(f"all {most} channels that the streams of one worker may listen to are in use")
         self._admission.enter(address)
         self.doors[door].connections += 1
         self.doors[door].accepted += 1
@@ -339,7 +357,7 @@ class Stream:
         try:
             if take_over is not None and not take_over.has_room:
                 raise Overloaded("no descriptor is left for another stream")
-            streams.enter(self._address, Door.ASGI if take_over is None else Door.STREAM)
+            streams.enter(self._address, Door.ASGI if take_over is None else Door.STREAM, len(wanted.channels))
         except (Overloaded, HubClosed) as error:
             self._move("refuse")
             return await self._turn_away(error, headers)

@@ -215,8 +215,8 @@ class ModelSubscriber:
 
 
 class ModelFanOut:
-    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int) -> None:
-        self.log, self.skip, self.piece, self.at_once = log, skip, piece, take_in
+    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int, unknown: int) -> None:
+        self.log, self.skip, self.piece, self.at_once, self.unknown = log, skip, piece, take_in, unknown
         self.index = ModelIndex(log, remembered)
         self.everyone: list[ModelSubscriber] = []
         self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
@@ -230,8 +230,12 @@ class ModelFanOut:
         if after is None:
             position = index.before_newest(names, history) if history else newest
         else:
-            lost = after == UNKNOWN or after > newest or (after >= 0 and index.lost_after(names, after))
-            position = index.evicted_of(names) if lost or after == EARLIEST else after
+            unknown = after == UNKNOWN or after > newest
+            lost = unknown or (after >= 0 and index.lost_after(names, after))
+            if unknown:
+                position = index.before_newest(names, self.unknown)
+            else:
+                position = index.evicted_of(names) if lost or after == EARLIEST else after
         self.gaps += lost
         subscriber = ModelSubscriber(names, position, lost)
         self.everyone.append(subscriber)

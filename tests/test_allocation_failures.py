@@ -151,7 +151,7 @@ class World:
         self.writer = Log(memory, epoch="modelled")
         self.log = ModelLog(capacity, "modelled")
         self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=1)
-        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=1, take_in=1 << 14)
+        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=1, take_in=1 << 14, unknown=10_000)
         self.now = 100.0
         self.clients: list[Client] = []
 

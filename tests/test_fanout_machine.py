@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -75,15 +76,14 @@ class FanOutMachine(RuleBasedStateMachine):
         take_in=st.sampled_from([0, 2, 65536, 65536]),
         tell=st.sampled_from([1, 2, 4096]),
         deep=st.sampled_from([0, 300, 262144]),
+        unknown=st.sampled_from([1, 3, 10_000]),
     )
-    def start(self, capacity: int, skip: bool, piece: int, remembered: int, take_in: int, tell: int, deep: int) -> None:
+    def start(self, capacity: int, tell: int, deep: int, **limits: Any) -> None:
         memory = mmap.mmap(-1, segment_size(capacity))
         self.writer = Log(memory, epoch=EPOCH)
-        self.native = FanOut(
-            Log(memory), skip=skip, piece=piece, remembered=remembered, take_in=take_in, tell=tell, deep=deep
-        )
+        self.native = FanOut(Log(memory), tell=tell, deep=deep, **limits)
         self.log = ModelLog(capacity, EPOCH)
-        self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=remembered, take_in=take_in)
+        self.model = ModelFanOut(self.log, **limits)
         self.sinks: list[RecordingSink] = []
         self.now = 100.0
         self.step = SimpleNamespace(doing="", frame=b"", wrote=[], timeout=0.0)

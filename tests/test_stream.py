@@ -128,6 +128,12 @@ def test_an_empty_id_is_none_at_all() -> None:
     assert read("a", header="").last_event_id is None
 
 
+def test_a_history_longer_than_the_server_grants_is_refused_and_told_the_limit() -> None:
+    assert Wanted.read("a", b"history=50", None, 4, max_history=50).history == 50
+    with pytest.raises(InvalidEvent, match="from 0 to 50, not '51'"):
+        Wanted.read("a", b"history=51", None, 4, max_history=50)
+
+
 def test_history_is_read_up_to_its_limit() -> None:
     assert read("a", "history=1000000").history == 1_000_000
     assert read("a", "history=00").history == 0
@@ -145,10 +151,12 @@ def test_as_many_channels_as_the_limit_allows() -> None:
 class Door:
     """A hub with its doorkeeper, and requests to it."""
 
-    def __init__(self, **limits: Any) -> None:
-        self.hub = Hub(log_size=64 * 1024)
+    def __init__(self, *, max_subscriptions: int | None = None, **limits: Any) -> None:
+        self.hub = Hub(log_size=64 * 1024, max_history=20)
         self.admission = Admission(**limits)
-        self.streams = Streams(self.hub, self.admission, retry=1000, max_channels=4)
+        self.streams = Streams(
+            self.hub, self.admission, retry=1000, max_channels=4, max_subscriptions=max_subscriptions
+        )
 
     def call(self, path: str = "a", **request: Any) -> "Call":
         return Call(self.streams, path, **request)
@@ -354,6 +362,41 @@ async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_5
     await again.leave()
     assert door.empty
     await door.hub.close()
+
+
+async def test_channels_that_are_listened_to_are_bounded_over_all_streams_and_a_set_that_many_share_counts_once() -> (
+    None
+):
+    door = Door(max_subscriptions=8)
+    inside = [await door.call("", query=b"channel=a&channel=b&channel=c").opened() for _ in range(3)]
+    inside.append(await door.call("d").opened())
+    assert door.hub.fanout.listened == 4
+    program = await door.call("", query=b"channel=a&channel=b&channel=c&channel=d", headers=JSON).opened()
+    refused = await door.call("e", headers=JSON).answered()
+    assert refused.status == 503
+    assert "all 8 channels" in json.loads(refused.body)["detail"]
+    browser = await door.call("e").answered()
+    assert browser.events == [("$closing", '{"reason":"overloaded"}')]
+    assert door.admission.refused["max_subscriptions"] == 2
+    await program.leave()
+    inside.append(await door.call("e").opened())
+    for call in inside:
+        await call.leave()
+    assert door.empty
+    assert door.hub.fanout.listened == 0
+    await door.hub.close()
+
+
+async def test_after_the_gap_of_a_foreign_id_come_the_newest_and_the_gap_says_from_where(door: Door) -> None:
+    for number in range(50):
+        await door.hub.publish("a", str(number))
+    call = await door.call(headers=[(b"last-event-id", b"zzzzzzzz-7")]).opened()
+    await call.until(b"data: 49\n")
+    connected, gap, *events = call.events
+    assert connected == ("$connected", '{"resume":"gap"}')
+    assert json.loads(gap[1]) == {"after": "zzzzzzzz-7", "until": door.hub.event_id(30)}
+    assert events == [("message", str(number)) for number in range(30, 50)]
+    await call.leave()
 
 
 async def test_a_draining_server_turns_streams_away(door: Door) -> None:

@@ -65,6 +65,7 @@ cdef class FanOut:
         Queue _behind               # of subscribers
         Queue _deep                 # of those who have a long way to go
         uint32_t _deep_after
+        uint64_t _unknown
         long long _rest_until       # monotonic_ns; they rest
         list _blocked               # room for every subscriber; those who are come first
         Py_ssize_t _blocked_count
@@ -83,6 +84,7 @@ cdef class FanOut:
         int _volley_size
         PyObject* _volley[VOLLEY]
         int _volley_fds[VOLLEY]
+        readonly Py_ssize_t listened    # channels that are listened to; one of several sets of channels counts in each
         # plain counters; others read them
         readonly uint64_t held      # bytes of kernel memory that wait for the clients of sockets, when last looked at
         readonly uint64_t deliveries, delivered_bytes, writes, heartbeats, gaps, slow
