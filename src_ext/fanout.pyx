@@ -555,9 +555,10 @@ cdef class FanOut:
             and not subscriber.in_volley
         ):
             return True
-        self._fire()
-        if subscriber.state != READY:
-            return False
+        if self._volley_size:
+            self._fire()
+            if subscriber.state != READY:
+                return False
         subscriber.sink.prepare(batch)
         return True
 

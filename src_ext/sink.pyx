@@ -120,7 +120,8 @@ cdef class SteppedSink(Sink):
         self.send = send
 
     cdef int prepare(self, Batch batch) except -1:
-        batch.message_()
+        if batch._message is None:
+            batch.message_()
         return 0
 
     cdef int deliver(self, Batch batch) except -1:
