@@ -22,7 +22,7 @@ MAX_POSITION = 2**64 - 1
 EVENT_ID = re.compile(r"([a-z0-9]{8})-(0|[1-9][0-9]{0,19})\Z")
 # Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
 # what servers make of a path that is not UTF-8: all such names would be one channel.
-CHANNEL_FORBIDS = re.compile(r"[\x00-\x20\x7f-\xa0/\u2028\u2029\ufffd]")
+CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
 FIELDS = frozenset(("channel", "data", "event", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",

@@ -101,6 +101,8 @@ def test_names_that_are_taken(name: str) -> None:
         ("a\x85", r"'\\x85' at 1"),
         ("a\xa0b", r"'\\xa0' at 1"),
         ("a\u2028", r"'\\u2028' at 1"),
+        ("\u1680", r"'\\u1680' at 0"),
+        ("a\u3000b", r"'\\u3000' at 1"),
         ("\ufffd", r"'\\ufffd' at 0"),
         ("a\ud800", "lone surrogate at 1"),
     ],

@@ -373,6 +373,7 @@ async def test_a_disconnect_while_both_the_content_and_a_send_wait_ends_both(mon
 
 async def test_when_the_client_leaves_the_content_is_closed_in_its_own_task_and_the_background_runs() -> None:
     told: list[Any] = []
+    waiting = asyncio.Event()  # a task group that is left where it yielded cannot be closed by anybody: anyio's rule
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
     async def content() -> AsyncIterator[str]:
@@ -382,6 +383,7 @@ async def test_when_the_client_leaves_the_content_is_closed_in_its_own_task_and_
             async with asyncio.timeout(60), anyio.create_task_group() as group:
                 group.start_soon(anyio.sleep_forever)
                 yield "first"
+                waiting.set()
                 await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)  # an await in there works
@@ -396,6 +398,7 @@ async def test_when_the_client_leaves_the_content_is_closed_in_its_own_task_and_
         content(), background=BackgroundTask(told.append, "background"), client_close_handler_callable=handler
     )
     running = wire.serve(response)
+    await waiting.wait()
     await wire.until(lambda: bool(wire.events))
     wire.gone.set()
     await running
