@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -152,7 +153,11 @@ Examples:
 @click.option("--event", metavar="TYPE", help="The event's type; without it clients see 'message'.")
 @click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="Tell clients this reconnect delay.")
 @click.option("--json", "as_json", is_flag=True, help="The data is JSON: checked, and sent in compact form.")
-@click.option("--lines", is_flag=True, help="Publish every line of stdin as an event of its own, as they come in.")
+@click.option(
+    "--lines",
+    is_flag=True,
+    help="Publish every line of stdin as an event of its own, as they come in; a bad one ends it.",
+)
 @url_option
 @click.option(
     "--key", envvar="SSE_FAST_PUBLISH_KEY", show_envvar=True, help="The publish key, where the server needs one."
@@ -194,17 +199,25 @@ def publish(
 
 
 def publish_lines(publisher: Publisher, stdin: BinaryIO, as_json: bool) -> str:
-    """Publish a line an event; the last id. What comes in while a request runs is the next batch."""
+    """Publish a line an event; the last id. What comes in while a request runs is the next batch. Raises Misuse for a
+    bad line once those in front of it are published."""
     count, last_id = 0, ""
     show_progress = sys.stderr.isatty()
     try:
         for batch in line_batches(stdin):
-            values = [
-                json_value(line, f"line {number}") if as_json else utf8(line, f"line {number}")
-                for number, line in enumerate(batch, count + 1)
-            ]
-            last_id = publisher.batch(values)[-1]
-            count += len(batch)
+            values: list[object] = []
+            wrong: Misuse | None = None
+            for number, line in enumerate(batch, count + 1):
+                try:
+                    values.append((json_value if as_json else utf8)(line, f"line {number}"))
+                except Misuse as error:
+                    wrong = error
+                    break
+            if values:
+                last_id = publisher.batch(values)[-1]
+                count += len(values)
+            if wrong is not None:
+                raise wrong
             if show_progress:
                 click.echo(f"\r{count:,} events ", nl=False, err=True)
     finally:
@@ -288,6 +301,8 @@ def listen(
         most = TypeAdapter(ByteSize).validate_python(max_event_size)
     except ValidationError:
         raise Misuse(f"--max-event-size: {max_event_size!r} is no size; write 65536, 64KiB or 16MiB") from None
+    if "/sse/" in urlsplit(url).path + "/":
+        raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
     show = show_json if as_json else show_text
     with http_client(url, httpx.Timeout(10, read=silence)) as client:
         listener = Listener(

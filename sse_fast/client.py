@@ -88,14 +88,14 @@ class Listener:
     def __iter__(self) -> Iterator[ReceivedEvent]:
         failures = 0
         while True:
-            asked_for, closing = 0.0, False
+            asked_for, closing = 0.0, ""
             try:
                 for event in self._connection():
-                    closing = event.event == "$closing"
+                    closing = what_closes(event)
                     if not closing:  # from a server that is full it is all there is
                         failures = 0
                     yield event
-                reason = "the stream ended"
+                reason = closing or "the stream ended"
             except Stopped:
                 self._tell("the server says there is nothing more to come")
                 return
@@ -106,10 +106,10 @@ class Listener:
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
                 raise Refused(str(error)) from error  # our own fault, and no better next time
             except httpx.TransportError as error:
-                if mistrust_of(error):
+                if mistrust_of(error) or is_no_http(error):
                     raise Refused(explain(error, self._client)) from error
                 # What follows `$closing` is what it announced, and no accident.
-                reason = "the server closed the stream" if closing else explain(error, self._client)
+                reason = closing or explain(error, self._client)
             failures += 1
             if self._retries is not None and failures > self._retries:
                 raise Unavailable(f"{reason}; gave up after {failures} attempt{'s' * (failures != 1)}")
@@ -221,6 +221,17 @@ class Publisher:
             raise Refused(f"{response.url} answers something else than JSON: another server?") from None
 
 
+def what_closes(event: ReceivedEvent) -> str:
+    """Of `$closing`: why the stream ends; of any other event nothing."""
+    if event.event != "$closing":
+        return ""
+    try:
+        full = orjson.loads(event.data)["reason"] == "overloaded"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        full = False
+    return "the server is full" if full else "the server closed the stream"
+
+
 def explain_answer(response: httpx.Response) -> str:
     """What the server says is wrong: the `detail` of a problem (RFC 9457), or as much as there is."""
     response.read()
@@ -239,6 +250,9 @@ def explain(error: httpx.TransportError, client: httpx.Client) -> str:
     said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__
     if mistrust := mistrust_of(error):
         return f"{where} {mistrust}"
+    if is_no_http(error):
+        hint = "; does it speak TLS? try https:// instead of http://" if where.startswith("http:") else ""
+        return f"{where} answers something else than HTTP{hint}"
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return f"cannot reach {where} ({said}); is it running? start it with: sse-fast serve"
@@ -251,6 +265,7 @@ def explain(error: httpx.TransportError, client: httpx.Client) -> str:
 EXPIRED = "it needs a new one, or the clock here is wrong"
 MISNAMED = "ask it by the name that its certificate is for"
 UNKNOWN = "if you know it, name the authority behind it: SSL_CERT_FILE=authority.pem sse-fast ..."
+NO_STATUS_LINE = re.compile("illegal (status|request) line")  # h11's words
 CURES = {9: EXPIRED, 10: EXPIRED, 62: MISNAMED, 64: MISNAMED}  # by X509_V_ERR_... of openssl/x509_vfy.h
 
 
@@ -264,3 +279,9 @@ def mistrust_of(error: BaseException | None) -> str | None:
     if error is not None and error.reason == "WRONG_VERSION_NUMBER":
         return "speaks no TLS; try http:// instead of https://"
     return None
+
+
+def is_no_http(error: httpx.TransportError) -> bool:
+    """Whether an answer did not begin as one in HTTP does. A server that speaks TLS tells a client in clear so, in a
+    record whose first byte h11 takes for the beginning of a request."""
+    return isinstance(error, httpx.RemoteProtocolError) and NO_STATUS_LINE.match(str(error)) is not None

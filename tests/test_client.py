@@ -210,7 +210,7 @@ def test_retries_are_counted_in_a_row(listener):
 def test_being_turned_away_by_a_full_server_is_a_retry_in_vain(listener):
     full = b':\nretry: 30000\nevent: $closing\ndata: {"reason":"overloaded"}\n\n'
     script = Script(full, full, full, STOP)
-    with pytest.raises(Unavailable, match="gave up after 2 attempts"):
+    with pytest.raises(Unavailable, match="the server is full; gave up after 2 attempts"):
         list(listener(script, retries=1))
 
 
@@ -283,12 +283,18 @@ class Encrypted:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             return
+        if connection.recv(1, socket.MSG_PEEK) != TLS_HANDSHAKE:
+            connection.recv(4096)
+            connection.sendall(TLS_ALERT)
+            return
         with self.context.wrap_socket(connection, server_side=True) as opened:
             opened.recv(4096)
             opened.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + preamble(1) + event(2))
             opened.recv(1)  # until the client leaves
 
 
+TLS_HANDSHAKE = b"\x16"
+TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x32"  # what Granian answers to a request in clear
 AUTHORITY = trustme.CA()
 LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
 CERTIFICATES = {
@@ -329,6 +335,14 @@ def test_with_its_authority_named_the_server_is_trusted(run):
         result = run("listen", "a", "--url", server.url, "--count", "1")
         assert result.exit_code == 0
         assert result.stdout.startswith("e-2 ")
+
+
+@pytest.mark.parametrize("command", [("listen", "a", "--retries", "1"), ("publish", "a", "x")])
+def test_a_server_that_speaks_tls_and_is_asked_in_clear_is_asked_once_and_https_is_named(run, command):
+    with Encrypted(AUTHORITY.issue_cert("127.0.0.1")) as server:
+        in_clear = server.url.replace("https:", "http:")
+        assert_one_line(run(*command, "--url", in_clear), 1, f"{in_clear} ", "speak TLS?", "https://")
+        assert server.came == 1
 
 
 def test_certificates_that_cannot_be_read_are_named(run, monkeypatch):
@@ -409,6 +423,16 @@ def test_listen_refuses_what_makes_no_sense(run, args):
     assert_one_line(run("listen", "a", *args), 2)
 
 
+@pytest.mark.parametrize("path", ["/sse", "/sse/", "/sse/news/", "/edge/sse", "/edge/sse/news"])
+def test_a_url_with_a_channel_in_its_path_would_mix_that_one_in_and_is_refused(run, path):
+    result = run("listen", "a", "--url", f"http://127.0.0.1:1{path}", "--retries", "0")
+    assert_one_line(result, 2, "--url", "without /sse")
+
+
+def test_an_edge_under_a_path_is_asked_there(run):
+    assert_one_line(run("listen", "a", "--url", "http://127.0.0.1:1/edge/ssed/", "--retries", "0"), 1, "cannot reach")
+
+
 def test_listen_tells_a_refusal_in_one_line(against):
     result = against(Script(problem(404, "no such thing")), "listen", "a")
     assert_one_line(result, 1, "no such thing", "404")
@@ -472,11 +496,22 @@ def test_lines_are_sent_as_they_come_and_never_cut():
     assert list(cli.line_batches(SlowPipe())) == [[b"one", b"two"], [b"three"]]
 
 
-@pytest.mark.parametrize(("args", "data"), [((), b"ok\n\xff\n"), (("--json",), b"1\n{\n")])
-def test_a_bad_line_is_named_by_its_number(against, args, data):
-    result = against(Script(), "publish", "a", "--lines", *args, input=data)
+@pytest.mark.parametrize(("args", "data"), [((), b"7\n\xff\n8\n"), (("--json",), b"7\n{\n8\n")])
+def test_a_bad_line_is_named_by_its_number_and_those_before_it_are_published(against, args, data):
+    script = Script(httpx.Response(200, json={"ids": ["e-1"]}))
+    result = against(script, "publish", "a", "--lines", *args, input=data)
     assert result.exit_code == 2
-    assert "line 2 is not" in result.stderr
+    assert [json.loads(request.content) for request in script.requests] == [
+        {"channel": "a", "data": 7 if args else "7"}
+    ]
+    published, wrong = result.stderr.splitlines()
+    assert published == "published 1 event"
+    assert "line 2 is not" in wrong
+
+
+@pytest.mark.parametrize(("args", "data"), [((), b"\xff\n"), (("--json",), b"{\n")])
+def test_a_bad_first_line_publishes_nothing(against, args, data):
+    assert "line 1 is not" in against(Script(), "publish", "a", "--lines", *args, input=data).stderr
 
 
 def test_publish_says_how_far_it_came(against, monkeypatch):
