@@ -96,7 +96,8 @@ cdef class FanOut:
     leaves when it has taken nothing for TIMEOUTS_UNDER_SKIP in a row: what waits for it is the machine's memory.
     `piece`: bytes handed over at once, the measure of what a blocked subscriber can hold; one event may exceed it.
     What one call does at most, beside its budget: `subscribe` takes in `take_in` records of the log (2 ms), `drain` tells
-    `tell` groups of news (half a millisecond). Who has caught up by `deep` bytes and is not there yet has a long way to go.
+    `tell` groups of news (half a millisecond). Who has caught up by `deep` bytes and is not there yet has a long way to go;
+    who had everything before may catch up by two of the largest batches: those who append them wait for it.
     `unknown`: events, the newest, that a stream begins with after an id that this log never gave.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
@@ -114,6 +115,7 @@ cdef class FanOut:
         self._skip = skip
         self._piece = piece
         self._take_in, self._tell, self._deep_after = take_in, tell, deep
+        self._live_after = max(deep, 2 * log.largest_batch)
         self._unknown = unknown
 
     @property
@@ -202,6 +204,7 @@ cdef class FanOut:
         subscriber.group = group
         subscriber.state = PARKED
         subscriber.place_blocked = -1
+        subscriber.catches_up = self._deep_after if subscriber.position < self._newest_of(group) else self._live_after
         group.remaining += 1        # a sweep under way passes the newcomer too, or it would miss the last of its round
         for channel in group.channels:
             channel.subscribers += 1
@@ -457,7 +460,7 @@ cdef class FanOut:
         return 0
 
     cdef void _catch_up_later(self, Subscriber subscriber) noexcept:
-        if subscriber.caught_up < self._deep_after:
+        if subscriber.catches_up:
             self._behind.push(subscriber)
         else:
             self._deep.push(subscriber)
@@ -540,9 +543,11 @@ cdef class FanOut:
         if self._prepare(subscriber, batch):
             subscriber.position = piece.end
             subscriber.at = piece.at
-            subscriber.caught_up = min(subscriber.caught_up, self._deep_after) + len(batch.data) if piece.more else 0
             if piece.more:
+                subscriber.catches_up -= min(subscriber.catches_up, <uint32_t>len(batch.data))
                 self._catch_up_later(subscriber)
+            else:
+                subscriber.catches_up = self._live_after
             self._hand_over(subscriber, batch, now)
         return 0
 

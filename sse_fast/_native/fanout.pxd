@@ -45,7 +45,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         State state
         bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
-        uint32_t caught_up          # bytes since it fell behind
+        uint32_t catches_up         # bytes that it may catch up by before it has a long way to go
         bint finished               # it was handed the last words: nothing more is written to it
         uint64_t told_after
         unsigned char timeouts      # in a row, in which it took nothing
@@ -64,7 +64,7 @@ cdef class FanOut:
         Queue _news                 # of groups
         Queue _behind               # of subscribers
         Queue _deep                 # of those who have a long way to go
-        uint32_t _deep_after
+        uint32_t _deep_after, _live_after
         uint64_t _unknown
         long long _rest_until       # monotonic_ns; they rest
         list _blocked               # room for every subscriber; those who are come first
