@@ -377,7 +377,7 @@ cdef class FanOut:
 
     cdef bint _untold(self) noexcept:
         """Whether groups wait to be told that a channel of theirs got something."""
-        return self._heard is not None or self.index.fresh.first is not None
+        return self._heard is not None or self.index.fresh.first is not None or self.index.lap_untold != 0
 
     cdef void _spread_news(self) noexcept:
         """Queue the groups of the channels that got something, so many of them a call.

@@ -11,8 +11,9 @@ When an allocation fails, MemoryError is raised before anything has changed; wha
 
 from collections import OrderedDict
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.string cimport memcmp, memcpy
 
@@ -22,6 +23,9 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
+    CHUNK = 1024                    # entries that get their memory at once
+    EVICTED_AT_ONCE = 16384         # entries a call
+    TOLD_AT_ONCE = 16384            # channels a call that learn of a lap
     MERGED = 4096                   # entries that one piece has at most, or that are counted one by one
 
 
@@ -62,6 +66,7 @@ cdef void push(uint64_t* heap, size_t size, uint64_t number) noexcept nogil:
     heap[at] = number
 
 
+@cython.final
 cdef class Index:
     """Index(log, *, remembered=65536): remembers for that many dropped channels where they were evicted."""
 
@@ -72,12 +77,12 @@ cdef class Index:
         self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
-        self._mask = 1023
-        self._entries = <Entry*>PyMem_RawMalloc((self._mask + 1) * sizeof(Entry))
+        self._chunks_mask = 15
+        self._chunks = <Entry**>PyMem_RawCalloc(self._chunks_mask + 1, sizeof(Entry*))
         self._room = 256
         self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
         self._merged = <uint64_t*>PyMem_RawMalloc(MERGED * sizeof(uint64_t))
-        if self._entries == NULL or self._heap == NULL or self._merged == NULL:
+        if self._chunks == NULL or self._heap == NULL or self._merged == NULL:
             raise MemoryError
         self._first = 1
         self._offset = log.load_tail()
@@ -85,7 +90,11 @@ cdef class Index:
         self._lap()
 
     def __dealloc__(self):
-        PyMem_RawFree(self._entries)
+        cdef uint64_t i
+        if self._chunks != NULL:
+            for i in range(self._chunks_mask + 1):
+                PyMem_RawFree(self._chunks[i])
+        PyMem_RawFree(self._chunks)
         PyMem_RawFree(self._heap)
         PyMem_RawFree(self._merged)
 
@@ -141,7 +150,7 @@ cdef class Index:
     # ---- tailing the log --------------------------------------------------------------------------------------------
 
     cdef Entry* entry(self, uint64_t number) noexcept:
-        return &self._entries[number & self._mask]
+        return &self._chunks[number // CHUNK & self._chunks_mask][number % CHUNK]
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1:
         cdef Record record
@@ -167,20 +176,27 @@ cdef class Index:
             self._offset += record.length
             count += 1
         self.evict()
+        if self.lap_untold:
+            self._tell_lap()
         return status != READ_AT_HEAD
 
     cdef int _make_room_for_one(self) except -1:
-        cdef uint64_t number = self.newest + 1, i
-        cdef Entry* grown
-        if number - self._first > self._mask:
-            grown = <Entry*>PyMem_RawMalloc(2 * (self._mask + 1) * sizeof(Entry))
+        """Chunks stand in a ring of their own, and none is ever moved: no call takes longer because there are many."""
+        cdef uint64_t chunk = (self.newest + 1) // CHUNK, first = self._first // CHUNK, i
+        cdef Entry** grown
+        if chunk - first > self._chunks_mask:
+            grown = <Entry**>PyMem_RawCalloc(2 * (self._chunks_mask + 1), sizeof(Entry*))
             if grown == NULL:
                 raise MemoryError
-            for i in range(self._first, number):
-                grown[i & (2 * self._mask + 1)] = self._entries[i & self._mask]
-            PyMem_RawFree(self._entries)
-            self._entries = grown
-            self._mask = 2 * self._mask + 1
+            for i in range(first, chunk):
+                grown[i & (2 * self._chunks_mask + 1)] = self._chunks[i & self._chunks_mask]
+            PyMem_RawFree(self._chunks)
+            self._chunks = grown
+            self._chunks_mask = 2 * self._chunks_mask + 1
+        if self._chunks[chunk & self._chunks_mask] == NULL:
+            self._chunks[chunk & self._chunks_mask] = <Entry*>PyMem_RawMalloc(CHUNK * sizeof(Entry))
+            if self._chunks[chunk & self._chunks_mask] == NULL:
+                raise MemoryError
         return 0
 
     cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept:
@@ -215,11 +231,11 @@ cdef class Index:
         self.position = position
 
     cdef void evict(self) noexcept:
-        """Drop the entries whose records the log gave up."""
-        cdef uint64_t tail = self.log.load_tail()
+        """Drop the entries whose records the log gave up, so many a call. Whoever reads one looks whether it is there."""
+        cdef uint64_t tail = self.log.load_tail(), most = self._first + EVICTED_AT_ONCE
         cdef Entry* entry
         cdef Channel channel
-        while self._first <= self.newest:
+        while self._first <= self.newest and self._first < most:
             entry = self.entry(self._first)
             if entry.offset >= tail:
                 break
@@ -239,7 +255,6 @@ cdef class Index:
         """The log overtook this reader (or was there before it): go on at its tail, and know that there is a hole."""
         cdef Record record
         cdef int status
-        cdef Channel channel
         while True:
             self._offset = self.log.load_tail()
             status = self.log.read_record(&self._offset, &record)
@@ -250,9 +265,18 @@ cdef class Index:
         cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._floor = self.position = end
-            for channel in self.channels.values():
-                channel.last_position = end
-                self.fresh.push(channel)
+            self.lap_untold = PyList_GET_SIZE(self._listed)
+
+    cdef void _tell_lap(self) noexcept:
+        """All channels may have lost something: so many of them a call, from the last to the first, as they are listed."""
+        cdef Channel channel
+        cdef Py_ssize_t at = min(self.lap_untold, PyList_GET_SIZE(self._listed)), end = max(0, at - TOLD_AT_ONCE)
+        while at > end:
+            at -= 1
+            channel = <Channel>PyList_GET_ITEM(self._listed, at)
+            channel.last_position = max(channel.last_position, self._lapped)
+            self.fresh.push(channel)
+        self.lap_untold = at
 
     # ---- channels ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import mmap
 import struct
 import time
+import tracemalloc
 
 import pytest
 from model import ModelIndex, ModelLog
@@ -159,6 +160,49 @@ def test_a_page_of_channels_looks_at_no_more_than_it_is_told_to() -> None:
     assert ([channel.name for channel in channels], place) == ([b"a84", b"a82", b"a80"], 80)
     assert index.page(10**12, b"", 1000, 1000)[1] == 0
     assert index.page(80, b"nobody", 1, 80) == ([], 0)
+
+
+def append_slowly(log: Log, events: list[tuple[bytes, bytes]]) -> None:
+    for start in range(0, len(events), 8192):
+        log.append_many(events[start : start + 8192])
+
+
+def test_no_turn_pays_for_all_that_is_kept_because_it_grows() -> None:
+    log = Log.private(2**23)
+    append_slowly(log, [(b"a", b"data:\n\n")] * 100_000)
+    index, grown, before = Index(log), [], 0
+    tracemalloc.start()
+    try:
+        while index.take_in(1024):
+            now = tracemalloc.get_traced_memory()[0]
+            grown.append(now - before)
+            before = now
+    finally:
+        tracemalloc.stop()
+    assert index.kept == 100_000
+    assert max(grown) < 2 * 1024 * 64
+
+
+def test_a_worker_that_stood_still_drops_and_tells_what_it_missed_so_much_a_turn() -> None:
+    memory = mmap.mmap(-1, segment_size(2**22))
+    writer, fanout = Log(memory), FanOut(Log(memory))
+    append_slowly(writer, [(b"c%d" % n, b"data:\n\n") for n in range(40_000)])
+    filled(fanout.index)
+    for n in range(20_000):
+        fanout.unblock(fanout.subscribe([b"quiet%d" % n], Sink()), 0.0)
+    while fanout.drain(0.0):
+        pass
+    append_slowly(writer, [(b"new", b"data:\n\n")] * 70_000)  # all that was there is gone, and some of this
+    kept = fanout.index.kept
+    fanout.index.take_in(0)
+    assert kept - fanout.index.kept == 16_384
+    more, left = True, 0
+    while more:  # those whose channel may have lost something have to resume
+        more = fanout.drain(0.0, 10**10)
+        assert fanout.slow - left <= 4096
+        left = fanout.slow
+    assert left == 20_000
+    assert fanout.index.names() == [b"new"]
 
 
 def test_its_entries_grow_past_their_first_room_in_order() -> None:

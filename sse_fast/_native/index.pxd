@@ -61,8 +61,9 @@ cdef class Index:
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
         uint64_t _offset            # read up to here
-        Entry* _entries
-        uint64_t _mask, _first
+        Entry** _chunks             # of entries, a ring
+        uint64_t _chunks_mask, _first
+        Py_ssize_t lap_untold       # channels that have not learnt of a lap yet
         readonly uint64_t steps     # entries that were looked at to find and to merge others
         uint64_t* _heap             # scratch for merging channels
         uint64_t* _merged           # entries in log order
@@ -78,6 +79,7 @@ cdef class Index:
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
     cdef void _lap(self) noexcept
+    cdef void _tell_lap(self) noexcept
     cdef int _make_room_for_one(self) except -1
     cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept
     cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0
