@@ -1,25 +1,36 @@
 """`sse-fast bench`: what it says before, of and after a run."""
 
+import io
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import orjson
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from click.testing import Result as Done
+from rich.console import Console
 
 from sse_fast.cli import main
-from sse_fast.swarm import Broadcast, Channels, Churn, InvalidPlan, Mode, Plan, Slow, Storm
+from sse_fast.swarm import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
 from sse_fast.swarm.cli import target_of
+from sse_fast.swarm.results import Timing
+from sse_fast.swarm.runner import Progress
 from sse_fast.swarm.server import Edge
+from sse_fast.swarm.terminal import results_console, show
 
 KEY = "k-5-very-secret"
 BRIEF = ["-n", "2", "--seconds", "0.2", "--warm-up", "0", "--settle", "0"]
 
 
-def bench(*words: str) -> Result:
+def bench(*words: str) -> Done:
     return CliRunner().invoke(main, ["bench", *words])
 
 
@@ -95,6 +106,31 @@ def test_the_publish_key_goes_to_an_edge_and_to_nobody_else() -> None:
     assert named("http://a:1", "http://a:1/publish") == ()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["http://a:1/events/{channel}", "--publish", "http://a:1/publish/{channel}"],
+        ["http://a:1", "--publish-header", "Authorization: Bearer other"],
+        [],
+    ],
+)
+def test_a_key_that_is_given_and_would_not_be_sent_is_refused(words: list[str]) -> None:
+    refused = bench("broadcast", *BRIEF, "--key", KEY, *words)
+    assert refused.exit_code == 2
+    assert "--key" in refused.output
+    assert not words or "without an Authorization of your own" in refused.output
+    assert KEY not in refused.output
+
+
+def test_a_key_of_the_environment_is_for_edges_and_keeps_no_other_run_from_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSE_FAST_PUBLISH_KEY", KEY)
+    done = bench("broadcast", *BRIEF, "http://127.0.0.1:1/s", "--publish", "http://127.0.0.1:1/p")
+    assert "--key" not in done.output
+    assert "Connection refused" in done.output
+
+
 @pytest.fixture(scope="module")
 def locked_edge() -> Iterator[str]:
     with Edge("--publish-key", KEY) as edge:
@@ -108,6 +144,7 @@ def test_an_edge_with_a_key_is_measured_with_the_key_of_the_environment(
     without = bench("broadcast", *BRIEF, "--drain", "0.2", locked_edge)
     assert without.exit_code == 1
     assert "HTTP/1.1 401" in without.output
+    assert "--key or SSE_FAST_PUBLISH_KEY" in without.output
     monkeypatch.setenv("SSE_FAST_PUBLISH_KEY", KEY)
     done = bench("broadcast", *BRIEF, "--json", str(made), "--html", str(page), locked_edge)
     assert done.exit_code == 0, done.output
@@ -139,6 +176,52 @@ def test_a_server_at_its_limit_is_said_to_be_at_it_and_its_streams_are_not_calle
     result = orjson.loads(made.read_bytes())
     assert [(problem["kind"], problem["count"]) for problem in result["problems"]] == [("at_limit", 5)]
     assert (result["figures"]["connections"], result["figures"]["connects"]) == (3, 8)
+
+
+def test_where_nothing_opened_a_run_ends_at_once_and_says_so() -> None:
+    done = bench("broadcast", "-n", "3", "--seconds", "3600", "http://127.0.0.1:1")
+    assert done.exit_code == 1
+    assert "no stream could be opened, so nothing was measured" in done.output
+    assert "3 connections that were refused" in done.output
+    assert "published" not in done.output
+
+
+def test_streams_that_are_told_late_that_they_are_too_many_are_counted_once() -> None:
+    """Of two streams the second is turned away, and cut off only after the streams were counted."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    away = b'event: $closing\ndata: {"reason":"overloaded"}\n\n'
+    counted = Event()
+
+    def watch(step: Progress) -> None:
+        if step.phase == "hold":
+            counted.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        target = Target(f"http://127.0.0.1:{server.getsockname()[1]}/s")
+        run_of_two = pool.submit(run, Plan(Hold(2, seconds=0.5), target, settle=0.0), watch)
+        with server.accept()[0] as stays:
+            with server.accept()[0] as leaves:
+                for stream, answer in ((stays, head), (leaves, head + away)):
+                    stream.recv(4096)
+                    stream.sendall(answer)
+                assert counted.wait(30)
+            result = run_of_two.result(30)
+    assert [(problem.kind, problem.count) for problem in result.problems] == [("at_limit", 1)]
+    assert result.figures["connections"] == 1
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_figures_are_never_cut_neither_in_a_pipe_nor_on_a_narrow_terminal(width: int | None) -> None:
+    large = dict.fromkeys(("connections", "deliveries", "user_memory_per_connection", "deliveries_per_second"), 1e12)
+    timing = Timing(1, 1.0, *[123_456_000] * 5)
+    result = Result("hold", "", datetime.now(UTC), {}, figures=large, timings={"last": timing})
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show(results_console() if width is None else Console(width=width), result)
+    text = out.getvalue()
+    assert "\u2026" not in text
+    assert text.count("1,000,000,000,000") == 4
+    assert text.count("123,456.00") == 5
 
 
 def test_a_run_over_channels_is_called_that(tmp_path: Path) -> None:

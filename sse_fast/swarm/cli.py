@@ -17,7 +17,7 @@ from sse_fast.swarm.modes import run
 from sse_fast.swarm.plan import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Slow, Storm, Target
 from sse_fast.swarm.report import render
 from sse_fast.swarm.server import CannotStart
-from sse_fast.swarm.terminal import progress_bar, show
+from sse_fast.swarm.terminal import progress_bar, results_console, show
 
 Command = Callable[..., None]
 
@@ -55,7 +55,7 @@ COMMON = (
         "--key",
         envvar="SSE_FAST_PUBLISH_KEY",
         show_envvar=True,
-        help="The publish key of an edge named by its address alone; others are sent none.",
+        help="The publish key of an edge named by its address alone. Other URLs are sent none: see --publish-header.",
     ),
     option("--size", type=int, default=64, help="Bytes of a payload, at least 59."),
     option("--publishers", type=int, default=16, help="Connections to publish over; one event at a time on each."),
@@ -234,8 +234,9 @@ def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
     """Make the plan of the options, run it, show it; does not return if a stream was wrong."""
     json_path: Path | None = given.pop("json_path")
     html_path: Path | None = given.pop("html_path")
+    key_source = click.get_current_context().get_parameter_source("key")
     try:
-        target = target_of(given)
+        target = target_of(given, key_is_meant=key_source is click.core.ParameterSource.COMMANDLINE)
         names = (
             "size",
             "publishers",
@@ -260,12 +261,12 @@ def start(given: dict[str, Any], mode: Callable[..., Mode]) -> None:
         json_path.write_bytes(result.to_json())
     if html_path is not None:
         html_path.write_text(render([orjson.loads(result.to_json())]), "utf-8")
-    show(Console(), result)
+    show(results_console(), result)
     sys.exit(0 if result.ok else 1)
 
 
-def target_of(given: dict[str, Any]) -> Target | None:
-    """The server that the options name; None: none."""
+def target_of(given: dict[str, Any], *, key_is_meant: bool = False) -> Target | None:
+    """The server that the options name; None: none. `key_is_meant`: a key that would not be sent is an InvalidPlan."""
     url, publish, key = given.pop("url"), given.pop("publish_url"), given.pop("key")
     if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown
         raise InvalidPlan("--key: a key is visible ASCII characters, without spaces or line ends")
@@ -274,6 +275,8 @@ def target_of(given: dict[str, Any]) -> Target | None:
     if url is None:
         if publish is not None:
             raise InvalidPlan("--publish without the URL to subscribe to")
+        if key and key_is_meant:
+            raise InvalidPlan("--key without the URL of a server: the edge that is started for the run asks for none")
         return None
     authorization: tuple[tuple[str, str], ...] = ()
     if all(names_no_more_than_a_server(given) for given in (url, publish or url)):
@@ -281,6 +284,11 @@ def target_of(given: dict[str, Any]) -> Target | None:
         url, publish = edge.subscribe, edge.publish
         if not any(name.lower() == "authorization" for name, _ in publish_headers):
             authorization = edge.publish_headers
+    if key and key_is_meant and not authorization:
+        raise InvalidPlan(
+            "--key would not be sent: it is for an edge named by its address alone, without an Authorization of your "
+            "own; for other URLs say --publish-header 'Authorization: Bearer KEY'"
+        )
     return Target(url, publish, headers, method, body, content_type, (*publish_headers, *authorization))
 
 

@@ -17,6 +17,10 @@ from sse_fast.swarm.runner import Fleet, Moment, Watch, WorkerDied
 from sse_fast.swarm.server import Edge
 
 
+class NothingOpened(Exception):
+    """Not one of the streams that should be there has begun: there is nothing to measure."""
+
+
 def run(plan: Plan, watch: Watch | None = None) -> Result:
     """Run a plan to its end. What the server does wrong is in the result; raises InvalidPlan or CannotStart only."""
     plan.check()
@@ -26,6 +30,8 @@ def run(plan: Plan, watch: Watch | None = None) -> Result:
         fleet = stack.enter_context(Fleet(plan, watch))
         try:
             drive(fleet, plan)
+        except NothingOpened:
+            pass  # the problems say why
         except WorkerDied as died:
             fleet.problems.append(Problem("worker_died", 1, str(died)))
         return fleet.result()
@@ -181,9 +187,12 @@ def ramp(fleet: Fleet, subscribers: int, workers: Sequence[int] | None = None) -
         fleet.open(subscribers, workers=workers)
         opened(fleet)
         after = fleet.moment()
+    opened_streams = after.counters["opened"] - before.counters["opened"]
+    if subscribers and not opened_streams:
+        fleet.figures |= {"connections": 0, "connects": 0}
+        raise NothingOpened
     with fleet.in_phase("settle"):
         fleet.stay(fleet.plan.settle)
-    opened_streams = after.counters["opened"] - before.counters["opened"]
     streams = fleet.board.counters()["streaming"] - before.counters["streaming"]  # without those turned away meanwhile
     user_after, kernel_after = fleet.memory()
     cpu = _spent(before, after)

@@ -230,6 +230,8 @@ class Plan:
             raise InvalidPlan(f"in flight are 1 to {self.publishers} events, one a publisher; not {mode.in_flight}")
         if not 1 <= mode.channels <= MOST_CHANNELS:
             raise InvalidPlan(f"there are 1 to {MOST_CHANNELS} channels, not {mode.channels}")
+        if mode.subscribers < 1:
+            raise InvalidPlan(f"there is 1 subscriber at least, not {mode.subscribers}")
         if mode.subscribers < mode.channels:
             raise InvalidPlan(f"{mode.channels} channels need at least as many subscribers, not {mode.subscribers}")
         self._check_pace()

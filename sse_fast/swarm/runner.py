@@ -20,7 +20,7 @@ import psutil
 from sse_fast._native.board import Board
 from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.errors import SSEFastError
-from sse_fast.swarm.plan import Address, InvalidPlan, Plan, Target, most_connections, resolve
+from sse_fast.swarm.plan import Address, Churn, InvalidPlan, Plan, Target, most_connections, resolve
 from sse_fast.swarm.results import Counts, Problem, Result, difference, timing
 from sse_fast.swarm.server import Processes, cpu_seconds, kernel_socket_memory
 
@@ -303,7 +303,15 @@ class Fleet:
 
     def result(self) -> Result:
         """What was found; the faults on the board become problems."""
-        faults = [Problem(kind, count, example) for kind, (count, example) in self.board.faults().items()]
+        found = self.board.faults()
+        faults = [Problem(kind, count, example) for kind, (count, example) in found.items()]
+        if "at_limit" in found and not isinstance(
+            self.plan.mode, Churn
+        ):  # there some of those that pass are among them
+            # One that was told so, and not yet cut off, was counted among the open ones.
+            self.figures["connections"] = min(
+                self.figures.get("connections") or 0, sum(self._begun) - found["at_limit"][0]
+            )
         plan = asdict(self.plan)
         for headers in ("headers", "publish_headers"):  # results are passed on, and values may be secrets
             plan["target"][headers] = [(name, WITHHELD) for name, _ in plan["target"][headers]]

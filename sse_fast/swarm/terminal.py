@@ -12,7 +12,13 @@ from sse_fast.swarm.results import Result, Timing
 from sse_fast.swarm.runner import Progress as Step
 from sse_fast.swarm.runner import Watch
 
+FILE_WIDTH = 200
 COUNTED_ANYWAY = ("lost", "lost_at_start", "duplicate", "out_of_order", "torn", "checksum")
+
+WANTS_KEY = (
+    "the server wants a key: an edge that is named by its address gets it by --key or SSE_FAST_PUBLISH_KEY, another "
+    "server by --publish-header 'Authorization: Bearer KEY'"
+)
 
 
 @contextmanager
@@ -52,11 +58,17 @@ def words(step: Step) -> str:
     return ", ".join(parts)
 
 
+def results_console() -> Console:
+    """Stdout; where it is no terminal, wide enough for every table, so that no figure is cut in a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
 def show(console: Console, result: Result) -> None:
     """The tables of a result."""
     title = f"{result.mode} {result.label}".strip()
     figures = Table(title=title, title_justify="left", show_header=False, title_style="bold")
-    figures.add_column(no_wrap=True)
+    figures.add_column()  # words give way to figures
     figures.add_column(justify="right", no_wrap=True)
     for name, (text, form) in FIGURES.items():
         value = result.figures.get(name)
@@ -65,7 +77,7 @@ def show(console: Console, result: Result) -> None:
     console.print(figures)
     if result.timings:
         timings = Table(title="times in ms", title_justify="left", title_style="bold")
-        timings.add_column("", no_wrap=True)
+        timings.add_column("")
         for name in ("p50", "p90", "p99", "p99.9", "max"):
             timings.add_column(name, justify="right", no_wrap=True)
         for name, text in TIMED.items():
@@ -77,6 +89,10 @@ def show(console: Console, result: Result) -> None:
     for problem in result.problems:
         example = f": {problem.example}" if problem.example else ""
         console.print(f"WRONG: {problem.count:,} {problem.meaning}{example}", style="bold red", markup=False)
+        if problem.kind == "publish_refused" and " 401" in problem.example:
+            console.print(WANTS_KEY, style="bold red", markup=False)
+    if result.figures.get("connects") == 0:
+        console.print("no stream could be opened, so nothing was measured", style="bold red")
 
 
 def row(timing: Timing) -> list[str]:
