@@ -147,7 +147,7 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         raise CannotServe(f"Granian refused to start: {error}") from error
     except SystemExit as stop:
         # Ctrl-C reaches the workers too. One that is gone before its parent looks is no failure.
-        return 0 if server.interrupt_signal else int(stop.code or 0)
+        return 0 if server.interrupt_signal and not server.given_up else int(stop.code or 0)
     finally:
         node.close()
     return 0

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from granian._granian import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
@@ -22,6 +22,7 @@ from sse_fast.kernel import Bounds, bound_socket
 from sse_fast.workers import LEAVE, Node
 
 log = logging.getLogger("sse_fast.supervisor")
+Told = TypeVar("Told")
 
 READY_WITHIN = 60.0  # seconds a new worker has until it serves
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
@@ -44,6 +45,8 @@ class Supervisor(MPServer):
         self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
         self._over = threading.Event()
+        self._log_unreadable = False
+        self.given_up = False  # there is no use in new workers: those that are there leave, and the status is 1
 
     # ---- Granian's seams ---------------------------------------------------------------------------------------------
 
@@ -68,12 +71,11 @@ class Supervisor(MPServer):
         self._loading = (spawn_target, target_loader)
         threading.Thread(target=self._watch_heartbeats, name="heartbeats", daemon=True).start()
         try:
-            while not self.interrupt_signal:
+            while not self._stops:
                 self.main_loop_interrupt.wait()
                 self.main_loop_interrupt.clear()
-                if not self._replace_the_dead():
-                    break
-                if self.reload_signal and not self.interrupt_signal:
+                self._replace_the_dead()
+                if self.reload_signal and not self._stops:
                     self.reload_signal = False
                     self._restart_one_by_one()
         finally:
@@ -82,21 +84,23 @@ class Supervisor(MPServer):
     def _stop_workers(self) -> None:
         # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
         # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
-        self._tell_to_leave(self.wrks, meanwhile=lambda: None)
+        self._tell_to_leave(self.wrks, meanwhile=lambda: True)
         self.workers_kill_timeout = 1  # for whoever has not gone by now
         super()._stop_workers()  # type: ignore[no-untyped-call]
 
     # ---- the dead ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _stops(self) -> bool:
+        return self.interrupt_signal or self.given_up
+
     def _replace_the_dead(self) -> bool:
-        """Start a new worker for each that died by itself. False: there is no use in it."""
-        self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
-        if not self.interrupt_signal and (wrong := self._node.what_is_wrong()) is not None:
-            if not self._over.is_set():
-                log.error(f"{wrong}. The server ends; the next one looks what is left of it")
-            self._over.set()
-            self.interrupt_children.append(0)  # what makes Granian leave with status 1
+        """Start a new worker for each that died by itself. False: there is no use in it, or in whatever goes on."""
+        if self.given_up:
             return False
+        self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
+        if not self.interrupt_signal and (wrong := self._asked(self._node.what_is_wrong, None)) is not None:
+            return self._give_up(f"{wrong}. The server ends; the next one looks what is left of it")
         for index, dead in enumerate(self.wrks):
             if self.interrupt_signal or dead.inner.is_alive():
                 continue
@@ -105,12 +109,28 @@ class Supervisor(MPServer):
                 self._failed_starts[index] = 0
             else:
                 self._failed_starts[index] += 1
-                if self._failed_starts[index] == FAILED_STARTS:
-                    log.error(f"worker {index + 1} died {FAILED_STARTS} times before it could serve; giving up")
-                    self.interrupt_children.append(index)  # what makes Granian leave with status 1
-                    return False
+                if self._failed_starts[index] >= FAILED_STARTS:
+                    return self._give_up(
+                        f"worker {index + 1} died {FAILED_STARTS} times before it could serve; giving up"
+                    )
             self.wrks[index] = self._start(index)
         return True
+
+    def _give_up(self, why: str) -> bool:
+        log.error(why)
+        self.given_up = True
+        self.interrupt_children.append(0)  # what makes Granian leave with status 1
+        return False
+
+    def _asked(self, ask: Callable[[], Told], unknown: Told) -> Told:
+        """What the log's file tells; `unknown` where it cannot be read, which may pass. That is said once."""
+        try:
+            return ask()
+        except OSError as error:
+            if not self._log_unreadable:
+                self._log_unreadable = True
+                log.error(f"the log file cannot be looked at ({error}); the server goes on, look after its disk")
+            return unknown
 
     def _start(self, index: int) -> WorkerProcess:
         spawn_target, target_loader = self._loading
@@ -124,8 +144,7 @@ class Supervisor(MPServer):
         """On SIGHUP: for each worker start a new one, and when that serves, let the old one drain."""
         log.info("restarting the workers one by one")
         for index in range(self.workers):
-            newcomer = self._newcomer(index)
-            if newcomer is None:
+            if self._stops or (newcomer := self._newcomer(index)) is None:
                 return
             old, self.wrks[index] = self.wrks[index], newcomer
             self._end(old, LEAVE)
@@ -137,15 +156,14 @@ class Supervisor(MPServer):
             newcomer = self._start(index)
             self._newcomers.append(newcomer)
             deadline = time.monotonic() + READY_WITHIN
-            while not self._serves_or_never_will(newcomer) and time.monotonic() < deadline:
-                self._replace_the_dead()
+            while not self._serves_or_never_will(newcomer) and time.monotonic() < deadline and self._replace_the_dead():
                 time.sleep(GLANCE)
             self._newcomers.remove(newcomer)
-            if not self.interrupt_signal and self._slots.was_ready(newcomer.inner.pid):
+            if not self._stops and self._slots.was_ready(newcomer.inner.pid):
                 return newcomer
             hangs = newcomer.inner.is_alive()
             self._end(newcomer)
-            if self.interrupt_signal:
+            if self._stops:
                 return None
             if hangs:
                 break
@@ -156,18 +174,22 @@ class Supervisor(MPServer):
         return self._slots.was_ready(worker.inner.pid) or not worker.inner.is_alive() or self.interrupt_signal
 
     def _end(self, worker: WorkerProcess, how: signal.Signals = signal.SIGTERM) -> None:
-        """Have a worker drain and leave; in the end by force."""
+        """Have a worker drain and leave; in the end by force. If the server gives up meanwhile: with all others."""
         self._leaving.append(worker)
         self._tell_to_leave([worker], meanwhile=self._replace_the_dead, how=how)
         self._leaving.remove(worker)
+        if self.given_up:
+            self.wrks.append(worker)
+            return
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
 
     def _tell_to_leave(
-        self, workers: list[WorkerProcess], meanwhile: Callable[[], object], how: signal.Signals = signal.SIGTERM
+        self, workers: list[WorkerProcess], meanwhile: Callable[[], bool], how: signal.Signals = signal.SIGTERM
     ) -> None:
-        """Wait until they have left, for at most `workers_kill_timeout`. They are told again and again: one that has
-        just been forked has its parent's signal handlers for a moment, which do nothing there."""
+        """Wait until they have left, for at most `workers_kill_timeout`, and while `meanwhile` goes on. They are told
+        again and again: one that has just been forked has its parent's signal handlers for a moment, which do nothing
+        there."""
         assert self.workers_kill_timeout is not None
         deadline = time.monotonic() + self.workers_kill_timeout
         told = 0.0
@@ -178,15 +200,15 @@ class Supervisor(MPServer):
                     worker.interrupt_by_parent = True  # or Granian would call it unexpected
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(worker.inner.pid, how)
-            meanwhile()
+            if not meanwhile():
+                return
             time.sleep(GLANCE)
 
     # ---- the hung ----------------------------------------------------------------------------------------------------
 
     def _patience_with(self, pid: int) -> float:
-        return (
-            min(LOCKS_OUT, self._hung_worker_timeout) if self._node.log_holder() == pid else self._hung_worker_timeout
-        )
+        holds_the_log = self._asked(self._node.log_holder, 0) == pid
+        return min(LOCKS_OUT, self._hung_worker_timeout) if holds_the_log else self._hung_worker_timeout
 
     def _silent(self, now: float) -> list[tuple[float, int]]:
         """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth."""
@@ -209,7 +231,7 @@ class Supervisor(MPServer):
         """
         suspect: tuple[int, float] | None = None
         while not self._over.wait(min(LOOK, self._hung_worker_timeout / 4)):
-            if self._node.what_is_wrong() is not None:
+            if self._asked(self._node.what_is_wrong, None) is not None:
                 self.main_loop_interrupt.set()
             now = time.monotonic()
             silent = self._silent(now)
