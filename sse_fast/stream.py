@@ -155,7 +155,9 @@ class Wanted:
                 known = ", ".join(sorted(SYSTEM_CHANNELS))
                 raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
         id_in_query = _id_among(parameters)
-        history = next((value for key, value in parameters if key == "history"), "0")
+        history, *others = [value for key, value in parameters if key == "history"] or ["0"]
+        if others:
+            raise InvalidEvent("the parameter 'history' is given twice")
         if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= max_history):
             raise InvalidEvent(f"'history' is a whole number from 0 to {max_history}, not {history[:40]!r}")
         return tuple(channels), id_in_query, int(history)
@@ -187,7 +189,8 @@ def _is_id(parameter: str) -> bool:
 
 
 def _id_among(parameters: list[tuple[str, str]]) -> str | None:
-    return next((value for key, value in parameters if _is_id(key)), None)
+    """The last one that says anything: a polyfill appends its own behind what is in the page's URL already."""
+    return next((value for key, value in reversed(parameters) if value and _is_id(key)), None)
 
 
 def _refuse_slips(names: Iterable[str]) -> None:

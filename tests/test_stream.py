@@ -15,7 +15,7 @@ from sse_fast import stream
 from sse_fast.admission import Admission
 from sse_fast.errors import InvalidEvent, Leaving
 from sse_fast.hub import Hub
-from sse_fast.stream import LIVES, Life, Stream, Streams, Wanted, jittered
+from sse_fast.stream import LIVES, Life, Stream, Streams, Wanted, asked_id, jittered
 from sse_fast.stream import Door as Came
 
 # The grammar
@@ -73,6 +73,7 @@ def test_a_stream_names_its_channels_by_path_or_query_each_once(
         ("a", "history=" + "0" * 20 + "9" * 20),
         ("a", "history=" + "0" * 5000),
         ("a", "history=%C2%B2"),
+        ("a", "history=1&history=2"),
         ("a", "last_event_id=" + "x" * 65),
     ],
 )
@@ -126,6 +127,22 @@ def test_the_id_comes_by_any_of_its_parameters_and_the_header_wins(name: str) ->
 def test_an_empty_id_is_none_at_all() -> None:
     assert read("a", "last_event_id=").last_event_id is None
     assert read("a", header="").last_event_id is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "last_event_id=e-1&lastEventId=e-2",  # the URL of the page, and what event-source-polyfill appends to it
+        "lastEventId=e-1&last_event_id=e-2",
+        "last_event_id=e-1&last_event_id=e-2",
+        "last_event_id=&lastEventId=e-2",
+        "last_event_id=e-2&lastEventId=",
+        "evs_last_event_id=e-1&_=1&Last-Event-ID=e-2&last_event_id=",
+    ],
+)
+def test_of_several_ids_in_the_query_the_last_that_is_not_empty_wins(query: str) -> None:
+    assert read("a", query).last_event_id == "e-2"
+    assert asked_id({"query_string": query.encode(), "headers": []}) == "e-2"
 
 
 def test_a_history_longer_than_the_server_grants_is_refused_and_told_the_limit() -> None:
