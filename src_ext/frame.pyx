@@ -34,7 +34,7 @@ from uuid import UUID
 import orjson
 
 from sse_fast.datastar import fields_of as fields_of_function
-from sse_fast.errors import InvalidEvent
+from sse_fast.errors import InvalidEvent, MistypedEvent
 from sse_fast.serialization import json_of as json_of_function
 
 cdef extern from "Python.h":
@@ -82,7 +82,7 @@ def encode(data=NO_DATA, *, event=None, id=None, retry=None, comment=None):
 
     Raises `InvalidEvent` (a `ValueError`) where the format cannot carry a value: CR, LF or NUL in `event` or `id`, a
     negative or huge `retry`, lone surrogates, bytes that are not UTF-8, `data` that is no JSON value (it names the type
-    and the place). Raises `TypeError` for fields of a wrong type, and if no field is given at all.
+    and the place); fields of a wrong type, and none at all (these are a `TypeError` too).
     """
     return frame_of(data, event, id, retry, comment)
 
@@ -121,7 +121,7 @@ cdef bytes frame_of(object data, object event, object id, object retry, object c
         data = data_of(data, &data_text)
         size += lines_size(6, &data_text)
     if size == 0:
-        raise TypeError("encode() needs data, or at least one of event, id, retry and comment")
+        raise MistypedEvent("encode() needs data, or at least one of event, id, retry and comment")
 
     frame = PyBytes_FromStringAndSize(NULL, size)
     out = PyBytes_AS_STRING(frame)
@@ -261,7 +261,7 @@ cdef int name_of(str field, object value, Text* text) except -1:
 
 cdef int utf8_of(str field, object value, Text* text) except -1:
     if not PyUnicode_Check(value):
-        raise TypeError(f"{field} must be str or None, not {type(value).__name__}")
+        raise MistypedEvent(f"{field} must be str or None, not {type(value).__name__}")
     try:
         text.start = PyUnicode_AsUTF8AndSize(value, &text.size)
     except UnicodeEncodeError as error:
@@ -319,7 +319,7 @@ cdef long long milliseconds(object retry) except -1:
         long long value
         int overflow = 0
     if not PyLong_Check(retry) or PyBool_Check(retry):
-        raise TypeError(f"retry must be int (milliseconds) or None, not {type(retry).__name__}")
+        raise MistypedEvent(f"retry must be int (milliseconds) or None, not {type(retry).__name__}")
     value = PyLong_AsLongLongAndOverflow(retry, &overflow)
     if value < 0:
         wrong = "too large" if overflow > 0 else "negative"

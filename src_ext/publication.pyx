@@ -96,7 +96,7 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
                     events.append(from_value(loads(PyBytes_FromStringAndSize(line, length)), line, line + length, limit))
                 except JSONDecodeError as error:
                     raise_no_memory(error)
-                    raise InvalidEvent(f"line {number} is not JSON: {error}") from None
+                    raise InvalidEvent(f"line {number} is not JSON: {error.msg} at column {error.colno}") from None
                 except InvalidEvent as error:
                     raise type(error)(f"line {number}: {error}") from None
             if number % AT_ONCE == 0 or start >= enough:
@@ -129,15 +129,22 @@ cdef tuple from_value(object parsed, const char* text, const char* end, Py_ssize
     try:
         channel, data = value["channel"], value["data"]
     except KeyError as missing:
+        refuse_unknown(value)  # it may be the missing one, misspelt
         raise InvalidEvent(f"the field {missing} is missing") from None
     event, retry = value.get("event"), value.get("retry")
     # Counting is cheaper than comparing names, and enough where nothing is strange.
-    if len(value) != 2 + (event is not None) + (retry is not None) and not value.keys() <= FIELDS:
-        unknown = next(name for name in value if name not in FIELDS)
-        raise InvalidEvent(f"unknown field {brief(unknown)}; the fields are 'channel', 'data', 'event' and 'retry'")
+    if len(value) != 2 + (event is not None) + (retry is not None):
+        refuse_unknown(value)
     if type(data) is not str:
         data = as_it_stands(text, end)
     return encoded(channel, data, event, retry, limit)
+
+
+cdef int refuse_unknown(dict value) except -1:
+    for name in value:
+        if name not in FIELDS:
+            raise InvalidEvent(f"unknown field {brief(name)}; the fields are 'channel', 'data', 'event' and 'retry'")
+    return 0
 
 
 cdef tuple encoded(object channel, object data, object event, object retry, Py_ssize_t limit):

@@ -372,7 +372,8 @@ def json_value(text: bytes, where: str = "data") -> object:
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Misuse(f"{where} is not valid JSON: {error}") from None
+        line = f"line {error.lineno} " if error.lineno > 1 else ""
+        raise Misuse(f"{where} is not valid JSON: {error.msg} at {line}column {error.colno}") from None
     return orjson.Fragment(text)
 
 

@@ -14,6 +14,11 @@ class InvalidEvent(SSEFastError, ValueError):
     """An event, a channel name or an event id that the wire format or a limit forbids. Nothing was published."""
 
 
+class MistypedEvent(InvalidEvent, TypeError):
+    """An event with a field of a wrong type, with one that events don't have, or with none. A TypeError as well, since
+    most of these are slips in the code that makes the event."""
+
+
 class EventTooLarge(InvalidEvent):
     """An event larger than `max_event_size`, or than a quarter of the log; of a stream that is read, than what its
     reader takes."""

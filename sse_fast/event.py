@@ -68,7 +68,7 @@ class Event:
     comment: str | None = None
 
     def encode(self) -> bytes:
-        """The event as one SSE frame (WHATWG HTML, section 9.2). Raises InvalidEvent or TypeError."""
+        """The event as one SSE frame (WHATWG HTML, section 9.2). Raises InvalidEvent."""
         return encode(self.data, event=self.event, id=self.id, retry=self.retry, comment=self.comment)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio.to_thread
 
 from sse_fast._native.frame import encode
+from sse_fast.errors import MistypedEvent
 from sse_fast.event import Event, brief
 from sse_fast.serialization import json_of
 
@@ -27,7 +28,7 @@ def frame(item: Any) -> bytes:
     sse-starlette, FastAPI, Litestar, httpx-sse): an event, and so is what datastar-py makes. Anything else: data, as
     JSON.
 
-    Raises InvalidEvent or TypeError.
+    Raises InvalidEvent.
     """
     kind = type(item)
     if kind is str:
@@ -49,7 +50,7 @@ def frame(item: Any) -> bytes:
 def _fields(fields: Mapping[str, Any]) -> bytes:
     if not fields.keys() <= DICT_FIELDS:
         unknown = next(iter(fields.keys() - DICT_FIELDS))
-        raise TypeError(
+        raise MistypedEvent(
             f"a dict stands for the fields of an event, and {brief(unknown)} is none: there is "
             f"{', '.join(sorted(DICT_FIELDS))}. If the dict is the data, yield Event(...) or {{'data': ...}}"
         )
@@ -58,7 +59,7 @@ def _fields(fields: Mapping[str, Any]) -> bytes:
     if data is not None:
         return encode(data, event=type, id=id, retry=retry, comment=comment)
     if type is None and id is None and retry is None and comment is None:
-        raise TypeError('a dict of fields has at least one that is not None; JSON null is sent by {"data": "null"}')
+        raise MistypedEvent('a dict of fields has at least one that is not None; JSON null is sent by {"data": "null"}')
     return encode(event=type, id=id, retry=retry, comment=comment)
 
 

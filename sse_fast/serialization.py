@@ -3,10 +3,10 @@
 The law of this file: a value becomes JSON that says all of it, or InvalidEvent names its type and its place; nothing is
 rounded, dropped or sent as null in its stead. `_native/frame` hands over what orjson alone does not do so.
 
-Taken are, at any depth: None, bool, int of any size, finite float, str, Enum (its value), Decimal (a string of its
-digits, as pydantic writes it), datetime, date, time, UUID (as orjson writes them); mappings, whose keys become strings;
-lists, tuples, sets, deques; dataclasses; what numpy counts with; orjson.Fragment; and, as their own rules write them,
-pydantic models and msgspec Structs.
+Taken are, at any depth: None, bool, int of any size, finite float, str, Enum (its value), finite Decimal (a string of
+its digits, as pydantic writes it), datetime, date, time, UUID (as orjson writes them); mappings, whose keys become
+strings; lists, tuples, sets, deques; dataclasses; what numpy counts with; orjson.Fragment; and, as their own rules
+write them, pydantic models and msgspec Structs.
 """
 
 import math
@@ -78,6 +78,8 @@ def _leaf(value: Any, place: Place) -> Any:
                 raise InvalidEvent(f"{_path(place)}: {value} is no JSON number; send null or a string in its place")
             return float(value)
         case Decimal():
+            if not value.is_finite():
+                raise InvalidEvent(f"{_path(place)}: {value!r} has no digits; send null or a string in its place")
             return str(value)
         case datetime() | date() | time() | UUID():
             try:

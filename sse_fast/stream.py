@@ -32,6 +32,7 @@ from sse_fast.problem import Problem
 logger = logging.getLogger("sse_fast.stream")
 
 PARAMETERS = ("channel", "history", "last_event_id")
+SYNONYMS = {"since": "last_event_id"}  # what `sse-fast listen` calls it
 # Of parameters that nobody here knows, so many are compared with the known ones, and by so many characters: each
 # comparison costs 20 us.
 UNKNOWN_COMPARED, COMPARED_LENGTH = 8, 24
@@ -198,6 +199,8 @@ def _refuse_slips(names: Iterable[str]) -> None:
     proxies, cache busters and polyfills have their own."""
     unknown = (name for name in names if name not in PARAMETERS and not _is_id(name))
     for name in islice(unknown, UNKNOWN_COMPARED):
+        if meant := SYNONYMS.get(_spelling(name[:COMPARED_LENGTH])):
+            raise InvalidEvent(f"unknown parameter {brief(name)}; did you mean {meant!r}?")
         known = [_spelling(each) for each in PARAMETERS]
         if near := get_close_matches(_spelling(name[:COMPARED_LENGTH]), known, 1, SIMILAR):
             meant = PARAMETERS[known.index(near[0])]

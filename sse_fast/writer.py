@@ -104,7 +104,7 @@ class SSEWriter:
         """Send one event; `data` is `str`, `bytes` in UTF-8, or what `sse_fast.serialization` takes.
 
         Waits while the client is slow. Any number of tasks may send; the order is that of the calls. Raises
-        InvalidEvent or TypeError, and nothing was sent; ConnectionClosed when the client has left.
+        InvalidEvent, and nothing was sent; ConnectionClosed when the client has left.
         """
         await self._write(encode(data, event=event, id=id, retry=retry))
 

@@ -261,7 +261,8 @@ async def test_a_number_that_no_double_holds_is_refused_with_its_place(api: Api)
     response = await api.post("/publish", content=f"[{event}]")
     assert_problem(response, 400, "number is infinity", "line 1 column 27")
     response = await api.post("/publish", content=f"\n{event}", headers=NDJSON)
-    assert_problem(response, 400, "line 2 is not JSON", "number is infinity", "line 1 column 26")
+    assert_problem(response, 400, "line 2 is not JSON", "number is infinity", "at column 26")
+    assert "line 1" not in response.text
     assert api.position == 0
 
 
@@ -385,6 +386,8 @@ WRONG_VALUES: list[tuple[Any, list[str]]] = [
     ({}, ["'channel' is missing"]),
     ({"data": 1}, ["'channel' is missing"]),
     ({"channel": "c"}, ["'data' is missing"]),
+    ({"chanel": "c", "data": 1}, ["unknown field 'chanel'", "'channel'"]),
+    ({"channel": "c", "Data": 1}, ["unknown field 'Data'", "'data'"]),
     ({"channel": "c", "data": 1, "id": "x"}, ["unknown field 'id'", "'retry'"]),
     ({"channel": "c", "data": 1, "Event": "x"}, ["unknown field 'Event'"]),
     *(

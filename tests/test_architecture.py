@@ -66,7 +66,7 @@ ARROWS: dict[str, str | None] = {
     "address": "",
     "testing": "asgi _native.event_parser",
     "shutdown": "",
-    "items": "event serialization _native.frame",
+    "items": "errors event serialization _native.frame",
     "connection": "asgi errors shutdown _native.frame",
     "responses": "asgi connection errors items",
     "writer": "asgi connection errors _native.frame",

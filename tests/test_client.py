@@ -507,6 +507,7 @@ def test_a_bad_line_is_named_by_its_number_and_those_before_it_are_published(aga
     published, wrong = result.stderr.splitlines()
     assert published == "published 1 event"
     assert "line 2 is not" in wrong
+    assert "line 1" not in wrong
 
 
 @pytest.mark.parametrize(("args", "data"), [((), b"\xff\n"), (("--json",), b"{\n")])

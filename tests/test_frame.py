@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from whatwg import Event, Parser
 
 from sse_fast._native.frame import encode
-from sse_fast.errors import InvalidEvent
+from sse_fast.errors import InvalidEvent, MistypedEvent
 
 BOM = "\ufeff"
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
@@ -150,7 +150,7 @@ def test_a_retry_beyond_64_bits_is_refused() -> None:
 
 @pytest.mark.parametrize("retry", [True, False, 1.0, "1", b"1"])
 def test_a_retry_that_is_not_an_int_is_refused_and_bool_is_not_an_int(retry: Any) -> None:
-    with pytest.raises(TypeError, match=f"retry must be int .* not {type(retry).__name__}"):
+    with pytest.raises(MistypedEvent, match=f"retry must be int .* not {type(retry).__name__}"):
         encode("x", retry=retry)
 
 
@@ -190,12 +190,17 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_place(raw: bytes, place:
 @pytest.mark.parametrize("field", ["id", "event", "comment"])
 @pytest.mark.parametrize("value", [b"x", 5, ["x"]])
 def test_id_event_and_comment_of_a_type_other_than_str_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(TypeError, match=f"{field} must be str or None, not {type(value).__name__}"):
+    with pytest.raises(MistypedEvent, match=f"{field} must be str or None, not {type(value).__name__}"):
         encode("x", **{field: value})
 
 
-def test_no_field_at_all_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="needs data, or at least one of"):
+def test_an_event_of_a_wrong_type_is_an_invalid_event_and_a_type_error() -> None:
+    assert issubclass(MistypedEvent, InvalidEvent)
+    assert issubclass(MistypedEvent, TypeError)
+
+
+def test_no_field_at_all_is_refused() -> None:
+    with pytest.raises(MistypedEvent, match="needs data, or at least one of"):
         encode()
 
 

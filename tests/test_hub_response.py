@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import litestar
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -43,6 +44,16 @@ def app_of(hub: Hub, **options: Any) -> Starlette:
 
 async def told(stream: EventStream, count: int) -> list[tuple[str, str]]:
     return [(event.event, event.data) for event in await stream.take(count)]
+
+
+async def test_a_handler_of_litestar_that_says_what_it_returns_answers_with_a_stream(hub: Hub) -> None:
+    @litestar.get("/")
+    async def stream(request: litestar.Request[Any, Any, Any]) -> HubResponse:
+        return hub.response(request, ["a"], history=1)
+
+    await hub.publish("a", "x")
+    async with EventClient(litestar.Litestar([stream])) as client, client.stream("/") as opened:
+        assert [event.event for event in await opened.take(2)] == ["$connected", "message"]
 
 
 CONNECTED = ("$connected", '{"resume":"live"}')

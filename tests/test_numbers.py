@@ -74,7 +74,7 @@ def test_every_form_passes_digits_on_or_refuses_the_number(sent: list[str], arou
         expected = [orjson.loads(text)["data"] for text in sent]
     except orjson.JSONDecodeError:  # a number that no double holds, a lone surrogate
         for form in forms:
-            with pytest.raises(InvalidEvent, match=r"line \d+ column \d+"):
+            with pytest.raises(InvalidEvent, match=r"line \d+.* column \d+"):
                 form()
         return
     for form in forms:

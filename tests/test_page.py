@@ -136,6 +136,10 @@ def test_every_id_that_the_script_names_is_in_the_page_once() -> None:
     assert set(re.findall(r"""\$\("([\w-]+)"\)""", script)) <= set(ids)
 
 
+def test_the_command_to_listen_follows_a_redirect_to_the_stream_port() -> None:
+    assert re.findall(r"`curl (-\w+) '\$\{home\}sse/", PAGE.decode()) == ["-NL"]
+
+
 def test_every_field_has_a_label() -> None:
     assert not ELEMENTS.bare_fields
 

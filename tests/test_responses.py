@@ -18,7 +18,8 @@ from starlette.background import BackgroundTask
 from whatwg import Parser
 
 from sse_fast import Event, EventSourceResponse, encode, responses
-from sse_fast.errors import Leaving
+from sse_fast.errors import InvalidEvent, Leaving
+from sse_fast.items import frame
 from sse_fast.testing import EventClient, NoEvent
 
 PATIENCE = 10.0
@@ -133,17 +134,24 @@ async def test_each_kind_of_item_is_sent_as_the_readme_says(item: Any, sent: byt
     assert wire.body == sent.replace(b"id\n", b"id:\n")
 
 
-@pytest.mark.parametrize(
-    ("item", "words"),
-    [
-        ({"data": 1, "user": "x"}, "'user' is none"),
-        ({}, "at least one"),
-        ({"event": "two\nlines"}, "one line"),
-        (object(), "JSON"),
-        ({"data": "x", "id": 5}, "id must be str"),
-    ],
-    ids=repr,
-)
+BAD_ITEMS = [
+    ({"data": 1, "user": "x"}, "'user' is none"),
+    ({"a": 1}, "'a' is none"),
+    ({}, "at least one"),
+    ({"event": "two\nlines"}, "one line"),
+    (object(), "JSON"),
+    ({"data": "x", "id": 5}, "id must be str"),
+    ({"data": "x", "retry": "5"}, "retry must be int"),
+]
+
+
+@pytest.mark.parametrize(("item", "words"), BAD_ITEMS, ids=repr)
+def test_a_bad_item_is_an_invalid_event(item: Any, words: str) -> None:
+    with pytest.raises(InvalidEvent, match=words):
+        frame(item)
+
+
+@pytest.mark.parametrize(("item", "words"), BAD_ITEMS, ids=repr)
 async def test_a_bad_item_ends_the_stream_and_the_log_says_why(
     item: Any, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -86,7 +86,8 @@ def test_what_the_grammar_does_not_know_is_refused(path: str, query: str) -> Non
     ("slip", "meant"),
     [(slip, "history") for slip in ("histroy", "hist", "histories", "History", "history[]")]
     + [(slip, "channel") for slip in ("chanel", "channels", "chan", "CHANNEL", "channel[]", "chnanel")]
-    + [(slip, "last_event_id") for slip in ("last_event", "lastEvent", "last_id", "event_id", "lastEventIds")],
+    + [(slip, "last_event_id") for slip in ("last_event", "lastEvent", "last_id", "event_id", "lastEventIds")]
+    + [(slip, "last_event_id") for slip in ("since", "Since")],
 )
 def test_a_parameter_that_must_be_a_slip_is_refused_with_what_was_meant(slip: str, meant: str) -> None:
     for query in (f"{slip}=10", f"_=1&{slip}=a", f"channel=b&{slip}"):
