@@ -6,6 +6,7 @@ another connection, at any moment, as the server has threads of its own: to look
 that is to be reset is duplicated, and looked at again, before.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -15,9 +16,12 @@ from sse_fast._native.linux cimport (
     AF_INET6,
     AF_UNSPEC,
     F_DUPFD_CLOEXEC,
+    INET6_ADDRSTRLEN,
+    IPPROTO_TCP,
     MEMINFO,
     SO_MEMINFO,
     SOL_SOCKET,
+    TCP_INFO,
     WMEM_QUEUED,
     close,
     connect,
@@ -26,17 +30,25 @@ from sse_fast._native.linux cimport (
     getsockname,
     getsockopt,
     htons,
+    inet_ntop,
     inet_pton,
     sockaddr,
     sockaddr_in,
     sockaddr_in6,
     sockaddr_storage,
     socklen_t,
+    tcp_info,
 )
 
 cdef struct Peer:
     unsigned char address[16]       # IPv6, of IPv4 as IPv4 within IPv6
     unsigned short port             # in the network's order, as the kernel has it
+
+
+cdef struct Waiting:
+    Peer peer
+    uint32_t memory                 # bytes
+    uint32_t still                  # milliseconds since anything could be sent
 
 
 cdef bint read_address(sockaddr_storage* found, Peer* peer) noexcept nogil:
@@ -76,19 +88,73 @@ cdef bint is_of(int fd, unsigned short port, const Peer* peers, Py_ssize_t count
     return False
 
 
-def memory_of_connections(unsigned short port, int descriptors):
-    """Bytes of kernel memory that wait for the clients of our `port`, over descriptors below `descriptors`."""
-    cdef uint64_t total = 0
+cdef int read_peer(address, port, Peer* peer) except -1:
+    cdef bytes text = (address if ":" in address else f"::ffff:{address}").encode()
+    memset(peer, 0, sizeof(Peer))
+    if inet_pton(AF_INET6, text, peer.address) != 1:
+        raise ValueError(f"{address!r} is not an IP address")
+    peer.port = htons(port)
+    return 0
+
+
+def peer_key(address not None, port):
+    """What stands for the peer (IP address, port) in the `streams` of `look_at_connections`. Raises ValueError."""
+    cdef Peer peer
+    read_peer(address, port, &peer)
+    return PyBytes_FromStringAndSize(<char*>&peer, sizeof(Peer))
+
+
+def look_at_connections(unsigned short port, int descriptors, dict streams not None, uint32_t still):
+    """Bytes of kernel memory that wait for the clients of our `port`: of connections whose `peer_key` is in `streams`; of
+    all others; and of those others, (IP address, port, bytes) each, to which nothing could be sent for `still`
+    milliseconds."""
+    cdef uint64_t for_streams = 0, for_others = 0
     cdef uint32_t memory[MEMINFO]
+    cdef tcp_info told
+    cdef sockaddr_storage found
     cdef socklen_t length
+    cdef Py_ssize_t count = 0, i
     cdef int fd
+    cdef char text[INET6_ADDRSTRLEN]
+    cdef list stuck = []
+    cdef Waiting* one
+    cdef Waiting* waiting = <Waiting*>PyMem_Malloc(max(descriptors, 1) * sizeof(Waiting))
+    if waiting == NULL:
+        raise MemoryError
     port = htons(port)
-    with nogil:
-        for fd in range(descriptors):
-            length = sizeof(memory)
-            if is_ours(fd, port) and getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length) == 0:
-                total += memory[WMEM_QUEUED]
-    return total
+    try:
+        with nogil:
+            for fd in range(descriptors):
+                length = sizeof(memory)
+                if (
+                    not is_ours(fd, port)
+                    or getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0
+                    or memory[WMEM_QUEUED] == 0
+                ):
+                    continue
+                one = &waiting[count]
+                length = sizeof(found)
+                if getpeername(fd, <sockaddr*>&found, &length) < 0 or not read_address(&found, &one.peer):
+                    continue
+                one.memory = memory[WMEM_QUEUED]
+                length = sizeof(told)
+                memset(&told, 0, sizeof(told))
+                getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &length)
+                # A probe of a closed window carries no data, so it is not counted as sent.
+                one.still = told.tcpi_last_data_sent
+                count += 1
+        for i in range(count):
+            one = &waiting[i]
+            if PyBytes_FromStringAndSize(<char*>&one.peer, sizeof(Peer)) in streams:
+                for_streams += one.memory
+                continue
+            for_others += one.memory
+            if one.still >= still:
+                inet_ntop(AF_INET6, one.peer.address, text, sizeof(text))
+                stuck.append(((<bytes>text).decode(), htons(one.peer.port), one.memory))
+    finally:
+        PyMem_Free(waiting)
+    return for_streams, for_others, stuck
 
 
 def reset_connections(peers not None, unsigned short port, int descriptors):
@@ -97,17 +163,12 @@ def reset_connections(peers not None, unsigned short port, int descriptors):
     cdef Py_ssize_t count = len(peers), i = 0
     cdef int fd, mine, found = 0
     cdef sockaddr nowhere
-    cdef bytes text
     cdef Peer* wanted = <Peer*>PyMem_Malloc(max(count, 1) * sizeof(Peer))
     if wanted == NULL:
         raise MemoryError
     try:
-        memset(wanted, 0, count * sizeof(Peer))
         for address, number in peers:
-            text = (address if ":" in address else f"::ffff:{address}").encode()
-            if inet_pton(AF_INET6, text, wanted[i].address) != 1:
-                raise ValueError(f"{address!r} is not an IP address")
-            wanted[i].port = htons(number)
+            read_peer(address, number, &wanted[i])
             i += 1
         memset(&nowhere, 0, sizeof(nowhere))
         nowhere.sa_family = AF_UNSPEC   # connect(2): dissolves the association; the kernel resets, and drops what waits

@@ -29,6 +29,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -717,20 +718,27 @@ cdef class FanOut:
             self._skip_ahead(subscriber)
         return 0
 
-    def shed(self, uint64_t held, Py_ssize_t count):
+    def shed(self, uint64_t held, Py_ssize_t count, double now=0, double since=INFINITY):
         """Let at most `count` subscribers go, until they have given back so many bytes of kernel memory: those that have
-        taken nothing for longest, and if nobody who is blocked has any, those that hold most. Returns what is still
-        owed."""
+        taken nothing for longest, and if nobody who is blocked has any, those that hold most. Who took bytes after
+        `since` stays. Returns what is still owed."""
         cdef Subscriber subscriber
         cdef Sink sink
         cdef Py_ssize_t at
+        cdef bint anybody = False
         cdef list found = []
         for at in range(self._blocked_count):
             subscriber = self._blocked[at]
             sink = subscriber.sink
-            if subscriber.held or sink.charge:
+            if not (subscriber.held or sink.charge):
+                continue
+            anybody = True
+            if subscriber.touched <= since and since < INFINITY and sink.moves():
+                subscriber.touched = now
+                subscriber.timeouts = 0
+            if subscriber.touched <= since:
                 found.append((-subscriber.timeouts, subscriber.touched, subscriber.place))
-        if found:
+        if anybody:
             found = nsmallest(count, found)
         else:
             found = nlargest(count, [(subscriber.held, 0, subscriber.place) for subscriber in self._everyone if subscriber.held])

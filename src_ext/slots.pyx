@@ -70,7 +70,8 @@ cdef struct Slot:
     uint64_t beat_ns                # when its loop was last seen to turn; 0: it has not begun to serve
     uint64_t streams
     uint64_t held                   # bytes of kernel memory that wait for its clients
-    char padding[16]
+    uint64_t held_for_streams       # of those
+    char padding[8]
     char doorbell[DOORBELL]         # the name of its socket; ends with a zero byte
     char more_padding[16]
     uint64_t totals[TOTALS]
@@ -191,6 +192,7 @@ cdef class Slots:
         store32(&slot.armed, 0)
         store64(&slot.streams, 0)
         store64(&slot.held, 0)
+        store64(&slot.held_for_streams, 0)
         memset(slot.gauges, 0, sizeof(slot.gauges))
         memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
         release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be buried again
@@ -305,12 +307,16 @@ cdef class Slots:
     def leave(self):
         store64(&self._own.streams, self._own.streams - 1)
 
-    def hold(self, uint64_t held):
-        """Say how many bytes of kernel memory wait for the clients of this worker."""
+    def hold(self, uint64_t held, uint64_t for_streams):
+        """Say how many bytes of kernel memory wait for the clients of this worker, and for streams' among them."""
         store64(&self._own.held, held)
+        store64(&self._own.held_for_streams, for_streams)
 
     def held_by_others(self):
         return self._sum(&self._slots[0].held) - load64(&self._own.held)
+
+    def held_for_streams_by_others(self):
+        return self._sum(&self._slots[0].held_for_streams) - load64(&self._own.held_for_streams)
 
     def enter_from(self, uint64_t address):
         """Count a stream of an address (hashed, not 0) in; how many it has on the node with it."""

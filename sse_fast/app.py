@@ -96,6 +96,7 @@ class Edge:
         if seat is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
             connections = Connections(settings.port, bounds_of(settings))
             self._streams.connections, self.hub.held_elsewhere = connections, connections.held
+            self.hub.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         self.hub.admission, self.hub.streams = self._admission, self._streams

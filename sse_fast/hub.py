@@ -8,9 +8,9 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from threading import get_ident
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -92,6 +92,15 @@ def end_after(send_timeout: float, slow_policy: Literal["disconnect", "skip"]) -
     return send_timeout * (TIMEOUTS_UNDER_SKIP if slow_policy == "skip" else 1)
 
 
+class Elsewhere(NamedTuple):
+    """Bytes of kernel memory that wait for clients of connections that the fan-out does not know."""
+
+    for_streams: int = 0
+    for_answers: int = 0
+    unread: Sequence[tuple[str, int, int]] = ()
+    """Of those with no stream, whose clients take nothing: IP address, port, bytes."""
+
+
 class Neighbours(Protocol):
     """The other workers over the same log."""
 
@@ -108,12 +117,16 @@ class Neighbours(Protocol):
     def others_busy(self) -> bool:
         """Whether one of them has not handed out all of the log yet."""
 
-    def hold(self, held: int) -> None:
-        """Tell them how many bytes of kernel memory wait for the clients of this one."""
+    def hold(self, held: int, for_streams: int) -> None:
+        """Tell them how many bytes of kernel memory wait for the clients of this one, and for streams' among them."""
 
     @property
     def held_by_others(self) -> int:
         """How many for theirs."""
+
+    @property
+    def held_for_streams_by_others(self) -> int:
+        """And for streams' among them."""
 
 
 class Hub:
@@ -150,8 +163,9 @@ class Hub:
         self.send_timeout = send_timeout
         self._send_memory = send_memory
         self.held = 0  # bytes of kernel memory that wait for clients, when last looked at
-        self.held_elsewhere: Callable[[], Awaitable[int]] | None = None
-        """Asked for such bytes of connections that the fan-out does not know."""
+        self.held_elsewhere: Callable[[], Awaitable[Elsewhere]] | None = None
+        self.reset_elsewhere: Callable[[tuple[str, int | str]], None] | None = None
+        """Ends a connection that the fan-out does not know."""
         self.draining = False
         self.published = 0
         self.published_bytes = 0
@@ -170,7 +184,8 @@ class Hub:
         self._turns = self._turns_seen = 0
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
-        self._look_at_memory = 0.0
+        self._look_at_memory = self._looked_at_memory = 0.0
+        self._streams_were_over = False
         self._owed = 0.0  # looks at subscribers, for heartbeats
 
     # ---- publishing --------------------------------------------------------------------------------------------------
@@ -432,26 +447,54 @@ class Hub:
             self._stuck_since = loop.time()
 
     async def _keep_to_memory(self) -> None:
-        """Look at what the kernel holds for clients. Of what is over `send_memory` each worker gives back its share."""
-        held = self.fanout.held + (await self.held_elsewhere() if self.held_elsewhere is not None else 0)
-        total = held + (self._neighbours.held_by_others if self._neighbours is not None else 0)
-        if self._send_memory is not None and total > self._send_memory:
-            owed = -(-(total - self._send_memory) * held // total)
-            held -= await self._shed(owed)
+        """Look at what the kernel holds for clients. Past `send_memory` first those lose their connection who read no
+        answer; of what streams alone hold too much each worker gives back its share."""
+        elsewhere = await self.held_elsewhere() if self.held_elsewhere is not None else Elsewhere()
+        others = self._neighbours
+        streams = self.fanout.held + elsewhere.for_streams
+        held = streams + elsewhere.for_answers
+        if self._send_memory is not None:
+            over = held + (others.held_by_others if others is not None else 0) - self._send_memory
+            if over > 0:
+                held -= self._reset(elsewhere.unread, over)
+            of_all = streams + (others.held_for_streams_by_others if others is not None else 0)
+            over = of_all - self._send_memory
+            if over > 0:
+                given = await self._shed(-(-over * streams // of_all))
+                held, streams = held - given, streams - given
+            self._streams_were_over = over > 0
+        self._looked_at_memory = asyncio.get_running_loop().time()
         self.held = held
-        if self._neighbours is not None:
-            self._neighbours.hold(held)
+        if others is not None:
+            others.hold(held, streams)
+
+    def _reset(self, unread: Sequence[tuple[str, int, int]], owed: int) -> int:
+        """Returns how many bytes were given back."""
+        given = ended = 0
+        for address, port, held in unread:
+            if given >= owed or self.reset_elsewhere is None:
+                break
+            self.reset_elsewhere((address, port))
+            given, ended = given + held, ended + 1
+        if ended:
+            logger.warning(
+                "send_memory is used up: connections whose answers nobody reads are ended", extra={"connections": ended}
+            )
+        return given
 
     async def _shed(self, owed: int) -> int:
         """Returns how many bytes were given back."""
+        # Who took bytes since the last look is spared once; then the memory comes first.
+        since = math.inf if self._streams_were_over else self._looked_at_memory
         before, left = self.fanout.connections, owed
         while left:
-            was, left = left, self.fanout.shed(left, SHED_AT_ONCE)
+            now = asyncio.get_running_loop().time()
+            was, left = left, self.fanout.shed(left, SHED_AT_ONCE, now, since)
             if left == was:
                 break
             await asyncio.sleep(0)
         if ended := before - self.fanout.connections:
-            logger.warning("send_memory is used up: streams that take nothing are ended", extra={"streams": ended})
+            logger.warning("send_memory is used up: streams are ended", extra={"streams": ended})
         return owed - left
 
     # ---- the end -----------------------------------------------------------------------------------------------------

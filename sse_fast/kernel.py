@@ -15,12 +15,13 @@ import os
 import socket
 from dataclasses import dataclass
 
-from sse_fast._native.connections import memory_of_connections, reset_connections
+from sse_fast._native.connections import look_at_connections, peer_key, reset_connections
 from sse_fast.address import resolve
-from sse_fast.hub import end_after
+from sse_fast.hub import Elsewhere, end_after
 from sse_fast.settings import Settings
 
 UNSENT = 8  # the part of the bound that may be unsent
+UNREAD = 3.0  # seconds in which nothing could be sent of an answer that waits: its client does not read
 KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, and how often: a peer that vanished
 
 
@@ -85,15 +86,31 @@ class Connections:
         self._port = port
         self.charge = 2 * bounds.unsent  # with the kernel's own structures
         self._doomed: list[tuple[str, int]] = []
+        self._streams: dict[bytes, int] = {}  # how many a peer has
         self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)  # now, while there are descriptors
 
     def close(self) -> None:
         os.close(self._status)
 
-    async def held(self) -> int:
-        """Bytes of kernel memory that wait for their clients."""
+    def begin_stream(self, peer: tuple[str, int | str]) -> None:
+        """The connection from this address has become a stream, or has one more: `end_stream` is owed."""
+        key = peer_key(peer[0], int(peer[1]))
+        self._streams[key] = self._streams.get(key, 0) + 1
+
+    def end_stream(self, peer: tuple[str, int | str]) -> None:
+        key = peer_key(peer[0], int(peer[1]))
+        if self._streams[key] > 1:
+            self._streams[key] -= 1
+        else:
+            del self._streams[key]
+
+    async def held(self) -> Elsewhere:
+        """What waits for their clients in the kernel."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, memory_of_connections, self._port, self._descriptors())
+        for_streams, for_answers, unread = await loop.run_in_executor(
+            None, look_at_connections, self._port, self._descriptors(), self._streams, int(UNREAD * 1000)
+        )
+        return Elsewhere(for_streams, for_answers, unread)
 
     def reset(self, peer: tuple[str, int | str]) -> None:
         """Have the connection from this address end soon, and what waits for its client dropped."""

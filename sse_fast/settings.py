@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     send_memory: ByteSize | None = Field(
         default=None,
         ge=MIB,
-        description="Bytes of kernel memory that may wait for all clients; past it the longest blocked are ended. "
-        "Default: a quarter of what the machine has for TCP.",
+        description="Bytes of kernel memory that may wait for all clients; past it unread answers end, and the longest "
+        "blocked. Default: a quarter of what the machine has for TCP.",
     )
     slow_policy: Literal["disconnect", "skip"] = Field(
         default="disconnect",

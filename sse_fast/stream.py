@@ -73,6 +73,10 @@ class Connections(Protocol):
     charge: int
     """Bytes of kernel memory that one whose client does not read is taken to hold."""
 
+    def begin_stream(self, peer: tuple[str, int | str]) -> None:
+        """The connection from this address has become a stream, or has one more: `end_stream` is owed."""
+
+    def end_stream(self, peer: tuple[str, int | str]) -> None: ...
     def reset(self, peer: tuple[str, int | str]) -> None:
         """Have the connection from this address end at once, and what waits for its client dropped."""
 
@@ -381,6 +385,9 @@ class Stream:
         subscription = None
         complete = False
         connections = self._connections()
+        under = self._streams.connections if self._scope.get(PEER) else None
+        if under is not None:
+            under.begin_stream(self._scope[PEER])
         try:
             subscription = self._streams.hub.subscribe(
                 wanted.channels,
@@ -411,6 +418,8 @@ class Stream:
             if subscription is not None:
                 subscription.close()
             self._streams.left(self._address, self.leaving, Door.ASGI)
+            if under is not None:
+                under.end_stream(self._scope[PEER])
             await self._left()
         if complete:  # all others end without a last chunk: see WIRE, drain
             last = CLOSING % Leaving.APP.encode()

@@ -179,12 +179,16 @@ class Seat:
                 self.slots.bury(worker.slot)
                 _locked(self._lock, worker.slot, fcntl.F_UNLCK)
 
-    def hold(self, held: int) -> None:
-        self.slots.hold(held)
+    def hold(self, held: int, for_streams: int) -> None:
+        self.slots.hold(held, for_streams)
 
     @property
     def held_by_others(self) -> int:
         return self.slots.held_by_others()
+
+    @property
+    def held_for_streams_by_others(self) -> int:
+        return self.slots.held_for_streams_by_others()
 
     # ---- who is counted ----------------------------------------------------------------------------------------------
 

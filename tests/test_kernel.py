@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support import until
 
-from sse_fast._native.connections import memory_of_connections, reset_connections
+from sse_fast._native.connections import look_at_connections, peer_key, reset_connections
 from sse_fast.hub import end_after
 from sse_fast.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
 from sse_fast.settings import Settings
@@ -36,6 +36,10 @@ def listening(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
     with made:
         made.listen()
         yield made
+
+
+def memory_of_connections(port: int) -> int:
+    return sum(look_at_connections(port, DESCRIPTORS, {}, 0)[:2])
 
 
 def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
@@ -130,13 +134,39 @@ async def test_what_waits_for_the_clients_of_a_port_is_the_sum_over_its_connecti
 ) -> None:
     port = listening.getsockname()[1]
     pairs = [accepted(listening) for _ in range(3)]
-    assert memory_of_connections(port, DESCRIPTORS) == 0
+    assert memory_of_connections(port) == 0
     for ours, _ in pairs:
         fill(ours, 1000)
     # The clients' kernels may still take a little.
-    await until(lambda: memory_of_connections(port, DESCRIPTORS) == sum(held(ours) for ours, _ in pairs))
-    assert memory_of_connections(port, DESCRIPTORS) >= 3 * BOUNDS.unsent
-    assert memory_of_connections(port + 1, DESCRIPTORS) == 0
+    await until(lambda: memory_of_connections(port) == sum(held(ours) for ours, _ in pairs))
+    assert memory_of_connections(port) >= 3 * BOUNDS.unsent
+    assert memory_of_connections(port + 1) == 0
+    for ours, client in pairs:
+        ours.close()
+        client.close()
+
+
+async def test_of_what_waits_that_for_streams_is_told_apart_and_who_reads_nothing_else_is_named(
+    listening: socket.socket,
+) -> None:
+    port = listening.getsockname()[1]
+    pairs = [accepted(listening) for _ in range(3)]
+    for ours, _ in pairs:
+        fill(ours, 1000)
+    stream = pairs[0][1].getsockname()[:2]
+    streams = {peer_key(*stream): 1}
+
+    def unread(milliseconds: int) -> list[tuple[str, int]]:
+        return sorted(
+            (host, number) for host, number, _ in look_at_connections(port, DESCRIPTORS, streams, milliseconds)[2]
+        )
+
+    await until(lambda: len(unread(50)) == 2)
+    assert unread(10**9) == []
+    for_streams, for_answers, found = look_at_connections(port, DESCRIPTORS, streams, 0)
+    assert for_streams == held(pairs[0][0])
+    assert for_answers == sum(held(ours) for ours, _ in pairs[1:]) == sum(size for _, _, size in found)
+    assert reset_connections([(host, number) for host, number, _ in found], port, DESCRIPTORS) == 2
     for ours, client in pairs:
         ours.close()
         client.close()
@@ -152,7 +182,7 @@ async def test_the_connections_of_certain_clients_are_reset_and_the_others_are_n
         connections.reset(client.getsockname()[:2])
     await until(lambda: not held(pairs[0][0]) and not held(pairs[1][0]))
     assert all(held(ours) >= BOUNDS.unsent for ours, _ in pairs[2:])
-    assert await connections.held() >= 3 * BOUNDS.unsent
+    assert (await connections.held()).for_answers >= 3 * BOUNDS.unsent
     for _, client in pairs[:2]:
         with pytest.raises(ConnectionResetError):
             read_to_the_end(client)

@@ -17,10 +17,10 @@ from conftest import EdgeProcess, Edges, program, until
 from stream_port import StreamPort, connect
 from support import until as eventually
 
-from sse_fast._native.connections import memory_of_connections
+from sse_fast._native.connections import look_at_connections
 from sse_fast._native.ring import Log
 from sse_fast.errors import Leaving
-from sse_fast.hub import Hub
+from sse_fast.hub import Elsewhere, Hub
 from sse_fast.kernel import Bounds
 
 KIB, MIB = 1024, 1024 * 1024
@@ -34,7 +34,7 @@ LIVE = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def held(port: StreamPort) -> int:
     """Bytes that the kernel holds for the clients of this port."""
-    return memory_of_connections(port.number, DESCRIPTORS)
+    return sum(look_at_connections(port.number, DESCRIPTORS, {}, 0)[:2])
 
 
 @pytest.fixture
@@ -127,12 +127,13 @@ class Others:
     others_busy = False
 
     def __init__(self, held: int) -> None:
-        self.held_by_others, self.told = held, 0
+        self.held_by_others = self.held_for_streams_by_others = held
+        self.told = 0
 
     def arm(self) -> None: ...
     def disarm(self) -> None: ...
     def ring(self) -> None: ...
-    def hold(self, held: int) -> None:
+    def hold(self, held: int, for_streams: int) -> None:
         self.told = held
 
 
@@ -148,11 +149,63 @@ async def test_of_what_is_over_each_worker_gives_back_its_share() -> None:
     for number in range(10):
         stream = hub.subscribe(["a"], send, lambda *why, number=number: ended.append(number), charge=10_000)
         stream.start()
-    hub.held_elsewhere = lambda: asyncio.sleep(0, 10_000 * hub.fanout.blocked)
+    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
     await hub.publish("a", "x")
-    await eventually(lambda: others.told)
+    await eventually(lambda: ended)
+    await eventually(lambda: others.told == 50_000)
     # 400,000 bytes are held, half of that is over, and a quarter of it is here
     assert (ended, others.told) == ([0, 1, 2, 3, 4], 50_000)
+    await hub.close()
+
+
+async def test_streams_do_not_pay_for_answers_that_nobody_reads() -> None:
+    """Not for those of this worker, nor for those of another."""
+    others = Others(held=300_000)
+    others.held_for_streams_by_others = 50_000
+    hub = Hub(log=Log.private(MIB), neighbours=others, send_memory=200_000)
+    reset: list[tuple[str, int | str]] = []
+    stuck = asyncio.Event()
+
+    async def send(message: object) -> None:
+        await stuck.wait()
+
+    for _ in range(10):
+        hub.subscribe(["a"], send, lambda *why: None, charge=10_000).start()
+    unread = [("192.0.2.1", number, 100_000) for number in range(20)]
+    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked, 2_000_000, unread))
+    hub.reset_elsewhere = reset.append
+    await hub.publish("a", "x")
+    await eventually(lambda: others.told)
+    assert hub.fanout.connections == 10
+    assert reset == [("192.0.2.1", number) for number in range(20)]
+    assert others.told == 100_000
+    await hub.close()
+
+
+async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
+    """One that has just been handed what is new is no client that takes nothing."""
+    hub = Hub(log_size=MIB, send_memory=50_000)
+    stuck = asyncio.Event()
+    looks = 0
+
+    async def send(message: object) -> None:
+        await stuck.wait()
+
+    def held_elsewhere() -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            hub._look_at_memory = 0  # at once again
+        return asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+
+    left_at_looks: list[int] = []
+    for _ in range(10):
+        hub.subscribe(["a"], send, lambda *why: left_at_looks.append(looks), charge=10_000).start()
+    await hub.publish("a", "x")
+    await eventually(lambda: hub.fanout.blocked == 10)
+    hub.held_elsewhere = held_elsewhere
+    await eventually(lambda: looks and left_at_looks)
+    assert left_at_looks == [2] * 5
     await hub.close()
 
 
@@ -245,3 +298,19 @@ def test_past_the_nodes_memory_the_main_port_gives_back_what_is_over(
     not_reading(40, server.port, EARLIEST, clients)
     until(lambda: ended(server) and sum(kernel.held(server.port)) <= MIB, "at most 1 MiB")
     assert server.stats()["connections"] >= MIB // PER_CLIENT // 2, "no more were ended than had to be"
+
+
+def test_at_the_main_port_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
+    edge: Edges, kernel: Kernel, clients: ExitStack
+) -> None:
+    server = edge("--send-memory", "1MiB", "--send-timeout", "60")
+    server.noise_expected = True
+    not_reading(3, server.port, LIVE, clients)
+    server.wait_connections(3)
+    fill(server)
+    until(lambda: server.stats()["blocked"] == 3, "the streams are blocked")
+    not_reading(200, server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 60, clients)
+    until(lambda: "answers nobody reads" in server.log(), "the end of the answers")
+    until(lambda: sum(kernel.held(server.port)) <= MIB, "at most 1 MiB")
+    assert server.stats()["connections"] == 3
+    assert ended(server) == 0

@@ -102,7 +102,10 @@ cdef extern from "netinet/in.h" nogil:
 
 cdef extern from "netinet/tcp.h" nogil:
     enum:
+        TCP_INFO
         TCP_NODELAY
+    struct tcp_info:
+        uint32_t tcpi_last_data_sent    # milliseconds since
 
 
 cdef extern from "arpa/inet.h" nogil:
