@@ -113,10 +113,13 @@ cdef enum:
     LOCK_AT = 1024                  # a process-shared robust mutex
     PATIENCE_US = 100_000
     IMPATIENCE_US = 1_000
+    BOOT_ROOM = 40
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
 
 cdef enum:
     SIGNED = 80 + 16 * PAST_EPOCHS  # bytes that the header's checksum is of
+
+cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef bytes MAGIC = b"sse_fast"
 cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
@@ -234,7 +237,7 @@ cdef class Log:
         self.header.capacity = capacity
         self.header.next_position = 1
         self.header.checksums = checksums
-        self.header.checksum = self._checksum_of_header()
+        self.header.checksum = self._checksum_of_header(self.header)
         self._new_lock()
         fence_release()
         memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
@@ -250,19 +253,16 @@ cdef class Log:
 
     def renew_epoch(self):
         """Give a private log another epoch, by which ids given out before mean nothing here: a fork goes its own way,
-        and its positions will mean other events than its parent's. Of a log that others may have, nothing happens."""
-        cdef bytes raw = random_epoch().encode("ascii")
+        and its positions will mean other events than its parent's. What was published before stays both's, under the
+        ids it has. Of a log that others may have, nothing happens."""
         if self.alone:
-            memcpy(self.header.epoch, PyBytes_AS_STRING(raw), 8)
-            self.header.checksum = self._checksum_of_header()
-            self._prepare_ids()
+            self.go_on(self.header.head)
 
     # ---- a segment that outlives its writers ------------------------------------------------------------------------
 
-    cdef uint32_t _checksum_of_header(self) noexcept:
+    cdef uint32_t _checksum_of_header(self, LogHeader* header) noexcept:
         """Of the fields that no append changes: what the segment is, and its past."""
         cdef char raw[SIGNED]
-        cdef LogHeader* header = self.header
         memset(raw, 0, 80)              # the first 32 bytes stand for a record's header
         memcpy(raw + 40, <char*>header + 8, 24)    # but for the magic, which is written last
         memcpy(raw + 64, &header.checksums, 4)
@@ -278,28 +278,38 @@ cdef class Log:
 
     def claim(self, bytes boot not None):
         """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
+        cdef char raw[BOOT_ROOM]
         self._new_lock()
-        memset(self.header.boot, 0, sizeof(self.header.boot))
-        memcpy(self.header.boot, PyBytes_AS_STRING(boot), min(sizeof(self.header.boot), <size_t>len(boot)))
+        memset(raw, 0, BOOT_ROOM)
+        memcpy(raw, PyBytes_AS_STRING(boot), min(<size_t>BOOT_ROOM, <size_t>len(boot)))
+        if memcmp(self.header.boot, raw, BOOT_ROOM) != 0:   # it was closed: half a boot's name is none, and does no harm
+            memcpy(self.header.boot, raw, BOOT_ROOM)
+            fence_release()
         self.header.closed = False
 
-    def go_on(self, uint64_t head):
+    def go_on(self, uint64_t head, store=None):
         """Go on with what was kept, up to the head that `verify` found, under another epoch.
 
         So no id is given out twice, whatever file this is: the newest, or a copy of some hour behind which another
-        server has given out ids already. What this one has given out stays valid (`has_given`).
+        server has given out ids already. What this one has given out stays valid (`has_given`); an epoch that gave no
+        position is in no id, and is not remembered. `store(raw)` writes the first bytes of a file all at once: whoever
+        is killed in here leaves the header before or the one after.
         """
-        cdef LogHeader* header = self.header
+        cdef LogHeader header = self.header[0]
         cdef bytes raw = random_epoch().encode("ascii")
-        if header.past_count == PAST_EPOCHS:
-            header.past_count -= 1
-            memmove(header.past, &header.past[1], header.past_count * sizeof(PastEpoch))
-        memcpy(header.past[header.past_count].epoch, header.epoch, 8)
-        header.past[header.past_count].end = header.next_position
-        header.past_count += 1
+        if header.next_position != self.began:
+            if header.past_count == PAST_EPOCHS:
+                header.past_count -= 1
+                memmove(header.past, &header.past[1], header.past_count * sizeof(PastEpoch))
+            memcpy(header.past[header.past_count].epoch, header.epoch, 8)
+            header.past[header.past_count].end = header.next_position
+            header.past_count += 1
         memcpy(header.epoch, PyBytes_AS_STRING(raw), 8)
         header.head = head
-        header.checksum = self._checksum_of_header()
+        header.checksum = self._checksum_of_header(&header)
+        if store is not None:
+            store(PyBytes_FromStringAndSize(<char*>&header, sizeof(LogHeader)))
+        memcpy(self.header, &header, sizeof(LogHeader))     # the same again, where the memory is the file
         self._prepare_ids()
 
     def has_given(self, str epoch not None, position):
@@ -311,6 +321,7 @@ cdef class Log:
             if self.header.past[number].epoch[:8] == epoch.encode():
                 return position < self.header.past[number].end
         return False
+
     def is_whole_after(self, bytes boot not None):
         """Whether nothing that was appended can be missing: it was closed, or the machine has been up ever since."""
         return bool(self.header.closed) or self.header.boot[:sizeof(self.header.boot)].rstrip(b"\0") == boot
@@ -388,15 +399,17 @@ cdef class Log:
             PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
         )
 
-    def append_many(self, events not None):
+    def append_many(self, events not None, limit=None):
         """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty batch: the next).
 
-        All become readable at once, or none: also when this process is killed meanwhile. Raises BatchTooLarge,
-        EventTooLarge, TypeError or LogBusy, and then nothing was appended.
+        All become readable at once, or none: also when this process is killed meanwhile. If others have brought the
+        head beyond `limit` meanwhile nothing is appended, and it returns 0. Raises BatchTooLarge, EventTooLarge,
+        TypeError or LogBusy, and then nothing was appended.
         """
+        cdef uint64_t most = NO_LIMIT if limit is None else limit
         cdef tuple event
         cdef object channel, body
-        if type(events) is list and PyList_GET_SIZE(events) == 1:
+        if type(events) is list and PyList_GET_SIZE(events) == 1 and most == NO_LIMIT:
             channel, body = <object>PyList_GET_ITEM(events, 0)
             return self.append(channel, body)
         cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
@@ -405,6 +418,9 @@ cdef class Log:
         self._acquire()
         cdef uint64_t first = self.header.next_position, head = self.header.head
         cdef Py_ssize_t i
+        if head > most:
+            self._release()
+            return 0
         for i in range(PyList_GET_SIZE(batch)):
             event = <tuple>PyList_GET_ITEM(batch, i)
             channel = <object>PyTuple_GET_ITEM(event, 0)
@@ -578,6 +594,10 @@ cdef class Log:
 
         cdef Record* record
         if start != head:
+            # What lies behind a pad may be the rest of a batch whose writer died before its commit: without its
+            # beginning it must not look like what was appended.
+            (<Record*>self.data).length = 0
+            fence_release()
             record = <Record*>(self.data + (head & self.mask))
             record.length = <uint32_t>room_to_end
             record.flags = FLAG_PAD
@@ -607,6 +627,7 @@ cdef class Log:
 
     cdef void _commit(self, uint64_t head, uint64_t next_position) noexcept nogil:
         """What was written up to `head` is appended."""
+        fence_release()                 # who finds positions given out finds their records whole
         self.header.next_position = next_position
         store_release(&self.header.head, head)
 

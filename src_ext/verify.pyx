@@ -37,7 +37,7 @@ def verify(Log log not None):
     cdef object wrong = None
     if not EPOCH.fullmatch(header.epoch[:8]):
         raise ValueError("its epoch is none")
-    if header.past_count > PAST_EPOCHS or header.checksum != log._checksum_of_header():
+    if header.past_count > PAST_EPOCHS or header.checksum != log._checksum_of_header(header):
         raise ValueError("its header has a wrong checksum")
     if header.tail > header.head or header.head - header.tail > header.capacity or header.tail % ALIGNMENT:
         raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")

@@ -220,7 +220,7 @@ def _begin(path: Path, descriptor: int, size: int) -> Segment:
 def _go_on(path: Path, segment: Segment, sound: Verified) -> None:
     log = Log(segment.memory)
     earlier, beyond = log.epoch, sound.head - log.head
-    log.go_on(sound.head)
+    log.go_on(sound.head, lambda header: os.pwrite(segment._descriptor, header, 0))
     _serve(segment)
     if beyond:
         logger.warning("log file %s: %d bytes of sound events beyond its head are kept too", path, beyond)

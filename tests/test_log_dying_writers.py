@@ -11,18 +11,23 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import missing
 
+from sse_fast import segment as segments
 from sse_fast._native.index import Index
-from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.verify import verify
 from sse_fast.errors import LogBusy
+from sse_fast.segment import open_log_file
 
 TRACE_ME, SINGLE_STEP = 0, 9  # sys/ptrace.h
 STEPS_TO_THE_LOCK = 1_000_000
-NEXT_AT = 48
+NEXT_AT, CLOSED_AT = 48, 60
+LOG_SIZE = 65536
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -133,6 +138,61 @@ def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
         assert not index.take_in(10_000)
         assert (index.position, index.kept) == (heir.position, len(there))
     assert committed == {0, len(batch)}, "the append was not stepped through to its end"
+
+
+def headers_on_the_way(path: Path) -> Iterator[bytes]:
+    """A log's file as it is after every instruction of a server that begins to go on with it, where that changes it."""
+
+    class Traced(Log):
+        def go_on(self, *args: Any) -> None:
+            if libc.ptrace(TRACE_ME, 0, None, None) == 0:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            super().go_on(*args)
+
+    def go_on() -> None:
+        segments.Log = Traced  # type: ignore[misc]
+        open_log_file(path, LOG_SIZE)
+
+    with path.open("r+b") as file:
+        header = mmap.mmap(file.fileno(), HEADER_SIZE)
+    last = header[:]
+    with child(go_on) as pid:
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            missing("a kernel that lets a process trace its child")
+        for _ in range(STEPS_TO_THE_LOCK):
+            assert libc.ptrace(SINGLE_STEP, pid, None, None) == 0
+            os.waitpid(pid, 0)
+            if header[:] != last:
+                last = header[:]
+                yield last
+                if last[CLOSED_AT : CLOSED_AT + 4] == bytes(4):
+                    return
+    raise AssertionError("it never went on")
+
+
+@pytest.mark.parametrize("boot", [b"", b"another"], ids=["the same boot", "after a reboot"])
+def test_a_server_that_dies_at_any_instruction_while_it_goes_on_with_a_file_costs_nothing_of_it(
+    tmp_path: Path, boot: bytes
+) -> None:
+    path = tmp_path / "log"
+    with open_log_file(path, LOG_SIZE) as segment:
+        log = Log(segment.memory)
+        ids = [log.event_id(log.append(b"c", body_of(size))) for size in range(20)]
+        there = kept(log)
+        if boot:
+            log.claim(boot)
+        del log
+    sound = path.read_bytes()
+    on_the_way = list(headers_on_the_way(path))
+    assert len({header[24:32] for header in on_the_way} - {sound[24:32]}) == 1, "it has another epoch"
+    for header in on_the_way:
+        path.write_bytes(header + sound[HEADER_SIZE:])
+        with open_log_file(path, LOG_SIZE) as segment:
+            log = Log(segment.memory)
+            assert kept(log) == there
+            assert [log.event_id(position) for position in range(1, 21)] == ids
+            del log
 
 
 # ---- the lock ----

@@ -96,7 +96,7 @@ cdef class Log:
 
     cdef void _prepare_ids(self) noexcept
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
-    cdef uint32_t _checksum_of_header(self) noexcept
+    cdef uint32_t _checksum_of_header(self, LogHeader* header) noexcept
     cdef int _new_lock(self) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t _measure(self, list batch) except? 0
