@@ -31,8 +31,9 @@ SHED_AT_ONCE = 256
 LOOK_AT_MEMORY = 1.0  # seconds
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
-BATCH_EVENTS = 100_000  # the most that are appended at once: a few milliseconds, for this loop and for the log's lock
-LARGE = 1 / 16  # of the log: a batch of more waits for those who read
+BATCH_EVENTS = 100_000  # the most that are appended at once: 10 to 25 ms of this loop and of the log's lock
+LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
+AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
 READERS_SECONDS = 1.0  # the most that it waits
 FAULT_IN_AT_ONCE = 256 * 1024  # bytes of the log whose memory is brought in before the loop is given back
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
@@ -173,6 +174,9 @@ class Hub:
         self._began = self.log.began
         self._process = os.getpid()
         self._news: asyncio.Event
+        self._index = self.fanout.index
+        self._share = int(self.log.capacity * LARGE)
+        self._all_read = 0  # the log's head when everybody had everything last
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
@@ -210,38 +214,56 @@ class Hub:
         """
         self._open_for("events")
         if len(events) == 1:
-            return self._append(events, len(events[0][1]))
-        if not events:
+            size = room = len(events[0][1])
+        elif not events:
             return []
-        refuse_batch_over(BATCH_EVENTS, len(events))
-        size, room = self.log.measure(events)
-        if room <= self.log.capacity * LARGE:
+        else:
+            refuse_batch_over(BATCH_EVENTS, len(events))
+            size, room = self.log.measure(events)
+        if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
             return self._append(events, size)
         async with self._large:
-            await self._make_way(room)
-            self._open_for("events")
-            return self._append(events, size)
+            return await self._append_in_turn(events, size, room)
 
-    def _append(self, events: list[Encoded], size: int) -> list[int]:
+    async def _append_in_turn(self, events: list[Encoded], size: int, room: int) -> list[int]:
+        """Append when nobody who keeps up is overtaken by it, on other workers neither, or after READERS_SECONDS."""
+        if room > self._share or len(events) > AT_ONCE:
+            await self._fault_in(room)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READERS_SECONDS
+        while True:
+            self._open_for("events")
+            head = self.log.head  # before the look: others append meanwhile
+            late = loop.time() >= deadline
+            go = late or not self._busy()
+            if go:
+                self._all_read = head
+            if go or head - self._all_read + room <= self._share:
+                limit = None if late else self._all_read + self._share
+                if appended := self._append(events, size, limit):
+                    return appended
+            await asyncio.sleep(0 if self.fanout.busy else 0.001)  # the pump's turns; or other workers'
+
+    def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> list[int]:
+        """`limit`: if other workers have brought the head beyond it nothing is appended, and no positions returned."""
         try:
-            first = self.log.append_many(events)
+            first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
+            if not first:
+                return []
             self.published += len(events)
             self.published_bytes += size
             return list(range(first, first + len(events)))
-        finally:  # if memory is out for the answer, the events are out all the same
+        finally:  # if memory is out for the answer, the events are out all the same; or others' are
             self._wake()
             if self._neighbours is not None:
                 self._neighbours.ring()
 
-    async def _make_way(self, room: int) -> None:
-        """Before a large batch: nobody who keeps up is to be overtaken by it, nor the log's lock be had for long."""
+    async def _fault_in(self, room: int) -> None:
+        """Before a large batch, piece by piece, so that the log's lock is not had for long; the batch was looked
+        through in this turn of the loop, and is appended in another."""
         for start in range(0, room, FAULT_IN_AT_ONCE):
             self.log.fault_in(start, FAULT_IN_AT_ONCE)
             await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + READERS_SECONDS
-        while self._busy() and not self.draining and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0 if self.fanout.busy else 0.001)  # the pump's turns; or other workers'
 
     def _busy(self) -> bool:
         return self.fanout.busy or (self._neighbours is not None and self._neighbours.others_busy)
@@ -338,7 +360,7 @@ class Hub:
         if self._process != os.getpid():  # made before a fork, as by `gunicorn --preload`
             self._process = os.getpid()
             self.log.renew_epoch()
-            self._epoch = self.log.epoch
+            self._epoch, self._began = self.log.epoch, self.log.began
         self._loop = loop
         self._news = asyncio.Event()
         self._taken_in = asyncio.Event()

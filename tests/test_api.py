@@ -360,11 +360,11 @@ async def test_a_batch_that_meets_a_busy_log_is_503_and_none_of_it_is_published(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._log, name)
 
-        def append_many(self, events: list[tuple[bytes, bytes]]) -> int:
+        def append_many(self, events: list[tuple[bytes, bytes]], limit: int | None = None) -> int:
             self._appends += 1
             if self._appends > 1:
                 raise LogBusy("the log is locked by process 1, which does not go on; try again later")
-            return self._log.append_many(events)
+            return self._log.append_many(events, limit)
 
     monkeypatch.setattr(api.edge.hub, "log", BusyAtTheSecond(api.edge.hub.log))
     lines = b"\n".join(b'{"channel":"c","data":%d}' % number for number in range(20_000))

@@ -5,8 +5,10 @@ And the largest that is taken holds up neither the loop nor the log's lock, nor 
 
 import asyncio
 import itertools
+import mmap
 import os
 import random
+import resource
 import signal
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
-from conftest import PATIENCE
+from conftest import PATIENCE, missing
 from support import until
 
 from sse_fast import hub as hubs
@@ -242,6 +244,55 @@ async def test_publishers_of_large_batches_at_once_overtake_no_stream_that_keeps
         assert stream.ended_by is None
 
 
+@pytest.mark.parametrize("events", [1, 15])
+async def test_what_is_small_overtakes_no_stream_that_keeps_up_neither_however_much_comes_at_once(events: int) -> None:
+    async with hub_over(Log.private(LOG_SIZE)) as hub:
+        stream = listen(hub)
+        batch = [(b"c", b"data: %s\n\n" % (b"x" * 1000))] * events
+        count = 2 * LOG_SIZE // (1000 * events)
+        await asyncio.gather(*(hub.append(batch) for _ in range(count)))
+        await until(lambda: stream.events == count * events or stream.ended_by)
+        assert (stream.events, stream.ended_by) == (count * events, None)
+
+
+async def test_a_batch_that_was_appended_by_another_worker_since_nobody_was_busy_is_waited_for_too(
+    segment: Segment,
+) -> None:
+    class Appending(OtherWorkers):
+        """Another worker, that appends large batches between a look at who is busy and what follows it."""
+
+        appends = 5
+
+        @property
+        def others_busy(self) -> bool:  # type: ignore[override]
+            while self.appends > 1:
+                self.appends -= 1
+                theirs.append_many(batch)
+            return False
+
+        @others_busy.setter
+        def others_busy(self, busy: bool) -> None: ...
+
+    theirs = Log(segment.memory)
+    batch = largest(theirs)
+    async with hub_over(Log(segment.memory), Appending()) as hub:
+        stream = listen(hub)
+        assert await hub.append(batch) == list(range(4 * len(batch) + 1, 5 * len(batch) + 1))
+        await until(lambda: stream.events == 5 * len(batch) or stream.ended_by)
+        assert (stream.events, stream.ended_by) == (5 * len(batch), None)
+
+
+def test_an_append_with_a_limit_takes_nothing_of_a_batch_once_the_head_is_beyond_it() -> None:
+    log = Log.private(LOG_SIZE)
+    batch = [(b"c", b"data: x\n\n")] * 2
+    assert log.append_many(batch, log.head) == 1
+    head = log.head
+    for events in (batch, batch[:1]):
+        assert log.append_many(events, head - 1) == 0
+    assert (log.head, log.position) == (head, 2)
+    assert log.append_many(batch[:1], head) == 3
+
+
 async def test_a_reader_that_never_catches_up_holds_a_batch_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubs, "READERS_SECONDS", 0.05)
     others = OtherWorkers()
@@ -286,6 +337,44 @@ async def test_between_the_steps_of_a_large_batch_others_have_the_loop() -> None
         await hub.append(batch)
         other.cancel()
         assert turns >= room // hubs.FAULT_IN_AT_ONCE
+
+
+async def test_the_append_of_a_large_batch_meets_memory_that_is_there() -> None:
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE).madvise(23)  # MADV_POPULATE_WRITE
+    except OSError:
+        missing("Linux 5.14, which brings memory in when it is asked to")
+
+    class Looking(OtherWorkers):
+        """Whoever appends looks at who is busy last, when the memory should be there."""
+
+        faults = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "others_busy":
+                Looking.faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            return super().__getattribute__(name)
+
+    with create_shared(segment_size(64 << 20)) as segment:
+        async with hub_over(Log(segment.memory), Looking()) as hub:
+            batch = [(b"c", b"data: %s\n\n" % (b"x" * 4000))] * 3_500
+            pages = hub.log.measure(batch)[1] // mmap.PAGESIZE
+            await hub.append(batch)
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - Looking.faults < pages // 10
+        del hub
+
+
+async def test_a_batch_of_many_events_is_looked_through_in_one_turn_and_appended_in_another() -> None:
+    async with hub_over(Log.private(64 * 1024 * 1024)) as hub:
+        batch = [(b"c", b"data: x\n\n")] * 20_000
+        assert hub.log.measure(batch)[1] < hub.log.capacity * hubs.LARGE
+        appending = asyncio.create_task(hub.append(batch))
+        await asyncio.sleep(0)
+        assert hub.log.position == 0
+        hub.draining = True
+        with pytest.raises(HubClosed):
+            await appending
+        assert hub.log.position == 0
 
 
 async def test_small_batches_wait_for_nobody() -> None:

@@ -435,6 +435,26 @@ def test_an_id_of_another_fork_of_a_hub_is_known_to_mean_nothing() -> None:
     assert asyncio.run(resumed(ids[0])) == "gap"
 
 
+def test_what_was_published_before_a_fork_keeps_its_ids_on_both_sides() -> None:
+    hub, said = Hub(log_size=1 << 16), FORK.SimpleQueue()
+
+    async def publish() -> str:
+        return str(await hub.publish("a", "x"))
+
+    async def resume_from(last_event_id: str) -> None:
+        said.put((last_event_id, hub.event_id(1), await publish()))
+        said.put(hub.subscribe(["a"], Reader.send, lambda *_: None, last_event_id=last_event_id).resumed)
+
+    before = asyncio.run(publish())
+    worker = FORK.Process(target=lambda: asyncio.run(resume_from(before)))
+    worker.start()
+    worker.join()
+    first, named, new = said.get()
+    assert first == named == before
+    assert new.partition("-")[0] != before.partition("-")[0]
+    assert said.get() == "complete"
+
+
 async def test_an_event_that_a_fork_hands_out_carries_the_id_that_its_publisher_was_told() -> None:
     hub = Hub(log_size=1 << 16)
     hub._process = 0  # as if it had been made by a parent
