@@ -49,22 +49,47 @@ def claim_port(address: str, port: int, family: socket.AddressFamily) -> socket.
 
 
 @contextlib.contextmanager
-def claimed_directory(path: Path) -> Iterator[None]:
-    """While it is open no other server looks for, removes or makes a socket beside `path`; it waits for one that does.
-    Raises OSError, TimeoutError after PATH_SECONDS."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def claimed_path(path: Path) -> Iterator[None]:
+    """While it is open no other server looks for, removes or makes a socket at `path`; it waits for one that does.
+
+    What is locked is a file beside it, `<path>.lock`, which is removed at the end; one that was left behind hinders
+    nobody who may open it. Raises OSError, TimeoutError after PATH_SECONDS.
+    """
+    beside = path.with_name(f"{path.name}.lock")
+    deadline = time.monotonic() + PATH_SECONDS
+    while (lock := _locked(beside)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                errno.ETIMEDOUT,
+                f"another program has had {beside} locked for {PATH_SECONDS:g} s, as a server does that starts; wait "
+                "until it listens, or stop it, or choose another --uds",
+            )
+        time.sleep(MOST_APART)
     try:
-        deadline = time.monotonic() + PATH_SECONDS
-        while True:
-            try:
-                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(errno.ETIMEDOUT, "another server has been starting here for too long") from None
-                time.sleep(MOST_APART)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
         # Not by closing alone: a worker that was forked meanwhile has the descriptor too.
-        fcntl.flock(directory, fcntl.LOCK_UN)
-        os.close(directory)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor of the file at this path, which nobody else has locked; None where somebody has."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise PermissionError(error.errno, f"{path}: {error.strerror}; remove it if it is another user's") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(FileNotFoundError):  # whoever had it before has removed it
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None

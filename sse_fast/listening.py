@@ -41,17 +41,22 @@ def listening_sockets(ports: Collection[int]) -> list[int]:
     return found
 
 
-def listening_addresses() -> list[str]:
-    """Where this process listens: `address port`, or the path of a Unix socket. Raises OSError."""
-    found = set()
+def listening_addresses() -> dict[str, str]:
+    """Where this process listens: `address port`, or the path of a Unix socket as it was bound; and for each what only
+    those have in common who listen at the same place. Of a path that is its file, which others may have bound by
+    another path, or another file by this one. Raises OSError."""
+    found = {}
     for descriptor in filter(_listens, range(EARLY)):
         with _borrowed(descriptor) as listening:
             name = listening.getsockname()
             if listening.family in INTERNET:
-                found.add(f"{name[0]} port {name[1]}")
+                address = f"{name[0]} port {name[1]}"
+                found[address] = address
             elif listening.family == socket.AF_UNIX and isinstance(name, str) and name:
-                found.add(name)
-    return sorted(found)
+                with contextlib.suppress(OSError):  # nobody comes by it any more
+                    file = os.stat(name)
+                    found[name] = f"file {file.st_dev} {file.st_ino}"
+    return dict(sorted(found.items()))
 
 
 def _listens(descriptor: int) -> bool:

@@ -59,7 +59,7 @@ def _look(
         return
     try:
         addresses = listening_addresses()
-        names = [(address, _name("hub", address)) for address in addresses]
+        names = [(address, _name("hub", place)) for address, place in addresses.items()]
         with _lock:
             shared = [address for address, name in names if not (name in _taken or _take(name))]
     except OSError:  # no descriptor is left: then nothing can be known
@@ -69,14 +69,14 @@ def _look(
         if loop.time() - shared_since < GRACE:
             loop.call_later(LOOK_AGAIN, _look, hub, loop, waited, shared_since)
         else:
-            _tell(shared[0])
+            _tell(shared[0], addresses[shared[0]])
     elif not addresses and waited < LAST_LOOK:
         loop.call_later(2 * waited, _look, hub, loop, 2 * waited, None)
 
 
-def _tell(address: str) -> None:
+def _tell(address: str, place: str) -> None:
     with _lock:
-        name = _name("told", address)
+        name = _name("told", place)
         if name in _taken or not _take(name):
             return
     logger.error(
@@ -87,8 +87,8 @@ def _tell(address: str) -> None:
     )
 
 
-def _name(what: str, address: str) -> bytes:
-    return f"\0sse_fast-{what}-{os.getuid()}-{address}".encode()[:107]  # as much as sun_path has
+def _name(what: str, place: str) -> bytes:
+    return f"\0sse_fast-{what}-{os.getuid()}-{place}".encode()
 
 
 def _take(name: bytes) -> bool:

@@ -23,7 +23,7 @@ from granian.log import LogLevels
 
 from sse_fast._native.ring import segment_size
 from sse_fast.address import resolve
-from sse_fast.claims import claim_port, claimed_directory
+from sse_fast.claims import claim_port, claimed_path
 from sse_fast.descriptors import (
     DESCRIPTOR_RESERVE,
     LEAST_DESCRIPTORS,
@@ -226,7 +226,7 @@ def claim_path(path: Path) -> Iterator[None]:
     one; one that a dead server left behind is removed."""
     with contextlib.ExitStack() as claim:
         try:
-            claim.enter_context(claimed_directory(path))
+            claim.enter_context(claimed_path(path))
             check_socket_path(path)
         except OSError as error:
             raise CannotServe(f"cannot make the socket {path}: {error.strerror or error}") from None

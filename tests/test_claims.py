@@ -1,6 +1,7 @@
 """Of servers that start at the same moment on one address exactly one gets it, for as long as it lives."""
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import free_port
 
-from sse_fast.claims import claim_port, claimed_directory
+from sse_fast.claims import claim_port, claimed_path
 from sse_fast.serve import CannotServe, claim_path
 
 FORK = multiprocessing.get_context("fork")
@@ -104,13 +105,32 @@ def test_a_port_with_connections_of_the_past_can_be_claimed() -> None:
     claim_port(*address, socket.AF_INET).close()
 
 
-def test_who_waits_for_a_server_that_never_gets_to_listen_gives_up(
+def test_who_waits_for_a_server_that_never_gets_to_listen_gives_up_and_says_for_what_it_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sse_fast.claims.PATH_SECONDS", 0.05)
+    path = tmp_path / "edge.sock"
     with (
-        claimed_directory(tmp_path / "a"),
-        pytest.raises(CannotServe, match="starting here for too long"),
-        claim_path(tmp_path / "b"),
+        claimed_path(path),
+        pytest.raises(CannotServe, match=rf"another program has had {path}\.lock locked .* choose another --uds"),
+        claim_path(path),
     ):
         pass
+
+
+def test_a_server_starts_whoever_has_the_directory_locked_or_starts_on_another_socket_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sse_fast.claims.PATH_SECONDS", 0.05)
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    with claim_path(tmp_path / "one"), claim_path(tmp_path / "another"):
+        pass
+    os.close(directory)
+
+
+def test_a_claim_of_a_path_leaves_nothing_behind_and_what_a_killed_server_left_hinders_nobody(tmp_path: Path) -> None:
+    (tmp_path / "edge.sock.lock").touch()
+    with claim_path(tmp_path / "edge.sock"):
+        pass
+    assert list(tmp_path.iterdir()) == []

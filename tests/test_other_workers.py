@@ -1,5 +1,6 @@
 """A hub under several workers of somebody else's server is found and told once; one that is alone never is."""
 
+import os
 import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from served import WITH_WORKERS, served
 from support import until
 
 from sse_fast import Hub, other_workers
+from sse_fast.listening import listening_addresses
 
 TOLD = "each has a hub of its own"
 APP = """
@@ -24,8 +26,8 @@ look, tell = other_workers._look, other_workers._tell
 def looks(*given):
     look(*given)
     print("looked", os.getpid(), sorted(other_workers._taken), flush=True)
-def tells(address):
-    tell(address)
+def tells(*given):
+    tell(*given)
     print("shared", os.getpid(), flush=True)
 other_workers._look, other_workers._tell = looks, tells
 hub, another = Hub(log_size=1 << 20), Hub(log_size=1 << 20)
@@ -78,9 +80,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         look(*given)
         seen.append("taken" if other_workers._taken else "none")
 
-    def telling(address: str) -> None:
+    def telling(*given: str) -> None:
         seen.append("told")
-        tell(address)
+        tell(*given)
 
     monkeypatch.setattr(other_workers, "FIRST_LOOK", 0.0)
     monkeypatch.setattr(other_workers, "LOOK_AGAIN", 0.0)
@@ -134,3 +136,39 @@ async def test_where_nothing_listens_as_under_a_test_runner_no_name_is_taken(loo
     async with Hub(log_size=1 << 16):
         await until(lambda: looks)
     assert set(looks) == {"none"}
+
+
+def listens_by(path: str) -> str:
+    """The name that a process takes which listens by this path."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        return str(listening_addresses()[path])
+
+
+def test_a_unix_socket_is_the_file_and_not_the_path_that_it_was_bound_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    for directory in ("one", "another"):
+        (tmp_path / directory).mkdir()
+        monkeypatch.chdir(tmp_path / directory)
+        places.append(listens_by("app.sock"))
+    assert places[0] != places[1], "two apps, each in its own directory"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("b.sock")
+        listening.listen()
+        (tmp_path / "same").symlink_to(tmp_path / "another")
+        ours = listening_addresses()["b.sock"]
+        found = os.stat(tmp_path / "same" / "b.sock")
+        assert ours == f"file {found.st_dev} {found.st_ino}"
+
+
+def test_paths_that_only_their_ends_tell_apart_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    long = "x" * 104
+    names = [other_workers._name("told", listens_by(long + end)) for end in "ab"]
+    assert names[0] != names[1]
+    for name in names:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taken:
+            taken.bind(name)
