@@ -290,6 +290,9 @@ def listen(
     It ends by itself when the server says that nothing more will come (204), and with status 1 where trying again would
     meet the same: a refusal (most of 4xx), another kind of answer, a certificate that is not to be trusted.
 
+    A server's id that fits no HTTP header can't be sent back: that is said, and resumed is after the last one that can,
+    so events may be printed again.
+
     Where the server no longer keeps what was missed, it says so with a $gap event, shown on stderr (with --json also on
     stdout: a program should know). The states of the connection are told on stderr.
     """

@@ -13,7 +13,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from sse_fast.errors import EventTooLarge, SSEFastError
 from sse_fast.serialization import json_of
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
+SHORTEST_PAUSE = 0.1  # whatever the server says: `retry: 0` would be a storm
 LONGEST_BACKOFF = 30.0
 LONGEST_RETRY = 24 * 3600.0
 SILENCE = 45.0  # three heartbeats
@@ -32,6 +33,8 @@ SILENCE = 45.0  # three heartbeats
 NOTHING_MORE = 204  # "no content" tells an event source to stop for good
 PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
 MAX_EVENT_SIZE = 16 * 1024 * 1024
+EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
+SENDABLE_ID = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])")  # as a header's value: RFC 9110, 5.5
 
 
 class Refused(SSEFastError):
@@ -53,7 +56,8 @@ class Stopped(SSEFastError):
 class Listener:
     """Iterate to get events, the server's own (`$connected`, `$gap`, `$closing`) included, over as many connections as
     it takes. Ends when the server says so with 204. Raises Refused; also Unavailable, if one event has not come after
-    `retries` further attempts.
+    `retries` further attempts. An id that no header can carry (control characters, white space at an end) is told, and
+    resumed is after the last one that could be sent, or as at the start: events may come again then.
 
     client: carries the base URL and the timeouts; its read timeout is how silence is noticed.
     since: an event id, or "earliest". history: so many kept events first, on a start without a cursor.
@@ -76,6 +80,7 @@ class Listener:
     ) -> None:
         self.cursor = since
         self.retry = DEFAULT_RETRY
+        self._not_sendable: str | None = None  # the newest id, where the cursor could not move to it
         self._client = client
         self._channels = list(channels)
         self._history = history
@@ -119,11 +124,11 @@ class Listener:
 
     def backoff(self, failures: int) -> float:
         """Seconds before the next attempt: the server's delay, doubled with every further failure up to a limit."""
-        delay = self.retry
+        delay = max(self.retry, SHORTEST_PAUSE)
         if failures > 1:
-            doubled = max(delay, 0.1) * 2.0 ** min(failures - 1, 20)
+            doubled = delay * 2.0 ** min(failures - 1, 20)
             delay = max(delay, min(doubled, LONGEST_BACKOFF))
-        return delay * self._jitter()
+        return max(delay * self._jitter(), SHORTEST_PAUSE)
 
     def _connection(self) -> Iterator[ReceivedEvent]:
         """The events of one connection. Returns when it ends, raises when it breaks or is not to be had."""
@@ -137,6 +142,9 @@ class Listener:
         with open_stream(self._client, "/sse", params=query, headers=headers) as response:
             after = f" after {self.cursor}" if self.cursor else ""
             self._tell(f"connected to {self._client.base_url}, listening to {', '.join(self._channels)}{after}")
+            if self._not_sendable is not None:
+                self._tell(f"the server's id {self._not_sendable[:40]!r} fits no header; events may come again")
+                self._not_sendable = None
             parser = EventParser(max_event_size=self._max_event_size, last_event_id=self.cursor or "")
             for piece in response.iter_bytes():
                 for event in parser.feed(piece):
@@ -148,8 +156,10 @@ class Listener:
 
     def _move_to(self, id: str) -> None:
         """An empty id takes the cursor back, as the server can say, but is no cursor where there was none."""
-        if id or self.cursor is not None:
-            self.cursor = id
+        if not SENDABLE_ID.fullmatch(id):
+            self._not_sendable = id
+        elif id or self.cursor is not None:
+            self.cursor, self._not_sendable = id, None
 
 
 @contextmanager
@@ -210,13 +220,15 @@ class Publisher:
 
     def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
         try:
-            response = self._client.post(path, content=body, headers={"Content-Type": media_type}, params=query)
+            headers = {"Content-Type": media_type}
+            with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
+                if not response.is_success:
+                    raise Refused(explain_answer(response))
+                answer = response.read()
         except httpx.TransportError as error:
             raise Unavailable(explain(error, self._client)) from error
-        if not response.is_success:
-            raise Refused(explain_answer(response))
         try:
-            return orjson.loads(response.content)
+            return orjson.loads(answer)
         except orjson.JSONDecodeError:
             raise Refused(f"{response.url} answers something else than JSON: another server?") from None
 
@@ -234,14 +246,25 @@ def what_closes(event: ReceivedEvent) -> str:
 
 def explain_answer(response: httpx.Response) -> str:
     """What the server says is wrong: the `detail` of a problem (RFC 9457), or as much as there is."""
-    response.read()
     try:
-        problem = orjson.loads(response.content)
+        problem = orjson.loads(explanation(response))
         detail = problem.get("detail") or problem.get("title")
     except (orjson.JSONDecodeError, AttributeError):
         detail = None
     said = f"{response.status_code} {response.reason_phrase}".strip()
     return f"{detail} ({said})" if detail else said
+
+
+def explanation(response: httpx.Response) -> bytes:
+    """The body of an error, as far as it comes: it may break off, and need not end."""
+    body = bytearray()
+    deadline = time.monotonic() + EXPLANATION_SECONDS
+    with suppress(httpx.RequestError):
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) >= EXPLANATION_BYTES or time.monotonic() > deadline:
+                break
+    return bytes(body)
 
 
 def explain(error: httpx.TransportError, client: httpx.Client) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import functools
 import io
+import itertools
 import json
 import signal
 import socket
@@ -11,6 +12,8 @@ import ssl
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -150,6 +153,12 @@ def test_the_server_says_how_long_to_wait(listener, waits):
     assert waits == [0.7, 0.9]
 
 
+def test_a_server_that_wants_no_delay_is_not_stormed(waits):
+    script = Script(*[[preamble(1, retry=0)]] * 3, BROKEN, BROKEN, STOP)
+    list(Listener(script.client(), ["a"], sleep=waits.append, jitter=lambda: 0.7))
+    assert waits == pytest.approx([0.1, 0.1, 0.1, 0.14, 0.28])
+
+
 @pytest.mark.parametrize("retry", [b"-5", b"x", b""])
 def test_a_delay_that_is_no_number_is_ignored(listener, waits, retry):
     list(listener(Script([b"retry: %b\ndata: x\n\n" % retry], STOP)))
@@ -195,6 +204,43 @@ def test_a_refusal_is_final_and_says_why(listener, status, waits):
     assert waits == []
 
 
+class Endless(httpx.SyncByteStream):
+    """A body that never ends, and counts what of it was taken."""
+
+    def __init__(self, piece, then=lambda: None):
+        self.piece, self.then = piece, then
+        self.taken = 0
+
+    def __iter__(self):
+        while self.taken < 10**7:
+            self.taken += len(self.piece)
+            self.then()
+            yield self.piece
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_of_an_endless_error_so_much_is_read_and_no_more(listener, status):
+    body = Endless(b"x" * 4096)
+    with pytest.raises((Refused, Unavailable), match=str(status)):
+        list(listener(Script(httpx.Response(status, stream=body)), retries=0))
+    assert body.taken == 64 * 1024
+
+
+def test_an_error_that_drips_is_read_for_a_few_seconds(listener, monkeypatch):
+    clock = itertools.count()  # a second each time that somebody looks
+    monkeypatch.setattr("sse_fast.client.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    body = Endless(b"x")
+    with pytest.raises(Refused, match="403 Forbidden"):
+        list(listener(Script(httpx.Response(403, stream=body))))
+    assert body.taken == 6
+
+
+def test_an_error_that_breaks_off_is_one_by_its_status(listener, waits):
+    with pytest.raises(Refused, match="403 Forbidden"):
+        list(listener(Script(httpx.Response(403, stream=Pieces([b'{"detail": "no', BROKEN])))))
+    assert waits == []
+
+
 def test_another_media_type_is_final(listener):
     with pytest.raises(Refused, match="text/html"):
         list(listener(Script(httpx.Response(200, html="<p>"))))
@@ -224,6 +270,41 @@ def test_an_empty_id_takes_the_cursor_back_and_history_is_not_asked_for_again(li
     assert ids(listener(script, history=5)) == ["", ""]
     assert last_event_ids(script) == [None, None, None]
     assert [request.url.params.get("history") for request in script.requests] == ["5", None, None]
+
+
+@pytest.mark.parametrize("id", [b"a\x0bb", b"\x01", b"a\x7f", b" a", b"a ", b"a\t"])
+def test_an_id_that_fits_no_header_is_told_and_resumed_is_after_the_last_one_that_does(listener, id):
+    told = []
+    script = Script([event(4), b"id: %b\ndata: x\n\n" % id, b"data: y\n\n"], [event(5)], STOP)
+    assert [event.id for event in listener(script, tell=told.append)] == ["e-4", id.decode(), id.decode(), "e-5"]
+    assert last_event_ids(script) == [None, "e-4", "e-5"]
+    assert [line for line in told if "fits no header" in line] == [
+        f"the server's id {id.decode()!r} fits no header; events may come again"
+    ]
+
+
+def test_where_no_id_fits_a_header_a_listener_begins_again_as_it_did_at_first(listener):
+    script = Script([b"id: \x01\ndata: x\n\n"], STOP)
+    list(listener(script, history=5))
+    assert last_event_ids(script) == [None, None]
+    assert [request.url.params.get("history") for request in script.requests] == ["5", "5"]
+
+
+@pytest.mark.parametrize("id", ["a b", "a\tb", "\u20ac\U0001f600", "\x85"])
+def test_any_other_id_is_sent_back(id):
+    """Over a real connection: what may stand in a header is the library's word."""
+    stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            listening = pool.submit(list, Listener(client, ["a"], sleep=lambda _: None))
+            for answer in (stream + b"id: %b\ndata: x\n\n" % id.encode(), b"HTTP/1.1 204 No Content\r\n\r\n"):
+                connection, _ = server.accept()
+                with connection:
+                    asked = connection.recv(65536)
+                    connection.sendall(answer)
+            assert [event.id for event in listening.result(30)] == [id]
+    assert b"last-event-id: %b\r\n" % id.encode() in asked.lower()
 
 
 def test_a_stream_that_names_no_ids_keeps_the_cursor_of_the_one_before(listener):
@@ -550,6 +631,12 @@ def test_publish_tells_a_problem_and_the_lack_of_a_server_in_one_line(against):
     assert_one_line(against(Script(problem(401, "wrong key")), "publish", "a", "x"), 1, "wrong key")
     refused = httpx.ConnectError("[Errno 111] Connection refused")
     assert_one_line(against(Script(refused), "publish", "a", "x"), 1, URL, "(Connection refused)", "sse-fast serve")
+
+
+def test_of_an_endless_refusal_publish_reads_so_much_and_no_more(against):
+    body = Endless(b"x" * 4096)
+    assert_one_line(against(Script(httpx.Response(403, stream=body)), "publish", "a", "x"), 1, "403 Forbidden")
+    assert body.taken == 64 * 1024
 
 
 def test_an_answer_without_a_problem_is_still_told(against):
