@@ -26,7 +26,8 @@ class Listings:
 
     async def look(self, prefix: bytes, limit: int, before: int = 0) -> tuple[list[Channel], int]:
         """Channels whose names begin with `prefix`, the newest first, from number `before` on (0: from the newest); at
-        most `limit`. Returns them, and the number to go on from, or 0 if that was all. Raises TooManyListings."""
+        most `limit`. Returns them, and the number to go on from, or 0 if that was all. Raises TooManyListings, which
+        costs next to nothing."""
         found: dict[bytes, Channel] = {}  # one that moved while others went may be seen twice
 
         def step() -> bool:
@@ -35,8 +36,9 @@ class Listings:
             found.update((channel.name, channel) for channel in channels)
             return before == 0 or len(found) == limit
 
-        if not step():
-            if self._under_way > WAITING:
+        crowded = self._under_way > WAITING
+        if (crowded and prefix) or not step():  # how far one by prefix has to look is not known before
+            if crowded:
                 raise TooManyListings(f"{WAITING} requests that look through all channels wait already")
             self._under_way += 1
             try:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_fast import Settings, create_app
+from sse_fast._native.index import Channel, Index
 from sse_fast._native.publication import from_ndjson
 from sse_fast._native.ring import Log
 from sse_fast._native.sink import Sink
 from sse_fast.app import Edge
 from sse_fast.errors import LogBusy
-from sse_fast.listing import CHANNELS_AT_ONCE, WAITING
+from sse_fast.listing import CHANNELS_AT_ONCE, WAITING, Listings, TooManyListings
 
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
@@ -704,6 +705,30 @@ async def test_looks_through_all_channels_are_taken_one_at_a_time_and_past_a_few
             assert answer.headers["retry-after"] == "1"
     assert (await api.get("/channels?prefix=c1&limit=3")).is_success
     assert (await api.get("/channels?prefix=nobody")).json()["channels"] == []
+
+
+async def test_a_look_that_is_refused_looks_at_nothing_and_one_that_needs_no_search_is_taken() -> None:
+    class Endless:
+        """An index in which nothing is found by prefix, and of which there is always more."""
+
+        pages = 0
+
+        def page(self, before: int, prefix: bytes, limit: int, most: int) -> tuple[list[Channel], int]:
+            self.pages += 1
+            return [], 1 if prefix else 0
+
+    index = Endless()
+    listings = Listings(cast("Index", index))
+    searching = [asyncio.create_task(listings.look(b"nobody", 1)) for _ in range(WAITING + 1)]
+    await asyncio.sleep(0)
+    walked = index.pages
+    with pytest.raises(TooManyListings):
+        await listings.look(b"nobody", 1)
+    assert index.pages == walked > 0
+    assert await listings.look(b"", 1) == ([], 0)
+    for task in searching:
+        task.cancel()
+    await asyncio.gather(*searching, return_exceptions=True)
 
 
 async def test_a_look_through_many_channels_gives_the_loop_back(api: Api) -> None:

@@ -186,6 +186,18 @@ def test_where_nothing_opened_a_run_ends_at_once_and_says_so() -> None:
     assert "published" not in done.output
 
 
+def test_a_server_that_never_answers_is_waited_for_once_however_many_waves_of_streams_there_are() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel takes the connections; nobody reads
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        waves = ("-n", "6", "--connecting", "2", "--patience", "0.5")
+        done = bench("broadcast", *waves, f"{url}/sse", "--publish", f"{url}/publish")
+    assert done.exit_code == 1
+    waited = re.search(r"WRONG: (\d) connections without a response head in time", done.output)
+    assert waited is not None, done.output
+    assert int(waited[1]) < 6
+    assert "no stream could be opened, so nothing was measured" in done.output
+
+
 def test_streams_that_are_told_late_that_they_are_too_many_are_counted_once() -> None:
     """Of two streams the second is turned away, and cut off only after the streams were counted."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

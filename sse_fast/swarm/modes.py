@@ -209,8 +209,16 @@ def ramp(fleet: Fleet, subscribers: int, workers: Sequence[int] | None = None) -
 
 
 def opened(fleet: Fleet) -> None:
+    """Wait for the streams to open or fail. Where the first to come have met nobody who answers, the rest, for whom
+    there is no room before those have given up, need not wait as long again."""
     wanted = max(1, fleet.board.counters()["unfinished"])
-    fleet.wait(lambda: 1 - fleet.board.counters()["unfinished"] / wanted, fleet.plan.patience + 5)
+
+    def done() -> float:
+        counters = fleet.board.counters()
+        silent = not counters["opened"] and "timed_out" in fleet.board.faults()
+        return 1 if silent else 1 - counters["unfinished"] / wanted
+
+    fleet.wait(done, fleet.plan.patience + 5)
 
 
 def settle(fleet: Fleet) -> None:
