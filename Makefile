@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # What the installed package is made from; all else is read from this directory as it stands.
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*.pyx sse_fast/_native/*.pxd)
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick matrix clean
 .DEFAULT_GOAL := help

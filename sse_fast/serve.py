@@ -20,8 +20,9 @@ from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLPro
 from granian.errors import FatalError
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
+from pydantic import ByteSize
 
-from sse_fast._native.ring import segment_size
+from sse_fast._native.ring import HEADER_SIZE, segment_size
 from sse_fast.address import resolve
 from sse_fast.claims import claim_port, claimed_path
 from sse_fast.descriptors import (
@@ -133,7 +134,8 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
     if settings.max_connections is None:
         settings = settings.model_copy(update={"max_connections": reachable})
     elif settings.max_connections > reachable:
-        log.warning(_too_few_descriptors(settings.max_connections, descriptors))
+        log.warning(_too_few_descriptors(settings.max_connections, reachable, descriptors))
+        settings = settings.model_copy(update={"max_connections": reachable})
 
     node = create_node(settings, reachable_connections(descriptors))
     os.environ.update(settings.to_environment() | node.environment())
@@ -177,6 +179,8 @@ def check_memory(settings: Settings) -> None:
     may be so, or where a log in a file would be read from the disk."""
     size, limit, available = segment_size(settings.log_size), memory_limit(), memory_available()
     asked = f"log_size asks for {_mebibytes(size)}"
+    if (kept := log_capacity(settings)) != settings.log_size:
+        asked = f"log_size of {_shown(settings.log_size)} is rounded up to {_shown(kept)}"
     if limit is not None and size > limit:
         there = f"and there are {_mebibytes(limit)} of memory here (swap and the limit of the control group included)"
         if settings.log_file is None:
@@ -187,6 +191,15 @@ def check_memory(settings: Settings) -> None:
             f"{asked}, and {_mebibytes(available)} of memory are free now: as the log fills, the kernel takes the rest "
             "from other programs, or kills one"
         )
+
+
+def log_capacity(settings: Settings) -> int:
+    """Bytes of events that the log keeps: `log_size`, rounded up to a power of two."""
+    return int(segment_size(settings.log_size)) - HEADER_SIZE
+
+
+def _shown(size: int) -> str:
+    return ByteSize(size).human_readable(separator=" ").replace(".0 ", " ")
 
 
 def _mebibytes(size: int) -> str:
@@ -284,16 +297,16 @@ def _announce(settings: Settings) -> None:
             "workers": settings.workers,
             "stream_port": settings.stream_port,
             "max_connections": settings.max_connections,
-            "log_size": settings.log_size.human_readable(),
+            "log_size": _shown(log_capacity(settings)),
         },
     )
 
 
-def _too_few_descriptors(max_connections: int, descriptors: int) -> str:
+def _too_few_descriptors(max_connections: int, reachable: int, descriptors: int) -> str:
     needed = max_connections + DESCRIPTOR_RESERVE
     return (
-        f"max_connections={max_connections} cannot be reached: this process may open {descriptors} descriptors, and "
-        f"{DESCRIPTOR_RESERVE} are kept for other uses. {RAISE} to {needed}, or set max_connections lower"
+        f"max_connections={max_connections} cannot be reached, and {reachable} holds: a worker may open {descriptors} "
+        f"descriptors, some of them for other uses. {RAISE} to {needed}, or set max_connections lower"
     )
 
 

@@ -82,7 +82,8 @@ class Settings(BaseSettings):
         default=ByteSize(64 * MIB),
         ge=64 * 1024,
         le=2**40,
-        description="Bytes of events kept for replay, e.g. 64MiB. A batch is a quarter of it at most.",
+        description="Bytes of events kept for replay, e.g. 64MiB; rounded up to a power of two. A batch is a quarter "
+        "of it at most.",
     )
     log_file: Path | None = Field(
         default=None,

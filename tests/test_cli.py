@@ -181,6 +181,32 @@ def test_a_descriptor_limit_with_which_nobody_could_be_served_is_refused_and_wha
     assert_one_line(run("serve", "--port", port), 1, "255 descriptors", "256 at least", "ulimit -Hn", "LimitNOFILE")
 
 
+def test_the_start_line_says_what_holds_and_not_what_was_asked_for(run, monkeypatch, caplog):
+    class Started:
+        def __init__(self, *_, **arguments):
+            self.interrupt_signal, self.hooks = False, []
+
+        def on_startup(self, hook):
+            self.hooks.append(hook)
+
+        def serve(self, **_):
+            for hook in self.hooks:
+                hook()
+
+    monkeypatch.setattr(serve, "Supervisor", Started)
+    monkeypatch.setattr(serve, "raise_descriptor_limit", lambda: 2000)
+    monkeypatch.setattr(serve.logging.config, "dictConfig", lambda config: None)
+    monkeypatch.setattr(serve, "unknown_variables", list)
+    monkeypatch.setattr(serve.os, "environ", {})
+    asked = Settings(port=free_port(), log_size=3_000_000, max_connections=1_000_000)
+    with caplog.at_level(logging.INFO, logger=serve.log.name):
+        assert serve.serve(asked) == 0
+    warning, announced = caplog.records
+    assert "max_connections=1000000 cannot be reached, and 1488 holds" in warning.message
+    assert announced.max_connections == 1488
+    assert announced.log_size == "4 MiB"
+
+
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(monkeypatch):
     limits = [1024, 50_000]
     monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))

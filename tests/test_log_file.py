@@ -455,6 +455,8 @@ def test_a_log_that_memory_cannot_hold_is_said_before_it_starts(
     monkeypatch.setattr(serve, "memory_available", lambda: 2**28)
     with pytest.raises(CannotServe, match=r"log_size asks for 2,048 MiB, and there are 1,024 MiB of memory here"):
         check_memory(Settings(log_size=2**31))
+    with pytest.raises(CannotServe, match=r"log_size of 22 GiB is rounded up to 32 GiB, and there are 1,024 MiB"):
+        check_memory(Settings(log_size=22 * 2**30))
     assert not caplog.records
     check_memory(Settings(log_size=2**31, log_file=tmp_path / "log"))
     assert "is read from the disk" in caplog.text
