@@ -215,13 +215,15 @@ class Hub:
         self._open_for("events")
         if len(events) == 1:
             size = room = len(events[0][1])
+            if self._index.unread + size <= self._share:
+                return self._append(events, size)
         elif not events:
             return []
         else:
             refuse_batch_over(BATCH_EVENTS, len(events))
             size, room = self.log.measure(events)
-        if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
-            return self._append(events, size)
+            if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
+                return self._append(events, size)
         async with self._large:
             return await self._append_in_turn(events, size, room)
 
