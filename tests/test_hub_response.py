@@ -166,6 +166,20 @@ async def test_an_id_that_cannot_be_is_the_client_s_fault(hub: Hub) -> None:
     assert hub.admission.connections == 0
 
 
+@pytest.mark.parametrize("query", ["q=%E9", "q=\xe9", "q=%E9&last_event_id=earliest", "last_event_id=earliest&%FF=%FF"])
+async def test_what_else_an_app_is_asked_in_any_encoding_is_the_app_s_affair(hub: Hub, query: str) -> None:
+    scope = a_scope() | {"method": "HEAD", "query_string": query.encode("latin-1")}
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    response = hub.response(scope, channels=["a"])
+    await response(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert told[0]["status"] == 200
+    assert response.wanted.last_event_id == ("earliest" if "earliest" in query else None)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
