@@ -22,7 +22,9 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_Check, PyList_GET_SIZE
 from cpython.object cimport PyObject, PyObject_HasAttr, PyTypeObject, Py_TYPE
 from cpython.tuple cimport PyTuple_GET_SIZE
-from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from cpython.unicode cimport (
+    PyUnicode_Check, PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH, PyUnicode_READ_CHAR,
+)
 from libc.math cimport isfinite
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy
@@ -35,7 +37,7 @@ import orjson
 
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import InvalidEvent, MistypedEvent
-from sse_fast.serialization import json_of as json_of_function
+from sse_fast.serialization import attributes as attributes_function, json_of as json_of_function
 
 cdef extern from "Python.h":
     # Public since 3.3. No copy for ASCII; for other text the str keeps the UTF-8 form, so encoding it again is free.
@@ -51,6 +53,8 @@ cdef extern from "Python.h":
 cdef object dumps = orjson.dumps
 cdef object fields_of = fields_of_function
 cdef object json_of = json_of_function
+cdef object attributes = attributes_function
+cdef object DATACLASSES_BY_US = orjson.OPT_PASSTHROUGH_DATACLASS
 cdef frozenset WRITTEN_BY_ORJSON = frozenset((datetime, date, time, UUID))
 cdef object NO_DATA = object()  # None is taken: it is JSON null
 
@@ -162,7 +166,7 @@ cdef object data_of(object data, Text* text):
         check_utf8(text)
         return with_lf(data, text)
     try:
-        written = dumps(data)
+        written = dumps(data, as_dict, DATACLASSES_BY_US)
     except TypeError:  # an int beyond 64 bits, a key that is no str, a lone surrogate: others say it, or say where
         written = None
     if written is None or (is_suspect(PyBytes_AS_STRING(written), PyBytes_GET_SIZE(written)) and not is_plain(<PyObject*>data, 0)):
@@ -175,6 +179,20 @@ cdef object data_of(object data, Text* text):
     text.size = PyBytes_GET_SIZE(written)
     text.one_line = True  # compact JSON has its control characters escaped
     return written
+
+
+def as_dict(value):
+    """A dataclass, for orjson, which dies of one that has a slot without a value (3.13.0)."""
+    cdef object kind = type(value), inside, name
+    if not PyObject_HasAttr(kind, "__dataclass_fields__"):
+        raise TypeError
+    if PyObject_HasAttr(kind, "__slots__"):
+        return dict(attributes(value))
+    inside = value.__dict__
+    for name in inside:
+        if PyUnicode_Check(name) and PyUnicode_GET_LENGTH(name) and PyUnicode_READ_CHAR(name, 0) == c"_":
+            return dict(attributes(value))
+    return inside
 
 
 cdef bint is_suspect(const char* json, Py_ssize_t size) noexcept nogil:

@@ -6,10 +6,12 @@ rounded, dropped or sent as null in its stead. `_native/frame` hands over what o
 Taken are, at any depth: None, bool, int of any size, finite float, str, Enum (its value), finite Decimal (a string of
 its digits, as pydantic writes it), datetime, date, time, UUID (as orjson writes them); mappings, whose keys become
 strings; lists, tuples, sets, deques; dataclasses; what numpy counts with; orjson.Fragment; and, as their own rules
-write them, pydantic models and msgspec Structs.
+write them, pydantic models and msgspec Structs. Of those too a float that is not finite is refused where it would
+become null; but not where a pydantic model asks for null, nor in its fields of type Any, which pydantic hides.
 """
 
 import math
+import re
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Set
@@ -17,6 +19,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +29,7 @@ from sse_fast.errors import InvalidEvent
 
 DEEPEST = 254  # what orjson writes
 NO_LEAF: Any = object()
+PERHAPS_LOST = re.compile(b"null|NaN|Infinity")  # what others write for a float that is not finite
 
 Place = tuple["Place", Any] | None
 """Where a value stands: what holds it, and the key, the name or the index there."""
@@ -52,11 +56,13 @@ def _plain(value: Any, place: Place, depth: int) -> Any:
             return _plain(value.value, place, depth + 1)
     kind = type(value)
     if is_dataclass(kind):
-        return _object(_attributes(value), place, depth)
+        return _object(attributes(value, place), place, depth)
     if callable(write := getattr(kind, "model_dump_json", None)):
-        return _written(write, value, place)
+        wants_null = getattr(kind, "model_config", {}).get("ser_json_inf_nan") == "null"
+        return _written(write, None if wants_null else partial(kind.model_dump, mode="json"), value, place)
     if hasattr(kind, "__struct_fields__"):
-        return _written(sys.modules["msgspec"].json.encode, value, place)
+        msgspec = sys.modules["msgspec"]
+        return _written(msgspec.json.encode, msgspec.to_builtins, value, place)
     if kind.__module__ == "numpy" and (counted := getattr(value, "dtype", None)) is not None and _is_exact(counted):
         return _plain(value.tolist(), place, depth + 1)
     raise InvalidEvent(f"{_path(place)}: {_named(kind)} cannot be sent as JSON{_hint(value)}")
@@ -74,9 +80,7 @@ def _leaf(value: Any, place: Place) -> Any:
         case int():
             return value if -(2**63) <= value < 2**64 else orjson.Fragment(_digits(value, place))
         case float():
-            if not math.isfinite(value):
-                raise InvalidEvent(f"{_path(place)}: {value} is no JSON number; send null or a string in its place")
-            return float(value)
+            return _finite(value, place)
         case Decimal():
             if not value.is_finite():
                 raise InvalidEvent(f"{_path(place)}: {value!r} has no digits; send null or a string in its place")
@@ -107,20 +111,47 @@ def _key(key: Any, place: Place) -> str:
     return leaf if type(leaf) is str else orjson.dumps(leaf).decode().strip('"')
 
 
-def _attributes(instance: Any) -> Iterable[tuple[str, Any]]:
-    """Of a dataclass, as orjson has it."""
-    if hasattr(type(instance), "__slots__"):
-        found: Iterable[tuple[str, Any]] = ((field.name, getattr(instance, field.name)) for field in fields(instance))
-    else:
-        found = vars(instance).items()
-    return ((name, value) for name, value in found if not name.startswith("_"))
-
-
-def _written(write: Callable[[Any], str | bytes], value: Any, place: Place) -> orjson.Fragment:
+def attributes(instance: Any, place: Place = None) -> list[tuple[str, Any]]:
+    """Of a dataclass, as orjson has it. Raises InvalidEvent for a slot without a value, of which orjson dies."""
+    if not hasattr(type(instance), "__slots__"):
+        return [(name, value) for name, value in vars(instance).items() if not name.startswith("_")]
+    names = [field.name for field in fields(instance) if not field.name.startswith("_")]
     try:
-        return orjson.Fragment(write(value))
+        return [(name, getattr(instance, name)) for name in names]
+    except AttributeError as error:
+        raise InvalidEvent(f"{_path(place)}: {_named(type(instance))} is not whole: {error}") from error
+
+
+def _written(
+    write: Callable[[Any], str | bytes], dump: Callable[[Any], Any] | None, value: Any, place: Place
+) -> orjson.Fragment:
+    """As `write` has it. `dump`: the same as plain values, which are looked at only where a number may be lost."""
+    try:
+        written = write(value)
+        json = written.encode() if isinstance(written, str) else written
+        said, meant = (orjson.loads(json), dump(value)) if dump and PERHAPS_LOST.search(json) else (None, None)
     except (TypeError, ValueError) as error:
         raise InvalidEvent(f"{_path(place)}: {_named(type(value))} did not become JSON: {error}") from error
+    _refuse_lost(meant, said, place)
+    return orjson.Fragment(json)
+
+
+def _refuse_lost(meant: Any, said: Any, place: Place) -> None:
+    """Raise InvalidEvent for a float that is not finite, and is said to be null."""
+    if isinstance(meant, float) and said is None:
+        _finite(meant, place)
+    elif isinstance(meant, dict) and isinstance(said, dict):
+        for key in meant.keys() & said.keys():
+            _refuse_lost(meant[key], said[key], (place, key))
+    elif isinstance(meant, list) and isinstance(said, list):
+        for index, (item, of_said) in enumerate(zip(meant, said, strict=False)):
+            _refuse_lost(item, of_said, (place, index))
+
+
+def _finite(value: float, place: Place) -> float:
+    if not math.isfinite(value):
+        raise InvalidEvent(f"{_path(place)}: {value} is no JSON number; send null or a string in its place")
+    return float(value)
 
 
 def _text(value: str, place: Place) -> str:

@@ -36,6 +36,29 @@ class Struct(msgspec.Struct, rename="camel"):
     unit_price: Decimal
 
 
+class Measured(pydantic.BaseModel):
+    x: float = 0.5
+    within: Any = None
+    typed: list[dict[str, float]] = []
+
+
+class Constants(Measured, ser_json_inf_nan="constants"):
+    pass
+
+
+class Strings(Measured, ser_json_inf_nan="strings"):
+    pass
+
+
+class Nulls(Measured, ser_json_inf_nan="null"):
+    pass
+
+
+class MeasuredStruct(msgspec.Struct):
+    x: float
+    within: Any = None
+
+
 @dataclass
 class Order:
     lines: list[Any]
@@ -76,6 +99,11 @@ VALUES: list[tuple[Any, Any]] = [
     (Model(name="tea"), {"name": "tea", "price": "12.50", "at": "2026-01-02T00:00:00Z"}),
     ([Model(name="tea", price=Decimal(1))], [{"name": "tea", "price": "1", "at": "2026-01-02T00:00:00Z"}]),
     (Struct(Decimal("1.10")), {"unitPrice": "1.10"}),
+    (Measured(within="null NaN"), {"x": 0.5, "within": "null NaN", "typed": []}),
+    ([Strings(x=float("nan"))], [{"x": "NaN", "within": None, "typed": []}]),
+    (Nulls(x=float("nan")), {"x": None, "within": None, "typed": []}),
+    (Measured(within=float("nan")), {"x": 0.5, "within": None, "typed": []}),  # of Any pydantic makes that by itself
+    (MeasuredStruct(x=0.5), {"x": 0.5, "within": None}),
     (Order([Pair(1, {2})]), {"lines": [[1, [2]]], "price": "0.10"}),
     (Slotted(Slotted(None)), {"price": {"price": None}}),
     ({"price": Decimal("1.10"), "full": Decimal("1E+2")}, {"price": "1.10", "full": "1E+2"}),
@@ -119,6 +147,14 @@ REFUSED: list[tuple[Any, str]] = [
     ([10**5000], r"data\[0\]: the int is too large"),
     (Model.model_construct(name=Weird()), "data: a test_serialization.Model did not become JSON: .*Weird"),
     (Struct(Weird()), r"data: a test_serialization\.Struct did not become JSON: .*Weird"),  # type: ignore[arg-type]
+]
+REFUSED += [
+    (object.__new__(Slotted), r"data: a test_serialization\.Slotted is not whole: .*price"),
+    ({"of": [object.__new__(Slotted)]}, r"data\.of\[0\]: a test_serialization\.Slotted is not whole: .*price"),
+    (Measured(x=float("nan")), r"data\.x: nan is no JSON number"),
+    ([Measured(typed=[{}, {"a": float("-inf")}])], r"data\[0\]\.typed\[1\]\.a: -inf is no JSON number"),
+    (Constants(x=float("nan")), r"data: a test_serialization\.Constants did not become JSON"),
+    (MeasuredStruct(x=float("inf")), r"data\.x: inf is no JSON number"),
 ]
 ring: list[Any] = []
 ring.append(ring)
