@@ -118,9 +118,10 @@ class _Reading:
 # Headers that hold nobody's secret. What is not named here, a cookie or somebody's own token, is read anew each time.
 PLAIN_HEADERS = frozenset(
     b"host user-agent accept accept-language accept-encoding cache-control pragma connection keep-alive te priority "
-    b"origin last-event-id dnt upgrade-insecure-requests x-requested-with x-real-ip".split()
+    b"origin last-event-id dnt upgrade-insecure-requests x-requested-with x-real-ip "
+    b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
-PLAIN_FAMILIES = (b"sec-fetch-", b"sec-ch-", b"sec-gpc", b"x-forwarded-")
+PLAIN_FAMILIES = (b"sec-fetch-", b"sec-ch-", b"sec-gpc")
 
 
 def holds_no_secret(head: _Head) -> bool:

@@ -274,6 +274,10 @@ def holders(backwards: bytes) -> list[object]:
         *(f"GET /sse/a HTTP/1.1\r\n{name}: a={{}}\r\n\r\n" for name in ("Cookie", "COOKIE", "cOOkIE")),
         *(f"GET /sse/a HTTP/1.1\r\n{name}: {{}}\r\n\r\n" for name in ("authorization", "AUTHORIZATION")),
         "GET /sse/a HTTP/1.1\r\nProxy-AUTHORIZATION: Basic {}\r\n\r\n",
+        *(
+            f"GET /sse/a HTTP/1.1\r\nX-Forwarded-{what}: {{}}\r\n\r\n"
+            for what in ("Access-Token", "User", "Email", "Client-Cert")
+        ),
     ],
 )
 async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) -> None:
@@ -297,6 +301,7 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
 
     monkeypatch.setattr(door, "_Reading", Reading)
     lines = ["Host: x", "User-Agent: Mozilla/5.0", f"Origin: {ORIGIN}", f"Referer: {ORIGIN}/", "Sec-Fetch-Mode: cors"]
+    lines += [f"X-Forwarded-{what}: x" for what in ("For", "Proto", "Host", "Port")]
     for target in ("/sse/a", "/sse?channel=a&channel=b&history=3"):
         request = "\r\n".join([f"GET {target} HTTP/1.1", *lines, "Last-Event-ID: abcdefgh-7", "", ""]).encode()
         for _ in range(3):
