@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import click
 import httpx
 import orjson
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from sse_fast._native.event_parser import ReceivedEvent
@@ -301,9 +301,11 @@ def listen(
     if since is not None and not EVENT_ID.fullmatch(since):
         raise Misuse(f"--since: {since!r} is not an event id; give one as printed by listen or publish, or 'earliest'")
     try:
-        most = TypeAdapter(ByteSize).validate_python(max_event_size)
+        most = TypeAdapter(Annotated[ByteSize, Field(ge=1)]).validate_python(max_event_size)
     except ValidationError:
-        raise Misuse(f"--max-event-size: {max_event_size!r} is no size; write 65536, 64KiB or 16MiB") from None
+        raise Misuse(
+            f"--max-event-size: {max_event_size!r} is no size of a byte at least; write 65536, 64KiB or 16MiB"
+        ) from None
     if "/sse/" in urlsplit(url).path + "/":
         raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
     show = show_json if as_json else show_text

@@ -178,7 +178,8 @@ def check_stream(response: httpx.Response) -> None:
         raise Stopped
     if response.status_code in PERHAPS_LATER or response.is_server_error:
         asked_for = response.headers.get("Retry-After", "")
-        raise Unavailable(explain_answer(response), float(asked_for) if asked_for.isdecimal() else 0.0)
+        seconds = float(asked_for) if asked_for.isascii() and asked_for.isdigit() else 0.0
+        raise Unavailable(explain_answer(response), min(seconds, LONGEST_RETRY))
     if response.status_code != 200:
         raise Refused(explain_answer(response))
     media_type = response.headers.get("Content-Type")

@@ -197,6 +197,15 @@ def test_a_server_that_asks_for_time_gets_it(listener, waits):
     assert waits == [17]
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "waited"), [("99999999999", 86_400.0), ("9" * 400, 86_400.0), ("١٧", 1.0), ("-1", 1.0)]
+)
+def test_a_time_that_makes_no_sense_ends_no_listener(listener, waits, asked_for, waited):
+    later = httpx.Response(503, headers=[(b"Retry-After", asked_for.encode())])
+    assert ids(listener(Script(later, [preamble(0), event(1)], STOP))) == ["e-1"]
+    assert waits[0] == waited
+
+
 @pytest.mark.parametrize("status", [205, 400, 401, 403, 404, 405, 406, 410, 421, 451])
 def test_a_refusal_is_final_and_says_why(listener, status, waits):
     with pytest.raises(Refused, match="the reason"):
@@ -498,6 +507,7 @@ def test_closing_is_noted_and_connected_only_when_asked(against):
         ("--url", "http://edge:port"),
         ("--max-event-size", "large"),
         ("--max-event-size", "-1"),
+        ("--max-event-size", "0"),
     ],
 )
 def test_listen_refuses_what_makes_no_sense(run, args):
