@@ -721,10 +721,10 @@ cdef class FanOut:
     def shed(self, uint64_t held, Py_ssize_t count, double now=0, double since=INFINITY):
         """Let at most `count` subscribers go, until they have given back so many bytes of kernel memory: those that have
         taken nothing for longest, and if nobody who is blocked has any, those that hold most. Who took bytes after
-        `since` stays. Returns what is still owed."""
+        `since` stays. Returns what is still owed, and how many went."""
         cdef Subscriber subscriber
         cdef Sink sink
-        cdef Py_ssize_t at
+        cdef Py_ssize_t at, ended = 0
         cdef bint anybody = False
         cdef list found = []
         for at in range(self._blocked_count):
@@ -749,7 +749,8 @@ cdef class FanOut:
                 sink = subscriber.sink
                 held -= min(held, subscriber.held or sink.charge)
                 self._leave(subscriber, SLOW, None)
-        return held
+                ended += 1
+        return held, ended
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""

@@ -393,7 +393,7 @@ cdef class Log:
     def append(self, bytes channel not None, bytes body not None):
         """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.
 
-        Raises EventTooLarge or LogBusy, and then nothing was appended.
+        Raises EventTooLarge, LogBusy or MemoryError, and then nothing was appended.
         """
         return self.append_record(
             PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
@@ -404,7 +404,7 @@ cdef class Log:
 
         All become readable at once, or none: also when this process is killed meanwhile. If others have brought the
         head beyond `limit` meanwhile nothing is appended, and it returns 0. Raises BatchTooLarge, EventTooLarge,
-        TypeError or LogBusy, and then nothing was appended.
+        TypeError, LogBusy or MemoryError, and then nothing was appended.
         """
         cdef uint64_t most = NO_LIMIT if limit is None else limit
         cdef tuple event
@@ -415,7 +415,7 @@ cdef class Log:
         cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
         self._measure(batch)
         cdef uint64_t milliseconds = wall_clock_ms()
-        self._acquire()
+        cdef object answer = self._begin()
         cdef uint64_t first = self.header.next_position, head = self.header.head
         cdef Py_ssize_t i
         if head > most:
@@ -432,7 +432,7 @@ cdef class Log:
             )
         self._commit(head, first + PyList_GET_SIZE(batch))
         self._release()
-        return first
+        return answer
 
     def measure(self, list events not None):
         """What a batch takes: (bytes of its frames as they are given, bytes of the log). Raises as `append_many` does."""
@@ -514,19 +514,29 @@ cdef class Log:
             )
         return records
 
-    cdef uint64_t append_record(
+    cdef object append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
-    ) except 0:
+    ):
         self._refuse_oversize(channel_length, body_length)
         cdef uint64_t milliseconds = wall_clock_ms()
-        self._acquire()
+        cdef object answer = self._begin()
         cdef uint64_t position = self.header.next_position
         self._commit(
             self._write(self.header.head, position, channel, channel_length, body, body_length, milliseconds),
             position + 1,
         )
         self._release()
-        return position
+        return answer
+
+    cdef object _begin(self):
+        """Take the lock; the position of what is appended next, as what the append returns. Made before it, or an append
+        could be done and raise for want of memory."""
+        self._acquire()
+        try:
+            return self.header.next_position
+        except MemoryError:
+            self._release()
+            raise
 
     cdef int _acquire(self) except -1:
         """Take the lock, holding the GIL; until `_release` nothing may raise, and nothing run Python's code."""

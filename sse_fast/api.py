@@ -32,6 +32,8 @@ JSON_SPACE = b" \t\r\n"
 MAX_CHANNELS_LISTED = 1000
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 BODY_SECONDS = 30.0
+PUBLISHED_BEFORE = "sse_fast.published_before"
+"""Key in the ASGI scope: how many events the hub had published when those of this request came up."""
 MAX_JSON_SIZE = 1024 * 1024  # bytes of an object or an array; NDJSON may be as large as max_body_size
 
 
@@ -57,8 +59,12 @@ class ExactRoute(Route):
 
 
 def json(content: Any, status: int = 200) -> Response:
+    return json_bytes(orjson.dumps(content), status)
+
+
+def json_bytes(content: bytes, status: int = 200) -> Response:
     headers = {"cache-control": "no-store"}
-    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
+    return Response(content, status_code=status, headers=headers, media_type="application/json")
 
 
 class Api:
@@ -106,7 +112,7 @@ class Api:
                 HubClosed: problem(503, {"retry-after": "1"}),
                 LogBusy: problem(503, {"retry-after": "1"}),
                 TooManyListings: problem(503, {"retry-after": "1"}),
-                MemoryError: out_of_memory,
+                MemoryError: self.out_of_memory,
                 ClientDisconnect: nobody_left,
                 Exception: failure,
             },
@@ -150,9 +156,8 @@ class Api:
         limit = self._hub.max_event_size
         body = await read_body(request, limit, "an event")
         milliseconds = int(retry) if retry is not None else None
-        return await self._append_one(
-            encode_publication(channel, body, event=options.get("event"), retry=milliseconds, limit=limit)
-        )
+        encoded = encode_publication(channel, body, event=options.get("event"), retry=milliseconds, limit=limit)
+        return await self._append_one(request, encoded)
 
     async def publish(self, request: Request) -> Response:
         """One JSON object, a JSON array of them, or NDJSON; all of them are taken or, if one is wrong, none."""
@@ -169,20 +174,24 @@ class Api:
         elif body.lstrip(JSON_SPACE).startswith(b"["):
             events = await gently(from_json_array(body, limit))
         else:
-            return await self._append_one(from_json_object(body, limit))
-        return await self._named(await self._hub.append(events))
+            return await self._append_one(request, from_json_object(body, limit))
+        return await self._named(await self._append(request, events))
 
-    async def _named(self, positions: list[int]) -> Response:
-        """The ids of a batch. It is out by now, so the loop can be given back."""
+    async def _append(self, request: Request, events: list[Encoded]) -> range:
+        request.scope[PUBLISHED_BEFORE] = self._hub.published
+        return await self._hub.append(events)
+
+    async def _named(self, positions: range) -> Response:
+        """The ids of a batch. It is out by now, so the loop can be given back. Not by orjson, which takes the worker
+        with it where it finds no memory."""
         prefix = f"{self._hub.log.epoch}-"
         parts: list[bytes] = []
         for at in range(0, len(positions), NAMED_AT_ONCE):
             if at:
                 await asyncio.sleep(0)
-            named = [prefix + str(position) for position in positions[at : at + NAMED_AT_ONCE]]
-            parts.append(orjson.dumps(named)[1:-1])
-        headers = {"cache-control": "no-store"}
-        return Response(b'{"ids":[%b]}' % b",".join(parts), headers=headers, media_type="application/json")
+            named = [f'"{prefix}{position}"' for position in positions[at : at + NAMED_AT_ONCE]]
+            parts.append(",".join(named).encode())
+        return json_bytes(b'{"ids":[%b]}' % b",".join(parts))
 
     def _admit(self, request: Request) -> None:
         if self.leaving:
@@ -192,9 +201,17 @@ class Api:
             headers.get("authorization"), origin=headers.get("origin"), host=headers.get("host")
         )
 
-    async def _append_one(self, event: Encoded) -> Response:
-        position = (await self._hub.append([event]))[0]
-        return json({"id": self._hub.event_id(position)})
+    async def _append_one(self, request: Request, event: Encoded) -> Response:
+        (position,) = await self._append(request, [event])
+        return json_bytes(b'{"id":"%b"}' % self._hub.event_id(position).encode())
+
+    async def out_of_memory(self, request: Request, error: Exception) -> Response:
+        """Whoever ran out of it says so, or raised without a word. "Again" is said only where nothing was published,
+        which a count tells: no memory is needed for it. That others may have raised it meanwhile does no harm."""
+        before = request.scope.get(PUBLISHED_BEFORE)
+        if before is not None and before != self._hub.published:
+            return Problem(500, "the server has run out of memory; what was sent may have been published")
+        return Problem(503, str(error) or "the server has run out of memory; try again later", {"retry-after": "1"})
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 
@@ -323,11 +340,6 @@ def problem(status: int, headers: Mapping[str, str] | None = None) -> Any:
         return Problem(status, str(error), headers)
 
     return answer
-
-
-async def out_of_memory(request: Request, error: Exception) -> Response:
-    """It says so itself, or was raised by whoever allocated, without a word."""
-    return Problem(503, str(error) or "the server has run out of memory; try again later", {"retry-after": "1"})
 
 
 async def nobody_left(request: Request, error: Exception) -> Response:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -199,18 +200,20 @@ class Hub:
 
         `data`: str or bytes as they stand, or what `sse_fast.serialization` takes.
 
-        Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published.
+        Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
+        then it may have been.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
         (position,) = await self.append([encoded])
         return EventId(self._epoch, position)
 
-    async def append(self, events: list[Encoded]) -> list[int]:
+    async def append(self, events: list[Encoded]) -> range:
         """Append encoded events in their order, all or none, and return their positions.
 
         This is the seam: all that is published passes here, and whoever assigns positions does it here. What has to be
         waited for is waited for first, and then all is appended in one step: a batch is out or it is not, whatever
-        ends its caller. Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published.
+        ends its caller. Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published; or MemoryError, and
+        then it was if `published` says so.
         """
         self._open_for("events")
         if len(events) == 1:
@@ -218,7 +221,7 @@ class Hub:
             if self._index.unread + size <= self._share:
                 return self._append(events, size)
         elif not events:
-            return []
+            return range(0)
         else:
             refuse_batch_over(BATCH_EVENTS, len(events))
             size, room = self.log.measure(events)
@@ -227,7 +230,7 @@ class Hub:
         async with self._large:
             return await self._append_in_turn(events, size, room)
 
-    async def _append_in_turn(self, events: list[Encoded], size: int, room: int) -> list[int]:
+    async def _append_in_turn(self, events: list[Encoded], size: int, room: int) -> range:
         """Append when nobody who keeps up is overtaken by it, on other workers neither, or after READERS_SECONDS."""
         if room > self._share or len(events) > AT_ONCE:
             await self._fault_in(room)
@@ -246,19 +249,19 @@ class Hub:
                     return appended
             await asyncio.sleep(0 if self.fanout.busy else 0.001)  # the pump's turns; or other workers'
 
-    def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> list[int]:
+    def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> range:
         """`limit`: if other workers have brought the head beyond it nothing is appended, and no positions returned."""
-        try:
-            first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
-            if not first:
-                return []
-            self.published += len(events)
-            self.published_bytes += size
-            return list(range(first, first + len(events)))
-        finally:  # if memory is out for the answer, the events are out all the same; or others' are
+        published, published_bytes = self.published + len(events), self.published_bytes + size
+        first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
+        if first:
+            self.published, self.published_bytes = published, published_bytes  # for which memory is never out
+        try:  # for others' events if not for these
             self._wake()
             if self._neighbours is not None:
                 self._neighbours.ring()
+        except MemoryError:
+            pass  # every worker looks for news in its next tick
+        return range(first, first + len(events)) if first else range(0)
 
     async def _fault_in(self, room: int) -> None:
         """Before a large batch, piece by piece, so that the log's lock is not had for long; the batch was looked
@@ -398,18 +401,23 @@ class Hub:
         self._start()
         self._wake()
 
-    async def _for_ever(self, step: Callable[[], Awaitable[None]], failed: str) -> None:
+    async def _for_ever(self, step: Callable[[], Coroutine[Any, Any, None]], failed: str) -> None:
         """Take a step over and over, whatever it raises: even if there is no memory left to say so."""
+        await self._stepping(step, failed)
+
+    @types.coroutine
+    def _stepping(self, step: Callable[[], Coroutine[Any, Any, None]], failed: str) -> Generator[Any, None, None]:
         failure: Exception | None = None
         while True:
             try:
                 if failure is not None:
+                    yield from asyncio.sleep(TICK).__await__()
                     told, failure = failure, None
-                    await asyncio.sleep(TICK)
                     logger.error(failed, exc_info=told)
-                await step()
+                yield from step().__await__()
             except Exception as error:
                 failure = error
+                yield  # the loop is given back even where there is no memory to sleep; to await anything takes some
 
     async def _pump(self) -> None:
         """Drain when there is news, until there is no more."""
@@ -510,14 +518,16 @@ class Hub:
         """Returns how many bytes were given back."""
         # Who took bytes since the last look is spared once; then the memory comes first.
         since = math.inf if self._streams_were_over else self._looked_at_memory
-        before, left = self.fanout.connections, owed
+        left, ended = owed, 0
         while left:
             now = asyncio.get_running_loop().time()
-            was, left = left, self.fanout.shed(left, SHED_AT_ONCE, now, since)
+            was = left
+            left, went = self.fanout.shed(left, SHED_AT_ONCE, now, since)
+            ended += went
             if left == was:
                 break
             await asyncio.sleep(0)
-        if ended := before - self.fanout.connections:
+        if ended:
             logger.warning("send_memory is used up: streams are ended", extra={"streams": ended})
         return owed - left
 

@@ -48,6 +48,28 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+class Turns:
+    """How often somebody else has had the loop."""
+
+    count = 0
+
+
+@asynccontextmanager
+async def turns_of_others() -> AsyncIterator[Turns]:
+    turns = Turns()
+
+    async def somebody_else() -> None:
+        while True:
+            turns.count += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(somebody_else())
+    try:
+        yield turns
+    finally:
+        other.cancel()
+
+
 def written_to(log: IO[bytes]) -> str:
     """All that a process has written to a file that it was started with. Not by seek and read: the place in the file is
     the process' too, and what it writes meanwhile would land on the beginning."""

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count, product, repeat
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -45,7 +46,7 @@ from model import (
     assert_none_lost_in_silence,
     parse,
 )
-from support import until
+from support import turns_of_others, until
 from whatwg import Event, Parser
 
 from sse_fast import Settings, create_app, hub, sinks
@@ -644,6 +645,32 @@ async def test_a_pump_whose_waking_was_lost_is_replaced() -> None:
     await node.close()
 
 
+async def test_a_hub_that_finds_no_memory_to_wait_gives_the_loop_back_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Hub(log_size=64 * 1024)
+    sleep = asyncio.sleep
+    had_by_others: list[int] = []
+    done = asyncio.Event()
+
+    async def step() -> None:
+        raise MemoryError
+
+    def sleep_without_memory(seconds: float) -> Any:
+        had_by_others.append(turns.count)
+        if len(had_by_others) < 100:
+            raise MemoryError
+        done.set()
+        return sleep(seconds)
+
+    monkeypatch.setattr("sse_fast.hub.asyncio", SimpleNamespace(sleep=sleep_without_memory))
+    async with turns_of_others() as turns, asyncio.timeout(PATIENCE):
+        task = asyncio.create_task(node._for_ever(step, "it failed"))
+        await done.wait()
+        task.cancel()
+    assert len(set(had_by_others)) == 100
+
+
 # ---- a body ----
 
 EVENT = b'{"channel": "news", "data": "%s"}' % (b"x" * 600)
@@ -780,3 +807,78 @@ def everything_in(server: EdgeProcess, channels: str) -> list[str]:
     stream = Stream(server.port, target, "Last-Event-ID: earliest\r\n")
     server_until(lambda: stream.read() or stream.texts.count(LAST) == len(channels), "all that was kept")
     return stream.texts
+
+
+# ---- what is answered to a publisher ----
+
+
+class Publisher:
+    """A publisher's request, played without a server, and the answer."""
+
+    def __init__(self, path: str, body: bytes) -> None:
+        self.scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "query_string": b"",
+            "headers": [],
+        }
+        self._body = body
+        self.status: int | None = None
+        self.headers: dict[bytes, bytes] = {}
+
+    async def receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        allocations().count(False)  # from here on it is the server's affair
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], dict(message["headers"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "events"),
+    [
+        ("/publish/a", b"first", 1),
+        ("/publish", b'{"channel": "a", "data": 1}', 1),
+        ("/publish", b'[{"channel": "a", "data": 1}, {"channel": "a", "data": 2}]', 2),
+    ],
+)
+async def test_again_is_said_to_no_publisher_whose_events_are_in_the_log(path: str, body: bytes, events: int) -> None:
+    """Law 10: wherever an allocation fails from the append on, until the answer is handed to the server."""
+    edge = create_app(Settings(log_size=1 << 20))
+    node = edge.hub
+    await node.append([(b"a", b"data: x\n\n")] * 1000)  # positions that CPython has not got ready
+    answers = Counter[tuple[int | None, bool]]()
+    append = node._append
+
+    def append_and_count(*args: Any) -> range:
+        allocations().count(True)
+        return append(*args)
+
+    node._append = append_and_count  # type: ignore[method-assign]
+    for number in count(1):
+        before, publisher = node.log.position, Publisher(path, body)
+        allocations().fail(number, number)
+        try:
+            await edge.api(publisher.scope, publisher.receive, publisher.send)
+        except Exception as error:
+            assert isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)  # noqa: PT017
+        finally:
+            allocations().count(False)
+        if not allocations().failures():
+            break
+        appended = node.log.position - before
+        assert appended in (0, events)
+        assert node.published == node.log.position
+        if publisher.status == 503:
+            assert not appended
+        else:
+            assert b"retry-after" not in publisher.headers
+        answers[publisher.status, bool(appended)] += 1
+    assert publisher.status == 200
+    assert answers[503, False]  # no memory for the append
+    assert answers[500, True]  # nor for the answer
+    await edge.close()

@@ -14,6 +14,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import turns_of_others
 
 from sse_fast import Settings, create_app
 from sse_fast._native.index import Channel, Index
@@ -321,20 +322,11 @@ async def test_a_byte_order_mark_before_json_is_passed_over(api: Api) -> None:
 async def test_five_thousand_events_are_whole_and_others_run_meanwhile(api: Api, form: str) -> None:
     values = [{"channel": "c", "data": number} for number in range(5000)]
     body = orjson.dumps(values) if form == "array" else b"\n".join(map(orjson.dumps, values))
-    turns = 0
-
-    async def somebody_else() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(somebody_else())
-    response = await api.post("/publish", content=body, headers=JSON if form == "array" else NDJSON)
-    other.cancel()
+    async with turns_of_others() as turns:
+        response = await api.post("/publish", content=body, headers=JSON if form == "array" else NDJSON)
     assert response.json() == {"ids": [api.id(number) for number in range(1, 5001)]}
     assert [frame for _, frame in api.kept()] == [f"data: {number}\n\n" for number in range(5000)]
-    assert turns >= 5  # after each piece of 1,024
+    assert turns.count >= 5  # after each piece of 1,024
 
 
 async def test_a_batch_that_cannot_be_one_append_is_413_and_none_of_it_is_published(make_api: MakeApi) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, missing
-from support import until
+from support import turns_of_others, until
 
 from sse_fast import hub as hubs
 from sse_fast._native.fanout import EARLIEST, FanOut
@@ -101,7 +101,7 @@ async def test_a_batch_over_a_quarter_of_the_log_is_refused_and_none_of_it_is_pu
         with pytest.raises(BatchTooLarge, match=rf"at most {LOG_SIZE // 4} are appended at once.*send it in several"):
             await hub.append(batch * 2)
         assert (hub.log.head, hub.log.position, hub.published) == (0, 0, 0)
-        assert await hub.append(batch) == list(range(1, len(batch) + 1))
+        assert await hub.append(batch) == range(1, len(batch) + 1)
 
 
 async def test_a_batch_of_more_events_than_are_appended_at_once_is_refused() -> None:
@@ -200,8 +200,8 @@ async def test_those_who_wait_append_one_after_the_other_and_a_cancelled_one_is_
         second.cancel()
         others.others_busy = False
         count = len(largest(hub.log))
-        assert await first == list(range(1, count + 1))
-        assert await third == list(range(count + 1, 2 * count + 1))
+        assert await first == range(1, count + 1)
+        assert await third == range(count + 1, 2 * count + 1)
         assert second.cancelled()
 
 
@@ -277,7 +277,7 @@ async def test_a_batch_that_was_appended_by_another_worker_since_nobody_was_busy
     batch = largest(theirs)
     async with hub_over(Log(segment.memory), Appending()) as hub:
         stream = listen(hub)
-        assert await hub.append(batch) == list(range(4 * len(batch) + 1, 5 * len(batch) + 1))
+        assert await hub.append(batch) == range(4 * len(batch) + 1, 5 * len(batch) + 1)
         await until(lambda: stream.events == 5 * len(batch) or stream.ended_by)
         assert (stream.events, stream.ended_by) == (5 * len(batch), None)
 
@@ -323,20 +323,11 @@ def test_the_largest_batch_of_another_process_overtakes_no_reader_that_has_all(s
 async def test_between_the_steps_of_a_large_batch_others_have_the_loop() -> None:
     """What brings its memory in is bounded a step; the append itself meets memory that is there."""
     async with hub_over(Log.private(64 * 1024 * 1024)) as hub:
-        turns = 0
-
-        async def somebody_else() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        other = asyncio.create_task(somebody_else())
         batch = [(b"c", b"data: %s\n\n" % (b"x" * 1000))] * 15_000
         _, room = hub.log.measure(batch)
-        await hub.append(batch)
-        other.cancel()
-        assert turns >= room // hubs.FAULT_IN_AT_ONCE
+        async with turns_of_others() as turns:
+            await hub.append(batch)
+        assert turns.count >= room // hubs.FAULT_IN_AT_ONCE
 
 
 async def test_the_append_of_a_large_batch_meets_memory_that_is_there() -> None:
@@ -384,4 +375,4 @@ async def test_small_batches_wait_for_nobody() -> None:
         appending = hub.append(largest(hub.log)[:100])
         with pytest.raises(StopIteration) as done:
             appending.send(None)
-        assert done.value.value == list(range(1, 101))
+        assert done.value.value == range(1, 101)

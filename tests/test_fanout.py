@@ -999,9 +999,9 @@ def test_who_is_blocked_for_longest_is_shed_first_and_no_more_than_is_owed() -> 
         drain(fanout, now=float(number))
     ready = Taker()
     join(fanout, ready, b"c9")
-    assert fanout.shed(2500, 100) == 0
+    assert fanout.shed(2500, 100) == (0, 3)
     assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 3 + [None] * 7
-    assert fanout.shed(5000, 2) == 3000
-    assert fanout.shed(3000, 0) == 3000
+    assert fanout.shed(5000, 2) == (3000, 2)
+    assert fanout.shed(3000, 0) == (3000, 0)
     assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 5 + [None] * 5
     assert (unknown.end, ready.end) == (None, None)

@@ -209,6 +209,31 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
     await hub.close()
 
 
+async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sse_fast.hub.SHED_AT_ONCE", 1)
+    hub = Hub(log=Log.private(MIB), send_memory=50_000)
+    stuck = asyncio.Event()
+
+    async def send(message: object) -> None:
+        await stuck.wait()
+
+    def come(*why: object) -> None:
+        for _ in range(3):
+            hub.subscribe(["b"], send, lambda *why: None)
+
+    for _ in range(10):
+        hub.subscribe(["a"], send, come, charge=10_000).start()
+    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+    await hub.publish("a", "x")
+    await eventually(lambda: hub.fanout.blocked == 5)
+    await eventually(lambda: "streams are ended" in caplog.text)
+    [told] = [record for record in caplog.records if record.name == "sse_fast.hub"]
+    assert told.streams == 5  # type: ignore[attr-defined]
+    await hub.close()
+
+
 # ---- the main port, and the node as it is served ----
 
 

@@ -100,9 +100,10 @@ cdef class Log:
     cdef int _new_lock(self) except -1
     cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
     cdef uint64_t _measure(self, list batch) except? 0
-    cdef uint64_t append_record(
+    cdef object append_record(
         self, const char* channel, size_t channel_length, const char* body, size_t body_length
-    ) except 0
+    )
+    cdef object _begin(self)
     cdef int _acquire(self) except -1
     cdef void _release(self) noexcept
     cdef uint64_t _write(
