@@ -366,6 +366,17 @@ cdef class Log:
         return self.header.next_position - 1
 
     @property
+    def overwritten(self):
+        """Whether somebody has written over what the segment is."""
+        cdef LogHeader* header = self.header
+        return (
+            memcmp(header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0
+            or header.layout != LAYOUT
+            or header.capacity != self.mask + 1
+            or memcmp(header.epoch, self.id_prefix + 4, 8) != 0
+        )
+
+    @property
     def locked_by(self):
         """Id of the thread (of a process with one thread: of the process) that is appending; 0 is nobody."""
         return holder_of(self.lock)
@@ -566,7 +577,7 @@ cdef class Log:
             if status == ETIMEDOUT:
                 self.patience = IMPATIENCE_US
                 raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
-            raise OSError(status, f"the log's lock: {os.strerror(status)}")
+            raise LogBusy(f"the log's lock cannot be had: {os.strerror(status)}; was its memory overwritten?")
 
     cdef void _release(self) noexcept:
         if not self.alone:

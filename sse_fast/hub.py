@@ -321,6 +321,10 @@ class Hub:
     def _open_for(self, what: str) -> None:
         if self.draining:
             raise HubClosed(f"the hub is shutting down and takes no more {what}")
+        if self.log.overwritten:
+            raise HubClosed(
+                "somebody has overwritten the log while it was served; the server ends, come back in a moment"
+            )
         self._start()
 
     def cursor(self, last_event_id: str | None) -> int | None:
@@ -556,7 +560,7 @@ class Hub:
     async def _settle(self, deadline: float) -> None:
         """Wait until everybody has everything, or until the deadline."""
         loop = asyncio.get_running_loop()
-        while loop.time() < deadline:
+        while loop.time() < deadline and not self.log.overwritten:  # of what is none of ours there is no end
             if not self.relay.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
                 return
             # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.

@@ -46,7 +46,9 @@ logger = logging.getLogger("sse_fast.segment")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WHAT_IT_IS = struct.Struct("<8sIIQ")  # magic, layout, header size, capacity: the first bytes of a log of any layout
-IDENTITY = 32  # bytes of the header that stay while a log is served: those, and the epoch
+STAYS = (slice(0, 32), slice(56, 60), slice(64, 880))
+"""Of the header, while a log is served: those, its epoch, whether there are checksums, the boot, and its past."""
+FIRST_RECORD = 32  # bytes that cannot all be zero once there is a record
 # Locked bytes of a log's file: they belong to the open file, so they last until the last mapping of it is gone.
 SERVER, WORKERS = 0, 1
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -65,7 +67,7 @@ class Segment:
         self._owner = 0  # the process that stores a log's file at its end
         self.memory = mmap.mmap(descriptor, 0)
         self._size = len(self.memory)
-        self._identity = self._header()[:IDENTITY]
+        self._identity = _what_stays(self._header())
         self.address = f"/proc/{os.getpid()}/fd/{descriptor}"
 
     def what_is_wrong(self) -> str | None:
@@ -74,7 +76,7 @@ class Segment:
             return None
         if (size := os.fstat(self._descriptor).st_size) != self._size:
             return f"the log file {self._path} was made {size} bytes long while it was served; it has {self._size}"
-        if self._header()[:IDENTITY] != self._identity:
+        if _what_stays(self._header()) != self._identity:
             return f"the log file {self._path} was overwritten while it was served"
         return None
 
@@ -172,8 +174,13 @@ def _open(path: Path, size: int) -> Segment | Path | None:
             return None
         found = os.fstat(descriptor)
         head = os.pread(descriptor, HEADER_SIZE, 0)
-        # All zero: whoever made it was killed before it had become a log.
         if found.st_size == 0 or (found.st_size == size and not any(head)):
+            # Whoever made it was killed before it had become a log; or it was overwritten: a log's first place has an
+            # event, or a pad, from its first event on.
+            if any(os.pread(descriptor, FIRST_RECORD, HEADER_SIZE)):
+                aside = _set_aside(path, "damaged", "its header is all zero, and there are events behind it")
+                os.close(descriptor)
+                return aside
             return _begin(path, descriptor, size)
         magic, layout, _, capacity = WHAT_IT_IS.unpack(head[: WHAT_IT_IS.size].ljust(WHAT_IT_IS.size, b"\0"))
         if magic != b"sse_fast":
@@ -267,7 +274,7 @@ def _serve(segment: Segment) -> None:
     Log(segment.memory).claim(_boot())
     segment.memory.flush(0, HEADER_SIZE)
     _lock(segment._descriptor, WORKERS, fcntl.F_UNLCK)
-    segment._identity = segment._header()[:IDENTITY]
+    segment._identity = _what_stays(segment._header())
     segment._owner = os.getpid()
 
 
@@ -292,6 +299,10 @@ def _set_aside(path: Path, kind: str, why: str) -> Path:
     path.rename(aside)
     logger.warning("log file set aside as %s, a new log begins: %s", aside, why, extra={"log_file": str(path)})
     return aside
+
+
+def _what_stays(header: bytes) -> tuple[bytes, ...]:
+    return tuple(header[part] for part in STAYS)
 
 
 def _boot() -> bytes:

@@ -2,6 +2,7 @@
 without a word.
 """
 
+import asyncio
 import ctypes
 import errno
 import faulthandler
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Edges, until
+from conftest import PATIENCE, Edges, until
 from test_segment import HEAD_AT, NEXT_AT, SIZE, epoch_and_kept, kept, patch, set_aside, u64, written
 
 from sse_fast import segment as segments
@@ -27,7 +28,7 @@ from sse_fast._native.fanout import EARLIEST, FanOut
 from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.sink import Sink
 from sse_fast._native.verify import verify
-from sse_fast.errors import UnusableLogFile
+from sse_fast.errors import HubClosed, LogBusy, UnusableLogFile
 from sse_fast.hub import Hub, Subscription
 from sse_fast.memory import memory_available, memory_limit
 from sse_fast.segment import open_log_file
@@ -504,6 +505,14 @@ def overwrite(path: Path) -> None:
         pytest.param(lambda path: os.truncate(path, 0), "was made 0 bytes long while it was served", id="truncated"),
         pytest.param(lambda path: os.truncate(path, 8192), "was made 8192 bytes long", id="cut within the events"),
         pytest.param(overwrite, "was overwritten while it was served", id="overwritten"),
+        pytest.param(
+            lambda path: patch(path, 0, bytes(HEADER_SIZE)), "was overwritten while it was served", id="header zeroed"
+        ),
+        pytest.param(
+            lambda path: patch(path, 128, b"\xff" * 64),
+            "was overwritten while it was served",
+            id="its past overwritten",
+        ),
     ],
 )
 def test_a_live_file_that_is_harmed_ends_the_server_in_words_and_the_next_begins_anew(
@@ -521,3 +530,39 @@ def test_a_live_file_that_is_harmed_ends_the_server_in_words_and_the_next_begins
     process.start()
     until(lambda: process.publish("c", "on"), "an answer")
     process.stop()
+
+
+async def test_over_a_log_that_was_overwritten_nothing_is_acknowledged_and_the_drain_waits_for_nothing() -> None:
+    memory = mmap.mmap(-1, segment_size(SIZE))
+    hub = Hub(log=Log(memory))
+    await hub.publish("a", "x")
+    while hub.fanout.index.unread:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    memory[:HEADER_SIZE] = bytes(HEADER_SIZE)
+    for events in ([(b"a", b"data: x\n\n")], [(b"a", b"data: x\n\n")] * 10):
+        with pytest.raises(HubClosed, match="overwritten"):
+            await hub.append(events)
+    async with asyncio.timeout(PATIENCE):
+        await hub.drain(1000 * PATIENCE)
+    await hub.close()
+
+
+def test_a_lock_that_was_overwritten_is_a_busy_log() -> None:
+    memory = mmap.mmap(-1, segment_size(SIZE))
+    log = Log(memory)
+    memory[1024:HEADER_SIZE] = b"\xff" * (HEADER_SIZE - 1024)
+    with pytest.raises(LogBusy):
+        log.append(b"a", b"data: x\n\n")
+
+
+def test_a_log_whose_header_was_zeroed_is_set_aside_with_its_events(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log"
+    written(path)
+    patch(path, 0, bytes(HEADER_SIZE))
+    was = path.read_bytes()
+    segments.open_log_file(path, SIZE).close()
+    (aside,) = set_aside(path)
+    assert aside.read_bytes() == was
+    assert "its header is all zero, and there are events behind it" in caplog.text
