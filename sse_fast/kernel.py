@@ -27,7 +27,8 @@ KEEPALIVE = (60, 15, 4)  # seconds of silence until TCP asks, seconds between, a
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of one connection: bytes of kernel memory for what its client has not taken, and seconds it may take nothing."""
+    """Of one connection: bytes of kernel memory for what its client has not taken, as many as the kernel grants, and
+    seconds it may take nothing."""
 
     send_buffer: int
     stuck_after: float
@@ -76,7 +77,14 @@ def bounds_of(settings: Settings) -> Bounds:
     """For both ports. The hub ends whoever takes nothing; where that does not end the connection, its client has time
     to read what was under way, and then the kernel does."""
     patience = end_after(settings.send_timeout, settings.slow_policy)
-    return Bounds(settings.send_buffer, patience + max(10.0, settings.send_timeout))
+    return Bounds(granted(settings.send_buffer), patience + max(10.0, settings.send_timeout))
+
+
+def granted(send_buffer: int) -> int:
+    """Of so many bytes those that the kernel gives a socket: at most twice net.core.wmem_max."""
+    with socket.socket() as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer // 2)
+        return asking.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
 class Connections:

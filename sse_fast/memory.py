@@ -9,7 +9,8 @@ ROOT = Path("/")
 
 def memory_limit(root: Path = ROOT) -> int | None:
     """Bytes that the processes of this one may have at most, swap included; None where nothing tells."""
-    told = [_meminfo(root, "MemTotal", "SwapTotal"), *_group_limits(root)]
+    swap = _meminfo(root, "SwapTotal")
+    told = [_meminfo(root, "MemTotal") + swap, *_group_limits(root, swap)]
     return min((limit for limit in told if limit), default=None)
 
 
@@ -25,8 +26,11 @@ def _meminfo(root: Path, *names: str) -> int:
     return 0
 
 
-def _group_limits(root: Path) -> Iterator[int]:
-    """Of the control groups of this process and those around it. Version 2: memory.max; version 1: limit_in_bytes."""
+def _group_limits(root: Path, swap: int) -> Iterator[int]:
+    """Of the control groups of this process and those around it, where the machine has so many bytes of swap.
+
+    Version 2 limits memory and swap each, in whichever group it is least; version 1 memory, and the sum of both.
+    """
     groups = ""
     with contextlib.suppress(OSError):
         groups = (root / "proc/self/cgroup").read_text()
@@ -34,9 +38,21 @@ def _group_limits(root: Path) -> Iterator[int]:
         _, controllers, group = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        mounted = root / "sys/fs/cgroup" / controllers
-        file = "memory.limit_in_bytes" if controllers else "memory.max"
         inner = Path(group.lstrip("/"))
-        for folder in (inner, *inner.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
-                yield int((mounted / folder / file).read_text())
+        around = [root / "sys/fs/cgroup" / controllers / folder for folder in (inner, *inner.parents)]
+        if controllers:
+            yield from _least(around, "memory.memsw.limit_in_bytes")
+            memory, most_swap = _least(around, "memory.limit_in_bytes"), swap
+        else:
+            memory = _least(around, "memory.max")
+            most_swap = min([swap, *_least(around, "memory.swap.max")])
+        yield from (least + most_swap for least in memory)
+
+
+def _least(folders: list[Path], file: str) -> list[int]:
+    """The least limit of these, if there is one."""
+    limits = []
+    for folder in folders:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+            limits.append(int((folder / file).read_text()))
+    return sorted(limits)[:1]

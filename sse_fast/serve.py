@@ -33,7 +33,7 @@ from sse_fast.descriptors import (
     reachable_connections,
 )
 from sse_fast.errors import SSEFastError, UnusableLogFile
-from sse_fast.kernel import bounds_of
+from sse_fast.kernel import Bounds, bounds_of
 from sse_fast.logs import log_config
 from sse_fast.memory import memory_available, memory_limit
 from sse_fast.segment import create_shared, open_log_file
@@ -140,7 +140,7 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
     node = create_node(settings, reachable_connections(descriptors))
     os.environ.update(settings.to_environment() | node.environment())
     arguments = granian_arguments(settings, descriptors)
-    server = Supervisor(node, settings.hung_worker_timeout, bounds_of(settings), **arguments)
+    server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), **arguments)
     server.on_startup(while_starting.close)
     server.on_startup(lambda: _announce(settings))
     try:
@@ -153,6 +153,18 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
     finally:
         node.close()
     return 0
+
+
+def granted_bounds(settings: Settings) -> Bounds:
+    """What one connection may hold; warn where that is less than was asked for."""
+    bounds = bounds_of(settings)
+    if bounds.send_buffer < settings.send_buffer:
+        log.warning(
+            f"send_buffer asks for {settings.send_buffer} bytes, and the kernel grants {bounds.send_buffer} for each "
+            f"connection; raise its limit (sysctl -w net.core.wmem_max={settings.send_buffer // 2}), or set "
+            "--send-buffer lower"
+        )
+    return bounds
 
 
 def create_node(settings: Settings, streams: int) -> Node:

@@ -102,7 +102,8 @@ class Settings(BaseSettings):
         default=ByteSize(256 * 1024),
         ge=128 * 1024,
         le=16 * MIB,
-        description="Bytes of kernel memory that may wait for the client of one connection.",
+        description="Bytes of kernel memory that may wait for the client of one connection; at most twice "
+        "net.core.wmem_max.",
     )
     send_memory: ByteSize | None = Field(
         default=None,

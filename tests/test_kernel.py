@@ -12,6 +12,7 @@ from support import until
 from sse_fast._native.connections import look_at_connections, peer_key, reset_connections
 from sse_fast.hub import end_after
 from sse_fast.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
+from sse_fast.serve import granted_bounds
 from sse_fast.settings import Settings
 
 SO_MEMINFO, WMEM_QUEUED = 55, 5  # asm-generic/socket.h, linux/sock_diag.h
@@ -123,6 +124,20 @@ def test_the_kernel_gives_the_hub_the_time_to_end_a_stream_first() -> None:
         settings = Settings.load({"slow_policy": policy, "send_timeout": 5.0})
         assert bounds_of(settings).stuck_after > end_after(5.0, settings.slow_policy)
     assert end_after(5.0, "skip") > end_after(5.0, "disconnect")
+
+
+def test_what_the_kernel_does_not_grant_is_said_and_nothing_counts_on_it(caplog: pytest.LogCaptureFixture) -> None:
+    most = Settings.load({}).model_copy(update={"send_buffer": 1 << 30})  # more than any kernel grants
+    bounds = granted_bounds(most)
+    assert bounds.send_buffer < most.send_buffer
+    assert f"the kernel grants {bounds.send_buffer} for each connection" in caplog.text
+    assert f"net.core.wmem_max={most.send_buffer // 2}" in caplog.text
+    with bound_socket("127.0.0.1", 0, bounds) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == bounds.send_buffer
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == bounds.send_buffer // 8
+    caplog.clear()
+    assert granted_bounds(Settings.load({})).send_buffer == 256 * KIB
+    assert not caplog.records
 
 
 def test_what_the_machine_has_for_tcp_is_known() -> None:

@@ -477,16 +477,27 @@ def test_memory_is_what_the_machine_has_or_the_control_group_allows(tmp_path: Pa
     )
     assert (memory_limit(tmp_path), memory_available(tmp_path)) == (5120 * 1024, 1536 * 1024)
     (tmp_path / "proc/self/cgroup").write_text("4:memory:/old\n0::/a/b\n")
-    for file, text in {
-        "a/b/memory.max": "max",
-        "a/memory.max": "3145728",
-        "memory/old/memory.limit_in_bytes": "x",
-    }.items():
-        (tmp_path / "sys/fs/cgroup" / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "sys/fs/cgroup" / file).write_text(text + "\n")
-    assert memory_limit(tmp_path) == 3 * 2**20
-    (tmp_path / "sys/fs/cgroup/memory/old/memory.limit_in_bytes").write_text("2097152\n")
-    assert memory_limit(tmp_path) == 2 * 2**20
+    limits = tmp_path / "sys/fs/cgroup"
+    (limits / "a/b").mkdir(parents=True)
+    (limits / "memory/old").mkdir(parents=True)
+    kib = 1024
+
+    def limited(file: str, text: object) -> None:
+        (limits / file).write_text(f"{text}\n")
+
+    limited("a/b/memory.max", "max")
+    limited("a/memory.max", 3000 * kib)
+    limited("memory/old/memory.limit_in_bytes", "x")
+    assert memory_limit(tmp_path) == (3000 + 1024) * kib, "all the swap of the machine"
+    limited("a/b/memory.swap.max", 100 * kib)
+    limited("a/memory.swap.max", "max")
+    assert memory_limit(tmp_path) == 3100 * kib
+    limited("a/memory.swap.max", 0)
+    assert memory_limit(tmp_path) == 3000 * kib
+    limited("memory/old/memory.limit_in_bytes", 1000 * kib)
+    assert memory_limit(tmp_path) == (1000 + 1024) * kib
+    limited("memory/old/memory.memsw.limit_in_bytes", 1500 * kib)
+    assert memory_limit(tmp_path) == 1500 * kib
     assert memory_limit() is not None
 
 

@@ -273,7 +273,7 @@ def ended(server: EdgeProcess) -> int:
 def test_a_servers_very_first_connection_is_under_the_bounds(
     edge_that_starts: Edges, kernel: Kernel, clients: ExitStack
 ) -> None:
-    server = edge_that_starts("--send-buffer", "512KiB")
+    server = edge_that_starts("--send-buffer", "384KiB")
 
     def connected() -> bool:
         with suppress(ConnectionRefusedError):
@@ -282,7 +282,7 @@ def test_a_servers_very_first_connection_is_under_the_bounds(
         return False
 
     until(connected, "the first connection")
-    assert kernel.send_buffers(server.port) == [512 * KIB]
+    assert kernel.send_buffers(server.port) == [384 * KIB]
 
 
 def test_at_both_ports_clients_that_do_not_read_pin_little_each(
