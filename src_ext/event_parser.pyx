@@ -115,6 +115,7 @@ cdef class EventParser:
     def __next__(self):
         cdef Line line
         cdef Outcome outcome
+        cdef ReceivedEvent made
         while True:
             outcome = self.failed
             if outcome == LINE:
@@ -129,29 +130,41 @@ cdef class EventParser:
             elif line.field == DATA:
                 if not keep(&self.data, line.value, line.length) or not keep(&self.data, b"\n", 1):
                     self.failed = NO_MEMORY
-            elif line.field == BLANK:
-                self.last_event_id = self.id_buffer
-                if self.data.length:
-                    return self._dispatch()
-                self.event, self.event_retry = "", None
-            elif line.field == EVENT:
-                self.event = text(line.value, line.length)
-            elif line.field == ID:
-                self.id_buffer = text(line.value, line.length)
-            elif line.field == RETRY:
-                self.retry = self.event_retry = line.milliseconds
-            elif line.field == COMMENT and self.on_comment is not None:
-                self.on_comment(text(line.value, line.length))
+            else:
+                try:
+                    made = self._heed(&line)
+                except MemoryError:
+                    self.failed = NO_MEMORY     # the line is lost, and with it what it would have meant for others
+                    raise
+                if made is not None:
+                    return made
 
-    cdef ReceivedEvent _dispatch(self):
+    cdef ReceivedEvent _heed(self, Line* line):
+        """The event that this line ends, or None."""
+        cdef ReceivedEvent made
+        if line.field == BLANK:
+            made = self._dispatched() if self.data.length else None
+            self.last_event_id = self.id_buffer     # now that nothing can fail: who resumes after it has got the event
+            self.data.length = 0
+            tidy(&self.data)
+            self.event, self.event_retry = "", None
+            return made
+        if line.field == EVENT:
+            self.event = text(line.value, line.length)
+        elif line.field == ID:
+            self.id_buffer = text(line.value, line.length)
+        elif line.field == RETRY:
+            self.retry = self.event_retry = line.milliseconds
+        elif line.field == COMMENT and self.on_comment is not None:
+            self.on_comment(text(line.value, line.length))
+        return None
+
+    cdef ReceivedEvent _dispatched(self):
         cdef ReceivedEvent made = ReceivedEvent.__new__(ReceivedEvent)
         made.data = text(self.data.bytes, self.data.length - 1)
         made.event = self.event or "message"
-        made.id = self.last_event_id
+        made.id = self.id_buffer
         made.retry = self.event_retry
-        self.data.length = 0
-        tidy(&self.data)
-        self.event, self.event_retry = "", None
         return made
 
     cdef int _take(self, bytes piece) except -1:
