@@ -459,7 +459,7 @@ cdef class Listener:
                 shutdown(fd, SHUT_WR)
                 recv(fd, self._buffer, READ_SIZE, MSG_DONTWAIT)
         except Exception:
-            logger.exception("a client could not be turned away with words; its connection is closed")
+            report("a client could not be turned away with words; its connection is closed")
         finally:
             close(fd)
         return 0

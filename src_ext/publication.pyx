@@ -48,7 +48,10 @@ def from_json_array(bytes body not None, Py_ssize_t limit):
 
     Raises InvalidEvent that names the item; the first is 0.
     """
-    cdef list values = parsed(body)
+    found = parsed(body)
+    if type(found) is not list:
+        raise InvalidEvent(f"several events are a JSON array of them, not {kind_of(found)}")
+    cdef list values = found
     cdef Py_ssize_t number = 0, size = len(values), enough
     cdef const char* end = PyBytes_AS_STRING(body) + PyBytes_GET_SIZE(body)
     cdef const char* item = behind_space(PyBytes_AS_STRING(body), end) + 1

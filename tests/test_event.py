@@ -322,6 +322,12 @@ def test_a_line_that_is_too_large_says_so_and_where() -> None:
         all_of(from_ndjson(b'\n\n{"channel":"c","data":"%b"}' % (b"x" * 100), 100))
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"null", "null"), (b'{"channel":"c"}', "object"), (b"3", "number")])
+def test_what_is_no_array_is_refused_by_what_it_is(body: bytes, kind: str) -> None:
+    with pytest.raises(InvalidEvent, match=f"a JSON array of them, not .*{kind}"):
+        all_of(from_json_array(body, LIMIT))
+
+
 def test_the_bad_item_of_an_array_is_named() -> None:
     with pytest.raises(InvalidEvent, match=r"^event 1500 of the array: an event is a JSON object"):
         all_of(from_json_array(orjson.dumps([value(1)] * 1500 + [3, 4]), LIMIT))

@@ -17,6 +17,7 @@ import pytest
 from e2e.client import Chunks
 from stream_port import connect
 
+from sse_fast._native import listener
 from sse_fast._native.fanout import FanOut, Subscriber
 from sse_fast._native.listener import Connection, Listener
 from sse_fast._native.ring import Log
@@ -696,6 +697,22 @@ def test_streams_that_have_ended_leave_nothing_behind(port: Port) -> None:
 
 
 # ---- too many ----
+
+
+def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def without_memory(*args: Any) -> Any:
+        raise MemoryError
+
+    port = Port(most=1)
+    monkeypatch.setattr(port, "turn_away", without_memory)
+    monkeypatch.setattr(listener.logger, "exception", without_memory)
+    clients = [port.client(b""), *(connect(port.number, b"GET") for _ in range(3))]
+    port.until(lambda: port.listener.turned_away == 3)  # by turns that raised nothing
+    assert port.listener.open == 1
+    for client in clients:
+        client.close()
 
 
 def test_whoever_comes_over_the_most_is_told_so_if_he_has_said_something_and_closed() -> None:
