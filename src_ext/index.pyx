@@ -6,6 +6,10 @@ What it drops: entries of events the log evicted. A channel with neither events 
 Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last `forgotten`),
 so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 
+One batch may evict any number of entries, and a hole concern any number of channels. So that no call takes long, it is
+noted at once where what is kept begins (`_live`, `_lapped`), which is all that readers go by; the entries before that are
+dropped, and the channels told, so many a call.
+
 When an allocation fails, MemoryError is raised before anything has changed; what gives memory back never fails.
 """
 
@@ -23,9 +27,7 @@ from sse_fast._native.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    CHUNK = 1024                    # entries that get their memory at once
-    EVICTED_AT_ONCE = 16384         # entries a call
-    TOLD_AT_ONCE = 16384            # channels a call that learn of a lap
+    PAGE_BITS = 10                  # a page has 1,024 entries: the index grows without moving any
     MERGED = 4096                   # entries that one piece has at most, or that are counted one by one
 
 
@@ -68,33 +70,39 @@ cdef void push(uint64_t* heap, size_t size, uint64_t number) noexcept nogil:
 
 @cython.final
 cdef class Index:
-    """Index(log, *, remembered=65536): remembers for that many dropped channels where they were evicted."""
+    """Index(log, *, remembered=65536, drop=1024): remembers for that many dropped channels where they were evicted.
 
-    def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536):
+    A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
+    """
+
+    def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024):
         self.log = log
         self.channels = {}
         self._listed = []
         self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
-        self._chunks_mask = 15
-        self._chunks = <Entry**>PyMem_RawCalloc(self._chunks_mask + 1, sizeof(Entry*))
+        self._drop = drop
+        self._pages = <Entry**>PyMem_RawCalloc(1, sizeof(Entry*))
         self._room = 256
         self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
         self._merged = <uint64_t*>PyMem_RawMalloc(MERGED * sizeof(uint64_t))
-        if self._chunks == NULL or self._heap == NULL or self._merged == NULL:
+        if self._pages == NULL or self._heap == NULL or self._merged == NULL:
             raise MemoryError
-        self._first = 1
+        self._pages[0] = <Entry*>PyMem_RawMalloc(sizeof(Entry) << PAGE_BITS)
+        if self._pages[0] == NULL:
+            raise MemoryError
+        self._first = self._live = 1
         self._offset = log.load_tail()
         # A log that was there before this index: what it evicted earlier cannot be known channel by channel.
         self._lap()
 
     def __dealloc__(self):
-        cdef uint64_t i
-        if self._chunks != NULL:
-            for i in range(self._chunks_mask + 1):
-                PyMem_RawFree(self._chunks[i])
-        PyMem_RawFree(self._chunks)
+        cdef uint64_t page
+        if self._pages != NULL:
+            for page in range(self._mask + 1):
+                PyMem_RawFree(self._pages[page])
+        PyMem_RawFree(self._pages)
         PyMem_RawFree(self._heap)
         PyMem_RawFree(self._merged)
 
@@ -141,16 +149,16 @@ cdef class Index:
     @property
     def kept(self):
         """Events in the index."""
-        return self.newest + 1 - self._first
+        return self.newest + 1 - self._live
 
     def take_in(self, Py_ssize_t limit=TAKE_IN):
-        """Take in up to `limit` new records. True if there are more."""
-        return self.take_in_some(limit)
+        """Take in up to `limit` new records. True if there is more to do."""
+        return self.take_in_some(limit) or self.owes()
 
     # ---- tailing the log --------------------------------------------------------------------------------------------
 
     cdef Entry* entry(self, uint64_t number) noexcept:
-        return &self._chunks[number // CHUNK & self._chunks_mask][number % CHUNK]
+        return &self._pages[(number >> PAGE_BITS) & self._mask][number & ((1 << PAGE_BITS) - 1)]
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1:
         cdef Record record
@@ -176,26 +184,36 @@ cdef class Index:
             self._offset += record.length
             count += 1
         self.evict()
-        if self.lap_untold:
-            self._tell_lap()
+        self._drop_evicted(max(count, self._drop))
+        if self.tells_of_hole():
+            self._tell_of_hole(self._drop)
         return status != READ_AT_HEAD
 
+    cdef bint owes(self) noexcept:
+        """Whether entries wait to be dropped, or channels to be told of a hole."""
+        return self._first < self._live or self.tells_of_hole()
+
+    cdef bint tells_of_hole(self) noexcept:
+        return self._told_of != self._lapped or self._untold > 0
+
     cdef int _make_room_for_one(self) except -1:
-        """Chunks stand in a ring of their own, and none is ever moved: no call takes longer because there are many."""
-        cdef uint64_t chunk = (self.newest + 1) // CHUNK, first = self._first // CHUNK, i
+        cdef uint64_t number = self.newest + 1, page = number >> PAGE_BITS, oldest = self._first >> PAGE_BITS, mask, i
         cdef Entry** grown
-        if chunk - first > self._chunks_mask:
-            grown = <Entry**>PyMem_RawCalloc(2 * (self._chunks_mask + 1), sizeof(Entry*))
+        if number & ((1 << PAGE_BITS) - 1):
+            return 0
+        if page - oldest > self._mask:
+            mask = 2 * self._mask + 1
+            grown = <Entry**>PyMem_RawCalloc(mask + 1, sizeof(Entry*))
             if grown == NULL:
                 raise MemoryError
-            for i in range(first, chunk):
-                grown[i & (2 * self._chunks_mask + 1)] = self._chunks[i & self._chunks_mask]
-            PyMem_RawFree(self._chunks)
-            self._chunks = grown
-            self._chunks_mask = 2 * self._chunks_mask + 1
-        if self._chunks[chunk & self._chunks_mask] == NULL:
-            self._chunks[chunk & self._chunks_mask] = <Entry*>PyMem_RawMalloc(CHUNK * sizeof(Entry))
-            if self._chunks[chunk & self._chunks_mask] == NULL:
+            for i in range(oldest, page):
+                grown[i & mask] = self._pages[i & self._mask]
+            PyMem_RawFree(self._pages)
+            self._pages = grown
+            self._mask = mask
+        if self._pages[page & self._mask] == NULL:
+            self._pages[page & self._mask] = <Entry*>PyMem_RawMalloc(sizeof(Entry) << PAGE_BITS)
+            if self._pages[page & self._mask] == NULL:
                 raise MemoryError
         return 0
 
@@ -231,18 +249,33 @@ cdef class Index:
         self.position = position
 
     cdef void evict(self) noexcept:
-        """Drop the entries whose records the log gave up, so many a call. Whoever reads one looks whether it is there."""
-        cdef uint64_t tail = self.log.load_tail(), most = self._first + EVICTED_AT_ONCE
+        """Find the oldest entry whose record the log still has: what is older is gone for whoever reads."""
+        cdef uint64_t tail = self.log.load_tail(), low = self._live, high, middle, step = 1
+        if low > self.newest or self.entry(low).offset >= tail:
+            return
+        while low + step <= self.newest and self.entry(low + step).offset < tail:
+            low += step
+            step *= 2
+        high = min(low + step, self.newest + 1)
+        while low + 1 < high:
+            middle = low + (high - low) // 2
+            if self.entry(middle).offset < tail:
+                low = middle
+            else:
+                high = middle
+        self._live = high
+        self._floor = max(self._floor, self.entry(low).position)
+
+    cdef void _drop_evicted(self, Py_ssize_t count) noexcept:
+        """Drop the oldest entries whose records are gone, at most so many."""
         cdef Entry* entry
         cdef Channel channel
-        while self._first <= self.newest and self._first < most:
+        while self._first < self._live and count > 0:
+            count -= 1
             entry = self.entry(self._first)
-            if entry.offset >= tail:
-                break
             channel = <Channel>entry.channel
             self._first += 1
             channel.evicted = entry.position
-            self._floor = max(self._floor, entry.position)
             channel.kept -= 1
             channel.first = entry.next
             if entry.next:
@@ -265,18 +298,26 @@ cdef class Index:
         cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._floor = self.position = end
-            self.lap_untold = PyList_GET_SIZE(self._listed)
 
-    cdef void _tell_lap(self) noexcept:
-        """All channels may have lost something: so many of them a call, from the last to the first, as they are listed."""
+    cdef void _tell_of_hole(self, Py_ssize_t count) noexcept:
+        """Let so many channels know of the hole: to whoever listens to them that is news.
+
+        From the last to the first: what moves into the place of one that goes was told before, and what comes meanwhile
+        knows. A new hole has its turn when all were told of the one before.
+        """
         cdef Channel channel
-        cdef Py_ssize_t at = min(self.lap_untold, PyList_GET_SIZE(self._listed)), end = max(0, at - TOLD_AT_ONCE)
-        while at > end:
-            at -= 1
-            channel = <Channel>PyList_GET_ITEM(self._listed, at)
+        while count > 0:
+            if self._untold == 0:
+                if self._told_of == self._lapped:
+                    return
+                self._told_of = self._lapped
+                self._untold = PyList_GET_SIZE(self._listed)
+                continue
+            count -= 1
+            self._untold -= 1
+            channel = <Channel>PyList_GET_ITEM(self._listed, self._untold)
             channel.last_position = max(channel.last_position, self._lapped)
             self.fresh.push(channel)
-        self.lap_untold = at
 
     # ---- channels ---------------------------------------------------------------------------------------------------
 
@@ -306,6 +347,7 @@ cdef class Index:
         last.place = channel.place
         self._listed[channel.place] = last
         drop_last(self._listed)
+        self._untold = min(self._untold, PyList_GET_SIZE(self._listed))
         if channel.evicted > self.forgotten:
             try:
                 self._gone[channel.name] = channel.evicted
@@ -318,9 +360,22 @@ cdef class Index:
         """Position of the newest event of these channels that is gone, as far as is known."""
         cdef uint64_t newest = self._lapped
         for channel in channels:
-            if (<Channel>channel).evicted > newest:
-                newest = (<Channel>channel).evicted
+            newest = max(newest, self._evicted_of(<Channel>channel))
         return newest
+
+    cdef uint64_t _evicted_of(self, Channel channel) noexcept:
+        cdef uint64_t number, ignored = 0
+        if not 0 < channel.first < self._live:
+            return channel.evicted
+        number = self._first_after(channel, self._floor, &ignored)
+        return self.entry(self.entry(number).previous if number else channel.last).position
+
+    cdef uint64_t _kept_of(self, Channel channel) noexcept:
+        cdef uint64_t kept = 0
+        if not 0 < channel.first < self._live:
+            return channel.kept
+        self._first_after(channel, self._floor, &kept)
+        return kept
 
     cdef bint lost_after(self, tuple channels, uint64_t position) noexcept:
         """Whether events of these channels after `position` are gone; where that cannot be known, True."""
@@ -330,7 +385,7 @@ cdef class Index:
         """The cursor that stands just before the newest `count` kept events of these channels."""
         cdef uint64_t kept = 0, low, high, middle
         for channel in channels:
-            kept += (<Channel>channel).kept
+            kept += self._kept_of(<Channel>channel)
         if kept <= count:
             return self.evicted_of(channels)
         if count == 0:
@@ -340,7 +395,7 @@ cdef class Index:
         if count <= MERGED:
             return self.entry(self._newest_merged(channels, count)).position - 1
         # The newest entry after which, itself included, there are so many of these channels.
-        low, high = self._first, self.newest
+        low, high = self._live, self.newest
         while low < high:
             middle = high - (high - low) // 2
             kept = 0

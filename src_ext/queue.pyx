@@ -6,7 +6,6 @@ Whoever has news, or is owed some, is forgotten by nobody then, not even when me
 cimport cython
 
 
-@cython.trashcan(True)              # a long queue that dies all at once would take as deep a stack
 cdef class Linked:
     """What may stand in a queue, in one at a time. `queued` says whether it does."""
 

@@ -125,8 +125,9 @@ class ModelChannel:
 
 
 class ModelIndex:
-    def __init__(self, log: ModelLog, remembered: int) -> None:
-        self.log, self.remembered = log, remembered
+    def __init__(self, log: ModelLog, remembered: int, drop: int = 1024) -> None:
+        self.log, self.remembered, self.drop = log, remembered, drop
+        self.live_from = 0  # an offset: the channels may still have what was evicted before it
         self.channels: dict[bytes, ModelChannel] = {}
         self.gone: dict[bytes, int] = {}
         self.position = self.forgotten = self.lapped = 0
@@ -134,7 +135,8 @@ class ModelIndex:
         self.lap()
 
     def take_in(self, limit: int) -> None:
-        while limit:
+        taken = 0
+        while taken < limit:
             if self.offset < self.log.tail:
                 self.lap()
             event = next((event for event in self.log.kept if event.offset >= self.offset), None)
@@ -144,18 +146,23 @@ class ModelIndex:
             channel.kept.append(event)
             channel.last_position = self.position = event.position
             self.offset = event.offset + -(-(RECORD_HEADER + len(event.channel) + len(event.frame)) // 16) * 16
-            limit -= 1
-        self.evict()
+            taken += 1
+        self.live_from = self.log.tail
+        self.evict(max(taken, self.drop))
 
-    def evict(self) -> None:
+    def evict(self, limit: int) -> None:
         """In log order, because the order in which channels are dropped decides which of them are remembered."""
         kept = sorted((event for channel in self.channels.values() for event in channel.kept), key=lambda e: e.position)
-        for event in kept:
-            if event.offset < self.log.tail:
+        for event in kept[:limit]:
+            if event.offset < self.live_from:
                 channel = self.channels[event.channel]
                 channel.kept.remove(event)
                 channel.evicted = event.position
                 self.release_if_idle(event.channel)
+
+    @property
+    def kept(self) -> int:
+        return sum(len(self.kept_of([name])) for name in self.channels)
 
     def lap(self) -> None:
         """Events were evicted before they were read, nobody knows of which channels."""
@@ -183,7 +190,8 @@ class ModelIndex:
                 self.forgotten = max(self.forgotten, self.gone.pop(next(iter(self.gone))))
 
     def evicted_of(self, names: Sequence[bytes]) -> int:
-        return max(self.lapped, *(self.channels[name].evicted for name in names))
+        gone = [e.position for name in names for e in self.channels[name].kept if e.offset < self.live_from]
+        return max(self.lapped, *(self.channels[name].evicted for name in names), *gone)
 
     def lost_after(self, names: Sequence[bytes], position: int) -> bool:
         """What the index must say: True when events are gone, and else only where nobody can know."""
@@ -199,7 +207,8 @@ class ModelIndex:
         return kept[-count].position - 1 if len(kept) > count else self.evicted_of(names)
 
     def kept_of(self, names: Sequence[bytes]) -> list[Event]:
-        return sorted((event for name in names for event in self.channels[name].kept), key=lambda e: e.position)
+        kept = [event for name in names for event in self.channels[name].kept if event.offset >= self.live_from]
+        return sorted(kept, key=lambda e: e.position)
 
 
 @dataclass(eq=False)
@@ -215,9 +224,11 @@ class ModelSubscriber:
 
 
 class ModelFanOut:
-    def __init__(self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int, unknown: int) -> None:
+    def __init__(
+        self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int, unknown: int, drop: int = 1024
+    ) -> None:
         self.log, self.skip, self.piece, self.at_once, self.unknown = log, skip, piece, take_in, unknown
-        self.index = ModelIndex(log, remembered)
+        self.index = ModelIndex(log, remembered, drop)
         self.everyone: list[ModelSubscriber] = []
         self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
 

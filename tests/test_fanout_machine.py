@@ -25,7 +25,7 @@ from sse_fast._native.ring import Log, segment_size
 from sse_fast._native.sink import Sink
 from sse_fast.errors import BatchTooLarge, Leaving
 
-PROFILES = {"default": (400, 40), "long": (6000, 70)}
+PROFILES = {"default": (250, 40), "long": (6000, 70)}
 EXAMPLES, STEPS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 EPOCH = "modelled"
 
@@ -77,6 +77,7 @@ class FanOutMachine(RuleBasedStateMachine):
         tell=st.sampled_from([1, 2, 4096]),
         deep=st.sampled_from([0, 300, 262144]),
         unknown=st.sampled_from([1, 3, 10_000]),
+        drop=st.sampled_from([1, 3, 1024]),
     )
     def start(self, capacity: int, tell: int, deep: int, **limits: Any) -> None:
         memory = mmap.mmap(-1, segment_size(capacity))
@@ -170,8 +171,10 @@ class FanOutMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 12))
     def take_in(self, limit: int) -> None:
+        before = len(self.native.index)
         more = self.native.index.take_in(limit)
         self.model.index.take_in(limit)
+        assert len(self.native.index) >= before - max(limit, self.model.index.drop)
         assert more or limit == 0 or self.native.index.unread == 0
 
     # ---- coming and going ----
@@ -315,12 +318,14 @@ class FanOutMachine(RuleBasedStateMachine):
         index, model = self.native.index, self.model.index
         assert (index.position, index.forgotten) == (model.position, model.forgotten)
         assert set(index.names()) == set(model.channels)
-        assert index.kept == sum(len(channel.kept) for channel in model.channels.values())
+        assert index.kept == model.kept
         for name, channel in model.channels.items():
             native = index.get(name)
             assert native is not None
             assert (native.kept, native.evicted) == (len(channel.kept), channel.evicted), name
-            assert (native.subscribers, native.last_position) == (channel.subscribers, channel.last_position), name
+            assert native.subscribers == channel.subscribers
+            # It may have to be told of the hole yet; whoever listens can't stand within one.
+            assert max(native.last_position, model.lapped) == max(channel.last_position, model.lapped), name
 
     @invariant()
     def cursors_agree(self) -> None:

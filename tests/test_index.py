@@ -2,6 +2,8 @@
 
 import mmap
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -193,9 +195,9 @@ def test_a_worker_that_stood_still_drops_and_tells_what_it_missed_so_much_a_turn
     while fanout.drain(0.0):
         pass
     append_slowly(writer, [(b"new", b"data:\n\n")] * 70_000)  # all that was there is gone, and some of this
-    kept = fanout.index.kept
+    channels = len(fanout.index)
     fanout.index.take_in(0)
-    assert kept - fanout.index.kept == 16_384
+    assert channels - len(fanout.index) == 1024
     more, left = True, 0
     while more:  # those whose channel may have lost something have to resume
         more = fanout.drain(0.0, 10**10)
@@ -219,6 +221,106 @@ def test_its_entries_grow_past_their_first_room_in_order() -> None:
     filled(index)
     oracle.take_in(10_000)
     assert state_of(index) == {name: (len(c.kept), c.last_position) for name, c in oracle.channels.items()}
+
+
+def of_channels(count: int) -> tuple[Log, FanOut]:
+    """A log with an event each of channels c1, c2, ... at positions 1, 2, ..., all taken in."""
+    log = Log.private(2**20)
+    fanout = FanOut(log, remembered=0, drop=100)
+    log.append_many([(b"c%d" % n, b"data:\n\n") for n in range(1, count + 1)])
+    filled(fanout.index)
+    assert len(fanout.index) == count
+    return log, fanout
+
+
+def test_what_one_batch_evicts_is_dropped_so_much_a_call_and_is_gone_at_once_for_whoever_resumes() -> None:
+    log, fanout = of_channels(4000)
+    index = fanout.index
+    while log.tail == 0:
+        log.append(b"new", body_of(20_000))
+        index.take_in()
+    log.append_many([(b"new", body_of(20_000))] * 4)
+    index.take_in()
+    first_kept = next(log.records()).position
+    left = len(index)
+    assert left > 4000 - 2 * 100 - 1  # those who have gone were two calls' worth
+    assert index.kept == log.position + 1 - first_kept
+    gone, kept = [b"c%d" % (first_kept - 1)], [b"c%d" % first_kept]
+    assert index.get(gone[0]) is not None
+    assert fanout.subscribe(gone, Sink(), after=first_kept - 2).lost
+    assert fanout.subscribe([*gone, *kept], Sink(), after=first_kept - 2).lost
+    assert not fanout.subscribe(gone, Sink(), after=first_kept - 1).lost
+    assert not fanout.subscribe(kept, Sink(), after=first_kept - 1).lost
+    assert fanout.subscribe([*gone, *kept], Sink(), after=EARLIEST).position == first_kept - 1
+    left = len(index)
+    while index.take_in(0):
+        assert left - 100 <= len(index) <= left
+        left = len(index)
+    assert index.get(b"c%d" % (first_kept - 2)) is None
+    assert index.get(kept[0]) is not None
+
+
+def test_channels_are_told_of_a_hole_so_many_a_call_and_none_is_left_out() -> None:
+    log, fanout = of_channels(4000)
+    subscriber = fanout.subscribe([b"c1"], Sink(), after=1)
+    fanout.unblock(subscriber, 0.0)
+    channels = [channel for name in fanout.index.names() if (channel := fanout.index.get(name))]
+    for _ in range(40):
+        log.append(b"new", body_of(60_000))  # more than the log keeps, unseen
+    hole = next(log.records()).position - 1
+    told = 0
+    while fanout.index.take_in(1):
+        now_told = sum(channel.last_position >= hole for channel in channels)
+        assert now_told <= told + 100
+        told = now_told
+    assert all(channel.last_position >= hole for channel in channels if channel.kept or channel.subscribers)
+    while fanout.drain(0.0):
+        pass
+    assert subscriber.closed  # it was behind the hole, which may have held events of its channel
+
+
+LONG_QUEUES = """
+import gc, threading
+from sse_fast._native.fanout import FanOut
+from sse_fast._native.index import Index
+from sse_fast._native.ring import Log
+from sse_fast._native.sink import Sink
+
+COUNT = 20_000
+names = [b"c%d" % n for n in range(COUNT)]
+log = Log.private(1 << 23)
+log.append_many([(name, b"data:\\n\\n") for name in names])
+
+def channels():
+    index = Index(log)
+    while index.take_in():
+        pass
+
+def groups_and_subscribers():
+    fanout = FanOut(log, tell=2 * COUNT)
+    subscribers = [fanout.subscribe([name], Sink(), after=0) for name in names]
+    for subscriber in subscribers:
+        assert fanout.unblock(subscriber, 0.0)
+    for name in names:
+        log.append(name, b"data:\\n\\n")
+    while fanout.index.take_in():
+        pass
+    fanout.drain(0.0, 0)
+    del subscribers, subscriber, fanout
+    gc.collect()
+
+threading.stack_size(128 * 1024)  # instead of a queue that is so much longer
+for drop in (channels, groups_and_subscribers):
+    thread = threading.Thread(target=drop)
+    thread.start()
+    thread.join()
+print("dropped")
+"""
+
+
+def test_a_queue_of_any_length_is_dropped_on_a_small_stack() -> None:
+    run = subprocess.run([sys.executable, "-c", LONG_QUEUES], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "dropped\n"), run.stderr
 
 
 def test_the_pxd_was_found() -> None:

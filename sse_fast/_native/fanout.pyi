@@ -32,6 +32,7 @@ class FanOut:
         tell: int = 4096,
         deep: int = 262144,
         unknown: int = 10_000,
+        drop: int = 1024,
     ) -> None: ...
     @property
     def index(self) -> Index: ...

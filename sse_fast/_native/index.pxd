@@ -3,6 +3,7 @@
 # `take_in` reads what is new in the log and leaves the channels that got something in `fresh`. `cut` copies the events
 # after a cursor out of the log, as one piece of bytes. Whatever raises has changed nothing, and may be called again.
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.queue cimport Linked, Queue
@@ -47,6 +48,7 @@ cdef class Channel(Linked):         # queued: it got something
         uint32_t listening_count, listening_room
 
 
+@cython.final
 cdef class Index:
     cdef:
         readonly Log log
@@ -61,9 +63,13 @@ cdef class Index:
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
         uint64_t _offset            # read up to here
-        Entry** _chunks             # of entries, a ring
-        uint64_t _chunks_mask, _first
-        Py_ssize_t lap_untold       # channels that have not learnt of a lap yet
+        Entry** _pages              # of entries; a ring, too
+        uint64_t _mask              # of page numbers
+        uint64_t _first             # numbers of the oldest entry that is there, and of the oldest one whose record is:
+        uint64_t _live              # those between were evicted, and wait to be dropped
+        Py_ssize_t _drop
+        uint64_t _told_of           # the hole that channels are being told of, from the last to the first
+        Py_ssize_t _untold          # how many are left
         readonly uint64_t steps     # entries that were looked at to find and to merge others
         uint64_t* _heap             # scratch for merging channels
         uint64_t* _merged           # entries in log order
@@ -72,6 +78,8 @@ cdef class Index:
     cdef Entry* entry(self, uint64_t number) noexcept
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
     cdef void evict(self) noexcept
+    cdef bint owes(self) noexcept
+    cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)
     cdef void release_if_idle(self, Channel channel) noexcept
     cdef uint64_t evicted_of(self, tuple channels) noexcept
@@ -79,7 +87,10 @@ cdef class Index:
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
     cdef void _lap(self) noexcept
-    cdef void _tell_lap(self) noexcept
+    cdef void _drop_evicted(self, Py_ssize_t count) noexcept
+    cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
+    cdef uint64_t _kept_of(self, Channel channel) noexcept
+    cdef uint64_t _evicted_of(self, Channel channel) noexcept
     cdef int _make_room_for_one(self) except -1
     cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept
     cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0

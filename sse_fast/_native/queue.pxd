@@ -1,5 +1,6 @@
 # Queues for C callers: what must not be forgotten stands in one.
 
+cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
@@ -17,6 +18,7 @@ cdef inline void drop_last(list items) noexcept:
     Py_DECREF(<object>item)
 
 
+@cython.trashcan(True)              # here, where subclasses see it: a long queue that dies would take as deep a stack
 cdef class Linked:                  # what may stand in a queue, in one at a time
     cdef:
         Linked behind               # who is next after it
