@@ -189,7 +189,7 @@ async def test_page_and_publishing_are_on_the_same_origin(behind: Behind, browse
 async def test_the_largest_publication_that_the_edge_takes_comes_through(behind: Behind) -> None:
     _, proxy = behind()
     line = b'{"channel": "a", "data": "%b"}\n' % (b"x" * 1000)
-    body = line * (16 * MIB // len(line))
+    body = line * (15 * MIB // len(line))  # in the log, with their records, they are a quarter of it
     async with proxy.client(http2=True) as client:
         answer = await client.post("/publish", content=body, headers={"content-type": "application/x-ndjson"})
         assert len(answer.json()["ids"]) == body.count(b"\n")

@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from firefox import Firefox
 from playwright.async_api import Browser
-from real_clients import CLIENTS, Chromium, Client
+from real_clients import CLIENTS, Chromium, Client, Gecko, InBrowser
 from served import served
 from support import until
 
@@ -19,12 +20,15 @@ app = create_app(Settings(retry=200))
 """
 
 
-async def test_clients_come_back_after_a_reload_that_logs_no_error(browser: Browser, tmp_path: Path) -> None:
+async def test_clients_come_back_after_a_reload_that_logs_no_error(
+    browser: Browser, firefox: Firefox, tmp_path: Path
+) -> None:
     source = tmp_path / "reloaded_app.py"
     source.write_text(APP)
     reload = ("--reload", "--reload-dir", str(tmp_path), "--reload-delay", "0.1")
     kinds = [kind for kind in CLIENTS.values() if kind.comes_back]
-    clients: list[Client] = [Chromium(browser) if kind is Chromium else kind() for kind in kinds]
+    browsers = {Chromium.fixture: browser, Gecko.fixture: firefox}
+    clients = [kind(browsers[kind.fixture]) if issubclass(kind, InBrowser) else kind() for kind in kinds]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(served("uvicorn", tmp_path, "reloaded_app:app", *reload))
         for client in clients:
