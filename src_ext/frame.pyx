@@ -29,6 +29,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy
 
+from dataclasses import fields
 from datetime import date, datetime, time
 from enum import EnumType
 from uuid import UUID
@@ -47,6 +48,7 @@ cdef extern from "Python.h":
     bint PyBool_Check(object value)
     bint PyType_HasFeature(PyTypeObject* kind, unsigned long features)
     unsigned long TEXT_OR_INT "(Py_TPFLAGS_UNICODE_SUBCLASS | Py_TPFLAGS_LONG_SUBCLASS)"
+    PyObject* _PyType_Lookup(PyTypeObject* kind, object name)  # borrowed; NULL where there is none, and no error
     PyObject* PyList_GET_ITEM(object value, Py_ssize_t at)  # borrowed, as is what follows
     PyObject* PyTuple_GET_ITEM(object value, Py_ssize_t at)
 
@@ -54,6 +56,7 @@ cdef object dumps = orjson.dumps
 cdef object fields_of = fields_of_function
 cdef object json_of = json_of_function
 cdef object attributes = attributes_function
+cdef object BEYOND_ORJSON = 1 << 64  # refused at once, where raising an error would cost a microsecond
 cdef object DATACLASSES_BY_US = orjson.OPT_PASSTHROUGH_DATACLASS
 cdef frozenset WRITTEN_BY_ORJSON = frozenset((datetime, date, time, UUID))
 cdef object NO_DATA = object()  # None is taken: it is JSON null
@@ -182,13 +185,17 @@ cdef object data_of(object data, Text* text):
 
 
 def as_dict(value):
-    """A dataclass, for orjson, which dies of one that has a slot without a value (3.13.0)."""
-    cdef object kind = type(value), inside, name
-    if not PyObject_HasAttr(kind, "__dataclass_fields__"):
-        raise TypeError
-    if PyObject_HasAttr(kind, "__slots__"):
-        return dict(attributes(value))
-    inside = value.__dict__
+    """A dataclass, for orjson, which dies of one that has a slot without a value (3.13.0). Raises AttributeError for that."""
+    cdef object field, name
+    cdef dict inside
+    if _PyType_Lookup(Py_TYPE(value), "__dataclass_fields__") == NULL:
+        return BEYOND_ORJSON
+    if _PyType_Lookup(Py_TYPE(value), "__slots__") != NULL:
+        inside = {}
+        for field in fields(value):
+            inside[field.name] = getattr(value, field.name)
+    else:
+        inside = value.__dict__
     for name in inside:
         if PyUnicode_Check(name) and PyUnicode_GET_LENGTH(name) and PyUnicode_READ_CHAR(name, 0) == c"_":
             return dict(attributes(value))

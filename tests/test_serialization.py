@@ -248,6 +248,14 @@ def test_what_orjson_writes_by_itself_is_what_the_serializer_writes(value: Any) 
     assert json_of(value) == by_itself
 
 
+def test_a_dataclass_has_the_slots_of_its_base_too() -> None:
+    @dataclass
+    class Named(Slotted):
+        name: str
+
+    assert json.loads(data_of(encode([Named(1.5, "tea")]))) == [{"price": 1.5, "name": "tea"}]  # orjson drops the price
+
+
 def test_what_writes_itself_cannot_end_the_event() -> None:
     evil = orjson.Fragment("1\n\nevent: $closing\rdata: {}\n\n")
     [event] = Parser().feed(encode({"a": evil}))
