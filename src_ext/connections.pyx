@@ -6,6 +6,8 @@ another connection, at any moment, as the server has threads of its own: to look
 that is to be reset is duplicated, and looked at again, before.
 """
 
+from contextlib import suppress
+
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
@@ -159,17 +161,18 @@ def look_at_connections(unsigned short port, int descriptors, dict streams not N
 
 def reset_connections(peers not None, unsigned short port, int descriptors):
     """Reset the connections of our `port` to these peers, (IP address, port) each, among descriptors below `descriptors`.
-    What waits for them in the kernel is dropped. Returns how many were found."""
-    cdef Py_ssize_t count = len(peers), i = 0
+    What waits for them in the kernel is dropped. Who is no such peer is passed over. Returns how many were found."""
+    cdef Py_ssize_t count = 0
     cdef int fd, mine, found = 0
     cdef sockaddr nowhere
-    cdef Peer* wanted = <Peer*>PyMem_Malloc(max(count, 1) * sizeof(Peer))
+    cdef Peer* wanted = <Peer*>PyMem_Malloc(max(len(peers), 1) * sizeof(Peer))
     if wanted == NULL:
         raise MemoryError
     try:
         for address, number in peers:
-            read_peer(address, number, &wanted[i])
-            i += 1
+            with suppress(ValueError, OverflowError):
+                read_peer(address, number, &wanted[count])
+                count += 1
         memset(&nowhere, 0, sizeof(nowhere))
         nowhere.sa_family = AF_UNSPEC   # connect(2): dissolves the association; the kernel resets, and drops what waits
         port = htons(port)

@@ -30,6 +30,7 @@ TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
 SHED_AT_ONCE = 256
 LOOK_AT_MEMORY = 1.0  # seconds
+LOOK_ELSEWHERE = 5.0  # seconds, where nobody is blocked and nothing waited at the last look
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
 BATCH_EVENTS = 100_000  # the most that are appended at once: 10 to 25 ms of this loop and of the log's lock
@@ -185,11 +186,11 @@ class Hub:
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's
+        self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's, the memory's
         self._turns = self._turns_seen = 0
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
-        self._look_at_memory = self._looked_at_memory = 0.0
+        self._looked_at_memory = self._look_elsewhere = 0.0
         self._streams_were_over = False
         self._owed = 0.0  # looks at subscribers, for heartbeats
 
@@ -380,6 +381,7 @@ class Hub:
         self._tasks = [
             loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
             loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),
+            loop.create_task(self._for_ever(self._keep_to_memory, "a look at send_memory failed; it goes on")),
         ]
         if not self._shares_its_log:
             other_workers.watch(self, loop)
@@ -461,9 +463,6 @@ class Hub:
         await asyncio.sleep(tick)
         self._look_after_the_pump(loop)
         self.fanout.expire(loop.time(), self.send_timeout)
-        if loop.time() >= self._look_at_memory:
-            self._look_at_memory = loop.time() + LOOK_AT_MEMORY
-            await self._keep_to_memory()
         self._owed += self.fanout.connections * tick / half
         while self._owed >= 1:
             count = min(math.floor(self._owed), HEARTBEATS_AT_ONCE)
@@ -484,8 +483,11 @@ class Hub:
 
     async def _keep_to_memory(self) -> None:
         """Look at what the kernel holds for clients. Past `send_memory` first those lose their connection who read no
-        answer; of what streams alone hold too much each worker gives back its share."""
-        elsewhere = await self.held_elsewhere() if self.held_elsewhere is not None else Elsewhere()
+        answer; of what streams alone hold too much each worker gives back its share.
+
+        A task of its own: it may wait for a thread, and heartbeats wait for nobody."""
+        await asyncio.sleep(LOOK_AT_MEMORY)
+        elsewhere = await self._elsewhere()
         others = self._neighbours
         streams = self.fanout.held + elsewhere.for_streams
         held = streams + elsewhere.for_answers
@@ -503,6 +505,14 @@ class Hub:
         self.held = held
         if others is not None:
             others.hold(held, streams)
+
+    async def _elsewhere(self) -> Elsewhere:
+        now = asyncio.get_running_loop().time()
+        if self.held_elsewhere is None or (not self.fanout.blocked and now < self._look_elsewhere):
+            return Elsewhere()
+        found = await self.held_elsewhere()
+        self._look_elsewhere = 0.0 if found.for_streams or found.for_answers else now + LOOK_ELSEWHERE
+        return found
 
     def _reset(self, unread: Sequence[tuple[str, int, int]], owed: int) -> int:
         """Returns how many bytes were given back."""

@@ -11,6 +11,7 @@ read. So the sockets that listen are made here, with what accepted ones take ove
 """
 
 import asyncio
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from sse_fast._native.connections import look_at_connections, peer_key, reset_co
 from sse_fast.address import resolve
 from sse_fast.hub import Elsewhere, end_after
 from sse_fast.settings import Settings
+
+logger = logging.getLogger("sse_fast.kernel")
 
 UNSENT = 8  # the part of the bound that may be unsent
 UNREAD = 3.0  # seconds in which nothing could be sent of an answer that waits: its client does not read
@@ -94,6 +97,7 @@ class Connections:
         self._port = port
         self.charge = 2 * bounds.unsent  # with the kernel's own structures
         self._doomed: list[tuple[str, int]] = []
+        self._resets: set[asyncio.Future[int]] = set()
         self._streams: dict[bytes, int] = {}  # how many a peer has
         self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)  # now, while there are descriptors
 
@@ -130,7 +134,14 @@ class Connections:
 
     def _reset(self, loop: asyncio.AbstractEventLoop) -> None:
         doomed, self._doomed = self._doomed, []
-        loop.run_in_executor(None, reset_connections, doomed, self._port, self._descriptors())
+        reset = loop.run_in_executor(None, reset_connections, doomed, self._port, self._descriptors())
+        self._resets.add(reset)
+        reset.add_done_callback(self._was_reset)
+
+    def _was_reset(self, reset: "asyncio.Future[int]") -> None:
+        self._resets.discard(reset)
+        if not reset.cancelled() and (failure := reset.exception()) is not None:
+            logger.error("connections that are to end could not be reset", exc_info=failure)
 
     def _descriptors(self) -> int:
         """More than the greatest descriptor that is open."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support import until
 
+from sse_fast import kernel
 from sse_fast._native.connections import look_at_connections, peer_key, reset_connections
 from sse_fast.hub import end_after
 from sse_fast.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
@@ -217,5 +218,24 @@ def test_who_is_no_client_of_that_port_is_not_reset(listening: socket.socket) ->
         assert reset_connections([(peer[0], peer[1] + 1)], port, DESCRIPTORS) == 0
         assert reset_connections([ours.getsockname()[:2]], peer[1], DESCRIPTORS) == 1  # the client's own end
         assert os.listdir("/proc/self/fd") == before
-    with pytest.raises(ValueError, match="'localhost' is not an IP address"):
-        reset_connections([("localhost", 1)], 1, 10)
+
+
+async def test_what_is_no_address_keeps_nobody_elses_connection_from_being_reset(listening: socket.socket) -> None:
+    ours, client = accepted(listening)
+    with ours, client:
+        fill(ours, 1000)
+        connections = Connections(listening.getsockname()[1], BOUNDS)
+        for peer in (("localhost", 1), client.getsockname()[:2], ("192.0.2.1", 1 << 20)):
+            connections.reset(peer)
+        await until(lambda: not held(ours))
+        connections.close()
+
+
+async def test_a_reset_that_fails_is_logged(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernel, "reset_connections", lambda *given: 1 // 0)
+    connections = Connections(listening.getsockname()[1], BOUNDS)
+    connections.reset(("192.0.2.1", 1))
+    await until(lambda: "could not be reset" in caplog.text)
+    connections.close()

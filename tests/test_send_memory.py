@@ -194,8 +194,6 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
     def held_elsewhere() -> Any:
         nonlocal looks
         looks += 1
-        if looks == 1:
-            hub._look_at_memory = 0  # at once again
         return asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
 
     left_at_looks: list[int] = []
@@ -206,6 +204,82 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
     hub.held_elsewhere = held_elsewhere
     await eventually(lambda: looks and left_at_looks)
     assert left_at_looks == [2] * 5
+    await hub.close()
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sse_fast.hub.LOOK_AT_MEMORY", 0.01)
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize("fails", [False, True], ids=["without an answer", "that fails"])
+async def test_heartbeats_and_the_end_of_the_slow_wait_for_no_look_at_memory(fails: bool) -> None:
+    hub = Hub(log_size=MIB, keepalive=0.2, send_timeout=0.3)
+    looks = beats = 0
+    ended = asyncio.Event()
+    stuck = asyncio.Event()
+
+    async def sent(message: Any) -> None:
+        nonlocal beats
+        beats += message["body"] == b":\n"
+
+    async def blocks(message: Any) -> None:
+        await stuck.wait()
+
+    async def look() -> Elsewhere:
+        nonlocal looks
+        looks += 1
+        if fails:
+            raise OSError("no thread")
+        await stuck.wait()
+        raise AssertionError
+
+    hub.held_elsewhere = look
+    hub.subscribe(["a"], sent, lambda *why: None).start()
+    await eventually(lambda: looks)
+    hub.subscribe(["b"], blocks, lambda *why: ended.set()).start()
+    await hub.publish("b", "x")
+    async with asyncio.timeout(20):
+        await ended.wait()
+    seen = beats
+    await eventually(lambda: beats > seen + 3)
+    await hub.close()
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_connections_are_looked_through_only_while_something_may_wait_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sse_fast.hub.LOOK_ELSEWHERE", 3600.0)
+    hub = Hub(log_size=MIB)
+    door = asyncio.Event()
+    looks, waiting = 0, 1
+
+    async def send(message: object) -> None:
+        await door.wait()
+
+    async def look() -> Elsewhere:
+        nonlocal looks
+        looks += 1
+        return Elsewhere(0, waiting)
+
+    async def several_looks_at_memory() -> None:
+        for _ in range(5):
+            last = hub._looked_at_memory
+            await eventually(lambda last=last: hub._looked_at_memory != last)
+
+    hub.held_elsewhere = look
+    hub.subscribe(["a"], send, lambda *why: None).start()
+    await eventually(lambda: looks > 2)  # what waits may go on waiting
+    waiting = 0
+    await several_looks_at_memory()
+    seen = looks
+    await several_looks_at_memory()
+    assert looks == seen, "nobody is blocked and nothing waits"
+    await hub.publish("a", "x")
+    await eventually(lambda: looks > seen + 2)
+    door.set()
     await hub.close()
 
 
