@@ -152,6 +152,9 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         return 0 if server.interrupt_signal and not server.given_up else int(stop.code or 0)
     finally:
         node.close()
+        # Python gives signals their defaults back while it ends, and one that comes then would be the exit status.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 

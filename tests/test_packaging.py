@@ -92,7 +92,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         [metadata_name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         [entry_points] = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
         metadata = archive.read(metadata_name).decode()
-        assert "sse-fast = sse_fast.cli:main" in archive.read(entry_points).decode()
+        assert "sse-fast = sse_fast.__main__:main" in archive.read(entry_points).decode()
         assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
     assert f"\nVersion: {PROJECT['version']}\n" in metadata
     assert f"\nRequires-Python: {PROJECT['requires-python']}\n" in metadata

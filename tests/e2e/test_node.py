@@ -288,6 +288,40 @@ def test_a_stop_in_the_middle_of_a_rolling_restart_is_a_good_end(
         assert word not in server.log()
 
 
+RELOADED = {
+    "while it loads": """
+import os, signal, sys
+class Reload:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sse_fast.cli":
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Reload())
+""",
+    "before it has handlers": """
+import os, signal, sys
+import sse_fast.serve as serve
+create_node = serve.create_node
+serve.create_node = lambda *args: (os.kill(os.getpid(), signal.SIGHUP), create_node(*args))[1]
+""",
+    "while Python ends": """
+import os, signal
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGHUP):
+        kill(me, number)
+last = Last()
+""",
+}
+
+
+@pytest.mark.parametrize("when", RELOADED)
+def test_a_server_outlives_a_reload_that_comes_when_there_is_nothing_to_reload(
+    when: str, edge: Edges, customized: Callable[[str], None]
+) -> None:
+    customized(RELOADED[when])
+    server = edge()
+    server.stop()
+
+
 async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[..., EdgeProcess]) -> None:
     server = node("--hung-worker-timeout", "2")
     hung, *others = pids(server)

@@ -153,6 +153,17 @@ async def test_a_publish_that_is_under_way_when_its_worker_begins_to_drain_is_ac
     writer.close()
 
 
+async def test_a_publish_whose_body_never_comes_takes_no_streams_last_words(edge: Edges) -> None:
+    server = edge("--drain-timeout", "1")
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST /publish/a HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+    stream = await Stream.open(server.port, "/sse/a")
+    await eventually(lambda: server.stats()["connections"] == 1, "the stream")
+    server.terminate()
+    assert [event.type async for event in stream.events()][-1] == "$closing"
+    writer.close()
+
+
 async def test_at_a_stop_every_publish_that_was_taken_in_is_answered(edge: Edges) -> None:
     server = edge("--workers", "2")
     server.noise_expected = True
