@@ -132,7 +132,9 @@ def test_listen_finds_what_the_vector_says_however_it_is_split(vector: Vector) -
     for pieces in all_ways if len(all_ways) < 60 else all_ways[:2] + random.Random(1).sample(all_ways, 58):
         listener, found = listened(pieces, "text/event-stream; charset=windows-1252")
         assert said(found) == vector.events, pieces
-        assert listener.cursor in ((vector.last_event_id,) if vector.last_event_id else (None, "")), pieces
+        # A header, by which an id is sent back, keeps no white space at its ends: such an id moves no cursor.
+        fits = vector.last_event_id and vector.last_event_id == vector.last_event_id.strip(" \t")
+        assert listener.cursor in ((vector.last_event_id,) if fits else (None, "")), pieces
         assert listener.retry == (1.0 if vector.retry is None else min(vector.retry / 1000, 86400)), pieces
 
 
