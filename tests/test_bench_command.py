@@ -1,5 +1,6 @@
 """`sse-fast bench`: what it says before, of and after a run."""
 
+import asyncio
 import io
 import re
 import socket
@@ -73,6 +74,13 @@ def test_a_file_that_can_be_written_is_neither_made_nor_changed_by_trying(tmp_pa
 def test_a_pace_at_which_nothing_could_happen_is_refused_in_words(mode: Mode, says: str) -> None:
     with pytest.raises(InvalidPlan, match=says):
         Plan(mode).check()
+
+
+@pytest.mark.parametrize("name", ["patience", "settle", "drain", "connect_rate", "reconnect"])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_a_time_that_never_comes_is_refused_in_words(name: str, seconds: float) -> None:
+    with pytest.raises(InvalidPlan, match=name):
+        Plan(**{name: seconds}).check()
 
 
 def test_help_without_the_extra_says_what_bench_does_and_what_to_install() -> None:
@@ -234,6 +242,21 @@ def test_figures_are_never_cut_neither_in_a_pipe_nor_on_a_narrow_terminal(width:
     assert "\u2026" not in text
     assert text.count("1,000,000,000,000") == 4
     assert text.count("123,456.00") == 5
+
+
+async def test_what_a_server_says_reaches_the_terminal_as_text_and_not_as_orders() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 \x1b[2Jcleared\x07\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
+    done = await asyncio.to_thread(bench, "hold", "-n", "1", "--seconds", "0", "--settle", "0", url)
+    server.close()
+    assert r"500 \x1b[2Jcleared\x07" in done.output
+    assert not {"\x1b", "\x07"} & set(done.output)
 
 
 def test_a_run_over_channels_is_called_that(tmp_path: Path) -> None:

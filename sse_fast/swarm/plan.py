@@ -23,6 +23,7 @@ MOST_PUBLISHERS = 256  # two hexadecimal digits in a payload
 MOST_CHANNELS = 1 << 20
 MIN_PACE, MAX_PACE = 1e-9, 1_000_000_000
 PACES = {"rate": "events a second", "comes": "streams a second", "life": "seconds"}
+SPANS_OF_ALL = ("connect_rate", "patience", "settle", "drain")
 SPANS = ("seconds", "events", "warm_up", "before", "away", "every", "drip")
 CHURN_ROOM = 1.5  # connections beside those that Little's law says: a server that is slow to answer needs some
 
@@ -247,11 +248,13 @@ class Plan:
             given = getattr(self.mode, name, None)
             if given is not None and not MIN_PACE <= given <= MAX_PACE:
                 raise InvalidPlan(f"{name} is more than 0 {unit}, and at most {MAX_PACE:,}; not {given:g}")
-        spans = [(self.mode, name) for name in SPANS] + [(self, name) for name in ("connect_rate", "settle", "drain")]
+        spans = [(self.mode, name) for name in SPANS] + [(self, name) for name in SPANS_OF_ALL]
         for owner, name in spans:
             given = getattr(owner, name, None)
             if given is not None and not 0 <= given < float("inf"):
                 raise InvalidPlan(f"{name} is 0 or more, not {given:g}")
+        if not self.reconnect < float("inf"):
+            raise InvalidPlan(f"reconnect is a number of seconds, or -1 for no; not {self.reconnect:g}")
 
 
 def resolve(url: str) -> Address:

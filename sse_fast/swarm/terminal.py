@@ -87,7 +87,9 @@ def show(console: Console, result: Result) -> None:
     found = {problem.kind: problem.count for problem in result.problems}
     console.print(", ".join(f"{name.replace('_', ' ')} {found.get(name, 0):,}" for name in COUNTED_ANYWAY))
     for problem in result.problems:
-        example = f": {problem.example}" if problem.example else ""
+        # Somebody's own bytes: what a terminal would obey is shown as what it is.
+        example = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in problem.example)
+        example = f": {example}" if example else ""
         console.print(f"WRONG: {problem.count:,} {problem.meaning}{example}", style="bold red", markup=False)
         if problem.kind == "publish_refused" and " 401" in problem.example:
             console.print(WANTS_KEY, style="bold red", markup=False)
