@@ -171,18 +171,20 @@ def headers_on_the_way(path: Path) -> Iterator[bytes]:
     raise AssertionError("it never went on")
 
 
-@pytest.mark.parametrize("boot", [b"", b"another"], ids=["the same boot", "after a reboot"])
+@pytest.mark.parametrize("boot", ["", "another"], ids=["the same boot", "after a reboot"])
 def test_a_server_that_dies_at_any_instruction_while_it_goes_on_with_a_file_costs_nothing_of_it(
-    tmp_path: Path, boot: bytes
+    tmp_path: Path, boot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "log"
+    if boot:
+        (tmp_path / "boot_id").write_text(boot)
+        monkeypatch.setattr(segments, "BOOT_ID", tmp_path / "boot_id")
     with open_log_file(path, LOG_SIZE) as segment:
         log = Log(segment.memory)
         ids = [log.event_id(log.append(b"c", body_of(size))) for size in range(20)]
         there = kept(log)
-        if boot:
-            log.claim(boot)
         del log
+    monkeypatch.undo()
     sound = path.read_bytes()
     on_the_way = list(headers_on_the_way(path))
     assert len({header[24:32] for header in on_the_way} - {sound[24:32]}) == 1, "it has another epoch"
