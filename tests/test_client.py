@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
+import psutil
 import pytest
 import trustme
 from click.testing import CliRunner
@@ -664,6 +665,9 @@ def test_ctrl_c_ends_listen_quietly_with_status_0():
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + preamble(1) + event(2)
                 )
                 assert listening.stdout.readline().startswith(b"e-2 ")
+                # Python looks for signals between its own steps: one just before a system call waits for that call.
+                while psutil.Process(listening.pid).status() != psutil.STATUS_SLEEPING:
+                    pass
                 listening.send_signal(signal.SIGINT)
                 out, err = listening.communicate(timeout=30)
         assert (listening.returncode, out) == (0, b"")

@@ -348,6 +348,13 @@ def test_an_axis_holds_its_values_and_its_ticks(values: list[float], kind: Any) 
     assert HEIGHT > TOP
 
 
+@pytest.mark.parametrize("values", [[], [0.0], [-1.0], [-3.0, 0.0]])
+def test_an_axis_of_nothing_above_zero_begins_at_zero(values: list[float]) -> None:
+    axis = linear(values, str)
+    assert (axis.low, axis.high) == (0.0, 1.0)
+    assert [axis.place(value) for value in values] == [0.0] * len(values)
+
+
 def test_an_axis_is_logarithmic_where_values_lie_far_apart() -> None:
     assert fitting([1, 1000], str).logarithmic
     assert not fitting([900, 1000, 0], str).logarithmic

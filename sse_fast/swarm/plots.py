@@ -49,15 +49,17 @@ class Axis:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
+        value = max(value, self.low)  # nothing that is drawn is below it; what a file says may be
         if self.logarithmic:
-            value = max(value, self.low)
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
 
 def linear(values: Iterable[float], form: Form, *, parts: int = 4, binary: bool = False) -> Axis:
     """From zero to the nice number above the greatest value."""
-    greatest = max(values, default=0) or 1.0
+    greatest = max(values, default=0)
+    if greatest <= 0:
+        greatest = 1.0
     unit = 1024.0 ** int(math.log(max(greatest, 1), 1024)) if binary else 1.0
     step = _nice(greatest / unit / parts) * unit
     steps = max(1, math.ceil(greatest / step - 1e-9))
