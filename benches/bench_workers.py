@@ -30,6 +30,7 @@ from peers.report import spread, table
 
 from sse_fast.descriptors import raise_descriptor_limit
 from sse_fast.swarm import Broadcast, Mode, Plan, Storm, Target, modes
+from sse_fast.swarm.plan import most_connections
 from sse_fast.swarm.runner import Fleet
 
 PARTS = ("fan-out", "hold")
@@ -63,7 +64,7 @@ def fleet_for(workers: int, mode: Mode, *, both_doors: bool = False) -> Iterator
         target = Target(stream, f"http://127.0.0.1:{running.port}{server.publish}")
         if both_doors:
             target = replace(target, subscribe=main, also=(stream,))
-        least = -(-modes.connections(mode) // (raise_descriptor_limit() - DESCRIPTORS_BESIDE))
+        least = -(-most_connections(mode) // (raise_descriptor_limit() - DESCRIPTORS_BESIDE))
         processes = least + least % 2 if both_doors else 1
         pid = running.process.pid
         with Fleet(Plan(mode, target, processes=processes, drain=PATIENCE, server_pid=pid)) as fleet:
