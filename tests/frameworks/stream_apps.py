@@ -5,6 +5,7 @@ content raises. /written/count/N and so on: the same through a WriterResponse. /
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -22,6 +23,11 @@ from starlette.routing import Route
 from sse_fast import EventSourceResponse, SSEWriter, WriterResponse
 
 
+def say(line: str) -> None:
+    """Into the log in one write: the server's own processes write there too, between the pieces of a print."""
+    os.write(1, f"{line}\n".encode())
+
+
 async def count(limit: int) -> AsyncIterator[Any]:
     for number in range(limit):
         if number % 10 == 0:
@@ -30,12 +36,12 @@ async def count(limit: int) -> AsyncIterator[Any]:
 
 
 async def stay() -> AsyncIterator[Any]:
-    print("content starts", flush=True)
+    say("content starts")
     try:
         yield "open"
         await asyncio.Event().wait()
     finally:
-        print("content closed", flush=True)
+        say("content closed")
 
 
 async def fail() -> AsyncIterator[Any]:
@@ -58,7 +64,7 @@ def written(name: str, limit: int = 0) -> WriterResponse:
             async for item in items:
                 await sse.send(**(item if isinstance(item, dict) else {"data": item}))
 
-    return WriterResponse(body, 203, {"x-written": name}, BackgroundTask(print, "background", name, flush=True))
+    return WriterResponse(body, 203, {"x-written": name}, BackgroundTask(say, f"background {name}"))
 
 
 def fastapi() -> FastAPI:
