@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # What the installed package is made from; all else is read from this directory as it stands.
-BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*.pyx sse_fast/_native/*.pxd)
+BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick matrix clean
@@ -58,7 +58,7 @@ matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix
 
 clean: ## Remove what was built here
-	rm -rf $(VENV) build dist *.egg-info src_ext/*.c sse_fast/_native/*.so tests/node/node_modules benches/build
+	rm -rf $(VENV) build dist *.egg-info src_ext/*/*.c sse_fast/_native/*/*.so tests/node/node_modules benches/build
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit("sse_fast needs Python 3.11 or newer; say make PYTHON=..." if sys.version_info < (3, 11) else 0)'

@@ -10,37 +10,23 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
-MODULES = (
-    "frame",
-    "event_parser",
-    "ring",
-    "verify",
-    "queue",
-    "index",
-    "sink",
-    "fanout",
-    "listener",
-    "connections",
-    "publication",
-    "slots",
-)
-MODULES += ("board", "framing", "stream_parser", "dial", "publisher", "swarm")  # the load client
+SOURCES = sorted(Path("src_ext").rglob("*.pyx"))
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not
 # follow the cimports of a .pxd that stands apart: without `stale`, a module built against an old struct would crash.
-HEADERS = sorted(map(str, Path("sse_fast/_native").glob("*.pxd")))
+HEADERS = sorted(map(str, Path("sse_fast/_native").rglob("*.pxd")))
 changed = max(Path(header).stat().st_mtime for header in HEADERS)
-stale = any(made.stat().st_mtime < changed for made in Path("src_ext").glob("*.c"))
+stale = any(made.stat().st_mtime < changed for made in Path("src_ext").rglob("*.c"))
 
 extensions = [
     Extension(
-        f"sse_fast._native.{name}",
-        [f"src_ext/{name}.pyx"],
+        ".".join(("sse_fast._native", *source.relative_to("src_ext").with_suffix("").parts)),
+        [str(source)],
         depends=HEADERS,
         extra_compile_args=["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-plt"],
         define_macros=[("CYTHON_TRACE_NOGIL", "1")] if DEBUG else [],
     )
-    for name in MODULES
+    for source in SOURCES
 ]
 
 setup(

@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sse_fast._native.fanout import FanOut
-from sse_fast._native.ring import Log
-from sse_fast._native.sink import SteppedSink
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.fanout.sinks import SteppedSink
+from sse_fast._native.log.ring import Log
 
 MANY = 100_000
 BODY = b"data: %s\n\n" % (b"x" * 64)

@@ -22,7 +22,7 @@ import orjson
 from fastapi.sse import format_sse_event
 from sse_starlette import JSONServerSentEvent, ServerSentEvent
 
-from sse_fast._native.frame import encode
+from sse_fast._native.wire.frame import encode
 
 SMALL = '{"user":48213,"kind":"message","text":"hello, wide world!!"}'
 HTML = "\n".join(f'<li id="item-{n}" class="row"><a href="/items/{n}">Item number {n}</a></li>' for n in range(20))

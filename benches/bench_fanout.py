@@ -34,7 +34,7 @@ from typing import Any, Self
 from harness import EDGE, HERE, STREAM, Running, Server, machine
 from peers import nchan, raw_floor
 
-from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast.base.descriptors import raise_descriptor_limit
 
 IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead

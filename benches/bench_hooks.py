@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from sse_fast import Event, Hub
-from sse_fast.hooks import HookedSend
+from sse_fast.embed.filters import HookedSend
 
 STREAMS = 1000
 EVENTS = 640

@@ -19,7 +19,7 @@ from statistics import median
 import orjson
 from harness import EDGE, Running, machine
 
-from sse_fast._native.frame import encode
+from sse_fast._native.wire.frame import encode
 
 EVENTS = 100_000
 AT_MOST = 2.5

@@ -3,7 +3,7 @@
     python benches/bench_peers.py [--quick] [--only nchan,mercure] [--subscribers 1000,10000] [--rounds 3]
 
 Every server that can be had (see peers/) takes its turn, started afresh for each; turns are repeated, and each round
-begins with another server. The load client (sse_fast.swarm) opens N streams of one channel and publishes 64-byte events
+begins with another server. The load client (sse_fast.bench) opens N streams of one channel and publishes 64-byte events
 in a closed loop, with 1 on its way and then with 16. It checks that every subscriber gets every event once and whole;
 where one did not, the report says so.
 
@@ -26,10 +26,10 @@ from harness import HERE, START_SECONDS, STREAM, Running
 from peers import PEERS, CannotInstall, Peer
 from peers.report import OURS, write_report
 
-from sse_fast.descriptors import raise_descriptor_limit
-from sse_fast.swarm import Broadcast, Plan, Target, modes
-from sse_fast.swarm.results import machine, versions
-from sse_fast.swarm.runner import Fleet
+from sse_fast.base.descriptors import raise_descriptor_limit
+from sse_fast.bench import Broadcast, Plan, Target, modes
+from sse_fast.bench.results import machine, versions
+from sse_fast.bench.runner import Fleet
 
 IN_FLIGHT = (1, 16)
 PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load

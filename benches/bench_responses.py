@@ -27,7 +27,7 @@ from statistics import median
 from bench_fanout import spread
 from harness import Running, Server, machine
 
-from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast.base.descriptors import raise_descriptor_limit
 
 KINDS = {"str": "a text of 52 bytes", "dict": "data, event and id, 64 bytes in all", "json": "a dict as JSON data"}
 WAYS = ("yielded", "waited for")

@@ -31,9 +31,9 @@ from harness import EDGE, STREAM, Running, Server, edge_command, machine
 from peers import PEERS, CannotInstall, nchan, raw_floor
 from peers.report import spread, table
 
-from sse_fast.descriptors import raise_descriptor_limit
-from sse_fast.swarm import Plan, Storm, Target, modes
-from sse_fast.swarm.runner import Fleet
+from sse_fast.base.descriptors import raise_descriptor_limit
+from sse_fast.bench import Plan, Storm, Target, modes
+from sse_fast.bench.runner import Fleet
 
 PARTS = ("open", "resume", "exact")
 SIZES = {"open": 64, "resume": 64, "exact": 8192}  # bytes of a payload; large ones fill up who does not read

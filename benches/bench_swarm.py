@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from sse_fast.swarm.plan import Broadcast, Plan, Target
-from sse_fast.swarm.results import machine
-from sse_fast.swarm.runner import Fleet
-from sse_fast.swarm.server import Edge
+from sse_fast.bench.plan import Broadcast, Plan, Target
+from sse_fast.bench.results import machine
+from sse_fast.bench.runner import Fleet
+from sse_fast.bench.server import Edge
 
 HERE = Path(__file__).resolve().parent
 PATH = "/sse/bench-0"

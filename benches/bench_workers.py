@@ -28,10 +28,10 @@ import psutil
 from harness import START_SECONDS, STREAM, Running, Server, edge_command, machine
 from peers.report import spread, table
 
-from sse_fast.descriptors import raise_descriptor_limit
-from sse_fast.swarm import Broadcast, Mode, Plan, Storm, Target, modes
-from sse_fast.swarm.plan import most_connections
-from sse_fast.swarm.runner import Fleet
+from sse_fast.base.descriptors import raise_descriptor_limit
+from sse_fast.bench import Broadcast, Mode, Plan, Storm, Target, modes
+from sse_fast.bench.plan import most_connections
+from sse_fast.bench.runner import Fleet
 
 PARTS = ("fan-out", "hold")
 IN_FLIGHT = (1, 16)
@@ -54,18 +54,18 @@ def edge(workers: int) -> Server:
 
 
 @contextmanager
-def fleet_for(workers: int, mode: Mode, *, both_doors: bool = False) -> Iterator[Fleet]:
+def fleet_for(workers: int, mode: Mode, *, both_ports: bool = False) -> Iterator[Fleet]:
     """An edge of so many workers, all of them listening, and a load client; with an even number of processes where it
-    comes in by both doors: the even ones by the main port."""
+    comes in by both transports: the even ones by the main port."""
     server = edge(workers)
     with Running(server) as running:
         wait_for_listeners(running, workers)
         main, stream = (f"http://127.0.0.1:{port}{server.subscribe}" for port in (running.port, running.stream_port))
         target = Target(stream, f"http://127.0.0.1:{running.port}{server.publish}")
-        if both_doors:
+        if both_ports:
             target = replace(target, subscribe=main, also=(stream,))
         least = -(-most_connections(mode) // (raise_descriptor_limit() - DESCRIPTORS_BESIDE))
-        processes = least + least % 2 if both_doors else 1
+        processes = least + least % 2 if both_ports else 1
         pid = running.process.pid
         with Fleet(Plan(mode, target, processes=processes, drain=PATIENCE, server_pid=pid)) as fleet:
             yield fleet
@@ -147,14 +147,14 @@ def fan_out(streams: int, rounds: int, seconds: float) -> tuple[list[dict[str, A
 
 def hold(streams: int, workers: int) -> tuple[dict[str, Any], list[str]]:
     figures: dict[str, Any] = {"streams": streams, "workers": workers}
-    with fleet_for(workers, Storm(streams), both_doors=True) as fleet:
+    with fleet_for(workers, Storm(streams), both_ports=True) as fleet:
         figures["load client processes"] = fleet.workers
-        for place, door in enumerate(("main port", "stream port")):
+        for place, transport in enumerate(("main port", "stream port")):
             share = streams // 2 if place else streams - streams // 2
             modes.ramp(fleet, share, range(place, fleet.workers, 2))
-            figures[f"{door}: streams"] = share
-            figures[f"{door}: bytes per stream"] = fleet.figures["user_memory_per_connection"]
-            figures[f"{door}: CPU µs per stream opened"] = fleet.figures["server_cpu_us_per_connect"]
+            figures[f"{transport}: streams"] = share
+            figures[f"{transport}: bytes per stream"] = fleet.figures["user_memory_per_connection"]
+            figures[f"{transport}: CPU µs per stream opened"] = fleet.figures["server_cpu_us_per_connect"]
         figures["streams of the emptiest and the fullest process"] = spread_over_processes(fleet)
         began = fleet.moment()
         publish(fleet, 1)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 try:
-    from sse_fast._native.frame import encode
+    from sse_fast._native.wire.frame import encode
 except ImportError:  # not built: the comparison needs no more than the format
 
     def encode(data: bytes, *, id: str) -> bytes:

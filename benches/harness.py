@@ -19,7 +19,7 @@ from typing import Self
 
 import psutil
 
-from sse_fast.descriptors import raise_descriptor_limit
+from sse_fast.base.descriptors import raise_descriptor_limit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

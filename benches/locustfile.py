@@ -26,7 +26,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from sse_fast import ReceivedEvent
-from sse_fast.locust import SSEUser, SwarmUser
+from sse_fast.bench.locust import SSEUser, SwarmUser
 
 PATIENCE = 30.0  # for a server to start or to stop
 

@@ -7,31 +7,32 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sse_fast._native.event_parser import EventParser, ReceivedEvent
-from sse_fast._native.frame import encode
+from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
+from sse_fast._native.wire.frame import encode
 from sse_fast.errors import (
     ConnectionClosed,
+    EndReason,
     EventTooLarge,
     HubClosed,
     InvalidEvent,
-    Leaving,
     Overloaded,
     ResponseAlreadySent,
     SSEFastError,
     Unauthorized,
 )
 from sse_fast.event import Event, EventId
-from sse_fast.hub import Subscription
+from sse_fast.hub.hub import Subscription
 
 if TYPE_CHECKING:
-    from sse_fast.app import create_app
-    from sse_fast.embedded import Hub, HubResponse, StreamInfo
-    from sse_fast.responses import EventSourceResponse
+    from sse_fast.edge.app import create_app
+    from sse_fast.embed.hub import Hub, HubResponse, StreamInfo
+    from sse_fast.embed.responses import EventSourceResponse
+    from sse_fast.embed.writer import SSEWriter, WriterResponse
     from sse_fast.settings import Settings
-    from sse_fast.writer import SSEWriter, WriterResponse
 
 __all__ = [
     "ConnectionClosed",
+    "EndReason",
     "Event",
     "EventId",
     "EventParser",
@@ -41,7 +42,6 @@ __all__ = [
     "HubClosed",
     "HubResponse",
     "InvalidEvent",
-    "Leaving",
     "Overloaded",
     "ReceivedEvent",
     "ResponseAlreadySent",
@@ -58,14 +58,14 @@ __all__ = [
 
 
 _LAZY = {
-    "EventSourceResponse": "sse_fast.responses",
-    "Hub": "sse_fast.embedded",
-    "HubResponse": "sse_fast.embedded",
-    "SSEWriter": "sse_fast.writer",
+    "EventSourceResponse": "sse_fast.embed.responses",
+    "Hub": "sse_fast.embed.hub",
+    "HubResponse": "sse_fast.embed.hub",
+    "SSEWriter": "sse_fast.embed.writer",
     "Settings": "sse_fast.settings",
-    "StreamInfo": "sse_fast.embedded",
-    "WriterResponse": "sse_fast.writer",
-    "create_app": "sse_fast.app",
+    "StreamInfo": "sse_fast.embed.hub",
+    "WriterResponse": "sse_fast.embed.writer",
+    "create_app": "sse_fast.edge.app",
 }
 
 

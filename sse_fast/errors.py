@@ -60,7 +60,7 @@ class ResponseAlreadySent(SSEFastError, RuntimeError):
     """The head of the response is gone: too late for a status, a header or a second start."""
 
 
-class Leaving(StrEnum):
+class EndReason(StrEnum):
     """Why a stream ended. The values are label values in /metrics, and `reason` in logs and in `$closing`."""
 
     CLIENT = "client"  # the client closed the connection

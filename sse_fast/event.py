@@ -1,44 +1,13 @@
-"""Events, their ids and channel names, and the limits on them. Nothing here knows a hub, a request or a loop.
-
-What enters is checked against them in `_native/publication`.
-"""
+"""Events and their ids, as people write and read them."""
 
 import re
-import reprlib
 from dataclasses import dataclass
-from functools import lru_cache
-from types import NoneType
 from typing import Any, NamedTuple, Self
 
-from sse_fast._native.frame import encode
-from sse_fast.errors import InvalidEvent
+from sse_fast._native.wire.frame import encode
 
-MAX_CHANNEL_BYTES = 256
-MAX_EVENT_TYPE = 256  # characters
-MAX_RETRY_MS = 86_400_000
-MAX_ID_BYTES = 64
 MAX_POSITION = 2**64 - 1
-
 EVENT_ID = re.compile(r"([a-z0-9]{8})-(0|[1-9][0-9]{0,19})\Z")
-# Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
-# what servers make of a path that is not UTF-8: all such names would be one channel.
-CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
-FIELDS = frozenset(("channel", "data", "event", "retry"))
-JSON_KINDS: dict[type, str] = {
-    NoneType: "null",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-}
-_repr = reprlib.Repr()
-_repr.maxstring = 80
-_repr.maxlevel = 1
-
-Encoded = tuple[bytes, bytes]
-"""What the log takes: the channel's name, and a frame without its id line."""
 
 
 class EventId(NamedTuple):
@@ -70,34 +39,3 @@ class Event:
     def encode(self) -> bytes:
         """The event as one SSE frame (WHATWG HTML, section 9.2). Raises InvalidEvent."""
         return encode(self.data, event=self.event, id=self.id, retry=self.retry, comment=self.comment)
-
-
-@lru_cache(maxsize=65536)
-def channel_name(name: str) -> bytes:
-    """The channel's name as the log keeps it. Raises InvalidEvent for one that nobody may use."""
-    try:
-        raw = name.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidEvent(
-            f"a channel name is UTF-8 text; {brief(name)} has a lone surrogate at {error.start}"
-        ) from None
-    if not raw:
-        raise InvalidEvent("a channel name has at least one character")
-    if len(raw) > MAX_CHANNEL_BYTES:
-        raise InvalidEvent(f"a channel name has at most {MAX_CHANNEL_BYTES} bytes; this one has {len(raw)}")
-    if bad := CHANNEL_FORBIDS.search(name):
-        raise InvalidEvent(
-            f"a channel name is UTF-8 text without white space, control characters and '/'; "
-            f"{brief(name)} has {bad[0]!a} at {bad.start()}"
-        )
-    return raw
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in the words of JSON."""
-    return JSON_KINDS.get(type(value), type(value).__name__)
-
-
-def brief(value: object) -> str:
-    """A value as an error may show it, however large or deep it is."""
-    return _repr.repr(value)

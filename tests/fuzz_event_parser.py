@@ -17,7 +17,7 @@ from event_streams import VECTORS
 from whatwg import Parser
 
 from sse_fast import EventParser, EventTooLarge
-from sse_fast._native.stream_parser import StreamParser, payload
+from sse_fast._native.bench.stream_parser import StreamParser, payload
 
 RUN = 7
 HEADS = [

@@ -29,9 +29,9 @@ from e2e.client import Chunks, position
 from stream_port import StreamPort, connect
 from whatwg import Event, Parser
 
-from sse_fast._native.publication import encode_publication
-from sse_fast.errors import Leaving
-from sse_fast.kernel import Bounds
+from sse_fast._native.wire.publication import encode_publication
+from sse_fast.errors import EndReason
+from sse_fast.transports.kernel import Bounds
 
 CHANNELS = ("a", "b", "room:1")
 HEALTHY = 6
@@ -182,11 +182,11 @@ class Fuzz:
         self.slow: list[Client] = []
         self.strangers: list[Stranger] = []
         self.tally: Counter[str] = Counter()
-        self._left = port.door.left
-        port.door.left = self.left
+        self._left = port.transport.left
+        port.transport.left = self.left
 
-    def left(self, address: str, reason: Leaving) -> None:
-        """The door is told of an end; here whoever is told may do what he likes."""
+    def left(self, address: str, reason: EndReason) -> None:
+        """The transport is told of an end; here whoever is told may do what he likes."""
         self._left(address, reason)
         match self.rng.randrange(40):
             case 0:
@@ -334,7 +334,7 @@ class Fuzz:
         self.tally |= Counter({f"ended {reason}": count for reason, count in self.port.counts.ended.items()})
         for name in ("accepted", "turned_away", "late"):
             self.tally[name] = getattr(self.port.listener, name)
-        self.tally["bad heads"] = self.port.door.bad_heads
+        self.tally["bad heads"] = self.port.transport.bad_heads
 
 
 def descriptors() -> int:

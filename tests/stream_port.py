@@ -1,4 +1,4 @@
-"""A stream port in this process: hub, admission, the app of the streams and the door, put together as the edge does."""
+"""A stream port in this process: hub, admission, the streams' app and the front, put together as the edge does."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -8,15 +8,15 @@ from typing import Any, Self
 import httpx
 from support import free_port
 
-from sse_fast._native.listener import Listener
-from sse_fast.admission import Admission
-from sse_fast.app import Edge
-from sse_fast.cors import CrossOrigin
-from sse_fast.door import StreamDoor
-from sse_fast.hub import Hub
+from sse_fast._native.front.listener import Listener
+from sse_fast.access.limits import Admission
+from sse_fast.access.origins import CrossOrigin
+from sse_fast.edge.app import Edge
+from sse_fast.hub.hub import Hub
+from sse_fast.node.workers import WorkerSlot
 from sse_fast.settings import Settings
-from sse_fast.stream import Door, DoorCounts, Receive, Scope, Send, Streams
-from sse_fast.workers import Seat
+from sse_fast.transports.front import Front
+from sse_fast.transports.stream import Receive, Scope, Send, Streams, Transport, TransportCounts
 
 ORIGIN = "http://page.example"
 HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
@@ -24,14 +24,14 @@ ADMISSION = ("max_connections", "max_connections_per_ip")
 
 
 class StreamPort:
-    """StreamPort(**settings of the hub, of admission, of the door). On 127.0.0.1, on the running loop."""
+    """StreamPort(**settings of the hub, of admission, of the transport). On 127.0.0.1, on the running loop."""
 
     def __init__(self, **settings: Any) -> None:
         self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000), max_channels=8)
         app = CrossOrigin(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"], allow_credentials=True)
-        self.door = StreamDoor(
+        self.transport = Front(
             app,
             self.hub.fanout,
             self.streams,
@@ -47,25 +47,25 @@ class StreamPort:
     @asynccontextmanager
     async def opened(cls, **settings: Any) -> AsyncIterator[Self]:
         port = cls(**settings)
-        port.door.open("127.0.0.1", 0)
+        port.transport.open("127.0.0.1", 0)
         try:
             yield port
         finally:
             await port.hub.close()
-            port.door.close()
+            port.transport.close()
 
     @property
     def number(self) -> int:
-        return self.door.port
+        return self.transport.port
 
     @property
     def listener(self) -> Listener:
-        assert self.door.listener is not None
-        return self.door.listener
+        assert self.transport.listener is not None
+        return self.transport.listener
 
     @property
-    def counts(self) -> DoorCounts:
-        return self.streams.doors[Door.STREAM]
+    def counts(self) -> TransportCounts:
+        return self.streams.transports[Transport.NATIVE]
 
     def check(self) -> None:
         """What holds at every moment: all who count streams have the same number."""
@@ -76,7 +76,7 @@ class StreamPort:
             self.counts.connections,
             self.counts.accepted - self.counts.ended.total(),
         )
-        assert len(set(numbers)) == 1, f"listener, fan-out, admission, door, door's sums: {numbers}"
+        assert len(set(numbers)) == 1, f"listener, fan-out, admission, transport, transport's sums: {numbers}"
         assert self.listener.open >= self.listener.streams
         assert self.hub.fanout.blocked <= self.hub.fanout.connections
 
@@ -105,9 +105,9 @@ def connect(port: int, request: bytes = b"", *, buffer: int = 0, source: str = "
 
 
 @asynccontextmanager
-async def edge_of(*, seat: Seat | None = None, **settings: Any) -> AsyncIterator[Edge]:
+async def edge_of(*, slot: WorkerSlot | None = None, **settings: Any) -> AsyncIterator[Edge]:
     """The edge in this process, with its stream port open."""
-    edge = Edge(Settings(stream_port=free_port(), **settings), seat=seat)
+    edge = Edge(Settings(stream_port=free_port(), **settings), slot=slot)
     edge._start_up()
     try:
         yield edge

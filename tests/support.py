@@ -24,8 +24,8 @@ from sse_fast import create_app
 
 COMMANDS = {
     "granian": ["sse_fast", "serve", "--port", "{port}"],
-    "uvicorn": ["uvicorn", "sse_fast.app:create_app", "--factory", "--port", "{port}"],
-    "hypercorn": ["hypercorn", "sse_fast.app:create_app()", "--bind", "127.0.0.1:{port}"],
+    "uvicorn": ["uvicorn", "sse_fast.edge.app:create_app", "--factory", "--port", "{port}"],
+    "hypercorn": ["hypercorn", "sse_fast.edge.app:create_app()", "--bind", "127.0.0.1:{port}"],
     "mounted": ["uvicorn", "support:mounted", "--factory", "--app-dir", str(Path(__file__).parent), "--port", "{port}"],
 }
 PATIENCE = 30.0  # seconds for anything at all; nothing here is a measure of speed

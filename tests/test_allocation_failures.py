@@ -49,16 +49,18 @@ from model import (
 from support import turns_of_others, until
 from whatwg import Event, Parser
 
-from sse_fast import Settings, create_app, hub, sinks
-from sse_fast._native import listener, publication
-from sse_fast._native.event_parser import EventParser
-from sse_fast._native.fanout import FanOut, Group, Subscriber
-from sse_fast._native.index import Channel
-from sse_fast._native.listener import Connection, Listener
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Batch, Sink, SteppedSink
-from sse_fast.errors import Leaving
-from sse_fast.hub import Hub
+from sse_fast import Settings, create_app
+from sse_fast._native.fanout.drain import FanOut, Group, Subscriber
+from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
+from sse_fast._native.front import listener
+from sse_fast._native.front.listener import Connection, Listener
+from sse_fast._native.log.index import Channel
+from sse_fast._native.log.ring import Log, segment_size
+from sse_fast._native.wire import publication
+from sse_fast._native.wire.event_parser import EventParser
+from sse_fast.errors import EndReason
+from sse_fast.hub import hub, sinks
+from sse_fast.hub.hub import Hub
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 NEVER = 1 << 40
@@ -75,7 +77,7 @@ class Client:
         self.world = world
         self.blocks = False
         self.stream = b""
-        self.end: Leaving | None = None
+        self.end: EndReason | None = None
         self.begins_after = 0
         self.native: Subscriber
         self.model: ModelSubscriber
@@ -89,7 +91,7 @@ class Client:
             self.world.model.written(self.model, data, events, self.world.now, self.blocks)
             return not self.blocks
 
-    def ended(self, reason: Leaving) -> None:
+    def ended(self, reason: EndReason) -> None:
         with self.world.memory:
             assert self.end is None, "it was told twice that it left"
             self.end = reason
@@ -103,7 +105,7 @@ class Plain(Sink):
     def write(self, data: bytes) -> bool:
         return self.client.take(data)
 
-    def ended(self, reason: Leaving, error: Exception | None) -> None:
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.client.ended(reason)
 
 
@@ -132,7 +134,7 @@ class Stepped(SteppedSink):
     def suspended(self, awaited: Any, yielded: Any) -> None:
         pass
 
-    def ended(self, reason: Leaving, error: Exception | None) -> None:
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.client.ended(reason)
 
 
@@ -204,7 +206,7 @@ class World:
         if client.end is None:
             self.failing.once(self.native.unsubscribe, client.native)
             self.model.remove(client.model)
-            client.end = Leaving.CLIENT
+            client.end = EndReason.CLIENT
             self.check()
 
     def drain(self) -> None:
@@ -261,7 +263,7 @@ class World:
 
     def end(self) -> None:
         try:
-            self.failing.once(self.native.end_all, Leaving.SHUTDOWN)
+            self.failing.once(self.native.end_all, EndReason.SHUTDOWN)
         except MemoryError:
             self.drain()
         assert self.native.connections == 0
@@ -468,7 +470,7 @@ class Remote:
 
 
 class Port:
-    """A fan-out behind a listener, and its door: whoever sends the names of channels gets their events from now on."""
+    """A fan-out behind a listener, and its front: whoever sends the names of channels gets their events from now on."""
 
     def __init__(self, failing: Failing, *, skip: bool = False, family: socket.AddressFamily = socket.AF_UNIX) -> None:
         self.failing = failing
@@ -496,7 +498,7 @@ class Port:
     def resume(self, subscriber: Subscriber) -> None:
         self.fanout.unblock(subscriber, self.now)
 
-    def left(self, address: str, reason: Leaving) -> None:
+    def left(self, address: str, reason: EndReason) -> None:
         pass
 
     def turn_away(self, data: bytes) -> bytes:
@@ -619,7 +621,7 @@ class Reader:
     def __init__(self, node: Hub, *, slow: bool) -> None:
         self.slow = slow
         self.raw = b""
-        self.ends: list[Leaving] = []
+        self.ends: list[EndReason] = []
         node.subscribe(["news"], self.send, lambda reason, error: self.ends.append(reason)).start()
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -633,8 +635,8 @@ class Reader:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sse_fast.hub.TICK", 0.001)
-    monkeypatch.setattr("sse_fast.hub.PUMP_SECONDS", 0.01)
+    monkeypatch.setattr("sse_fast.hub.hub.TICK", 0.001)
+    monkeypatch.setattr("sse_fast.hub.hub.PUMP_SECONDS", 0.01)
 
 
 async def publish_and_read(failing: Failing) -> None:
@@ -693,7 +695,7 @@ async def test_a_hub_that_finds_no_memory_to_wait_gives_the_loop_back_all_the_sa
         done.set()
         return sleep(seconds)
 
-    monkeypatch.setattr("sse_fast.hub.asyncio", SimpleNamespace(sleep=sleep_without_memory))
+    monkeypatch.setattr("sse_fast.hub.hub.asyncio", SimpleNamespace(sleep=sleep_without_memory))
     async with turns_of_others() as turns, asyncio.timeout(PATIENCE):
         task = asyncio.create_task(node._for_ever(step, "it failed"))
         await done.wait()
@@ -734,7 +736,7 @@ async def test_a_body_that_there_is_no_memory_to_parse_is_not_called_wrong(
                     raise
         raise AssertionError
 
-    monkeypatch.setattr("sse_fast.api." + entrance, parse_without_memory)
+    monkeypatch.setattr("sse_fast.edge.api." + entrance, parse_without_memory)
     edge = create_app(Settings())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
         answer = await client.post("/publish", content=body, headers={"content-type": content_type})

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from support import turns_of_others
 
 from sse_fast import Settings, create_app
-from sse_fast._native.index import Channel, Index
-from sse_fast._native.publication import from_ndjson
-from sse_fast._native.ring import Log
-from sse_fast._native.sink import Sink
-from sse_fast.app import Edge
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.index import Channel, Index
+from sse_fast._native.log.ring import Log
+from sse_fast._native.wire.publication import from_ndjson
+from sse_fast.edge.app import Edge
+from sse_fast.edge.listing import CHANNELS_AT_ONCE, WAITING, Listings, TooManyListings
 from sse_fast.errors import LogBusy
-from sse_fast.listing import CHANNELS_AT_ONCE, WAITING, Listings, TooManyListings
 
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
@@ -995,7 +995,7 @@ async def test_a_foreign_web_page_may_not_publish_where_no_key_is_asked_for(api:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sse_fast.api.BODY_SECONDS", 0.01)
+    monkeypatch.setattr("sse_fast.edge.api.BODY_SECONDS", 0.01)
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"

@@ -10,92 +10,39 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 
-# Who may import whom, by full name below `sse_fast`; and does: an arrow that nobody uses is taken out.
-ARROWS: dict[str, str | None] = {
+# Which rooms each may reach, beside itself; a module beside the rooms is one of its own. And does: an arrow that nobody
+# uses is taken out.
+ROOMS: dict[str, str | None] = {
     "_native": "",
-    "_native.frame": "datastar errors serialization",
-    "_native.carry": "",
-    "_native.grammar": "_native.carry",
-    "_native.event_parser": "errors _native.carry _native.grammar",
-    "_native.publication": "datastar errors event serialization _native.frame",
-    "_native.ring": "errors",
-    "_native.index": "_native.queue _native.ring",
-    "_native.queue": "",
-    "_native.sink": "errors _native.linux",
-    "_native.fanout": "errors _native.index _native.linux _native.queue _native.ring _native.sink",
-    "_native.listener": "errors _native.fanout _native.linux _native.sink",
-    "_native.linux": "",
-    "_native.connections": "_native.linux",
-    "_native.board": "",
-    "_native.verify": "_native.ring",
-    "_native.slots": "",
-    "_native.framing": "_native.board _native.carry _native.grammar",
-    "_native.stream_parser": "_native.board _native.carry _native.framing _native.grammar",
-    "_native.dial": "_native.linux",
-    "_native.publisher": "_native.board _native.dial _native.framing _native.linux _native.stream_parser",
-    "_native.swarm": "_native.board _native.dial _native.framing _native.linux _native.publisher _native.stream_parser",
-    "errors": "",
-    "settings": "",
-    "serialization": "errors",
-    "datastar": "errors",
-    "event": "errors _native.frame",
-    "sinks": "errors _native.sink",
-    "hub": "errors event other_workers sinks _native.fanout _native.publication _native.ring _native.sink",
-    "segment": "errors _native.ring _native.verify",
-    "workers": "segment _native.ring _native.slots",
-    "admission": "errors",
-    "page": "",
-    "problem": "",
+    "_native.base": "",
+    "_native.node": "",
     "asgi": "",
-    "version": "",
-    "stream": "admission asgi errors event hub problem _native.fanout _native.sink",
-    "door": "asgi errors kernel problem stream _native.fanout _native.listener _native.sink",
-    "hooks": "asgi errors event _native.frame",
-    "embedded": "admission asgi errors event hooks hub problem shutdown stream _native.publication _native.ring",
-    "metrics": "admission errors hub stream version _native.slots",
-    "listing": "errors event _native.index",
-    "api": "admission asgi errors event hub listing metrics page problem _native.publication",
+    "base": "",
+    "errors": "",
     "logs": "",
-    "cors": "",
-    "app": "admission api asgi cors descriptors door embedded kernel listening metrics settings shutdown stream workers"
-    " _native.frame",
-    "kernel": "address hub settings _native.connections",
-    "listening": "",
-    "other_workers": "listening",
-    "descriptors": "",
-    "address": "",
-    "testing": "asgi _native.event_parser",
-    "shutdown": "",
-    "items": "errors event serialization _native.frame",
-    "connection": "asgi errors shutdown _native.frame",
-    "responses": "asgi connection errors items",
-    "writer": "asgi connection errors _native.frame",
-    "supervisor": "kernel workers",
-    "claims": "",
-    "memory": "",
-    "serve": "address app claims descriptors errors kernel logs memory segment settings supervisor version workers"
-    " _native.ring",
-    "client": "errors serialization _native.event_parser",
-    "swarm.figures": "",
-    "swarm.units": "",
-    "swarm.plots": "swarm.units",
-    "swarm.curves": "swarm.plots swarm.units",
-    "swarm.results": "_native.board",
-    "swarm.facts": "errors swarm.curves swarm.figures swarm.results swarm.units",
-    "swarm.plan": "errors _native.dial _native.stream_parser",
-    "swarm.compare": "swarm.curves swarm.facts swarm.plots swarm.units",
-    "swarm.server": "errors swarm.plan",
-    "swarm.report": "swarm.compare swarm.curves swarm.facts swarm.figures swarm.plots swarm.units",
-    "swarm.runner": "descriptors errors swarm.plan swarm.results swarm.server _native.board",
-    "swarm.worker": "descriptors _native.board _native.dial _native.swarm",
-    "swarm.modes": "swarm.plan swarm.results swarm.runner swarm.server",
-    "swarm.terminal": "swarm.figures swarm.results swarm.runner",
-    "swarm": "swarm.modes swarm.plan swarm.results swarm.runner swarm.server",
-    "swarm.cli": "settings swarm.facts swarm.modes swarm.plan swarm.report swarm.server swarm.terminal",
-    "bench": "swarm.cli",
-    "locust": "client descriptors errors swarm.plan swarm.results _native.board _native.dial _native.event_parser"
-    " _native.swarm",
-    "cli": "bench client logs serve settings _native.event_parser",
+    "protocol": "",
+    "settings": "",
+    "version": "",
+    "_native.log": "_native.base errors",
+    "access": "errors",
+    "datastar": "errors",
+    "event_rules": "errors",
+    "serialization": "errors",
+    "_native.fanout": "_native.base _native.log errors",
+    "_native.wire": "datastar errors event_rules serialization",
+    "_native.bench": "_native.base _native.wire",
+    "_native.front": "_native.base _native.fanout errors",
+    "client": "_native.wire errors serialization",
+    "event": "_native.wire",
+    "testing": "_native.wire asgi",
+    "bench": "_native.bench _native.wire base client errors settings",
+    "hub": "_native.fanout _native.log _native.wire base errors event event_rules",
+    "transports": "_native.fanout _native.front access asgi base errors event_rules hub protocol settings",
+    "embed": "_native.log _native.wire access asgi base errors event event_rules hub protocol serialization transports",
+    "edge": "_native.log _native.node _native.wire access asgi base embed errors event_rules hub protocol"
+    " settings transports version",
+    "node": "_native.log _native.node base edge errors logs settings transports version",
+    "cli": "_native.wire bench client logs node settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere
 }
@@ -107,12 +54,18 @@ CYTHON_IMPORT = re.compile(
 
 
 def module_of(path: Path) -> str:
-    """sse_fast/hub.py -> hub; sse_fast/swarm/plan.py -> swarm.plan; sse_fast/page/__init__.py -> page;
-    src_ext/ring.pyx and sse_fast/_native/ring.pxd -> _native.ring; sse_fast/__init__.py -> __init__."""
+    """sse_fast/hub/sinks.py -> hub.sinks; sse_fast/edge/page/__init__.py -> edge.page; src_ext/log/ring.pyx and
+    sse_fast/_native/log/ring.pxd -> _native.log.ring; sse_fast/__init__.py -> __init__."""
     if path.suffix == ".pyx":
-        return f"_native.{path.stem}"
+        return ".".join(("_native", *path.relative_to(SOURCES).with_suffix("").parts))
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """hub.sinks -> hub; _native.log.ring -> _native.log; errors -> errors."""
+    parts = module.split(".")
+    return ".".join(parts[: 2 if parts[0] == "_native" else 1])
 
 
 FILES = sorted(file for kind in ("*.py", "*.pyi", "*.pxd") for file in PACKAGE.rglob(kind)) + sorted(
@@ -170,69 +123,83 @@ def imported_by(module: str) -> set[str]:
     return {target for target in found if target is not None} - {module}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_import_is_an_arrow_of_the_table_and_every_arrow_an_import(module: str) -> None:
-    assert module in ARROWS, f"{module} has no place in the house yet: give it a row in ARROWS"
-    allowed = ARROWS[module]
+@pytest.mark.parametrize("room", sorted({room_of(module) for module in MODULES}))
+def test_every_import_is_an_arrow_of_the_table_and_every_arrow_an_import(room: str) -> None:
+    assert room in ROOMS, f"{room} has no place in the house yet: give it a row in ROOMS"
+    allowed = ROOMS[room]
     if allowed is not None:
-        imported = imported_by(module)
-        forbidden, unused = imported - set(allowed.split()), set(allowed.split()) - imported
-        assert not forbidden, f"{module} may not import {sorted(forbidden)}"
-        assert not unused, f"{module} no longer imports {sorted(unused)}: take them out of its row"
+        arrows = {(module, target) for module in MODULES if room_of(module) == room for target in imported_by(module)}
+        forbidden = {arrow for arrow in arrows if room_of(arrow[1]) not in {room, *allowed.split()}}
+        unused = set(allowed.split()) - {room_of(target) for _, target in arrows}
+        assert not forbidden, f"{room} may not reach: {sorted(forbidden)}"
+        assert not unused, f"{room} no longer reaches {sorted(unused)}: take them out of its row"
 
 
-def test_every_row_of_the_table_is_a_module() -> None:
-    assert ARROWS.keys() == MODULES
+def test_every_row_of_the_table_is_a_room() -> None:
+    assert ROOMS.keys() == {room_of(module) for module in MODULES}
 
 
-def test_the_table_has_no_circle() -> None:
-    below = {module: set((arrows or "").split()) for module, arrows in ARROWS.items() if module != "__init__"}
-    while ground := {module for module, arrows in below.items() if not arrows}:
-        below = {module: arrows - ground for module, arrows in below.items() if module not in ground}
-    assert not below, f"these reach themselves: {sorted(below)}"
+def circles(below: dict[str, set[str]]) -> list[str]:
+    """Those that reach themselves, or such."""
+    while ground := {one for one, others in below.items() if not others & below.keys()}:
+        below = {one: others for one, others in below.items() if one not in ground}
+    return sorted(below)
+
+
+def test_no_room_reaches_itself_through_others() -> None:
+    assert not circles({room: set((allowed or "").split()) for room, allowed in ROOMS.items()})
+
+
+def test_no_module_reaches_itself_through_others_of_its_room_neither() -> None:
+    assert not circles({module: imported_by(module) for module in MODULES - {"__init__"}})
 
 
 def test_the_reader_of_imports_reads_them_all() -> None:
     cython = """
-from sse_fast._native.ring cimport Log
-from sse_fast._native cimport index, fanout as out
-    from sse_fast.hub import Hub, \\
+from sse_fast._native.log.ring cimport Log
+from sse_fast._native.log cimport index
+from sse_fast._native.fanout cimport drain as out
+    from sse_fast.hub.hub import Hub, \\
         Subscription
-cimport sse_fast._native.frame
+cimport sse_fast._native.wire.frame
 import sse_fast.errors as errors, os
-from sse_fast._native.linux cimport (
+from sse_fast._native.base.linux cimport (
     EAGAIN,  # not now, and
     EINTR,
 )
-from sse_fast._native cimport (sink,
-    dial)
+from sse_fast._native.fanout cimport (sinks,
+    drain)
+from sse_fast._native.bench cimport dial
 from os import path
 """
     assert {target_of(*each) for each in cython_imports(cython)} == {None} | {
-        f"_native.{name}" for name in ("ring", "index", "fanout", "frame", "linux", "sink", "dial")
-    } | {"hub", "errors"}
+        f"_native.{name}"
+        for name in ("log.ring", "log.index", "fanout.drain", "wire.frame", "base.linux", "fanout.sinks", "bench.dial")
+    } | {"hub.hub", "errors"}
     with pytest.raises(AssertionError, match="write it out"):
         list(cython_imports("from .ring cimport Log"))
     python = """
-import sse_fast.hub, os
-from sse_fast import api, Event
-from sse_fast.swarm import units, Plan
-from sse_fast.swarm.plan import Target
+import sse_fast.hub.hub, os
+from sse_fast import Event
+from sse_fast.edge import api
+from sse_fast.bench import units, Plan
+from sse_fast.bench.plan import Target
 from . import curves
 from .facts import Facts
 if TYPE_CHECKING:
-    from sse_fast._native import ring
+    from sse_fast._native.log import ring
 """
-    assert {target_of(*each) for each in python_imports(python, "swarm.report")} == {
-        *(None, "hub", "api", "__init__", "swarm.units", "swarm", "swarm.plan", "swarm.curves", "swarm.facts"),
-        "_native.ring",
+    assert {target_of(*each) for each in python_imports(python, "bench.report")} == {
+        *(None, "hub.hub", "edge.api", "__init__"),
+        *("bench", "bench.units", "bench.plan", "bench.curves", "bench.facts"),
+        "_native.log.ring",
     }
 
 
 def test_no_pxd_stands_where_cython_would_not_find_it() -> None:
-    assert not list(SOURCES.glob("*.pxd"))
+    assert not list(SOURCES.rglob("*.pxd"))
 
 
 def test_every_native_module_promises_itself_to_python() -> None:
-    for source in SOURCES.glob("*.pyx"):
-        assert (PACKAGE / "_native" / f"{source.stem}.pyi").exists()
+    for source in SOURCES.rglob("*.pyx"):
+        assert (PACKAGE / "_native" / source.relative_to(SOURCES).with_suffix(".pyi")).exists()

@@ -20,14 +20,14 @@ import pytest
 from conftest import PATIENCE, missing
 from support import turns_of_others, until
 
-from sse_fast import hub as hubs
-from sse_fast._native.fanout import EARLIEST, FanOut
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Sink
+from sse_fast._native.fanout.drain import EARLIEST, FanOut
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import BatchTooLarge, HubClosed, LogBusy
-from sse_fast.event import Encoded
-from sse_fast.hub import BATCH_EVENTS, Hub
-from sse_fast.segment import Segment, create_shared, open_shared
+from sse_fast.event_rules import Encoded
+from sse_fast.hub import hub as hubs
+from sse_fast.hub.hub import BATCH_EVENTS, Hub
+from sse_fast.node.segment import Segment, create_shared, open_shared
 
 LOG_SIZE = 256 * 1024
 KILLS = int(os.environ.get("SSE_FAST_BATCH_KILLS", "12"))
@@ -53,7 +53,7 @@ class OtherWorkers:
 
     def arm(self) -> None: ...
     def disarm(self) -> None: ...
-    def ring(self) -> None: ...
+    def notify(self) -> None: ...
 
 
 class Counting(Sink):
@@ -85,7 +85,7 @@ def segment() -> Iterator[Segment]:
 
 @asynccontextmanager
 async def hub_over(log: Log, others: OtherWorkers | None = None) -> AsyncIterator[Hub]:
-    hub = Hub(log=log, neighbours=others)
+    hub = Hub(log=log, peers=others)
     try:
         yield hub
     finally:

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from click.testing import Result as Done
 from rich.console import Console
 
-from sse_fast.cli import main
-from sse_fast.swarm import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
-from sse_fast.swarm.cli import target_of
-from sse_fast.swarm.results import Timing
-from sse_fast.swarm.runner import Progress
-from sse_fast.swarm.server import Edge
-from sse_fast.swarm.terminal import results_console, show
+from sse_fast.bench import Broadcast, Channels, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
+from sse_fast.bench.cli import target_of
+from sse_fast.bench.results import Timing
+from sse_fast.bench.runner import Progress
+from sse_fast.bench.server import Edge
+from sse_fast.bench.terminal import results_console, show
+from sse_fast.cli.main import main
 
 KEY = "k-5-very-secret"
 BRIEF = ["-n", "2", "--seconds", "0.2", "--warm-up", "0", "--settle", "0"]
@@ -84,7 +84,9 @@ def test_a_time_that_never_comes_is_refused_in_words(name: str, seconds: float) 
 
 
 def test_help_without_the_extra_says_what_bench_does_and_what_to_install() -> None:
-    without = "import sys; sys.modules['hdrh'] = None; from sse_fast.cli import main; main(['bench', *sys.argv[1:]])"
+    without = (
+        "import sys; sys.modules['hdrh'] = None; from sse_fast.cli.main import main; main(['bench', *sys.argv[1:]])"
+    )
     helped = subprocess.run([sys.executable, "-c", without, "--help"], capture_output=True, text=True, check=False)
     assert helped.returncode == 0, helped.stderr
     assert "Hold thousands of SSE streams" in helped.stdout

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support import free_port
 
-from sse_fast.claims import claim_port, claimed_path
-from sse_fast.serve import CannotServe, claim_path
+from sse_fast.node.claims import claim_port, claimed_path
+from sse_fast.node.serve import CannotServe, claim_path
 
 FORK = multiprocessing.get_context("fork")
 ROUNDS = int(os.environ.get("SSE_FAST_START_ROUNDS", "10"))
@@ -108,7 +108,7 @@ def test_a_port_with_connections_of_the_past_can_be_claimed() -> None:
 def test_who_waits_for_a_server_that_never_gets_to_listen_gives_up_and_says_for_what_it_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sse_fast.claims.PATH_SECONDS", 0.05)
+    monkeypatch.setattr("sse_fast.node.claims.PATH_SECONDS", 0.05)
     path = tmp_path / "edge.sock"
     with (
         claimed_path(path),
@@ -121,7 +121,7 @@ def test_who_waits_for_a_server_that_never_gets_to_listen_gives_up_and_says_for_
 def test_a_server_starts_whoever_has_the_directory_locked_or_starts_on_another_socket_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sse_fast.claims.PATH_SECONDS", 0.05)
+    monkeypatch.setattr("sse_fast.node.claims.PATH_SECONDS", 0.05)
     directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     with claim_path(tmp_path / "one"), claim_path(tmp_path / "another"):

@@ -15,15 +15,16 @@ from granian.constants import HTTPModes
 from granian.server.mp import MPServer
 from support import free_port
 
-from sse_fast import cli, serve
-from sse_fast.descriptors import (
+from sse_fast.base.descriptors import (
     LEAST_DESCRIPTORS,
     connections_beside_streams,
     own_descriptors,
     reachable_connections,
 )
+from sse_fast.cli import main as cli
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
-from sse_fast.serve import CannotServe
+from sse_fast.node import serve
+from sse_fast.node.serve import CannotServe
 from sse_fast.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
@@ -302,7 +303,7 @@ def test_a_text_entry_cannot_be_forged_nor_steer_a_terminal():
     assert 'who="x y\\nz"' in line
 
 
-@pytest.mark.parametrize("logger", ["sse_fast.app", "_granian", "granian.access"])
+@pytest.mark.parametrize("logger", ["sse_fast.edge", "_granian", "granian.access"])
 def test_granian_logs_in_our_form(logger):
     script = (
         "import logging, granian.log as g; from sse_fast.logs import log_config;"

@@ -15,22 +15,24 @@ from starlette.routing import Mount
 from stream_port import edge_of
 from support import free_port, until
 
-from sse_fast import app, door, shutdown
-from sse_fast._native.ring import segment_size
-from sse_fast.app import Edge, end_streams_on_signals
-from sse_fast.segment import create_shared
+from sse_fast._native.log.ring import segment_size
+from sse_fast.base import shutdown
+from sse_fast.edge import app
+from sse_fast.edge.app import Edge, end_streams_on_signals
+from sse_fast.node.segment import create_shared
+from sse_fast.node.workers import Node, WorkerSlot
 from sse_fast.settings import Settings
-from sse_fast.stream import ADDRESS_LENGTH
 from sse_fast.testing import EventClient
-from sse_fast.workers import Node, Seat
+from sse_fast.transports import front as transport
+from sse_fast.transports.stream import ADDRESS_LENGTH
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 async def opened(edge: Edge, address: str = "127.0.0.1", header: str = "") -> asyncio.StreamWriter:
     """A stream at the stream port that has been told it is connected."""
-    assert edge.door is not None
-    reader, writer = await asyncio.open_connection(address, edge.door.port)
+    assert edge.transport is not None
+    reader, writer = await asyncio.open_connection(address, edge.transport.port)
     writer.write(f"GET /sse/a HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
     await reader.readuntil(b"event: $connected")
     return writer
@@ -82,19 +84,19 @@ async def lifespan(edge: Edge) -> list[dict[str, Any]]:
     return told
 
 
-def seat_with_a_past(events: int) -> Seat:
+def seat_with_a_past(events: int) -> WorkerSlot:
     """Of a worker that comes to a node whose log is full already."""
     node = Node.create(create_shared(segment_size(1 << 22)), workers=1)
     past = [(b"a", b"data: %d\n\n" % n) for n in range(events)]
     for at in range(0, events, 10_000):
         node.log.append_many(past[at : at + 10_000])
-    seat = Seat.take(node.environment())
-    assert seat is not None
-    return seat
+    slot = WorkerSlot.claim(node.environment())
+    assert slot is not None
+    return slot
 
 
 async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() -> None:
-    edge = Edge(Settings(), seat=seat_with_a_past(50_000))
+    edge = Edge(Settings(), slot=seat_with_a_past(50_000))
     assert await lifespan(edge) == [{"type": "lifespan.startup.complete"}]
     assert edge.hub.ready
     assert edge.hub.fanout.index.kept == 50_000
@@ -102,7 +104,7 @@ async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() ->
 
 
 async def test_an_edge_that_is_told_of_no_start_is_not_ready_until_it_has_read_the_log() -> None:
-    edge = Edge(Settings(), seat=seat_with_a_past(50_000))
+    edge = Edge(Settings(), slot=seat_with_a_past(50_000))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
         before = await client.get("/readyz")
         assert (before.status_code, before.json()["status"]) == (503, "starting")
@@ -127,7 +129,7 @@ async def test_a_stream_port_that_cannot_be_served_is_not_listened_on(monkeypatc
     def no_descriptor(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(door, "Listener", no_descriptor)
+    monkeypatch.setattr(transport, "Listener", no_descriptor)
     settings = Settings(port=1, stream_port=free_port())
     edge = Edge(settings)
     (failed,) = await lifespan(edge)
@@ -147,16 +149,16 @@ async def test_a_limit_beyond_all_descriptors_is_none_at_the_stream_port() -> No
 
 async def test_a_worker_that_closes_counts_its_streams_out_before_others_may_bury_it() -> None:
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2, addresses=64)
-    seat, other = Seat.take(node.environment()), Seat.take(node.environment())
-    assert seat is not None
+    slot, other = WorkerSlot.claim(node.environment()), WorkerSlot.claim(node.environment())
+    assert slot is not None
     assert other is not None
-    async with edge_of(seat=seat, max_connections_per_ip=5) as edge:
+    async with edge_of(slot=slot, max_connections_per_ip=5) as edge:
         writer = await opened(edge)
         assert other.enter() == 2
         end_the_streams = edge.hub.close
 
         async def after_the_others_looked() -> None:
-            other.bury_the_dead()
+            other.clear_the_dead()
             await end_the_streams()
 
         edge.hub.close = after_the_others_looked  # type: ignore[method-assign]
@@ -173,11 +175,11 @@ async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worke
     monkeypatch.setattr(app, "reachable_connections", lambda descriptors: 4)
     monkeypatch.setattr(app, "connections_beside_streams", lambda descriptors: 2)
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
-    async with edge_of(seat=Seat.take(node.environment()), max_connections=8) as edge:
-        assert edge.door is not None
+    async with edge_of(slot=WorkerSlot.claim(node.environment()), max_connections=8) as edge:
+        assert edge.transport is not None
         silent = []
         for _ in range(7):
-            reader, writer = await asyncio.open_connection("127.0.0.1", edge.door.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.transport.port)
             writer.write(b"GET /sse/a HTTP/1.1\r\n")
             silent.append((reader, writer))
         await until(lambda: edge.metrics.snapshot()["refused_by"]["descriptors"] == 1)
@@ -230,13 +232,17 @@ async def test_what_a_worker_ends_by_exiting_is_in_the_counters_that_it_leaves_b
     monkeypatch.setattr(os, "_exit", exits.append)
     monkeypatch.setattr(logging, "shutdown", lambda: None)
     async with (
-        edge_of(seat=Seat.take(node.environment())) as edge,
-        edge_of(seat=Seat.take(node.environment())) as other,
+        edge_of(slot=WorkerSlot.claim(node.environment())) as edge,
+        edge_of(slot=WorkerSlot.claim(node.environment())) as other,
     ):
         writers = [await opened(edge), await opened(edge)]
         await app._drain_and_exit(edge)
         assert exits == [0]
         stats = other.metrics.snapshot()
-        assert (stats["accepted"], stats["ended"]["shutdown"], stats["doors"]["stream"]["connections"]) == (2, 2, 0)
+        assert (stats["accepted"], stats["ended"]["shutdown"], stats["transports"]["native"]["connections"]) == (
+            2,
+            2,
+            0,
+        )
         for writer in writers:
             writer.close()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from whatwg import Parser
 
 from sse_fast import Event, EventId, EventTooLarge, InvalidEvent, encode
-from sse_fast._native.publication import encode_publication, from_json_array, from_json_object, from_ndjson
-from sse_fast.event import MAX_CHANNEL_BYTES, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name
+from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
+from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name
 
 LIMIT = 64 * 1024
 

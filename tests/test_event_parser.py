@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from whatwg import Parser
 
 from sse_fast import EventParser, EventTooLarge, ReceivedEvent
-from sse_fast._native.stream_parser import StreamParser
-from sse_fast.client import Listener, Refused
+from sse_fast._native.bench.stream_parser import StreamParser
+from sse_fast.client.listener import Listener, Refused
 from sse_fast.testing import EventClient, EventStream, NoEvent
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

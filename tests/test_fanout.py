@@ -1,4 +1,4 @@
-"""What the fan-out promises, law by law; the state machine next door holds all of it against the model at once."""
+"""What the fan-out promises, law by law; the state machine next transport holds all of it against the model at once."""
 
 import asyncio
 import gc
@@ -13,10 +13,10 @@ import pytest
 from model import parse
 from test_ring import PATIENCE_SECONDS, assert_whole, body_of, written_by_another_process
 
-from sse_fast._native.fanout import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Batch, Sink, SteppedSink
-from sse_fast.errors import Leaving
+from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
+from sse_fast._native.log.ring import Log, segment_size
+from sse_fast.errors import EndReason
 
 
 class Taker(Sink):
@@ -25,13 +25,13 @@ class Taker(Sink):
     def __init__(self, *, blocks: bool = False) -> None:
         self.blocks = blocks
         self.got: list[bytes] = []
-        self.end: tuple[Leaving, Exception | None] | None = None
+        self.end: tuple[EndReason, Exception | None] | None = None
 
     def write(self, data: bytes) -> bool:
         self.got.append(data)
         return not self.blocks
 
-    def ended(self, reason: Leaving, error: Exception | None) -> None:
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.end = (reason, error)
 
     @property
@@ -515,7 +515,7 @@ def test_whoever_the_log_overtakes_leaves_as_slow(channels: list[bytes]) -> None
     assert sink.end is None
     fanout.unblock(subscriber, 0.0)
     drain(fanout)
-    assert sink.end == (Leaving.SLOW, None)
+    assert sink.end == (EndReason.SLOW, None)
     assert (fanout.slow, fanout.connections, subscriber.closed) == (1, 0, True)
     assert sink.positions == [1]
 
@@ -583,7 +583,7 @@ def test_who_takes_no_byte_for_the_timeout_leaves_as_slow() -> None:
     fanout.expire(39.9, 30.0)
     assert sink.end is None
     fanout.expire(40.0, 30.0)
-    assert sink.end == (Leaving.SLOW, None)
+    assert sink.end == (EndReason.SLOW, None)
     assert (other.end, fanout.slow, fanout.blocked, fanout.connections) == (None, 1, 0, 1)
 
 
@@ -591,7 +591,7 @@ def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
     fanout = FanOut(Log.private(65536))
 
     class Taking(Taker):
-        def ended(self, reason: Leaving, error: Exception | None) -> None:
+        def ended(self, reason: EndReason, error: Exception | None) -> None:
             super().ended(reason, error)
             fanout.unsubscribe(second)
 
@@ -602,7 +602,7 @@ def test_whoever_is_told_that_it_ends_may_let_others_go() -> None:
     fill(fanout.index.log, b"a", 1)
     drain(fanout)
     fanout.expire(30.0, 30.0)
-    assert (first.end, other.end, fanout.slow) == ((Leaving.SLOW, None), None, 1)
+    assert (first.end, other.end, fanout.slow) == ((EndReason.SLOW, None), None, 1)
     fill(fanout.index.log, b"a", 1)
     drain(fanout)
     assert (reader.positions, fanout.connections) == ([1, 2], 1)
@@ -702,8 +702,8 @@ def test_the_last_words_reach_everybody_in_slices_and_end_all_lets_everybody_go(
         slices += 1
     assert slices == 2
     assert all(sink.got == [b"data: bye\n\n"] for sink in sinks)
-    assert fanout.end_all(Leaving.SHUTDOWN) == 25
-    assert all(sink.end == (Leaving.SHUTDOWN, None) for sink in sinks)
+    assert fanout.end_all(EndReason.SHUTDOWN) == 25
+    assert all(sink.end == (EndReason.SHUTDOWN, None) for sink in sinks)
     assert (fanout.connections, len(fanout.index), fanout.slow) == (0, 0, 0)
 
 
@@ -741,12 +741,12 @@ class Loop(SteppedSink):
 
     def __init__(self, send: Callable[[Any], Any]) -> None:
         self.rest: list[tuple[Generator[Any, Any, Any], Any]] = []
-        self.end: tuple[Leaving, Exception | None] | None = None
+        self.end: tuple[EndReason, Exception | None] | None = None
 
     def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
         self.rest.append((awaited, yielded))
 
-    def ended(self, reason: Leaving, error: Exception | None) -> None:
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.end = (reason, error)
 
 
@@ -850,7 +850,7 @@ def test_a_send_that_fails_lets_the_subscriber_go_and_nobody_else(send, error) -
     fill(fanout.index.log, b"a", 1)
     drain(fanout)
     assert sink.end is not None
-    assert sink.end[0] is Leaving.ERROR
+    assert sink.end[0] is EndReason.ERROR
     assert isinstance(sink.end[1], error)
     assert (before.positions, after.positions, fanout.connections, fanout.writes) == ([1], [1], 2, 2)
 
@@ -982,7 +982,7 @@ def test_with_skip_too_whoever_takes_nothing_is_ended_in_the_end() -> None:
         drain(fanout, now)
         now += 30.0
         fanout.expire(now, 30.0)
-        assert stuck.end == ((Leaving.SLOW, None) if timeouts >= TIMEOUTS_UNDER_SKIP else None)
+        assert stuck.end == ((EndReason.SLOW, None) if timeouts >= TIMEOUTS_UNDER_SKIP else None)
         fanout.unblock(lives, now)
     assert alive.end is None
 
@@ -1000,8 +1000,8 @@ def test_who_is_blocked_for_longest_is_shed_first_and_no_more_than_is_owed() -> 
     ready = Taker()
     join(fanout, ready, b"c9")
     assert fanout.shed(2500, 100) == (0, 3)
-    assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 3 + [None] * 7
+    assert [sink.end for sink in sinks] == [(EndReason.SLOW, None)] * 3 + [None] * 7
     assert fanout.shed(5000, 2) == (3000, 2)
     assert fanout.shed(3000, 0) == (3000, 0)
-    assert [sink.end for sink in sinks] == [(Leaving.SLOW, None)] * 5 + [None] * 5
+    assert [sink.end for sink in sinks] == [(EndReason.SLOW, None)] * 5 + [None] * 5
     assert (unknown.end, ready.end) == (None, None)

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 from model import CLOSED, PARKED, READY, ModelFanOut, ModelLog, ModelSubscriber, assert_none_lost_in_silence
 
-from sse_fast._native.fanout import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Sink
-from sse_fast.errors import BatchTooLarge, Leaving
+from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.ring import Log, segment_size
+from sse_fast.errors import BatchTooLarge, EndReason
 
 PROFILES = {"default": (250, 40), "long": (6000, 70)}
 EXAMPLES, STEPS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
@@ -54,14 +54,14 @@ class RecordingSink(Sink):
         self.stream = b""
         self.begins_after = 0
         self.gap_until = 0  # what was told to be gone at the start, by `lost`
-        self.end: Leaving | None = None
+        self.end: EndReason | None = None
 
     def write(self, data: bytes) -> bool:
         plan = self.plans.pop(0) if self.plans else self.habit
         self.machine.on_write(self, data, plan)
         return plan != "block"
 
-    def ended(self, reason: Leaving, error: Exception | None) -> None:
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.machine.on_ended(self, reason, error)
 
 
@@ -112,14 +112,14 @@ class FanOutMachine(RuleBasedStateMachine):
             self.drop(next((other for other in self.sinks if other.model.state != CLOSED), sink))
         self.model.written(subscriber, data, count, self.now, plan == "block")
 
-    def on_ended(self, sink: RecordingSink, reason: Leaving, error: Exception | None) -> None:
+    def on_ended(self, sink: RecordingSink, reason: EndReason, error: Exception | None) -> None:
         subscriber = sink.model
         assert subscriber.state != CLOSED, "it was told twice that it left"
-        if reason is Leaving.ERROR:
+        if reason is EndReason.ERROR:
             if not isinstance(error, Broken):
                 raise error or AssertionError("no error was named")
             assert self.step.wrote[-1] is subscriber
-        elif reason is Leaving.SLOW:
+        elif reason is EndReason.SLOW:
             assert error is None
             assert not self.model.skip or subscriber.timeouts == TIMEOUTS_UNDER_SKIP
             self.model.slow += 1
@@ -131,7 +131,7 @@ class FanOutMachine(RuleBasedStateMachine):
                 assert subscriber.state == READY
                 assert self.model.is_lost(subscriber), "it had to leave although nothing of its channels is gone"
         else:
-            assert reason is Leaving.SHUTDOWN
+            assert reason is EndReason.SHUTDOWN
             assert self.step.doing == "end_all"
         sink.end = reason
         self.model.remove(subscriber)
@@ -235,10 +235,10 @@ class FanOutMachine(RuleBasedStateMachine):
     def end_all(self) -> None:
         connections = self.native.connections
         with self.doing("end_all"):
-            assert self.native.end_all(Leaving.SHUTDOWN) == connections
+            assert self.native.end_all(EndReason.SHUTDOWN) == connections
         assert self.native.connections == 0
 
-    # ---- the drain and its neighbours ----
+    # ---- the drain and its peers ----
 
     @rule(budget=st.sampled_from([0, 1000, 20_000, 10**7]), pause=pauses)
     def drain(self, budget: int, pause: float) -> None:

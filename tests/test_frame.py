@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from whatwg import Event, Parser
 
-from sse_fast._native.frame import encode
+from sse_fast._native.wire.frame import encode
 from sse_fast.errors import InvalidEvent, MistypedEvent
 
 BOM = "\ufeff"

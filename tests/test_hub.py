@@ -12,22 +12,22 @@ import pytest
 from support import until
 from whatwg import Event, Parser
 
-from sse_fast._native.ring import Log
-from sse_fast.errors import EventTooLarge, HubClosed, InvalidEvent, Leaving
-from sse_fast.hub import Hub
+from sse_fast._native.log.ring import Log
+from sse_fast.errors import EndReason, EventTooLarge, HubClosed, InvalidEvent
+from sse_fast.hub.hub import Hub
 
 FORK = multiprocessing.get_context("fork")
 
 
 class Reader:
-    """A stream in the hub, whose `send` takes everything, unless its door is shut."""
+    """A stream in the hub, whose `send` takes everything, unless its transport is shut."""
 
     def __init__(self, hub: Hub, *channels: str, opened: bool = True, **how: Any) -> None:
         self.raw = b""
         self.times: list[float] = []
-        self.ended: list[Leaving] = []
-        self.door = asyncio.Event()
-        self.door.set()
+        self.ended: list[EndReason] = []
+        self.transport = asyncio.Event()
+        self.transport.set()
         self.subscription = hub.subscribe(channels, self.send, lambda reason, error: self.ended.append(reason), **how)
         self.raw = self.subscription.opening()
         if opened:
@@ -36,7 +36,7 @@ class Reader:
     async def send(self, message: dict[str, Any]) -> None:
         self.raw += message["body"]
         self.times.append(time.monotonic())
-        await self.door.wait()
+        await self.transport.wait()
 
     @property
     def events(self) -> list[Event]:
@@ -259,7 +259,7 @@ async def test_heartbeats_are_spread_over_the_interval() -> None:
 
 async def blocked(hub: Hub) -> Reader:
     reader = Reader(hub, "a")
-    reader.door.clear()
+    reader.transport.clear()
     await hub.publish("a", "taken")
     await until(lambda: hub.fanout.blocked == 1)
     return reader
@@ -269,7 +269,7 @@ async def test_a_stream_that_takes_nothing_for_send_timeout_leaves_as_slow() -> 
     hub = Hub(log_size=64 * 1024, keepalive=0.4, send_timeout=0.2)
     reader = await blocked(hub)
     await until(lambda: reader.ended)
-    assert reader.ended == [Leaving.SLOW]
+    assert reader.ended == [EndReason.SLOW]
     assert (hub.fanout.connections, hub.fanout.slow) == (0, 1)
     reader.subscription.close()
     await hub.close()
@@ -281,7 +281,7 @@ async def test_with_skip_it_stays_and_is_told_of_the_gap() -> None:
     for number in range(5):
         await hub.publish("a", str(number))
     await until(lambda: hub.fanout.gaps)
-    reader.door.set()
+    reader.transport.set()
     await until(lambda: reader.data == ["taken", "4"])
     assert reader.told("$gap") == [{"after": hub.event_id(1), "until": hub.event_id(5)}]
     assert reader.ended == []
@@ -311,7 +311,7 @@ async def test_closing_is_the_last_thing_a_stream_says_whatever_other_workers_pu
         await asyncio.sleep(0)
         hub.log.append_many([(b"a", b"data: theirs\n\n")])
     hub.log.append_many([(b"a", b"data: after\n\n")])
-    stuck.door.set()
+    stuck.transport.set()
     assert await draining == 0
     for reader in [*readers, stuck]:
         assert reader.events[-1].type == "$closing"
@@ -342,7 +342,7 @@ async def test_a_stream_that_unblocks_during_a_drain_gets_the_rest(hub: Hub) -> 
     await hub.publish("a", "rest")
     draining = asyncio.create_task(hub.drain(5))
     await asyncio.sleep(0)
-    stuck.door.set()
+    stuck.transport.set()
     assert await draining == 0
     assert stuck.data == ["taken", "rest"]
     assert stuck.told("$closing") == [{"reason": "shutdown"}]
@@ -353,7 +353,7 @@ async def test_close_ends_every_stream_and_every_task(hub: Hub) -> None:
     readers = [Reader(hub, "a"), await blocked(hub)]
     await hub.close()
     for reader in readers:
-        assert reader.ended == [Leaving.SHUTDOWN]
+        assert reader.ended == [EndReason.SHUTDOWN]
         reader.subscription.close()
     await until(lambda: asyncio.all_tasks() == before)
     await hub.close()

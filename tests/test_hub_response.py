@@ -20,9 +20,9 @@ from starlette.routing import Mount, Route
 from support import until
 from whatwg import Parser
 
-from sse_fast import Event, Hub, HubClosed, HubResponse, InvalidEvent, Leaving, Settings, StreamInfo, create_app
-from sse_fast.stream import HEADERS
+from sse_fast import EndReason, Event, Hub, HubClosed, HubResponse, InvalidEvent, Settings, StreamInfo, create_app
 from sse_fast.testing import EventClient, EventStream
+from sse_fast.transports.stream import HEADERS
 
 JSON = {"accept": "application/json"}
 
@@ -315,7 +315,7 @@ async def test_an_event_on_which_a_hook_fails_leaves_a_gap_and_the_stream_goes_o
             ("message", ids[3]),
         ]
         assert events[2].json() == {"after": ids[0], "until": ids[1]}
-    (logged,) = (record for record in caplog.records if record.name == "sse_fast.hooks")
+    (logged,) = (record for record in caplog.records if record.name == "sse_fast.embed")
     assert logged.exc_info
     assert ids[1] in logged.getMessage()
 
@@ -361,7 +361,7 @@ class Book:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.joined: list[StreamInfo] = []
-        self.left: list[tuple[int, Leaving]] = []
+        self.left: list[tuple[int, EndReason]] = []
         self.listeners: list[int] = []
 
     async def on_join(self, info: StreamInfo) -> None:
@@ -369,7 +369,7 @@ class Book:
         self.joined.append(info)
         self.listeners.append(self.hub.listeners("a"))
 
-    async def on_leave(self, info: StreamInfo, reason: Leaving) -> None:
+    async def on_leave(self, info: StreamInfo, reason: EndReason) -> None:
         await asyncio.sleep(0.01)
         self.left.append((info.id, reason))
         self.listeners.append(self.hub.listeners("a"))
@@ -386,7 +386,7 @@ async def test_who_comes_and_goes_is_told_once_each(hub: Hub) -> None:
             await stream.next()
             await until(lambda: book.joined)
         (info,) = book.joined
-        assert book.left == [(info.id, Leaving.CLIENT)]
+        assert book.left == [(info.id, EndReason.CLIENT)]
         assert book.listeners == [1, 0]
         assert (info.channels, info.client, info.resumed) == (("a", "b"), "127.0.0.1", "live")
         assert info.scope["path"] == "/"
@@ -446,7 +446,7 @@ async def test_a_stream_that_the_server_cancels_is_told_of_as_a_shutdown(hub: Hu
     connection.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await connection.task
-    assert book.left == [(1, Leaving.SHUTDOWN)]
+    assert book.left == [(1, EndReason.SHUTDOWN)]
 
 
 async def test_a_stream_that_is_cancelled_while_it_joins_leaves_too(hub: Hub) -> None:
@@ -461,7 +461,7 @@ async def test_a_stream_that_is_cancelled_while_it_joins_leaves_too(hub: Hub) ->
     connection.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await connection.task
-    assert book.left == [(1, Leaving.SHUTDOWN)]
+    assert book.left == [(1, EndReason.SHUTDOWN)]
     assert hub.fanout.connections == hub.admission.connections == 0
 
 
@@ -471,11 +471,11 @@ async def test_a_cancel_scope_lets_him_leave_in_peace(hub: Hub) -> None:
     with anyio.CancelScope() as scope:
         connection = hub.response(a_scope(), ["a"], on_join=lambda info: scope.cancel(), on_leave=book.on_leave)
         await connection(a_scope(), asyncio.Event().wait, nothing)  # type: ignore[arg-type]
-    assert book.left == [(1, Leaving.SHUTDOWN)]
+    assert book.left == [(1, EndReason.SHUTDOWN)]
 
 
 async def test_a_stream_that_has_ended_is_not_ended_again(hub: Hub) -> None:
-    async def on_leave(info: StreamInfo, reason: Leaving) -> None:
+    async def on_leave(info: StreamInfo, reason: EndReason) -> None:
         await info.end()
         await book.on_leave(info, reason)
 
@@ -483,7 +483,7 @@ async def test_a_stream_that_has_ended_is_not_ended_again(hub: Hub) -> None:
     connection = Stubborn(hub.response(a_scope(), ["a"], on_join=book.on_join, on_leave=on_leave))
     await until(lambda: book.joined)
     await connection.leave()
-    assert book.left == [(1, Leaving.CLIENT)]
+    assert book.left == [(1, EndReason.CLIENT)]
 
 
 async def test_a_stream_that_never_opened_never_joined(hub: Hub) -> None:
@@ -502,7 +502,7 @@ async def test_at_a_shutdown_everybody_leaves_once_and_may_not_publish(
 ) -> None:
     book = Book(hub)
 
-    async def on_leave(info: StreamInfo, reason: Leaving) -> None:
+    async def on_leave(info: StreamInfo, reason: EndReason) -> None:
         await book.on_leave(info, reason)
         await hub.publish("a", "left")
 
@@ -511,7 +511,7 @@ async def test_at_a_shutdown_everybody_leaves_once_and_may_not_publish(
     hub.stop_soon()  # by a signal
     await hub.stop()  # and by an app that stops it itself
     await asyncio.gather(*(one.task for one in streams))
-    assert sorted(book.left) == [(number, Leaving.SHUTDOWN) for number in (1, 2, 3)]
+    assert sorted(book.left) == [(number, EndReason.SHUTDOWN) for number in (1, 2, 3)]
     for one in streams:
         assert one.body.count(b"$closing") == 1
         assert all(message["more_body"] for message in one.sent[1:])  # broken off, so that everybody comes back
@@ -533,9 +533,9 @@ async def test_a_stream_that_the_app_ends_gets_its_last_events_and_a_clean_end(h
             ("$closing", '{"reason":"app"}'),
         ]
         assert stream.complete
-        await until(lambda: book.left == [(1, Leaving.APP)])
+        await until(lambda: book.left == [(1, EndReason.APP)])
         await book.joined[0].end()
-    assert book.left == [(1, Leaving.APP)]
+    assert book.left == [(1, EndReason.APP)]
 
 
 async def test_its_last_events_come_first_though_the_drain_takes_many_turns(hub: Hub) -> None:
@@ -567,7 +567,7 @@ async def test_a_stream_that_takes_nothing_is_not_ended_cleanly(hub: Hub) -> Non
     await book.joined[0].end()
     await connection.task
     assert all(message["more_body"] for message in connection.sent[1:])
-    assert book.left == [(1, Leaving.APP)]
+    assert book.left == [(1, EndReason.APP)]
 
 
 async def test_a_stream_may_be_ended_by_its_own_on_join(hub: Hub) -> None:
@@ -577,7 +577,7 @@ async def test_a_stream_may_be_ended_by_its_own_on_join(hub: Hub) -> None:
     book = Book(hub)
     connection = Stubborn(hub.response(a_scope(), ["a"], on_join=not_you, on_leave=book.on_leave))
     await connection.task
-    assert book.left == [(1, Leaving.APP)]
+    assert book.left == [(1, EndReason.APP)]
     assert [event.type for event in Parser().feed(connection.body)] == ["$connected", "$closing"]
 
 

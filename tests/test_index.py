@@ -11,10 +11,10 @@ import pytest
 from model import ModelIndex, ModelLog
 from test_ring import body_of
 
-from sse_fast._native.fanout import EARLIEST, FanOut
-from sse_fast._native.index import Channel, Index
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Sink
+from sse_fast._native.fanout.drain import EARLIEST, FanOut
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.index import Channel, Index
+from sse_fast._native.log.ring import Log, segment_size
 
 NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")
 
@@ -281,10 +281,10 @@ def test_channels_are_told_of_a_hole_so_many_a_call_and_none_is_left_out() -> No
 
 LONG_QUEUES = """
 import gc, threading
-from sse_fast._native.fanout import FanOut
-from sse_fast._native.index import Index
-from sse_fast._native.ring import Log
-from sse_fast._native.sink import Sink
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.log.index import Index
+from sse_fast._native.log.ring import Log
+from sse_fast._native.fanout.sinks import Sink
 
 COUNT = 20_000
 names = [b"c%d" % n for n in range(COUNT)]

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 from support import until
 
-from sse_fast import kernel
-from sse_fast._native.connections import look_at_connections, peer_key, reset_connections
-from sse_fast.hub import end_after
-from sse_fast.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
-from sse_fast.serve import granted_bounds
+from sse_fast._native.front.connections import look_at_connections, peer_key, reset_connections
+from sse_fast.hub.hub import end_after
+from sse_fast.node.serve import granted_bounds
 from sse_fast.settings import Settings
+from sse_fast.transports import kernel
+from sse_fast.transports.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
 
 SO_MEMINFO, WMEM_QUEUED = 55, 5  # asm-generic/socket.h, linux/sock_diag.h
 KIB = 1024

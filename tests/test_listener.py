@@ -17,11 +17,11 @@ import pytest
 from e2e.client import Chunks
 from stream_port import connect
 
-from sse_fast._native import listener
-from sse_fast._native.fanout import FanOut, Subscriber
-from sse_fast._native.listener import Connection, Listener
-from sse_fast._native.ring import Log
-from sse_fast.errors import Leaving
+from sse_fast._native.fanout.drain import FanOut, Subscriber
+from sse_fast._native.front import listener
+from sse_fast._native.front.listener import Connection, Listener
+from sse_fast._native.log.ring import Log
+from sse_fast.errors import EndReason
 
 RST_AT_CLOSE = struct.pack("ii", 1, 0)
 SMALL = 4096
@@ -31,13 +31,13 @@ HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class Port:
-    """A listener whose door does what the test says. Everybody asks for channel `a`."""
+    """A listener whose transport does what the test says. Everybody asks for channel `a`."""
 
     def __init__(self, *, skip: bool = False, log_size: int = 8 << 20, **options: Any) -> None:
         self.now = 1000.0
         self.fed: list[bytes] = []
         self.connections: list[Connection] = []
-        self.ends: list[tuple[str, Leaving]] = []
+        self.ends: list[tuple[str, EndReason]] = []
         self.turned_away: list[bytes] = []
         self.at_feed: Callable[[Connection, bytes], Any] = self.begin
         self.at_end: Callable[[], Any] = lambda: None
@@ -49,7 +49,7 @@ class Port:
         self.listener = Listener(self.listening, self.fanout, self, **options)
         self.listener.tick(self.now)
 
-    # ---- as the listener's door ----
+    # ---- as the listener's transport ----
 
     def feed(self, connection: Connection, data: bytes) -> None:
         self.fed.append(data)
@@ -66,7 +66,7 @@ class Port:
     def resume(self, subscriber: Subscriber) -> None:
         self.fanout.unblock(subscriber, self.now)
 
-    def left(self, address: str, reason: Leaving) -> None:
+    def left(self, address: str, reason: EndReason) -> None:
         self.ends.append((address, reason))
         self.at_end()
 
@@ -96,7 +96,7 @@ class Port:
             self.serve()
 
     def client(self, request: bytes = b"GET", **options: Any) -> socket.socket:
-        """A client that was accepted, and whose request was handed to the door."""
+        """A client that was accepted, and whose request was handed to the transport."""
         seen, fed = self.listener.accepted + self.listener.turned_away, len(self.fed) + bool(request)
         client = connect(self.number, request, **options)
         self.until(lambda: self.listener.accepted + self.listener.turned_away > seen and len(self.fed) >= fed)
@@ -120,7 +120,7 @@ class Port:
         self.drain()
 
     @property
-    def reasons(self) -> list[Leaving]:
+    def reasons(self) -> list[EndReason]:
         return [reason for _, reason in self.ends]
 
     def end(self) -> None:
@@ -253,7 +253,7 @@ def test_a_head_has_one_deadline_however_busily_it_comes(port: Port) -> None:
 def test_a_connection_whose_door_fails_is_closed_and_the_others_go_on(port: Port) -> None:
     def fail(connection: Connection, data: bytes) -> None:
         port.at_feed = port.begin
-        raise RuntimeError("no such door")
+        raise RuntimeError("no such transport")
 
     port.at_feed = fail
     first, second = connect(port.number, b"GET"), connect(port.number, b"GET")
@@ -356,7 +356,7 @@ def test_however_many_listen_each_gets_the_same(port: Port, count: int) -> None:
     for client in clients:
         client.close()
     port.until(port.gone)
-    assert port.reasons == [Leaving.CLIENT] * count
+    assert port.reasons == [EndReason.CLIENT] * count
 
 
 def test_heartbeats_are_chunks_too(port: Port) -> None:
@@ -378,7 +378,7 @@ def test_a_client_that_goes_is_noticed_however_it_goes(port: Port, go: Callable[
         publish_until_blocked(port)
     go(client)
     port.until(port.gone)
-    assert port.ends == [("127.0.3.4", Leaving.CLIENT)]
+    assert port.ends == [("127.0.3.4", EndReason.CLIENT)]
     client.close()
 
 
@@ -387,10 +387,10 @@ def test_a_client_whose_end_is_first_seen_by_a_write_is_counted_once(port: Port)
     reset(client)
     while not port.ends:
         port.publish(b"data:1\n\n")
-    assert port.reasons == [Leaving.CLIENT]
+    assert port.reasons == [EndReason.CLIENT]
     assert port.gone()
     port.turn()
-    assert port.reasons == [Leaving.CLIENT]
+    assert port.reasons == [EndReason.CLIENT]
 
 
 def test_a_client_that_sends_its_request_and_goes_before_it_is_seen_is_counted_in_and_out(port: Port) -> None:
@@ -400,7 +400,7 @@ def test_a_client_that_sends_its_request_and_goes_before_it_is_seen_is_counted_i
         port.until(lambda: port.listener.accepted)
         port.until(port.gone)
         client.close()
-    assert set(port.reasons) <= {Leaving.CLIENT}
+    assert set(port.reasons) <= {EndReason.CLIENT}
 
 
 def test_what_a_client_sends_on_an_open_stream_is_dropped_up_to_a_bound(port: Port) -> None:
@@ -414,7 +414,7 @@ def test_what_a_client_sends_on_an_open_stream_is_dropped_up_to_a_bound(port: Po
         assert b"data:1" in received(client)
         client.send(b"x")
         port.until(port.gone)
-        assert port.reasons == [Leaving.CLIENT]
+        assert port.reasons == [EndReason.CLIENT]
 
 
 # ---- those who take their time ----
@@ -483,7 +483,7 @@ def test_who_takes_nothing_for_the_timeout_is_reset_as_slow(port: Port) -> None:
         port.fanout.expire(port.now + 29, 30)
         assert port.listener.streams == 1
         port.fanout.expire(port.now + 31, 30)
-        assert port.reasons == [Leaving.SLOW]
+        assert port.reasons == [EndReason.SLOW]
         assert (port.listener.open, port.fanout.slow) == (0, 1)
         with pytest.raises(ConnectionResetError):
             received(client)
@@ -523,7 +523,7 @@ def test_who_takes_bytes_is_not_taken_for_slow_though_its_socket_is_not_writable
             assert port.ends == []
         port.fanout.expire(port.now + 31, 30)  # it may have taken something since
         port.fanout.expire(port.now + 62, 30)
-        assert port.reasons == [Leaving.SLOW]
+        assert port.reasons == [EndReason.SLOW]
     port.end()
 
 
@@ -544,7 +544,7 @@ def test_a_volley_tears_no_frame_though_one_who_is_told_of_an_end_writes_to_the_
     port.at_end = write_to_the_others
     reset(gone)
     port.publish(frame(12 << 20))  # one volley to both: the one has gone, the other takes a part of it
-    assert port.reasons == [Leaving.CLIENT]
+    assert port.reasons == [EndReason.CLIENT]
     while b"\nid: " not in raw[-100:]:
         raw += received(slow)
         port.serve()
@@ -560,7 +560,7 @@ def test_one_who_is_told_of_an_end_may_let_the_others_go_too(port: Port) -> None
     reset(clients[3])
     port.publish(b"data:1\n\n")
     assert (port.listener.open, port.listener.streams, port.fanout.connections) == (0, 0, 0)
-    assert sorted(port.reasons) == [Leaving.CLIENT] + [Leaving.ERROR] * 9
+    assert sorted(port.reasons) == [EndReason.CLIENT] + [EndReason.ERROR] * 9
     for client in clients:
         client.close()
 
@@ -575,7 +575,7 @@ def test_one_who_fails_to_be_told_of_an_end_fails_alone(port: Port) -> None:
     reset(clients[1])
     port.publish(b"data:1\n\n")
     assert all(b"data:1" in received(client) for client in clients[2:])
-    assert port.reasons == [Leaving.CLIENT] * 2
+    assert port.reasons == [EndReason.CLIENT] * 2
     for client in clients:
         client.close()
     port.until(port.gone)
@@ -616,7 +616,7 @@ def test_closing_ends_streams_as_a_shutdown_and_twice_is_as_once(port: Port) -> 
     with port.client() as client, port.client() as other:
         received(client), received(other)
         port.listener.close()
-        assert port.reasons == [Leaving.SHUTDOWN] * 2
+        assert port.reasons == [EndReason.SHUTDOWN] * 2
         assert at_end(client), "no last chunk: it is to come back"
         assert (port.listener.open, port.listener.streams, port.fanout.connections) == (0, 0, 0)
         port.listener.close()

@@ -7,7 +7,7 @@ import socket
 import pytest
 from support import free_port, until
 
-from sse_fast.listening import _waiting, listening_sockets, stop_listening
+from sse_fast.base.listening import _waiting, listening_sockets, stop_listening
 
 
 def test_the_listening_sockets_of_a_port_are_found_among_all_descriptors() -> None:

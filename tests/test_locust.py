@@ -73,7 +73,7 @@ def load(tmp_path: Path) -> Iterator[Loads]:
         def start(locustfile: Path | str, host: str, *options: str) -> Locust:
             if isinstance(locustfile, str):
                 path = tmp_path / "locustfile.py"
-                path.write_text("from sse_fast.locust import *\n" + locustfile)
+                path.write_text("from sse_fast.bench.locust import *\n" + locustfile)
                 locustfile = path
             process = subprocess.Popen(
                 [sys.executable, "-m", "locust", "-f", str(locustfile), *options, "--host", host, *HEADLESS],

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from conftest import missing
 
-from sse_fast import segment as segments
-from sse_fast._native.index import Index
-from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
-from sse_fast._native.verify import verify
+from sse_fast._native.log.index import Index
+from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
+from sse_fast._native.log.verify import verify
 from sse_fast.errors import LogBusy
-from sse_fast.segment import open_log_file
+from sse_fast.node import segment as segments
+from sse_fast.node.segment import open_log_file
 
 TRACE_ME, SINGLE_STEP = 0, 9  # sys/ptrace.h
 STEPS_TO_THE_LOCK = 1_000_000

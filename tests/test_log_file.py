@@ -22,17 +22,17 @@ import pytest
 from conftest import PATIENCE, Edges, until
 from test_segment import HEAD_AT, NEXT_AT, SIZE, epoch_and_kept, kept, patch, set_aside, u64, written
 
-from sse_fast import segment as segments
-from sse_fast import serve
-from sse_fast._native.fanout import EARLIEST, FanOut
-from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
-from sse_fast._native.sink import Sink
-from sse_fast._native.verify import verify
+from sse_fast._native.fanout.drain import EARLIEST, FanOut
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
+from sse_fast._native.log.verify import verify
 from sse_fast.errors import HubClosed, LogBusy, UnusableLogFile
-from sse_fast.hub import Hub, Subscription
-from sse_fast.memory import memory_available, memory_limit
-from sse_fast.segment import open_log_file
-from sse_fast.serve import CannotServe, check_memory
+from sse_fast.hub.hub import Hub, Subscription
+from sse_fast.node import segment as segments
+from sse_fast.node import serve
+from sse_fast.node.memory import memory_available, memory_limit
+from sse_fast.node.segment import open_log_file
+from sse_fast.node.serve import CannotServe, check_memory
 from sse_fast.settings import Settings
 
 FLIPS = int(os.environ.get("SSE_FAST_LOG_FLIPS", "400"))
@@ -389,7 +389,7 @@ def test_of_a_batch_whose_writer_died_all_is_rolled_forward_or_nothing_also_past
 def test_going_on_with_a_file_says_what_was_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "log"
     epoch, events = written(path, events=7)
-    with caplog.at_level(logging.INFO, "sse_fast.segment"):
+    with caplog.at_level(logging.INFO, "sse_fast.node"):
         epoch_and_kept(path)
     [told] = [record for record in caplog.records if "goes on" in record.message]
     found = vars(told)

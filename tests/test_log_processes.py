@@ -26,12 +26,12 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE
 
-from sse_fast._native.fanout import EARLIEST, FanOut
-from sse_fast._native.ring import Log, segment_size
-from sse_fast._native.sink import Sink
-from sse_fast._native.verify import verify
+from sse_fast._native.fanout.drain import EARLIEST, FanOut
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.ring import Log, segment_size
+from sse_fast._native.log.verify import verify
 from sse_fast.errors import LogBusy
-from sse_fast.segment import Segment, create_shared, open_log_file, open_shared
+from sse_fast.node.segment import Segment, create_shared, open_log_file, open_shared
 
 SECONDS = float(os.environ.get("SSE_FAST_LOG_SECONDS", "2"))
 WRITERS, CAREFUL, CARELESS = 3, 1, 1

@@ -10,8 +10,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from sse_fast import Settings, create_app
-from sse_fast.app import Edge
-from sse_fast.metrics import COUNTERS, GAUGES, LOG_GAUGES
+from sse_fast.edge.app import Edge
+from sse_fast.edge.metrics import COUNTERS, GAUGES, LOG_GAUGES
 
 
 @pytest.fixture
@@ -82,10 +82,12 @@ async def test_every_family_has_its_type_and_help(edge: Edge) -> None:
 
 async def test_reasons_and_limits_are_there_from_the_start(edge: Edge) -> None:
     families = await scraped(edge)
-    for door in ("asgi", "stream"):
-        assert value(families, "connections", door=door) == value(families, "accepted", door=door) == 0
+    for transport in ("asgi", "native"):
+        assert (
+            value(families, "connections", transport=transport) == value(families, "accepted", transport=transport) == 0
+        )
         for reason in ("client", "slow", "shutdown", "error"):
-            assert value(families, "ended", door=door, reason=reason) == 0
+            assert value(families, "ended", transport=transport, reason=reason) == 0
     for limit in ("max_connections", "max_connections_per_ip", "descriptors"):
         assert value(families, "refused", limit=limit) == 0
 
@@ -117,8 +119,8 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
 
     families = await scraped(edge)
     delivered = sum(len(stream.received) - size for stream, size in zip(streams, before, strict=True))
-    assert value(families, "connections", door="asgi") == 2
-    assert value(families, "accepted", door="asgi") == 2
+    assert value(families, "connections", transport="asgi") == 2
+    assert value(families, "accepted", transport="asgi") == 2
     assert value(families, "channels") == 2
     assert value(families, "published") == 4
     assert value(families, "published_bytes") == 4 * len("data: x\n\n")
@@ -131,9 +133,9 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
 
     await streams[0].leave()
     families = await scraped(edge)
-    assert value(families, "connections", door="asgi") == 1
-    assert value(families, "ended", door="asgi", reason="client") == 1
-    assert value(families, "accepted", door="asgi") == 2
+    assert value(families, "connections", transport="asgi") == 1
+    assert value(families, "ended", transport="asgi", reason="client") == 1
+    assert value(families, "accepted", transport="asgi") == 2
     await streams[1].leave()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from whatwg import Parser
 
 from sse_fast import InvalidEvent, encode
-from sse_fast._native.publication import from_json_array, from_json_object, from_ndjson
+from sse_fast._native.wire.publication import from_json_array, from_json_object, from_ndjson
 
 LIMIT = 1_000_000
 STRING = re.compile(r'"(\\.|[^"\\])*"')

@@ -12,15 +12,17 @@ from conftest import missing
 from served import WITH_WORKERS, served
 from support import until
 
-from sse_fast import Hub, other_workers
-from sse_fast.listening import listening_addresses
+from sse_fast import Hub
+from sse_fast.base.listening import listening_addresses
+from sse_fast.hub import other_workers
 
 TOLD = "each has a hub of its own"
 APP = """
 from contextlib import asynccontextmanager
 import os
 from starlette.applications import Starlette
-from sse_fast import Hub, other_workers
+from sse_fast import Hub
+from sse_fast.hub import other_workers
 other_workers.FIRST_LOOK, other_workers.LOOK_AGAIN, other_workers.GRACE = 0.2, 0.1, 0.5
 look, tell = other_workers._look, other_workers._tell
 def looks(*given):

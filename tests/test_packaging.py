@@ -16,11 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {path.stem for path in (ROOT / "src_ext").glob("*.pyx")}
-BESIDE_THE_MODULES = {
-    f"sse_fast/_native/{path.name}" for end in ("pxd", "pyi") for path in (ROOT / "sse_fast/_native").glob(f"*.{end}")
-}
-PAGES = {"sse_fast/page/index.html", "sse_fast/swarm/report.html"}
+NATIVE = ROOT / "sse_fast" / "_native"
+MODULES = {path.relative_to(ROOT / "src_ext").with_suffix("").as_posix() for path in (ROOT / "src_ext").rglob("*.pyx")}
+BESIDE_THE_MODULES = {path.relative_to(ROOT).as_posix() for end in ("pxd", "pyi") for path in NATIVE.rglob(f"*.{end}")}
+PAGES = {"sse_fast/edge/page/index.html", "sse_fast/bench/report.html"}
 SHIPPED = {"sse_fast/py.typed", "sse_fast/_native/__init__.py"} | PAGES | BESIDE_THE_MODULES
 SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sse_fast").rglob("*.py")}
 
@@ -71,12 +70,11 @@ def test_the_sdist_has_all_that_a_build_needs(sdist: Path) -> None:
 def test_every_native_module_is_built(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         built = {name for name in archive.namelist() if name.endswith(".so")}
-    assert {Path(name).name.partition(".")[0] for name in built} == MODULES
-    assert {Path(name).parent.as_posix() for name in built} == {"sse_fast/_native"}
+    assert {name.removeprefix("sse_fast/_native/").partition(".")[0] for name in built} == MODULES
 
 
 def test_every_native_module_makes_its_promise_to_python() -> None:
-    assert {path.stem for path in (ROOT / "sse_fast/_native").glob("*.pyi")} == MODULES
+    assert {path.relative_to(NATIVE).with_suffix("").as_posix() for path in NATIVE.rglob("*.pyi")} == MODULES
 
 
 def test_the_wheel_has_the_package_whole_and_no_sources_of_the_native_modules(wheel: Path) -> None:
@@ -108,7 +106,7 @@ def test_the_wheel_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -
     others = [path for path in sys.path if path.endswith("-packages")]
     (site / "dependencies.pth").write_text("\n".join(others) + "\n")
     program = (
-        "import sse_fast, sse_fast._native.frame as frame, sys\n"
+        "import sse_fast, sse_fast._native.wire.frame as frame, sys\n"
         "from sse_fast import Hub, create_app, page\n"
         "assert frame.encode('x') == b'data: x\\n\\n'\n"
         "create_app()\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sse_fast.page import HEADERS, PAGE, headers
+from sse_fast.edge.page import HEADERS, PAGE, headers
 
 TEXT = PAGE.decode()
 

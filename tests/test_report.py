@@ -16,15 +16,15 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sse_fast.cli import main
-from sse_fast.swarm import Broadcast, Churn, Hold, Mode, Plan, Problem, Result, Slow, Storm, Target
-from sse_fast.swarm.compare import comparison, ratios
-from sse_fast.swarm.curves import curve, nines, percentile_at, percentile_chart, percentile_text
-from sse_fast.swarm.facts import Facts
-from sse_fast.swarm.plots import HEIGHT, TOP, Axis, Line, chart, fitting, linear, logarithmic
-from sse_fast.swarm.report import HEADLINES, render
-from sse_fast.swarm.results import MEANINGS, Timing, timing
-from sse_fast.swarm.units import NOT_MEASURED, THIN, amount, count, duration, memory, of_figure, tick_of_time
+from sse_fast.bench import Broadcast, Churn, Hold, Mode, Plan, Problem, Result, Slow, Storm, Target
+from sse_fast.bench.compare import comparison, ratios
+from sse_fast.bench.curves import curve, nines, percentile_at, percentile_chart, percentile_text
+from sse_fast.bench.facts import Facts
+from sse_fast.bench.plots import HEIGHT, TOP, Axis, Line, chart, fitting, linear, logarithmic
+from sse_fast.bench.report import HEADLINES, render
+from sse_fast.bench.results import MEANINGS, Timing, timing
+from sse_fast.bench.units import NOT_MEASURED, THIN, amount, count, duration, memory, of_figure, tick_of_time
+from sse_fast.cli.main import main
 
 MODES: tuple[Mode, ...] = (Broadcast(), Broadcast(rate=40.0, channels=5), Hold(), Churn(), Storm(), Slow())
 TIMED = ("latency", "last", "answer", "lateness", "connect", "first_byte", "back", "complete")

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from whatwg import Parser
 
-from sse_fast import Event, EventSourceResponse, encode, responses
-from sse_fast.errors import InvalidEvent, Leaving
-from sse_fast.items import frame
+from sse_fast import Event, EventSourceResponse, encode
+from sse_fast.embed import responses
+from sse_fast.embed.items import frame
+from sse_fast.errors import EndReason, InvalidEvent
 from sse_fast.testing import EventClient, NoEvent
 
 PATIENCE = 10.0
@@ -578,7 +579,7 @@ async def test_who_takes_nothing_for_send_timeout_is_let_go_and_logged(caplog: p
         await running
     assert closed == ["closed"]
     (record,) = caplog.records
-    assert record.reason == Leaving.SLOW.value  # type: ignore[attr-defined]
+    assert record.reason == EndReason.SLOW.value  # type: ignore[attr-defined]
 
 
 async def test_who_is_slow_but_takes_something_stays() -> None:

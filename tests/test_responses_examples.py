@@ -209,7 +209,7 @@ async def test_head_is_answered_without_a_stream(response_class: ResponseClass) 
 
 async def test_a_farewell_at_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
     tell: list[Callable[[], None]] = []
-    monkeypatch.setattr("sse_fast.shutdown.watch", tell.append)
+    monkeypatch.setattr("sse_fast.base.shutdown.watch", tell.append)
 
     def answer(request: Request) -> Any:
         stopping = anyio.Event()
@@ -234,7 +234,7 @@ async def test_a_farewell_at_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_at_shutdown_a_stream_that_does_not_end_by_itself_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     tell: list[Callable[[], None]] = []
-    monkeypatch.setattr("sse_fast.shutdown.watch", tell.append)
+    monkeypatch.setattr("sse_fast.base.shutdown.watch", tell.append)
     closed = asyncio.Event()
 
     async def content() -> AsyncIterator[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sse_fast import shutdown
+from sse_fast.base import shutdown
 
 heard: list[int] = []
 

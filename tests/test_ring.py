@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from model import ModelLog, parse
 
-from sse_fast._native.index import Index
-from sse_fast._native.ring import Log, segment_size
+from sse_fast._native.log.index import Index
+from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import EventTooLarge, InvalidEvent
 
 HEADER_SIZE, LOCK_AT = 4096, 1024

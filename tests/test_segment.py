@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sse_fast import segment as segments
-from sse_fast._native.fanout import EARLIEST, FanOut
-from sse_fast._native.ring import HEADER_SIZE, Log, segment_size
-from sse_fast._native.sink import Sink
-from sse_fast._native.verify import verify
+from sse_fast._native.fanout.drain import EARLIEST, FanOut
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
+from sse_fast._native.log.verify import verify
 from sse_fast.errors import UnusableLogFile
-from sse_fast.segment import create_shared, open_log_file, open_shared
+from sse_fast.node import segment as segments
+from sse_fast.node.segment import create_shared, open_log_file, open_shared
 
 SIZE = 65536
 TAIL_AT, HEAD_AT, NEXT_AT, CLOSED_AT, BOOT_AT = 32, 40, 48, 60, 64
@@ -117,7 +117,7 @@ def test_a_shared_segment_keeps_its_size() -> None:
 
 def test_a_killed_maker_takes_the_memory_with_it() -> None:
     program = (
-        "import sys; from sse_fast.segment import create_shared\n"
+        "import sys; from sse_fast.node.segment import create_shared\n"
         "s = create_shared(1 << 20, 'to-be-killed'); print(s.address, flush=True); sys.stdin.read()"
     )
     before = sorted(os.listdir("/dev/shm"))
@@ -176,8 +176,8 @@ def test_what_a_killed_process_was_told_is_appended_is_there_for_the_next(tmp_pa
     """Ten times: SIGKILL in a tight loop of appends, then all that was acknowledged is in the file, and sound."""
     path = tmp_path / "log"
     program = (
-        "import os, sys; from pathlib import Path; from sse_fast._native.ring import Log\n"
-        "from sse_fast.segment import open_log_file\n"
+        "import os, sys; from pathlib import Path; from sse_fast._native.log.ring import Log\n"
+        "from sse_fast.node.segment import open_log_file\n"
         f"log = Log(open_log_file(Path(sys.argv[1]), {SIZE}).memory)\n"
         "while True: os.write(1, b'%d\\n' % log.append(b'a', b'data: %d\\n\\n' % log.position))"
     )
@@ -303,7 +303,7 @@ def test_a_disk_without_room_is_met_at_the_start_and_leaves_no_half_file(
 
 def assert_a_new_log_began(path: Path, epoch: str, kind: str, before: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "sse_fast.segment"):
+    with caplog.at_level(logging.WARNING, "sse_fast.node"):
         new, events = epoch_and_kept(path)
     assert new != epoch
     assert events == []

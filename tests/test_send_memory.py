@@ -17,11 +17,11 @@ from conftest import EdgeProcess, Edges, program, until
 from stream_port import StreamPort, connect
 from support import until as eventually
 
-from sse_fast._native.connections import look_at_connections
-from sse_fast._native.ring import Log
-from sse_fast.errors import Leaving
-from sse_fast.hub import Elsewhere, Hub
-from sse_fast.kernel import Bounds
+from sse_fast._native.front.connections import look_at_connections
+from sse_fast._native.log.ring import Log
+from sse_fast.errors import EndReason
+from sse_fast.hub.hub import Elsewhere, Hub
+from sse_fast.transports.kernel import Bounds
 
 KIB, MIB = 1024, 1024 * 1024
 DESCRIPTORS = 4096  # that are looked at
@@ -88,13 +88,13 @@ async def test_past_the_nodes_memory_those_blocked_for_longest_are_ended_and_giv
     budget = 10 * PER_CLIENT
     async with stream_port(send_memory=budget) as port:
         first = not_reading(30, port.number, EARLIEST, clients)
-        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[Leaving.SLOW] == 30)
+        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[EndReason.SLOW] == 30)
         later = not_reading(10, port.number, EARLIEST, clients)
-        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[Leaving.SLOW] == 40)
+        await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[EndReason.SLOW] == 40)
         await eventually(lambda: held(port) <= budget)
         assert port.hub.fanout.blocked > 10, "no more were ended than had to be"
         assert all(not is_reset(client) for client in later)
-        assert sum(map(is_reset, first)) == port.counts.ended[Leaving.SLOW]
+        assert sum(map(is_reset, first)) == port.counts.ended[EndReason.SLOW]
 
 
 def is_reset(client: socket.socket) -> bool:
@@ -106,7 +106,7 @@ async def test_who_does_not_read_and_is_not_blocked_yet_counts_too(clients: Exit
         not_reading(5, port.number, LIVE, clients)
         await eventually(lambda: port.hub.fanout.connections == 5)
         await port.hub.append([(b"a", b"data: %8000d\n\n" % 0)])
-        await eventually(lambda: port.counts.ended[Leaving.SLOW])
+        await eventually(lambda: port.counts.ended[EndReason.SLOW])
         await eventually(lambda: held(port) <= 10 * KIB)
         assert port.hub.fanout.blocked == 0
 
@@ -114,7 +114,7 @@ async def test_who_does_not_read_and_is_not_blocked_yet_counts_too(clients: Exit
 async def test_under_skip_too_a_client_that_takes_nothing_gives_its_memory_back(clients: ExitStack) -> None:
     async with stream_port(slow_policy="skip", send_timeout=0.1) as port:
         not_reading(10, port.number, EARLIEST, clients)
-        await eventually(lambda: port.counts.ended[Leaving.SLOW] == 10)
+        await eventually(lambda: port.counts.ended[EndReason.SLOW] == 10)
         assert held(port) == 0
 
 
@@ -132,14 +132,14 @@ class Others:
 
     def arm(self) -> None: ...
     def disarm(self) -> None: ...
-    def ring(self) -> None: ...
+    def notify(self) -> None: ...
     def hold(self, held: int, for_streams: int) -> None:
         self.told = held
 
 
 async def test_of_what_is_over_each_worker_gives_back_its_share() -> None:
     others = Others(held=300_000)
-    hub = Hub(log=Log.private(MIB), neighbours=others, send_memory=200_000)
+    hub = Hub(log=Log.private(MIB), peers=others, send_memory=200_000)
     stuck = asyncio.Event()
     ended: list[int] = []
 
@@ -162,7 +162,7 @@ async def test_streams_do_not_pay_for_answers_that_nobody_reads() -> None:
     """Not for those of this worker, nor for those of another."""
     others = Others(held=300_000)
     others.held_for_streams_by_others = 50_000
-    hub = Hub(log=Log.private(MIB), neighbours=others, send_memory=200_000)
+    hub = Hub(log=Log.private(MIB), peers=others, send_memory=200_000)
     reset: list[tuple[str, int | str]] = []
     stuck = asyncio.Event()
 
@@ -209,7 +209,7 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sse_fast.hub.LOOK_AT_MEMORY", 0.01)
+    monkeypatch.setattr("sse_fast.hub.hub.LOOK_AT_MEMORY", 0.01)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -251,13 +251,13 @@ async def test_heartbeats_and_the_end_of_the_slow_wait_for_no_look_at_memory(fai
 async def test_connections_are_looked_through_only_while_something_may_wait_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sse_fast.hub.LOOK_ELSEWHERE", 3600.0)
+    monkeypatch.setattr("sse_fast.hub.hub.LOOK_ELSEWHERE", 3600.0)
     hub = Hub(log_size=MIB)
-    door = asyncio.Event()
+    transport = asyncio.Event()
     looks, waiting = 0, 1
 
     async def send(message: object) -> None:
-        await door.wait()
+        await transport.wait()
 
     async def look() -> Elsewhere:
         nonlocal looks
@@ -279,14 +279,14 @@ async def test_connections_are_looked_through_only_while_something_may_wait_for_
     assert looks == seen, "nobody is blocked and nothing waits"
     await hub.publish("a", "x")
     await eventually(lambda: looks > seen + 2)
-    door.set()
+    transport.set()
     await hub.close()
 
 
 async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sse_fast.hub.SHED_AT_ONCE", 1)
+    monkeypatch.setattr("sse_fast.hub.hub.SHED_AT_ONCE", 1)
     hub = Hub(log=Log.private(MIB), send_memory=50_000)
     stuck = asyncio.Event()
 

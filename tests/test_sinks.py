@@ -9,8 +9,8 @@ import anyio
 import pytest
 from support import until
 
-from sse_fast.errors import Leaving
-from sse_fast.hub import Hub, Subscription
+from sse_fast.errors import EndReason
+from sse_fast.hub.hub import Hub, Subscription
 
 Message = dict[str, Any]
 channel_of_context: ContextVar[str] = ContextVar("channel_of_context", default="nobody's")
@@ -21,7 +21,7 @@ class Stream:
 
     def __init__(self, hub: Hub, send: Callable[[Message], Awaitable[None]]) -> None:
         self.taken: list[bytes] = []
-        self.ended: list[tuple[Leaving, Exception | None]] = []
+        self.ended: list[tuple[EndReason, Exception | None]] = []
         self.subscription: Subscription = hub.subscribe(["a"], send, lambda *why: self.ended.append(why))
         self.subscription.start()
 
@@ -96,7 +96,7 @@ async def test_a_send_that_raises_ends_its_stream_and_no_other(hub: Hub, when: s
     await hub.publish("a", "1")
     await until(lambda: broken.ended and wire.data == ["1"])
     ((reason, error),) = broken.ended
-    assert reason is Leaving.ERROR
+    assert reason is EndReason.ERROR
     assert isinstance(error, OSError)
     broken.subscription.close()
     await hub.publish("a", "2")
@@ -282,7 +282,7 @@ async def test_a_send_that_gives_up_ends_its_own_stream_and_the_others_go_on(
     giving_up, other = Stream(hub, lambda message: wrapped(room)), Stream(hub, wire.send)
     await hub.publish("a", "1")
     await until(lambda: giving_up.ended)
-    assert giving_up.ended[0][0] is Leaving.ERROR
+    assert giving_up.ended[0][0] is EndReason.ERROR
     giving_up.subscription.close()
     await hub.publish("a", "2")
     await until(lambda: wire.data == ["1", "2"])
@@ -378,5 +378,5 @@ async def test_who_fails_when_told_that_his_stream_ended_holds_nobody_up(
     hub.subscribe(["a"], taking, failing).start()
     last = Stream(hub, taking)
     await hub.close()
-    assert last.ended == [(Leaving.SHUTDOWN, None)]
+    assert last.ended == [(EndReason.SHUTDOWN, None)]
     assert len(caplog.records) == 2

@@ -11,18 +11,17 @@ import pytest
 from support import until
 from whatwg import Parser
 
-from sse_fast import stream
-from sse_fast.admission import Admission
-from sse_fast.errors import InvalidEvent, Leaving
-from sse_fast.hub import Hub
-from sse_fast.stream import LIVES, Life, Stream, Streams, Wanted, asked_id, jittered
-from sse_fast.stream import Door as Came
+from sse_fast.access.limits import Admission
+from sse_fast.errors import EndReason, InvalidEvent
+from sse_fast.hub.hub import Hub
+from sse_fast.transports import stream
+from sse_fast.transports.stream import LIVES, Life, Stream, Streams, SubscribeRequest, Transport, asked_id, jittered
 
 # The grammar
 
 
-def read(path: str = "", query: str = "", header: str | None = None, max_channels: int = 4) -> Wanted:
-    return Wanted.read(path, query.encode(), header, max_channels)
+def read(path: str = "", query: str = "", header: str | None = None, max_channels: int = 4) -> SubscribeRequest:
+    return SubscribeRequest.read(path, query.encode(), header, max_channels)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def read(path: str = "", query: str = "", header: str | None = None, max_channel
 def test_a_stream_names_its_channels_by_path_or_query_each_once(
     path: str, query: str, channels: tuple[str, ...]
 ) -> None:
-    assert read(path, query) == Wanted(channels, None, 0)
+    assert read(path, query) == SubscribeRequest(channels, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_a_parameter_that_must_be_a_slip_is_refused_with_what_was_meant(slip: st
     ],
 )
 def test_parameters_that_others_add_change_nothing(foreign: str) -> None:
-    assert read("a", f"{foreign}&history=3") == Wanted(("a",), None, 3)
+    assert read("a", f"{foreign}&history=3") == SubscribeRequest(("a",), None, 3)
 
 
 def test_only_so_many_parameters_are_compared_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +151,9 @@ def test_of_several_ids_in_the_query_the_last_that_is_not_empty_wins(query: str)
 
 
 def test_a_history_longer_than_the_server_grants_is_refused_and_told_the_limit() -> None:
-    assert Wanted.read("a", b"history=50", None, 4, max_history=50).history == 50
+    assert SubscribeRequest.read("a", b"history=50", None, 4, max_history=50).history == 50
     with pytest.raises(InvalidEvent, match="from 0 to 50, not '51'"):
-        Wanted.read("a", b"history=51", None, 4, max_history=50)
+        SubscribeRequest.read("a", b"history=51", None, 4, max_history=50)
 
 
 def test_history_is_read_up_to_its_limit() -> None:
@@ -168,11 +167,11 @@ def test_as_many_channels_as_the_limit_allows() -> None:
     assert len(read("", "&".join(f"channel={n}" for n in range(most)), max_channels=most).channels) == most
 
 
-# A door, and callers who hold the server's end of their connection
+# The streams, served; and callers who hold the server's end of their connection
 
 
-class Door:
-    """A hub with its doorkeeper, and requests to it."""
+class Served:
+    """A hub with its admission, and requests to it."""
 
     def __init__(self, *, max_subscriptions: int | None = None, **limits: Any) -> None:
         self.hub = Hub(log_size=64 * 1024, max_history=20)
@@ -190,7 +189,7 @@ class Door:
 
 
 class Call:
-    """One request to the stream door, seen from the server's side."""
+    """One request to the stream port, seen from the server's side."""
 
     def __init__(
         self,
@@ -259,14 +258,14 @@ class Call:
 
 
 @pytest.fixture
-async def door():
-    opened = Door()
+async def served():
+    opened = Served()
     yield opened
     await opened.hub.close()
 
 
-async def test_the_head_says_that_nothing_may_buffer_or_keep_it(door: Door) -> None:
-    call = await door.call().opened()
+async def test_the_head_says_that_nothing_may_buffer_or_keep_it(served: Served) -> None:
+    call = await served.call().opened()
     assert call.status == 200
     assert call.headers[b"content-type"].startswith(b"text/event-stream")
     assert call.headers[b"cache-control"] == b"no-cache, no-transform"
@@ -274,13 +273,13 @@ async def test_the_head_says_that_nothing_may_buffer_or_keep_it(door: Door) -> N
     await call.leave()
 
 
-async def test_the_preamble_has_no_block_of_its_own_before_connected(door: Door) -> None:
-    call = await door.call().opened()
+async def test_the_preamble_has_no_block_of_its_own_before_connected(served: Served) -> None:
+    call = await served.call().opened()
     comment, retry, *block, end, after_it = call.body.split(b"\n")
     assert comment == b":"
     assert retry.startswith(b"retry: ")
     assert 700 <= int(retry[7:]) <= 1300
-    identity = f"id: {door.hub.event_id(0)}".encode()
+    identity = f"id: {served.hub.event_id(0)}".encode()
     assert sorted(block) == [b'data: {"resume":"live"}', b"event: $connected", identity]
     assert (end, after_it) == (b"", b"")
     await call.leave()
@@ -293,12 +292,12 @@ def test_jitter_is_within_thirty_percent_and_spread() -> None:
     assert jittered(0) == 0
 
 
-async def test_what_is_published_between_subscribing_and_the_start_is_not_lost(door: Door) -> None:
+async def test_what_is_published_between_subscribing_and_the_start_is_not_lost(served: Served) -> None:
     async def publish_first(message: dict[str, Any]) -> None:
         if len(call.sent) < 2:
-            await door.hub.publish("a", f"before {message['type']}")
+            await served.hub.publish("a", f"before {message['type']}")
 
-    call = door.call(send=publish_first)
+    call = served.call(send=publish_first)
     await call.until(b"before http.response.body")
     assert [data for kind, data in call.events if kind == "message"] == [
         "before http.response.start",
@@ -307,28 +306,28 @@ async def test_what_is_published_between_subscribing_and_the_start_is_not_lost(d
     await call.leave()
 
 
-async def test_a_header_in_any_case_resumes_and_wins_over_the_query(door: Door) -> None:
-    ids = [str(await door.hub.publish("a", str(number))) for number in range(4)]
+async def test_a_header_in_any_case_resumes_and_wins_over_the_query(served: Served) -> None:
+    ids = [str(await served.hub.publish("a", str(number))) for number in range(4)]
     # ASGI servers hand header names on in lower case, whatever the client wrote.
-    call = door.call(headers=[(b"last-event-id", ids[1].encode())], query=b"last_event_id=" + ids[0].encode())
+    call = served.call(headers=[(b"last-event-id", ids[1].encode())], query=b"last_event_id=" + ids[0].encode())
     await call.until(b"data: 3")
     assert call.events == [("$connected", '{"resume":"complete"}'), ("message", "2"), ("message", "3")]
     await call.leave()
 
 
-async def test_a_foreign_id_is_told_of_a_gap_before_anything_else(door: Door) -> None:
-    await door.hub.publish("a", "kept")
-    call = door.call(headers=[(b"last-event-id", b"zzzzzzzz-5")])
+async def test_a_foreign_id_is_told_of_a_gap_before_anything_else(served: Served) -> None:
+    await served.hub.publish("a", "kept")
+    call = served.call(headers=[(b"last-event-id", b"zzzzzzzz-5")])
     await call.until(b"kept")
     assert [kind for kind, _ in call.events] == ["$connected", "$gap", "message"]
     assert json.loads(call.events[1][1])["after"] == "zzzzzzzz-5"
     await call.leave()
 
 
-async def test_history_begins_with_the_newest_kept(door: Door) -> None:
+async def test_history_begins_with_the_newest_kept(served: Served) -> None:
     for number in range(5):
-        await door.hub.publish("a", str(number))
-    call = door.call(query=b"history=2")
+        await served.hub.publish("a", str(number))
+    call = served.call(query=b"history=2")
     await call.until(b"data: 4")
     assert [data for kind, data in call.events if kind == "message"] == ["3", "4"]
     await call.leave()
@@ -337,29 +336,29 @@ async def test_history_begins_with_the_newest_kept(door: Door) -> None:
 # Answers that are not streams
 
 
-async def test_head_has_the_head_of_a_stream_and_no_body(door: Door) -> None:
-    call = await door.call(method="HEAD").answered()
+async def test_head_has_the_head_of_a_stream_and_no_body(served: Served) -> None:
+    call = await served.call(method="HEAD").answered()
     assert (call.status, call.body) == (200, b"")
     assert call.headers[b"content-type"].startswith(b"text/event-stream")
-    assert door.empty
+    assert served.empty
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "BREW"])
-async def test_other_methods_are_told_which_are_right(door: Door, method: str) -> None:
-    call = await door.call(method=method).answered()
+async def test_other_methods_are_told_which_are_right(served: Served, method: str) -> None:
+    call = await served.call(method=method).answered()
     assert (call.status, call.headers[b"allow"]) == (405, b"GET, HEAD, OPTIONS")
 
 
-async def test_a_plain_options_is_told_them_too(door: Door) -> None:
-    call = await door.call(method="OPTIONS").answered()
+async def test_a_plain_options_is_told_them_too(served: Served) -> None:
+    call = await served.call(method="OPTIONS").answered()
     assert (call.status, call.headers[b"allow"], call.body) == (204, b"GET, HEAD, OPTIONS", b"")
 
 
-async def test_a_request_that_cannot_be_read_is_a_problem(door: Door) -> None:
-    call = await door.call(query=b"history=many").answered()
+async def test_a_request_that_cannot_be_read_is_a_problem(served: Served) -> None:
+    call = await served.call(query=b"history=many").answered()
     assert (call.status, call.headers[b"content-type"]) == (400, b"application/problem+json")
     assert "history" in json.loads(call.body)["detail"]
-    assert door.empty
+    assert served.empty
 
 
 JSON = [(b"accept", b"application/json")]
@@ -367,66 +366,66 @@ JSON = [(b"accept", b"application/json")]
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
 async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_503(limit: str) -> None:
-    door = Door(**{limit: 1})
-    inside = await door.call().opened()
-    browser = await door.call(headers=[(b"accept", b"text/event-stream")]).answered()
+    served = Served(**{limit: 1})
+    inside = await served.call().opened()
+    browser = await served.call(headers=[(b"accept", b"text/event-stream")]).answered()
     assert browser.status == 200
     parser = Parser()
     assert [event.type for event in parser.feed(browser.body)] == ["$closing"]
     assert parser.reconnection_time is not None
     assert 7_000 <= parser.reconnection_time <= 13_000
     assert browser.sent[-1]["more_body"] is True  # broken off: some clients take a clean end for the last word
-    program = await door.call(headers=JSON).answered()
+    program = await served.call(headers=JSON).answered()
     assert program.status == 503
     assert 7 <= int(program.headers[b"retry-after"]) <= 13
-    assert door.admission.refused[limit] == 2
+    assert served.admission.refused[limit] == 2
     await inside.leave()
-    again = await door.call().opened()
+    again = await served.call().opened()
     await again.leave()
-    assert door.empty
-    await door.hub.close()
+    assert served.empty
+    await served.hub.close()
 
 
 async def test_channels_that_are_listened_to_are_bounded_over_all_streams_and_a_set_that_many_share_counts_once() -> (
     None
 ):
-    door = Door(max_subscriptions=8)
-    inside = [await door.call("", query=b"channel=a&channel=b&channel=c").opened() for _ in range(3)]
-    inside.append(await door.call("d").opened())
-    assert door.hub.fanout.listened == 4
-    program = await door.call("", query=b"channel=a&channel=b&channel=c&channel=d", headers=JSON).opened()
-    refused = await door.call("e", headers=JSON).answered()
+    served = Served(max_subscriptions=8)
+    inside = [await served.call("", query=b"channel=a&channel=b&channel=c").opened() for _ in range(3)]
+    inside.append(await served.call("d").opened())
+    assert served.hub.fanout.listened == 4
+    program = await served.call("", query=b"channel=a&channel=b&channel=c&channel=d", headers=JSON).opened()
+    refused = await served.call("e", headers=JSON).answered()
     assert refused.status == 503
     assert "all 8 channels" in json.loads(refused.body)["detail"]
-    browser = await door.call("e").answered()
+    browser = await served.call("e").answered()
     assert browser.events == [("$closing", '{"reason":"overloaded"}')]
-    assert door.admission.refused["max_subscriptions"] == 2
+    assert served.admission.refused["max_subscriptions"] == 2
     await program.leave()
-    inside.append(await door.call("e").opened())
+    inside.append(await served.call("e").opened())
     for call in inside:
         await call.leave()
-    assert door.empty
-    assert door.hub.fanout.listened == 0
-    await door.hub.close()
+    assert served.empty
+    assert served.hub.fanout.listened == 0
+    await served.hub.close()
 
 
-async def test_after_the_gap_of_a_foreign_id_come_the_newest_and_the_gap_says_from_where(door: Door) -> None:
+async def test_after_the_gap_of_a_foreign_id_come_the_newest_and_the_gap_says_from_where(served: Served) -> None:
     for number in range(50):
-        await door.hub.publish("a", str(number))
-    call = await door.call(headers=[(b"last-event-id", b"zzzzzzzz-7")]).opened()
+        await served.hub.publish("a", str(number))
+    call = await served.call(headers=[(b"last-event-id", b"zzzzzzzz-7")]).opened()
     await call.until(b"data: 49\n")
     connected, gap, *events = call.events
     assert connected == ("$connected", '{"resume":"gap"}')
-    assert json.loads(gap[1]) == {"after": "zzzzzzzz-7", "until": door.hub.event_id(30)}
+    assert json.loads(gap[1]) == {"after": "zzzzzzzz-7", "until": served.hub.event_id(30)}
     assert events == [("message", str(number)) for number in range(30, 50)]
     await call.leave()
 
 
-async def test_a_draining_server_turns_streams_away(door: Door) -> None:
-    await door.hub.drain(0)
-    assert (await door.call().answered()).events == [("$closing", '{"reason":"shutdown"}')]
-    assert (await door.call(headers=JSON).answered()).status == 503
-    assert door.empty
+async def test_a_draining_server_turns_streams_away(served: Served) -> None:
+    await served.hub.drain(0)
+    assert (await served.call().answered()).events == [("$closing", '{"reason":"shutdown"}')]
+    assert (await served.call(headers=JSON).answered()).status == 503
+    assert served.empty
 
 
 # The life
@@ -459,16 +458,16 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> list[list[Life]]:
     return found
 
 
-async def test_each_kind_of_request_moves_along_the_table(door: Door, lives: list[list[Life]]) -> None:
-    await (await door.call().opened()).leave()
-    await door.call(method="HEAD").answered()
-    await door.call(method="POST").answered()
-    await door.call(query=b"history=x").answered()
-    failing = door.call(send=fail)
+async def test_each_kind_of_request_moves_along_the_table(served: Served, lives: list[list[Life]]) -> None:
+    await (await served.call().opened()).leave()
+    await served.call(method="HEAD").answered()
+    await served.call(method="POST").answered()
+    await served.call(query=b"history=x").answered()
+    failing = served.call(send=fail)
     with pytest.raises(OSError, match="no such wire"):
         await failing.task
-    await door.hub.drain(0)
-    await door.call().answered()
+    await served.hub.drain(0)
+    await served.call().answered()
     refused = [Life.ARRIVED, Life.REFUSED]
     assert lives == [
         [Life.ARRIVED, Life.OPENING, Life.STREAMING, Life.ENDED],
@@ -487,87 +486,87 @@ async def fail(message: dict[str, Any]) -> None:
 # Whatever ends a stream, nothing of it stays
 
 
-async def test_a_client_that_leaves_is_counted_out(door: Door) -> None:
-    call = await door.call().opened()
-    assert (door.admission.connections, door.hub.fanout.connections) == (1, 1)
+async def test_a_client_that_leaves_is_counted_out(served: Served) -> None:
+    call = await served.call().opened()
+    assert (served.admission.connections, served.hub.fanout.connections) == (1, 1)
     await call.leave()
-    assert door.empty
-    assert door.streams.doors[Came.ASGI].ended == {Leaving.CLIENT: 1}
+    assert served.empty
+    assert served.streams.transports[Transport.ASGI].ended == {EndReason.CLIENT: 1}
 
 
-async def test_a_head_that_cannot_be_sent_leaves_no_subscriber(door: Door) -> None:
+async def test_a_head_that_cannot_be_sent_leaves_no_subscriber(served: Served) -> None:
     with pytest.raises(OSError, match="no such wire"):
-        await door.call(send=fail).task
-    assert door.empty
+        await served.call(send=fail).task
+    assert served.empty
 
 
-async def test_a_send_that_fails_ends_the_stream_as_an_error(door: Door) -> None:
+async def test_a_send_that_fails_ends_the_stream_as_an_error(served: Served) -> None:
     async def fail_on_events(message: dict[str, Any]) -> None:
         if b"data: x" in message.get("body", b""):
             raise OSError("no such wire")
 
-    call = await door.call(send=fail_on_events).opened()
-    await door.hub.publish("a", "x")
+    call = await served.call(send=fail_on_events).opened()
+    await served.hub.publish("a", "x")
     await call.answered()
-    assert door.empty
-    assert door.streams.doors[Came.ASGI].ended == {Leaving.ERROR: 1}
+    assert served.empty
+    assert served.streams.transports[Transport.ASGI].ended == {EndReason.ERROR: 1}
 
 
-async def test_a_server_that_cancels_gets_its_cancellation(door: Door) -> None:
-    call = await door.call().opened()
+async def test_a_server_that_cancels_gets_its_cancellation(served: Served) -> None:
+    call = await served.call().opened()
     call.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call.task
-    assert door.empty
+    assert served.empty
 
 
-async def test_a_hub_that_closes_ends_streams_without_a_last_chunk_and_without_an_exception(door: Door) -> None:
-    call = await door.call().opened()
-    await door.hub.close()
+async def test_a_hub_that_closes_ends_streams_without_a_last_chunk_and_without_an_exception(served: Served) -> None:
+    call = await served.call().opened()
+    await served.hub.close()
     await call.answered()
     assert call.task.cancelling() == 0
     assert all(message["more_body"] for message in call.sent[1:])
-    assert door.empty
-    assert door.streams.doors[Came.ASGI].ended == {Leaving.SHUTDOWN: 1}
+    assert served.empty
+    assert served.streams.transports[Transport.ASGI].ended == {EndReason.SHUTDOWN: 1}
 
 
-async def test_a_stream_that_is_too_slow_is_let_go_while_its_send_is_suspended(door: Door) -> None:
+async def test_a_stream_that_is_too_slow_is_let_go_while_its_send_is_suspended(served: Served) -> None:
     async def never(message: dict[str, Any]) -> None:
         if b"data: x" in message.get("body", b""):
             await asyncio.Event().wait()
 
-    call = await door.call(send=never).opened()
-    await door.hub.publish("a", "x")
-    await until(lambda: door.hub.fanout.blocked)
-    door.hub.fanout.expire(asyncio.get_running_loop().time(), 0)
+    call = await served.call(send=never).opened()
+    await served.hub.publish("a", "x")
+    await until(lambda: served.hub.fanout.blocked)
+    served.hub.fanout.expire(asyncio.get_running_loop().time(), 0)
     await call.answered()
-    assert door.empty
-    assert door.streams.doors[Came.ASGI].ended == {Leaving.SLOW: 1}
+    assert served.empty
+    assert served.streams.transports[Transport.ASGI].ended == {EndReason.SLOW: 1}
 
 
-async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(door: Door) -> None:
+async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(served: Served) -> None:
     suspended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def fail_later(message: dict[str, Any]) -> None:
         if b"data: x" in message.get("body", b""):
             await suspended
 
-    call = await door.call(send=fail_later).opened()
-    await door.hub.publish("a", "x")
-    await until(lambda: door.hub.fanout.blocked)
+    call = await served.call(send=fail_later).opened()
+    await served.hub.publish("a", "x")
+    await until(lambda: served.hub.fanout.blocked)
     suspended.set_exception(OSError("no such wire"))
-    suspended.add_done_callback(lambda _: door.hub.fanout.end_all(Leaving.SLOW))
+    suspended.add_done_callback(lambda _: served.hub.fanout.end_all(EndReason.SLOW))
     await call.answered()
-    assert door.empty
-    assert door.streams.doors[Came.ASGI].ended == {Leaving.ERROR: 1}
+    assert served.empty
+    assert served.streams.transports[Transport.ASGI].ended == {EndReason.ERROR: 1}
 
 
-async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(door: Door) -> None:
+async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(served: Served) -> None:
     """Its `send` is the server's connection: some servers hold it open until the last reference is gone."""
     gc.collect()
     gc.disable()
     try:
-        await (await door.call().opened()).leave()
+        await (await served.call().opened()).leave()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         assert [thing for thing in gc.garbage if "sse_fast" in type(thing).__module__] == []

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from granian.constants import Interfaces
 
-from sse_fast import supervisor
-from sse_fast.kernel import Bounds
-from sse_fast.supervisor import FAILED_STARTS, Supervisor
+from sse_fast.node import supervisor
+from sse_fast.node.supervisor import FAILED_STARTS, Supervisor
+from sse_fast.transports.kernel import Bounds
 
 PATIENCE = 10.0
 FORK = multiprocessing.get_context("fork")

@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from whatwg import Parser
 
-from sse_fast._native.board import bucket, bucket_value
-from sse_fast._native.dial import Request
-from sse_fast._native.stream_parser import PAYLOAD_LEAST, StreamParser, payload
-from sse_fast.cli import main
-from sse_fast.swarm import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
-from sse_fast.swarm import runner as running
-from sse_fast.swarm.cli import target_of
-from sse_fast.swarm.results import SCHEMA, difference, timing
-from sse_fast.swarm.server import Edge
+from sse_fast._native.bench.board import bucket, bucket_value
+from sse_fast._native.bench.dial import Request
+from sse_fast._native.bench.stream_parser import PAYLOAD_LEAST, StreamParser, payload
+from sse_fast.bench import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
+from sse_fast.bench import runner as running
+from sse_fast.bench.cli import target_of
+from sse_fast.bench.results import SCHEMA, difference, timing
+from sse_fast.bench.server import Edge
+from sse_fast.cli.main import main
 
 RUN = 0xC0FFEE42
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

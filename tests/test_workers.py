@@ -1,6 +1,6 @@
-"""Several workers, one log: slots, seats, wake-ups, and what is counted for the node.
+"""Several workers, one log: slots, slots, wake-ups, and what is counted for the node.
 
-Where it matters that a worker is a process of its own it is one here; elsewhere two seats share this process, each with
+Where it matters that a worker is a process of its own it is one here; elsewhere two slots share this process, each with
 a descriptor of its own, which is all that the kernel goes by.
 """
 
@@ -22,14 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import until
 
-from sse_fast import Overloaded, supervisor, workers
-from sse_fast._native.ring import segment_size
-from sse_fast._native.slots import Slots
-from sse_fast.admission import Admission
-from sse_fast.hub import Hub
-from sse_fast.segment import create_shared
-from sse_fast.sinks import Send
-from sse_fast.workers import Node, Seat
+from sse_fast import Overloaded
+from sse_fast._native.log.ring import segment_size
+from sse_fast._native.node.slots import Slots
+from sse_fast.access.limits import Admission
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.sinks import Send
+from sse_fast.node import supervisor, workers
+from sse_fast.node.segment import create_shared
+from sse_fast.node.workers import Node, WorkerSlot
 
 LOG_SIZE = 4 << 20
 PATIENCE = 20.0
@@ -42,12 +43,12 @@ def node() -> Node:
 
 
 @pytest.fixture
-def seat(node: Node) -> Iterator[Callable[[], Seat]]:
-    """Take seats: `seat()`. They are left after the test."""
-    taken: list[Seat] = []
+def slot(node: Node) -> Iterator[Callable[[], WorkerSlot]]:
+    """Take slots: `slot()`. They are left after the test."""
+    taken: list[WorkerSlot] = []
 
-    def take() -> Seat:
-        found = Seat.take(node.environment())
+    def take() -> WorkerSlot:
+        found = WorkerSlot.claim(node.environment())
         assert found is not None
         taken.append(found)
         return found
@@ -64,15 +65,15 @@ def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Someone:
-    """A worker in a process of its own: it takes a seat, does something there, and stays until it is killed."""
+    """A worker in a process of its own: it takes a slot, does something there, and stays until it is killed."""
 
-    def __init__(self, node: Node, do: Callable[[Seat], Any] = lambda seat: None) -> None:
+    def __init__(self, node: Node, do: Callable[[WorkerSlot], Any] = lambda slot: None) -> None:
         ready = FORK.Event()
 
         def live() -> None:
-            seat = Seat.take(node.environment())
-            assert seat is not None
-            do(seat)
+            slot = WorkerSlot.claim(node.environment())
+            assert slot is not None
+            do(slot)
             ready.set()
             signal.pause()
 
@@ -85,74 +86,74 @@ class Someone:
         self.process.join(PATIENCE)
 
 
-# ---- seats -----------------------------------------------------------------------------------------------------------
+# ---- slots -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_node_in_the_environment_there_is_no_seat() -> None:
-    assert Seat.take({}) is None
+def test_without_a_node_in_the_environment_there_is_no_slot() -> None:
+    assert WorkerSlot.claim({}) is None
 
 
-def test_every_worker_has_a_slot_of_its_own_and_past_the_last_one_it_is_said(node: Node, seat: Any) -> None:
-    taken = [seat() for _ in range(node.slots.count)]
+def test_every_worker_has_a_slot_of_its_own_and_past_the_last_one_it_is_said(node: Node, slot: Any) -> None:
+    taken = [slot() for _ in range(node.slots.count)]
     assert sorted(one.slots.mine for one in taken) == list(range(node.slots.count))
     assert [worker.pid for worker in node.slots.workers()] == [os.getpid()] * node.slots.count
     with pytest.raises(OSError, match=f"all {node.slots.count} slots"):
-        seat()
+        slot()
 
 
-def test_a_seat_is_free_again_however_its_worker_dies(node: Node, seat: Any) -> None:
+def test_a_seat_is_free_again_however_its_worker_dies(node: Node, slot: Any) -> None:
     those = [Someone(node) for _ in range(node.slots.count)]
     with pytest.raises(OSError, match="slots of this node are taken"):
-        seat()
+        slot()
     those[1].kill()
-    assert seat().slots.mine == 1
+    assert slot().slots.mine == 1
     for one in those:
         one.kill()
 
 
-def test_what_a_dead_worker_left_is_cleared_but_its_totals_count_on(node: Node, seat: Any) -> None:
-    def work(seat: Seat) -> None:
-        seat.slots.publish([5, 7], [3])
-        seat.enter()
-        seat.enter_from("10.0.0.1")
-        seat.slots.arm()
+def test_what_a_dead_worker_left_is_cleared_but_its_totals_count_on(node: Node, slot: Any) -> None:
+    def work(slot: WorkerSlot) -> None:
+        slot.slots.publish([5, 7], [3])
+        slot.enter()
+        slot.enter_from("10.0.0.1")
+        slot.slots.arm()
 
-    mine = seat()
+    mine = slot()
     dying = Someone(node, work)
     assert (node.slots.totals(2), node.slots.gauges(1)) == ([5, 7], [3])
-    mine.bury_the_dead()
+    mine.clear_the_dead()
     assert mine.enter() == 2
-    assert len(node.slots.workers()) == 2, "the living are not buried"
+    assert len(node.slots.workers()) == 2, "the living are not cleared"
     dying.kill()
-    mine.bury_the_dead()
+    mine.clear_the_dead()
     assert [worker.pid for worker in node.slots.workers()] == [os.getpid()]
     assert (node.slots.totals(2), node.slots.gauges(1)) == ([5, 7], [0])
     assert mine.enter() == 2
     assert mine.enter_from("10.0.0.1") == 1
     assert not mine.slots.sleepers()
-    successor = seat()
+    successor = slot()
     assert node.slots.totals(2) == [5, 7]
     successor.slots.publish([1, 1], [2])
     assert (node.slots.totals(2), node.slots.gauges(1)) == ([6, 8], [2])
 
 
-def test_who_takes_the_slot_of_a_dead_worker_clears_it_too(node: Node, seat: Any) -> None:
-    Someone(node, lambda seat: (seat.enter(), seat.slots.publish([9], [9]))).kill()
-    mine = seat()
+def test_who_takes_the_slot_of_a_dead_worker_clears_it_too(node: Node, slot: Any) -> None:
+    Someone(node, lambda slot: (slot.enter(), slot.slots.publish([9], [9]))).kill()
+    mine = slot()
     assert mine.slots.mine == 0
     assert mine.enter() == 1
     assert (node.slots.totals(1), node.slots.gauges(1)) == ([9], [0])
 
 
-def test_a_worker_serves_from_its_first_heartbeat_on_and_that_outlives_it(node: Node, seat: Any) -> None:
-    worker = Someone(node, lambda seat: seat.slots.beat())
+def test_a_worker_serves_from_its_first_heartbeat_on_and_that_outlives_it(node: Node, slot: Any) -> None:
+    worker = Someone(node, lambda slot: slot.slots.beat())
     idle = Someone(node)
     silent = {one.pid: one.silent for one in node.slots.workers()}
     assert silent[worker.process.pid] is not None
     assert silent[idle.process.pid] is None
     worker.kill()
     idle.kill()
-    seat().bury_the_dead()
+    slot().clear_the_dead()
     assert node.slots.was_ready(worker.process.pid)
     assert not node.slots.was_ready(idle.process.pid)
 
@@ -198,29 +199,29 @@ def test_streams_of_an_address_are_counted_over_workers_as_an_obvious_model_coun
             views[who].leave_from(5)
 
 
-def test_a_limit_holds_for_the_node_whichever_worker_lets_in(seat: Any) -> None:
-    doors = [Admission(max_connections=5, max_connections_per_ip=3, tally=seat()) for _ in range(2)]
+def test_a_limit_holds_for_the_node_whichever_worker_lets_in(slot: Any) -> None:
+    admissions = [Admission(max_connections=5, max_connections_per_ip=3, tally=slot()) for _ in range(2)]
     for number in range(3):
-        doors[number % 2].enter("a")
-    for door in doors:
+        admissions[number % 2].enter("a")
+    for admission in admissions:
         with pytest.raises(Overloaded, match="a has all 3 streams"):
-            door.enter("a")
-    doors[0].enter("b")
-    doors[1].enter("b")
-    for door in doors:
+            admission.enter("a")
+    admissions[0].enter("b")
+    admissions[1].enter("b")
+    for admission in admissions:
         with pytest.raises(Overloaded, match="all 5 streams that this server"):
-            door.enter("c")
-    doors[0].leave("a")
-    doors[1].enter("a")
-    assert [door.connections for door in doors] == [2, 3]
+            admission.enter("c")
+    admissions[0].leave("a")
+    admissions[1].enter("a")
+    assert [admission.connections for admission in admissions] == [2, 3]
 
 
-def test_a_worker_takes_no_more_than_it_has_descriptors_for(seat: Any) -> None:
-    door, other = (Admission(max_connections=5, most_here=2, tally=seat()) for _ in range(2))
-    door.enter("a")
-    door.enter("a")
+def test_a_worker_takes_no_more_than_it_has_descriptors_for(slot: Any) -> None:
+    admission, other = (Admission(max_connections=5, most_here=2, tally=slot()) for _ in range(2))
+    admission.enter("a")
+    admission.enter("a")
     with pytest.raises(Overloaded, match="all 2 streams that one worker has descriptors for"):
-        door.enter("a")
+        admission.enter("a")
     other.enter("a")
 
 
@@ -229,20 +230,20 @@ def test_of_many_that_come_at_once_to_all_workers_never_too_many_are_let_in(node
     most = 20
 
     def storm(seed: int, told: Any) -> None:
-        seat = Seat.take(node.environment())
-        door = Admission(max_connections=most, tally=seat)
+        slot = WorkerSlot.claim(node.environment())
+        admission = Admission(max_connections=most, tally=slot)
         rng = random.Random(seed)
         start.wait(PATIENCE)
         worst = 0
         for _ in range(20_000):
-            if door.connections and rng.random() < 0.5:
+            if admission.connections and rng.random() < 0.5:
                 told.value -= 1
-                door.leave("a")
+                admission.leave("a")
                 continue
             with contextlib.suppress(Overloaded):
-                door.enter("a")
-            worst = max(worst, door.connections)
-            told.value = door.connections
+                admission.enter("a")
+            worst = max(worst, admission.connections)
+            told.value = admission.connections
         assert worst
 
     # Each says of one that enters after it does, of one that leaves before: what is read is never more than there were.
@@ -271,7 +272,7 @@ def watched(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     threads = []
 
     def watch(timeout: float, *, locks: bool = False, child: bool = True) -> Someone:
-        worker = Someone(node, lambda seat: seat.slots.beat())
+        worker = Someone(node, lambda slot: slot.slots.beat())
         parent = supervisor.Supervisor.__new__(supervisor.Supervisor)
         parent._slots, parent._hung_worker_timeout, parent._over = node.slots, timeout, over
         holder = worker.process.pid if locks else 0
@@ -330,13 +331,13 @@ class Reader:
 
 
 @pytest.fixture
-async def hub(seat: Any) -> Any:
+async def hub(slot: Any) -> Any:
     """Hubs of one node: `hub()`."""
     made: list[Hub] = []
 
     def make() -> Hub:
-        taken = seat()
-        hub = Hub(log=taken.log, neighbours=taken)
+        taken = slot()
+        hub = Hub(log=taken.log, peers=taken)
         taken.start(hub.look, lambda: None)
         made.append(hub)
         return hub
@@ -370,12 +371,12 @@ async def test_no_wake_up_is_lost_however_sleep_and_news_cross(node: Node, hub: 
     count = 20_000
 
     def publish() -> None:
-        seat = Seat.take(node.environment())
-        assert seat is not None
+        slot = WorkerSlot.claim(node.environment())
+        assert slot is not None
         rng = random.Random(1)
         for number in range(1, count + 1):
-            seat.log.append(b"c", b"data: %d\n\n" % number)
-            seat.ring()
+            slot.log.append(b"c", b"data: %d\n\n" % number)
+            slot.notify()
             for _ in range(rng.randrange(300)):
                 pass
 
@@ -395,10 +396,10 @@ async def test_a_wake_up_that_died_with_its_sender_is_made_up_for_by_the_tick(no
     await reader.until(b"data: x\n")
 
 
-def test_a_worker_that_hangs_blocks_nobody_who_rings(node: Node, seat: Any) -> None:
-    hung, ringing = Someone(node, lambda seat: seat.arm()), seat()
+def test_a_worker_that_hangs_blocks_nobody_who_rings(node: Node, slot: Any) -> None:
+    hung, ringing = Someone(node, lambda slot: slot.arm()), slot()
     os.kill(hung.process.pid, signal.SIGSTOP)
-    other = seat()
+    other = slot()
     for _ in range(2000):
         other.arm()  # never read from: its queue fills up
         ringing.ring()
@@ -427,8 +428,8 @@ async def test_large_batches_wait_for_the_streams_of_other_workers_too(hub: Any)
     assert reader.received.count(b"data: x") == 3000
 
 
-def test_nobody_waits_for_a_worker_that_has_not_ticked(node: Node, seat: Any) -> None:
-    mine, other = seat(), seat()
+def test_nobody_waits_for_a_worker_that_has_not_ticked(node: Node, slot: Any) -> None:
+    mine, other = slot(), slot()
     assert not mine.others_busy
     other.slots.beat()
     assert mine.others_busy

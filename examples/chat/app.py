@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from sse_fast import Hub, Leaving, StreamInfo
+from sse_fast import EndReason, Hub, StreamInfo
 
 RECENT = 50
 
@@ -40,7 +40,7 @@ async def events(request: Request) -> Response:
         here[info.id] = name
         await hub.publish("chat", {"name": name, "here": people()}, event="joined")
 
-    async def left(info: StreamInfo, reason: Leaving) -> None:
+    async def left(info: StreamInfo, reason: EndReason) -> None:
         del here[info.id]
         await hub.publish("chat", {"name": name, "here": people()}, event="left")
 

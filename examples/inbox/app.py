@@ -18,7 +18,7 @@ from fastapi import Cookie, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from sse_fast import Hub, Leaving, StreamInfo
+from sse_fast import EndReason, Hub, StreamInfo
 
 PASSWORDS = {"ada": "ada", "alan": "nala", "grace": "ecarg"}
 
@@ -91,7 +91,7 @@ async def events(user: str, session: Session, request: Request) -> Response:
     def joined(info: StreamInfo) -> None:
         streams[session][info.id] = info
 
-    def left(info: StreamInfo, reason: Leaving) -> None:
+    def left(info: StreamInfo, reason: EndReason) -> None:
         streams[session].pop(info.id, None)
         if not streams[session]:
             del streams[session]

@@ -10,19 +10,19 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 from conftest import PATIENCE, EdgeProcess, until
-from test_node import doorbells_of, eventually, everybody_serves, safe_pids
+from test_node import eventually, everybody_serves, safe_pids, wake_sockets_of
 
 HANGS = 3.0  # --hung-worker-timeout of the server
 Act = Callable[[], Awaitable[None]]
 
 
 class Chaos:
-    """`rage` for a while; `tally` says what was done, `doorbells` what a dead worker might leave behind."""
+    """`rage` for a while; `tally` says what was done, `wake_sockets` what a dead worker might leave behind."""
 
     def __init__(self, server: EdgeProcess, workers: int, rng: random.Random) -> None:
         self._server, self._workers, self._rng = server, workers, rng
         self.tally: Counter[str] = Counter()
-        self.doorbells: set[str] = set()
+        self.wake_sockets: set[str] = set()
 
     def acts_on_workers(self) -> list[Act]:
         return [self.kill, self.kill, self.kill, self.kill_several, self.stop, self.stop, self.hang, self.restart]
@@ -123,7 +123,7 @@ class Chaos:
 
     def _remember(self, worker: psutil.Process) -> None:
         with contextlib.suppress(psutil.Error):
-            self.doorbells |= doorbells_of(worker)
+            self.wake_sockets |= wake_sockets_of(worker)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients at both doors.
+"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients at both ports.
 
 The law: what was acknowledged reaches everybody, once, in order, and no gap is told, for the log here is large enough.
 An event whose acknowledgement was lost with its connection is in the log once or not at all; if it is there it is owed
@@ -6,7 +6,7 @@ like any other. So what the log holds in the end is read first and put to the pu
 is held to the log.
 
 Two kinds of clients: some that parse every byte, and come and go (`ledger.Customer`); thousands that are held to their
-books natively, and come back when the server ends them (`sse_fast.swarm`).
+books natively, and come back when the server ends them (`sse_fast.bench`).
 
 A stopped worker's listen queues still take connections, which nobody serves: everybody here gives up after
 ANSWER_WITHIN and tries again, as people reload a page.
@@ -31,18 +31,18 @@ from chaos import HANGS, Chaos
 from client import position
 from conftest import PATIENCE, EdgeProcess, Edges
 from ledger import CHANNELS, Customer, Entry, Ledger, catch_up, entry_of, ids_of, make_batch, post
-from test_node import abstract_names, doorbells_of, eventually, everybody_serves
+from test_node import abstract_names, eventually, everybody_serves, wake_sockets_of
 
-from sse_fast.swarm import Broadcast, Plan, Target, modes
-from sse_fast.swarm.runner import Fleet
+from sse_fast.bench import Broadcast, Plan, Target, modes
+from sse_fast.bench.runner import Fleet
 
 SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "30"))
 WORKERS = 4
 PUBLISHERS = 6
 CUSTOMERS = 160
-STREAMS = 1500  # of the swarm, at each door
+STREAMS = 1500  # of the swarm, at each port
 STREAM_CHANNELS = 6
-EVENTS_A_SECOND = 20.0  # of the swarm, at each door
+EVENTS_A_SECOND = 20.0  # of the swarm, at each port
 ANSWER_WITHIN = 2.5  # seconds
 END = "the-end"  # the channel of the last event
 COMES_BACK = 0.3
@@ -141,14 +141,14 @@ async def whole_log(port: int, channels: list[str], end: int) -> Ledger:
 
 
 class Streams:
-    """The swarm at one door, and its publishers at the main one."""
+    """The swarm at one port, and its publishers at the main one."""
 
-    def __init__(self, server: EdgeProcess, door: str, port: int) -> None:
-        self.channels = [f"{door}-{number}" for number in range(STREAM_CHANNELS)]
+    def __init__(self, server: EdgeProcess, name: str, port: int) -> None:
+        self.channels = [f"{name}-{number}" for number in range(STREAM_CHANNELS)]
         self.fleet = Fleet(
             Plan(
                 Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
-                Target(f"http://127.0.0.1:{port}/sse/{door}-{{channel}}", f"{server.url}/publish/{door}-{{channel}}"),
+                Target(f"http://127.0.0.1:{port}/sse/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
                 publishers=8,
                 processes=1,
                 patience=ANSWER_WITHIN,
@@ -190,12 +190,12 @@ class Streams:
 async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[], Awaitable[None]]) -> Counter[str]:
     """Have everybody publish and listen while `rage` goes on; then compare the books. What happened, in numbers."""
     book, over = Book(), asyncio.Event()
-    doors = (server.port, server.stream_port)
+    ports = (server.port, server.stream_port)
     customers = [
         Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True) for _ in range(CUSTOMERS)
     ]
     with ExitStack() as stack:
-        swarms = [Streams(server, *door) for door in zip(("asgi", "stream"), doors, strict=True)]
+        swarms = [Streams(server, *named) for named in zip(("asgi", "native"), ports, strict=True)]
         for swarm in swarms:
             stack.enter_context(swarm.fleet)
             await asyncio.to_thread(swarm.begin)
@@ -203,7 +203,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
             for number in range(PUBLISHERS):
                 group.create_task(publish(server, f"p{number}", book, over, random.Random(rng.random())))
             for number, customer in enumerate(customers):
-                group.create_task(come_and_go(customer, doors[number % 2], over, random.Random(rng.random())))
+                group.create_task(come_and_go(customer, ports[number % 2], over, random.Random(rng.random())))
             await rage()
             over.set()
         await asyncio.to_thread(everybody_serves, server, WORKERS)
@@ -225,7 +225,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
         async with asyncio.TaskGroup() as group:
             for number, customer in enumerate(customers):
                 if id(customer) not in lost:
-                    group.create_task(catch_up(customer, doors[number % 2], log))
+                    group.create_task(catch_up(customer, ports[number % 2], log))
         for customer in customers:
             customer.check(log, to_the_end=id(customer) not in lost)
         counters = [swarm.fleet.board.counters() for swarm in swarms]
@@ -247,7 +247,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
 
 
 def server_of(edge: Edges, *flags: str) -> EdgeProcess:
-    """A server of several workers with both doors."""
+    """A server of several workers with both ports."""
     flags += ("--workers", str(WORKERS), "--hung-worker-timeout", str(HANGS))
     server = edge(*flags, with_stream_port=True)
     server.noise_expected = True  # it tells of those that die
@@ -285,10 +285,10 @@ async def test_a_whole_server_killed_over_and_over_loses_nothing_that_is_in_its_
 def nothing_stays(server: EdgeProcess, chaos: Chaos) -> None:
     """Stop it; neither a process of it stays nor anything else."""
     workers = server.workers()
-    doorbells = {name for worker in workers for name in doorbells_of(worker)}
-    assert len(workers) == len(doorbells) == WORKERS
-    assert abstract_names() & chaos.doorbells <= doorbells
+    wake_sockets = {name for worker in workers for name in wake_sockets_of(worker)}
+    assert len(workers) == len(wake_sockets) == WORKERS
+    assert abstract_names() & chaos.wake_sockets <= wake_sockets
     server.stop()
     assert not [worker for worker in workers if worker.is_running()]
-    assert not abstract_names() & (doorbells | chaos.doorbells)
+    assert not abstract_names() & (wake_sockets | chaos.wake_sockets)
     assert not [name for name in os.listdir("/dev/shm") if "sse" in name]

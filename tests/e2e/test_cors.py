@@ -12,8 +12,8 @@ from firefox import Firefox, FirefoxPage
 from stream_port import connect, edge_of
 from support import until
 
-from sse_fast import app
-from sse_fast.stream import Streams
+from sse_fast.edge import app
+from sse_fast.transports.stream import Streams
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -135,10 +135,10 @@ async def test_a_page_with_credentials_comes_back_to_a_full_server_until_there_i
     monkeypatch.setattr(app, "connections_beside_streams", lambda descriptors: beside)
     monkeypatch.setattr(Streams, "come_back_in", lambda streams, error: 100)
     async with edge_of(max_connections=1, cors_origins=[f"http://127.0.0.1:{origin}"]) as edge:
-        assert edge.door is not None
-        with connect(edge.door.port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert edge.transport is not None
+        with connect(edge.transport.port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"):
             await until(lambda: edge.hub.fanout.connections == 1)
-            told = asyncio.create_task(page.evaluate(LISTEN, [f"http://127.0.0.1:{edge.door.port}/sse/a", True]))
+            told = asyncio.create_task(page.evaluate(LISTEN, [f"http://127.0.0.1:{edge.transport.port}/sse/a", True]))
             await until(lambda: edge.metrics.snapshot()["refused"] >= 3 or told.done())
             assert not told.done(), "it was refused for good"
         assert await told == "connected"

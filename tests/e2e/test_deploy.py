@@ -91,8 +91,8 @@ async def test_each_event_arrives_before_the_next_is_published(behind: Behind, h
             for number in range(50):
                 id = await asyncio.to_thread(server.publish, "a", f"number {number}")
                 assert await stream.next() == Event("message", f"number {number}", id)
-            doors = server.stats()["doors"]
-            assert (doors["stream"]["connections"], doors["asgi"]["connections"]) == (1, 0)
+            transports = server.stats()["transports"]
+            assert (transports["native"]["connections"], transports["asgi"]["connections"]) == (1, 0)
 
 
 async def test_a_stream_resumes_after_the_last_event_that_was_seen(behind: Behind, http2: bool) -> None:
@@ -108,7 +108,7 @@ async def test_that_a_client_went_is_noticed(behind: Behind, http2: bool) -> Non
     async with proxy.client(http2=http2) as client, subscribed(client, "/sse/a"), subscribed(client, "/sse/b"):
         await gone(server, left=2)
     await gone(server)
-    assert server.stats()["doors"]["stream"]["ended"]["client"] == 2
+    assert server.stats()["transports"]["native"]["ended"]["client"] == 2
 
 
 async def test_one_of_the_streams_of_a_connection_that_stays_ends_alone(behind: Behind, browser: Browser) -> None:
@@ -182,7 +182,7 @@ async def test_page_and_publishing_are_on_the_same_origin(behind: Behind, browse
     await page.locator("#data").press("Control+Enter")
     await expect(page.locator("#answer")).to_contain_text("Published")
     await expect(page.locator("#rows li .data").first).to_have_text("from the page")
-    assert server.stats()["doors"]["stream"]["connections"] == 2
+    assert server.stats()["transports"]["native"]["connections"] == 2
     await context.close()
 
 

@@ -10,7 +10,7 @@ from conftest import BOTH_DOORS, PATIENCE, Edges
 from support import free_port
 from test_node import customized, eventually, read
 
-from sse_fast.descriptors import LEAST_DESCRIPTORS, reachable_connections
+from sse_fast.base.descriptors import LEAST_DESCRIPTORS, reachable_connections
 
 __all__ = ["customized"]
 

@@ -54,7 +54,7 @@ def everybody_serves(server: EdgeProcess, workers: int = WORKERS) -> None:
 
     until(there, f"{workers} workers")  # of one that has just died the others know with the next tick
     for pid in pids(server):
-        Door(server, pid).close()
+        WorkerClient(server, pid).close()
 
 
 async def eventually(holds: Callable[[], Any], what: str) -> None:
@@ -62,7 +62,7 @@ async def eventually(holds: Callable[[], Any], what: str) -> None:
     await asyncio.to_thread(until, holds, what)
 
 
-class Door:
+class WorkerClient:
     """A kept-alive connection to a certain worker."""
 
     def __init__(self, server: EdgeProcess, pid: int) -> None:
@@ -144,8 +144,8 @@ async def first_words(stream: Stream) -> str:
 async def test_an_event_that_enters_by_any_worker_reaches_the_streams_of_all(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     streams = [await stream_at(server, pid, "/sse/a") for pid in pids(server) for _ in range(2)]
-    doors = [Door(server, pid) for pid in pids(server)]
-    ids = [doors[number % WORKERS].publish("a", str(number)) for number in range(30)]
+    clients = [WorkerClient(server, pid) for pid in pids(server)]
+    ids = [clients[number % WORKERS].publish("a", str(number)) for number in range(30)]
     assert ids == sorted(ids, key=position), "one order, whichever worker takes them in"
     for stream in streams:
         events = await read(stream, len(ids))
@@ -157,10 +157,10 @@ async def test_streams_of_the_stream_port_are_served_by_every_worker_too(node: C
     server = node("--stream-port", str(port))
     streams = [await Stream.open(port, "/sse/a") for _ in range(24)]
     assert sum(worker["connections"] > 0 for worker in server.stats()["workers"]) > 1, "the kernel did not spread them"
-    ids = [Door(server, pid).publish("a", "x") for pid in pids(server)]
+    ids = [WorkerClient(server, pid).publish("a", "x") for pid in pids(server)]
     for stream in streams:
         assert [event.last_event_id for event in await read(stream, len(ids))] == ids
-    await eventually(lambda: server.stats()["doors"]["stream"]["connections"] == 24, "the count of them all")
+    await eventually(lambda: server.stats()["transports"]["native"]["connections"] == 24, "the count of them all")
 
 
 async def test_a_client_resumes_at_another_worker_exactly(node: Callable[..., EdgeProcess]) -> None:
@@ -192,22 +192,22 @@ async def test_a_limit_on_streams_holds_for_all_workers_together(node: Callable[
 
 async def test_every_worker_tells_the_sums_of_all(node: Callable[..., EdgeProcess]) -> None:
     server = node()
-    doors = [Door(server, pid) for pid in pids(server)]
+    clients = [WorkerClient(server, pid) for pid in pids(server)]
     streams = [await stream_at(server, pid, "/sse/a") for pid in pids(server)]
     await asyncio.to_thread(server.wait_connections, 3)
-    for number, door in enumerate(doors):
-        door.publish("a", "x" * (number + 1))
+    for number, client in enumerate(clients):
+        client.publish("a", "x" * (number + 1))
     accepted = server.stats()["accepted"]
     wanted = {"connections": 3, "published": 3, "published_bytes": 3 * len("data: \n\n") + 6, "deliveries": 9}
-    for door in doors:
-        await eventually(lambda door=door: wanted.items() <= door.stats().items(), "the sums")
-        stats = door.stats()
+    for client in clients:
+        await eventually(lambda client=client: wanted.items() <= client.stats().items(), "the sums")
+        stats = client.stats()
         assert sorted(worker["connections"] for worker in stats["workers"]) == [1, 1, 1]
         assert stats["accepted"] >= accepted
-        told = door.metrics()
+        told = client.metrics()
         for name in ("published_total", "published_bytes_total", "deliveries_total", "log_position"):
             assert told[f"sse_fast_{name}", "[]"] == (wanted | {"log_position": 3})[name.removesuffix("_total")]
-        assert told["sse_fast_connections", "[('door', 'asgi')]"] == 3
+        assert told["sse_fast_connections", "[('client', 'asgi')]"] == 3
         assert told["sse_fast_workers", "[]"] == WORKERS
     for stream in streams:
         stream.cut()
@@ -227,7 +227,9 @@ async def test_the_stats_channel_speaks_on_every_worker_and_of_all(node: Callabl
 async def test_totals_never_fall_whoever_is_asked_and_whoever_dies(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     server.publish_many("a", list(range(100)))
-    await eventually(lambda: all(Door(server, pid).stats()["published"] == 100 for pid in pids(server)), "the sums")
+    await eventually(
+        lambda: all(WorkerClient(server, pid).stats()["published"] == 100 for pid in pids(server)), "the sums"
+    )
     for pid in pids(server):
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda pid=pid: pid not in safe_pids(server), "the end of a worker")
@@ -293,13 +295,13 @@ RELOADED = {
 import os, signal, sys
 class Reload:
     def find_spec(self, name, path=None, target=None):
-        if name == "sse_fast.cli":
+        if name == "sse_fast.cli.main":
             os.kill(os.getpid(), signal.SIGHUP)
 sys.meta_path.insert(0, Reload())
 """,
     "before it has handlers": """
 import os, signal, sys
-import sse_fast.serve as serve
+import sse_fast.node.serve as serve
 create_node = serve.create_node
 serve.create_node = lambda *args: (os.kill(os.getpid(), signal.SIGHUP), create_node(*args))[1]
 """,
@@ -327,13 +329,13 @@ async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[...,
     hung, *others = pids(server)
     stream = await stream_at(server, others[0], "/sse/a")
     stuck = await stream_at(server, hung, "/sse/a")
-    door = Door(server, others[1])
+    client = WorkerClient(server, others[1])
     os.kill(hung, signal.SIGSTOP)
-    ids = [door.publish("a", str(number)) for number in range(200)]
+    ids = [client.publish("a", str(number)) for number in range(200)]
     assert [event.last_event_id for event in await read(stream, len(ids))] == ids
     await eventually(lambda: not psutil.pid_exists(hung), "the end of the hung worker")
     assert "has not answered" in server.log()
-    assert {worker["pid"] for worker in door.stats()["workers"]} >= set(others)
+    assert {worker["pid"] for worker in client.stats()["workers"]} >= set(others)
     await asyncio.to_thread(everybody_serves, server)
     stuck.cut()
     (again,) = set(pids(server)) - set(others)
@@ -344,7 +346,7 @@ async def test_a_hung_worker_holds_nobody_up_and_is_replaced(node: Callable[...,
 async def test_a_worker_that_hangs_before_it_serves_is_replaced_too(
     node: Callable[..., EdgeProcess], customized: Callable[[str], None]
 ) -> None:
-    customized("import sse_fast.supervisor; sse_fast.supervisor.READY_WITHIN = 8.0")
+    customized("import sse_fast.node.supervisor; sse_fast.node.supervisor.READY_WITHIN = 8.0")
     server = node("--hung-worker-timeout", "600")
     before = server.workers()
     before[0].kill()
@@ -372,17 +374,17 @@ def test_with_the_parent_killed_the_workers_leave_and_nothing_stays_behind(node:
     children = server.workers()
     parent = children[0].parent()
     assert parent is not None
-    doorbells = {name for child in children for name in doorbells_of(child)}
-    assert len(doorbells) == WORKERS
-    assert doorbells <= abstract_names()
+    wake_sockets = {name for child in children for name in wake_sockets_of(child)}
+    assert len(wake_sockets) == WORKERS
+    assert wake_sockets <= abstract_names()
     parent.kill()
     psutil.wait_procs(children, PATIENCE)
     assert not [child for child in children if child.is_running()]
-    assert not doorbells & abstract_names()
+    assert not wake_sockets & abstract_names()
     assert not [name for name in os.listdir("/dev/shm") if "sse" in name]
 
 
-def doorbells_of(process: psutil.Process) -> set[str]:
+def wake_sockets_of(process: psutil.Process) -> set[str]:
     names = (str(connection.laddr) for connection in process.net_connections("unix"))
     return {name.lstrip("@\0") for name in names if "sse_fast-" in name}
 
@@ -414,7 +416,7 @@ async def test_workers_that_are_spawned_and_not_forked_find_the_node_too(
     server = node(workers=2)
     assert set(pids(server)) <= set(map(int, born.read_text().split()))
     streams = [await stream_at(server, pid, "/sse/a") for pid in pids(server)]
-    ids = [Door(server, pid).publish("a", "x") for pid in pids(server)]
+    ids = [WorkerClient(server, pid).publish("a", "x") for pid in pids(server)]
     for stream in streams:
         assert [event.last_event_id for event in await read(stream, 2)] == ids
     first = pids(server)[0]
@@ -427,7 +429,7 @@ async def test_workers_that_are_spawned_and_not_forked_find_the_node_too(
 def test_workers_that_never_come_to_serve_end_the_server_with_status_1(
     edge: Edges, customized: Callable[[str], None]
 ) -> None:
-    customized("import sys; sys.modules['sse_fast.app'] = None")
+    customized("import sys; sys.modules['sse_fast.node.worker'] = None")
     with pytest.raises(AssertionError, match="died 3 times before it could serve; giving up"):
         edge()
 
@@ -444,17 +446,17 @@ def wait_for_the_end_of_the_parent():
 """
 INSTANTS = {
     "while it loads the app": """
-import sse_fast.serve as serve
+import sse_fast.node.serve as serve
 load = serve.load_edge
 serve.load_edge = lambda: (wait_for_the_end_of_the_parent(), load())[1]
 """,
     "once the kernel is to tell": """
-import sse_fast.app as app
-edge = app.edge
-app.edge = lambda: (wait_for_the_end_of_the_parent(), edge())[1]
+import sse_fast.node.worker as worker
+edge = worker.edge
+worker.edge = lambda: (wait_for_the_end_of_the_parent(), edge())[1]
 """,
     "before it has its own handlers, and the signal is lost": """
-import sse_fast.app as app
+import sse_fast.edge.app as app
 start_up = app.Edge._start_up
 def start(self, *args):
     ctypes.CDLL(None).prctl(1, 0)
@@ -463,14 +465,14 @@ def start(self, *args):
 app.Edge._start_up = start
 """,
     "once it serves, and the signal is lost": """
-import sse_fast.workers as workers
-beat = workers.Seat.beat
+import sse_fast.node.workers as workers
+beat = workers.WorkerSlot.beat
 def once(self):
-    workers.Seat.beat = beat
+    workers.WorkerSlot.beat = beat
     beat(self)
     ctypes.CDLL(None).prctl(1, 0)
     wait_for_the_end_of_the_parent()
-workers.Seat.beat = once
+workers.WorkerSlot.beat = once
 """,
 }
 

@@ -14,7 +14,7 @@ from client import Stream
 from conftest import PATIENCE, EdgeProcess, Edges
 from test_node import customized, eventually, everybody_serves, pids
 
-from sse_fast.supervisor import FAILED_STARTS
+from sse_fast.node.supervisor import FAILED_STARTS
 
 __all__ = ["customized"]
 
@@ -177,7 +177,7 @@ async def test_at_a_stop_every_publish_that_was_taken_in_is_answered(edge: Edges
 
 DIES = """
 import os, signal, pathlib
-import sse_fast.app as app
+import sse_fast.edge.app as app
 start_up, started = app.Edge._start_up, pathlib.Path({path!r})
 def start(self):
     with started.open("a") as file:

@@ -49,8 +49,8 @@ async def test_every_client_follows_and_resumes_at_the_stream_port(
         await client.connected()
         before = server.publish("a", "before")
         await client.until_id(before)
-        assert server.stats()["doors"]["stream"]["connections"] == 1
-        assert server.stats()["doors"]["asgi"]["accepted"] == 0
+        assert server.stats()["transports"]["native"]["connections"] == 1
+        assert server.stats()["transports"]["asgi"]["accepted"] == 0
         if not client.comes_back:
             return
         await asyncio.to_thread(server.stop)
@@ -61,7 +61,7 @@ async def test_every_client_follows_and_resumes_at_the_stream_port(
         (gap,) = client.told("$gap")
         assert json.loads(gap.data)["after"] == before
         assert "closed" not in client.states
-        assert server.stats()["doors"]["asgi"]["accepted"] == 0
+        assert server.stats()["transports"]["asgi"]["accepted"] == 0
     finally:
         await client.close()
 
@@ -92,7 +92,7 @@ async def test_the_live_page_of_the_main_port_lives_by_the_stream_port(
     await page.locator("#data").press("Control+Enter")
     await expect(page.locator("#rows li .data").first).to_have_text('{"hello": "world"}')
     await expect(tile(page, "Connections")).to_have_text("2")
-    assert server.stats()["doors"]["stream"]["connections"] == 2
+    assert server.stats()["transports"]["native"]["connections"] == 2
     await expect(page.locator("#stream")).to_have_text("2 open, 2 accepted")
     await expect(page.locator("#asgi")).to_have_text("0 open, 0 accepted")
     assert not complaints

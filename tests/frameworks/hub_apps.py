@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sse_fast import Hub, HubResponse, Leaving, StreamInfo
+from sse_fast import EndReason, Hub, HubResponse, StreamInfo
 
 hub = Hub(retry=100)
 
@@ -34,7 +34,7 @@ def joined(info: StreamInfo) -> None:
     print("joined", info.id, info.resumed, flush=True)
 
 
-async def left(info: StreamInfo, reason: Leaving) -> None:
+async def left(info: StreamInfo, reason: EndReason) -> None:
     print("left", info.id, reason, flush=True)
 
 

@@ -1,0 +1,206 @@
+"""Where a subscriber's bytes leave: what the fan-out hands over, and the ways it can go.
+
+A `Sink` takes a `Batch` and says whether it can take more. `SteppedSink` calls an ASGI `send`; `SocketSink` is a socket
+that the fan-out may write to itself, many of them in one loop without the GIL.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+
+from sse_fast._native.base.linux cimport (
+    MEMINFO,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SIOCOUTQ,
+    SO_MEMINFO,
+    SOL_SOCKET,
+    WMEM_QUEUED,
+    errno,
+    getsockopt,
+    ioctl,
+    send,
+    socklen_t,
+)
+
+cdef extern from *:
+    """
+    #include <Python.h>
+    /* One step of what an awaitable does. PYGEN_RETURN: it is finished. PYGEN_NEXT: it waits; *iterator has the rest. */
+    static PySendResult step_awaitable(PyObject *awaitable, PyObject **iterator, PyObject **yielded) {
+        PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
+        *iterator = NULL;
+        *yielded = NULL;
+        if (PyCoro_CheckExact(awaitable)) {
+            *iterator = Py_NewRef(awaitable);
+        } else if (async != NULL && async->am_await != NULL) {
+            *iterator = async->am_await(awaitable);
+            if (*iterator == NULL) return PYGEN_ERROR;
+        } else {
+            PyErr_Format(PyExc_TypeError, "send() returned a '%.100s', which cannot be awaited",
+                         Py_TYPE(awaitable)->tp_name);
+            return PYGEN_ERROR;
+        }
+        return PyIter_Send(*iterator, Py_None, yielded);
+    }
+    """
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult step_awaitable(PyObject* awaitable, PyObject** iterator, PyObject** yielded) except PYGEN_ERROR
+
+
+@cython.final
+cdef class Batch:
+    """Bytes that one or many subscribers are handed: whole frames of `events` events."""
+
+    @property
+    def message(self):
+        """The ASGI message that carries the bytes; the same dict for everybody, so nobody may change it."""
+        return self.message_()
+
+    cdef message_(self):
+        if self._message is None:
+            self._message = {"type": "http.response.body", "body": self.data, "more_body": True}
+        return self._message
+
+    cdef bytes chunk_(self):
+        """The bytes as one chunk (RFC 9112, section 7.1); the same object for everybody."""
+        if self._chunk is None:
+            self._chunk = b"%x\r\n%b\r\n" % (len(self.data), self.data)
+        return self._chunk
+
+
+cdef Batch batch_of(bytes data, uint32_t events):
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.data = data
+    batch.events = events
+    return batch
+
+
+cdef class Sink:
+    """Where one subscriber's bytes leave. Override `write`, and `ended` to be told why the fan-out let it go."""
+
+    cdef int prepare(self, Batch batch) except -1:
+        """Make of the batch what `deliver` will need. What is raised here, unlike there, is not the sink's end."""
+        return 0
+
+    cdef int deliver(self, Batch batch) except -1:
+        return WRITTEN if self.write(batch.data) else BLOCKED
+
+    cdef bint moves(self) except -1:
+        """Whether a blocked one has been taking bytes since this was last asked, though not enough to go on."""
+        return False
+
+    cdef uint32_t held(self) noexcept:
+        """Bytes of kernel memory that wait for its client; 0 where it cannot know."""
+        return 0
+
+    def write(self, data):
+        """Take these bytes. True: they are out. False: taken, but take no more until `FanOut.unblock`. Raises: gone."""
+        raise NotImplementedError
+
+    def ended(self, reason, error):
+        """The fan-out has let the subscriber go, for a reason of `EndReason`; `error` is what its write raised, if it did."""
+
+    def close(self):
+        """The subscriber has left by itself: let go of whoever was to be called."""
+
+
+cdef class SteppedSink(Sink):
+    """A sink over an ASGI `send`: calls it from the drain and steps what it returns once.
+
+    Finished at the first step: the bytes are out. Suspended: `suspended` gets the rest; the subscriber is parked until
+    somebody finishes it and calls `FanOut.unblock`. So a server's own back-pressure becomes the signal to park.
+    """
+
+    def __cinit__(self, send, *_):
+        self.send = send
+
+    cdef int prepare(self, Batch batch) except -1:
+        if batch._message is None:
+            batch.message_()
+        return 0
+
+    cdef int deliver(self, Batch batch) except -1:
+        cdef PyObject* iterator = NULL
+        cdef PyObject* yielded = NULL
+        cdef object awaitable = self.send(batch.message_())
+        try:
+            if step_awaitable(<PyObject*>awaitable, &iterator, &yielded) == PYGEN_RETURN:
+                return WRITTEN
+            self.suspended(<object>iterator, <object>yielded)
+            return BLOCKED
+        finally:
+            Py_XDECREF(iterator)
+            Py_XDECREF(yielded)
+
+    def suspended(self, awaited, yielded):
+        """Finish `awaited`, which has just yielded `yielded`, then call `FanOut.unblock`."""
+        raise NotImplementedError
+
+
+cdef class SocketSink(Sink):
+    """A sink over a non-blocking socket. What it does not take at once is kept, shared with everybody else who was
+    handed it, and is sent by `flush`; until that is done the subscriber is parked."""
+
+    cdef int deliver(self, Batch batch) except -1:
+        return self.send_now(batch.data)
+
+    cdef int send_now(self, bytes data) except -1:
+        """Write what the socket takes and keep the rest. Raises OSError: the client is gone."""
+        cdef ssize_t taken = send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+        if taken == PyBytes_GET_SIZE(data):
+            return WRITTEN
+        if taken < 0:
+            if not passing(errno):
+                raise ConnectionError(errno, "the client is gone")
+            taken = 0
+        self.keep_rest(data, taken)
+        return BLOCKED
+
+    cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1:
+        """`data` was to be written, and `taken` bytes of it were. Override: ask to be told when the socket is writable."""
+        self.rest = data
+        self.rest_at = taken
+        self.moves()
+        return 0
+
+    cdef bint moves(self) except -1:
+        """A socket is writable again only when a third of a buffer of megabytes is free; a slow line needs minutes for
+        that. So look at what is in flight."""
+        cdef int before = self.in_flight
+        if ioctl(self.fd, SIOCOUTQ, &self.in_flight) < 0:
+            return False
+        return self.in_flight != before
+
+    cdef uint32_t held(self) noexcept:
+        # The kernel's own structures included: of small writes they are most of it.
+        cdef uint32_t memory[MEMINFO]
+        cdef socklen_t length = sizeof(memory)
+        if getsockopt(self.fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0:
+            return 0
+        return memory[WMEM_QUEUED]
+
+    cdef int flush(self) except -1:
+        """Go on with what is kept. Raises OSError: the client is gone."""
+        cdef ssize_t taken
+        if self.rest is None:
+            return WRITTEN
+        taken = send(
+            self.fd,
+            PyBytes_AS_STRING(self.rest) + self.rest_at,
+            PyBytes_GET_SIZE(self.rest) - self.rest_at,
+            MSG_DONTWAIT | MSG_NOSIGNAL,
+        )
+        if taken < 0:
+            if not passing(errno):
+                raise ConnectionError(errno, "the client is gone")
+            return BLOCKED
+        self.rest_at += taken
+        if self.rest_at < PyBytes_GET_SIZE(self.rest):
+            return BLOCKED
+        self.rest = None
+        return WRITTEN

@@ -1,0 +1,373 @@
+"""The slots: what each worker of a node says of itself, in one segment that all of them and their parent map.
+
+What it keeps: for each worker its wake-up flag, its process, its counters, its open streams, and how many of them each
+client address has. A slot has one writer, the worker that holds its lock (see workers.py); the others read, and what
+they read was true a moment ago. Only the wake-up flag is written by others: whoever clears it owes a wake-up.
+What it drops: what a dead worker left, except its totals: whoever takes the slot next counts on from them.
+
+Why no wake-up is lost. A worker arms its flag and then looks at the log once more; a publisher appends and then looks
+at the flags. Both put a full fence between the two, so one of them sees what the other did.
+
+Why the limits hold. A worker counts a stream in first and asks for the sum of all then, with a full fence between. Of
+two that come for the last place at once, both may be turned away, but never are both let in.
+
+It knows no socket, lock or loop, and not what the counters mean.
+"""
+
+import secrets
+from typing import NamedTuple
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+cdef extern from * nogil:
+    """
+    #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+    #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define swap(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+    #define fence_all() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    """
+    uint32_t load32 "load_relaxed"(uint32_t* p)
+    uint64_t load64 "load_relaxed"(uint64_t* p)
+    uint32_t acquire32 "load_acquire"(uint32_t* p)
+    uint64_t acquire64 "load_acquire"(uint64_t* p)
+    void store32 "store_relaxed"(uint32_t* p, uint32_t value)
+    void store64 "store_relaxed"(uint64_t* p, uint64_t value)
+    void release32 "store_release"(uint32_t* p, uint32_t value)
+    void release64 "store_release"(uint64_t* p, uint64_t value)
+    uint32_t swap(uint32_t* p, uint32_t value)
+    void fence_all()
+
+cdef enum:
+    LAYOUT = 1
+    TOTALS = 64
+    GAUGES = 16
+    WAKE_ADDRESS = 48
+
+cdef bytes MAGIC = b"sse_node"
+
+cdef struct Header:
+    char magic[8]
+    uint32_t layout
+    uint32_t count
+    uint64_t room                   # places in a slot's table of addresses, a power of two
+    uint64_t born_ns                # CLOCK_MONOTONIC
+    char secret[16]                 # what addresses are hashed with: nobody outside can choose those that collide
+    char padding[80]
+
+cdef struct Slot:
+    uint32_t armed                  # this worker sleeps: whoever has news swaps it for 0, and wakes it
+    uint32_t pid                    # 0: nobody is here
+    uint32_t was_ready              # the last process here that served; stays when it dies
+    uint32_t unused
+    uint64_t born_ns
+    uint64_t beat_ns                # when its loop was last seen to turn; 0: it has not begun to serve
+    uint64_t streams
+    uint64_t held                   # bytes of kernel memory that wait for its clients
+    uint64_t held_for_streams       # of those
+    char padding[8]
+    char wake_address[WAKE_ADDRESS]         # the name of its socket; ends with a zero byte
+    char more_padding[16]
+    uint64_t totals[TOTALS]
+    uint64_t gauges[GAUGES]
+
+cdef struct Tally:                  # how many streams an address has here
+    uint64_t address                # hashed; 0: a free place
+    uint64_t streams
+
+
+class Worker(NamedTuple):
+    """A worker as its slot tells of it. `age` and `silent` in seconds; `silent` is None until it serves."""
+
+    slot: int
+    pid: int
+    streams: int
+    age: float
+    silent: float | None
+
+
+cdef inline uint64_t monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec
+
+
+cdef inline uint64_t room_for(uint64_t addresses):
+    """At most half of the places are taken, so what is looked for is near where its hash says."""
+    return 1 << max(4, (2 * int(addresses) - 1).bit_length()) if addresses else 0
+
+
+@cython.final
+cdef class Slots:
+    """Slots(memory, count=0, addresses=0): a segment of `Slots.size(count, addresses)` bytes.
+
+    With a `count` a new node is laid out, else the one that is there is read. `addresses`: how many a worker may have
+    streams of at once; 0 if nobody counts them. Raises ValueError for a segment that is none.
+    """
+
+    cdef:
+        Py_buffer _view
+        Header* _header
+        Slot* _slots
+        Tally* _tallies
+        Slot* _own
+        Tally* _own_tallies
+        uint64_t _room
+        readonly int count
+        readonly int mine
+        uint64_t _base[TOTALS]
+
+    def __cinit__(self, memory, uint32_t count=0, uint64_t addresses=0):
+        PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self._header = <Header*>self._view.buf
+        cdef uint64_t length = self._view.len
+        cdef bytes secret
+        if length < sizeof(Header):
+            raise ValueError("this memory is too small for the slots of a node")
+        if count:
+            if length < Slots.size(count, addresses):
+                raise ValueError(f"{count} slots take {Slots.size(count, addresses)} bytes, this memory has {length}")
+            secret = secrets.token_bytes(16)
+            self._header.layout = LAYOUT
+            self._header.count = count
+            self._header.room = room_for(addresses)
+            self._header.born_ns = monotonic_ns()
+            memcpy(self._header.secret, PyBytes_AS_STRING(secret), 16)
+            memcpy(self._header.magic, PyBytes_AS_STRING(MAGIC), 8)
+        elif memcmp(self._header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0 or self._header.layout != LAYOUT:
+            raise ValueError("this memory does not hold the slots of a node, or those of another version")
+        self.count = <int>self._header.count
+        self._room = self._header.room
+        self.mine = -1
+        self._slots = <Slot*>(<char*>self._header + sizeof(Header))
+        self._tallies = <Tally*>(<char*>self._slots + <uint64_t>self.count * sizeof(Slot))
+        if length < sizeof(Header) + self.count * (sizeof(Slot) + self._room * sizeof(Tally)):
+            raise ValueError(f"this memory is too small for the {self.count} slots it says it has")
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self._view)
+
+    @staticmethod
+    def size(uint64_t count, uint64_t addresses=0):
+        """Bytes that a segment takes."""
+        return sizeof(Header) + count * (sizeof(Slot) + room_for(addresses) * sizeof(Tally))
+
+    @property
+    def age(self):
+        """Seconds since the node was made."""
+        return (monotonic_ns() - self._header.born_ns) / 1e9
+
+    @property
+    def secret(self):
+        return self._header.secret[:16]
+
+    # ---- coming and going: who calls these holds the slot's lock ----------------------------------------------------
+
+    def claim(self, int number, uint32_t pid, bytes wake_address not None):
+        """Be the worker of this slot, after whoever was there."""
+        if len(wake_address) >= WAKE_ADDRESS or self.mine >= 0:
+            raise ValueError("a worker has one slot, and a wake_address's name is short")
+        self.clear(number)
+        self._own = &self._slots[number]
+        self._own_tallies = self._tallies + <uint64_t>number * self._room
+        memcpy(self._base, self._own.totals, sizeof(self._base))
+        memset(self._own.wake_address, 0, WAKE_ADDRESS)
+        memcpy(self._own.wake_address, PyBytes_AS_STRING(wake_address), len(wake_address))
+        self._own.born_ns = monotonic_ns()
+        release64(&self._own.beat_ns, 0)
+        release32(&self._own.pid, pid)
+        self.mine = number
+
+    def clear(self, int number):
+        """Drop what a dead worker left, but for its totals."""
+        if not 0 <= number < self.count:
+            raise IndexError(f"there is no slot {number}")
+        cdef Slot* slot = &self._slots[number]
+        store32(&slot.armed, 0)
+        store64(&slot.streams, 0)
+        store64(&slot.held, 0)
+        store64(&slot.held_for_streams, 0)
+        memset(slot.gauges, 0, sizeof(slot.gauges))
+        memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
+        release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be cleared again
+
+    # ---- wake-ups ---------------------------------------------------------------------------------------------------
+
+    def arm(self):
+        """From here on whoever has news wakes this worker. Look at the log after this, and before going to sleep."""
+        store32(&self._own.armed, 1)
+        fence_all()
+
+    def disarm(self):
+        """This worker is awake."""
+        store32(&self._own.armed, 0)
+
+    def sleepers(self):
+        """After an append: the wake-up sockets of those who sleep. Each is told to one caller, who rings it."""
+        cdef list found = None
+        cdef int number
+        cdef Slot* slot
+        fence_all()
+        for number in range(self.count):
+            slot = &self._slots[number]
+            if number != self.mine and load32(&slot.armed) and swap(&slot.armed, 0):
+                if found is None:
+                    found = []
+                found.append(slot.wake_address)
+        return found if found is not None else ()
+
+    def others_busy(self, double alive_within):
+        """Whether another worker is awake: it has not handed out all of the log. One that hangs for so long is not."""
+        cdef uint64_t now = monotonic_ns(), beat
+        cdef int number
+        cdef Slot* slot
+        for number in range(self.count):
+            slot = &self._slots[number]
+            if number != self.mine and load32(&slot.pid) and not load32(&slot.armed):
+                beat = load64(&slot.beat_ns)
+                if beat and (beat > now or (now - beat) / 1e9 < alive_within):
+                    return True
+        return False
+
+    # ---- who is there -----------------------------------------------------------------------------------------------
+
+    def beat(self):
+        """The loop of this worker turns."""
+        store32(&self._own.was_ready, load32(&self._own.pid))
+        release64(&self._own.beat_ns, monotonic_ns())
+
+    def was_ready(self, uint32_t pid):
+        """Whether this process got as far as to serve."""
+        cdef int number
+        for number in range(self.count):
+            if self._slots[number].was_ready == pid:
+                return True
+        return False
+
+    def workers(self):
+        """Those who are there, by slot."""
+        cdef uint64_t now, beat
+        cdef int number
+        cdef uint32_t pid
+        cdef Slot* slot
+        found = []
+        for number in range(self.count):
+            slot = &self._slots[number]
+            pid = <uint32_t>acquire32(&slot.pid)
+            if pid:
+                beat = acquire64(&slot.beat_ns)
+                now = monotonic_ns()            # after the beat was read: time goes on meanwhile, not back
+                silent = (now - min(now, beat)) / 1e9 if beat else None
+                found.append(Worker(number, pid, load64(&slot.streams), (now - slot.born_ns) / 1e9, silent))
+        return found
+
+    # ---- counters ---------------------------------------------------------------------------------------------------
+
+    def publish(self, totals, gauges):
+        """Say this worker's counters: totals since it began, and gauges as they are."""
+        cdef uint64_t value
+        cdef int which
+        if len(totals) > TOTALS or len(gauges) > GAUGES:
+            raise ValueError(f"a slot has room for {TOTALS} totals and {GAUGES} gauges")
+        for which, value in enumerate(totals):
+            store64(&self._own.totals[which], self._base[which] + value)
+        for which, value in enumerate(gauges):
+            store64(&self._own.gauges[which], value)
+
+    def totals(self, int length):
+        """The first `length` totals, each added up over all that ever were workers here."""
+        return [self._sum(&self._slots[0].totals[which]) for which in range(length)]
+
+    def gauges(self, int length):
+        """The first `length` gauges, each added up over the workers."""
+        return [self._sum(&self._slots[0].gauges[which]) for which in range(length)]
+
+    cdef uint64_t _sum(self, uint64_t* first) noexcept:
+        """The sum over the slots of what is at `first` in slot 0."""
+        cdef uint64_t total = 0
+        cdef int number
+        for number in range(self.count):
+            total += load64(<uint64_t*>(<char*>first + number * sizeof(Slot)))
+        return total
+
+    # ---- streams and addresses --------------------------------------------------------------------------------------
+
+    def enter(self):
+        """Count a stream in; how many the node has with it."""
+        store64(&self._own.streams, self._own.streams + 1)
+        fence_all()
+        return self._sum(&self._slots[0].streams)
+
+    def leave(self):
+        store64(&self._own.streams, self._own.streams - 1)
+
+    def hold(self, uint64_t held, uint64_t for_streams):
+        """Say how many bytes of kernel memory wait for the clients of this worker, and for streams' among them."""
+        store64(&self._own.held, held)
+        store64(&self._own.held_for_streams, for_streams)
+
+    def held_by_others(self):
+        return self._sum(&self._slots[0].held) - load64(&self._own.held)
+
+    def held_for_streams_by_others(self):
+        return self._sum(&self._slots[0].held_for_streams) - load64(&self._own.held_for_streams)
+
+    def enter_from(self, uint64_t address):
+        """Count a stream of an address (hashed, not 0) in; how many it has on the node with it."""
+        cdef uint64_t place, at, total = 0
+        cdef int number
+        if not self._room or not address:
+            raise ValueError("this node does not count addresses, or the address is 0")
+        place = self._place(self._own_tallies, address)
+        if place == self._room:
+            raise OverflowError("the table of addresses is full")
+        store64(&self._own_tallies[place].streams, self._own_tallies[place].streams + 1)
+        release64(&self._own_tallies[place].address, address)
+        fence_all()
+        for number in range(self.count):
+            at = self._place(self._tallies + <uint64_t>number * self._room, address)
+            if at < self._room:
+                total += load64(&self._tallies[<uint64_t>number * self._room + at].streams)
+        return total
+
+    def leave_from(self, uint64_t address):
+        """Count a stream of an address out; its last one frees the place.
+
+        Who stands behind it and would not be found any more moves up; another worker that looks at that moment may
+        miss him, and let one too many of his in.
+        """
+        cdef Tally* table = self._own_tallies
+        cdef uint64_t mask = self._room - 1, hole = self._place(table, address), at, home
+        if hole == self._room or not table[hole].streams:
+            raise ValueError("no stream of this address was counted in")
+        store64(&table[hole].streams, table[hole].streams - 1)
+        if table[hole].streams:
+            return
+        at = hole
+        while True:
+            at = (at + 1) & mask
+            if not table[at].address:
+                break
+            home = table[at].address & mask
+            if (at - home) & mask >= (at - hole) & mask:
+                table[hole].streams = table[at].streams
+                release64(&table[hole].address, table[at].address)
+                hole = at
+        store64(&table[hole].streams, 0)
+        release64(&table[hole].address, 0)
+
+    cdef uint64_t _place(self, Tally* table, uint64_t address) noexcept:
+        """Where the address is, or the free place it would have; `_room` if there is neither."""
+        cdef uint64_t mask = self._room - 1, at = address & mask, found, steps
+        for steps in range(self._room):
+            found = acquire64(&table[at].address)
+            if found == address or not found:
+                return at
+            at = (at + 1) & mask
+        return self._room

@@ -1,0 +1,313 @@
+"""What publishers hand in -> what the log takes: the one gate, and every event that enters goes through it.
+
+The law of this file: an event that passes has a channel and a type that publishers may use, fields of the right types,
+and a frame within the limit; whatever does not pass is refused in words that say what would be right, and the refusal
+of one event of many is a refusal of all. Nothing here knows a hub, a request or a loop.
+
+It is native for the sake of bulk: as plain Python these same lines cost twice what parsing and encoding do.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memchr, memcmp, memcpy
+
+import orjson
+
+from sse_fast._native.wire.frame cimport frame_of
+
+from sse_fast.datastar import fields_of as fields_of_function
+from sse_fast.errors import EventTooLarge, InvalidEvent
+from sse_fast.event_rules import FIELDS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function, kind_of
+from sse_fast.serialization import DEEPEST as DEEPEST_JSON
+
+cdef object fields_of = fields_of_function
+cdef object channel_name = channel_name_function
+cdef object loads = orjson.loads
+cdef object JSONDecodeError = orjson.JSONDecodeError
+
+cdef int DEEPEST = DEEPEST_JSON
+cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
+cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as much work as many small ones
+
+
+def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit):
+    """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame.
+
+    Raises InvalidEvent (EventTooLarge past the limit).
+    """
+    return encoded(channel, data, event, retry, limit)
+
+
+def from_json_object(bytes body not None, Py_ssize_t limit):
+    """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. InvalidEvent."""
+    cdef const char* start = PyBytes_AS_STRING(body)
+    return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit)
+
+
+def from_json_array(bytes body not None, Py_ssize_t limit):
+    """Publications from the items of a JSON array, in pieces, so that others can have the loop in between.
+
+    Raises InvalidEvent that names the item; the first is 0.
+    """
+    found = parsed(body)
+    if type(found) is not list:
+        raise InvalidEvent(f"several events are a JSON array of them, not {kind_of(found)}")
+    cdef list values = found
+    cdef Py_ssize_t number = 0, size = len(values), enough
+    cdef const char* end = PyBytes_AS_STRING(body) + PyBytes_GET_SIZE(body)
+    cdef const char* item = behind_space(PyBytes_AS_STRING(body), end) + 1
+    cdef const char* behind
+    cdef Span span
+    cdef list events
+    while number < size:
+        events = []
+        enough = min(number + AT_ONCE, size)
+        while number < enough:
+            item = behind_space(item, end)
+            behind = behind_value(item, end, &span)
+            try:
+                events.append(from_value(values[number], item, behind, limit))
+            except InvalidEvent as error:
+                raise type(error)(f"event {number} of the array: {error}") from None
+            item = behind_space(behind, end) + 1  # the comma
+            number += 1
+        yield events
+
+
+def from_ndjson(bytes body not None, Py_ssize_t limit):
+    """Publications from newline-delimited JSON, in pieces, so that others can have the loop in between.
+
+    One event a line; blank lines are passed over. Raises InvalidEvent that names the line; the first is 1.
+    """
+    cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0, enough
+    cdef const char* line
+    cdef const char* end
+    cdef list events
+    while start < size:
+        events = []
+        enough = start + BYTES_AT_ONCE
+        while start < size:
+            number += 1
+            line = PyBytes_AS_STRING(body) + start
+            end = <const char*>memchr(line, b"\n", size - start)
+            length = end - line if end != NULL else size - start
+            start += length + 1
+            # Escapes make JSON up to six times longer than what it says.
+            if length > 8 * limit + 4096:
+                raise EventTooLarge(f"line {number} has {length} bytes; an event of {limit} bytes needs fewer")
+            if not is_blank(line, length):
+                try:
+                    events.append(from_value(loads(PyBytes_FromStringAndSize(line, length)), line, line + length, limit))
+                except JSONDecodeError as error:
+                    raise_no_memory(error)
+                    raise InvalidEvent(f"line {number} is not JSON: {error.msg} at column {error.colno}") from None
+                except InvalidEvent as error:
+                    raise type(error)(f"line {number}: {error}") from None
+            if number % AT_ONCE == 0 or start >= enough:
+                break
+        yield events
+
+
+cdef int raise_no_memory(error) except -1:
+    """orjson has one error for a document that is wrong and for memory that has run out."""
+    if error.msg.startswith("Not enough memory"):
+        raise MemoryError("the server has no memory to read this; try again later") from None
+    return 0
+
+
+cdef object parsed(bytes body):
+    try:
+        return loads(body)
+    except JSONDecodeError as error:
+        raise_no_memory(error)
+        raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
+
+
+cdef tuple from_value(object parsed, const char* text, const char* end, Py_ssize_t limit):
+    """`parsed` from the JSON between `text` and `end`."""
+    cdef dict value
+    cdef object channel, data, event, retry
+    if type(parsed) is not dict:
+        raise InvalidEvent(f"an event is a JSON object with 'channel' and 'data', not {kind_of(parsed)}")
+    value = parsed
+    try:
+        channel, data = value["channel"], value["data"]
+    except KeyError as missing:
+        refuse_unknown(value)  # it may be the missing one, misspelt
+        raise InvalidEvent(f"the field {missing} is missing") from None
+    event, retry = value.get("event"), value.get("retry")
+    # Counting is cheaper than comparing names, and enough where nothing is strange.
+    if len(value) != 2 + (event is not None) + (retry is not None):
+        refuse_unknown(value)
+    if type(data) is not str:
+        data = as_it_stands(text, end)
+    return encoded(channel, data, event, retry, limit)
+
+
+cdef int refuse_unknown(dict value) except -1:
+    for name in value:
+        if name not in FIELDS:
+            raise InvalidEvent(f"unknown field {brief(name)}; the fields are 'channel', 'data', 'event' and 'retry'")
+    return 0
+
+
+cdef tuple encoded(object channel, object data, object event, object retry, Py_ssize_t limit):
+    cdef bytes name, frame
+    if not isinstance(channel, str):
+        raise InvalidEvent(f"'channel' is a string, not {kind_of(channel)}")
+    if isinstance(data, str) and type(data) is not str:
+        given = fields_of(data)
+        if given is not None:
+            if given.id is not None or given.data is None or (event is not None or retry is not None):
+                raise InvalidEvent("a DatastarEvent is published as it is: with data, without event_id, and nothing beside")
+            data, event, retry = given.data, given.event, given.retry
+    name = channel_name(channel)
+    if PyBytes_AS_STRING(name)[0] == c"$":
+        raise InvalidEvent(f"channels that begin with '$' belong to the server; {brief(channel)} is one")
+    if event is not None:
+        check_type(event)
+    if retry is not None and (type(retry) is not int or not 0 <= retry <= MAX_RETRY_MS):
+        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {brief(retry)}")
+    # What the format forbids in a field, the encoder refuses.
+    frame = frame_of(data, event, None, retry, None)
+    if PyBytes_GET_SIZE(frame) > limit:
+        raise EventTooLarge(f"the event takes {len(frame)} bytes when encoded; at most {limit} are allowed")
+    return name, frame
+
+
+cdef int check_type(object event) except -1:
+    if not isinstance(event, str):
+        raise InvalidEvent(f"'event' is a string, not {kind_of(event)}")
+    if len(<str>event) > MAX_EVENT_TYPE:
+        raise InvalidEvent(f"'event' has at most {MAX_EVENT_TYPE} characters; this one has {len(event)}")
+    if event and (<str>event)[0] == "$":
+        raise InvalidEvent(f"event types that begin with '$' belong to the server; {brief(event)} is one")
+    return 0
+
+
+cdef bint is_blank(const char* line, Py_ssize_t length) noexcept nogil:
+    """Whether a line has nothing but the white space of JSON (RFC 8259, section 2)."""
+    cdef Py_ssize_t i
+    for i in range(length):
+        if line[i] != c" " and line[i] != c"\t" and line[i] != c"\r":
+            return False
+    return True
+
+
+# JSON as text. Numbers are to arrive digit for digit, and no parser keeps their digits: so `data` is passed on as it
+# stands, only without the white space between. What is read here has been parsed, and so is known to be JSON (RFC 8259);
+# the bounds are looked at all the same.
+
+cdef struct Span:
+    bint spaced  # has white space between its parts
+    int depth  # of arrays and objects
+
+
+cdef bytes as_it_stands(const char* text, const char* end):
+    """The value of the member "data" of an object, compact; of several the last, as parsers have it."""
+    cdef const char* data = NULL
+    cdef const char* data_end = NULL
+    cdef const char* at = behind_space(text, end) + 1
+    cdef const char* name
+    cdef const char* name_end
+    cdef Span span, skipped
+    while True:
+        name = behind_space(at, end)
+        name_end = behind_value(name, end, &skipped)
+        at = behind_space(behind_space(name_end, end) + 1, end)  # the colon
+        if is_data(name, name_end):
+            data = at
+            at = data_end = behind_value(at, end, &span)
+        else:
+            at = behind_value(at, end, &skipped)
+        at = behind_space(at, end)
+        if at >= end or at[0] != c",":
+            break
+        at += 1
+    if data == NULL:
+        raise InvalidEvent("the field 'data' was parsed and cannot be found")
+    if span.depth > DEEPEST:
+        raise InvalidEvent(f"arrays and objects nest at most {DEEPEST} deep; these nest {span.depth} deep")
+    if span.spaced:
+        return without_space(data, data_end)
+    return PyBytes_FromStringAndSize(data, data_end - data)
+
+
+cdef bint is_data(const char* name, const char* end) except -1:
+    """Whether a member's name, quotes and all, says "data"."""
+    if end - name == 6:
+        return memcmp(name, b'"data"', 6) == 0
+    if end - name < 6 or memchr(name, b"\\", end - name) == NULL:
+        return False
+    return loads(PyBytes_FromStringAndSize(name, end - name)) == "data"
+
+
+cdef inline bint is_space(char c) noexcept nogil:
+    return c == c" " or c == c"\n" or c == c"\r" or c == c"\t"
+
+
+cdef inline const char* behind_space(const char* at, const char* end) noexcept nogil:
+    while at < end and is_space(at[0]):
+        at += 1
+    return at
+
+
+cdef const char* behind_string(const char* at, const char* end) noexcept nogil:
+    """Behind the string that begins at `at`."""
+    cdef const char* quote
+    cdef const char* last
+    at += 1
+    while at < end:
+        quote = <const char*>memchr(at, b'"', end - at)
+        if quote == NULL:
+            break
+        last = quote
+        while last > at and (last - 1)[0] == c"\\":
+            last -= 1
+        at = quote + 1
+        if (quote - last) % 2 == 0:
+            return at
+    return end
+
+
+cdef const char* behind_value(const char* at, const char* end, Span* span) noexcept nogil:
+    """Behind the value that begins at `at`."""
+    cdef int depth = 0
+    cdef char c
+    span.spaced = False
+    span.depth = 0
+    while at < end:
+        c = at[0]
+        if c == c'"':
+            at = behind_string(at, end)
+            if depth == 0:
+                return at
+            continue
+        if c == c"{" or c == c"[":
+            depth += 1
+            span.depth = max(span.depth, depth)
+        elif c == c"}" or c == c"]":
+            if depth <= 1:
+                return at + depth  # its own end, or that of what a scalar stands in
+            depth -= 1
+        elif depth == 0 and (c == c"," or is_space(c)):
+            return at  # a scalar's end
+        elif is_space(c):
+            span.spaced = True
+        at += 1
+    return end
+
+
+cdef bytes without_space(const char* at, const char* end):
+    cdef bytes compact = PyBytes_FromStringAndSize(NULL, end - at)
+    cdef char* start = PyBytes_AS_STRING(compact)
+    cdef char* out = start
+    cdef const char* behind
+    while at < end:
+        if is_space(at[0]):
+            at += 1
+            continue
+        behind = behind_string(at, end) if at[0] == c'"' else at + 1
+        memcpy(out, at, behind - at)
+        out += behind - at
+        at = behind
+    return compact[: out - start]

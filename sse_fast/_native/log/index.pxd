@@ -1,0 +1,99 @@
+# The index for C callers.
+#
+# `take_in` reads what is new in the log and leaves the channels that got something in `fresh`. `cut` copies the events
+# after a cursor out of the log, as one piece of bytes. Whatever raises has changed nothing, and may be called again.
+
+cimport cython
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.base.queue cimport Linked, Queue
+from sse_fast._native.log.ring cimport Log
+
+
+cdef struct Entry:                  # one kept event, in log order; a channel's events are a list through the entries
+    uint64_t position
+    uint64_t offset                 # of its record
+    uint64_t next                   # number of the channel's next entry; 0: none
+    uint64_t previous
+    uint64_t jump                   # number of one of the channel's entries further back; it may be gone
+    uint32_t span                   # how many entries of the channel further back; 0: it was the channel's first
+    uint32_t frame_length
+    void* channel                   # borrowed: a channel lives while it has entries
+
+
+cdef struct Listening:              # a group of the fan-out that listens to a channel among others
+    void* group                     # borrowed: a group takes itself out before it goes
+    uint32_t which                  # of the group's channels this one is
+
+
+cdef struct Piece:
+    uint64_t end                    # the cursor after it
+    uint64_t at                     # number of its last entry, to go on from; 0 over several channels
+    uint32_t events
+    bint more
+
+
+cdef class Channel(Linked):         # queued: it got something
+    cdef:
+        readonly bytes name
+        Py_ssize_t place            # in `Index._listed`
+        uint64_t first, last        # entry numbers; 0: none is kept
+        readonly uint64_t kept
+        readonly uint64_t last_position
+        readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
+        # the fan-out's: who listens
+        readonly uint64_t subscribers
+        object solo                 # the group of those who listen to this channel alone
+        Listening* listening        # the groups it shares with other channels
+        uint32_t listening_count, listening_room
+
+
+@cython.final
+cdef class Index:
+    cdef:
+        readonly Log log
+        dict channels
+        list _listed                # the same channels; whoever goes leaves its place to the last
+        Queue fresh                 # of channels
+        readonly uint64_t position  # newest position taken in
+        uint64_t newest             # number of the newest entry ever taken in
+        Py_ssize_t _remembered
+        object _gone                # channel -> position of its newest evicted event; bounded
+        readonly uint64_t forgotten # newest eviction that is remembered for no channel in particular
+        uint64_t _lapped            # upper end of a hole in what was read
+        uint64_t _floor             # newest evicted position of any channel
+        uint64_t _offset            # read up to here
+        Entry** _pages              # of entries; a ring, too
+        uint64_t _mask              # of page numbers
+        uint64_t _first             # numbers of the oldest entry that is there, and of the oldest one whose record is:
+        uint64_t _live              # those between were evicted, and wait to be dropped
+        Py_ssize_t _drop
+        uint64_t _told_of           # the hole that channels are being told of, from the last to the first
+        Py_ssize_t _untold          # how many are left
+        readonly uint64_t steps     # entries that were looked at to find and to merge others
+        uint64_t* _heap             # scratch for merging channels
+        uint64_t* _merged           # entries in log order
+        size_t _room                # of the heap
+
+    cdef Entry* entry(self, uint64_t number) noexcept
+    cdef bint take_in_some(self, Py_ssize_t limit) except -1
+    cdef void evict(self) noexcept
+    cdef bint owes(self) noexcept
+    cdef bint tells_of_hole(self) noexcept
+    cdef Channel open_channel(self, bytes name)
+    cdef void release_if_idle(self, Channel channel) noexcept
+    cdef uint64_t evicted_of(self, tuple channels) noexcept
+    cdef bint lost_after(self, tuple channels, uint64_t position) noexcept
+    cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
+    cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
+    cdef void _lap(self) noexcept
+    cdef void _drop_evicted(self, Py_ssize_t count) noexcept
+    cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
+    cdef uint64_t _kept_of(self, Channel channel) noexcept
+    cdef uint64_t _evicted_of(self, Channel channel) noexcept
+    cdef int _make_room_for_one(self) except -1
+    cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0
+    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
+    cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept
+    cdef int _make_room(self, size_t size) except -1

@@ -1,0 +1,397 @@
+"""The command line: `sse-fast serve | publish | listen | bench`.
+
+Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
+everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
+"""
+
+import os
+import re
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import click
+import httpx
+import orjson
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from sse_fast._native.wire.event_parser import ReceivedEvent
+from sse_fast.cli.bench import bench
+from sse_fast.client.listener import MAX_EVENT_SIZE, SILENCE, Listener, Publisher, Refused, Unavailable
+from sse_fast.logs import printable
+from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
+
+BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
+CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
+DEFAULT_URL = "http://127.0.0.1:8000"
+EVENT_ID = re.compile(r"[A-Za-z0-9._-]{1,127}")
+
+
+class Failure(click.ClickException):
+    """One line on stderr instead of a traceback."""
+
+    def show(self, file: Any = None) -> None:
+        for line in self.message.splitlines():
+            click.secho(f"sse-fast: {line}", fg="red", err=True)
+
+
+class Misuse(Failure):
+    exit_code = 2
+
+
+def setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for every setting. Its value is None (or empty, for a list) where it was not given."""
+    for name, field in reversed(Settings.model_fields.items()):  # decorators stack up from below
+        text = f"{field.description}  [{variable(name)}{shown_default(field)}]"
+        if field.annotation is bool:
+            command = click.option(f"{flag(name)}/{flag('no_' + name)}", name, default=None, help=text)(command)
+        else:
+            several = get_origin(field.annotation) is list
+            command = click.option(flag(name), name, metavar=metavar(field), multiple=several, help=text)(command)
+    return command
+
+
+def shown_default(field: FieldInfo) -> str:
+    default = field.default
+    if default is None or default is False or default == []:
+        return ""
+    if isinstance(default, ByteSize):
+        return f"; default {default.human_readable().replace('.0', '')}"
+    return f"; default {default}"
+
+
+def metavar(field: FieldInfo) -> str:
+    annotation: Any = field.annotation
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if get_origin(annotation) is list:
+        return "TEXT,..."
+    names = {int: "INTEGER", float: "SECONDS", ByteSize: "SIZE", Path: "PATH"}
+    return next((names[kind] for kind in (annotation, *get_args(annotation)) if kind in names), "TEXT")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""\b
+In three terminals:
+  sse-fast serve
+  sse-fast listen news
+  sse-fast publish news 'hello'
+""",
+)
+@click.version_option(package_name="sse-fast", prog_name="sse-fast")
+def main() -> None:
+    """A Server-Sent Events edge: publish over HTTP, subscribe with any EventSource client.
+
+    Every command has its own --help with examples.
+    """
+
+
+main.add_command(bench)
+
+
+@main.command(
+    short_help="Run the server.",
+    epilog="""\b
+Examples:
+  sse-fast serve
+      on http://127.0.0.1:8000/, open to whoever is on this machine
+  SSE_FAST_PUBLISH_KEY=secret sse-fast serve --host 0.0.0.0
+      for everybody; publishing needs the key (a flag would show it in the process list)
+  sse-fast serve --port 8443 --ssl-certificate cert.pem --ssl-keyfile key.pem
+      HTTPS, with HTTP/2 for clients that speak it
+  sse-fast serve --log-size 1GiB --keepalive 30 --log-format json
+      keep more for replay, fewer heartbeats, logs for a machine
+""",
+)
+@setting_options
+def serve(**flags: Any) -> None:
+    """Run the server until Ctrl-C or SIGTERM, then drain: streams are told, and clients come back by themselves.
+
+    Every setting is a flag, a variable (named below in brackets) and a key of sse-fast.toml in the working directory
+    (the flag without dashes in front, with underscores: max_connections). A flag beats the variable, the variable beats
+    the file, the file beats the default. Sizes may be written 64KiB, 1.5GiB.
+    """
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    try:
+        settings = Settings.load(given)
+        settings.refuse_unsafe()
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    from sse_fast.node.serve import CannotServe
+    from sse_fast.node.serve import serve as run
+
+    try:
+        sys.exit(run(settings))
+    except CannotServe as error:
+        raise Failure(str(error)) from None
+
+
+url_option = click.option(
+    "--url", envvar="SSE_FAST_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The server."
+)
+
+
+@main.command(
+    short_help="Publish an event, or one for every line of stdin.",
+    epilog="""\b
+Examples:
+  sse-fast publish news 'hello'
+  sse-fast publish news --event price --json '{"EUR": 1.08}'
+  date | sse-fast publish clock
+  tail -f access.log | sse-fast publish log --lines
+  SSE_FAST_PUBLISH_KEY=secret sse-fast publish news 'hello' --url https://events.example.org
+""",
+)
+@click.argument("channel")
+@click.argument("data", required=False)
+@click.option("--event", metavar="TYPE", help="The event's type; without it clients see 'message'.")
+@click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="Tell clients this reconnect delay.")
+@click.option("--json", "as_json", is_flag=True, help="The data is JSON: checked, and sent in compact form.")
+@click.option(
+    "--lines",
+    is_flag=True,
+    help="Publish every line of stdin as an event of its own, as they come in; a bad one ends it.",
+)
+@url_option
+@click.option(
+    "--key", envvar="SSE_FAST_PUBLISH_KEY", show_envvar=True, help="The publish key, where the server needs one."
+)
+def publish(
+    channel: str,
+    data: str | None,
+    event: str | None,
+    retry: int | None,
+    as_json: bool,
+    lines: bool,
+    url: str,
+    key: str | None,
+) -> None:
+    """Publish DATA, or all of stdin, to CHANNEL, and print the id of the event (with --lines: of the last one).
+
+    Stdin is sent as it stands, but for one line end at its end.
+    """
+    if lines and data is not None:
+        raise Misuse("--lines reads stdin; leave DATA out")
+    if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown, as errors further down would
+        raise Misuse("--key: a key is visible ASCII characters, without spaces or line ends")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with http_client(url, httpx.Timeout(30), headers) as client:
+        publisher = Publisher(client, channel, event, retry)
+        stdin = sys.stdin.buffer
+        if data is None and stdin.isatty():
+            _tell("reading from the terminal; end with Ctrl-D")
+        try:
+            if lines:
+                click.echo(publish_lines(publisher, stdin, as_json))
+            else:
+                text = data.encode() if data is not None else without_line_end(stdin.read())
+                click.echo(publisher.json(json_value(text)) if as_json else publisher.text(text))
+        except (Refused, Unavailable, httpx.HTTPError) as error:
+            raise Failure(str(error)) from None
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def publish_lines(publisher: Publisher, stdin: BinaryIO, as_json: bool) -> str:
+    """Publish a line an event; the last id. What comes in while a request runs is the next batch. Raises Misuse for a
+    bad line once those in front of it are published."""
+    count, last_id = 0, ""
+    show_progress = sys.stderr.isatty()
+    try:
+        for batch in line_batches(stdin):
+            values: list[object] = []
+            wrong: Misuse | None = None
+            for number, line in enumerate(batch, count + 1):
+                try:
+                    values.append((json_value if as_json else utf8)(line, f"line {number}"))
+                except Misuse as error:
+                    wrong = error
+                    break
+            if values:
+                last_id = publisher.batch(values)[-1]
+                count += len(values)
+            if wrong is not None:
+                raise wrong
+            if show_progress:
+                click.echo(f"\r{count:,} events ", nl=False, err=True)
+    finally:
+        click.echo(f"{chr(13) if show_progress else ''}published {count:,} event{'s' * (count != 1)}", err=True)
+    return last_id
+
+
+def line_batches(stdin: Any) -> Iterator[list[bytes]]:
+    """Whole lines, as many as are there: a slow pipe gives them one by one, a fast one by the thousand."""
+    rest = b""
+    while chunk := stdin.read1(BATCH_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line.removesuffix(b"\r") for line in lines]
+    if rest:
+        yield [rest]
+
+
+@main.command(
+    short_help="Print the events of channels as they come.",
+    epilog="""\b
+Examples:
+  sse-fast listen news
+  sse-fast listen news weather 'room:42'
+  sse-fast listen news --history 10            the newest ten, then live
+  sse-fast listen news --since earliest        everything that is kept, then live
+  sse-fast listen news --json --count 1 | jq .data
+  sse-fast listen '$stats'                     how the server is doing
+""",
+)
+@click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
+@click.option("--history", type=click.IntRange(min=0), metavar="N", help="First the newest N kept events.")
+@click.option("--since", metavar="ID", help="First what was published after this event id, or 'earliest' for all kept.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@click.option(
+    "--retries", type=click.IntRange(min=0), metavar="N", help="Give up after N reconnects in vain, not never."
+)
+@click.option(
+    "--silence",
+    type=click.FloatRange(min=0, min_open=True),
+    default=SILENCE,
+    show_default=True,
+    metavar="SECONDS",
+    help="Take the server for dead after so long without a byte. Heartbeats come every 15 s by default.",
+)
+@click.option(
+    "--max-event-size",
+    metavar="SIZE",
+    default=f"{MAX_EVENT_SIZE // 1024**2}MiB",
+    show_default=True,
+    help="Give up at a larger event; it is held in memory until it is whole.",
+)
+@click.option("--json", "as_json", is_flag=True, help='Print each event as a line {"id", "event", "data"}.')
+@click.option("--verbose", is_flag=True, help="Show $connected too.")
+@url_option
+def listen(
+    channels: tuple[str, ...],
+    history: int | None,
+    since: str | None,
+    count: int | None,
+    retries: int | None,
+    silence: float,
+    max_event_size: str,
+    as_json: bool,
+    verbose: bool,
+    url: str,
+) -> None:
+    """Print the events of the CHANNELs until Ctrl-C, reconnecting and resuming so that none is lost or printed twice.
+
+    It ends by itself when the server says that nothing more will come (204), and with status 1 where trying again would
+    meet the same: a refusal (most of 4xx), another kind of answer, a certificate that is not to be trusted.
+
+    A server's id that fits no HTTP header can't be sent back: that is said, and resumed is after the last one that can,
+    so events may be printed again.
+
+    Where the server no longer keeps what was missed, it says so with a $gap event, shown on stderr (with --json also on
+    stdout: a program should know). The states of the connection are told on stderr.
+    """
+    if since is not None and history is not None:
+        raise Misuse("--since and --history both say where to start; give one")
+    if since is not None and not EVENT_ID.fullmatch(since):
+        raise Misuse(f"--since: {since!r} is not an event id; give one as printed by listen or publish, or 'earliest'")
+    try:
+        most = TypeAdapter(Annotated[ByteSize, Field(ge=1)]).validate_python(max_event_size)
+    except ValidationError:
+        raise Misuse(
+            f"--max-event-size: {max_event_size!r} is no size of a byte at least; write 65536, 64KiB or 16MiB"
+        ) from None
+    if "/sse/" in urlsplit(url).path + "/":
+        raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
+    show = show_json if as_json else show_text
+    with http_client(url, httpx.Timeout(10, read=silence)) as client:
+        listener = Listener(
+            client, channels, since=since, history=history, retries=retries, max_event_size=most, tell=_tell
+        )
+        shown = 0
+        try:
+            for event in listener:
+                if event.event not in CONTROL_EVENTS:
+                    show(event)
+                    shown += 1
+                else:
+                    show_control(event, verbose)
+                    if as_json and (verbose or event.event == "$gap"):
+                        show_json(event)
+                if shown == count:
+                    return
+        except KeyboardInterrupt:
+            return
+        except BrokenPipeError:
+            # Nobody reads on. The interpreter's own flush at exit would complain once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (Refused, Unavailable, httpx.HTTPError) as error:
+            raise Failure(str(error)) from None
+
+
+def show_json(event: ReceivedEvent) -> None:
+    click.echo(orjson.dumps({"id": event.id, "event": event.event, "data": event.data}))
+
+
+def show_text(event: ReceivedEvent) -> None:
+    """`id time type data`, further lines of data indented; nothing in it can steer the terminal."""
+    first, *more = (printable(line.replace("\t", "    ")) for line in event.data.split("\n"))
+    head = f"{click.style(printable(event.id) or '-', fg='cyan')} {click.style(f'{datetime.now():%H:%M:%S}', dim=True)}"
+    click.echo(f"{head} {click.style(printable(event.event), fg='green')} {first}")
+    for line in more:
+        click.echo(f"    {line}")
+
+
+def show_control(event: ReceivedEvent, verbose: bool) -> None:
+    data = printable(event.data)
+    if event.event == "$gap":
+        click.secho(f"gap: events were lost before {event.id or 'here'}: {data}", fg="yellow", bold=True, err=True)
+    elif event.event == "$closing":
+        _tell(f"the server closes the stream: {data}")
+    elif verbose:
+        _tell(f"$connected {event.id} {data}")
+
+
+def http_client(url: str, timeout: httpx.Timeout, headers: dict[str, str] | None = None) -> httpx.Client:
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Misuse(f"--url: {url!r} is not a URL: {error}") from None
+    if base.scheme not in ("http", "https") or not base.host:
+        raise Misuse(f"--url: {url!r} should look like {DEFAULT_URL}")
+    try:
+        return httpx.Client(base_url=base, timeout=timeout, headers=headers, follow_redirects=True)
+    except (OSError, ssl.SSLError) as error:
+        given = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        where = given[0] if given else "the certificates of known authorities"
+        raise Misuse(f"{where}: cannot be read ({error})") from None
+
+
+def json_value(text: bytes, where: str = "data") -> object:
+    """What the JSON says, to be sent as it stands: no parser keeps the digits of its numbers."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        line = f"line {error.lineno} " if error.lineno > 1 else ""
+        raise Misuse(f"{where} is not valid JSON: {error.msg} at {line}column {error.colno}") from None
+    return orjson.Fragment(text)
+
+
+def utf8(text: bytes, where: str = "data") -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def without_line_end(text: bytes) -> bytes:
+    return text.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _tell(sentence: str) -> None:
+    click.secho(sentence, dim=True, err=True)

@@ -1,0 +1,295 @@
+"""Builds the objects and joins them: the ASGI app, its lifespan, and the edge that `sse-fast serve` runs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import orjson
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from starlette._utils import get_route_path
+from starlette.datastructures import URL
+from starlette.responses import RedirectResponse
+
+from sse_fast._native.log.ring import Log
+from sse_fast._native.node.slots import Slots
+from sse_fast._native.wire.frame import encode
+from sse_fast.access.limits import Admission, Tally
+from sse_fast.access.origins import CrossOrigin
+from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.base import shutdown
+from sse_fast.base.descriptors import connections_beside_streams, raise_descriptor_limit, reachable_connections
+from sse_fast.edge.api import Api
+from sse_fast.edge.metrics import Metrics
+from sse_fast.embed.hub import Hub
+from sse_fast.hub.hub import Peers
+from sse_fast.settings import Settings
+from sse_fast.transports.front import Front
+from sse_fast.transports.kernel import Connections, bounds_of, tcp_memory
+from sse_fast.transports.stream import PEER, RAW_SEND, TAKE_OVER, Streams
+
+logger = logging.getLogger("sse_fast.edge")
+
+CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+NO_LIMIT = 2**30  # more connections than there can be descriptors
+STATS_EVERY = 1.0  # seconds
+STATS_CHANNEL = "$stats"
+
+
+class WorkerSlot(Peers, Tally, Protocol):
+    """The worker's place in a node of several, as the edge uses it: `sse_fast.node.workers` has it."""
+
+    log: Log
+    slots: Slots
+
+    def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
+        """From now on `wake` is called when there may be news in the log, and `say` to publish the counters."""
+
+    def beat(self) -> None:
+        """The loop of this worker turns, and it serves."""
+
+    def close(self) -> None: ...
+
+
+class Edge:
+    """The edge as an ASGI app: streams under /sse, everything else by the API. Serve it, or mount it under a path."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        slot: WorkerSlot | None = None,
+        on_startup: Callable[["Edge"], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.hub = Hub(
+            log_size=settings.log_size,
+            keepalive=settings.keepalive,
+            send_timeout=settings.send_timeout,
+            slow_policy=settings.slow_policy,
+            max_event_size=settings.max_event_size,
+            send_memory=settings.send_memory or tcp_memory() // 4,
+            max_history=settings.max_history,
+            log=slot.log if slot is not None else None,
+            peers=slot,
+            retry=settings.retry,
+            drain_timeout=settings.drain_timeout,
+        )
+        # What this worker has descriptors for. In somebody else's server nobody knows.
+        descriptors = raise_descriptor_limit() if slot is not None else NO_LIMIT
+        self._most_here = reachable_connections(descriptors)
+        self._beside_streams = connections_beside_streams(descriptors)
+        self._admission = Admission(
+            max_connections=settings.max_connections,
+            max_connections_per_ip=settings.max_connections_per_ip,
+            publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
+            origins=settings.cors_origins,
+            foreign_pages=settings.open,
+            most_here=self._most_here,
+            tally=slot,
+        )
+        self._streams = Streams(
+            self.hub,
+            self._admission,
+            retry=settings.retry,
+            max_channels=settings.max_channels_per_stream,
+            max_history=settings.max_history,
+            max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
+        )
+        self.at_close = contextlib.ExitStack()
+        if slot is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
+            connections = Connections(settings.port, bounds_of(settings))
+            self._streams.connections, self.hub.held_elsewhere = connections, connections.held
+            self.hub.reset_elsewhere = connections.reset
+            self.at_close.callback(connections.close)
+        # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
+        self.hub.admission, self.hub.streams = self._admission, self._streams
+        self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
+        self.api = Api(
+            self.hub,
+            self._admission,
+            self.metrics,
+            max_body_size=settings.max_body_size,
+            redirected_to=settings.stream_port if settings.stream_redirect else None,
+        )
+        self._slot = slot
+        self._on_startup = on_startup
+        self._answered = False
+        self._stats: asyncio.Task[None] | None = None
+        self._routed: Any = self._route
+        self.transport: Front | None = None
+        origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
+        if origins:
+            anybody = "*" in origins
+            self._routed = CrossOrigin(
+                self._route,
+                allow_origins=origins,
+                allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
+                allow_headers=CORS_HEADERS,
+                # With '*' the middleware would reflect any origin that sends a cookie; so no credentials then.
+                allow_credentials=not anybody,
+            )
+        if settings.trusted_proxies:
+            trusted = "*" if "*" in settings.trusted_proxies else settings.trusted_proxies
+            self._routed = wrap_asgi_with_proxy_headers(self._routed, trusted)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if not self._answered:
+                self._answered = True
+                if self._slot is not None:
+                    self._slot.beat()  # who answers serves: from here on it is noticed if it hangs
+            if self._stats is None:
+                self._start_up()  # mounted in another app, it is told of no lifespan
+            scope[RAW_SEND], scope[PEER] = send, scope.get("client")
+            await self._routed(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = get_route_path(scope)
+        if not (path == "/sse" or path.startswith("/sse/")):
+            await self.api(scope, receive, send)
+        elif self.settings.stream_redirect and TAKE_OVER not in scope and scope["method"] in ("GET", "HEAD"):
+            await self._to_stream_port(scope, receive, send, path)
+        else:
+            await self._streams(scope, receive, send, path[5:])
+
+    async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """307: the same request at the stream port, on the name by which the client knows this server."""
+        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(path))
+        await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    self._watch_signals()  # before anything that takes its time
+                    await self.hub.take_in()
+                    self._start_up()
+                except Exception as error:
+                    logger.debug("the start failed", exc_info=True)
+                    await send({"type": "lifespan.startup.failed", "message": f"sse_fast cannot start: {error}"})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _start_up(self) -> None:
+        """Again: nothing happens. Raises OSError where the stream port cannot be had."""
+        if self._stats is None:
+            if self.transport is None:
+                self.transport = self._open_stream_port()
+            if self._slot is not None:
+                self._slot.start(self.hub.look, self.metrics.say)
+                self.at_close.callback(self._slot.close)
+            self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+            self._watch_signals()
+            self.hub.look()  # at what the log has kept
+
+    def _watch_signals(self) -> None:
+        if self._on_startup is not None:
+            on_startup, self._on_startup = self._on_startup, None
+            on_startup(self)
+
+    async def close(self) -> None:
+        """End every stream and stop."""
+        if self._stats is not None:
+            self._stats.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._stats
+        await self.hub.close()
+        if self.transport is not None:
+            self.transport.close()
+        self.at_close.close()  # last: streams that end are counted out of the slot
+
+    def _open_stream_port(self) -> Front | None:
+        settings = self.settings
+        if settings.stream_port is None:
+            return None
+        transport = Front(
+            self._routed,
+            self.hub.fanout,
+            self._streams,
+            self.hub.unblock,
+            main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
+            # Admission answers whoever comes too many; this is for those who connect and say nothing.
+            most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
+            bounds=bounds_of(settings),
+        )
+        transport.open(settings.host, settings.stream_port)
+        return transport
+
+    async def _publish_stats(self) -> None:
+        """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
+        while True:
+            try:
+                if self.hub.listeners(STATS_CHANNEL):
+                    self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
+            except Exception:
+                logger.exception("the stats could not be published; they are again in a second")
+            await asyncio.sleep(STATS_EVERY)
+
+
+def create_app(settings: Settings | None = None) -> Edge:
+    """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml."""
+    return Edge(settings if settings is not None else Settings(), on_startup=end_streams_on_signals)
+
+
+def own_origins(settings: Settings) -> list[str]:
+    """The names by which pages of the main port are known for sure; to the stream port they are another origin."""
+    names = {"localhost", "127.0.0.1", settings.host} - {"0.0.0.0", "::"}
+    return [f"http://{f'[{name}]' if ':' in name else name}:{settings.port}" for name in sorted(names)]
+
+
+def end_streams_on_signals(app: Edge) -> None:
+    """End the streams at SIGTERM and SIGINT, in a server that has handlers of its own."""
+    begin = once(lambda: _drain_and_close(app))
+    shutdown.watch(begin)
+    app.at_close.callback(shutdown.unwatch, begin)
+
+
+def once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """What starts a task on this loop when it is called first, from a signal handler too."""
+    loop = asyncio.get_running_loop()
+    started: list[asyncio.Task[None]] = []
+
+    def begin() -> None:
+        if not started:
+            started.append(loop.create_task(start()))
+
+    def signalled() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(begin)
+
+    return signalled
+
+
+async def _finish_publishing(app: Edge) -> None:
+    """Take no more to be published; what is under way is answered first, while the hub takes it."""
+    app.api.end_reason = True
+    await app.api.finish(app.settings.drain_timeout / 2)
+
+
+async def drain(app: Edge) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + app.settings.drain_timeout
+    streams = app.hub.fanout.connections
+    logger.info("draining", extra={"streams": streams, "at_most_seconds": app.settings.drain_timeout})
+    try:
+        await _finish_publishing(app)
+        blocked = await app.hub.drain(max(0.0, deadline - loop.time()))
+        logger.info("drained", extra={"streams": streams, "still_blocked": blocked})
+    except Exception:
+        logger.exception("the drain failed; the streams end, clients resume by id")
+
+
+async def _drain_and_close(app: Edge) -> None:
+    await _finish_publishing(app)
+    await app.hub.stop()  # not `drain`: for streams of `hub.response` the hub may have begun by itself
+    await app.close()

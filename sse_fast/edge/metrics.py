@@ -1,0 +1,169 @@
+"""The plain counters of the native code and the transports, as one snapshot: for /stats, the live page, Prometheus.
+
+They are the node's, whichever worker is asked: each says its own in its slot (workers.py) at every tick and whenever
+it is asked, and adds up all slots. What others did in the last quarter of a second may be missing; totals never fall.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from sse_fast._native.node.slots import Slots, Worker
+from sse_fast.access.limits import Admission
+from sse_fast.errors import EndReason
+from sse_fast.hub.hub import Hub
+from sse_fast.transports.stream import Streams, Transport
+from sse_fast.version import VERSION
+
+LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
+
+GAUGES = {
+    "blocked": "Streams that wait until their client reads again.",
+    "send_memory": "Bytes of kernel memory that wait for clients.",
+    "channels": "Channels that have kept events or subscribers.",
+}
+COUNTERS = {
+    "published": "Events taken into the log.",
+    "published_bytes": "Bytes of those events, encoded.",
+    "deliveries": "Events handed to streams.",
+    "delivered_bytes": "Bytes handed to streams.",
+    "writes": "Writes to streams; one may carry many events.",
+    "heartbeats": "Heartbeats sent.",
+    "gaps": "Streams that were told of a gap.",
+    "slow_disconnects": "Streams that were too slow and met slow_policy.",
+}
+LOG_GAUGES = {
+    "capacity": "Bytes of events the log keeps at most.",
+    "used": "Bytes of events the log keeps now.",
+    "events": "Events the log keeps now.",
+    "position": "Position of the newest event.",
+}
+
+
+class Metrics(Collector):
+    """Reads everybody's counters; nobody writes to it. `slots`: those of the node, if it is more than this process."""
+
+    def __init__(self, hub: Hub, admission: Admission, streams: Streams, slots: Slots | None = None) -> None:
+        self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots
+        self._started = time.time()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def totals(self) -> dict[str, int]:
+        """What this worker has counted since it began."""
+        hub, fanout, admission = self._hub, self._hub.fanout, self._admission
+        transports = self._streams.transports
+        return {
+            "published": hub.published,
+            "published_bytes": hub.published_bytes,
+            "deliveries": fanout.deliveries,
+            "delivered_bytes": fanout.delivered_bytes,
+            "writes": fanout.writes,
+            "heartbeats": fanout.heartbeats,
+            "gaps": fanout.gaps,
+            "slow_disconnects": fanout.slow,
+            **{f"refused {limit}": admission.refused[limit] for limit in LIMITS},
+            **{f"accepted {name}": transport.accepted for name, transport in transports.items()},
+            **{
+                f"ended {name} {reason}": transport.ended[reason]
+                for name, transport in transports.items()
+                for reason in EndReason
+            },
+        }
+
+    def gauges(self) -> dict[str, int]:
+        """How things stand with this worker now."""
+        transports = self._streams.transports
+        return {
+            "blocked": self._hub.fanout.blocked,
+            "send_memory": self._hub.held,
+            **{f"connections {name}": transport.connections for name, transport in transports.items()},
+        }
+
+    def say(self) -> None:
+        """Let the other workers know."""
+        if self._slots is not None:
+            self._slots.publish(list(self.totals().values()), list(self.gauges().values()))
+
+    def _node(self) -> tuple[dict[str, int], list[Worker]]:
+        """The counters of the whole node, and its workers."""
+        totals, gauges = self.totals(), self.gauges()
+        if self._slots is None:
+            uptime = time.time() - self._started
+            return totals | gauges, [Worker(0, os.getpid(), self._hub.fanout.connections, uptime, 0.0)]
+        self.say()
+        totals = dict(zip(totals, self._slots.totals(len(totals)), strict=True))
+        gauges = dict(zip(gauges, self._slots.gauges(len(gauges)), strict=True))
+        return totals | gauges, self._slots.workers()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What /stats and the `$stats` channel carry. Totals count from the start of the node."""
+        hub, fanout, now = self._hub, self._hub.fanout, time.time()
+        node, workers = self._node()
+        return {
+            "time": now,
+            "uptime": self._slots.age if self._slots is not None else now - self._started,
+            "version": VERSION,
+            "pid": os.getpid(),
+            "workers": [{"pid": worker.pid, "connections": worker.streams, "uptime": worker.age} for worker in workers],
+            "connections": sum(worker.streams for worker in workers),
+            "blocked": node["blocked"],
+            "send_memory": node["send_memory"],
+            "channels": len(fanout.index),
+            **{name: node[name] for name in COUNTERS},
+            "accepted": sum(node[f"accepted {name}"] for name in Transport),
+            "refused": sum(node[f"refused {limit}"] for limit in LIMITS),
+            "refused_by": {limit: node[f"refused {limit}"] for limit in LIMITS},
+            "ended": {reason.value: sum(node[f"ended {name} {reason}"] for name in Transport) for reason in EndReason},
+            "transports": {
+                name.value: {
+                    "connections": node[f"connections {name}"],
+                    "accepted": node[f"accepted {name}"],
+                    "ended": {reason.value: node[f"ended {name} {reason}"] for reason in EndReason},
+                }
+                for name in Transport
+            },
+            "log": {
+                "epoch": hub.log.epoch,
+                "capacity": hub.log.capacity,
+                "used": hub.log.used,
+                "events": fanout.index.kept,
+                "position": hub.log.position,
+            },
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus metric families."""
+        now = self.snapshot()
+        yield GaugeMetricFamily("sse_fast_workers", "Worker processes.", value=len(now["workers"]))
+        for name, meaning in GAUGES.items():
+            yield GaugeMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
+        for name, meaning in COUNTERS.items():
+            yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
+        for name, meaning in LOG_GAUGES.items():
+            yield GaugeMetricFamily(f"sse_fast_log_{name}", meaning, value=now["log"][name])
+        connections = GaugeMetricFamily("sse_fast_connections", "Streams open now.", labels=["transport"])
+        accepted = CounterMetricFamily("sse_fast_accepted", "Streams accepted.", labels=["transport"])
+        ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["transport", "reason"])
+        for name, transport in now["transports"].items():
+            connections.add_metric([name], transport["connections"])
+            accepted.add_metric([name], transport["accepted"])
+            for reason, count in transport["ended"].items():
+                ended.add_metric([name, reason], count)
+        yield from (connections, accepted, ended)
+        refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
+        for limit, count in now["refused_by"].items():
+            refused.add_metric([limit], count)
+        yield refused
+        yield InfoMetricFamily("sse_fast", "The server.", value={"version": VERSION, "epoch": now["log"]["epoch"]})
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The Prometheus text format and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,353 @@
+"""The hub inside somebody's own app: it answers his requests with streams, and tells him who comes and goes.
+
+A stream's life is decided in `stream`, for the edge and for here alike. What this file adds to it: the channels come
+from the app instead of from the path, `filter` and `transform`, presence, and the end at a signal.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from concurrent.futures import Future
+from itertools import count
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+
+import anyio
+from starlette.responses import Response
+
+from sse_fast._native.log.ring import Log
+from sse_fast._native.wire.publication import encode_publication
+from sse_fast.access.limits import Admission
+from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
+from sse_fast.base import shutdown
+from sse_fast.embed.filters import Filter, Frames, HookedSend, Transform, check_hook
+from sse_fast.errors import EndReason, HubClosed, InvalidEvent
+from sse_fast.event import EventId
+from sse_fast.event_rules import MAX_RETRY_MS, Encoded, channel_name
+from sse_fast.hub import hub as node
+from sse_fast.hub.hub import Subscription
+from sse_fast.protocol.problem import Problem
+from sse_fast.transports.stream import MAX_HISTORY, Stream, Streams, SubscribeRequest, asked_id
+
+logger = logging.getLogger("sse_fast.embed")
+
+END_SECONDS = 1.0  # the most that a stream which is ended waits until all that was published is handed out
+LEAVE_SECONDS = 10.0  # that `on_leave` may take; a server that stops waits for it
+
+
+class HasScope(Protocol):
+    """A request of Starlette, FastAPI or Litestar."""
+
+    @property
+    def scope(self) -> Any: ...
+
+
+OnJoin = Callable[["StreamInfo"], Awaitable[None] | None]
+OnLeave = Callable[["StreamInfo", EndReason], Awaitable[None] | None]
+
+
+class StreamInfo:
+    """A stream, as `on_join` and `on_leave` are told of it.
+
+    id: a number that no other stream of this hub has. channels: their names. resumed: how it began, "live", "complete"
+    or "gap". client: the client's address as the server knows it. scope: the request's ASGI scope.
+    """
+
+    __slots__ = ("_stream", "channels", "client", "id", "resumed", "scope")
+
+    def __init__(self, stream: "_HubStream", id: int, scope: Scope, channels: tuple[str, ...], resumed: str) -> None:
+        self._stream: _HubStream | None = stream
+        self.id = id
+        self.channels = channels
+        self.resumed = resumed
+        self.client: str | None = (scope.get("client") or (None,))[0]
+        self.scope = scope
+
+    async def end(self) -> None:
+        """End this stream. The client gets what was published before, `$closing`, and the end of the response; a
+        browser's EventSource comes back then, until it is answered with 204 or an error. Again: nothing happens."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + END_SECONDS
+        while self._stream is not None and self._stream.hub.fanout.busy and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # the pump's turn of the loop
+        if self._stream is not None:
+            self._stream.end()
+
+    def _forget(self) -> None:
+        self._stream = None
+
+
+class NodeOptions(TypedDict, total=False):
+    """What a hub has by itself: see `sse_fast.hub.hub.Hub`."""
+
+    log_size: int
+    keepalive: float
+    send_timeout: float
+    slow_policy: Literal["disconnect", "skip"]
+    max_event_size: int
+    send_memory: int | None
+    max_history: int
+    log: Log | None
+    peers: node.Peers | None
+
+
+class Hub(node.Hub):
+    """A hub for your app: `await hub.publish(...)`, `return hub.response(request, channels=[...])`.
+
+    retry: milliseconds until a client that was cut comes back, ±30 %. max_connections, max_connections_per_ip: streams
+    open at once, in all and from one address. on_join, on_leave: see `response`; these are told of every stream.
+    drain_timeout: seconds that a stop may take until every client has its last events.
+
+    Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
+    a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
+    id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
+    max_history, events that follow the `$gap` after an id that this log never gave.
+
+    It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
+    which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: int = 3000,
+        max_connections: int | None = None,
+        max_connections_per_ip: int | None = None,
+        on_join: OnJoin | None = None,
+        on_leave: OnLeave | None = None,
+        drain_timeout: float = 10.0,
+        **options: Unpack[NodeOptions],
+    ) -> None:
+        super().__init__(**options)
+        admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
+        self.admission = admission
+        self.streams = Streams(self, admission, retry=check_retry(retry), max_channels=0)
+        self.frames = Frames()
+        self.on_join, self.on_leave = on_join, on_leave
+        self.drain_timeout = drain_timeout
+        self.stream_numbers = count(1)
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if not self._tasks:  # never started, or closed: begin (again) on this loop
+            self.draining, self._loop = False, None
+        await self.take_in()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def publish_threadsafe(
+        self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None
+    ) -> "Future[EventId]":
+        """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
+
+        The future has the id as soon as the event is in the log; don't wait for it in the loop's own thread. Raises
+        InvalidEvent (EventTooLarge) here, HubClosed by the future, RuntimeError while the hub has no loop.
+        """
+        encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            raise RuntimeError(
+                "the hub has no event loop to publish on yet; start it in the app's lifespan: `async with hub: yield`"
+            )
+        return asyncio.run_coroutine_threadsafe(self._append_one(encoded), loop)
+
+    async def _append_one(self, encoded: Encoded) -> EventId:
+        (position,) = await self.append([encoded])
+        return EventId(self.log.epoch, position)
+
+    def response(
+        self,
+        request: HasScope | Scope,
+        channels: Iterable[str],
+        *,
+        last_event_id: str | None = None,
+        history: int = 0,
+        filter: Filter | None = None,
+        transform: Transform | None = None,
+        on_join: OnJoin | None = None,
+        on_leave: OnLeave | None = None,
+        retry: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> "HubResponse":
+        """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
+
+        It begins after `last_event_id` ("earliest": all that is kept), by default what the client says itself, in the
+        header Last-Event-ID or the parameter last_event_id; else with the newest `history` events, else now. HEAD is
+        answered without a stream. retry: milliseconds.
+
+        filter(event) says whether this client gets an event, transform(event) returns what it gets instead, or None
+        for nothing. Both see `Event`s with `data` as text, are plain functions, and must be quick: all others wait.
+        An event keeps its id. Where a hook raises, the client gets a `$gap` in place of the event and the stream goes
+        on. Without hooks all streams of a channel share one piece of bytes; README.md has what hooks cost.
+
+        on_join(info) is called once the client is connected, before its first event; on_leave(info, reason) once it
+        has gone, however it went, also when the server stops. Both may be coroutine functions. What they raise is
+        logged, and changes nothing.
+
+        Raises InvalidEvent or TypeError for what the app itself gave; what a client says wrong is answered with 400.
+        """
+        if isinstance(channels, str):
+            raise TypeError(f"channels is a list of names; write [{channels!r}]")
+        names = tuple(dict.fromkeys(channels))
+        if not names:
+            raise InvalidEvent("a stream has at least one channel")
+        for name in names:
+            channel_name(name)
+        if type(history) is not int or not 0 <= history <= MAX_HISTORY:
+            raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history!r}")
+        check_hook("filter", filter)
+        check_hook("transform", transform)
+        scope: Scope = request if isinstance(request, MutableMapping) else request.scope
+        refusal = None
+        if last_event_id is None:
+            try:
+                last_event_id = asked_id(scope)
+            except InvalidEvent as error:
+                refusal = Problem(400, str(error))
+        return HubResponse(
+            self,
+            SubscribeRequest(names, last_event_id, history),
+            filter=filter,
+            transform=transform,
+            on_join=on_join,
+            on_leave=on_leave,
+            retry=None if retry is None else check_retry(retry),
+            headers=headers,
+            refusal=refusal,
+        )
+
+    async def stop(self) -> None:
+        """Take no more, hand out what there is, say `$closing` and end every stream: for a server that waits for its
+        streams before it stops. At SIGTERM and SIGINT it happens by itself."""
+        self.stop_soon()
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    def stop_soon(self) -> None:
+        """Again, or when somebody else drains the hub: nothing happens."""
+        if self._stopping is None and not self.draining:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def _stop(self) -> None:
+        try:
+            await self.drain(self.drain_timeout)
+        except Exception:
+            logger.exception("the drain failed; the streams end, clients resume by id")
+        self.fanout.end_all(EndReason.SHUTDOWN)
+
+    async def close(self) -> None:
+        """End every stream and stop."""
+        shutdown.unwatch(self.stop_soon)
+        if self._stopping is not None:
+            await self._stopping
+            self._stopping = None
+        await super().close()
+
+
+def check_retry(retry: Any) -> int:
+    if type(retry) is not int or not 0 <= retry <= MAX_RETRY_MS:
+        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {retry!r}")
+    return retry
+
+
+class HubResponse(Response):
+    """What `Hub.response` returns: an ASGI app, and a response to Starlette and FastAPI."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        hub: Hub,
+        wanted: SubscribeRequest,
+        *,
+        filter: Filter | None,
+        transform: Transform | None,
+        on_join: OnJoin | None,
+        on_leave: OnLeave | None,
+        retry: int | None,
+        headers: Mapping[str, str] | None,
+        refusal: Response | None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.hub, self.wanted, self.retry = hub, wanted, retry
+        self._filter, self._transform = filter, transform
+        self._refusal = refusal
+        self.joined = [told for told in (hub.on_join, on_join) if told is not None]
+        self.left = [told for told in (on_leave, hub.on_leave) if told is not None]
+        self.init_headers(headers)
+        set_stream_headers(self.headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = _HubStream(self, scope, receive, send)
+        if self._refusal is not None:
+            await stream.refuse(self._refusal)
+        else:
+            shutdown.watch(self.hub.stop_soon)
+            try:
+                await stream.answer(self.wanted, self.raw_headers)
+            finally:
+                if not self.hub.admission.connections:
+                    shutdown.unwatch(self.hub.stop_soon)
+        if self.background is not None:
+            await self.background()
+
+    def writer(self, send: Send) -> Send:
+        if self._filter is None and self._transform is None:
+            return send
+        return HookedSend(send, self.hub.frames, self._filter, self._transform, self.hub.keepalive)
+
+
+class _HubStream(Stream):
+    """One connection of a `HubResponse`."""
+
+    __slots__ = ("_info", "_response")
+
+    def __init__(self, response: HubResponse, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(response.hub.streams, scope, receive, send, retry=response.retry)
+        self._response = response
+        self._info: StreamInfo | None = None
+
+    @property
+    def hub(self) -> Hub:
+        return self._response.hub
+
+    def end(self) -> None:
+        self._end(EndReason.APP, None)
+
+    def _writer(self) -> Send:
+        return self._response.writer(self._send)
+
+    async def _joined(self, subscription: Subscription) -> None:
+        if not self._response.joined and not self._response.left:
+            return
+        number = next(self.hub.stream_numbers)
+        wanted = self._response.wanted
+        self._info = StreamInfo(self, number, self._scope, wanted.channels, subscription.resumed)
+        for told in self._response.joined:
+            await _tell(told, self._info)
+
+    async def _left(self) -> None:
+        info, self._info = self._info, None
+        if info is None:
+            return
+        info._forget()
+        # Also where the task is being cancelled; but not for ever.
+        with anyio.move_on_after(LEAVE_SECONDS, shield=True) as bound:
+            for told in self._response.left:
+                await _tell(told, info, self.end_reason)
+        if bound.cancelled_caught:
+            logger.warning("on_leave took more than %g s, and was cancelled", LEAVE_SECONDS)
+
+
+async def _tell(told: Callable[..., Awaitable[None] | None], *what: Any) -> None:
+    try:
+        answer = told(*what)
+        if inspect.isawaitable(answer):
+            await answer
+    except HubClosed:
+        pass  # it wanted to publish who left, while everybody leaves
+    except Exception:
+        logger.exception("a presence callback failed")

@@ -1,0 +1,330 @@
+"""How the edge is started: descriptors, the address, and Granian's arguments.
+
+Whatever can be known to fail is tried here first and said in one sentence (`CannotServe`), since a worker process could
+only die of it. The workers get their settings through the environment, see `Settings.to_environment`.
+"""
+
+import contextlib
+import errno
+import logging
+import logging.config
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
+from granian.errors import FatalError
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+from pydantic import ByteSize
+
+from sse_fast._native.log.ring import HEADER_SIZE, segment_size
+from sse_fast.base.address import resolve
+from sse_fast.base.descriptors import (
+    DESCRIPTOR_RESERVE,
+    LEAST_DESCRIPTORS,
+    own_descriptors,
+    raise_descriptor_limit,
+    reachable_connections,
+)
+from sse_fast.errors import SSEFastError, UnusableLogFile
+from sse_fast.logs import log_config
+from sse_fast.node.claims import claim_port, claimed_path
+from sse_fast.node.memory import memory_available, memory_limit
+from sse_fast.node.segment import create_shared, open_log_file
+from sse_fast.node.supervisor import Supervisor
+from sse_fast.node.workers import Node, die_with_parent
+from sse_fast.settings import Settings, flag, unknown_variables
+from sse_fast.transports.kernel import Bounds, bounds_of
+from sse_fast.version import VERSION
+
+log = logging.getLogger("sse_fast.node")
+
+# One Rust thread for the sockets beside the Python one.
+RUNTIME_MODE = RuntimeModes.mt
+RUNTIME_THREADS = 1
+
+BACKLOG = 4096
+# Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
+CONNECTIONS_BESIDE_STREAMS = 1024
+
+RAISE = "Raise the hard limit (ulimit -Hn; LimitNOFILE= in systemd; --ulimit nofile= with Docker)"
+
+HTTP1 = HTTP1Settings(
+    header_read_timeout=15_000,  # ms
+    max_buffer_size=128 * 1024,  # bytes; it buffers as much in memory of its own for a client that does not read
+)
+HTTP2 = HTTP2Settings(
+    keep_alive_interval=15_000,  # ms between pings: how a vanished HTTP/2 peer is noticed
+    keep_alive_timeout=20,  # s
+    max_concurrent_streams=1000,
+    max_headers_size=64 * 1024,
+)
+
+
+class CannotServe(SSEFastError):
+    """The server cannot start; the message says why and what to do."""
+
+
+def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
+    """What Granian is started with. `settings.max_connections` is a number here."""
+    assert settings.max_connections is not None
+    tls = settings.ssl_certificate is not None
+    return {
+        "target": "sse_fast.node.worker:edge",
+        "address": _address(settings.host, settings.port)[0],
+        "port": settings.port,
+        "uds": settings.uds,
+        "interface": Interfaces.ASGI,
+        "loop": Loops.uvloop,
+        # Plain HTTP/1 halves the memory of a stream; browsers speak HTTP/2 over TLS only.
+        "http": HTTPModes.auto if tls else HTTPModes.http1,
+        "http1_settings": HTTP1,
+        "http2_settings": HTTP2,
+        "websockets": False,
+        "ssl_cert": settings.ssl_certificate,
+        "ssl_key": settings.ssl_keyfile,
+        "ssl_protocol_min": SSLProtocols.tls12,
+        "workers": settings.workers,
+        "runtime_mode": RUNTIME_MODE,
+        "runtime_threads": RUNTIME_THREADS,
+        "backlog": BACKLOG,
+        # Admission, not a silent accept queue, answers whoever comes too many; but short of accept(2) failing.
+        "backpressure": max(
+            1,
+            min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - own_descriptors(descriptors)),
+        ),
+        # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
+        "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
+        "log_level": LogLevels(settings.log_level),
+        "log_dictconfig": log_config(settings.log_level, settings.log_format),
+        "log_access": False,
+    }
+
+
+def serve(settings: Settings) -> int:
+    """Run the edge until SIGTERM or SIGINT; the exit status. Raises CannotServe before anything has started."""
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    for line in unknown_variables():
+        log.warning(line)
+    check_certificate(settings)
+    with contextlib.ExitStack() as claims, contextlib.ExitStack() as while_starting:
+        if settings.uds is not None:
+            while_starting.enter_context(claim_path(settings.uds))
+        else:
+            claims.enter_context(claim_address(settings.host, settings.port))
+        if settings.stream_port is not None:
+            claims.enter_context(claim_address(settings.host, settings.stream_port, "--stream-port"))
+        return _serve(settings, while_starting)
+
+
+def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
+    """`while_starting` is closed when this server listens on its Unix socket."""
+    descriptors = raise_descriptor_limit()
+    if descriptors < LEAST_DESCRIPTORS:
+        raise CannotServe(
+            f"this process may open {descriptors} descriptors, and a server needs {LEAST_DESCRIPTORS} at least: one "
+            f"for each stream, and some for publishers, health checks and itself. {RAISE} to that or more"
+        )
+    reachable = settings.workers * reachable_connections(descriptors)
+    if settings.max_connections is None:
+        settings = settings.model_copy(update={"max_connections": reachable})
+    elif settings.max_connections > reachable:
+        log.warning(_too_few_descriptors(settings.max_connections, reachable, descriptors))
+        settings = settings.model_copy(update={"max_connections": reachable})
+
+    node = create_node(settings, reachable_connections(descriptors))
+    os.environ.update(settings.to_environment() | node.environment())
+    arguments = granian_arguments(settings, descriptors)
+    server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), **arguments)
+    server.on_startup(while_starting.close)
+    server.on_startup(lambda: _announce(settings))
+    try:
+        server.serve(target_loader=load_edge, wrap_loader=False)
+    except FatalError as error:
+        raise CannotServe(f"Granian refused to start: {error}") from error
+    except SystemExit as stop:
+        # Ctrl-C reaches the workers too. One that is gone before its parent looks is no failure.
+        return 0 if server.interrupt_signal and not server.given_up else int(stop.code or 0)
+    finally:
+        node.close()
+        # Python gives signals their defaults back while it ends, and one that comes then would be the exit status.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return 0
+
+
+def granted_bounds(settings: Settings) -> Bounds:
+    """What one connection may hold; warn where that is less than was asked for."""
+    bounds = bounds_of(settings)
+    if bounds.send_buffer < settings.send_buffer:
+        log.warning(
+            f"send_buffer asks for {settings.send_buffer} bytes, and the kernel grants {bounds.send_buffer} for each "
+            f"connection; raise its limit (sysctl -w net.core.wmem_max={settings.send_buffer // 2}), or set "
+            "--send-buffer lower"
+        )
+    return bounds
+
+
+def create_node(settings: Settings, streams: int) -> Node:
+    """The node that the workers will share, the log in it. `streams`: how many one of them may have. CannotServe."""
+    addresses = streams if settings.max_connections_per_ip is not None else 0
+    check_memory(settings)
+    try:
+        if settings.log_file is not None:
+            log_segment = open_log_file(settings.log_file, settings.log_size)
+        else:
+            log_segment = create_shared(segment_size(settings.log_size))
+        return Node.create(log_segment, settings.workers, addresses)
+    except UnusableLogFile as error:
+        raise CannotServe(str(error)) from error
+    except OSError as error:
+        raise CannotServe(f"cannot get memory for a log of {settings.log_size} bytes: {error.strerror}") from None
+
+
+def check_memory(settings: Settings) -> None:
+    """Raise CannotServe where the log can never be full: long before, the kernel would kill the server. Warn where it
+    may be so, or where a log in a file would be read from the disk."""
+    size, limit, available = segment_size(settings.log_size), memory_limit(), memory_available()
+    asked = f"log_size asks for {_mebibytes(size)}"
+    if (kept := log_capacity(settings)) != settings.log_size:
+        asked = f"log_size of {_shown(settings.log_size)} is rounded up to {_shown(kept)}"
+    if limit is not None and size > limit:
+        there = f"and there are {_mebibytes(limit)} of memory here (swap and the limit of the control group included)"
+        if settings.log_file is None:
+            raise CannotServe(f"{asked}, {there}; set --log-size lower, or keep the log in a file by --log-file")
+        log.warning(f"{asked}, {there}: what does not fit is read from the disk, and subscribers wait for it")
+    elif settings.log_file is None and available is not None and size > available:
+        log.warning(
+            f"{asked}, and {_mebibytes(available)} of memory are free now: as the log fills, the kernel takes the rest "
+            "from other programs, or kills one"
+        )
+
+
+def log_capacity(settings: Settings) -> int:
+    """Bytes of events that the log keeps: `log_size`, rounded up to a power of two."""
+    return int(segment_size(settings.log_size)) - HEADER_SIZE
+
+
+def _shown(size: int) -> str:
+    return ByteSize(size).human_readable(separator=" ").replace(".0 ", " ")
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def load_edge() -> Any:
+    """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
+    # A forked worker has its parent's handlers, which would do nothing here, until the loop has some of its own.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a rolling restart is the parent's business
+    die_with_parent()
+    from sse_fast.node.worker import edge
+
+    return edge()
+
+
+def claim_address(host: str, port: int, option: str = "--port") -> socket.socket:
+    """The port, for as long as the socket is open. CannotServe where nobody can listen, or another server does."""
+    address, family = _address(host, port)
+    try:
+        return claim_port(address, port, family)
+    except OSError as error:
+        raise CannotServe(
+            {
+                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a {option}",
+                errno.EACCES: f"port {port} needs privileges; choose a {option} from 1024 on",
+                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
+            }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
+        ) from None
+
+
+@contextlib.contextmanager
+def claim_path(path: Path) -> Iterator[None]:
+    """No other server starts on this path in the block. CannotServe where no socket can be made, or another server has
+    one; one that a dead server left behind is removed."""
+    with contextlib.ExitStack() as claim:
+        try:
+            claim.enter_context(claimed_path(path))
+            check_socket_path(path)
+        except OSError as error:
+            raise CannotServe(f"cannot make the socket {path}: {error.strerror or error}") from None
+        yield
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise CannotServe or OSError where no socket can be made; remove one that a dead server left behind."""
+    if path.exists() and not path.is_socket():
+        raise CannotServe(f"{path} exists and is not a socket; choose another --uds")
+    with socket.socket(socket.AF_UNIX) as caller, socket.socket(socket.AF_UNIX) as probe:
+        if path.exists():
+            if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise CannotServe(f"another server listens on {path}; stop it, or choose another --uds")
+            path.unlink()
+        probe.bind(str(path))
+        path.unlink()
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise CannotServe where certificate and key cannot be read or do not belong together."""
+    if settings.ssl_certificate is None or settings.ssl_keyfile is None:
+        return
+    for name in ("ssl_certificate", "ssl_keyfile"):
+        try:
+            getattr(settings, name).read_bytes()
+        except OSError as error:
+            raise CannotServe(f"{flag(name)}: cannot read {getattr(settings, name)}: {error.strerror}") from None
+    try:
+        # Without the callback OpenSSL would ask the terminal for the passphrase of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.ssl_certificate, settings.ssl_keyfile, password=lambda: b""
+        )
+    except ssl.SSLError as error:
+        raise CannotServe(
+            f"{settings.ssl_certificate} and {settings.ssl_keyfile} are not a PEM certificate and its unencrypted key "
+            f"({error.reason or error})"
+        ) from None
+
+
+def url_of(settings: Settings) -> str:
+    """Where a browser on this machine finds the server."""
+    if settings.uds is not None:
+        return f"unix:{settings.uds}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{'https' if settings.ssl_certificate else 'http'}://{host}:{settings.port}/"
+
+
+def _announce(settings: Settings) -> None:
+    log.info(
+        f"sse_fast {VERSION}: open {url_of(settings)}",
+        extra={
+            "publish": "open to anybody" if settings.publish_key is None else "needs the key",
+            "workers": settings.workers,
+            "stream_port": settings.stream_port,
+            "max_connections": settings.max_connections,
+            "log_size": _shown(log_capacity(settings)),
+        },
+    )
+
+
+def _too_few_descriptors(max_connections: int, reachable: int, descriptors: int) -> str:
+    needed = max_connections + DESCRIPTOR_RESERVE
+    return (
+        f"max_connections={max_connections} cannot be reached, and {reachable} holds: a worker may open {descriptors} "
+        f"descriptors, some of them for other uses. {RAISE} to {needed}, or set max_connections lower"
+    )
+
+
+def _address(host: str, port: int) -> tuple[str, socket.AddressFamily]:
+    """The IP address of a host, which is what Granian wants."""
+    try:
+        return resolve(host, port)
+    except OSError:
+        raise CannotServe(f"{host} is neither an IP address nor a name that resolves; see --host") from None

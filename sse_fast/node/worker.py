@@ -1,0 +1,80 @@
+"""One worker of `sse-fast serve`: the edge as Granian loads it, and how it ends."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+
+from sse_fast.base.listening import listening_sockets, stop_listening
+from sse_fast.edge.app import Edge, drain, once
+from sse_fast.node.workers import LEAVE, WorkerSlot
+from sse_fast.settings import Settings
+
+# Seconds, at the end of a worker: for clients whose handshake is under way, for the requests of those who have just
+# been accepted, for all answers, and for the last one on its way through the server to the socket.
+HANDSHAKE = 0.25
+LAST_REQUESTS = 0.1
+LAST_ANSWERS = 0.5
+LAST_ANSWER = 0.03
+
+
+def edge() -> Edge:
+    """What Granian loads in each worker of `sse-fast serve`."""
+    # A stream is a few dozen objects that live long and leave no cycles; at its defaults the collector would walk over
+    # all of them again and again while clients come, which is half of what opening a stream costs.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return Edge(
+        Settings.from_environment(),
+        slot=WorkerSlot.claim(),
+        on_startup=drain_on_signals,
+    )
+
+
+def drain_on_signals(app: Edge) -> None:
+    """SIGTERM and SIGINT drain the streams, and then the process ends here, not by Granian.
+
+    Granian's own handlers are replaced. They would wait for every stream that is stuck, and would say GOAWAY on HTTP/2
+    at once, after which some clients (h2 4.x) take no more events, `$closing` included. Exiting aborts the streams,
+    which brings all clients back; a clean end some of them take for "finished".
+    """
+    others_serve = False
+
+    def leave() -> None:
+        nonlocal others_serve
+        others_serve = True
+        begin()
+
+    begin = once(lambda: _drain_and_exit(app, others_serve=others_serve))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, begin)
+    loop.add_signal_handler(LEAVE, leave)
+
+
+async def _stop_listening(app: Edge, handshake: float) -> None:
+    ports = [port for port in (app.settings.port, app.settings.stream_port) if port is not None]
+    with contextlib.suppress(OSError):  # no descriptor is left: then whoever comes last is cut
+        await stop_listening(await asyncio.to_thread(listening_sockets, ports), handshake)
+
+
+async def _drain_and_exit(app: Edge, *, others_serve: bool = False) -> None:
+    """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves."""
+    app.api.end_reason = True
+    if others_serve:
+        await _stop_listening(app, HANDSHAKE)
+    await drain(app)
+    if not others_serve:
+        await _stop_listening(app, 0)
+    await asyncio.sleep(LAST_REQUESTS)
+    await app.api.finish(LAST_ANSWERS)
+    await asyncio.sleep(LAST_ANSWER)
+    app.hub.streams.all_left()
+    app.metrics.say()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

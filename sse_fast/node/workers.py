@@ -1,0 +1,235 @@
+"""The node: several workers over one log, each with a slot in a segment that all of them map.
+
+The parent makes the segments (`Node.create`) and says through the environment where they are; a worker finds them
+(`WorkerSlot.claim`) and claims a free slot. A claim is a lock on one byte of the segment (fcntl(2), open file
+description locks), held by a descriptor of the worker's own: however it dies, the kernel frees the slot, and the other
+workers clear what it left.
+
+Workers wake each other with datagrams to sockets in the abstract namespace, of which nothing is left behind. They carry
+no news: whoever is woken looks at the log. So a stranger who sends one wakes a worker, and that is all.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import fcntl
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Self
+
+from sse_fast._native.log.ring import Log
+from sse_fast._native.node.slots import Slots
+from sse_fast.node.segment import Segment, create_shared, open_shared
+
+logger = logging.getLogger("sse_fast.node")
+
+TICK = 0.25  # seconds: counters are said, the dead are cleared, and a wake-up that died with its sender is made up for
+SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come before the old ones go
+LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
+SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
+DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
+HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
+
+LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients are theirs from now on; drain and end
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOCKS_AT = 4096  # bytes before this one are locked by segment.py
+_LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
+
+
+class Node:
+    """What the parent holds: the segments, open for as long as workers may come."""
+
+    def __init__(self, log: Segment, slots: Segment, workers: int, addresses: int) -> None:
+        self._log, self._slots = log, slots
+        self.log = Log(log.memory)  # laid out before anybody comes
+        self.slots = Slots(slots.memory, SPARE_SLOTS * workers, addresses)
+
+    @classmethod
+    def create(cls, log: Segment, workers: int, addresses: int = 0) -> Self:
+        """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted."""
+        return cls(
+            log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses
+        )
+
+    def what_is_wrong(self) -> str | None:
+        """Why nobody can serve this log any more, in one sentence, if so."""
+        return self._log.what_is_wrong()
+
+    def log_holder(self) -> int:
+        """The process that is appending; 0 is nobody."""
+        return self._log.lock_holder()
+
+    def close(self) -> None:
+        """When all workers are gone. A log's file is stored."""
+        self._log.close()
+        self._slots.close()
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which workers find the node."""
+        return {LOG_VARIABLE: self._log.address, SLOTS_VARIABLE: self._slots.address}
+
+
+class WorkerSlot:
+    """A worker's place in its node: its slot, its wake_address, and the log that all share. `take` one."""
+
+    def __init__(self, log: Log, slots: Slots, lock: int, wake_address: socket.socket) -> None:
+        self.log = log
+        self.slots = slots
+        self._secret = slots.secret
+        self._lock = lock
+        self._wake_socket = wake_address
+        self._parent = os.getppid()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def claim(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """A slot in the node of the environment, or None where there is no node. Raises OSError if all are taken."""
+        if LOG_VARIABLE not in environment or SLOTS_VARIABLE not in environment:
+            return None
+        address = environment[SLOTS_VARIABLE]
+        with open_shared(environment[LOG_VARIABLE]) as log, open_shared(address) as slots:
+            return cls.claim_among(Log(log.memory), Slots(slots.memory), os.open(address, os.O_RDWR | os.O_CLOEXEC))
+
+    @classmethod
+    def claim_among(cls, log: Log, slots: Slots, lock: int) -> Self:
+        """A slot in these slots; `lock`: a descriptor of the segment, of a description that nobody else has."""
+        for number in range(slots.count):
+            if not _locked(lock, number, fcntl.F_WRLCK):
+                continue
+            wake_address = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            # A name that nobody can foresee, or a stranger could have taken it.
+            wake_address.bind(name := b"\0sse_fast-" + secrets.token_hex(8).encode())
+            slots.claim(number, os.getpid(), name[1:])
+            return cls(log, slots, lock, wake_address)
+        raise OSError(errno.EAGAIN, f"all {slots.count} slots of this node are taken")
+
+    # ---- wake-ups ----------------------------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """There is news in the log: wake the workers that sleep. It never blocks, whatever state they are in."""
+        for name in self.slots.sleepers():
+            with contextlib.suppress(OSError):  # it has just died, or was notified more often than it could look
+                self._wake_socket.sendto(b"!", b"\0" + name)
+
+    def arm(self) -> None:
+        """Be notified from here on. Look at the log after this, and before going to sleep."""
+        self.slots.arm()
+
+    def disarm(self) -> None:
+        """Awake: no need to notify."""
+        self.slots.disarm()
+
+    @property
+    def others_busy(self) -> bool:
+        """Whether another worker has not handed out all of the log yet."""
+        return self.slots.others_busy(HANGS)
+
+    def _notified(self, wake: Callable[[], None]) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(DATAGRAMS_AT_ONCE):
+                self._wake_socket.recv(1)
+        wake()
+
+    # ---- the tick ----------------------------------------------------------------------------------------------------
+
+    def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
+        """From now on `wake` is called when there may be news, and `say` at every tick, to publish the counters."""
+        loop = asyncio.get_running_loop()
+        self.leave_with_parent()
+        loop.add_reader(self._wake_socket.fileno(), self._notified, wake)
+        self._task = loop.create_task(self._tick(wake, say))
+
+    def beat(self) -> None:
+        """The loop of this worker turns, and it serves."""
+        self.slots.beat()
+
+    def leave_with_parent(self) -> None:
+        """If the parent is gone, leave as if it had said so: nobody would replace, restart or stop this worker.
+
+        The kernel's signal (see `die_with_parent`) comes once, and may have met handlers that this server has replaced.
+        """
+        if os.getppid() != self._parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _tick(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
+        while True:
+            # First the sleep: when it is over the loop is turning, and the server listens.
+            await asyncio.sleep(TICK)
+            try:
+                self.leave_with_parent()
+                self.beat()
+                say()
+                self.clear_the_dead()
+                wake()  # a publisher that died after it had seen us asleep has notified nobody
+            except Exception:
+                logger.exception("a tick failed; it goes on with the next one")
+
+    def clear_the_dead(self) -> None:
+        """Free the slots whose workers have died of what they left: their streams are gone."""
+        for worker in self.slots.workers():
+            if worker.slot != self.slots.mine and _locked(self._lock, worker.slot, fcntl.F_WRLCK):
+                self.slots.clear(worker.slot)
+                _locked(self._lock, worker.slot, fcntl.F_UNLCK)
+
+    def hold(self, held: int, for_streams: int) -> None:
+        self.slots.hold(held, for_streams)
+
+    @property
+    def held_by_others(self) -> int:
+        return self.slots.held_by_others()
+
+    @property
+    def held_for_streams_by_others(self) -> int:
+        return self.slots.held_for_streams_by_others()
+
+    # ---- who is counted ----------------------------------------------------------------------------------------------
+
+    def enter(self) -> int:
+        return self.slots.enter()
+
+    def leave(self) -> None:
+        self.slots.leave()
+
+    def enter_from(self, address: str) -> int:
+        return self.slots.enter_from(self._hashed(address))
+
+    def leave_from(self, address: str) -> None:
+        self.slots.leave_from(self._hashed(address))
+
+    def _hashed(self, address: str) -> int:
+        return int.from_bytes(blake2b(address.encode(), digest_size=8, key=self._secret).digest(), "little") or 1
+
+    def close(self) -> None:
+        """Leave the node. The slot is not used again."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task.get_loop().remove_reader(self._wake_socket.fileno())
+        self._wake_socket.close()
+        os.close(self._lock)
+
+
+def die_with_parent() -> None:
+    """End this process now if whoever started it is gone already, else have the kernel send it SIGTERM when he goes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
+
+
+def _locked(descriptor: int, number: int, kind: int) -> bool:
+    """Try to lock (F_WRLCK) or unlock (F_UNLCK) a slot; False if another description holds it."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, LOCKS_AT + number, 1, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,695 @@
+"""The stream port, seen from bare sockets: the same grammar and answers as at the main port, and nothing else."""
+
+import asyncio
+import gc
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+import h11
+import pytest
+from conftest import Edges
+from e2e.client import Chunks
+from stream_port import ORIGIN, StreamPort, connect, edge_of, main_port
+from support import until
+from whatwg import Parser
+
+from sse_fast._native.front.listener import Connection
+from sse_fast.errors import EndReason
+from sse_fast.transports import front as transport
+from sse_fast.transports.front import HEAD_BYTES, _Exchange
+from sse_fast.transports.stream import Transport
+
+GET = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
+PATIENCE = 30.0
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[StreamPort]:
+    async with StreamPort.opened(log_size=1 << 20) as opened:
+        yield opened
+        opened.check()
+
+
+class Answer:
+    """What came back on one connection, read as HTTP."""
+
+    def __init__(self, raw: bytes, method: str = "GET", *, ended: bool = True) -> None:
+        self.raw = raw
+        reader = h11.Connection(h11.CLIENT)
+        reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+        reader.send(h11.EndOfMessage())
+        reader.receive_data(raw)
+        if ended:
+            reader.receive_data(b"")
+        self.body, self.whole = b"", False
+        with suppress(h11.RemoteProtocolError):
+            while True:
+                event = reader.next_event()
+                if isinstance(event, h11.Response):
+                    self.status = event.status_code
+                    self.version = event.http_version
+                    self.headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+                elif isinstance(event, h11.Data):
+                    self.body += bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    self.whole = True
+                    break
+                elif event in (h11.NEED_DATA, h11.PAUSED):
+                    break
+
+    @property
+    def detail(self) -> str:
+        assert self.headers["content-type"] == "application/problem+json"
+        problem = json.loads(self.body)
+        assert problem["status"] == self.status
+        return str(problem["detail"])
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        return [(event.type, event.data) for event in Parser().feed(self.body)]
+
+
+async def raw_answer(
+    port: int, request: bytes, *, enough: bytes | None = None, source: str = "127.0.0.1", pieces: int = 1 << 20
+) -> bytes:
+    """What is answered up to the end, or until `enough` is there."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    got = b""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for at in range(0, len(request), pieces):
+                writer.write(request[at : at + pieces])
+                await writer.drain()
+                await asyncio.sleep(0)
+            while not (enough and enough in got) and (part := await reader.read(65536)):
+                got += part
+    except ConnectionResetError:
+        pass
+    finally:
+        writer.close()
+    return got
+
+
+async def ask(port: StreamPort, request: bytes, **how: Any) -> Answer:
+    """The answer to a request that is no stream."""
+    return Answer(await raw_answer(port.number, request, **how), request.split(b" ")[0].decode("latin-1"))
+
+
+async def listen(port: StreamPort, request: bytes = GET, **how: Any) -> Answer:
+    """The beginning of a stream."""
+    return Answer(await raw_answer(port.number, request, enough=b"$connected", **how), ended=False)
+
+
+# ---- both transports ----
+
+TARGETS = [
+    "/sse/a",
+    "/sse/room/1",
+    "/sse?channel=a&channel=b",
+    "/sse?channel=room%3A1",
+    "/sse/%C3%A9",
+    "/sse/a%25b",
+    "/sse/$stats",
+    "/sse/a?last_event_id=zzzzzzzz-5",
+    "/sse/a?history=3",
+    "/sse",
+    "/sse?",
+    "/sse/",
+    "/sse/a/",
+    "/sse//a",
+    "/sse/a/b/c",
+    "/sse?channel=",
+    "/sse?channel=a%20b",
+    "/sse?channel=%FF",
+    "/sse/%FF",
+    "/sse/a%2Fb",
+    "/sse/a%00b",
+    "/sse?channel=" + "x" * 257,
+    "/sse/$nothing",
+    "/sse/a?histroy=3",
+    "/sse/a?_=1700000000000&evs_preamble=2056",
+    "/sse/a?history=-1",
+    "/sse/a?history=1000001",
+    "/sse/a?last_event_id=" + "x" * 65,
+    "/sse?" + "&".join(f"channel={number}" for number in range(129)),
+]
+HEADERS = [
+    {},
+    {"Last-Event-ID": "zzzzzzzz-5  "},
+    {"Last-Event-ID": "x" * 65},
+    {"last-event-ID": "earliest"},
+    {"Origin": ORIGIN},
+    {"Origin": "http://elsewhere.example"},
+    {"Accept": "application/json"},
+    {"Cookie": "a=b", "Origin": ORIGIN},
+]
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "Last-Event-ID",
+}
+OF_THE_SERVER = {"date", "server", "connection", "transfer-encoding", "content-length"}
+
+
+def requests() -> list[tuple[str, str, dict[str, str]]]:
+    asked = [("GET", target, HEADERS[0]) for target in TARGETS]
+    asked += [(method, "/sse/a", headers) for headers in HEADERS for method in ("GET", "HEAD")]
+    asked += [
+        ("OPTIONS", "/sse/a", headers) for headers in (*HEADERS[:1], PREFLIGHT, {**PREFLIGHT, "Origin": "http://no"})
+    ]
+    return asked
+
+
+async def test_both_transports_give_the_same_answer_to_the_same_request(edge: Edges) -> None:
+    server = edge("--cors-origins", ORIGIN, with_stream_port=True)
+    for method, target, headers in requests():
+        lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        request = "\r\n".join([*lines, "", ""]).encode()
+        main, stream = [
+            Answer(await raw_answer(port, request, enough=b"id: "), method)
+            for port in (server.port, server.stream_port)
+        ]
+        for answer in (main, stream):
+            answer.headers = {name: value for name, value in answer.headers.items() if name not in OF_THE_SERVER}
+        assert (main.status, main.headers) == (stream.status, stream.headers), (method, target, headers)
+        if main.events:
+            told = [
+                [(kind, data.replace(server.url, "")) for kind, data in transport.events]
+                for transport in (main, stream)
+            ]
+            assert told[0] == told[1], target
+        elif main.status != 200:
+            assert main.body == stream.body, target
+    stats = server.stats()
+    assert stats["transports"]["asgi"]["accepted"] == stats["transports"]["native"]["accepted"] > 10
+
+
+# ---- heads that are odd, but right ----
+
+
+async def test_a_stream_is_chunked_and_has_no_end_of_its_own(port: StreamPort) -> None:
+    answer = await listen(port)
+    assert (answer.status, answer.version, answer.whole) == (200, b"1.1", False)
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-cache, no-transform"
+    assert "connection" not in answer.headers, "undici takes whatever is cut off for whole, if it was told of the end"
+    assert "date" in answer.headers
+
+
+async def test_http_1_0_gets_the_bytes_as_they_are(port: StreamPort) -> None:
+    raw = await raw_answer(port.number, b"GET /sse/a HTTP/1.0\r\n\r\n", enough=b"id: ")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b":\nretry: ")
+    assert b"$connected" in body
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET http://somewhere.example/sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET /sse/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
+        b"\r\nGET /sse/a HTTP/1.1\r\n\r\n",
+        b"GET /sse/a#fragment HTTP/1.1\r\n\r\n",
+        GET + GET,
+        GET + b"POST /sse/b HTTP/1.0\r\nLast-Event-ID: earliest\r\nX: y\r\n\r\n",
+        GET + b"\x00\xff nonsense",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1 << 20, 1])
+async def test_what_comes_with_a_request_and_behind_it_changes_nothing(
+    port: StreamPort, request_: bytes, pieces: int
+) -> None:
+    answer = await listen(port, request_, pieces=pieces)
+    assert (answer.status, answer.version) == (200, b"1.1")
+    assert answer.events == [("$connected", '{"resume":"live"}')]
+    await until(lambda: port.listener.open == 0)
+
+
+async def test_head_and_options_are_answered_and_closed(port: StreamPort) -> None:
+    head = await ask(port, b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+    assert (head.status, head.body, head.whole) == (200, b"", True)
+    options = await ask(port, b"OPTIONS /sse/a HTTP/1.1\r\n\r\n")
+    assert (options.status, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    preflight = await ask(
+        port, f"OPTIONS /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode()
+    )
+    assert (preflight.status, preflight.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert port.counts.accepted == 0
+
+
+# ---- what is remembered of heads ----
+
+
+def holders(backwards: bytes) -> list[object]:
+    """Who of all that the collector knows has these bytes; given backwards, so as to have none of its own."""
+    gc.collect()
+
+    def has(held: object) -> bool:
+        if isinstance(held, bytes):
+            return backwards in held[::-1]
+        return type(held) is tuple and any(has(part) for part in held)
+
+    return [owner for owner in gc.get_objects() if any(has(held) for held in gc.get_referents(owner))]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "GET /sse/a?token={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a?history=1&access_token={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a?histroy={} HTTP/1.1\r\n\r\n",
+        "GET /sse/a#{} HTTP/1.1\r\n\r\n",
+        "GET http://me:{}@x/sse/a HTTP/1.1\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nX-Api-Key: {}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nReferer: http://x/page?invitation={}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nContent-Length: 16\r\n\r\n{}",
+        *(f"GET /sse/a HTTP/1.1\r\n{name}: a={{}}\r\n\r\n" for name in ("Cookie", "COOKIE", "cOOkIE")),
+        *(f"GET /sse/a HTTP/1.1\r\n{name}: {{}}\r\n\r\n" for name in ("authorization", "AUTHORIZATION")),
+        "GET /sse/a HTTP/1.1\r\nProxy-AUTHORIZATION: Basic {}\r\n\r\n",
+        *(
+            f"GET /sse/a HTTP/1.1\r\nX-Forwarded-{what}: {{}}\r\n\r\n"
+            for what in ("Access-Token", "User", "Email", "Client-Cert")
+        ),
+    ],
+)
+async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) -> None:
+    backwards = token_hex(8).encode()
+    answer = Answer(
+        await raw_answer(port.number, request_.format(backwards[::-1].decode()).encode(), enough=b"\n\n"), ended=False
+    )
+    assert answer.status in (200, 400)
+    await until(lambda: port.listener.open == 0)
+    del answer
+    assert not holders(backwards)
+
+
+async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[transport._Reading] = []
+
+    class Reading(transport._Reading):
+        def __init__(self) -> None:
+            super().__init__()
+            read.append(self)
+
+    monkeypatch.setattr(transport, "_Reading", Reading)
+    lines = ["Host: x", "User-Agent: Mozilla/5.0", f"Origin: {ORIGIN}", f"Referer: {ORIGIN}/", "Sec-Fetch-Mode: cors"]
+    lines += [f"X-Forwarded-{what}: x" for what in ("For", "Proto", "Host", "Port")]
+    for target in ("/sse/a", "/sse?channel=a&channel=b&history=3"):
+        request = "\r\n".join([f"GET {target} HTTP/1.1", *lines, "Last-Event-ID: abcdefgh-7", "", ""]).encode()
+        for _ in range(3):
+            assert (await listen(port, request)).status == 200
+    assert len(read) == 2
+    for number in range(2 * transport.REMEMBERED_HEADS):
+        await ask(port, f"HEAD /sse/{number} HTTP/1.1\r\n\r\n".encode())
+    assert len(port.transport._remembered._heads) == transport.REMEMBERED_HEADS
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"GET /stats HTTP/1.1\r\n\r\n", 404),
+        (b"GET /sses HTTP/1.1\r\n\r\n", 404),
+        (b"GET //sse/a HTTP/1.1\r\n\r\n", 404),
+        (b"GET http://x HTTP/1.1\r\n\r\n", 404),
+        (b"OPTIONS * HTTP/1.1\r\n\r\n", 404),
+        (b"CONNECT x:443 HTTP/1.1\r\n\r\n", 404),
+        (b"POST /publish/a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 404),
+        (b"POST /sse/a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 405),
+        (b"POST /sse/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
+        (b"DELETE /sse HTTP/1.1\r\n\r\n", 405),
+    ],
+)
+async def test_what_this_port_has_not_got_is_said_to_be_at_the_main_port(
+    port: StreamPort, request_: bytes, status: int
+) -> None:
+    answer = await ask(port, request_)
+    assert (answer.status, answer.whole) == (status, True)
+    assert "everything else is on port 8000" in answer.detail
+    assert (status == 405) == (answer.headers.get("allow") == "GET, HEAD, OPTIONS")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"BREW /sse/a HTTP/1.1\r\n\r\n", 400),
+        (b"GET /sse/a b HTTP/1.1\r\n\r\n", 400),
+        (b"GET /sse/\xc3\xa9 HTTP/1.1\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/3.0\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nA: b\0c\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nContent-Length: five\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(512), 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET /sse/a\r\n\r\n", 505),
+        (b"GET /sse/a HTTP/2.0\r\n\r\n", 505),
+    ],
+)
+async def test_what_is_no_request_is_told_so_and_closed(port: StreamPort, request_: bytes, status: int) -> None:
+    answer = Answer(await raw_answer(port.number, request_))
+    assert (answer.status, answer.whole) == (status, True)
+    assert "HTTP/1.1" in answer.detail
+    assert port.transport.bad_heads == 1
+    await until(lambda: port.listener.open == 0)
+
+
+@pytest.mark.parametrize("pieces", [1 << 20, 1000])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES + b"\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\n" + b"X: 1\r\n" * (HEAD_BYTES // 5) + b"\r\n",
+        b"GET /sse/" + b"x" * HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES,
+    ],
+)
+async def test_a_head_has_a_largest_size_however_it_comes(port: StreamPort, request_: bytes, pieces: int) -> None:
+    answer = Answer(await raw_answer(port.number, request_, pieces=pieces))
+    assert answer.status == 431
+    assert "16384 bytes" in answer.detail
+
+
+async def test_a_head_just_below_that_is_read(port: StreamPort) -> None:
+    request = b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * (HEAD_BYTES - 100) + b"\r\n\r\n"
+    assert (await listen(port, request, pieces=1000)).status == 200
+
+
+async def test_a_head_that_does_not_come_in_time_is_told_so_and_silence_is_closed() -> None:
+    async with StreamPort.opened(head_seconds=0.3) as port:
+        answer = Answer(await raw_answer(port.number, b"GET /sse/a HTTP/1.1\r\nX: "))
+        assert answer.status == 408
+        assert "within 0.3 s" in answer.detail
+        assert await raw_answer(port.number, b"") == b""
+        await until(lambda: port.listener.open == 0)
+        assert port.listener.late == 2
+
+
+# ---- too many ----
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
+async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_503(limit: str) -> None:
+    async with StreamPort.opened(**{limit: 1}) as port:
+        with port.connect(GET):
+            await until(lambda: port.listener.streams == 1)
+            browser = await ask(port, GET)
+            assert (browser.status, browser.whole) == (200, False)
+            assert browser.events == [("$closing", '{"reason":"overloaded"}')]
+            program = await ask(port, b"GET /sse/a HTTP/1.1\r\nAccept: application/json\r\n\r\n")
+            assert (program.status, program.whole) == (503, True)
+            assert 7 <= int(program.headers["retry-after"]) <= 13
+            assert port.admission.refused[limit] == 2
+        await until(lambda: port.listener.streams == 0)
+        assert (await listen(port)).events == [("$connected", '{"resume":"live"}')]
+        port.check()
+
+
+async def full(asked: bytes, **limits: int) -> Answer:
+    """What a port without room for it answers to a request; how long to wait is not the same twice."""
+    async with StreamPort.opened(**limits) as port:
+        with port.connect(GET):
+            await until(lambda: port.listener.streams == 1)
+            answer = await ask(port, asked)
+            if answer.status in (200, 503) and not asked.startswith((b"HEAD", b"OPTIONS")):
+                assert port.admission.refused.total() == 1
+            assert (port.listener.turned_away == 1) == ("most" in limits)
+    for waits in ("retry-after", "content-length", "date"):
+        answer.headers.pop(waits, None)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        GET,
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\n\r\n".encode(),
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nCookie: who=me\r\n\r\n".encode(),
+        b"GET /sse/a HTTP/1.1\r\nOrigin: http://elsewhere.example\r\n\r\n",
+        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccept: application/json\r\n\r\n".encode(),
+        b"HEAD /sse/a HTTP/1.1\r\n\r\n",
+        f"OPTIONS /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode(),
+        b"GET /sse/a?history=x HTTP/1.1\r\n\r\n",
+        b"POST /sse/a HTTP/1.1\r\n\r\n",
+        b"no request at all\r\n\r\n",
+    ],
+)
+async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_form_that_its_origin_may_read(
+    asked: bytes,
+) -> None:
+    admission, listener = await full(asked, max_connections=1), await full(asked, most=1)
+    assert (listener.status, listener.headers) == (admission.status, admission.headers)
+    assert listener.events == admission.events
+
+
+async def test_a_head_of_which_only_the_origin_has_come_is_turned_away_for_that_origin() -> None:
+    answer = await full(f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nCookie: who=".encode(), most=1)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert answer.events == [("$closing", '{"reason":"overloaded"}')]
+
+
+# ---- the head ----
+
+
+async def test_who_may_read_it_stands_directly_behind_what_it_is_at_both_ports(edge: Edges) -> None:
+    server = edge("--cors-origins", ORIGIN, "--max-connections", "1", with_stream_port=True)
+    with connect(server.port, f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n\r\n".encode()):
+        server.wait_connections(1)
+        for asked in ("GET /sse/a", "HEAD /sse/a", "GET /sse/$nothing", "GET /sse/a\r\nAccept: application/json"):
+            target, *more = asked.split("\r\n")
+            head = "\r\n".join([f"{target} HTTP/1.1", "Host: x", f"Origin: {ORIGIN}", *more, "", ""]).encode()
+            for number in (server.port, server.stream_port):
+                raw = await raw_answer(number, head, enough=b"\r\n\r\n")
+                _, first, *rest = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+                assert first.startswith("content-type: ")
+                assert {line.split(":")[0] for line in rest[:2]} == {
+                    "access-control-allow-origin",
+                    "access-control-allow-credentials",
+                }
+
+
+# ---- the end ----
+
+
+async def test_a_drain_hands_out_what_there_is_says_closing_and_ends_without_a_last_chunk(port: StreamPort) -> None:
+    reading = asyncio.create_task(raw_answer(port.number, GET))
+    await until(lambda: port.listener.streams == 1)
+    await port.hub.publish("a", "last")
+    await port.hub.drain(1.0)
+    late = await ask(port, GET)
+    assert late.events == [("$closing", '{"reason":"shutdown"}')]
+    await port.hub.close()
+    answer = Answer(await reading)
+    assert [kind for kind, _ in answer.events] == ["$connected", "message", "$closing"]
+    assert not answer.whole
+    assert port.counts.ended == {EndReason.SHUTDOWN: 1}
+
+
+async def test_a_closed_port_has_let_everybody_go(port: StreamPort) -> None:
+    clients = [port.connect(GET), port.connect(b"GET"), port.connect(b"G")]
+    await until(lambda: port.listener.open == 3)
+    listener = port.listener
+    port.transport.close()
+    assert (listener.open, listener.streams, port.admission.connections) == (0, 0, 0)
+    assert port.counts.ended == {EndReason.SHUTDOWN: 1}
+    for client in clients:
+        client.close()
+    port.transport.close()
+    port.transport.open("127.0.0.1", 0)
+
+
+# ---- what goes wrong within ----
+
+
+async def test_an_app_that_waits_or_fails_costs_its_own_connection_only(port: StreamPort) -> None:
+    with port.connect(GET) as there:
+        await until(lambda: port.listener.streams == 1)
+        app = port.transport._app
+
+        async def wait(*_: Any) -> None:
+            await asyncio.sleep(1)
+
+        async def fail(*_: Any) -> None:
+            raise RuntimeError("no such app")
+
+        async def silent(*_: Any) -> None:
+            pass
+
+        for broken in (wait, fail, silent):
+            port.transport._app = broken
+            assert await raw_answer(port.number, GET) == b""
+        port.transport._app = app
+        port.check()
+        await port.hub.publish("a", "still here")
+        await until(lambda: b"still here" in there.recv(65536, socket.MSG_PEEK))
+
+
+async def test_a_stream_whose_head_cannot_be_made_is_not_counted_as_open(
+    port: StreamPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bytes:
+        raise ValueError("no such head")
+
+    monkeypatch.setattr(_Exchange, "_rendered", fail)
+    assert await raw_answer(port.number, GET) == b""
+    await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
+    port.check()
+    assert (port.admission.connections, port.hub.fanout.connections) == (0, 0)
+
+
+async def test_a_stream_that_cannot_begin_is_told_of_once(port: StreamPort) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("not now")
+
+    listener, fanout = port.listener, port.hub.fanout
+    port.transport.close()
+    port.transport.resume = fail
+    port.transport.open("127.0.0.1", 0)
+    assert await raw_answer(port.number, GET) != b"the law is what is counted"
+    await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
+    assert (listener.open, fanout.connections) == (0, 0)
+    port.check()
+
+
+async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(port: StreamPort) -> None:
+    """A storm of clients would pile it up; and the collector then stops the loop to find it."""
+
+    async def everything() -> None:
+        await listen(port)
+        await ask(port, b"GET /sse/a/b/c HTTP/1.1\r\n\r\n")
+        await raw_answer(port.number, b"nonsense\r\n\r\n")
+        await ask(port, b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+        with port.connect(b"GET /sse/a HT"):
+            await until(lambda: port.listener.open)
+        await until(lambda: port.listener.open == 0)
+
+    await everything()
+    gc.collect()
+    gc.disable()
+    try:
+        await everything()
+        # The queue of deadlines lets go of a connection only when its time would have come.
+        await until(lambda: not [thing for thing in gc.get_objects() if isinstance(thing, Connection)])
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        ours = [thing for thing in gc.garbage if type(thing).__module__.startswith(("sse_fast", "httptools"))]
+        assert ours == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+# ---- the whole edge ----
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_behind_a_trusted_proxy_limits_see_the_client_s_address_and_nobody_else_can_claim_one() -> None:
+    async with edge_of(trusted_proxies=["127.0.0.1"], max_connections_per_ip=1) as edge:
+        assert edge.transport is not None
+        number = edge.transport.port
+
+        def request(address: str) -> bytes:
+            return f"GET /sse/a HTTP/1.1\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
+
+        async def opened(address: str, source: str) -> tuple[str, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", number, local_addr=(source, 0))
+            writer.write(request(address))
+            body = Chunks().feed((await reader.readuntil(b"\n\n")).partition(b"\r\n\r\n")[2])
+            return Parser().feed(body)[0].type, writer
+
+        found = [
+            await opened(address, source)
+            for address, source in (
+                ("192.0.2.1", "127.0.0.1"),
+                ("192.0.2.2", "127.0.0.1"),
+                ("192.0.2.1", "127.0.0.1"),
+                ("192.0.2.3", "127.0.0.9"),
+                ("192.0.2.4", "127.0.0.9"),
+            )
+        ]
+        assert [kind for kind, _ in found] == ["$connected", "$connected", "$closing", "$connected", "$closing"]
+        for _, writer in found:
+            writer.close()
+        await until(lambda: edge.hub.fanout.connections == 0)
+        assert edge._admission._tally.by_address == {}, "whoever was counted in by that address is counted out by it"
+
+
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("host", "target", "to"),
+    [
+        ("localhost:8000", "/sse/a", "http://localhost:{port}/sse/a"),
+        ("[::1]:8000", "/sse/a", "http://[::1]:{port}/sse/a"),
+        (
+            "name.example",
+            "/sse?channel=a&channel=%C3%A9&x=%20",
+            "http://name.example:{port}/sse?channel=a&channel=%C3%A9&x=%20",
+        ),
+        ("x", "/sse/%C3%A9/b%25c%3Fd", "http://x:{port}/sse/%C3%A9/b%25c%3Fd"),
+    ],
+)
+async def test_a_redirect_leads_to_the_same_request_at_the_stream_port(host: str, target: str, to: str) -> None:
+    async with edge_of(stream_redirect=True) as edge, main_port(edge) as client:
+        for method in ("GET", "HEAD"):
+            answer = await client.request(method, target, headers={"host": host})
+            assert answer.status_code == 307
+            assert answer.headers["location"] == to.format(port=edge.settings.stream_port)
+            assert answer.headers["cache-control"] == "no-store"
+        assert (await client.post(target)).status_code == 405
+        assert (await client.options(target)).status_code == 204
+        assert (await client.post("/publish/a", content=b"x")).status_code == 200
+        assert edge.hub.fanout.connections == 0
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_on_all_addresses_clients_of_both_families_are_served() -> None:
+    async with edge_of(host="::", open=True) as edge:
+        assert edge.transport is not None
+        for address in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(address, edge.transport.port)
+            writer.write(b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+            assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n", address
+            writer.close()
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_counters_by_transport_add_up() -> None:
+    async with edge_of(max_connections=3) as edge, main_port(edge) as client:
+        assert edge.transport is not None
+        number = edge.transport.port
+        for request in (GET, GET, b"nonsense\r\n\r\n", b"GET /sse/a HTTP/1.0\r\n\r\n", b"HEAD /sse/a HTTP/1.1\r\n\r\n"):
+            await raw_answer(number, request, enough=b"id: ")
+        await until(lambda: edge.hub.fanout.connections == 0)
+        open_ = [await asyncio.open_connection("127.0.0.1", number) for _ in range(5)]
+        for _, writer in open_:
+            writer.write(GET)
+        await until(lambda: sum(edge._admission.refused.values()) == 2)
+        stats = (await client.get("/stats")).json()
+        transport = stats["transports"]["native"]
+        assert (transport["connections"], transport["accepted"]) == (3, 6)
+        assert {reason: count for reason, count in transport["ended"].items() if count} == {"client": 3}
+        assert stats["transports"]["asgi"]["accepted"] == 0
+        assert (stats["connections"], stats["accepted"], stats["refused"], stats["ended"]["client"]) == (3, 6, 2, 3)
+        exposed = (await client.get("/metrics")).text
+        assert 'sse_fast_connections{transport="native"} 3.0' in exposed
+        assert 'sse_fast_refused_total{limit="max_connections"} 2.0' in exposed
+        for _, writer in open_:
+            writer.close()
+    assert edge._streams.transports[Transport.NATIVE].connections == 0
