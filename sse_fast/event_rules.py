@@ -10,6 +10,7 @@ from types import NoneType
 from sse_fast.errors import InvalidEvent
 
 MAX_CHANNEL_BYTES = 256
+MAX_CHANNELS = 32  # of one event
 MAX_EVENT_TYPE = 256  # characters
 MAX_RETRY_MS = 86_400_000
 MAX_ID_BYTES = 64
@@ -17,7 +18,7 @@ MAX_ID_BYTES = 64
 # Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
 # what servers make of a path that is not UTF-8: all such names would be one channel.
 CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
-FIELDS = frozenset(("channel", "data", "event", "retry"))
+FIELDS = frozenset(("channel", "channels", "data", "event", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",
     bool: "a boolean",
@@ -31,8 +32,8 @@ _repr = reprlib.Repr()
 _repr.maxstring = 80
 _repr.maxlevel = 1
 
-Encoded = tuple[bytes, bytes]
-"""What the log takes: the channel's name, and a frame without its id line."""
+Encoded = tuple[bytes | tuple[bytes, ...], bytes]
+"""What the log takes: the channel's name, or those of several; and a frame without its id line."""
 
 
 @lru_cache(maxsize=65536)

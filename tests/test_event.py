@@ -11,7 +11,7 @@ from whatwg import Parser
 
 from sse_fast import Event, EventId, EventTooLarge, InvalidEvent, encode
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
-from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name
+from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name
 
 LIMIT = 64 * 1024
 
@@ -271,6 +271,69 @@ def test_a_refusal_stays_short_however_large_or_deep_the_value(field: str) -> No
 
 def test_brief_shows_short_text_whole() -> None:
     assert brief("a" * 70) == repr("a" * 70)
+
+
+# ---- one event in several channels -----------------------------------------------------------------------------------
+
+
+def in_channels(channels: Any, **more: Any) -> bytes:
+    return orjson.dumps({"channels": channels, "data": 1} | more)
+
+
+@given(st.lists(channel_names, min_size=2, max_size=MAX_CHANNELS, unique=True))
+def test_one_event_is_for_several_channels_by_whatever_way_it_is_published(channels: list[str]) -> None:
+    expected = (tuple(name.encode() for name in channels), b"data: 1\n\n")
+    body = in_channels(channels)
+    assert encode_publication(channels, 1, limit=LIMIT) == expected
+    assert encode_publication(tuple(channels), 1, limit=LIMIT) == expected
+    assert from_json_object(body, LIMIT) == expected
+    assert all_of(from_json_array(b"[%b]" % body, LIMIT)) == [expected]
+    assert all_of(from_ndjson(body, LIMIT)) == [expected]
+
+
+def test_a_list_of_one_channel_is_that_channel() -> None:
+    assert from_json_object(in_channels(["c"]), LIMIT) == (b"c", b"data: 1\n\n")
+    assert encode_publication(["c"], 1, limit=LIMIT) == (b"c", b"data: 1\n\n")
+
+
+def test_null_is_as_good_as_left_out_of_channel_and_channels_too() -> None:
+    assert from_json_object(in_channels(["a", "b"], channel=None), LIMIT)[0] == (b"a", b"b")
+    assert from_json_object(in_channels(None, channel="c"), LIMIT)[0] == b"c"
+    with pytest.raises(InvalidEvent, match="the field 'channel' is missing"):
+        from_json_object(in_channels(None), LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"channels": ["a"], "channel": "b"}, "an event has 'channel' or 'channels', not both"),
+        ({"channels": []}, "'channels' names 1 to 32 channels, not 0"),
+        ({"channels": [str(n) for n in range(MAX_CHANNELS + 1)]}, "'channels' names 1 to 32 channels, not 33"),
+        ({"channels": ["a", "b", "a"]}, r"'channels'\[2\] names 'a' again"),
+        ({"channels": ["a", "$stats"]}, r"'channels'\[1\]: channels that begin with '\$' belong to the server"),
+        ({"channels": ["a", "b", "c d"]}, r"'channels'\[2\]: a channel name is .* 'c d' has ' ' at 1"),
+        ({"channels": [""]}, r"'channels'\[0\]: a channel name has at least one character"),
+        ({"channels": ["a", 1]}, r"'channels'\[1\] is a string, not a number"),
+        ({"channels": "a"}, "'channels' is an array of strings, not a string"),
+        ({"channels": {"a": 1}}, "'channels' is an array of strings, not an object"),
+        ({"channel": ["a", "b"]}, "'channel' is a string, not an array; several are 'channels'"),
+        ({"channels": ["a"], "chanel": 1}, "unknown field 'chanel'; the fields are 'channel' or 'channels', "),
+    ],
+)
+def test_channels_that_are_refused_say_why_and_where(fields: dict[str, Any], why: str) -> None:
+    body = orjson.dumps(fields | {"data": 1})
+    with pytest.raises(InvalidEvent, match=f"^{why}"):
+        from_json_object(body, LIMIT)
+    with pytest.raises(InvalidEvent, match=f"^event 1 of the array: {why}"):
+        all_of(from_json_array(b'[{"channel":"c","data":1},%b]' % body, LIMIT))
+    with pytest.raises(InvalidEvent, match=f"^line 2: {why}"):
+        all_of(from_ndjson(b'{"channel":"c","data":1}\n' + body, LIMIT))
+
+
+@pytest.mark.parametrize("channels", [{"a", "b"}, {"a": 1}, iter("ab"), b"ab", bytearray(b"ab"), None])
+def test_python_takes_a_name_or_a_sequence_of_names(channels: Any) -> None:
+    with pytest.raises(InvalidEvent, match="'channel' is a string, not"):
+        encode_publication(channels, 1, limit=LIMIT)
 
 
 # ---- many ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What publishers hand in -> what the log takes: the one gate, and every event that enters goes through it.
 
-The law of this file: an event that passes has a channel and a type that publishers may use, fields of the right types,
+The law of this file: an event that passes has channels and a type that publishers may use, fields of the right types,
 and a frame within the limit; whatever does not pass is refused in words that say what would be right, and the refusal
 of one event of many is a refusal of all. Nothing here knows a hub, a request or a loop.
 
@@ -10,19 +10,24 @@ It is native for the sake of bulk: as plain Python these same lines cost twice w
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
+from collections.abc import Sequence
+
 import orjson
 
 from sse_fast._native.wire.frame cimport frame_of
 
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
-from sse_fast.event_rules import FIELDS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function, kind_of
+from sse_fast.event_rules import (
+    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function, kind_of,
+)
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
 cdef object fields_of = fields_of_function
 cdef object channel_name = channel_name_function
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
+cdef object MISSING = object()
 
 cdef int DEEPEST = DEEPEST_JSON
 cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
@@ -32,13 +37,15 @@ cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as 
 def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit):
     """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame.
 
-    Raises InvalidEvent (EventTooLarge past the limit).
+    `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. Raises InvalidEvent
+    (EventTooLarge past the limit).
     """
     return encoded(channel, data, event, retry, limit)
 
 
 def from_json_object(bytes body not None, Py_ssize_t limit):
-    """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. InvalidEvent."""
+    """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. In place of `channel`
+    it may have `channels`, an array of names. Raises InvalidEvent."""
     cdef const char* start = PyBytes_AS_STRING(body)
     return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit)
 
@@ -129,40 +136,48 @@ cdef tuple from_value(object parsed, const char* text, const char* end, Py_ssize
     if type(parsed) is not dict:
         raise InvalidEvent(f"an event is a JSON object with 'channel' and 'data', not {kind_of(parsed)}")
     value = parsed
-    try:
-        channel, data = value["channel"], value["data"]
-    except KeyError as missing:
-        refuse_unknown(value)  # it may be the missing one, misspelt
-        raise InvalidEvent(f"the field {missing} is missing") from None
-    event, retry = value.get("event"), value.get("retry")
+    channel, data, event, retry = value.get("channel"), value.get("data", MISSING), value.get("event"), value.get("retry")
     # Counting is cheaper than comparing names, and enough where nothing is strange.
-    if len(value) != 2 + (event is not None) + (retry is not None):
-        refuse_unknown(value)
+    if type(channel) is not str or data is MISSING or len(value) != 2 + (event is not None) + (retry is not None):
+        channel = looked_through(value)
     if type(data) is not str:
         data = as_it_stands(text, end)
     return encoded(channel, data, event, retry, limit)
 
 
-cdef int refuse_unknown(dict value) except -1:
+cdef object looked_through(dict value):
+    """The channel of an event that has not the plain fields alone, or its channels."""
     for name in value:
         if name not in FIELDS:
-            raise InvalidEvent(f"unknown field {brief(name)}; the fields are 'channel', 'data', 'event' and 'retry'")
-    return 0
+            raise InvalidEvent(
+                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event' and 'retry'"
+            )
+    cdef object channel = value.get("channel"), channels = value.get("channels")
+    if channel is not None and channels is not None:
+        raise InvalidEvent("an event has 'channel' or 'channels', not both")
+    if channels is None and "channel" not in value:
+        raise InvalidEvent("the field 'channel' is missing")
+    if "data" not in value:
+        raise InvalidEvent("the field 'data' is missing")
+    if channels is None:
+        if type(channel) is list:
+            raise InvalidEvent("'channel' is a string, not an array; several are 'channels'")
+        return channel
+    if type(channels) is not list:
+        raise InvalidEvent(f"'channels' is an array of strings, not {kind_of(channels)}")
+    return channels
 
 
 cdef tuple encoded(object channel, object data, object event, object retry, Py_ssize_t limit):
-    cdef bytes name, frame
-    if not isinstance(channel, str):
-        raise InvalidEvent(f"'channel' is a string, not {kind_of(channel)}")
+    cdef object name
+    cdef bytes frame
     if isinstance(data, str) and type(data) is not str:
         given = fields_of(data)
         if given is not None:
             if given.id is not None or given.data is None or (event is not None or retry is not None):
                 raise InvalidEvent("a DatastarEvent is published as it is: with data, without event_id, and nothing beside")
             data, event, retry = given.data, given.event, given.retry
-    name = channel_name(channel)
-    if PyBytes_AS_STRING(name)[0] == c"$":
-        raise InvalidEvent(f"channels that begin with '$' belong to the server; {brief(channel)} is one")
+    name = name_of(channel) if isinstance(channel, str) else names_of(channel)
     if event is not None:
         check_type(event)
     if retry is not None and (type(retry) is not int or not 0 <= retry <= MAX_RETRY_MS):
@@ -172,6 +187,35 @@ cdef tuple encoded(object channel, object data, object event, object retry, Py_s
     if PyBytes_GET_SIZE(frame) > limit:
         raise EventTooLarge(f"the event takes {len(frame)} bytes when encoded; at most {limit} are allowed")
     return name, frame
+
+
+cdef bytes name_of(object channel):
+    cdef bytes name = channel_name(channel)
+    if PyBytes_AS_STRING(name)[0] == c"$":
+        raise InvalidEvent(f"channels that begin with '$' belong to the server; {brief(channel)} is one")
+    return name
+
+
+cdef object names_of(object channels):
+    """The names of several channels as a tuple, in their order; of one, that name alone."""
+    cdef list names = []
+    cdef bytes name
+    cdef Py_ssize_t at
+    if not isinstance(channels, Sequence) or isinstance(channels, (bytes, bytearray, memoryview)):
+        raise InvalidEvent(f"'channel' is a string, not {kind_of(channels)}")
+    if not 0 < len(channels) <= MAX_CHANNELS:
+        raise InvalidEvent(f"'channels' names 1 to {MAX_CHANNELS} channels, not {len(channels)}")
+    for at, channel in enumerate(channels):
+        if not isinstance(channel, str):
+            raise InvalidEvent(f"'channels'[{at}] is a string, not {kind_of(channel)}")
+        try:
+            name = name_of(channel)
+        except InvalidEvent as error:
+            raise InvalidEvent(f"'channels'[{at}]: {error}") from None
+        if name in names:
+            raise InvalidEvent(f"'channels'[{at}] names {brief(channel)} again")
+        names.append(name)
+    return tuple(names) if len(names) > 1 else names[0]
 
 
 cdef int check_type(object event) except -1:

@@ -7,7 +7,7 @@ from the app instead of from the path, `filter` and `transform`, presence, and t
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from itertools import count
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
@@ -138,7 +138,7 @@ class Hub(node.Hub):
         await self.close()
 
     def publish_threadsafe(
-        self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None
+        self, channel: str | Sequence[str], data: Any, *, event: str | None = None, retry: int | None = None
     ) -> "Future[EventId]":
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 

@@ -197,8 +197,12 @@ class Hub:
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
-    async def publish(self, channel: str, data: Any, *, event: str | None = None, retry: int | None = None) -> EventId:
+    async def publish(
+        self, channel: str | Sequence[str], data: Any, *, event: str | None = None, retry: int | None = None
+    ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
+
+        `channel`: a name, or several for one event, at most 32; a stream of more than one of them gets it once.
 
         `data`: str or bytes as they stand, or what `sse_fast.serialization` takes.
 

@@ -1,10 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sse_fast.event_rules import Encoded
 
 def encode_publication(
-    channel: str, data: Any, *, event: str | None = None, retry: int | None = None, limit: int
+    channel: str | Sequence[str], data: Any, *, event: str | None = None, retry: int | None = None, limit: int
 ) -> Encoded: ...
 def from_json_object(body: bytes, limit: int) -> Encoded: ...
 def from_json_array(body: bytes, limit: int) -> Iterator[list[Encoded]]: ...
