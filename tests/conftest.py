@@ -21,6 +21,10 @@ from firefox import Firefox
 from playwright.async_api import Browser, async_playwright
 from support import free_port
 
+# A shell that started the tests in the background had them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PATIENCE = 30.0  # seconds until a thing that should happen at once is taken for one that never happens
 
 

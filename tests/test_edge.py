@@ -19,6 +19,7 @@ from sse_fast._native.log.ring import segment_size
 from sse_fast.base import shutdown
 from sse_fast.edge import app
 from sse_fast.edge.app import Edge, end_streams_on_signals
+from sse_fast.node import worker
 from sse_fast.node.segment import create_shared
 from sse_fast.node.workers import Node, WorkerSlot
 from sse_fast.settings import Settings
@@ -236,7 +237,7 @@ async def test_what_a_worker_ends_by_exiting_is_in_the_counters_that_it_leaves_b
         edge_of(slot=WorkerSlot.claim(node.environment())) as other,
     ):
         writers = [await opened(edge), await opened(edge)]
-        await app._drain_and_exit(edge)
+        await worker._drain_and_exit(edge)
         assert exits == [0]
         stats = other.metrics.snapshot()
         assert (stats["accepted"], stats["ended"]["shutdown"], stats["transports"]["native"]["connections"]) == (

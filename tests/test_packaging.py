@@ -107,7 +107,7 @@ def test_the_wheel_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -
     (site / "dependencies.pth").write_text("\n".join(others) + "\n")
     program = (
         "import sse_fast, sse_fast._native.wire.frame as frame, sys\n"
-        "from sse_fast import Hub, create_app, page\n"
+        "from sse_fast import Hub, create_app\nfrom sse_fast.edge import page\n"
         "assert frame.encode('x') == b'data: x\\n\\n'\n"
         "create_app()\n"
         "print(frame.__file__)\n"

@@ -181,7 +181,7 @@ def test_streams_of_an_address_are_counted_over_workers_as_an_obvious_model_coun
     Slots(memory, 2, 8)
     views = [Slots(memory), Slots(memory)]
     for number, view in enumerate(views):
-        view.take(number, 100 + number, b"x")
+        view.claim(number, 100 + number, b"x")
     model: list[Counter[int]] = [Counter(), Counter()]
     for who, enters, address in steps:
         mine = model[who]
@@ -396,17 +396,17 @@ async def test_a_wake_up_that_died_with_its_sender_is_made_up_for_by_the_tick(no
     await reader.until(b"data: x\n")
 
 
-def test_a_worker_that_hangs_blocks_nobody_who_rings(node: Node, slot: Any) -> None:
+def test_a_worker_that_hangs_blocks_nobody_who_notifies(node: Node, slot: Any) -> None:
     hung, ringing = Someone(node, lambda slot: slot.arm()), slot()
     os.kill(hung.process.pid, signal.SIGSTOP)
     other = slot()
     for _ in range(2000):
         other.arm()  # never read from: its queue fills up
-        ringing.ring()
+        ringing.notify()
     hung.kill()
 
 
-async def test_a_stranger_who_rings_only_wakes(node: Node, hub: Any) -> None:
+async def test_a_stranger_who_notifies_only_wakes(node: Node, hub: Any) -> None:
     reader = Reader(hub())
     stranger = workers.socket.socket(workers.socket.AF_UNIX, workers.socket.SOCK_DGRAM)
     await until(lambda: (found := node.slots.sleepers()) and stranger.sendto(b"x" * 1000, b"\0" + found[0]))
