@@ -21,7 +21,7 @@ from sse_fast.errors import (
     Unauthorized,
 )
 from sse_fast.event import Event, EventId
-from sse_fast.hub.hub import Subscription
+from sse_fast.hub.subscription import Subscription
 
 if TYPE_CHECKING:
     from sse_fast.edge.app import create_app

@@ -266,8 +266,8 @@ class Fuzz:
             size = rng.choice(SIZES)
             batch.append((rng.choice(CHANNELS), f"{len(self.ledger) + len(batch)} " + "é" * (size // 2)))
         encoded = [encode_publication(channel, data, event=None, retry=None, limit=65536) for channel, data in batch]
-        for at, entry in zip(await self.port.hub.append(encoded), batch, strict=True):
-            self.ledger[at] = entry
+        for id, entry in zip(await self.port.hub.append(encoded), batch, strict=True):
+            self.ledger[id.position] = entry
         self.tally["events"] += len(batch)
         # Those that behave read at once: here they and the server have one thread between them.
         await self.wait(self.all_is_read, "events to reach those who read")

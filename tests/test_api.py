@@ -359,7 +359,7 @@ async def test_a_batch_that_meets_a_busy_log_is_503_and_none_of_it_is_published(
                 raise LogBusy("the log is locked by process 1, which does not go on; try again later")
             return self._log.append_many(events, limit)
 
-    monkeypatch.setattr(api.edge.hub, "log", BusyAtTheSecond(api.edge.hub.log))
+    monkeypatch.setattr(api.edge.hub.backplane, "log", BusyAtTheSecond(api.edge.hub.log))
     lines = b"\n".join(b'{"channel":"c","data":%d}' % number for number in range(20_000))
     assert (await api.post("/publish", content=lines, headers=NDJSON)).status_code == 200
     assert_problem(await api.post("/publish", content=lines, headers=NDJSON), 503, "try again later")

@@ -39,7 +39,7 @@ ROOMS: dict[str, str | None] = {
     "hub": "_native.fanout _native.log _native.wire base errors event event_rules",
     "transports": "_native.fanout _native.front access asgi base errors event_rules hub protocol settings",
     "embed": "_native.log _native.wire access asgi base errors event event_rules hub protocol serialization transports",
-    "edge": "_native.log _native.node _native.wire access asgi base embed errors event_rules hub protocol"
+    "edge": "_native.log _native.node _native.wire access asgi base embed errors event event_rules hub protocol"
     " settings transports version",
     "node": "_native.log _native.node base edge errors logs settings transports version",
     "cli": "_native.wire bench client logs node settings",

@@ -12,7 +12,7 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -24,9 +24,11 @@ from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import BatchTooLarge, HubClosed, LogBusy
+from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
-from sse_fast.hub import hub as hubs
-from sse_fast.hub.hub import BATCH_EVENTS, Hub
+from sse_fast.hub import batches
+from sse_fast.hub.batches import BATCH_EVENTS
+from sse_fast.hub.hub import Hub
 from sse_fast.node.segment import Segment, create_shared, open_shared
 
 LOG_SIZE = 256 * 1024
@@ -37,6 +39,12 @@ def largest(log: Log, size: int = 40) -> list[Encoded]:
     """About as many events of a size as one batch may have."""
     event = (b"c", b"data: %s\n\n" % (b"x" * size))
     return [event] * (log.largest_batch // (log.measure([event])[1] // 64 * 64 + 64))
+
+
+def positions(ids: Sequence[EventId]) -> range:
+    """Of a batch, which has them one after the other."""
+    assert [id.position for id in ids] == list(range(ids[0].position, ids[0].position + len(ids)))
+    return range(ids[0].position, ids[0].position + len(ids))
 
 
 class OtherWorkers:
@@ -101,7 +109,7 @@ async def test_a_batch_over_a_quarter_of_the_log_is_refused_and_none_of_it_is_pu
         with pytest.raises(BatchTooLarge, match=rf"at most {LOG_SIZE // 4} are appended at once.*send it in several"):
             await hub.append(batch * 2)
         assert (hub.log.head, hub.log.position, hub.published) == (0, 0, 0)
-        assert await hub.append(batch) == range(1, len(batch) + 1)
+        assert positions(await hub.append(batch)) == range(1, len(batch) + 1)
 
 
 async def test_a_batch_of_more_events_than_are_appended_at_once_is_refused() -> None:
@@ -156,7 +164,7 @@ async def test_a_busy_log_takes_nothing_of_a_batch(segment: Segment, events: int
 
 
 @asynccontextmanager
-async def waiting_batch(hub: Hub, others: OtherWorkers) -> AsyncIterator["asyncio.Task[list[int]]"]:
+async def waiting_batch(hub: Hub, others: OtherWorkers) -> AsyncIterator["asyncio.Task[Sequence[EventId]]"]:
     """A large batch that waits for those who read."""
     others.others_busy = True
     others.asked.clear()
@@ -200,8 +208,8 @@ async def test_those_who_wait_append_one_after_the_other_and_a_cancelled_one_is_
         second.cancel()
         others.others_busy = False
         count = len(largest(hub.log))
-        assert await first == range(1, count + 1)
-        assert await third == range(count + 1, 2 * count + 1)
+        assert positions(await first) == range(1, count + 1)
+        assert positions(await third) == range(count + 1, 2 * count + 1)
         assert second.cancelled()
 
 
@@ -277,7 +285,7 @@ async def test_a_batch_that_was_appended_by_another_worker_since_nobody_was_busy
     batch = largest(theirs)
     async with hub_over(Log(segment.memory), Appending()) as hub:
         stream = listen(hub)
-        assert await hub.append(batch) == range(4 * len(batch) + 1, 5 * len(batch) + 1)
+        assert positions(await hub.append(batch)) == range(4 * len(batch) + 1, 5 * len(batch) + 1)
         await until(lambda: stream.events == 5 * len(batch) or stream.ended_by)
         assert (stream.events, stream.ended_by) == (5 * len(batch), None)
 
@@ -294,7 +302,7 @@ def test_an_append_with_a_limit_takes_nothing_of_a_batch_once_the_head_is_beyond
 
 
 async def test_a_reader_that_never_catches_up_holds_a_batch_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "READERS_SECONDS", 0.05)
+    monkeypatch.setattr(batches, "READERS_SECONDS", 0.05)
     others = OtherWorkers()
     async with hub_over(Log.private(LOG_SIZE), others) as hub, waiting_batch(hub, others) as task:
         assert len(await task) == len(largest(hub.log))
@@ -327,7 +335,7 @@ async def test_between_the_steps_of_a_large_batch_others_have_the_loop() -> None
         _, room = hub.log.measure(batch)
         async with turns_of_others() as turns:
             await hub.append(batch)
-        assert turns.count >= room // hubs.FAULT_IN_AT_ONCE
+        assert turns.count >= room // batches.FAULT_IN_AT_ONCE
 
 
 async def test_the_append_of_a_large_batch_meets_memory_that_is_there() -> None:
@@ -358,7 +366,7 @@ async def test_the_append_of_a_large_batch_meets_memory_that_is_there() -> None:
 async def test_a_batch_of_many_events_is_looked_through_in_one_turn_and_appended_in_another() -> None:
     async with hub_over(Log.private(64 * 1024 * 1024)) as hub:
         batch = [(b"c", b"data: x\n\n")] * 20_000
-        assert hub.log.measure(batch)[1] < hub.log.capacity * hubs.LARGE
+        assert hub.log.measure(batch)[1] < hub.log.capacity * batches.LARGE
         appending = asyncio.create_task(hub.append(batch))
         await asyncio.sleep(0)
         assert hub.log.position == 0
@@ -375,4 +383,4 @@ async def test_small_batches_wait_for_nobody() -> None:
         appending = hub.append(largest(hub.log)[:100])
         with pytest.raises(StopIteration) as done:
             appending.send(None)
-        assert done.value.value == range(1, 101)
+        assert positions(done.value.value) == range(1, 101)

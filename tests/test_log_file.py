@@ -27,7 +27,8 @@ from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.log.verify import verify
 from sse_fast.errors import HubClosed, LogBusy, UnusableLogFile
-from sse_fast.hub.hub import Hub, Subscription
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.subscription import Subscription
 from sse_fast.node import segment as segments
 from sse_fast.node import serve
 from sse_fast.node.memory import memory_available, memory_limit

@@ -20,7 +20,8 @@ from support import until as eventually
 from sse_fast._native.front.connections import look_at_connections
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EndReason
-from sse_fast.hub.hub import Elsewhere, Hub
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.memory import Elsewhere
 from sse_fast.transports.kernel import Bounds
 
 KIB, MIB = 1024, 1024 * 1024
@@ -149,7 +150,7 @@ async def test_of_what_is_over_each_worker_gives_back_its_share() -> None:
     for number in range(10):
         stream = hub.subscribe(["a"], send, lambda *why, number=number: ended.append(number), charge=10_000)
         stream.start()
-    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
     await hub.publish("a", "x")
     await eventually(lambda: ended)
     await eventually(lambda: others.told == 50_000)
@@ -172,8 +173,8 @@ async def test_streams_do_not_pay_for_answers_that_nobody_reads() -> None:
     for _ in range(10):
         hub.subscribe(["a"], send, lambda *why: None, charge=10_000).start()
     unread = [("192.0.2.1", number, 100_000) for number in range(20)]
-    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked, 2_000_000, unread))
-    hub.reset_elsewhere = reset.append
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked, 2_000_000, unread))
+    hub.memory.reset_elsewhere = reset.append
     await hub.publish("a", "x")
     await eventually(lambda: others.told)
     assert hub.fanout.connections == 10
@@ -201,7 +202,7 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
         hub.subscribe(["a"], send, lambda *why: left_at_looks.append(looks), charge=10_000).start()
     await hub.publish("a", "x")
     await eventually(lambda: hub.fanout.blocked == 10)
-    hub.held_elsewhere = held_elsewhere
+    hub.memory.elsewhere = held_elsewhere
     await eventually(lambda: looks and left_at_looks)
     assert left_at_looks == [2] * 5
     await hub.close()
@@ -235,7 +236,7 @@ async def test_heartbeats_and_the_end_of_the_slow_wait_for_no_look_at_memory(fai
         await stuck.wait()
         raise AssertionError
 
-    hub.held_elsewhere = look
+    hub.memory.elsewhere = look
     hub.subscribe(["a"], sent, lambda *why: None).start()
     await eventually(lambda: looks)
     hub.subscribe(["b"], blocks, lambda *why: ended.set()).start()
@@ -251,7 +252,7 @@ async def test_heartbeats_and_the_end_of_the_slow_wait_for_no_look_at_memory(fai
 async def test_connections_are_looked_through_only_while_something_may_wait_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sse_fast.hub.hub.LOOK_ELSEWHERE", 3600.0)
+    monkeypatch.setattr("sse_fast.hub.memory.LOOK_ELSEWHERE", 3600.0)
     hub = Hub(log_size=MIB)
     transport = asyncio.Event()
     looks, waiting = 0, 1
@@ -266,10 +267,10 @@ async def test_connections_are_looked_through_only_while_something_may_wait_for_
 
     async def several_looks_at_memory() -> None:
         for _ in range(5):
-            last = hub._looked_at_memory
-            await eventually(lambda last=last: hub._looked_at_memory != last)
+            last = hub.memory.looked_at
+            await eventually(lambda last=last: hub.memory.looked_at != last)
 
-    hub.held_elsewhere = look
+    hub.memory.elsewhere = look
     hub.subscribe(["a"], send, lambda *why: None).start()
     await eventually(lambda: looks > 2)  # what waits may go on waiting
     waiting = 0
@@ -286,7 +287,7 @@ async def test_connections_are_looked_through_only_while_something_may_wait_for_
 async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sse_fast.hub.hub.SHED_AT_ONCE", 1)
+    monkeypatch.setattr("sse_fast.hub.memory.SHED_AT_ONCE", 1)
     hub = Hub(log=Log.private(MIB), send_memory=50_000)
     stuck = asyncio.Event()
 
@@ -299,7 +300,7 @@ async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
 
     for _ in range(10):
         hub.subscribe(["a"], send, come, charge=10_000).start()
-    hub.held_elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
     await hub.publish("a", "x")
     await eventually(lambda: hub.fanout.blocked == 5)
     await eventually(lambda: "streams are ended" in caplog.text)

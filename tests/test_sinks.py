@@ -10,7 +10,8 @@ import pytest
 from support import until
 
 from sse_fast.errors import EndReason
-from sse_fast.hub.hub import Hub, Subscription
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.subscription import Subscription
 
 Message = dict[str, Any]
 channel_of_context: ContextVar[str] = ContextVar("channel_of_context", default="nobody's")

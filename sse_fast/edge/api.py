@@ -4,7 +4,7 @@ import asyncio
 import codecs
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,8 +23,11 @@ from sse_fast.edge import page
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.errors import BatchTooLarge, EventTooLarge, ForeignOrigin, HubClosed, InvalidEvent, LogBusy, Unauthorized
+from sse_fast.event import EventId
 from sse_fast.event_rules import MAX_RETRY_MS, Encoded, brief
-from sse_fast.hub.hub import BATCH_EVENTS, Hub, refuse_batch_over
+from sse_fast.hub.backplane import EventIds
+from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
+from sse_fast.hub.hub import Hub
 from sse_fast.protocol.problem import Problem
 
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
@@ -177,20 +180,18 @@ class Api:
             return await self._append_one(request, from_json_object(body, limit))
         return await self._named(await self._append(request, events))
 
-    async def _append(self, request: Request, events: list[Encoded]) -> range:
+    async def _append(self, request: Request, events: list[Encoded]) -> Sequence[EventId]:
         request.scope[PUBLISHED_BEFORE] = self._hub.published
         return await self._hub.append(events)
 
-    async def _named(self, positions: range) -> Response:
+    async def _named(self, ids: Sequence[EventId]) -> Response:
         """The ids of a batch. It is out by now, so the loop can be given back. Not by orjson, which takes the worker
         with it where it finds no memory."""
-        prefix = f"{self._hub.log.epoch}-"
         parts: list[bytes] = []
-        for at in range(0, len(positions), NAMED_AT_ONCE):
+        for at in range(0, len(ids), NAMED_AT_ONCE):
             if at:
                 await asyncio.sleep(0)
-            named = [f'"{prefix}{position}"' for position in positions[at : at + NAMED_AT_ONCE]]
-            parts.append(",".join(named).encode())
+            parts.append(",".join(quoted(ids[at : at + NAMED_AT_ONCE])).encode())
         return json_bytes(b'{"ids":[%b]}' % b",".join(parts))
 
     def _admit(self, request: Request) -> None:
@@ -202,8 +203,8 @@ class Api:
         )
 
     async def _append_one(self, request: Request, event: Encoded) -> Response:
-        (position,) = await self._append(request, [event])
-        return json_bytes(b'{"id":"%b"}' % self._hub.event_id(position).encode())
+        (id,) = await self._append(request, [event])
+        return json_bytes(b'{"id":"%b"}' % str(id).encode())
 
     async def out_of_memory(self, request: Request, error: Exception) -> Response:
         """Whoever ran out of it says so, or raised without a word. "Again" is said only where nothing was published,
@@ -283,6 +284,13 @@ def _closing(send: Send) -> Send:
         await send(message)
 
     return send_closing
+
+
+def quoted(ids: Sequence[EventId]) -> list[str]:
+    if isinstance(ids, EventIds):  # of one epoch, for whose sake no EventId is made each
+        prefix = f'"{ids.epoch}-'
+        return [f'{prefix}{position}"' for position in ids.positions]
+    return [f'"{id}"' for id in ids]
 
 
 async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:

@@ -24,7 +24,7 @@ from sse_fast.base.descriptors import connections_beside_streams, raise_descript
 from sse_fast.edge.api import Api
 from sse_fast.edge.metrics import Metrics
 from sse_fast.embed.hub import Hub
-from sse_fast.hub.hub import Peers
+from sse_fast.hub.peers import Peers
 from sse_fast.settings import Settings
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import Connections, bounds_of, tcp_memory
@@ -101,8 +101,8 @@ class Edge:
         self.at_close = contextlib.ExitStack()
         if slot is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
             connections = Connections(settings.port, bounds_of(settings))
-            self._streams.connections, self.hub.held_elsewhere = connections, connections.held
-            self.hub.reset_elsewhere = connections.reset
+            self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
+            self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         self.hub.admission, self.hub.streams = self._admission, self._streams

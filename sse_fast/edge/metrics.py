@@ -62,7 +62,7 @@ class Metrics(Collector):
         transports = self._streams.transports
         return {
             "published": hub.published,
-            "published_bytes": hub.published_bytes,
+            "published_bytes": hub.backplane.published_bytes,
             "deliveries": fanout.deliveries,
             "delivered_bytes": fanout.delivered_bytes,
             "writes": fanout.writes,
@@ -83,7 +83,7 @@ class Metrics(Collector):
         transports = self._streams.transports
         return {
             "blocked": self._hub.fanout.blocked,
-            "send_memory": self._hub.held,
+            "send_memory": self._hub.memory.held,
             **{f"connections {name}": transport.connections for name, transport in transports.items()},
         }
 

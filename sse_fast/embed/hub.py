@@ -25,7 +25,8 @@ from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import MAX_RETRY_MS, Encoded, channel_name
 from sse_fast.hub import hub as node
-from sse_fast.hub.hub import Subscription
+from sse_fast.hub.peers import Peers
+from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.problem import Problem
 from sse_fast.transports.stream import MAX_HISTORY, Stream, Streams, SubscribeRequest, asked_id
 
@@ -88,7 +89,7 @@ class NodeOptions(TypedDict, total=False):
     send_memory: int | None
     max_history: int
     log: Log | None
-    peers: node.Peers | None
+    peers: Peers | None
 
 
 class Hub(node.Hub):
@@ -154,8 +155,8 @@ class Hub(node.Hub):
         return asyncio.run_coroutine_threadsafe(self._append_one(encoded), loop)
 
     async def _append_one(self, encoded: Encoded) -> EventId:
-        (position,) = await self.append([encoded])
-        return EventId(self.log.epoch, position)
+        (id,) = await self.append([encoded])
+        return id
 
     def response(
         self,

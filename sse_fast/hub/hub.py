@@ -9,128 +9,37 @@ import logging
 import math
 import os
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from threading import get_ident
-from typing import Any, Literal, NamedTuple, Protocol
-
-import orjson
+from typing import Any, Literal
 
 from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
-from sse_fast.errors import BatchTooLarge, EndReason, HubClosed
+from sse_fast.errors import EndReason, HubClosed
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
+from sse_fast.hub.backplane import Backplane, LogBackplane
+from sse_fast.hub.memory import SendMemory
+from sse_fast.hub.peers import Peers
 from sse_fast.hub.sinks import AsgiSink, Relay, Send
+from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.hub")
 
 TICK = 0.25  # seconds between looks at heartbeats and at the slow
 HEARTBEATS_AT_ONCE = 512
-SHED_AT_ONCE = 256
 LOOK_AT_MEMORY = 1.0  # seconds
-LOOK_ELSEWHERE = 5.0  # seconds, where nobody is blocked and nothing waited at the last look
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
-BATCH_EVENTS = 100_000  # the most that are appended at once: 10 to 25 ms of this loop and of the log's lock
-LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
-AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
-READERS_SECONDS = 1.0  # the most that it waits
-FAULT_IN_AT_ONCE = 256 * 1024  # bytes of the log whose memory is brought in before the loop is given back
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
-
-
-class Subscription:
-    """One stream in the hub, and where it begins. `opened` says so in the stream's first frames."""
-
-    __slots__ = ("_asked", "_hub", "_sink", "resumed", "subscriber")
-
-    def __init__(self, hub: "Hub", subscriber: Subscriber, sink: Sink, asked: str | None) -> None:
-        self._hub = hub
-        self.subscriber = subscriber
-        self._sink = sink
-        self._asked = asked
-        self.resumed: Literal["live", "complete", "gap"] = "live"
-        if asked is not None:
-            self.resumed = "gap" if subscriber.lost else "complete"
-
-    @property
-    def id(self) -> str:
-        """The id of the cursor: what a client that has seen nothing more would resume by."""
-        return self._hub.event_id(self.subscriber.position)
-
-    def opening(self) -> bytes:
-        """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
-        event loses nothing, and one before the gap was told has it told again."""
-        connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
-        id_line = b"id: %b\n" % self.id.encode()
-        if not self.subscriber.lost:
-            return connected + id_line + b"\n"
-        told = orjson.dumps({"after": self._asked, "until": self.id})
-        return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
-
-    @property
-    def blocked(self) -> bool:
-        """Whether the last send is still suspended."""
-        return isinstance(self._sink, AsgiSink) and self._sink.busy
-
-    def start(self) -> None:
-        """The stream may be written to (again)."""
-        self._hub.unblock(self.subscriber)
-
-    def close(self) -> None:
-        """Leave the hub. Again: nothing happens."""
-        self._sink.close()
-        self._hub.fanout.unsubscribe(self.subscriber)
-
-
-def refuse_batch_over(most: int, count: int) -> None:
-    if count > most:
-        raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
 
 
 def end_after(send_timeout: float, slow_policy: Literal["disconnect", "skip"]) -> float:
     """Seconds after which a subscriber that takes no byte is ended, even one that is to be skipped ahead."""
     return send_timeout * (TIMEOUTS_UNDER_SKIP if slow_policy == "skip" else 1)
-
-
-class Elsewhere(NamedTuple):
-    """Bytes of kernel memory that wait for clients of connections that the fan-out does not know."""
-
-    for_streams: int = 0
-    for_answers: int = 0
-    unread: Sequence[tuple[str, int, int]] = ()
-    """Of those with no stream, whose clients take nothing: IP address, port, bytes."""
-
-
-class Peers(Protocol):
-    """The other workers over the same log."""
-
-    def arm(self) -> None:
-        """Have them ring from here on."""
-
-    def disarm(self) -> None:
-        """They need not ring."""
-
-    def notify(self) -> None:
-        """There is news in the log: wake those who sleep."""
-
-    @property
-    def others_busy(self) -> bool:
-        """Whether one of them has not handed out all of the log yet."""
-
-    def hold(self, held: int, for_streams: int) -> None:
-        """Tell them how many bytes of kernel memory wait for the clients of this one, and for streams' among them."""
-
-    @property
-    def held_by_others(self) -> int:
-        """How many for theirs."""
-
-    @property
-    def held_for_streams_by_others(self) -> int:
-        """And for streams' among them."""
 
 
 class Hub:
@@ -165,25 +74,18 @@ class Hub:
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
-        self._send_memory = send_memory
-        self.held = 0  # bytes of kernel memory that wait for clients, when last looked at
-        self.held_elsewhere: Callable[[], Awaitable[Elsewhere]] | None = None
-        self.reset_elsewhere: Callable[[tuple[str, int | str]], None] | None = None
-        """Ends a connection that the fan-out does not know."""
+        self.memory = SendMemory(send_memory, self.fanout, peers)
+        self.backplane: Backplane = LogBackplane(
+            self.log, self.fanout, peers, self._wake, lambda: self._open_for("events")
+        )
         self.draining = False
-        self.published = 0
-        self.published_bytes = 0
         self._epoch = self.log.epoch
         self._began = self.log.began
         self._process = os.getpid()
         self._news: asyncio.Event
-        self._index = self.fanout.index
-        self._share = int(self.log.capacity * LARGE)
-        self._all_read = 0  # the log's head when everybody had everything last
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
-        self._large: asyncio.Lock  # who appends a large batch, or waits to
         self.relay: Relay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -191,8 +93,6 @@ class Hub:
         self._turns = self._turns_seen = 0
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
-        self._looked_at_memory = self._look_elsewhere = 0.0
-        self._streams_were_over = False
         self._owed = 0.0  # looks at subscribers, for heartbeats
 
     # ---- publishing --------------------------------------------------------------------------------------------------
@@ -210,74 +110,23 @@ class Hub:
         then it may have been.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
-        (position,) = await self.append([encoded])
-        return EventId(self._epoch, position)
+        self._open_for("events")
+        (id,) = await self.backplane.append([encoded])
+        return id
 
-    async def append(self, events: list[Encoded]) -> range:
-        """Append encoded events in their order, all or none, and return their positions.
+    async def append(self, events: list[Encoded]) -> Sequence[EventId]:
+        """Publish encoded events in their order, all or none, and return their ids.
 
-        This is the seam: all that is published passes here, and whoever assigns positions does it here. What has to be
-        waited for is waited for first, and then all is appended in one step: a batch is out or it is not, whatever
-        ends its caller. Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published; or MemoryError, and
-        then it was if `published` says so.
+        Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published; or MemoryError, and then it was if
+        `published` says so.
         """
         self._open_for("events")
-        if len(events) == 1:
-            size = room = len(events[0][1])
-            if self._index.unread + size <= self._share:
-                return self._append(events, size)
-        elif not events:
-            return range(0)
-        else:
-            refuse_batch_over(BATCH_EVENTS, len(events))
-            size, room = self.log.measure(events)
-            if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
-                return self._append(events, size)
-        async with self._large:
-            return await self._append_in_turn(events, size, room)
+        return await self.backplane.append(events)
 
-    async def _append_in_turn(self, events: list[Encoded], size: int, room: int) -> range:
-        """Append when nobody who keeps up is overtaken by it, on other workers neither, or after READERS_SECONDS."""
-        if room > self._share or len(events) > AT_ONCE:
-            await self._fault_in(room)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + READERS_SECONDS
-        while True:
-            self._open_for("events")
-            head = self.log.head  # before the look: others append meanwhile
-            late = loop.time() >= deadline
-            go = late or not self._busy()
-            if go:
-                self._all_read = head
-            if go or head - self._all_read + room <= self._share:
-                limit = None if late else self._all_read + self._share
-                if appended := self._append(events, size, limit):
-                    return appended
-            await asyncio.sleep(0 if self.fanout.busy else 0.001)  # the pump's turns; or other workers'
-
-    def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> range:
-        """`limit`: if other workers have brought the head beyond it nothing is appended, and no positions returned."""
-        published, published_bytes = self.published + len(events), self.published_bytes + size
-        first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
-        if first:
-            self.published, self.published_bytes = published, published_bytes  # for which memory is never out
-        try:  # for others' events if not for these
-            self._wake()
-            if self._peers is not None:
-                self._peers.notify()
-        except MemoryError:
-            pass  # every worker looks for news in its next tick
-        return range(first, first + len(events)) if first else range(0)
-
-    async def _fault_in(self, room: int) -> None:
-        """Before a large batch, piece by piece, so that the log's lock is not had for long; the batch was looked
-        through in this turn of the loop, and is appended in another."""
-        for start in range(0, room, FAULT_IN_AT_ONCE):
-            self.log.fault_in(start, FAULT_IN_AT_ONCE)
-            await asyncio.sleep(0)
-
-    def _busy(self) -> bool:
-        return self.fanout.busy or (self._peers is not None and self._peers.others_busy)
+    @property
+    def published(self) -> int:
+        """Events that were published here."""
+        return self.backplane.published
 
     def event_id(self, position: int) -> str:
         return f"{self._epoch}-{position}" if position >= self._began else self.log.event_id(position)
@@ -381,7 +230,7 @@ class Hub:
         self._taken_in = asyncio.Event()
         if not self.ready:
             self._wake()
-        self._large = asyncio.Lock()
+        self.backplane.start()
         self.relay = Relay()
         self._tasks = [
             loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
@@ -487,68 +336,9 @@ class Hub:
             self._stuck_since = loop.time()
 
     async def _keep_to_memory(self) -> None:
-        """Look at what the kernel holds for clients. Past `send_memory` first those lose their connection who read no
-        answer; of what streams alone hold too much each worker gives back its share.
-
-        A task of its own: it may wait for a thread, and heartbeats wait for nobody."""
+        """A task of its own: it may wait for a thread, and heartbeats wait for nobody."""
         await asyncio.sleep(LOOK_AT_MEMORY)
-        elsewhere = await self._elsewhere()
-        others = self._peers
-        streams = self.fanout.held + elsewhere.for_streams
-        held = streams + elsewhere.for_answers
-        if self._send_memory is not None:
-            over = held + (others.held_by_others if others is not None else 0) - self._send_memory
-            if over > 0:
-                held -= self._reset(elsewhere.unread, over)
-            of_all = streams + (others.held_for_streams_by_others if others is not None else 0)
-            over = of_all - self._send_memory
-            if over > 0:
-                given = await self._shed(-(-over * streams // of_all))
-                held, streams = held - given, streams - given
-            self._streams_were_over = over > 0
-        self._looked_at_memory = asyncio.get_running_loop().time()
-        self.held = held
-        if others is not None:
-            others.hold(held, streams)
-
-    async def _elsewhere(self) -> Elsewhere:
-        now = asyncio.get_running_loop().time()
-        if self.held_elsewhere is None or (not self.fanout.blocked and now < self._look_elsewhere):
-            return Elsewhere()
-        found = await self.held_elsewhere()
-        self._look_elsewhere = 0.0 if found.for_streams or found.for_answers else now + LOOK_ELSEWHERE
-        return found
-
-    def _reset(self, unread: Sequence[tuple[str, int, int]], owed: int) -> int:
-        """Returns how many bytes were given back."""
-        given = ended = 0
-        for address, port, held in unread:
-            if given >= owed or self.reset_elsewhere is None:
-                break
-            self.reset_elsewhere((address, port))
-            given, ended = given + held, ended + 1
-        if ended:
-            logger.warning(
-                "send_memory is used up: connections whose answers nobody reads are ended", extra={"connections": ended}
-            )
-        return given
-
-    async def _shed(self, owed: int) -> int:
-        """Returns how many bytes were given back."""
-        # Who took bytes since the last look is spared once; then the memory comes first.
-        since = math.inf if self._streams_were_over else self._looked_at_memory
-        left, ended = owed, 0
-        while left:
-            now = asyncio.get_running_loop().time()
-            was = left
-            left, went = self.fanout.shed(left, SHED_AT_ONCE, now, since)
-            ended += went
-            if left == was:
-                break
-            await asyncio.sleep(0)
-        if ended:
-            logger.warning("send_memory is used up: streams are ended", extra={"streams": ended})
-        return owed - left
+        await self.memory.look()
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from sse_fast._native.front.connections import look_at_connections, peer_key, reset_connections
 from sse_fast.base.address import resolve
-from sse_fast.hub.hub import Elsewhere, end_after
+from sse_fast.hub.hub import end_after
+from sse_fast.hub.memory import Elsewhere
 from sse_fast.settings import Settings
 
 logger = logging.getLogger("sse_fast.transports")

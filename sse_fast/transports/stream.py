@@ -25,7 +25,8 @@ from sse_fast.access.limits import Admission
 from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head, break_off
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent, Overloaded
 from sse_fast.event_rules import MAX_ID_BYTES, brief, channel_name
-from sse_fast.hub.hub import LAST_BYTES, Hub, Subscription
+from sse_fast.hub.hub import LAST_BYTES, Hub
+from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.problem import Problem
 
 logger = logging.getLogger("sse_fast.transports")

@@ -1,0 +1,140 @@
+"""The seam: where what is published gets its ids, and whence it comes back to be read.
+
+    decide -> encode -> backplane.append -> log -> wake -> drain
+
+A hub reads one log, its node's. Who puts the events there, and who gives them their ids, is the backplane's affair: the
+log itself (`LogBackplane`: one node, the positions are born in its ring), or an engine behind several nodes, whose ids
+come back with the events by a follower that appends them to the node's log.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, overload
+
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.log.ring import Log
+from sse_fast.event import EventId
+from sse_fast.event_rules import Encoded
+from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, Turns, refuse_batch_over
+from sse_fast.hub.peers import Peers
+
+
+class Backplane(Protocol):
+    """Takes encoded events, and sees to it that every hub reads them. One per hub; it lives on the hub's loop.
+
+    **All or nothing.** `append` puts a batch in as a whole, in its order, with nobody else's events between; whatever
+    ends its caller, an exception, a cancellation, a kill, and whichever instruction it is at. What has to be waited for
+    is waited for first, and then all is appended in one step.
+
+    **Acknowledged.** When `append` returns, the events are in the log that outlives this process, and their ids are
+    final. What it raises says that nothing was published, and whether to come again: BatchTooLarge never, HubClosed
+    elsewhere, LogBusy in a moment. With MemoryError it may have been: then `published` has moved.
+
+    **Ids.** `<epoch>-<position>`, rising within one batch and from one append to the next, whoever appends. Nobody here
+    may take it that they begin at 1, have no holes, are of the epoch that the last ones were of, or are already in this
+    node's log when `append` returns.
+
+    **Cursors.** Those who read stand at a place in the node's log, never in the backplane: an id is looked up there
+    (`Hub.cursor`), and what the log no longer holds, or never held, is told as a gap.
+
+    **A lost writer**, dead at whatever instruction, leaves a batch that is whole or not there, and nothing that others
+    wait for. Its events have ids that no others get; ids that nobody has may be left.
+
+    **Waking.** Whoever puts events into the node's log wakes those who read it: `wake()` its own hub, `Peers.notify`
+    the other workers'. Here that is `append` itself; with an engine it is the follower.
+    """
+
+    published: int
+    """Events that were published here, and the bytes of their frames: counted in the step that appends, for which no
+    memory is needed."""
+    published_bytes: int
+
+    def start(self) -> None:
+        """The hub begins on the loop that runs, for the first time or again."""
+
+    async def append(self, events: list[Encoded]) -> Sequence[EventId]:
+        """Publish events in their order, all or none. Returns their ids, in that order."""
+
+
+class EventIds(Sequence[EventId]):
+    """The ids of a batch: positions of one epoch. Made one by one when they are asked for, for there may be many."""
+
+    __slots__ = ("epoch", "positions")
+
+    def __init__(self, epoch: str, positions: range) -> None:
+        self.epoch, self.positions = epoch, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, at: int) -> EventId: ...
+    @overload
+    def __getitem__(self, at: slice) -> "EventIds": ...
+    def __getitem__(self, at: int | slice) -> "EventId | EventIds":
+        if isinstance(at, slice):
+            return EventIds(self.epoch, self.positions[at])
+        return EventId(self.epoch, self.positions[at])
+
+    def __repr__(self) -> str:
+        return f"EventIds({self.epoch!r}, {self.positions!r})"
+
+
+class LogBackplane:
+    """The log as its own backplane: positions are given out under its lock, and the events are there at once.
+
+    `wake()` wakes the readers of this worker, `check_open()` raises once nothing is to be appended any more.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        fanout: FanOut,
+        peers: Peers | None,
+        wake: Callable[[], None],
+        check_open: Callable[[], None],
+    ) -> None:
+        self.published = 0
+        self.published_bytes = 0
+        self.log = log
+        self._epoch = log.epoch
+        self._index = fanout.index
+        self._peers = peers
+        self._wake = wake
+        self._turns = Turns(log, fanout, peers, check_open)
+        self._share = self._turns.share
+
+    def start(self) -> None:
+        self._epoch = self.log.epoch
+        self._turns.start()
+
+    async def append(self, events: list[Encoded]) -> Sequence[EventId]:
+        if len(events) == 1:
+            size = room = len(events[0][1])
+            if self._index.unread + size <= self._share:
+                return [EventId(self._epoch, self._append(events, size))]
+        elif not events:
+            return []
+        else:
+            refuse_batch_over(BATCH_EVENTS, len(events))
+            size, room = self.log.measure(events)
+            if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
+                return self._ids(self._append(events, size), len(events))
+        first = await self._turns.take(len(events), room, lambda limit: self._append(events, size, limit) or None)
+        return self._ids(first, len(events))
+
+    def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> int:
+        """The first position; 0: other workers have brought the head beyond `limit`, and nothing was appended."""
+        published, published_bytes = self.published + len(events), self.published_bytes + size
+        first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
+        if first:
+            self.published, self.published_bytes = published, published_bytes  # for which memory is never out
+        try:  # for others' events if not for these
+            self._wake()
+            if self._peers is not None:
+                self._peers.notify()
+        except MemoryError:
+            pass  # every worker looks for news in its next tick
+        return first
+
+    def _ids(self, first: int, count: int) -> EventIds:
+        return EventIds(self._epoch, range(first, first + count))

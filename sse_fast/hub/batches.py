@@ -1,0 +1,77 @@
+"""Large batches wait: appended one after another, each when it overtakes nobody who keeps up.
+
+A batch that fills a good part of the log would push out what others have not read yet. So its writer waits until all
+have everything, on the other workers too, but not for ever: who never keeps up is overtaken like anybody slow.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.log.ring import Log
+from sse_fast.errors import BatchTooLarge
+from sse_fast.hub.peers import Peers
+
+BATCH_EVENTS = 100_000  # the most that are appended at once: 10 to 25 ms of this loop and of the log's lock
+LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
+AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
+READERS_SECONDS = 1.0  # the most that it waits
+FAULT_IN_AT_ONCE = 256 * 1024  # bytes of the log whose memory is brought in before the loop is given back
+
+Appended = TypeVar("Appended")
+
+
+def refuse_batch_over(most: int, count: int) -> None:
+    if count > most:
+        raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
+
+
+class Turns:
+    """The turns of large batches, of all who publish on one worker. `check_open()` raises once nothing is to be
+    appended any more."""
+
+    def __init__(self, log: Log, fanout: FanOut, peers: Peers | None, check_open: Callable[[], None]) -> None:
+        self.share = int(log.capacity * LARGE)
+        """Bytes that may be unread without anybody who keeps up being overtaken."""
+        self._log = log
+        self._fanout = fanout
+        self._peers = peers
+        self._check_open = check_open
+        self._all_read = 0  # the log's head when everybody had everything last
+        self._mine: asyncio.Lock  # who appends a large batch, or waits to
+
+    def start(self) -> None:
+        """On the loop that is lived on."""
+        self._mine = asyncio.Lock()
+
+    async def take(self, events: int, room: int, append: Callable[[int | None], Appended | None]) -> Appended:
+        """What `append(limit)` returns, when it is this batch's turn: of so many events, that take `room` bytes of the
+        log. `limit`: if other workers have brought the head beyond it nothing is to be appended, and None returned."""
+        async with self._mine:
+            if room > self.share or events > AT_ONCE:
+                await self._fault_in(room)
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + READERS_SECONDS
+            while True:
+                self._check_open()
+                head = self._log.head  # before the look: others append meanwhile
+                late = loop.time() >= deadline
+                go = late or not self._busy()
+                if go:
+                    self._all_read = head
+                if go or head - self._all_read + room <= self.share:
+                    appended = append(None if late else self._all_read + self.share)
+                    if appended is not None:
+                        return appended
+                await asyncio.sleep(0 if self._fanout.busy else 0.001)  # the pump's turns; or other workers'
+
+    async def _fault_in(self, room: int) -> None:
+        """Before a large batch, piece by piece, so that the log's lock is not had for long; the batch was looked
+        through in this turn of the loop, and is appended in another."""
+        for start in range(0, room, FAULT_IN_AT_ONCE):
+            self._log.fault_in(start, FAULT_IN_AT_ONCE)
+            await asyncio.sleep(0)
+
+    def _busy(self) -> bool:
+        return self._fanout.busy or (self._peers is not None and self._peers.others_busy)

@@ -1,0 +1,31 @@
+"""The other workers over the same log, as a hub knows them."""
+
+from typing import Protocol
+
+
+class Peers(Protocol):
+    """The other workers over the same log."""
+
+    def arm(self) -> None:
+        """Have them ring from here on."""
+
+    def disarm(self) -> None:
+        """They need not ring."""
+
+    def notify(self) -> None:
+        """There is news in the log: wake those who sleep."""
+
+    @property
+    def others_busy(self) -> bool:
+        """Whether one of them has not handed out all of the log yet."""
+
+    def hold(self, held: int, for_streams: int) -> None:
+        """Tell them how many bytes of kernel memory wait for the clients of this one, and for streams' among them."""
+
+    @property
+    def held_by_others(self) -> int:
+        """How many for theirs."""
+
+    @property
+    def held_for_streams_by_others(self) -> int:
+        """And for streams' among them."""

@@ -1,0 +1,65 @@
+"""One stream in a hub: where it begins, and what its first frames say of that."""
+
+from typing import Literal, Protocol
+
+import orjson
+
+from sse_fast._native.fanout.drain import FanOut, Subscriber
+from sse_fast._native.fanout.sinks import Sink
+from sse_fast.hub.sinks import AsgiSink
+
+
+class Home(Protocol):
+    """What a stream needs of its hub."""
+
+    fanout: FanOut
+
+    def event_id(self, position: int) -> str:
+        """The id that the event of a position has."""
+
+    def unblock(self, subscriber: Subscriber) -> None:
+        """It may be written to (again)."""
+
+
+class Subscription:
+    """One stream in the hub, and where it begins. `opened` says so in the stream's first frames."""
+
+    __slots__ = ("_asked", "_hub", "_sink", "resumed", "subscriber")
+
+    def __init__(self, hub: Home, subscriber: Subscriber, sink: Sink, asked: str | None) -> None:
+        self._hub = hub
+        self.subscriber = subscriber
+        self._sink = sink
+        self._asked = asked
+        self.resumed: Literal["live", "complete", "gap"] = "live"
+        if asked is not None:
+            self.resumed = "gap" if subscriber.lost else "complete"
+
+    @property
+    def id(self) -> str:
+        """The id of the cursor: what a client that has seen nothing more would resume by."""
+        return self._hub.event_id(self.subscriber.position)
+
+    def opening(self) -> bytes:
+        """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
+        event loses nothing, and one before the gap was told has it told again."""
+        connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
+        id_line = b"id: %b\n" % self.id.encode()
+        if not self.subscriber.lost:
+            return connected + id_line + b"\n"
+        told = orjson.dumps({"after": self._asked, "until": self.id})
+        return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the last send is still suspended."""
+        return isinstance(self._sink, AsgiSink) and self._sink.busy
+
+    def start(self) -> None:
+        """The stream may be written to (again)."""
+        self._hub.unblock(self.subscriber)
+
+    def close(self) -> None:
+        """Leave the hub. Again: nothing happens."""
+        self._sink.close()
+        self._hub.fanout.unsubscribe(self.subscriber)
