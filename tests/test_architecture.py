@@ -15,7 +15,6 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 ROOMS: dict[str, str | None] = {
     "_native": "",
     "_native.base": "",
-    "_native.node": "",
     "asgi": "",
     "base": "",
     "errors": "",
@@ -23,6 +22,7 @@ ROOMS: dict[str, str | None] = {
     "protocol": "",
     "settings": "",
     "version": "",
+    "_native.node": "_native.base",
     "_native.log": "_native.base errors",
     "access": "errors",
     "datastar": "errors",

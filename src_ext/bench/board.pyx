@@ -1,14 +1,19 @@
 """The board: counters, histograms and faults of a run in one shared segment.
 
-Native threads count each in its own block; others read. All of the segment is read and written through the atomics of
-board.pxd, and only here. A number read while it is written is one event old at worst. Histograms have the layout of HdrHistogram(1, 1_000_000_000, 3), so adding them up over processes
-is exact, and so is taking the difference of two moments.
+Each native thread counts in its own block; others read. All of the segment is read and written atomically, and only
+here. A number read while it is written is one event old at worst. Histograms have the layout of
+HdrHistogram(1, 1_000_000_000, 3), so adding them up over processes is exact, and so is the difference of two moments.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
+
+from sse_fast._native.base.atomics cimport (
+    load_acquire, load_acquire32, load_relaxed, load_relaxed32, store_relaxed, store_relaxed32, store_release,
+    store_release32,
+)
 
 COUNTERS = (
     "connects", "streaming", "unfinished", "opened", "deliveries", "events", "bytes", "reads", "published", "answered",
@@ -111,26 +116,26 @@ cdef class Board:
         return &self._blocks[worker]
 
     cdef bint in_closed_loop(self) noexcept nogil:
-        return load_acquire(self._closed_loop)
+        return load_acquire32(self._closed_loop)
 
     cdef void set_closed_loop(self, bint closed) noexcept nogil:
-        store_release(self._closed_loop, closed)
+        store_release32(self._closed_loop, closed)
 
     cdef uint32_t published(self, uint32_t channel, uint32_t publisher) noexcept nogil:
-        return <uint32_t>load_acquire(&self._published[<size_t>channel * self.publishers + publisher])
+        return load_acquire32(&self._published[<size_t>channel * self.publishers + publisher])
 
     cdef void set_published(self, uint32_t channel, uint32_t publisher, uint32_t count) noexcept nogil:
-        store_release(&self._published[<size_t>channel * self.publishers + publisher], count)
+        store_release32(&self._published[<size_t>channel * self.publishers + publisher], count)
 
     cdef uint32_t target(self, uint32_t channel, uint32_t publisher) noexcept nogil:
-        return <uint32_t>load_relaxed(&self._target[<size_t>channel * self.publishers + publisher])
+        return load_relaxed32(&self._target[<size_t>channel * self.publishers + publisher])
 
     cdef uint32_t streaming(self, int worker, uint32_t channel) noexcept nogil:
-        return <uint32_t>load_acquire(&self._streaming[<size_t>worker * self.channels + channel])
+        return load_acquire32(&self._streaming[<size_t>worker * self.channels + channel])
 
     cdef void count_streaming(self, int worker, uint32_t channel, int more) noexcept nogil:
         cdef uint32_t* at = &self._streaming[<size_t>worker * self.channels + channel]
-        store_release(at, at[0] + <uint32_t>more)
+        store_release32(at, at[0] + <uint32_t>more)
 
     cdef void set_done(self, int worker, uint32_t publisher, uint64_t key, uint64_t at) noexcept nogil:
         cdef Done* done = &self._done[<size_t>worker * self.publishers + publisher]
@@ -154,7 +159,7 @@ cdef class Board:
             return False
         doubts.channels[count] = channel
         doubts.numbers[count] = n
-        store_release(&doubts.count, count + 1)
+        store_release32(&doubts.count, count + 1)
         return True
 
     cdef uint32_t doubtful(
@@ -164,7 +169,7 @@ cdef class Board:
         `bits` is given: bit i is the number end-i."""
         cdef Doubts* doubts = &self._doubts[publisher]
         cdef uint32_t found = 0, i, n
-        for i in range(<uint32_t>load_acquire(&doubts.count)):
+        for i in range(load_acquire32(&doubts.count)):
             n = doubts.numbers[i]
             if doubts.channels[i] == channel and first <= n < end:
                 found += 1
@@ -217,4 +222,4 @@ cdef class Board:
         """From now on, who comes back is complete when it has all that is published by now."""
         cdef size_t pair
         for pair in range(<size_t>self.channels * self.publishers):
-            store_relaxed(&self._target[pair], load_acquire(&self._published[pair]))
+            store_relaxed32(&self._target[pair], load_acquire32(&self._published[pair]))

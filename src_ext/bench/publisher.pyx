@@ -19,9 +19,10 @@ from sse_fast._native.bench.board cimport (
 )
 from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.bench.framing cimport PLAIN, begin_response, forget_response, skip_body
+from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
     EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, nanoseconds, read, recv, send, strerror, write,
+    EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, read, recv, send, strerror, write,
 )
 from sse_fast._native.bench.stream_parser cimport READ_BYTES, write_payload
 
@@ -76,7 +77,7 @@ cdef class Publishing:
         self.board.set_closed_loop(True)
         for place in range(self.active):
             if not self.publishers[place].busy and (events == 0 or self.issued < events):
-                self.publish(place, nanoseconds(), 0)
+                self.publish(place, monotonic_ns(), 0)
 
     def open(self, double rate, uint64_t events):
         """Publish in an open loop, `rate` events a second, so many in all (0: until `quiet`). Raises ValueError."""
@@ -85,7 +86,7 @@ cdef class Publishing:
             raise ValueError(f"an open loop publishes from 1e-9 to 1e9 events a second, not {rate:g}")
         self._begin(OPEN_LOOP, events)
         self.interval = <uint64_t>(1e9 / rate)
-        self.due = nanoseconds()
+        self.due = monotonic_ns()
         self.idle_count = 0
         for place in range(self.board.publishers):
             if not self.publishers[place].busy:
@@ -217,7 +218,7 @@ cdef class Publishing:
             self._free(place, False)
             return
         count(self.block, ANSWERED, 1)
-        record(self.block, ANSWER, (nanoseconds() - publisher.sent) // 1000)
+        record(self.block, ANSWER, (monotonic_ns() - publisher.sent) // 1000)
         if self.board.in_closed_loop():
             self._settle(place)
         else:
@@ -250,7 +251,7 @@ cdef class Publishing:
             if not to_go_on:
                 self.active -= 1
             elif self.wanted == 0 or self.issued < self.wanted:
-                self.publish(place, nanoseconds(), 0)
+                self.publish(place, monotonic_ns(), 0)
 
     cdef void _close(self, Publisher* publisher) noexcept nogil:
         if publisher.fd >= 0:
@@ -303,7 +304,7 @@ cdef class Publishing:
             ):
                 round.missing -= 1
                 if round.missing == 0:
-                    self._complete(place, nanoseconds())
+                    self._complete(place, monotonic_ns())
         if self.worker:
             write(self.bell, &one, sizeof(one))
         else:

@@ -12,6 +12,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strlen
+from posix.time cimport CLOCK_MONOTONIC, itimerspec
 
 from sse_fast._native.bench.board cimport (
     AT_LIMIT, BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
@@ -21,11 +22,12 @@ from sse_fast._native.bench.board cimport (
 )
 from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
 from sse_fast._native.bench.framing cimport HEAD, OVER, PLAIN, Answer
+from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
-    CLOCK_MONOTONIC, EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
+    EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
     EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, SO_ERROR, SO_LINGER, SOL_SOCKET, TFD_CLOEXEC,
     TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, getsockopt,
-    itimerspec, linger, nanoseconds, read, recv, send, setsockopt, socklen_t, strerror, timerfd_create, timerfd_settime,
+    linger, read, recv, send, setsockopt, socklen_t, strerror, timerfd_create, timerfd_settime,
 )
 from sse_fast._native.bench.publisher cimport TAG_PUBLISHER, UNKNOWN_START, Publishing
 from sse_fast._native.bench.stream_parser cimport (
@@ -151,7 +153,7 @@ cdef class Swarm:
         """The slow ones read `most` bytes every so many seconds; 0: they never read."""
         self.drip_bytes = most
         self.drip_interval = <uint64_t>(every * SECOND)
-        self.drip_next = nanoseconds() if most else UINT64_MAX
+        self.drip_next = monotonic_ns() if most else UINT64_MAX
 
     def wake_up(self):
         """The slow and the stopped read like everybody else from now on; those that the server cut meanwhile come back
@@ -161,7 +163,7 @@ cdef class Swarm:
         self._pace(0)
         self.slow_first = self.slow_end = 0
         self.drip_next = UINT64_MAX
-        self.storm_began = nanoseconds()
+        self.storm_began = monotonic_ns()
         for place in range(self.capacity):
             connection = &self.connections[place]
             if not connection.flags & SLOW:
@@ -181,7 +183,7 @@ cdef class Swarm:
 
     def churn(self, double rate, double life):
         """From now on `rate` streams a second come, and each leaves after `life` seconds. 0: no more come."""
-        self.pass_next = nanoseconds() if rate > 0 else UINT64_MAX
+        self.pass_next = monotonic_ns() if rate > 0 else UINT64_MAX
         self.pass_interval = <uint64_t>(SECOND / rate) if rate > 0 else 0
         if rate > 0:
             self.pass_life = <uint64_t>(life * SECOND)
@@ -206,7 +208,7 @@ cdef class Swarm:
         """All that were cut come back with their Last-Event-ID, at most `rate` a second."""
         cdef uint32_t place
         self._pace(rate)
-        self.storm_began = nanoseconds()
+        self.storm_began = monotonic_ns()
         for place in range(self.capacity):
             if self.connections[place].phase == AWAY:
                 count(self.block, UNFINISHED, -1)
@@ -239,12 +241,12 @@ cdef class Swarm:
 
     def loop(self, double seconds=-1.0):
         """Work for so long (negative: for ever), or until the control descriptor is readable: True then."""
-        cdef uint64_t until = UINT64_MAX if seconds < 0 else nanoseconds() + <uint64_t>(seconds * SECOND)
+        cdef uint64_t until = UINT64_MAX if seconds < 0 else monotonic_ns() + <uint64_t>(seconds * SECOND)
         cdef uint64_t now
         self.called = False
         with nogil:
             while not self.called:
-                now = nanoseconds()
+                now = monotonic_ns()
                 if now >= until:
                     break
                 self._keep_appointments(now)
@@ -254,7 +256,7 @@ cdef class Swarm:
 
     def _pace(self, double rate):
         self.open_interval = <uint64_t>(SECOND / rate) if rate > 0 else 0
-        self.open_next = nanoseconds()
+        self.open_next = monotonic_ns()
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -367,7 +369,7 @@ cdef class Swarm:
         cdef const char* why
         getsockopt(connection.fd, SOL_SOCKET, SO_ERROR, &failure, &size)
         if failure == 0:
-            record(self.block, CONNECT, (nanoseconds() - connection.began) // 1000)
+            record(self.block, CONNECT, (monotonic_ns() - connection.began) // 1000)
             length = self.request.write(
                 self.room, connection.channel, NULL, 0, connection.stream.id, connection.stream.id_length
             )
@@ -403,7 +405,7 @@ cdef class Swarm:
                 else:
                     self._gone(place, CUT, b"in the middle of the body", 25)
                 return
-            now = nanoseconds()
+            now = monotonic_ns()
             feed(&connection.stream, harvest, self.room, <size_t>got)
             count(self.block, BYTES, <uint64_t>got)
             count(self.block, READS, 1)
@@ -541,7 +543,7 @@ cdef class Swarm:
             count(self.block, TRIED_AGAIN, not had_been_open)
             if connection.stream.id_length:
                 connection.flags |= KNOWS
-            self._enqueue(place, nanoseconds() + self.reconnect)
+            self._enqueue(place, monotonic_ns() + self.reconnect)
         elif connection.flags & WOKEN and had_been_open and connection.stream.id_length:
             connection.flags |= KNOWS
             self._enqueue(place, 0)

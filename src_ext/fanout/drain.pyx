@@ -32,8 +32,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.log.index cimport Listening
 from sse_fast._native.base.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.base.queue cimport Queue, drop_last
@@ -53,11 +53,6 @@ cdef enum:
     LOOK_AT_CLOCK_EVERY = 16        # visits; a visit that writes takes about a microsecond or more
     SLICES = 8                      # of a drain's budget: what it spends on catching up, where nobody has news
     REST = 4                        # of a drain's budget: the least that those with a long way to go rest then
-
-cdef inline long long monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <long long>now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
 @cython.final

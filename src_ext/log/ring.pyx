@@ -34,8 +34,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringA
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.string cimport memcmp, memcpy, memmove, memset
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
+from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_relaxed, store_release
+from sse_fast._native.base.clock cimport monotonic_us, wall_clock_ms
 from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, LogBusy
 
 cdef extern from "errno.h" nogil:
@@ -61,12 +62,6 @@ cdef extern from * nogil:
         return failed ? failed : pthread_mutex_init(lock, &kind);
     }
 
-    static uint64_t microseconds_now(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-    }
-
     static int lock_until(pthread_mutex_t* lock, uint64_t deadline) {
         struct timespec until = {deadline / 1000000, deadline % 1000000 * 1000};
         return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
@@ -86,21 +81,9 @@ cdef extern from * nogil:
         uintptr_t page = sysconf(_SC_PAGESIZE), start = (uintptr_t)at & ~(page - 1);
         (void)madvise((void*)start, (uintptr_t)at + length - start, 23 /* MADV_POPULATE_WRITE, Linux 5.14 */);
     }
-
-    #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-    #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-    #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-    #define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-    #define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
     """
-    uint64_t load_acquire(uint64_t* p)
-    void store_release(uint64_t* p, uint64_t value)
-    void store_relaxed(uint64_t* p, uint64_t value)
-    void fence_acquire()
-    void fence_release()
     int init_lock(pthread_mutex_t* lock)
     int lock_until(pthread_mutex_t* lock, uint64_t deadline)
-    uint64_t microseconds_now()
     uint32_t holder_of(pthread_mutex_t* lock)
     void populate(char* at, uint64_t length)
 
@@ -160,12 +143,6 @@ cdef inline uint64_t largest_batch_of(uint64_t capacity) noexcept nogil:
     # With a pad before its largest record it is at most half of the log: its writing never reaches its own beginning.
     # And others wait for the lock meanwhile.
     return min(capacity // 4, <uint64_t>32 << 20)
-
-
-cdef inline uint64_t wall_clock_ms() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_REALTIME, &now)
-    return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1_000_000
 
 
 cdef inline int write_decimal(char* to, uint64_t value) noexcept nogil:
@@ -559,7 +536,7 @@ cdef class Log:
         while True:
             status = pthread_mutex_trylock(lock)
             if status == EBUSY:
-                deadline = deadline or microseconds_now() + self.patience
+                deadline = deadline or monotonic_us() + self.patience
                 # What is waited for is that it becomes free: who has it must not wait for the GIL.
                 with nogil:
                     status = lock_until(lock, deadline)

@@ -22,27 +22,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-cdef extern from * nogil:
-    """
-    #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-    #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-    #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-    #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-    #define swap(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
-    #define fence_all() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-    """
-    uint32_t load32 "load_relaxed"(uint32_t* p)
-    uint64_t load64 "load_relaxed"(uint64_t* p)
-    uint32_t acquire32 "load_acquire"(uint32_t* p)
-    uint64_t acquire64 "load_acquire"(uint64_t* p)
-    void store32 "store_relaxed"(uint32_t* p, uint32_t value)
-    void store64 "store_relaxed"(uint64_t* p, uint64_t value)
-    void release32 "store_release"(uint32_t* p, uint32_t value)
-    void release64 "store_release"(uint64_t* p, uint64_t value)
-    uint32_t swap(uint32_t* p, uint32_t value)
-    void fence_all()
+from sse_fast._native.base.atomics cimport (
+    exchange32, fence_seq_cst, load_acquire, load_acquire32, load_relaxed, load_relaxed32, store_relaxed,
+    store_relaxed32, store_release, store_release32,
+)
+from sse_fast._native.base.clock cimport monotonic_ns
 
 cdef enum:
     LAYOUT = 1
@@ -90,12 +75,6 @@ class Worker(NamedTuple):
     streams: int
     age: float
     silent: float | None
-
-
-cdef inline uint64_t monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec
 
 
 cdef inline uint64_t room_for(uint64_t addresses):
@@ -180,8 +159,8 @@ cdef class Slots:
         memset(self._own.wake_address, 0, WAKE_ADDRESS)
         memcpy(self._own.wake_address, PyBytes_AS_STRING(wake_address), len(wake_address))
         self._own.born_ns = monotonic_ns()
-        release64(&self._own.beat_ns, 0)
-        release32(&self._own.pid, pid)
+        store_release(&self._own.beat_ns, 0)
+        store_release32(&self._own.pid, pid)
         self.mine = number
 
     def clear(self, int number):
@@ -189,34 +168,34 @@ cdef class Slots:
         if not 0 <= number < self.count:
             raise IndexError(f"there is no slot {number}")
         cdef Slot* slot = &self._slots[number]
-        store32(&slot.armed, 0)
-        store64(&slot.streams, 0)
-        store64(&slot.held, 0)
-        store64(&slot.held_for_streams, 0)
+        store_relaxed32(&slot.armed, 0)
+        store_relaxed(&slot.streams, 0)
+        store_relaxed(&slot.held, 0)
+        store_relaxed(&slot.held_for_streams, 0)
         memset(slot.gauges, 0, sizeof(slot.gauges))
         memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
-        release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be cleared again
+        store_release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be cleared again
 
     # ---- wake-ups ---------------------------------------------------------------------------------------------------
 
     def arm(self):
         """From here on whoever has news wakes this worker. Look at the log after this, and before going to sleep."""
-        store32(&self._own.armed, 1)
-        fence_all()
+        store_relaxed32(&self._own.armed, 1)
+        fence_seq_cst()
 
     def disarm(self):
         """This worker is awake."""
-        store32(&self._own.armed, 0)
+        store_relaxed32(&self._own.armed, 0)
 
     def sleepers(self):
         """After an append: the wake-up sockets of those who sleep. Each is told to one caller, who rings it."""
         cdef list found = None
         cdef int number
         cdef Slot* slot
-        fence_all()
+        fence_seq_cst()
         for number in range(self.count):
             slot = &self._slots[number]
-            if number != self.mine and load32(&slot.armed) and swap(&slot.armed, 0):
+            if number != self.mine and load_relaxed32(&slot.armed) and exchange32(&slot.armed, 0):
                 if found is None:
                     found = []
                 found.append(slot.wake_address)
@@ -229,8 +208,8 @@ cdef class Slots:
         cdef Slot* slot
         for number in range(self.count):
             slot = &self._slots[number]
-            if number != self.mine and load32(&slot.pid) and not load32(&slot.armed):
-                beat = load64(&slot.beat_ns)
+            if number != self.mine and load_relaxed32(&slot.pid) and not load_relaxed32(&slot.armed):
+                beat = load_relaxed(&slot.beat_ns)
                 if beat and (beat > now or (now - beat) / 1e9 < alive_within):
                     return True
         return False
@@ -239,8 +218,8 @@ cdef class Slots:
 
     def beat(self):
         """The loop of this worker turns."""
-        store32(&self._own.was_ready, load32(&self._own.pid))
-        release64(&self._own.beat_ns, monotonic_ns())
+        store_relaxed32(&self._own.was_ready, load_relaxed32(&self._own.pid))
+        store_release(&self._own.beat_ns, monotonic_ns())
 
     def was_ready(self, uint32_t pid):
         """Whether this process got as far as to serve."""
@@ -259,12 +238,12 @@ cdef class Slots:
         found = []
         for number in range(self.count):
             slot = &self._slots[number]
-            pid = <uint32_t>acquire32(&slot.pid)
+            pid = load_acquire32(&slot.pid)
             if pid:
-                beat = acquire64(&slot.beat_ns)
+                beat = load_acquire(&slot.beat_ns)
                 now = monotonic_ns()            # after the beat was read: time goes on meanwhile, not back
                 silent = (now - min(now, beat)) / 1e9 if beat else None
-                found.append(Worker(number, pid, load64(&slot.streams), (now - slot.born_ns) / 1e9, silent))
+                found.append(Worker(number, pid, load_relaxed(&slot.streams), (now - slot.born_ns) / 1e9, silent))
         return found
 
     # ---- counters ---------------------------------------------------------------------------------------------------
@@ -276,9 +255,9 @@ cdef class Slots:
         if len(totals) > TOTALS or len(gauges) > GAUGES:
             raise ValueError(f"a slot has room for {TOTALS} totals and {GAUGES} gauges")
         for which, value in enumerate(totals):
-            store64(&self._own.totals[which], self._base[which] + value)
+            store_relaxed(&self._own.totals[which], self._base[which] + value)
         for which, value in enumerate(gauges):
-            store64(&self._own.gauges[which], value)
+            store_relaxed(&self._own.gauges[which], value)
 
     def totals(self, int length):
         """The first `length` totals, each added up over all that ever were workers here."""
@@ -293,30 +272,30 @@ cdef class Slots:
         cdef uint64_t total = 0
         cdef int number
         for number in range(self.count):
-            total += load64(<uint64_t*>(<char*>first + number * sizeof(Slot)))
+            total += load_relaxed(<uint64_t*>(<char*>first + number * sizeof(Slot)))
         return total
 
     # ---- streams and addresses --------------------------------------------------------------------------------------
 
     def enter(self):
         """Count a stream in; how many the node has with it."""
-        store64(&self._own.streams, self._own.streams + 1)
-        fence_all()
+        store_relaxed(&self._own.streams, self._own.streams + 1)
+        fence_seq_cst()
         return self._sum(&self._slots[0].streams)
 
     def leave(self):
-        store64(&self._own.streams, self._own.streams - 1)
+        store_relaxed(&self._own.streams, self._own.streams - 1)
 
     def hold(self, uint64_t held, uint64_t for_streams):
         """Say how many bytes of kernel memory wait for the clients of this worker, and for streams' among them."""
-        store64(&self._own.held, held)
-        store64(&self._own.held_for_streams, for_streams)
+        store_relaxed(&self._own.held, held)
+        store_relaxed(&self._own.held_for_streams, for_streams)
 
     def held_by_others(self):
-        return self._sum(&self._slots[0].held) - load64(&self._own.held)
+        return self._sum(&self._slots[0].held) - load_relaxed(&self._own.held)
 
     def held_for_streams_by_others(self):
-        return self._sum(&self._slots[0].held_for_streams) - load64(&self._own.held_for_streams)
+        return self._sum(&self._slots[0].held_for_streams) - load_relaxed(&self._own.held_for_streams)
 
     def enter_from(self, uint64_t address):
         """Count a stream of an address (hashed, not 0) in; how many it has on the node with it."""
@@ -327,13 +306,13 @@ cdef class Slots:
         place = self._place(self._own_tallies, address)
         if place == self._room:
             raise OverflowError("the table of addresses is full")
-        store64(&self._own_tallies[place].streams, self._own_tallies[place].streams + 1)
-        release64(&self._own_tallies[place].address, address)
-        fence_all()
+        store_relaxed(&self._own_tallies[place].streams, self._own_tallies[place].streams + 1)
+        store_release(&self._own_tallies[place].address, address)
+        fence_seq_cst()
         for number in range(self.count):
             at = self._place(self._tallies + <uint64_t>number * self._room, address)
             if at < self._room:
-                total += load64(&self._tallies[<uint64_t>number * self._room + at].streams)
+                total += load_relaxed(&self._tallies[<uint64_t>number * self._room + at].streams)
         return total
 
     def leave_from(self, uint64_t address):
@@ -346,7 +325,7 @@ cdef class Slots:
         cdef uint64_t mask = self._room - 1, hole = self._place(table, address), at, home
         if hole == self._room or not table[hole].streams:
             raise ValueError("no stream of this address was counted in")
-        store64(&table[hole].streams, table[hole].streams - 1)
+        store_relaxed(&table[hole].streams, table[hole].streams - 1)
         if table[hole].streams:
             return
         at = hole
@@ -357,16 +336,16 @@ cdef class Slots:
             home = table[at].address & mask
             if (at - home) & mask >= (at - hole) & mask:
                 table[hole].streams = table[at].streams
-                release64(&table[hole].address, table[at].address)
+                store_release(&table[hole].address, table[at].address)
                 hole = at
-        store64(&table[hole].streams, 0)
-        release64(&table[hole].address, 0)
+        store_relaxed(&table[hole].streams, 0)
+        store_release(&table[hole].address, 0)
 
     cdef uint64_t _place(self, Tally* table, uint64_t address) noexcept:
         """Where the address is, or the free place it would have; `_room` if there is neither."""
         cdef uint64_t mask = self._room - 1, at = address & mask, found, steps
         for steps in range(self._room):
-            found = acquire64(&table[at].address)
+            found = load_acquire(&table[at].address)
             if found == address or not found:
                 return at
             at = (at + 1) & mask

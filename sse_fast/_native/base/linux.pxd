@@ -1,6 +1,7 @@
 # What sockets, the load client's and the stream listener's, need of Linux: declarations only, no module.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from posix.time cimport itimerspec
 
 
 cdef extern from "errno.h" nogil:
@@ -135,18 +136,6 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int epoll, epoll_event* events, int most, int milliseconds)
 
 
-cdef extern from "time.h" nogil:
-    enum:
-        CLOCK_MONOTONIC
-    struct timespec:
-        int64_t tv_sec
-        long tv_nsec
-    struct itimerspec:
-        timespec it_interval
-        timespec it_value
-    int clock_gettime(int clock, timespec* now)
-
-
 cdef extern from "sys/timerfd.h" nogil:
     enum:
         TFD_CLOEXEC
@@ -154,9 +143,3 @@ cdef extern from "sys/timerfd.h" nogil:
         TFD_TIMER_ABSTIME
     int timerfd_create(int clock, int flags)
     int timerfd_settime(int fd, int flags, const itimerspec* new, itimerspec* old)
-
-
-cdef inline uint64_t nanoseconds() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec

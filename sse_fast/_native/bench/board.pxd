@@ -5,19 +5,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-cdef extern from *:
-    """
-    /* Of a number that one thread writes and other processes read: never torn, in no order with others, at the price of a plain one. */
-    #define load_relaxed(at) __atomic_load_n((at), __ATOMIC_RELAXED)
-    #define store_relaxed(at, value) __atomic_store_n((at), (value), __ATOMIC_RELAXED)
-    /* These order what was written before: what else the number stands for is there when it is read. */
-    #define load_acquire(at) __atomic_load_n((at), __ATOMIC_ACQUIRE)
-    #define store_release(at, value) __atomic_store_n((at), (value), __ATOMIC_RELEASE)
-    """
-    uint64_t load_relaxed(void* at) noexcept nogil
-    void store_relaxed(void* at, uint64_t value) noexcept nogil
-    uint64_t load_acquire(void* at) noexcept nogil
-    void store_release(void* at, uint64_t value) noexcept nogil
+from sse_fast._native.base.atomics cimport store_relaxed
 
 cdef enum:
     EXAMPLE_BYTES = 160
