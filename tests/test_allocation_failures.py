@@ -50,10 +50,12 @@ from support import turns_of_others, until
 from whatwg import Event, Parser
 
 from sse_fast import Settings, create_app
-from sse_fast._native.fanout.drain import FanOut, Group, Subscriber
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.fanout.groups import Group, Subscriber
 from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
-from sse_fast._native.front import listener
-from sse_fast._native.front.listener import Connection, Listener
+from sse_fast._native.front import connection
+from sse_fast._native.front.connection import Connection
+from sse_fast._native.front.listener import Listener
 from sse_fast._native.log.index import Channel
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire import publication
@@ -340,7 +342,7 @@ def memory_is_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A collection would come at other allocations each time, a kept log record keep what is in its traceback. And
     nothing may fail where nobody can be told of it."""
     untold: list[str] = []
-    for module in (listener, hub, memory, sinks):
+    for module in (connection, hub, memory, sinks):
         monkeypatch.setattr(module, "logger", logging.Logger("kept by nobody"))
     monkeypatch.setattr(sys, "unraisablehook", lambda error: untold.append(repr(error)))
     gc.collect()

@@ -13,7 +13,8 @@ import pytest
 from model import parse
 from test_ring import PATIENCE_SECONDS, assert_whole, body_of, written_by_another_process
 
-from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import EndReason

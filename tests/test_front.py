@@ -17,7 +17,7 @@ from stream_port import ORIGIN, StreamPort, connect, edge_of, main_port
 from support import until
 from whatwg import Parser
 
-from sse_fast._native.front.listener import Connection
+from sse_fast._native.front.connection import Connection
 from sse_fast.errors import EndReason
 from sse_fast.transports import front as transport
 from sse_fast.transports.front import HEAD_BYTES, _Exchange

@@ -17,9 +17,11 @@ import pytest
 from e2e.client import Chunks
 from stream_port import connect
 
-from sse_fast._native.fanout.drain import FanOut, Subscriber
-from sse_fast._native.front import listener
-from sse_fast._native.front.listener import Connection, Listener
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.fanout.groups import Subscriber
+from sse_fast._native.front import connection
+from sse_fast._native.front.connection import Connection
+from sse_fast._native.front.listener import Listener
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EndReason
 
@@ -707,7 +709,7 @@ def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_c
 
     port = Port(most=1)
     monkeypatch.setattr(port, "turn_away", without_memory)
-    monkeypatch.setattr(listener.logger, "exception", without_memory)
+    monkeypatch.setattr(connection.logger, "exception", without_memory)
     clients = [port.client(b""), *(connect(port.number, b"GET") for _ in range(3))]
     port.until(lambda: port.listener.turned_away == 3)  # by turns that raised nothing
     assert port.listener.open == 1

@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any, Literal
 
-from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut, Subscriber
+from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication

@@ -4,7 +4,8 @@ from typing import Literal, Protocol
 
 import orjson
 
-from sse_fast._native.fanout.drain import FanOut, Subscriber
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast.hub.sinks import AsgiSink
 

@@ -19,9 +19,11 @@ from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from sse_fast._native.fanout.drain import FanOut, Subscriber
+from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
-from sse_fast._native.front.listener import Connection, Listener
+from sse_fast._native.front.connection import Connection
+from sse_fast._native.front.listener import Listener
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.errors import EndReason
 from sse_fast.protocol.problem import Problem

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
-from sse_fast._native.fanout.drain import Subscriber
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast.access.limits import Admission
 from sse_fast.asgi import HEADERS, Headers, Receive, Scope, Send, answer_head, break_off

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log
@@ -9,16 +10,6 @@ from sse_fast.errors import EndReason
 EARLIEST: Final[int]
 UNKNOWN: Final[int]
 TIMEOUTS_UNDER_SKIP: Final[int]
-
-class Subscriber:
-    @property
-    def sink(self) -> Sink | None: ...
-    @property
-    def position(self) -> int: ...
-    @property
-    def lost(self) -> bool: ...
-    @property
-    def closed(self) -> bool: ...
 
 class FanOut:
     def __init__(

@@ -1,0 +1,228 @@
+"""Who listens to which set of channels, and the spreading of news over them.
+
+What it keeps: subscribers who listen to the same set of channels are one *group*, swept together, and what is new is told
+to groups, not to subscribers. To come and to leave cost the same however many others there are: whoever leaves gives its
+place to the last. A channel that nobody listens to is the index's alone.
+What it drops: a group when its last subscriber leaves.
+Who is told: nobody. It says which groups have news; the drain hands them out.
+
+The spreading stops after `tell` groups a call: a channel may be listened to in a hundred thousand sets. To queue and to
+let go allocate nothing.
+"""
+
+cimport cython
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.base.queue cimport Queue, drop_last
+from sse_fast._native.log.index cimport Channel, Index, Listening
+
+
+@cython.final
+cdef class Group:
+    """The subscribers who listen to the same set of channels; they are swept together."""
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.places)
+
+
+@cython.final
+cdef class Subscriber:
+    """One stream: a cursor, and the sink its bytes leave by. Made by `FanOut.subscribe`."""
+
+    @property
+    def closed(self):
+        return self.state == CLOSED
+
+
+cdef int make_room(Channel channel) except -1:
+    """Room for one more group that listens to it."""
+    cdef uint32_t room = max(1, 2 * channel.listening_room)
+    cdef Listening* grown
+    if channel.listening_count == channel.listening_room:
+        grown = <Listening*>PyMem_RawRealloc(channel.listening, room * sizeof(Listening))
+        if grown == NULL:
+            raise MemoryError
+        channel.listening = grown
+        channel.listening_room = room
+    return 0
+
+
+@cython.final
+cdef class Groups:
+    """Groups(index, tell): all subscribers of one worker by what they listen to; one call tells `tell` groups of news."""
+
+    def __cinit__(self, Index index not None, Py_ssize_t tell):
+        self.index = index
+        self.everyone = []
+        self.news = Queue()
+        self._by_names = {}
+        self._tell = tell
+
+    # ---- coming and going -------------------------------------------------------------------------------------------
+
+    cdef Group open(self, tuple names):
+        """The group of these channels, which are sorted. A new one has to be entered, or closed again."""
+        cdef Group group
+        cdef Channel channel
+        cdef uint32_t which
+        if len(names) == 1:
+            channel = self.index.channels.get(names[0])
+            group = channel.solo if channel is not None else None
+        else:
+            group = self._by_names.get(names)
+        if group is not None:
+            return group
+        group = Group.__new__(Group)
+        group.subscribers = []
+        cdef list opened = [None] * len(names)
+        try:
+            for which in range(len(names)):
+                opened[which] = channel = self.index.open_channel(names[which])
+                group.last_position = max(group.last_position, channel.last_position)
+            group.channels = tuple(opened)
+            if len(names) > 1:
+                group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
+                if group.places == NULL:
+                    raise MemoryError
+                for channel in group.channels:
+                    make_room(channel)
+                self._by_names[names] = group
+        except BaseException:
+            for channel in opened:
+                if channel is not None:
+                    self.index.release_if_idle(channel)
+            raise
+        self.listened += len(names)
+        if len(names) == 1:
+            channel.solo = group
+            return group
+        group.key = names
+        for which in range(len(names)):
+            channel = group.channels[which]
+            group.places[which] = channel.listening_count
+            channel.listening[channel.listening_count] = Listening(<void*>group, which)
+            channel.listening_count += 1
+        return group
+
+    cdef void close_if_empty(self, Group group) noexcept:
+        cdef Channel channel
+        cdef Listening last
+        cdef uint32_t which
+        if group.subscribers:
+            return
+        self.listened -= len(group.channels)
+        if group.key is None:
+            channel = group.channels[0]
+            channel.solo = None
+        else:
+            del self._by_names[group.key]
+            for which in range(len(group.channels)):
+                channel = group.channels[which]
+                channel.listening_count -= 1
+                last = channel.listening[channel.listening_count]
+                channel.listening[group.places[which]] = last
+                (<Group>last.group).places[last.which] = group.places[which]
+        for channel in group.channels:
+            self.index.release_if_idle(channel)
+
+    cdef int enter(self, Group group, Subscriber subscriber) except -1:
+        """Who could not enter has changed nothing."""
+        cdef Channel channel
+        subscriber.place = PyList_GET_SIZE(self.everyone)
+        self.everyone.append(subscriber)
+        subscriber.place_in_group = PyList_GET_SIZE(group.subscribers)
+        try:
+            group.subscribers.append(subscriber)
+        except BaseException:
+            drop_last(self.everyone)
+            raise
+        subscriber.group = group
+        group.remaining += 1        # a sweep under way passes the newcomer too, or it would miss the last of its round
+        for channel in group.channels:
+            channel.subscribers += 1
+        return 0
+
+    cdef void remove(self, Subscriber subscriber) noexcept:
+        cdef Group group = subscriber.group
+        cdef Subscriber last
+        cdef Channel channel
+        last = <Subscriber>PyList_GET_ITEM(group.subscribers, PyList_GET_SIZE(group.subscribers) - 1)
+        drop_last(group.subscribers)
+        if last is not subscriber:
+            group.subscribers[subscriber.place_in_group] = last
+            last.place_in_group = subscriber.place_in_group
+            # The one that moved may have moved behind the sweep: go round once more, the visited cost next to nothing.
+            group.remaining = PyList_GET_SIZE(group.subscribers)
+        last = <Subscriber>PyList_GET_ITEM(self.everyone, PyList_GET_SIZE(self.everyone) - 1)
+        drop_last(self.everyone)
+        if last is not subscriber:
+            self.everyone[subscriber.place] = last
+            last.place = subscriber.place
+        for channel in group.channels:
+            channel.subscribers -= 1
+        self.close_if_empty(group)
+
+    cdef list listening_to(self, bytes name):
+        """The groups that listen to a channel."""
+        cdef Channel channel = self.index.get(name)
+        cdef list groups = []
+        cdef uint32_t which
+        if channel is None:
+            return groups
+        for which in range(channel.listening_count):
+            groups.append(<Group>channel.listening[which].group)
+        if channel.solo is not None:
+            groups.append(channel.solo)
+        return groups
+
+    # ---- news -------------------------------------------------------------------------------------------------------
+
+    cdef bint untold(self) noexcept:
+        """Whether groups wait to be told that a channel of theirs got something, or that there is a hole."""
+        return self._heard is not None or self.index.fresh.first is not None or self.index.tells_of_hole()
+
+    cdef void spread(self) noexcept:
+        """Queue the groups of the channels that got something, so many of them a call.
+
+        From a channel's last group to its first: who moves into the place of one that left was told before. One that
+        comes meanwhile knows by itself.
+        """
+        cdef Py_ssize_t left = self._tell
+        cdef Channel channel
+        while left > 0:
+            if self._heard is None:
+                if self.index.fresh.first is None:
+                    break
+                channel = <Channel>self.index.fresh.pop()
+                left -= 1
+                if channel.solo is not None:
+                    self._queue(channel.solo, channel.last_position)
+                if not channel.listening_count:
+                    continue
+                self._heard = channel
+                self._left = channel.listening_count
+            channel = self._heard
+            self._left = min(self._left, channel.listening_count)
+            while self._left and left > 0:
+                self._left -= 1
+                left -= 1
+                self.told += 1
+                self._queue(<Group>channel.listening[self._left].group, channel.last_position)
+            if not self._left:
+                self._heard = None
+
+    cdef void _queue(self, Group group, uint64_t position) noexcept:
+        group.last_position = max(group.last_position, position)
+        group.remaining = PyList_GET_SIZE(group.subscribers)
+        self.news.push(group)
+
+    cdef uint64_t newest_of(self, Group group) noexcept:
+        """Position of the newest event of a group's channels, also where it was not told of it yet."""
+        cdef Channel channel
+        if self.untold():
+            group.last_position = max(group.last_position, self.index._lapped)
+            for channel in group.channels:
+                group.last_position = max(group.last_position, channel.last_position)
+        return group.last_position

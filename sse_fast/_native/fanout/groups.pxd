@@ -1,0 +1,71 @@
+# Who listens, for C callers.
+#
+# `open` finds or makes the group of a set of channels, `enter` puts a subscriber into it, `remove` takes it out and closes
+# what nobody listens to any more. `spread` moves news from the index's fresh channels to `news`, the groups to sweep.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.base.queue cimport Linked, Queue
+from sse_fast._native.fanout.sinks cimport Sink
+from sse_fast._native.log.index cimport Channel, Index
+
+
+cdef enum State:
+    READY = 0
+    PARKED = 1                      # before its start, or blocked: sweeps pass over it, its cursor stays
+    CLOSED = 2
+
+
+cdef class Group(Linked):           # the subscribers who listen to the same set of channels; queued: they have news
+    cdef:
+        tuple channels
+        uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
+        object key                  # what finds it again; None: it is its channel's solo group
+        list subscribers
+        Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
+        Py_ssize_t remaining
+        uint64_t last_position
+
+
+cdef class Subscriber(Linked):      # queued: it is behind, or was not told of its end yet
+    cdef:
+        readonly Sink sink
+        readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
+        readonly bint lost          # whether it began behind events that are gone
+        Group group
+        uint64_t at                 # the index's entry that was handed over last, to go on from
+        Py_ssize_t place_in_group, place
+        Py_ssize_t place_blocked    # -1: it is not blocked
+        State state
+        bint in_volley              # gathered, but not written to yet
+        bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
+        uint32_t catches_up         # bytes that it may catch up by before it has a long way to go
+        bint finished               # it was handed the last words: nothing more is written to it
+        uint64_t told_after
+        unsigned char timeouts      # in a row, in which it took nothing
+        uint32_t held               # what `Deadlines.held` has of it
+        double touched              # when it was last written to; of a blocked one, when it blocked
+        object untold               # of one that left: why, until its sink has been told
+
+
+cdef class Groups:
+    cdef:
+        Index index
+        list everyone               # all subscribers
+        Queue news                  # of groups
+        dict _by_names
+        Channel _heard              # whose groups are being told of it, from the last to the first
+        Py_ssize_t _left
+        Py_ssize_t _tell
+        Py_ssize_t listened         # channels that are listened to; one of several sets of channels counts in each
+        uint64_t told               # groups that were told of news of a channel they share
+
+    cdef Group open(self, tuple names)
+    cdef void close_if_empty(self, Group group) noexcept
+    cdef int enter(self, Group group, Subscriber subscriber) except -1
+    cdef void remove(self, Subscriber subscriber) noexcept
+    cdef list listening_to(self, bytes name)
+    cdef bint untold(self) noexcept
+    cdef void spread(self) noexcept
+    cdef uint64_t newest_of(self, Group group) noexcept
+    cdef void _queue(self, Group group, uint64_t position) noexcept

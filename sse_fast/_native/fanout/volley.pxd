@@ -1,0 +1,37 @@
+# Handing over, for C callers: `prepare` does all that may fail, then the cursor is moved, then `hand_over` writes, or
+# gathers for `fire`. `leave` lets go of one and tells it; `remove` lets go of one that knows.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from sse_fast._native.base.queue cimport Queue
+from sse_fast._native.fanout.deadlines cimport Deadlines
+from sse_fast._native.fanout.groups cimport Groups, Subscriber
+from sse_fast._native.fanout.sinks cimport Batch, Sink
+
+
+cdef enum:
+    VOLLEY = 64                     # sockets written in one loop without the GIL
+
+
+cdef class Volley:
+    cdef:
+        Groups _groups
+        Deadlines _deadlines
+        Queue _again                # of subscribers; whoever could not be told of its end stands in it
+        # the sockets that are to be written this batch
+        Batch _batch
+        int _size
+        PyObject* _subscribers[VOLLEY]
+        int _fds[VOLLEY]
+        uint64_t writes, deliveries, delivered_bytes
+
+    cdef bint prepare(self, Subscriber subscriber, Batch batch) except -1
+    cdef int hand_over(self, Subscriber subscriber, Batch batch, double now) except -1
+    cdef int fire(self) except -1
+    cdef int leave(self, Subscriber subscriber, reason, error) except -1
+    cdef void remove(self, Subscriber subscriber) noexcept
+    cdef int tell_again(self, Subscriber subscriber) except -1
+    cdef int _tell_end(self, Subscriber subscriber, Sink sink, reason, error) except -1
+    cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1
+    cdef void _count(self, Batch batch, uint64_t writes) noexcept
