@@ -7,7 +7,7 @@ Nothing here is clever on purpose. `ModelLog` keeps every event for ever beside 
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,9 +43,22 @@ def parse(stream: bytes) -> Iterator[Frame]:
 @dataclass(frozen=True)
 class Event:
     position: int
-    channel: bytes
+    channels: tuple[bytes, ...]
     frame: bytes
     offset: int
+    length: int  # of its record
+
+
+Channels = bytes | tuple[bytes, ...]
+
+
+def names_of(channels: Channels) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(channels)) if isinstance(channels, tuple) else (channels,)
+
+
+def names_length(names: Sequence[bytes]) -> int:
+    """Bytes of a record's names: several stand behind their lengths."""
+    return len(names[0]) if len(names) == 1 else sum(2 + len(name) for name in names)
 
 
 class ModelLog:
@@ -55,23 +68,23 @@ class ModelLog:
         self.records: deque[tuple[int, Event | None]] = deque()  # (length, event; None: the padding at the end)
         self.head = self.tail = 0
 
-    def room_for(self, batch: list[tuple[bytes, bytes]]) -> int:
+    def room_for(self, batch: list[tuple[Channels, bytes]]) -> int:
         """Bytes of its records, at the length of id that its last one will have."""
         id_line = b"id: %s\n" % self.event_id(len(self.history) + 1 + len(batch)).encode()
-        lengths = (RECORD_HEADER + len(channel) + len(body) + len(id_line) for channel, body in batch)
+        lengths = (RECORD_HEADER + names_length(names_of(to)) + len(body) + len(id_line) for to, body in batch)
         return sum(-(-length // ALIGNMENT) * ALIGNMENT for length in lengths)
 
-    def append(self, channel: bytes, body: bytes) -> int:
-        position = len(self.history) + 1
+    def append(self, channel: Channels, body: bytes) -> int:
+        position, names = len(self.history) + 1, names_of(channel)
         frame = body[:-1] + b"id: %s\n" % self.event_id(position).encode() + body[-1:]
-        length = -(-(RECORD_HEADER + len(channel) + len(frame)) // ALIGNMENT) * ALIGNMENT
+        length = -(-(RECORD_HEADER + names_length(names) + len(frame)) // ALIGNMENT) * ALIGNMENT
         to_end = self.capacity - self.head % self.capacity
         padding = to_end if to_end < length else 0
         while self.head + padding + length - self.tail > self.capacity:
             self.tail += self.records.popleft()[0]
         if padding:
             self.records.append((padding, None))
-        event = Event(position, channel, frame, self.head + padding)
+        event = Event(position, names, frame, self.head + padding, length)
         self.records.append((length, event))
         self.history.append(event)
         self.head += padding + length
@@ -92,7 +105,7 @@ def assert_none_lost_in_silence(
 
     `gap_until`: what was told to be gone at its start, up to this position. `ended`: what came later it gets elsewhere.
     """
-    own = {event.position for event in log.history if event.channel in channels}
+    own = {event.position for event in log.history if set(event.channels) & set(channels)}
     told, at, got = gap_until, begins_after, set()
 
     def assert_none_missing(until: int) -> None:
@@ -114,6 +127,10 @@ def assert_none_lost_in_silence(
         at = frame.position
     if not ended:
         assert_none_missing(len(log.history))
+
+
+def in_log_order(events: Iterable[Event]) -> list[Event]:
+    return sorted({event.position: event for event in events}.values(), key=lambda event: event.position)
 
 
 @dataclass
@@ -142,27 +159,29 @@ class ModelIndex:
             event = next((event for event in self.log.kept if event.offset >= self.offset), None)
             if event is None:
                 break
-            channel = self.open_channel(event.channel)
-            channel.kept.append(event)
-            channel.last_position = self.position = event.position
-            self.offset = event.offset + -(-(RECORD_HEADER + len(event.channel) + len(event.frame)) // 16) * 16
-            taken += 1
+            for channel in [self.open_channel(name) for name in event.channels]:
+                channel.kept.append(event)
+                channel.last_position = self.position = event.position
+                taken += 1
+            self.offset = event.offset + event.length
         self.live_from = self.log.tail
         self.evict(max(taken, self.drop))
 
     def evict(self, limit: int) -> None:
         """In log order, because the order in which channels are dropped decides which of them are remembered."""
-        kept = sorted((event for channel in self.channels.values() for event in channel.kept), key=lambda e: e.position)
-        for event in kept[:limit]:
-            if event.offset < self.live_from:
-                channel = self.channels[event.channel]
+        for event in in_log_order(event for channel in self.channels.values() for event in channel.kept):
+            if event.offset >= self.live_from or limit <= 0:
+                return
+            limit -= len(event.channels)
+            for name in event.channels:
+                channel = self.channels[name]
                 channel.kept.remove(event)
                 channel.evicted = event.position
-                self.release_if_idle(event.channel)
+                self.release_if_idle(name)
 
     @property
     def kept(self) -> int:
-        return sum(len(self.kept_of([name])) for name in self.channels)
+        return len(self.kept_of(self.channels))
 
     def lap(self) -> None:
         """Events were evicted before they were read, nobody knows of which channels."""
@@ -197,7 +216,7 @@ class ModelIndex:
         """What the index must say: True when events are gone, and else only where nobody can know."""
         said = position < self.evicted_of(names)
         oldest_kept = min((event.position for event in self.kept_of(names)), default=self.position + 1)
-        gone = any(e.channel in names and position < e.position < oldest_kept for e in self.log.history)
+        gone = any(set(e.channels) & set(names) and position < e.position < oldest_kept for e in self.log.history)
         assert said or not gone, "the model itself is silent about a loss"
         assert gone or not said or position < max(self.lapped, self.forgotten), "the model itself tells a false gap"
         return said
@@ -206,9 +225,10 @@ class ModelIndex:
         kept = self.kept_of(names)
         return kept[-count].position - 1 if len(kept) > count else self.evicted_of(names)
 
-    def kept_of(self, names: Sequence[bytes]) -> list[Event]:
+    def kept_of(self, names: Iterable[bytes]) -> list[Event]:
+        """Each once, of however many of these channels it is."""
         kept = [event for name in names for event in self.channels[name].kept if event.offset >= self.live_from]
-        return sorted(kept, key=lambda e: e.position)
+        return in_log_order(kept)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ import time
 import tracemalloc
 
 import pytest
-from model import ModelIndex, ModelLog
+from model import ModelIndex, ModelLog, parse
 from test_ring import body_of
 
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
@@ -162,6 +162,133 @@ def test_a_page_of_channels_looks_at_no_more_than_it_is_told_to() -> None:
     assert ([channel.name for channel in channels], place) == ([b"a84", b"a82", b"a80"], 80)
     assert index.page(10**12, b"", 1000, 1000)[1] == 0
     assert index.page(80, b"nobody", 1, 80) == ([], 0)
+
+
+# ---- events of several channels ----
+
+
+class Taking(Sink):
+    def __init__(self) -> None:
+        self.stream = b""
+
+    def write(self, data: bytes) -> bool:
+        self.stream += data
+        return True
+
+    @property
+    def positions(self) -> list[int]:
+        return [frame.position for frame in parse(self.stream)]
+
+
+def listening(fanout: FanOut, *channels: bytes, **begin: int) -> Taking:
+    sink = Taking()
+    fanout.unblock(fanout.subscribe(channels, sink, **begin), 0.0)
+    return sink
+
+
+def drain(fanout: FanOut) -> None:
+    while fanout.drain(0.0):
+        pass
+
+
+def test_who_listens_to_several_of_an_events_channels_gets_it_once() -> None:
+    fanout = FanOut(Log.private(65536))
+    log, sinks = fanout.index.log, [listening(fanout, *names) for names in ([b"a"], [b"a", b"b"], [b"b", b"c", b"d"])]
+    log.append_many([((b"a", b"b", b"c"), body_of(1)), (b"b", body_of(1)), ((b"c", b"d"), body_of(1))])
+    drain(fanout)
+    log.append((b"d", b"c", b"b", b"a"), body_of(1))
+    drain(fanout)
+    assert [sink.positions for sink in sinks] == [[1, 4], [1, 2, 4], [1, 2, 3, 4]]
+    assert fanout.deliveries == 9
+    late = [listening(fanout, *names, after=EARLIEST) for names in ([b"a"], [b"a", b"b"], [b"b", b"c", b"d"])]
+    drain(fanout)
+    assert [sink.stream for sink in late] == [sink.stream for sink in sinks]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 40])
+def test_pieces_of_any_size_split_no_event_of_several_channels(limit: int) -> None:
+    fanout = FanOut(Log.private(65536), piece=limit)
+    fanout.index.log.append_many([((b"a", b"b", b"c"), body_of(n % 3)) for n in range(50)])
+    sink = listening(fanout, b"a", b"b", b"c", after=0)
+    drain(fanout)
+    assert sink.positions == list(range(1, 51))
+
+
+def test_news_of_one_event_reaches_a_group_once() -> None:
+    fanout = FanOut(Log.private(65536), tell=1)
+    names = [b"c%d" % n for n in range(20)]
+    sinks = [listening(fanout, *names) for _ in range(3)] + [listening(fanout, names[0], names[n]) for n in range(1, 5)]
+    fanout.index.log.append(tuple(names), body_of(1))
+    drain(fanout)
+    assert [sink.positions for sink in sinks] == [[1]] * 7
+    assert fanout.writes == 7
+
+
+def test_an_event_of_several_channels_is_kept_once_and_counted_in_each() -> None:
+    log = Log.private(4096)
+    index = Index(log)
+    log.append_many([((b"a", b"b"), body_of(1)), (b"a", body_of(1)), ((b"b", b"c", b"d"), body_of(1))])
+    filled(index)
+    assert (index.kept, index.position) == (3, 3)
+    assert state_of(index) == {b"a": (2, 2), b"b": (2, 3), b"c": (1, 3), b"d": (1, 3)}
+
+
+def test_evicting_an_event_of_several_channels_tells_every_one_of_them() -> None:
+    log = Log.private(4096)
+    fanout = FanOut(log)
+    log.append((b"a", b"b", b"c"), body_of(1))
+    log.append(b"c", body_of(1))
+    drain(fanout)
+    while log.tail == 0:
+        log.append(b"noise", body_of(1))
+        drain(fanout)
+    assert fanout.index.names() == [b"c", b"noise"]
+    for name in (b"a", b"b", b"c"):
+        assert fanout.subscribe([name], Sink(), after=0).lost
+        assert not fanout.subscribe([name], Sink(), after=1).lost
+
+
+@pytest.mark.parametrize("history", [1, 7, 100, 4096, 5000, 10_000, 15_000, 16_384])
+def test_history_over_several_channels_counts_an_event_once(history: int) -> None:
+    fanout = FanOut(Log.private(2**22))
+    kinds = ((b"a", b"b", b"c"), b"a", (b"b", b"c"), b"other", b"c", (b"c", b"other"))
+    for _ in range(5):
+        fanout.index.log.append_many([(kinds[n % 6], body_of(0)) for n in range(4000)])
+    filled(fanout.index)
+    own = [position for position in range(1, 20_001) if kinds[(position - 1) % 4000 % 6] != b"other"]
+    sink = listening(fanout, b"a", b"b", b"c", history=history)
+    drain(fanout)
+    assert sink.positions == own[-history:]
+
+
+def test_what_an_index_takes_for_an_event_of_one_channel_does_not_grow() -> None:
+    """An entry of 24 bytes, and a link of 32: both together what one entry was."""
+    log = Log.private(2**23)
+    index = Index(log)
+    append_slowly(log, [(b"a", b"data:\n\n")] * 100_000)
+    tracemalloc.start()
+    try:
+        filled(index)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert index.kept == 100_000
+    assert taken < 100_000 * 57 + 100_000
+
+
+def test_an_event_of_many_channels_is_taken_in_and_dropped_whole_and_costs_what_it_is_worth() -> None:
+    log = Log.private(2**18)
+    index = Index(log, drop=1)
+    names = tuple(b"c%04d" % n for n in range(5000))
+    log.append(names, body_of(1))
+    log.append(b"next", body_of(1))
+    assert index.take_in(2) is True  # there is more: the first was more than it was asked for
+    assert (index.position, len(index)) == (1, 5000)
+    filled(index)
+    while log.tail == 0:
+        log.append(b"next", body_of(5000))
+        filled(index)
+    assert index.names() == [b"next"]
 
 
 def append_slowly(log: Log, events: list[tuple[bytes, bytes]]) -> None:

@@ -16,6 +16,7 @@ from model import ModelLog, parse
 
 from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log, segment_size
+from sse_fast._native.log.verify import verify
 from sse_fast.errors import EventTooLarge, InvalidEvent
 
 HEADER_SIZE, LOCK_AT = 4096, 1024
@@ -73,7 +74,7 @@ def test_records_wrap_at_every_alignment_and_evict_only_what_they_must(size: int
             log.append(b"c" * (turn % 3), body)
             model.append(b"c" * (turn % 3), body)
             assert (log.head, log.tail, log.used) == (model.head, model.tail, model.head - model.tail)
-        assert kept(log) == [(event.position, event.channel, event.frame) for event in model.kept]
+        assert kept(log) == [(event.position, event.channels[0], event.frame) for event in model.kept]
         assert log.used <= log.capacity
 
 
@@ -85,6 +86,61 @@ def test_a_pad_shorter_than_a_record_header_is_stepped_over() -> None:
     assert log.append(b"after", b"data: the pad\n\n")
     assert kept(log)[-1][1:] == (b"after", b"data: the pad\nid: shortpad-%d\n\n" % log.position)
     assert Index(log).take_in(10_000) is False
+
+
+# ---- several channels ----
+
+
+def test_an_event_of_several_channels_is_one_record_that_names_them_all() -> None:
+    log = Log.private(4096, epoch="abcdefg1")
+    assert log.append((b"a", b"room:1", b""), body_of(1)) == 1
+    assert log.append_many([(b"a", body_of(2)), ((b"b", b"c"), body_of(3)), ((b"d",), body_of(4))]) == 2
+    records = list(log.records())
+    assert [record.channels for record in records] == [(b"a", b"room:1", b""), (b"a",), (b"b", b"c"), (b"d",)]
+    assert records[0].channel == b"a"
+    assert [record.frame for record in records] == [
+        b"data: %s\nid: abcdefg1-%d\n\n" % (b"x" * n, n) for n in range(1, 5)
+    ]
+    verify(log)
+
+
+def test_a_channel_that_is_named_twice_is_one_channel() -> None:
+    log = Log.private(4096)
+    log.append((b"a", b"b", b"a"), body_of(1))
+    log.append((b"a", b"a"), body_of(1))
+    assert [record.channels for record in log.records()] == [(b"a", b"b"), (b"a",)]
+
+
+def test_a_record_of_one_channel_takes_no_byte_more_because_others_have_several() -> None:
+    log = Log.private(4096)
+    log.append((b"c" * 16,), b"x" * (16 - len(f"id: {log.event_id(1)}\n")))
+    assert log.used == 32 + 16 + 16
+    frames, records = log.measure([((b"aa", b"bb"), body_of(1))])
+    assert (frames, records) == (len(body_of(1)), 32 + (2 + 2 + 2 + 2 + len(body_of(1)) + 15 + 15) // 16 * 16)
+
+
+@pytest.mark.parametrize(
+    ("channels", "error"),
+    [
+        ((), InvalidEvent),
+        ((b"a", "b"), TypeError),
+        ((b"a", None), TypeError),
+        ((b"a", b"c" * 70_000), InvalidEvent),
+        (tuple(b"%05d" % n + b"c" * 250 for n in range(300)), InvalidEvent),
+        ([b"a", b"b"], TypeError),
+    ],
+)
+def test_channels_that_no_record_can_name_are_refused_and_nothing_is_appended(
+    channels: tuple[bytes, ...], error: type[Exception]
+) -> None:
+    log = Log.private(2**20)
+    for append in (
+        lambda: log.append(channels, body_of(1)),
+        lambda: log.append_many([(b"a", body_of(1)), (channels, body_of(1))]),
+    ):
+        with pytest.raises(error):
+            append()
+    assert (log.head, log.position) == (0, 0)
 
 
 # ---- what is refused ----
@@ -158,7 +214,7 @@ def test_the_header_lies_where_the_layout_says() -> None:
     for _ in range(6):
         log.append(b"a", body_of(900))
     magic, layout, header_size, capacity, epoch, tail, head, next_position = struct.unpack_from("<8sIIQ8sQQQ", memory)
-    assert (magic, layout, header_size, capacity) == (b"sse_fast", 3, HEADER_SIZE, 4096)
+    assert (magic, layout, header_size, capacity) == (b"sse_fast", 4, HEADER_SIZE, 4096)
     assert (epoch, tail, head, next_position) == (b"layout01", log.tail, log.head, 7)
     assert 0 < tail < head
     oldest = struct.unpack_from("<IHHQQII", memory, HEADER_SIZE + tail % 4096)

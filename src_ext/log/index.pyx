@@ -1,7 +1,9 @@
 """The index: where each channel's kept events are. Private to a worker, built by tailing the log.
 
-What it keeps: one entry per kept event, in log order, and through them a list per channel; so a publish costs O(1)
-whatever the number of channels, and a channel's backlog is walked without touching anybody else's.
+What it keeps: an entry per kept event, in log order, and a link per event and channel: a channel's links are a list, so a
+publish costs O(1) whatever the number of channels, and a channel's backlog is walked without touching anybody else's. An
+event of several channels stands in each one's list; who listens to several of them gets it once, for links of one event
+are neighbours in every order. Its links are numbered one after the other, and dropped with it.
 What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too.
 Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last `forgotten`),
 so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
@@ -17,18 +19,24 @@ from collections import OrderedDict
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.tuple cimport PyTuple_GET_SIZE
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from sse_fast._native.base.queue cimport Queue, drop_last
+from sse_fast._native.log.heap cimport push, sift_down
+from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
+from sse_fast._native.log.pages cimport close_pages, open_pages, reserve, thing
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    PAGE_BITS = 10                  # a page has 1,024 entries: the index grows without moving any
-    MERGED = 4096                   # entries that one piece has at most, or that are counted one by one
+    MERGED = 4096                   # links that are merged for one piece, or counted one by one
+    MERGED_SHARED = 4 * MERGED      # counted one by one where events may stand in several of the lists
+    MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 
 
 cdef class Channel:
@@ -39,33 +47,6 @@ cdef class Channel:
 
     def __dealloc__(self):
         PyMem_RawFree(self.listening)
-
-
-cdef void sift_down(uint64_t* heap, size_t size) noexcept nogil:
-    """Put the first of a heap, the smallest of which is to come first, in its place."""
-    cdef uint64_t moved = heap[0]
-    cdef size_t at = 0, child = 1
-    while child < size:
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if moved <= heap[child]:
-            break
-        heap[at] = heap[child]
-        at = child
-        child = 2 * at + 1
-    heap[at] = moved
-
-
-cdef void push(uint64_t* heap, size_t size, uint64_t number) noexcept nogil:
-    """Add to a heap of `size`, which has room for it."""
-    cdef size_t at = size, above
-    while at:
-        above = (at - 1) // 2
-        if heap[above] <= number:
-            break
-        heap[at] = heap[above]
-        at = above
-    heap[at] = number
 
 
 @cython.final
@@ -83,26 +64,21 @@ cdef class Index:
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
         self._drop = drop
-        self._pages = <Entry**>PyMem_RawCalloc(1, sizeof(Entry*))
         self._room = 256
         self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
         self._merged = <uint64_t*>PyMem_RawMalloc(MERGED * sizeof(uint64_t))
-        if self._pages == NULL or self._heap == NULL or self._merged == NULL:
+        if self._heap == NULL or self._merged == NULL:
             raise MemoryError
-        self._pages[0] = <Entry*>PyMem_RawMalloc(sizeof(Entry) << PAGE_BITS)
-        if self._pages[0] == NULL:
-            raise MemoryError
-        self._first = self._live = 1
+        open_pages(&self._entries, sizeof(Entry))
+        open_pages(&self._links, sizeof(Link))
+        self._first = self._live = self._first_link = 1
         self._offset = log.load_tail()
         # A log that was there before this index: what it evicted earlier cannot be known channel by channel.
         self._lap()
 
     def __dealloc__(self):
-        cdef uint64_t page
-        if self._pages != NULL:
-            for page in range(self._mask + 1):
-                PyMem_RawFree(self._pages[page])
-        PyMem_RawFree(self._pages)
+        close_pages(&self._entries)
+        close_pages(&self._links)
         PyMem_RawFree(self._heap)
         PyMem_RawFree(self._merged)
 
@@ -158,14 +134,24 @@ cdef class Index:
     # ---- tailing the log --------------------------------------------------------------------------------------------
 
     cdef Entry* entry(self, uint64_t number) noexcept:
-        return &self._pages[(number >> PAGE_BITS) & self._mask][number & ((1 << PAGE_BITS) - 1)]
+        return <Entry*>thing(&self._entries, number, sizeof(Entry))
+
+    cdef Link* link(self, uint64_t number) noexcept:
+        return <Link*>thing(&self._links, number, sizeof(Link))
+
+    cdef uint64_t event_of(self, uint64_t number) noexcept:
+        """Number of the entry of a link that is there."""
+        return self._first + <uint32_t>(self.link(number).event - <uint32_t>self._first)
+
+    cdef uint64_t position_of(self, uint64_t number) noexcept:
+        return self.entry(self.event_of(number)).position
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1:
         cdef Record record
         cdef Py_ssize_t count = 0
         cdef int status = READ_AT_HEAD
         cdef Channel channel
-        cdef bytes name
+        cdef bytes names
         while count < limit:
             status = self.log.read_record(&self._offset, &record)
             if status == READ_AT_HEAD:
@@ -173,16 +159,19 @@ cdef class Index:
             if status == READ_OVERTAKEN:
                 self._lap()
                 continue
-            name = PyBytes_FromStringAndSize(self.log.channel_at(self._offset), record.channel_length)
+            names = PyBytes_FromStringAndSize(self.log.names_at(self._offset), record.names_length)
             if not self.log.still_holds(self._offset):
                 self._lap()
                 continue
-            self._make_room_for_one()
-            channel = self.open_channel(name)
-            self._add(channel, record.position, self._offset, record.frame_length)
-            self.fresh.push(channel)
+            if record.flags & FLAG_SEVERAL:
+                count += self._take_in_shared(&record, unpack_names(names, record.flags))
+            else:
+                self._make_room_for(1)
+                channel = self.open_channel(names)
+                self._add(&record, 1)
+                self._link(channel)
+                count += 1
             self._offset += record.length
-            count += 1
         self.evict()
         self._drop_evicted(max(count, self._drop))
         if self.tells_of_hole():
@@ -196,57 +185,70 @@ cdef class Index:
     cdef bint tells_of_hole(self) noexcept:
         return self._told_of != self._lapped or self._untold > 0
 
-    cdef int _make_room_for_one(self) except -1:
-        cdef uint64_t number = self.newest + 1, page = number >> PAGE_BITS, oldest = self._first >> PAGE_BITS, mask, i
-        cdef Entry** grown
-        if number & ((1 << PAGE_BITS) - 1):
-            return 0
-        if page - oldest > self._mask:
-            mask = 2 * self._mask + 1
-            grown = <Entry**>PyMem_RawCalloc(mask + 1, sizeof(Entry*))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(oldest, page):
-                grown[i & mask] = self._pages[i & self._mask]
-            PyMem_RawFree(self._pages)
-            self._pages = grown
-            self._mask = mask
-        if self._pages[page & self._mask] == NULL:
-            self._pages[page & self._mask] = <Entry*>PyMem_RawMalloc(sizeof(Entry) << PAGE_BITS)
-            if self._pages[page & self._mask] == NULL:
-                raise MemoryError
+    cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1:
+        """Take in an event of several channels. Returns how many."""
+        cdef Py_ssize_t count = PyTuple_GET_SIZE(names), i
+        cdef list opened = [None] * count
+        try:
+            self._make_room_for(count)
+            for i in range(count):
+                opened[i] = self.open_channel(<bytes>names[i])
+        except BaseException:
+            for channel in opened:
+                if channel is not None:
+                    self.release_if_idle(<Channel>channel)
+            raise
+        self._add(record, count)
+        for i in range(count):
+            self._link(<Channel>PyList_GET_ITEM(opened, i))
+        self._shared += 1
+        return count
+
+    cdef int _make_room_for(self, uint64_t links) except -1:
+        """For an event with so many links."""
+        if self._newest_link - self._first_link + links >= MOST_LINKS:
+            raise MemoryError           # they take 128 GiB
+        reserve(&self._entries, self._first, self.newest, 1)
+        reserve(&self._links, self._first_link, self._newest_link, links)
         return 0
 
-    cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept:
-        cdef uint64_t number = self.newest + 1
-        cdef Entry* entry = self.entry(number)
-        cdef Entry* before
-        cdef Entry* further
-        entry.position = position
-        entry.offset = offset
-        entry.next = 0
-        entry.previous = entry.jump = channel.last
-        entry.frame_length = length
-        entry.channel = <void*>channel
-        if channel.last:
-            before = self.entry(channel.last)
-            before.next = number
-            entry.span = 1
+    cdef void _add(self, Record* record, Py_ssize_t links) noexcept:
+        """Add the event at `_offset`, whose links come next."""
+        cdef Entry* entry = self.entry(self.newest + 1)
+        entry.position = record.position
+        entry.offset = self._offset
+        entry.frame_length = record.frame_length
+        entry.names_length = record.names_length
+        entry.links = <uint16_t>links
+        self.newest += 1
+        self.position = record.position
+
+    cdef void _link(self, Channel channel) noexcept:
+        """Put the newest event at the end of a channel's list: news for those who listen to it."""
+        cdef uint64_t number = self._newest_link + 1, last = channel.last, further
+        cdef Link* link = self.link(number)
+        cdef Link* before
+        link.channel = <void*>channel
+        link.event = <uint32_t>self.newest
+        link.next = link.previous = link.jump = link.span = 0
+        if last:
+            before = self.link(last)
+            before.next = link.previous = link.jump = <uint32_t>(number - last)
+            link.span = 1
             # Two jumps of one span become one over both: whatever is searched for is a logarithm of jumps away
             # (Myers 1983, "An applicative random-access stack").
-            if before.jump >= self._first and before.span < 1 << 30:
-                further = self.entry(before.jump)
-                if further.span == before.span:
-                    entry.jump = further.jump
-                    entry.span = 2 * before.span + 1
+            further = last - before.jump
+            if before.span and further >= self._first_link and before.span < 1 << 30:
+                if self.link(further).span == before.span and number - further + self.link(further).jump < MOST_LINKS:
+                    link.jump = <uint32_t>(number - further + self.link(further).jump)
+                    link.span = 2 * before.span + 1
         else:
             channel.first = number
-            entry.span = 0
         channel.last = number
         channel.kept += 1
-        channel.last_position = position
-        self.newest = number
-        self.position = position
+        channel.last_position = self.position
+        self._newest_link = number
+        self.fresh.push(channel)
 
     cdef void evict(self) noexcept:
         """Find the oldest entry whose record the log still has: what is older is gone for whoever reads."""
@@ -267,22 +269,30 @@ cdef class Index:
         self._floor = max(self._floor, self.entry(low).position)
 
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept:
-        """Drop the oldest entries whose records are gone, at most so many."""
+        """Drop the oldest entries whose records are gone, until so many links are dropped with them."""
         cdef Entry* entry
+        cdef Link* link
         cdef Channel channel
+        cdef uint64_t number
+        cdef int i
         while self._first < self._live and count > 0:
-            count -= 1
             entry = self.entry(self._first)
-            channel = <Channel>entry.channel
+            count -= entry.links
+            self._shared -= entry.links > 1
             self._first += 1
-            channel.evicted = entry.position
-            channel.kept -= 1
-            channel.first = entry.next
-            if entry.next:
-                self.entry(entry.next).previous = 0
-            else:
-                channel.last = 0
-                self.release_if_idle(channel)
+            for i in range(entry.links):
+                number = self._first_link
+                link = self.link(number)
+                channel = <Channel>link.channel
+                self._first_link += 1
+                channel.evicted = entry.position
+                channel.kept -= 1
+                if link.next:
+                    channel.first = number + link.next
+                    self.link(channel.first).previous = 0
+                else:
+                    channel.first = channel.last = 0
+                    self.release_if_idle(channel)
 
     cdef void _lap(self) noexcept:
         """The log overtook this reader (or was there before it): go on at its tail, and know that there is a hole."""
@@ -363,16 +373,20 @@ cdef class Index:
             newest = max(newest, self._evicted_of(<Channel>channel))
         return newest
 
+    cdef bint _lags(self, Channel channel) noexcept:
+        """Whether it still has links to events that are gone."""
+        return channel.first != 0 and self.event_of(channel.first) < self._live
+
     cdef uint64_t _evicted_of(self, Channel channel) noexcept:
         cdef uint64_t number, ignored = 0
-        if not 0 < channel.first < self._live:
+        if not self._lags(channel):
             return channel.evicted
         number = self._first_after(channel, self._floor, &ignored)
-        return self.entry(self.entry(number).previous if number else channel.last).position
+        return self.position_of(number - self.link(number).previous if number else channel.last)
 
     cdef uint64_t _kept_of(self, Channel channel) noexcept:
         cdef uint64_t kept = 0
-        if not 0 < channel.first < self._live:
+        if not self._lags(channel):
             return channel.kept
         self._first_after(channel, self._floor, &kept)
         return kept
@@ -382,7 +396,10 @@ cdef class Index:
         return position < self._floor and position < self.evicted_of(channels)
 
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
-        """The cursor that stands just before the newest `count` kept events of these channels."""
+        """The cursor that stands just before the newest `count` kept events of these channels.
+
+        Over several channels, and beyond MERGED_SHARED, an event counts for each of them that it is in: fewer come.
+        """
         cdef uint64_t kept = 0, low, high, middle
         for channel in channels:
             kept += self._kept_of(<Channel>channel)
@@ -391,9 +408,10 @@ cdef class Index:
         if count == 0:
             return self.position
         if len(channels) == 1:
-            return self.entry(self._newest(<Channel>channels[0], count)).position - 1
-        if count <= MERGED:
-            return self.entry(self._newest_merged(channels, count)).position - 1
+            return self.position_of(self._newest(<Channel>channels[0], count)) - 1
+        if count <= (MERGED_SHARED if self._shared else MERGED):
+            low = self._newest_merged(channels, count)
+            return self.entry(low).position - 1 if low else self.evicted_of(channels)
         # The newest entry after which, itself included, there are so many of these channels.
         low, high = self._live, self.newest
         while low < high:
@@ -407,62 +425,67 @@ cdef class Index:
                 high = middle - 1
         return self.entry(low).position - 1
 
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0:
-        """Number of the entry that is the `count`th newest over these channels, of which there are more."""
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except? 0:
+        """Number of the entry that is the `count`th newest over these channels, or 0 if there are fewer."""
         cdef size_t size = 0
-        cdef uint64_t number
+        cdef uint64_t number, event, last = 0
         self._make_room(len(channels))
         for channel in channels:
             if (<Channel>channel).kept:
                 push(self._heap, size, ~(<Channel>channel).last)    # the largest first
                 size += 1
-        self.steps += count
-        while True:
+        while size:
             number = ~self._heap[0]
-            count -= 1
-            if count == 0:
-                return number
-            number = self.entry(number).previous
-            if number:
-                self._heap[0] = ~number
+            event = self.event_of(number)
+            self.steps += 1
+            if event < self._live:
+                return 0
+            if event != last:
+                last = event
+                count -= 1
+                if count == 0:
+                    return event
+            if self.link(number).previous:
+                self._heap[0] = ~(number - self.link(number).previous)
             else:
                 size -= 1
                 self._heap[0] = self._heap[size]
             sift_down(self._heap, size)
+        return 0
 
     # ---- searching a channel ----------------------------------------------------------------------------------------
 
     cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept:
-        """Number of the channel's first entry after `position`, or 0. Adds to `count` how many there are."""
+        """Number of the channel's first link after `position`, or 0. Adds to `count` how many there are."""
         cdef uint64_t number = channel.last
-        cdef Entry* entry
-        if number == 0 or self.entry(number).position <= position:
+        cdef Link* link
+        if number == 0 or self.position_of(number) <= position:
             return 0
         while True:
             self.steps += 1
             count[0] += 1
-            entry = self.entry(number)
-            if entry.previous == 0 or self.entry(entry.previous).position <= position:
+            link = self.link(number)
+            if link.previous == 0 or self.position_of(number - link.previous) <= position:
                 return number
-            if entry.jump >= self._first and self.entry(entry.jump).position > position:
-                number = entry.jump
-                count[0] += entry.span - 1
+            if number - link.jump >= self._first_link and self.position_of(number - link.jump) > position:
+                number -= link.jump
+                count[0] += link.span - 1
             else:
-                number = entry.previous
+                number -= link.previous
 
     cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept:
-        """Number of the channel's `count`th newest entry, of which there are at least so many."""
+        """Number of the channel's `count`th newest link, of which there are at least so many."""
         cdef uint64_t number = channel.last
-        cdef Entry* entry
+        cdef Link* link
         while count > 1:
             self.steps += 1
-            entry = self.entry(number)
-            if 0 < entry.span < count and entry.jump >= self._first:
-                count -= entry.span
-                number = entry.jump
+            link = self.link(number)
+            if 0 < link.span < count and number - link.jump >= self._first_link:
+                count -= link.span
+                number -= link.jump
             else:
                 count -= 1
-                number = entry.previous
+                number -= link.previous
         return number
 
     # ---- copying out ------------------------------------------------------------------------------------------------
@@ -485,16 +508,15 @@ cdef class Index:
         (then `piece.end` is 0; `evict` has run, and `lost_after` knows).
         """
         cdef bint single = len(channels) == 1
-        cdef uint64_t* heap                 # of each channel the entry that comes next
-        cdef size_t size = 0, count = 0, i
-        cdef uint64_t number, length = 0, ignored = 0
+        cdef uint64_t* heap                 # of each channel the link that comes next
+        cdef size_t size = 0, count = 0, merged = 0, i
+        cdef uint64_t number = 0, event, last = 0, length = 0, ignored = 0
         cdef Entry* entry
         self._make_room(len(channels))
         heap = self._heap
-        if single and at >= self._first and at:
-            number = self.entry(at).next
-            if number:
-                heap[0] = number
+        if single and at >= self._first_link:
+            if self.link(at).next:
+                heap[0] = at + self.link(at).next
                 size = 1
         else:
             for channel in channels:
@@ -511,36 +533,34 @@ cdef class Index:
             return None
 
         # First pass: how much fits. Second pass: copy.
-        while size and count < MERGED:
+        while size:
+            event = self.event_of(heap[0])
+            if event != last:
+                entry = self.entry(event)
+                if count and (length + entry.frame_length > limit or merged >= MERGED):
+                    break
+                length += entry.frame_length
+                self._merged[count] = last = event
+                count += 1
             number = heap[0]
-            entry = self.entry(number)
-            if count and length + entry.frame_length > limit:
-                break
-            length += entry.frame_length
-            self._merged[count] = number
-            count += 1
-            if entry.next:
-                heap[0] = entry.next
+            merged += 1
+            if self.link(number).next:
+                heap[0] = number + self.link(number).next
             else:
                 size -= 1
                 heap[0] = heap[size]
             if size > 1:
                 sift_down(heap, size)
-        self.steps += count
-        number = self._merged[count - 1]
+        self.steps += merged
         piece.events = <uint32_t>count
         piece.more = size != 0
-        piece.end = self.entry(number).position if piece.more else self.position
+        piece.end = self.entry(last).position if piece.more else self.position
         piece.at = number if single else 0
         cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
         cdef char* to = PyBytes_AS_STRING(out)
         for i in range(count):
             entry = self.entry(self._merged[i])
-            memcpy(
-                to,
-                self.log.channel_at(entry.offset) + PyBytes_GET_SIZE((<Channel>entry.channel).name),
-                entry.frame_length,
-            )
+            memcpy(to, self.log.names_at(entry.offset) + entry.names_length, entry.frame_length)
             to += entry.frame_length
         if not self.log.still_holds(self.entry(self._merged[0]).offset):
             self.evict()

@@ -37,6 +37,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_relaxed, store_release
 from sse_fast._native.base.clock cimport monotonic_us, wall_clock_ms
+from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
 from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, LogBusy
 
 cdef extern from "errno.h" nogil:
@@ -89,7 +90,7 @@ cdef extern from * nogil:
 
 
 cpdef enum:
-    LAYOUT = 3
+    LAYOUT = 4
     HEADER_SIZE = 4096
 
 cdef enum:
@@ -105,14 +106,22 @@ cdef enum:
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef bytes MAGIC = b"sse_fast"
+cdef str NO_EVENT = "an event is a pair of bytes, (channel, body), or has a tuple of channels"
 cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
 
 
 class KeptRecord(NamedTuple):
+    """A record of the log. `milliseconds`: when it was published, since 1970."""
+
     position: int
     milliseconds: int
-    channel: bytes
+    channels: tuple
     frame: bytes
+
+    @property
+    def channel(self):
+        """The first of its channels, and most often the only one."""
+        return self.channels[0]
 
 
 def segment_size(log_size):
@@ -378,21 +387,26 @@ cdef class Log:
                 break
         return f"{epoch.decode('ascii')}-{position}"
 
-    def append(self, bytes channel not None, bytes body not None):
-        """Append one event: `body` is an encoded frame without its id line, which becomes its last. Returns its position.
+    def append(self, channel not None, bytes body not None):
+        """Append one event to a channel, or to several (a tuple of names). `body` is an encoded frame without its id line,
+        which becomes its last. Returns its position.
 
-        Raises EventTooLarge, LogBusy or MemoryError, and then nothing was appended.
+        Raises EventTooLarge, InvalidEvent, LogBusy or MemoryError, and then nothing was appended.
         """
-        return self.append_record(
-            PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
-        )
+        cdef uint16_t flags = 0
+        cdef bytes names
+        if type(channel) is tuple:
+            names = pack_names(channel, &flags)
+        else:
+            names = channel
+        return self.append_record(names, flags, body)
 
     def append_many(self, events not None, limit=None):
-        """Append `(channel, body)` pairs at consecutive positions. Returns the first (of an empty batch: the next).
+        """Append pairs as `append` takes them at consecutive positions. Returns the first (of an empty batch: the next).
 
         All become readable at once, or none: also when this process is killed meanwhile. If others have brought the
         head beyond `limit` meanwhile nothing is appended, and it returns 0. Raises BatchTooLarge, EventTooLarge,
-        TypeError, LogBusy or MemoryError, and then nothing was appended.
+        InvalidEvent, TypeError, LogBusy or MemoryError, and then nothing was appended.
         """
         cdef uint64_t most = NO_LIMIT if limit is None else limit
         cdef tuple event
@@ -401,7 +415,7 @@ cdef class Log:
             channel, body = <object>PyList_GET_ITEM(events, 0)
             return self.append(channel, body)
         cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
-        self._measure(batch)
+        self._measure(batch, batch)
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
         cdef uint64_t first = self.header.next_position, head = self.header.head
@@ -414,9 +428,9 @@ cdef class Log:
             channel = <object>PyTuple_GET_ITEM(event, 0)
             body = <object>PyTuple_GET_ITEM(event, 1)
             head = self._write(
-                head, first + i,
-                PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
-                milliseconds,
+                head, first + i, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
+                0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
+                PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), milliseconds,
             )
         self._commit(head, first + PyList_GET_SIZE(batch))
         self._release()
@@ -424,7 +438,7 @@ cdef class Log:
 
     def measure(self, list events not None):
         """What a batch takes: (bytes of its frames as they are given, bytes of the log). Raises as `append_many` does."""
-        cdef uint64_t frames = 0, records = self._measure(events)
+        cdef uint64_t frames = 0, records = self._measure(events, None)
         cdef tuple event
         for event in events:
             frames += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(event, 1))
@@ -455,44 +469,52 @@ cdef class Log:
             if status == READ_OVERTAKEN:
                 offset = self.load_tail()
                 continue
-            channel = PyBytes_FromStringAndSize(self.channel_at(offset), record.channel_length)
-            frame = PyBytes_FromStringAndSize(
-                self.channel_at(offset) + record.channel_length, record.frame_length
-            )
+            names = PyBytes_FromStringAndSize(self.names_at(offset), record.names_length)
+            frame = PyBytes_FromStringAndSize(self.names_at(offset) + record.names_length, record.frame_length)
             if not self.still_holds(offset):
                 offset = self.load_tail()
                 continue
-            yield KeptRecord(record.position, record.milliseconds, channel, frame)
+            yield KeptRecord(record.position, record.milliseconds, unpack_names(names, record.flags), frame)
             offset += record.length
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1:
-        if channel_length > 0xFFFF:
-            raise InvalidEvent(f"the channel name has {channel_length} bytes; 65535 is the most a record can name")
+    cdef int _refuse_oversize(self, size_t names_length, size_t body_length) except -1:
+        if names_length > 0xFFFF:
+            raise InvalidEvent(f"the channel name has {names_length} bytes; 65535 is the most a record can name")
         cdef uint64_t largest = largest_of(self.header.capacity)
-        if sizeof(Record) + channel_length + body_length + ID_ROOM > largest:
+        if sizeof(Record) + names_length + body_length + ID_ROOM > largest:
             raise EventTooLarge(
                 f"the event takes {body_length} bytes; a log of {self.header.capacity} bytes takes events up to "
-                f"{<long long>(largest - sizeof(Record) - channel_length - ID_ROOM)} (a quarter of it)"
+                f"{<long long>(largest - sizeof(Record) - names_length - ID_ROOM)} (a quarter of it)"
             )
         return 0
 
-    cdef uint64_t _measure(self, list batch) except? 0:
-        """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it."""
+    cdef uint64_t _measure(self, list batch, list into) except? 0:
+        """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it.
+
+        In `into`, which may be the same list, an event of several channels becomes (packed names, body, FLAG_SEVERAL).
+        """
         cdef object pair, channel, body
         cdef uint64_t records = 0
+        cdef uint16_t flags = 0
         cdef char digits[20]
+        cdef Py_ssize_t i
         cdef size_t id_length = self.id_prefix_length + 1 + write_decimal(
             digits, self.header.next_position + PyList_GET_SIZE(batch)
         )
-        for pair in batch:
+        for i in range(PyList_GET_SIZE(batch)):
+            pair = <object>PyList_GET_ITEM(batch, i)
             if type(pair) is not tuple or PyTuple_GET_SIZE(pair) != 2:
-                raise TypeError("an event is a pair of bytes, (channel, body)")
+                raise TypeError(NO_EVENT)
             channel = <object>PyTuple_GET_ITEM(pair, 0)
             body = <object>PyTuple_GET_ITEM(pair, 1)
+            if type(channel) is tuple:
+                channel = pack_names(channel, &flags)
+                if into is not None:
+                    into[i] = (channel, body, flags) if flags else (channel, body)
             if not PyBytes_Check(channel) or not PyBytes_Check(body):
-                raise TypeError("an event is a pair of bytes, (channel, body)")
+                raise TypeError(NO_EVENT)
             self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
             records += aligned(sizeof(Record) + PyBytes_GET_SIZE(channel) + PyBytes_GET_SIZE(body) + id_length)
         if records > largest_batch_of(self.header.capacity) and PyList_GET_SIZE(batch) > 1:
@@ -502,15 +524,16 @@ cdef class Log:
             )
         return records
 
-    cdef object append_record(
-        self, const char* channel, size_t channel_length, const char* body, size_t body_length
-    ):
-        self._refuse_oversize(channel_length, body_length)
+    cdef object append_record(self, bytes names, uint16_t flags, bytes body):
+        self._refuse_oversize(PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
         cdef uint64_t position = self.header.next_position
         self._commit(
-            self._write(self.header.head, position, channel, channel_length, body, body_length, milliseconds),
+            self._write(
+                self.header.head, position, PyBytes_AS_STRING(names), PyBytes_GET_SIZE(names), flags,
+                PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), milliseconds,
+            ),
             position + 1,
         )
         self._release()
@@ -562,7 +585,8 @@ cdef class Log:
 
     cdef uint64_t _write(
         self, uint64_t head, uint64_t position,
-        const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds,
+        const char* names, size_t names_length, uint16_t flags, const char* body, size_t body_length,
+        uint64_t milliseconds,
     ) noexcept nogil:
         """Under the lock, write a record at `head`, which nobody sees before `_commit`. Returns the head behind it.
 
@@ -577,7 +601,7 @@ cdef class Log:
         id_line[id_length] = c"\n"
         id_length += 1
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
-        cdef uint32_t length = aligned(sizeof(Record) + channel_length + frame_length)
+        cdef uint32_t length = aligned(sizeof(Record) + names_length + frame_length)
 
         room_to_end = header.capacity - (head & self.mask)
         if room_to_end < length:
@@ -599,20 +623,20 @@ cdef class Log:
             record = <Record*>(self.data + (head & self.mask))
             record.length = <uint32_t>room_to_end
             record.flags = FLAG_PAD
-            record.channel_length = 0
+            record.names_length = 0
             record.position = 0         # which no event has: neither becomes the other by a change of its flags
         record = <Record*>(self.data + (start & self.mask))
         record.length = length
-        record.flags = 0
-        record.channel_length = <uint16_t>channel_length
+        record.flags = flags
+        record.names_length = <uint16_t>names_length
         record.position = position
         record.milliseconds = milliseconds
         record.frame_length = frame_length
         cdef char* to = <char*>record + sizeof(Record)
-        memcpy(to, channel, channel_length)
+        memcpy(to, names, names_length)
         # The id comes last: fetch-event-source takes it as soon as its line is there, so with the id in front, a
         # connection cut within the event would resume behind it and lose it.
-        to += channel_length
+        to += names_length
         memcpy(to, body, body_length - ending)
         to += body_length - ending
         memcpy(to, id_line, id_length)
@@ -652,8 +676,8 @@ cdef class Log:
             memcpy(record, self.data + (offset[0] & self.mask), sizeof(Record))
             return READ_OK if self.still_holds(offset[0]) else READ_OVERTAKEN
 
-    cdef const char* channel_at(self, uint64_t offset) noexcept nogil:
-        """Where the channel name of the record at `offset` begins; the frame follows it."""
+    cdef const char* names_at(self, uint64_t offset) noexcept nogil:
+        """Where the names of the record at `offset` begin; the frame follows them."""
         return self.data + (offset & self.mask) + sizeof(Record)
 
     cdef bint still_holds(self, uint64_t offset) noexcept nogil:

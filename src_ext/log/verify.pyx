@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from libc.stdint cimport uint64_t
 
+from sse_fast._native.log.names cimport FLAG_SEVERAL, are_names
 from sse_fast._native.log.ring cimport ALIGNMENT, FLAG_PAD, PAST_EPOCHS, Log, LogHeader, Record, checksum_of
 
 cdef object EPOCH = re.compile(rb"[a-z0-9]{8}")
@@ -70,7 +71,7 @@ cdef object wrong_pad(Log log, const Record* record, uint64_t offset, uint64_t r
     """What is wrong with a pad; `room`: bytes up to where it must not go on, 16 at least, which are all of a pad."""
     if (
         record.flags != FLAG_PAD or record.length != log.header.capacity - (offset & log.mask)
-        or record.length > room or record.channel_length or record.position
+        or record.length > room or record.names_length or record.position
     ):
         return f"the record at {offset} has a wrong length, {record.length}"
     return None
@@ -80,9 +81,11 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
     """What is wrong with a record of which `room` bytes can be read, a record's header at least."""
     if record.length % ALIGNMENT or not sizeof(Record) <= record.length <= room:
         return f"the record at {offset} has a wrong length, {record.length}"
-    cdef uint64_t used = sizeof(Record) + <uint64_t>record.channel_length + record.frame_length
-    if record.flags or record.length < used or record.length - used >= ALIGNMENT:
+    cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
+    if record.flags & ~FLAG_SEVERAL or record.length < used or record.length - used >= ALIGNMENT:
         return f"the record at {offset} has contradictory lengths"
+    if record.flags & FLAG_SEVERAL and not are_names(<const char*>record + sizeof(Record), record.names_length):
+        return f"the record at {offset} has contradictory names"
     if not last < record.position < log.header.next_position:
         return f"the record at {offset} has the position {record.position} after {last}"
     if log.header.checksums and record.checksum != checksum_of(

@@ -4,21 +4,28 @@
 # after a cursor out of the log, as one piece of bytes. Whatever raises has changed nothing, and may be called again.
 
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
-from sse_fast._native.log.ring cimport Log
+from sse_fast._native.log.pages cimport Pages
+from sse_fast._native.log.ring cimport Log, Record
 
 
-cdef struct Entry:                  # one kept event, in log order; a channel's events are a list through the entries
+cdef struct Entry:                  # one kept event, in log order
     uint64_t position
     uint64_t offset                 # of its record
-    uint64_t next                   # number of the channel's next entry; 0: none
-    uint64_t previous
-    uint64_t jump                   # number of one of the channel's entries further back; it may be gone
-    uint32_t span                   # how many entries of the channel further back; 0: it was the channel's first
     uint32_t frame_length
-    void* channel                   # borrowed: a channel lives while it has entries
+    uint16_t names_length
+    uint16_t links                  # how many channels it has
+
+
+cdef struct Link:                   # an event in the list of one of its channels; how many links away others are:
+    void* channel                   # borrowed: a channel lives while it has links
+    uint32_t event                  # number of its entry, but for its upper half
+    uint32_t next                   # the channel's next; 0: none
+    uint32_t previous
+    uint32_t jump                   # one of the channel's further back; it may be gone
+    uint32_t span                   # how many of the channel's that is; 0: it was the channel's first
 
 
 cdef struct Listening:              # a group of the fan-out that listens to a channel among others
@@ -28,7 +35,7 @@ cdef struct Listening:              # a group of the fan-out that listens to a c
 
 cdef struct Piece:
     uint64_t end                    # the cursor after it
-    uint64_t at                     # number of its last entry, to go on from; 0 over several channels
+    uint64_t at                     # number of its last link, to go on from; 0 over several channels
     uint32_t events
     bint more
 
@@ -37,7 +44,7 @@ cdef class Channel(Linked):         # queued: it got something
     cdef:
         readonly bytes name
         Py_ssize_t place            # in `Index._listed`
-        uint64_t first, last        # entry numbers; 0: none is kept
+        uint64_t first, last        # numbers of links; 0: none is kept
         readonly uint64_t kept
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
@@ -63,19 +70,23 @@ cdef class Index:
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
         uint64_t _offset            # read up to here
-        Entry** _pages              # of entries; a ring, too
-        uint64_t _mask              # of page numbers
+        Pages _entries, _links
+        uint64_t _first_link, _newest_link
+        uint64_t _shared            # entries of several channels that are there
         uint64_t _first             # numbers of the oldest entry that is there, and of the oldest one whose record is:
         uint64_t _live              # those between were evicted, and wait to be dropped
         Py_ssize_t _drop
         uint64_t _told_of           # the hole that channels are being told of, from the last to the first
         Py_ssize_t _untold          # how many are left
         readonly uint64_t steps     # entries that were looked at to find and to merge others
-        uint64_t* _heap             # scratch for merging channels
+        uint64_t* _heap             # scratch for merging channels: links
         uint64_t* _merged           # entries in log order
         size_t _room                # of the heap
 
     cdef Entry* entry(self, uint64_t number) noexcept
+    cdef Link* link(self, uint64_t number) noexcept
+    cdef uint64_t event_of(self, uint64_t number) noexcept
+    cdef uint64_t position_of(self, uint64_t number) noexcept
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
     cdef void evict(self) noexcept
     cdef bint owes(self) noexcept
@@ -91,9 +102,12 @@ cdef class Index:
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
     cdef uint64_t _kept_of(self, Channel channel) noexcept
     cdef uint64_t _evicted_of(self, Channel channel) noexcept
-    cdef int _make_room_for_one(self) except -1
-    cdef void _add(self, Channel channel, uint64_t position, uint64_t offset, uint32_t length) noexcept
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except 0
+    cdef bint _lags(self, Channel channel) noexcept
+    cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
+    cdef int _make_room_for(self, uint64_t links) except -1
+    cdef void _add(self, Record* record, Py_ssize_t links) noexcept
+    cdef void _link(self, Channel channel) noexcept
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except? 0
     cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept
     cdef int _make_room(self, size_t size) except -1

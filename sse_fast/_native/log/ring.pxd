@@ -1,7 +1,7 @@
 # The log for C callers.
 #
 # A writer calls `append_record`. A reader keeps an offset of its own: `read_record` looks at one record, the caller copies
-# out from `channel_at`, and only a `still_holds` that is true afterwards makes what was copied real.
+# out from `names_at`, and only a `still_holds` that is true afterwards makes what was copied real.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -38,7 +38,7 @@ cdef extern from * nogil:
 cdef enum:
     PAST_EPOCHS = 48
     ALIGNMENT = 16
-    FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
+    FLAG_PAD = 1                    # fills the end of the ring: a record never wraps; 4: FLAG_SEVERAL, of `names`
 
 
 cdef struct PastEpoch:
@@ -67,11 +67,11 @@ cdef struct LogHeader:
 
 
 cdef struct Record:
-    uint32_t length                 # header, channel, frame, padding: a multiple of 16
+    uint32_t length                 # header, names, frame, padding: a multiple of 16
     uint16_t flags
-    uint16_t channel_length
+    uint16_t names_length           # of its channels
     uint64_t position
-    uint64_t milliseconds           # wall clock
+    uint64_t milliseconds           # when it was published: wall clock
     uint32_t frame_length
     uint32_t checksum               # if the log has them: of the whole record but for this field
 
@@ -98,21 +98,20 @@ cdef class Log:
     cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1
     cdef uint32_t _checksum_of_header(self, LogHeader* header) noexcept
     cdef int _new_lock(self) except -1
-    cdef int _refuse_oversize(self, size_t channel_length, size_t body_length) except -1
-    cdef uint64_t _measure(self, list batch) except? 0
-    cdef object append_record(
-        self, const char* channel, size_t channel_length, const char* body, size_t body_length
-    )
+    cdef int _refuse_oversize(self, size_t names_length, size_t body_length) except -1
+    cdef uint64_t _measure(self, list batch, list into) except? 0
+    cdef object append_record(self, bytes names, uint16_t flags, bytes body)
     cdef object _begin(self)
     cdef int _acquire(self) except -1
     cdef void _release(self) noexcept
     cdef uint64_t _write(
         self, uint64_t head, uint64_t position,
-        const char* channel, size_t channel_length, const char* body, size_t body_length, uint64_t milliseconds,
+        const char* names, size_t names_length, uint16_t flags, const char* body, size_t body_length,
+        uint64_t milliseconds,
     ) noexcept nogil
     cdef void _commit(self, uint64_t head, uint64_t next_position) noexcept nogil
     cdef uint64_t load_head(self) noexcept nogil
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
-    cdef const char* channel_at(self, uint64_t offset) noexcept nogil
+    cdef const char* names_at(self, uint64_t offset) noexcept nogil
     cdef bint still_holds(self, uint64_t offset) noexcept nogil
