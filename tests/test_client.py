@@ -21,7 +21,8 @@ import trustme
 from click.testing import CliRunner
 
 from sse_fast.cli import main as cli
-from sse_fast.client.listener import LONGEST_BACKOFF, Listener, Refused, Unavailable
+from sse_fast.client.failures import Refused, Unavailable
+from sse_fast.client.listener import LONGEST_BACKOFF, Listener
 
 URL = "http://edge.test"
 
@@ -237,7 +238,7 @@ def test_of_an_endless_error_so_much_is_read_and_no_more(listener, status):
 
 def test_an_error_that_drips_is_read_for_a_few_seconds(listener, monkeypatch):
     clock = itertools.count()  # a second each time that somebody looks
-    monkeypatch.setattr("sse_fast.client.listener.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("sse_fast.client.failures.time", SimpleNamespace(monotonic=lambda: next(clock)))
     body = Endless(b"x")
     with pytest.raises(Refused, match="403 Forbidden"):
         list(listener(Script(httpx.Response(403, stream=body))))

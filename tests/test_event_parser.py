@@ -20,7 +20,8 @@ from whatwg import Parser
 
 from sse_fast import EventParser, EventTooLarge, ReceivedEvent
 from sse_fast._native.bench.stream_parser import StreamParser
-from sse_fast.client.listener import Listener, Refused
+from sse_fast.client.failures import Refused
+from sse_fast.client.listener import Listener
 from sse_fast.testing import EventClient, EventStream, NoEvent
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

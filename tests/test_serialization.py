@@ -21,7 +21,7 @@ from whatwg import Parser
 
 from sse_fast import Event, EventSourceResponse, Hub, InvalidEvent, SSEWriter, encode
 from sse_fast._native.wire.publication import from_json_object
-from sse_fast.client.listener import Publisher
+from sse_fast.client.publisher import Publisher
 from sse_fast.embed import items
 from sse_fast.serialization import json_of
 from sse_fast.testing import EventClient

@@ -4,7 +4,7 @@ import socket
 
 
 def resolve(host: str, port: int) -> tuple[str, socket.AddressFamily]:
-    """The IP address to listen on for a host; IPv4 where there is a choice. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    """The IP address of a host, to listen on or to connect to; IPv4 where there is a choice. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return str(address[0]), family

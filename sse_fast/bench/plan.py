@@ -5,13 +5,13 @@ A URL, a body and header values may contain `{channel}`, the number of a channel
 """
 
 import re
-import socket
 from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from sse_fast._native.bench.dial import CHANNEL, LAST_EVENT_ID, LENGTH, PAYLOAD
 from sse_fast._native.bench.stream_parser import PAYLOAD_LEAST
+from sse_fast.base.address import resolve
 from sse_fast.errors import SSEFastError
 
 Part = bytes | int
@@ -257,17 +257,17 @@ class Plan:
             raise InvalidPlan(f"reconnect is a number of seconds, or -1 for no; not {self.reconnect:g}")
 
 
-def resolve(url: str) -> Address:
+def address_of(url: str) -> Address:
     """The address of a URL's host; IPv4 where there is a choice. Raises InvalidPlan."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise InvalidPlan(f"{url} should look like http://127.0.0.1:8000/...; TLS is not spoken here")
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+        port = parts.port or 80
+        ip, family = resolve(parts.hostname, port)
     except (OSError, ValueError) as error:
         raise InvalidPlan(f"{url}: {error}") from None
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return Address(family, str(address[0]), int(address[1]))
+    return Address(family, ip, port)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ import psutil
 
 from sse_fast._native.bench.board import Board
 from sse_fast.base.descriptors import raise_descriptor_limit
-from sse_fast.bench.plan import Address, Churn, InvalidPlan, Plan, Target, most_connections, resolve
+from sse_fast.bench.plan import Address, Churn, InvalidPlan, Plan, Target, address_of, most_connections
 from sse_fast.bench.results import Counts, Problem, Result, difference, timing
 from sse_fast.bench.server import Processes, cpu_seconds, kernel_socket_memory
 from sse_fast.errors import SSEFastError
@@ -73,8 +73,8 @@ class Fleet:
         self.timings: dict[str, Any] = {}
         self.series: list[dict[str, Any]] = []
         self.phases: list[dict[str, Any]] = []
-        self.address = resolve(self.target.subscribe)
-        self.publish_address = resolve(self.target.publish) if self.target.publish else self.address
+        self.address = address_of(self.target.subscribe)
+        self.publish_address = address_of(self.target.publish) if self.target.publish else self.address
         self.connections = most_connections(plan.mode)
         room = raise_descriptor_limit() - DESCRIPTORS_BESIDE - plan.publishers
         needed = -(-self.connections // max(room, 1))
@@ -149,7 +149,7 @@ class Fleet:
         ours.close()  # the file keeps it open
         address = self.target.addresses[worker % len(self.target.addresses)]
         subscribe = {
-            "address": _address(resolve(address)),
+            "address": _address(address_of(address)),
             "subscribe": _listed(self.target.subscribe_request(address)),
         }
         self._send(worker, setting | subscribe | {"worker": worker})

@@ -22,7 +22,9 @@ from pydantic.fields import FieldInfo
 
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
-from sse_fast.client.listener import MAX_EVENT_SIZE, SILENCE, Listener, Publisher, Refused, Unavailable
+from sse_fast.client.failures import Refused, Unavailable
+from sse_fast.client.listener import MAX_EVENT_SIZE, SILENCE, Listener
+from sse_fast.client.publisher import Publisher
 from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 

@@ -1,28 +1,26 @@
-"""The two clients of the command line: a listener that comes back, and a publisher.
+"""The listener of the command line: an event source that comes back.
 
-The listener's law: its cursor is the id of the last event it handed out, and every connection asks for what is after
-the cursor. So nothing is lost or doubled over a reconnect. It hides nothing either: what the server says twice is
-handed out twice. It follows section 9.2 of WHATWG HTML, but also comes back after 408, 425, 429 and 5xx, where a
-browser gives up. What would be the same the next time ends it: any other status, a certificate that is not trusted.
+Its law: the cursor is the id of the last event it handed out, and every connection asks for what is after the cursor.
+So nothing is lost or doubled over a reconnect. It hides nothing either: what the server says twice is handed out twice.
+It follows section 9.2 of WHATWG HTML, but also comes back after 408, 425, 429 and 5xx, where a browser gives up. What
+would be the same the next time ends it: any other status, a certificate that is not trusted.
 
-This module knows no terminal.
+It knows no terminal.
 """
 
 import random
 import re
-import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import orjson
 
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
-from sse_fast.errors import EventTooLarge, SSEFastError
-from sse_fast.serialization import json_of
+from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, explain_answer, is_no_http, mistrust_of
+from sse_fast.errors import EventTooLarge
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
 SHORTEST_PAUSE = 0.1  # whatever the server says: `retry: 0` would be a storm
@@ -33,24 +31,7 @@ SILENCE = 45.0  # three heartbeats
 NOTHING_MORE = 204  # "no content" tells an event source to stop for good
 PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
 SENDABLE_ID = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])")  # as a header's value: RFC 9110, 5.5
-
-
-class Refused(SSEFastError):
-    """The server said no, and would say it again."""
-
-
-class Unavailable(SSEFastError):
-    """No answer, or one that says "later". `retry_after`: seconds the server asked for."""
-
-    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
-class Stopped(SSEFastError):
-    """The server answered 204: do not come back."""
 
 
 class Listener:
@@ -162,6 +143,17 @@ class Listener:
             self.cursor, self._not_sendable = id, None
 
 
+def what_closes(event: ReceivedEvent) -> str:
+    """Of `$closing`: why the stream ends; of any other event nothing."""
+    if event.event != "$closing":
+        return ""
+    try:
+        full = orjson.loads(event.data)["reason"] == "overloaded"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        full = False
+    return "the server is full" if full else "the server closed the stream"
+
+
 @contextmanager
 def open_stream(client: httpx.Client, url: str, **request: Any) -> Iterator[httpx.Response]:
     """Ask for an event stream. Raises as `check_stream`, and what httpx raises."""
@@ -185,127 +177,3 @@ def check_stream(response: httpx.Response) -> None:
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{response.url} answers {media_type or 'no media type'}, not text/event-stream: another server?")
-
-
-class Publisher:
-    """Publishes to one channel. Every method raises Refused where the server says no, and Unavailable where no answer
-    came: the event may have been published all the same."""
-
-    def __init__(self, client: httpx.Client, channel: str, event: str | None = None, retry: int | None = None) -> None:
-        self._client = client
-        self._channel = channel
-        fields = {"event": event, "retry": retry}
-        self._fields = {name: value for name, value in fields.items() if value is not None}
-
-    def text(self, data: bytes) -> str:
-        """Publish data, UTF-8, as it stands; the id."""
-        if "/" in self._channel or self._channel in (".", ".."):  # means something else in a path, even escaped
-            try:
-                return self.json(data.decode())
-            except UnicodeDecodeError as error:
-                raise Refused(f"data is not UTF-8 text: {error.reason} at byte {error.start}") from None
-        path = "/publish/" + quote(self._channel, safe="")
-        return str(self._post(path, data, "text/plain; charset=utf-8", self._fields)["id"])
-
-    def json(self, data: object) -> str:
-        """Publish a JSON value; the id. A string is published as that text."""
-        return str(self._post("/publish", self._object(data), "application/json")["id"])
-
-    def batch(self, values: Iterable[object]) -> list[str]:
-        """Publish many JSON values in one request; their ids."""
-        lines = b"\n".join(self._object(value) for value in values)
-        return [str(id) for id in self._post("/publish", lines, "application/x-ndjson")["ids"]]
-
-    def _object(self, data: object) -> bytes:
-        return orjson.dumps({"channel": self._channel, "data": orjson.Fragment(json_of(data)), **self._fields})
-
-    def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
-        try:
-            headers = {"Content-Type": media_type}
-            with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
-                if not response.is_success:
-                    raise Refused(explain_answer(response))
-                answer = response.read()
-        except httpx.TransportError as error:
-            raise Unavailable(explain(error, self._client)) from error
-        try:
-            return orjson.loads(answer)
-        except orjson.JSONDecodeError:
-            raise Refused(f"{response.url} answers something else than JSON: another server?") from None
-
-
-def what_closes(event: ReceivedEvent) -> str:
-    """Of `$closing`: why the stream ends; of any other event nothing."""
-    if event.event != "$closing":
-        return ""
-    try:
-        full = orjson.loads(event.data)["reason"] == "overloaded"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        full = False
-    return "the server is full" if full else "the server closed the stream"
-
-
-def explain_answer(response: httpx.Response) -> str:
-    """What the server says is wrong: the `detail` of a problem (RFC 9457), or as much as there is."""
-    try:
-        problem = orjson.loads(explanation(response))
-        detail = problem.get("detail") or problem.get("title")
-    except (orjson.JSONDecodeError, AttributeError):
-        detail = None
-    said = f"{response.status_code} {response.reason_phrase}".strip()
-    return f"{detail} ({said})" if detail else said
-
-
-def explanation(response: httpx.Response) -> bytes:
-    """The body of an error, as far as it comes: it may break off, and need not end."""
-    body = bytearray()
-    deadline = time.monotonic() + EXPLANATION_SECONDS
-    with suppress(httpx.RequestError):
-        for piece in response.iter_bytes():
-            body += piece
-            if len(body) >= EXPLANATION_BYTES or time.monotonic() > deadline:
-                break
-    return bytes(body)
-
-
-def explain(error: httpx.TransportError, client: httpx.Client) -> str:
-    """A broken or missing connection in words."""
-    where = str(client.base_url).rstrip("/")
-    said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__
-    if mistrust := mistrust_of(error):
-        return f"{where} {mistrust}"
-    if is_no_http(error):
-        hint = "; does it speak TLS? try https:// instead of http://" if where.startswith("http:") else ""
-        return f"{where} answers something else than HTTP{hint}"
-    match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return f"cannot reach {where} ({said}); is it running? start it with: sse-fast serve"
-        case httpx.ReadTimeout():
-            return f"nothing heard from {where} for {client.timeout.read:g} s"
-        case _:
-            return f"the connection to {where} broke ({said})"
-
-
-EXPIRED = "it needs a new one, or the clock here is wrong"
-MISNAMED = "ask it by the name that its certificate is for"
-UNKNOWN = "if you know it, name the authority behind it: SSL_CERT_FILE=authority.pem sse-fast ..."
-NO_STATUS_LINE = re.compile("illegal (status|request) line")  # h11's words
-CURES = {9: EXPIRED, 10: EXPIRED, 62: MISNAMED, 64: MISNAMED}  # by X509_V_ERR_... of openssl/x509_vfy.h
-
-
-def mistrust_of(error: BaseException | None) -> str | None:
-    """Why there is no TLS with this server, where the next attempt would meet the same, and what to do; else None."""
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    if isinstance(error, ssl.SSLCertVerificationError):
-        cure = CURES.get(error.verify_code, UNKNOWN)
-        return f"shows a certificate that is not to be trusted ({error.verify_message.rstrip('.')}); {cure}"
-    if error is not None and error.reason == "WRONG_VERSION_NUMBER":
-        return "speaks no TLS; try http:// instead of https://"
-    return None
-
-
-def is_no_http(error: httpx.TransportError) -> bool:
-    """Whether an answer did not begin as one in HTTP does. A server that speaks TLS tells a client in clear so, in a
-    record whose first byte h11 takes for the beginning of a request."""
-    return isinstance(error, httpx.RemoteProtocolError) and NO_STATUS_LINE.match(str(error)) is not None

@@ -40,6 +40,7 @@ from typing import Self
 
 from sse_fast._native.log.ring import HEADER_SIZE, LAYOUT, Log, lock_holder, segment_size
 from sse_fast._native.log.verify import Verified, verify
+from sse_fast.base.locks import try_lock, unlock
 from sse_fast.errors import UnusableLogFile
 
 logger = logging.getLogger("sse_fast.node")
@@ -95,11 +96,7 @@ class Segment:
         if self._descriptor < 0:
             return
         # A fork of the server has this object too, but it is the server who knows when the workers are gone.
-        if (
-            self._owner == os.getpid()
-            and _lock(self._descriptor, WORKERS, fcntl.F_WRLCK)
-            and self.what_is_wrong() is None
-        ):
+        if self._owner == os.getpid() and try_lock(self._descriptor, WORKERS) and self.what_is_wrong() is None:
             self.memory.flush()
             Log(self.memory).mark_closed()
             self.memory.flush(0, HEADER_SIZE)
@@ -128,7 +125,7 @@ def open_shared(address: str) -> Segment:
     """The segment that another process has made. OSError if that process has closed it or is gone."""
     descriptor = os.open(address, os.O_RDWR | os.O_CLOEXEC)
     with _closing_if_it_fails(descriptor):
-        if not _lock(descriptor, WORKERS, fcntl.F_RDLCK):  # of a log's file, which its server is just closing
+        if not try_lock(descriptor, WORKERS, shared=True):  # of a log's file, which its server is just closing
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), address)
         return Segment(descriptor)
 
@@ -167,7 +164,7 @@ def _open(path: Path, size: int) -> Segment | Path | None:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnusableLogFile(f"the log file {path} is no regular file; name one, or a path where none is yet")
-        if not (_lock(descriptor, SERVER, fcntl.F_WRLCK) and _lock(descriptor, WORKERS, fcntl.F_WRLCK)):
+        if not (try_lock(descriptor, SERVER) and try_lock(descriptor, WORKERS)):
             raise UnusableLogFile(f"the log file {path} is in use by another server or by workers that one left behind")
         if not _leads_to(path, descriptor):
             os.close(descriptor)
@@ -273,7 +270,7 @@ def _serve(segment: Segment) -> None:
     """Make a sound log this server's: from here on it is open, and that is on the disk before anything else is."""
     Log(segment.memory).claim(_boot())
     segment.memory.flush(0, HEADER_SIZE)
-    _lock(segment._descriptor, WORKERS, fcntl.F_UNLCK)
+    unlock(segment._descriptor, WORKERS)
     segment._identity = _what_stays(segment._header())
     segment._owner = os.getpid()
 
@@ -315,19 +312,6 @@ def _leads_to(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _lock(descriptor: int, byte: int, kind: int) -> bool:
-    """Lock or unlock a byte of an open file (not of a process: fcntl(2), open file description locks)."""
-    # struct flock where off_t has 64 bits: type, whence, start, length, process
-    wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
 """The node: several workers over one log, each with a slot in a segment that all of them map.
 
 The parent makes the segments (`Node.create`) and says through the environment where they are; a worker finds them
-(`WorkerSlot.claim`) and claims a free slot. A claim is a lock on one byte of the segment (fcntl(2), open file
-description locks), held by a descriptor of the worker's own: however it dies, the kernel frees the slot, and the other
-workers clear what it left.
+(`WorkerSlot.claim`) and claims a free slot. A claim is a lock on one byte of the segment (base/locks.py), by a
+descriptor of the worker's own: however it dies, the kernel frees the slot, and the other workers clear what it left.
 
 Workers wake each other with datagrams to sockets in the abstract namespace, of which nothing is left behind. They carry
 no news: whoever is woken looks at the log. So a stranger who sends one wakes a worker, and that is all.
@@ -13,20 +12,19 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import fcntl
 import logging
 import multiprocessing
 import os
 import secrets
 import signal
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Self
 
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
+from sse_fast.base.locks import try_lock, unlock
 from sse_fast.node.segment import Segment, create_shared, open_shared
 
 logger = logging.getLogger("sse_fast.node")
@@ -41,7 +39,6 @@ HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to r
 LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients are theirs from now on; drain and end
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOCKS_AT = 4096  # bytes before this one are locked by segment.py
-_LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 
 
 class Node:
@@ -102,7 +99,7 @@ class WorkerSlot:
     def claim_among(cls, log: Log, slots: Slots, lock: int) -> Self:
         """A slot in these slots; `lock`: a descriptor of the segment, of a description that nobody else has."""
         for number in range(slots.count):
-            if not _locked(lock, number, fcntl.F_WRLCK):
+            if not try_lock(lock, LOCKS_AT + number):
                 continue
             wake_address = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             # A name that nobody can foresee, or a stranger could have taken it.
@@ -175,9 +172,9 @@ class WorkerSlot:
     def clear_the_dead(self) -> None:
         """Free the slots whose workers have died of what they left: their streams are gone."""
         for worker in self.slots.workers():
-            if worker.slot != self.slots.mine and _locked(self._lock, worker.slot, fcntl.F_WRLCK):
+            if worker.slot != self.slots.mine and try_lock(self._lock, LOCKS_AT + worker.slot):
                 self.slots.clear(worker.slot)
-                _locked(self._lock, worker.slot, fcntl.F_UNLCK)
+                unlock(self._lock, LOCKS_AT + worker.slot)
 
     def hold(self, held: int, for_streams: int) -> None:
         self.slots.hold(held, for_streams)
@@ -222,14 +219,3 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         os._exit(1)
-
-
-def _locked(descriptor: int, number: int, kind: int) -> bool:
-    """Try to lock (F_WRLCK) or unlock (F_UNLCK) a slot; False if another description holds it."""
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, LOCKS_AT + number, 1, 0))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True

@@ -1,0 +1,99 @@
+"""What a client's requests end in when they fail, and the words for it.
+
+There are two kinds: those that the next attempt would meet too (`Refused`, `Stopped`), and those that may pass
+(`Unavailable`).
+"""
+
+import re
+import ssl
+import time
+from contextlib import suppress
+
+import httpx
+import orjson
+
+from sse_fast.errors import SSEFastError
+
+EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
+
+
+class Refused(SSEFastError):
+    """The server said no, and would say it again."""
+
+
+class Unavailable(SSEFastError):
+    """No answer, or one that says "later". `retry_after`: seconds the server asked for."""
+
+    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Stopped(SSEFastError):
+    """The server answered 204: do not come back."""
+
+
+def explain_answer(response: httpx.Response) -> str:
+    """What the server says is wrong: the `detail` of a problem (RFC 9457), or as much as there is."""
+    try:
+        problem = orjson.loads(explanation(response))
+        detail = problem.get("detail") or problem.get("title")
+    except (orjson.JSONDecodeError, AttributeError):
+        detail = None
+    said = f"{response.status_code} {response.reason_phrase}".strip()
+    return f"{detail} ({said})" if detail else said
+
+
+def explanation(response: httpx.Response) -> bytes:
+    """The body of an error, as far as it comes: it may break off, and need not end."""
+    body = bytearray()
+    deadline = time.monotonic() + EXPLANATION_SECONDS
+    with suppress(httpx.RequestError):
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) >= EXPLANATION_BYTES or time.monotonic() > deadline:
+                break
+    return bytes(body)
+
+
+def explain(error: httpx.TransportError, client: httpx.Client) -> str:
+    """A broken or missing connection in words."""
+    where = str(client.base_url).rstrip("/")
+    said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__
+    if mistrust := mistrust_of(error):
+        return f"{where} {mistrust}"
+    if is_no_http(error):
+        hint = "; does it speak TLS? try https:// instead of http://" if where.startswith("http:") else ""
+        return f"{where} answers something else than HTTP{hint}"
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return f"cannot reach {where} ({said}); is it running? start it with: sse-fast serve"
+        case httpx.ReadTimeout():
+            return f"nothing heard from {where} for {client.timeout.read:g} s"
+        case _:
+            return f"the connection to {where} broke ({said})"
+
+
+EXPIRED = "it needs a new one, or the clock here is wrong"
+MISNAMED = "ask it by the name that its certificate is for"
+UNKNOWN = "if you know it, name the authority behind it: SSL_CERT_FILE=authority.pem sse-fast ..."
+NO_STATUS_LINE = re.compile("illegal (status|request) line")  # h11's words
+CURES = {9: EXPIRED, 10: EXPIRED, 62: MISNAMED, 64: MISNAMED}  # by X509_V_ERR_... of openssl/x509_vfy.h
+
+
+def mistrust_of(error: BaseException | None) -> str | None:
+    """Why there is no TLS with this server, where the next attempt would meet the same, and what to do; else None."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cure = CURES.get(error.verify_code, UNKNOWN)
+        return f"shows a certificate that is not to be trusted ({error.verify_message.rstrip('.')}); {cure}"
+    if error is not None and error.reason == "WRONG_VERSION_NUMBER":
+        return "speaks no TLS; try http:// instead of https://"
+    return None
+
+
+def is_no_http(error: httpx.TransportError) -> bool:
+    """Whether an answer did not begin as one in HTTP does. A server that speaks TLS tells a client in clear so, in a
+    record whose first byte h11 takes for the beginning of a request."""
+    return isinstance(error, httpx.RemoteProtocolError) and NO_STATUS_LINE.match(str(error)) is not None

@@ -1,0 +1,58 @@
+"""The publisher of the command line: one channel, one request at a time."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from sse_fast.client.failures import Refused, Unavailable, explain, explain_answer
+from sse_fast.serialization import json_of
+
+
+class Publisher:
+    """Publishes to one channel. Every method raises Refused where the server says no, and Unavailable where no answer
+    came: the event may have been published all the same."""
+
+    def __init__(self, client: httpx.Client, channel: str, event: str | None = None, retry: int | None = None) -> None:
+        self._client = client
+        self._channel = channel
+        fields = {"event": event, "retry": retry}
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+
+    def text(self, data: bytes) -> str:
+        """Publish data, UTF-8, as it stands; the id."""
+        if "/" in self._channel or self._channel in (".", ".."):  # means something else in a path, even escaped
+            try:
+                return self.json(data.decode())
+            except UnicodeDecodeError as error:
+                raise Refused(f"data is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        path = "/publish/" + quote(self._channel, safe="")
+        return str(self._post(path, data, "text/plain; charset=utf-8", self._fields)["id"])
+
+    def json(self, data: object) -> str:
+        """Publish a JSON value; the id. A string is published as that text."""
+        return str(self._post("/publish", self._object(data), "application/json")["id"])
+
+    def batch(self, values: Iterable[object]) -> list[str]:
+        """Publish many JSON values in one request; their ids."""
+        lines = b"\n".join(self._object(value) for value in values)
+        return [str(id) for id in self._post("/publish", lines, "application/x-ndjson")["ids"]]
+
+    def _object(self, data: object) -> bytes:
+        return orjson.dumps({"channel": self._channel, "data": orjson.Fragment(json_of(data)), **self._fields})
+
+    def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
+        try:
+            headers = {"Content-Type": media_type}
+            with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
+                if not response.is_success:
+                    raise Refused(explain_answer(response))
+                answer = response.read()
+        except httpx.TransportError as error:
+            raise Unavailable(explain(error, self._client)) from error
+        try:
+            return orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            raise Refused(f"{response.url} answers something else than JSON: another server?") from None
