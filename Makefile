@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick sanitize matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -53,6 +53,9 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_responses.py --quick
 	$(BIN)/python benches/bench_stream.py --quick
 	$(BIN)/python benches/bench_workers.py --quick
+
+sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
+	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
 
 matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix

@@ -1,15 +1,19 @@
 """The extensions; everything else is in pyproject.toml.
 
-SSE_FAST_DEBUG=1 builds with bounds checks, assertions and line tracing instead of speed.
+SSE_FAST_DEBUG=1 builds with bounds checks, assertions and line tracing instead of speed. SSE_FAST_CFLAGS has flags for
+the compiler that come after all others, as those of scripts/sanitized.
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
+FLAGS = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-plt"]
+LAST_FLAGS = shlex.split(os.environ.get("SSE_FAST_CFLAGS", ""))
 SOURCES = sorted(Path("src_ext").rglob("*.pyx"))
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not
@@ -23,7 +27,7 @@ extensions = [
         ".".join(("sse_fast._native", *source.relative_to("src_ext").with_suffix("").parts)),
         [str(source)],
         depends=HEADERS,
-        extra_compile_args=["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-plt"],
+        extra_compile_args=FLAGS + LAST_FLAGS,
         define_macros=[("CYTHON_TRACE_NOGIL", "1")] if DEBUG else [],
     )
     for source in SOURCES

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import signal
+import struct
 import threading
 import time
 from collections import Counter
@@ -156,6 +157,15 @@ def test_a_worker_serves_from_its_first_heartbeat_on_and_that_outlives_it(node: 
     slot().clear_the_dead()
     assert node.slots.was_ready(worker.process.pid)
     assert not node.slots.was_ready(idle.process.pid)
+
+
+@pytest.mark.parametrize(("at", "value"), [(12, 2**31 + 2), (16, 2**60), (16, 2**63 + 8), (16, 3)])
+def test_a_segment_that_says_it_has_more_slots_or_addresses_than_it_can_hold_is_refused(at: int, value: int) -> None:
+    memory = bytearray(Slots.size(2, 8))
+    Slots(memory, 2, 8)
+    struct.pack_into("<I" if at == 12 else "<Q", memory, at, value)
+    with pytest.raises(ValueError, match="does not hold"):
+        Slots(memory)
 
 
 @pytest.mark.parametrize("size", [0, 100, Slots.size(1) - 1])

@@ -121,8 +121,12 @@ cdef class Slots:
             memcpy(self._header.magic, PyBytes_AS_STRING(MAGIC), 8)
         elif memcmp(self._header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0 or self._header.layout != LAYOUT:
             raise ValueError("this memory does not hold the slots of a node, or those of another version")
-        self.count = <int>self._header.count
+        cdef uint64_t slots = self._header.count
         self._room = self._header.room
+        # Each by itself, for the sum below could come round.
+        if slots > length // sizeof(Slot) or self._room > length // sizeof(Tally) or self._room & (self._room - 1):
+            raise ValueError(f"this memory does not hold {slots} slots with {self._room} addresses each")
+        self.count = <int>slots
         self.mine = -1
         self._slots = <Slot*>(<char*>self._header + sizeof(Header))
         self._tallies = <Tally*>(<char*>self._slots + <uint64_t>self.count * sizeof(Slot))
