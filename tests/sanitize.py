@@ -49,6 +49,11 @@ class Driver:
 
 
 DRIVERS = [
+    # The log and the fan-out, against their model too. What takes longest comes first.
+    Driver(
+        "fanout.drain fanout.sinks base.queue log.index log.ring",
+        "test_fanout_machine.py test_fanout.py test_batches.py test_sinks.py",
+    ),
     # The wire: bytes of publishers, of servers, of apps.
     Driver("wire.publication wire.frame", "fuzz_publication.py"),
     Driver("wire.event_parser bench.stream_parser", "fuzz_event_parser.py"),
@@ -69,11 +74,6 @@ DRIVERS = [
         "log.ring log.index log.verify fanout.drain",
         "test_ring.py test_index.py test_segment.py test_log_processes.py test_log_file.py",
         tests="not test_log_file or damage",
-    ),
-    # The log and the fan-out against their model.
-    Driver(
-        "fanout.drain fanout.sinks base.queue log.index log.ring",
-        "test_fanout_machine.py test_fanout.py test_batches.py test_sinks.py",
     ),
     # What the fuzzers above go through as well.
     Driver("wire.publication wire.frame", "test_frame.py test_event.py test_numbers.py", short=False),
