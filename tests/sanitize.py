@@ -51,7 +51,7 @@ class Driver:
 DRIVERS = [
     # The log and the fan-out, against their model too. What takes longest comes first.
     Driver(
-        "fanout.drain fanout.sinks base.queue log.index log.ring",
+        "fanout.drain fanout.groups fanout.volley fanout.deadlines fanout.sinks base.queue log.index log.ring",
         "test_fanout_machine.py test_fanout.py test_batches.py test_sinks.py",
     ),
     # The wire: bytes of publishers, of servers, of apps.
@@ -59,7 +59,7 @@ DRIVERS = [
     Driver("wire.event_parser bench.stream_parser", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
-        "front.listener front.connections fanout.drain fanout.sinks base.queue log.ring log.index wire.publication",
+        "front.listener front.connection front.connections fanout.drain fanout.sinks log.ring wire.publication",
         "fuzz_listener.py",
         share=1.5,
     ),
@@ -78,7 +78,7 @@ DRIVERS = [
     # What the fuzzers above go through as well.
     Driver("wire.publication wire.frame", "test_frame.py test_event.py test_numbers.py", short=False),
     Driver("wire.event_parser", "test_event_parser.py", short=False),
-    Driver("front.listener front.connections", "test_listener.py test_front.py", short=False),
+    Driver("front.listener front.connection", "test_listener.py test_front.py", short=False),
     Driver("bench.board bench.dial bench.stream_parser", "test_swarm.py", short=False),
     Driver("log.ring log.verify", "test_log_file.py test_log_dying_writers.py", short=False),
 ]
