@@ -28,6 +28,10 @@ class BatchTooLarge(InvalidEvent):
     """A batch of more events, or of more of the log's bytes, than can become readable at once; send it in several."""
 
 
+class KeyReused(SSEFastError):
+    """An idempotency key that was given before, with another event or batch. Nothing was published."""
+
+
 class Unauthorized(SSEFastError):
     """A publish key was missing or wrong."""
 

@@ -57,9 +57,10 @@ def child(work: Callable[[], object]) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def memories_on_the_way(memory: mmap.mmap, append: Callable[[Log], object]) -> list[bytes]:
-    """The segment as it is after every instruction that another process executes while it has the lock."""
-    log = Log(memory)
+def memories_on_the_way(memory: mmap.mmap, append: Callable[[Log], object], log: Log | None = None) -> list[bytes]:
+    """The memory as it is after every instruction that another process executes while it has the log's lock.
+    `log`: where it is, if there is more in this memory."""
+    log = log if log is not None else Log(memory)
 
     def traced() -> None:
         if libc.ptrace(TRACE_ME, 0, None, None) == 0:

@@ -272,6 +272,7 @@ cdef class Log:
             memcpy(self.header.boot, raw, BOOT_ROOM)
             fence_release()
         self.header.closed = False
+        self.header.keys = self.header.keys_next = 0    # those that a server remembers go with it
 
     def go_on(self, uint64_t head, store=None):
         """Go on with what was kept, up to the head that `verify` found, under another epoch.
@@ -424,14 +425,7 @@ cdef class Log:
             self._release()
             return 0
         for i in range(PyList_GET_SIZE(batch)):
-            event = <tuple>PyList_GET_ITEM(batch, i)
-            channel = <object>PyTuple_GET_ITEM(event, 0)
-            body = <object>PyTuple_GET_ITEM(event, 1)
-            head = self._write(
-                head, first + i, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
-                0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
-                PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), milliseconds,
-            )
+            head = self._write_event(<tuple>PyList_GET_ITEM(batch, i), head, first + i, milliseconds)
         self._commit(head, first + PyList_GET_SIZE(batch))
         self._release()
         return answer
@@ -573,6 +567,8 @@ cdef class Log:
                 status = pthread_mutex_consistent(lock)
             if status == 0:
                 self.patience = PATIENCE_US
+                if self.header.keys_next:
+                    self._settle_keys()
                 return 0
             if status == ETIMEDOUT:
                 self.patience = IMPATIENCE_US
@@ -582,6 +578,18 @@ cdef class Log:
     cdef void _release(self) noexcept:
         if not self.alone:
             pthread_mutex_unlock(self.lock)
+
+    cdef uint64_t _write_event(
+        self, tuple event, uint64_t head, uint64_t position, uint64_t milliseconds
+    ) noexcept:
+        """`_write`, of an event as `_measure` has put it."""
+        channel = <object>PyTuple_GET_ITEM(event, 0)
+        body = <object>PyTuple_GET_ITEM(event, 1)
+        return self._write(
+            head, position, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
+            0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
+            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), milliseconds,
+        )
 
     cdef uint64_t _write(
         self, uint64_t head, uint64_t position,
@@ -652,6 +660,21 @@ cdef class Log:
         fence_release()                 # who finds positions given out finds their records whole
         self.header.next_position = next_position
         store_release(&self.header.head, head)
+
+    cdef void _commit_with_keys(self, uint64_t head, uint64_t next_position, uint64_t keys) noexcept nogil:
+        """`_commit`, and with it the idempotency keys up to this number count: both have happened, or neither."""
+        self.header.keys_head = self.header.head
+        store_release(&self.header.keys_next, keys)
+        self._commit(head, next_position)
+        self._settle_keys()
+
+    cdef void _settle_keys(self) noexcept nogil:
+        """Under the lock, and before anything is appended: whether the keys of the append that was begun last count,
+        for its writer may have died. To be killed in here and do it again changes nothing."""
+        fence_release()                 # after the head, wherever this is inlined
+        if self.header.head != self.header.keys_head:
+            self.header.keys = self.header.keys_next
+        store_release(&self.header.keys_next, 0)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

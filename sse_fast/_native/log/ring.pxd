@@ -64,6 +64,10 @@ cdef struct LogHeader:
     uint32_t past_count
     uint32_t checksum               # of what is written once a life: what the segment is, and its past
     PastEpoch past[PAST_EPOCHS]     # oldest first
+    # idempotency keys, see `keys`
+    uint64_t keys                   # the number of the last that counts
+    uint64_t keys_next              # what it is once the append that has begun is committed; 0: none has begun
+    uint64_t keys_head              # the head that it began at
 
 
 cdef struct Record:
@@ -110,6 +114,9 @@ cdef class Log:
         uint64_t milliseconds,
     ) noexcept nogil
     cdef void _commit(self, uint64_t head, uint64_t next_position) noexcept nogil
+    cdef uint64_t _write_event(self, tuple event, uint64_t head, uint64_t position, uint64_t milliseconds) noexcept
+    cdef void _commit_with_keys(self, uint64_t head, uint64_t next_position, uint64_t keys) noexcept nogil
+    cdef void _settle_keys(self) noexcept nogil
     cdef uint64_t load_head(self) noexcept nogil
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
