@@ -41,6 +41,15 @@ def program(name: str) -> str:
     return shutil.which(name) or missing(name)
 
 
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """A server that has ended in this process ignores signals, and so would all that is started after it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Look again and again, where there is nothing to wait for; what `ready` returns once it is true."""
     deadline = time.monotonic() + patience

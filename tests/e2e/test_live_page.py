@@ -95,7 +95,7 @@ async def test_numbers_rise_and_the_feed_shows_events_at_any_size_in_any_light(
     await expect(page.locator("#rows li .data").first).to_have_text("<b>no markup</b>\nsecond line")
     await expect(page.locator("#published")).not_to_have_text("0")
     assert await page.locator("#rows b").count() == 0
-    await expect(page.locator("#stream")).to_be_hidden()
+    await expect(page.locator("#native")).to_be_hidden()
     await page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
     ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")

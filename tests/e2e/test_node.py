@@ -207,7 +207,7 @@ async def test_every_worker_tells_the_sums_of_all(node: Callable[..., EdgeProces
         told = client.metrics()
         for name in ("published_total", "published_bytes_total", "deliveries_total", "log_position"):
             assert told[f"sse_fast_{name}", "[]"] == (wanted | {"log_position": 3})[name.removesuffix("_total")]
-        assert told["sse_fast_connections", "[('client', 'asgi')]"] == 3
+        assert told["sse_fast_connections", "[('transport', 'asgi')]"] == 3
         assert told["sse_fast_workers", "[]"] == WORKERS
     for stream in streams:
         stream.cut()

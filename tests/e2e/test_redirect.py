@@ -93,7 +93,7 @@ async def test_the_live_page_of_the_main_port_lives_by_the_stream_port(
     await expect(page.locator("#rows li .data").first).to_have_text('{"hello": "world"}')
     await expect(tile(page, "Connections")).to_have_text("2")
     assert server.stats()["transports"]["native"]["connections"] == 2
-    await expect(page.locator("#stream")).to_have_text("2 open, 2 accepted")
+    await expect(page.locator("#native")).to_have_text("2 open, 2 accepted")
     await expect(page.locator("#asgi")).to_have_text("0 open, 0 accepted")
     assert not complaints
     await context.close()
