@@ -1,4 +1,4 @@
-"""What everything here that speaks ASGI shares: the types, and the head of an event stream."""
+"""What everything here that speaks ASGI shares: the types, the head of an event stream, the end of one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -6,22 +6,19 @@ from typing import Any
 
 from starlette.datastructures import MutableHeaders
 
+from sse_fast.protocol.decision import STREAM_HEADERS
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 CUT_AFTER = 1.0  # seconds that a client gets to take what was sent before
 
 
 def set_stream_headers(headers: MutableHeaders) -> None:
-    """Add those of HEADERS that the app has not set itself."""
-    for name, value in HEADERS:
+    """Add those of STREAM_HEADERS that the app has not set itself."""
+    for name, value in STREAM_HEADERS:
         headers.setdefault(name.decode(), value.decode())
 
 

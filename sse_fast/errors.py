@@ -48,6 +48,10 @@ class HubClosed(SSEFastError):
     """The hub is draining or closed; nothing was published or subscribed."""
 
 
+class Unsupported(SSEFastError):
+    """A stream needs what the transport by which its client came has not got, such as a filter. It did not open."""
+
+
 class LogBusy(SSEFastError):
     """Another process holds the log's lock and does not go on: it is stopped. Nothing was appended; try again later."""
 

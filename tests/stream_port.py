@@ -1,4 +1,4 @@
-"""A stream port in this process: hub, admission, the streams' app and the front, put together as the edge does."""
+"""A stream port in this process: hub, admission, the streams and the front, put together as the edge does."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -10,13 +10,15 @@ from support import free_port
 
 from sse_fast._native.front.listener import Listener
 from sse_fast.access.limits import Admission
-from sse_fast.access.origins import CrossOrigin
+from sse_fast.access.origins import Origins
 from sse_fast.edge.app import Edge
 from sse_fast.hub.hub import Hub
 from sse_fast.node.workers import WorkerSlot
+from sse_fast.protocol.policy import Policy
 from sse_fast.settings import Settings
 from sse_fast.transports.front import Front
-from sse_fast.transports.stream import Receive, Scope, Send, Streams, Transport, TransportCounts
+from sse_fast.transports.life import Lives, Transport
+from sse_fast.transports.streams import Streams
 
 ORIGIN = "http://page.example"
 HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
@@ -29,19 +31,9 @@ class StreamPort:
     def __init__(self, **settings: Any) -> None:
         self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
-        self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000), max_channels=8)
-        app = CrossOrigin(self._route, allow_origins=[ORIGIN], allow_headers=["Last-Event-ID"], allow_credentials=True)
-        self.transport = Front(
-            app,
-            self.hub.fanout,
-            self.streams,
-            self.hub.unblock,
-            main="port 8000",
-            **{"head_seconds": 0.5, "most": 10_000} | settings,
-        )
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.streams(scope, receive, send, scope["path"][5:])
+        self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000))
+        policy = Policy(max_channels=8, origins=Origins([ORIGIN]), only_streams="port 8000")
+        self.transport = Front(self.streams, policy, **{"head_seconds": 0.5, "most": 10_000} | settings)
 
     @classmethod
     @asynccontextmanager
@@ -64,7 +56,7 @@ class StreamPort:
         return self.transport.listener
 
     @property
-    def counts(self) -> TransportCounts:
+    def counts(self) -> Lives:
         return self.streams.transports[Transport.NATIVE]
 
     def check(self) -> None:

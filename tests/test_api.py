@@ -995,7 +995,7 @@ async def test_a_foreign_web_page_may_not_publish_where_no_key_is_asked_for(api:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sse_fast.edge.api.BODY_SECONDS", 0.01)
+    monkeypatch.setattr("sse_fast.edge.publish.BODY_SECONDS", 0.01)
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"

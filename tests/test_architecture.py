@@ -15,11 +15,9 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 ROOMS: dict[str, str | None] = {
     "_native": "",
     "_native.base": "",
-    "asgi": "",
     "base": "",
     "errors": "",
     "logs": "",
-    "protocol": "",
     "settings": "",
     "version": "",
     "_native.node": "_native.base",
@@ -33,11 +31,13 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout errors",
     "client": "_native.wire errors serialization",
+    "protocol": "access errors event_rules",
+    "asgi": "protocol",
     "event": "_native.wire",
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
     "hub": "_native.fanout _native.log _native.wire base errors event event_rules",
-    "transports": "_native.fanout _native.front access asgi base errors event_rules hub protocol settings",
+    "transports": "_native.front access asgi base errors hub protocol settings",
     "embed": "_native.log _native.wire access asgi base errors event event_rules hub protocol serialization transports",
     "edge": "_native.log _native.node _native.wire access asgi base embed errors event event_rules hub protocol"
     " settings transports version",
@@ -181,7 +181,7 @@ from os import path
     python = """
 import sse_fast.hub.hub, os
 from sse_fast import Event
-from sse_fast.edge import api
+from sse_fast.edge import page
 from sse_fast.bench import units, Plan
 from sse_fast.bench.plan import Target
 from . import curves
@@ -190,10 +190,20 @@ if TYPE_CHECKING:
     from sse_fast._native.log import ring
 """
     assert {target_of(*each) for each in python_imports(python, "bench.report")} == {
-        *(None, "hub.hub", "edge.api", "__init__"),
+        *(None, "hub.hub", "edge.page", "__init__"),
         *("bench", "bench.units", "bench.plan", "bench.curves", "bench.facts"),
         "_native.log.ring",
     }
+
+
+@pytest.mark.parametrize("room", ["protocol", "access"])
+def test_who_decides_knows_no_loop_and_no_socket_and_waits_for_nothing(room: str) -> None:
+    for path in (PACKAGE / room).glob("*.py"):
+        tree = ast.parse(path.read_text())
+        imported = {dotted.partition(".")[0] for dotted, _ in python_imports(path.read_text(), room + ".")}
+        assert not imported & {"asyncio", "socket", "anyio", "uvloop", "threading"}, path
+        waits = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith)]
+        assert not waits, path
 
 
 def test_no_pxd_stands_where_cython_would_not_find_it() -> None:

@@ -25,7 +25,7 @@ from sse_fast.node.workers import Node, WorkerSlot
 from sse_fast.settings import Settings
 from sse_fast.testing import EventClient
 from sse_fast.transports import front as transport
-from sse_fast.transports.stream import ADDRESS_LENGTH
+from sse_fast.transports.streams import ADDRESS_LENGTH
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 

@@ -19,9 +19,11 @@ from whatwg import Parser
 
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import EndReason
+from sse_fast.protocol.decision import Decision, Elsewhere, Form, Publish
 from sse_fast.transports import front as transport
-from sse_fast.transports.front import HEAD_BYTES, _Exchange
-from sse_fast.transports.stream import Transport
+from sse_fast.transports.front import Front
+from sse_fast.transports.head import HEAD_BYTES, REMEMBERED_HEADS, Reading
+from sse_fast.transports.life import Transport
 
 GET = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = 30.0
@@ -295,14 +297,14 @@ async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) 
 
 
 async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[transport._Reading] = []
+    read: list[Reading] = []
 
-    class Reading(transport._Reading):
+    class Counted(Reading):
         def __init__(self) -> None:
             super().__init__()
             read.append(self)
 
-    monkeypatch.setattr(transport, "_Reading", Reading)
+    monkeypatch.setattr(transport, "Reading", Counted)
     lines = ["Host: x", "User-Agent: Mozilla/5.0", f"Origin: {ORIGIN}", f"Referer: {ORIGIN}/", "Sec-Fetch-Mode: cors"]
     lines += [f"X-Forwarded-{what}: x" for what in ("For", "Proto", "Host", "Port")]
     for target in ("/sse/a", "/sse?channel=a&channel=b&history=3"):
@@ -310,9 +312,9 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
         for _ in range(3):
             assert (await listen(port, request)).status == 200
     assert len(read) == 2
-    for number in range(2 * transport.REMEMBERED_HEADS):
+    for number in range(2 * REMEMBERED_HEADS):
         await ask(port, f"HEAD /sse/{number} HTTP/1.1\r\n\r\n".encode())
-    assert len(port.transport._remembered._heads) == transport.REMEMBERED_HEADS
+    assert len(port.transport._remembered._known) == REMEMBERED_HEADS
 
 
 # ---- refusals ----
@@ -517,24 +519,19 @@ async def test_a_closed_port_has_let_everybody_go(port: StreamPort) -> None:
 # ---- what goes wrong within ----
 
 
-async def test_an_app_that_waits_or_fails_costs_its_own_connection_only(port: StreamPort) -> None:
+async def test_what_cannot_be_decided_or_carried_out_costs_its_own_connection_only(
+    port: StreamPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with port.connect(GET) as there:
         await until(lambda: port.listener.streams == 1)
-        app = port.transport._app
 
-        async def wait(*_: Any) -> None:
-            await asyncio.sleep(1)
+        def fail(*_: Any) -> Decision:
+            raise RuntimeError("no such rule")
 
-        async def fail(*_: Any) -> None:
-            raise RuntimeError("no such app")
-
-        async def silent(*_: Any) -> None:
-            pass
-
-        for broken in (wait, fail, silent):
-            port.transport._app = broken
-            assert await raw_answer(port.number, GET) == b""
-        port.transport._app = app
+        for number, broken in enumerate((fail, lambda *_: Elsewhere(), lambda *_: Publish(Form.JSON, 1))):
+            with monkeypatch.context() as patched:
+                patched.setattr(transport, "decide", broken)
+                assert await raw_answer(port.number, GET.replace(b"Host: x", b"Host: %d" % number)) == b""
         port.check()
         await port.hub.publish("a", "still here")
         await until(lambda: b"still here" in there.recv(65536, socket.MSG_PEEK))
@@ -546,7 +543,7 @@ async def test_a_stream_whose_head_cannot_be_made_is_not_counted_as_open(
     def fail(*_: Any) -> bytes:
         raise ValueError("no such head")
 
-    monkeypatch.setattr(_Exchange, "_rendered", fail)
+    monkeypatch.setattr(Front, "_rendered", fail)
     assert await raw_answer(port.number, GET) == b""
     await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
     port.check()

@@ -21,8 +21,8 @@ from support import until
 from whatwg import Parser
 
 from sse_fast import EndReason, Event, Hub, HubClosed, HubResponse, InvalidEvent, Settings, StreamInfo, create_app
+from sse_fast.protocol.decision import STREAM_HEADERS
 from sse_fast.testing import EventClient, EventStream
-from sse_fast.transports.stream import HEADERS
 
 JSON = {"accept": "application/json"}
 
@@ -109,7 +109,7 @@ async def test_what_is_published_is_what_clients_get(hub: Hub) -> None:
 async def test_the_head_is_the_edge_s_and_the_app_s_headers_stand_beside_it(hub: Hub) -> None:
     app = app_of(hub, headers={"X-Own": "1", "Cache-Control": "no-store"}, retry=7000)
     async with EventClient(app) as client, client.stream("/") as stream:
-        given = dict(HEADERS) | {b"cache-control": b"no-store", b"x-own": b"1"}
+        given = dict(STREAM_HEADERS) | {b"cache-control": b"no-store", b"x-own": b"1"}
         assert {name: value for name, value in stream.headers.raw if name in given} == given
         await stream.next()
         assert 4900 <= int(stream.text.split("retry: ")[1].split("\n")[0]) <= 9100
@@ -146,7 +146,11 @@ async def test_the_app_may_say_where_a_stream_begins(hub: Hub) -> None:
 async def test_head_is_answered_without_a_stream(hub: Hub) -> None:
     async with EventClient(app_of(hub)) as client:
         answer = await client.http.head("/")
-    assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, HEADERS[0][1].decode(), b"")
+    assert (answer.status_code, answer.headers["content-type"], answer.content) == (
+        200,
+        STREAM_HEADERS[0][1].decode(),
+        b"",
+    )
     assert hub.fanout.connections == 0
 
 

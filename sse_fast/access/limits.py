@@ -1,13 +1,9 @@
-"""Who may enter, and how many. Every transport asks here; no transport decides by itself."""
+"""How many streams may be open. Every transport asks here; no transport counts by itself."""
 
-import hmac
-import ipaddress
 from collections import Counter
-from collections.abc import Collection
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from sse_fast.errors import ForeignOrigin, Overloaded, Unauthorized
+from sse_fast.errors import Overloaded
 
 
 class Tally(Protocol):
@@ -44,11 +40,10 @@ class Alone:
 
 
 class Admission:
-    """Counts open streams, in all and per client address, and checks the publish key.
+    """Counts open streams, in all and per client address.
 
     `None` for a limit is no limit. `tally` counts for the whole node, if that is more than this process; then
-    `most_here` bounds what this process takes. Without a key anybody may publish; but pages of other origins only if
-    they are of `origins`, or if `foreign_pages` says so.
+    `most_here` bounds what this process takes.
     """
 
     def __init__(
@@ -56,18 +51,12 @@ class Admission:
         *,
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
-        publish_key: str | None = None,
-        origins: Collection[str] = (),
-        foreign_pages: bool = False,
         most_here: int | None = None,
         tally: Tally | None = None,
     ) -> None:
         self._max_connections = max_connections
         self._most_here = most_here
         self._max_per_address = max_connections_per_ip
-        self._key = publish_key.encode() if publish_key is not None else None
-        self._origins = frozenset(origins)
-        self._foreign_pages = foreign_pages or "*" in self._origins
         self._tally = tally if tally is not None else Alone()
         self.connections = 0
         self.accepted = 0
@@ -108,37 +97,3 @@ class Admission:
         self._tally.leave()
         if self._max_per_address is not None:
             self._tally.leave_from(address)
-
-    def authorize_publisher(
-        self, authorization: str | None, *, origin: str | None = None, host: str | None = None
-    ) -> None:
-        """Check the headers of a publisher. Raises Unauthorized or ForeignOrigin.
-
-        The key is compared in constant time. Where there is none, "open to this machine" must not mean "open to every
-        page that is looked at on this machine": a browser sends the page's origin, and it must be a listed one or ours.
-        Ours has a loopback name: a stranger's name can be made to resolve to this machine too (DNS rebinding).
-        """
-        if self._key is None:
-            own = origin is None or (origin.partition("://")[2] == host and is_loopback(host))
-            if not (own or self._foreign_pages or origin in self._origins):
-                raise ForeignOrigin(
-                    f"pages of {str(origin)[:100]} may not publish here; list it in cors_origins, or set a publish_key"
-                )
-            return
-        if authorization is None:
-            raise Unauthorized("publishing needs a key; send it as 'Authorization: Bearer KEY'")
-        scheme, _, given = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            # The header is not shown: without a scheme it may be the key itself.
-            raise Unauthorized("the key is sent as 'Authorization: Bearer KEY', not without or with another scheme")
-        if not hmac.compare_digest(given.strip().encode(), self._key):
-            raise Unauthorized("this is not the publish key of this server")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a Host header names this machine, and nothing that a stranger's DNS could."""
-    try:
-        name = urlsplit(f"//{host or ''}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:  # no host at all, or a name
-        return False

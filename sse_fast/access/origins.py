@@ -1,25 +1,51 @@
-"""Which pages of other origins may read an answer: Starlette's middleware, its headers where they survive a cut."""
+"""Which pages of other origins may read an answer: the rules of Starlette's CORS middleware, as values."""
 
-from starlette.datastructures import Headers
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Message, Send
+from starlette.responses import Response
+
+ALLOWED_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
 
 
-class CrossOrigin(CORSMiddleware):
-    """What it adds stands directly behind the content type. A browser takes a head that breaks off for whole; one that
-    says neither what it is nor who may read it ends an EventSource for good, and anything after that does not."""
+class Origins:
+    """Pages of these origins, with cookies; or, by "*", of any, without. With both it would be any origin that sends a
+    cookie: so no credentials then."""
 
-    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
-        async def in_order(message: Message) -> None:
-            message["headers"] = sorted(message["headers"], key=place)
-            await send(message)
+    def __init__(self, allowed: Collection[str]) -> None:
+        self._rules = CORSMiddleware(
+            _nobody,
+            allow_origins=allowed,
+            allow_methods=ALLOWED_METHODS,
+            allow_headers=ALLOWED_HEADERS,
+            allow_credentials="*" not in allowed,
+        )
+        self.headers_for = lru_cache(maxsize=256)(self._headers_for)
 
-        start = message["type"] == "http.response.start"
-        await super().send(message, in_order if start else send, request_headers)
+    def _headers_for(self, origin: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
+        """What any answer says of who may read it; `origin`: the header of the request."""
+        rules, headers = self._rules, MutableHeaders()
+        name = origin.decode("latin-1") if origin is not None else None
+        if name is not None:
+            headers.update(rules.simple_headers)
+        if name is not None and not rules.allow_all_origins and rules.is_allowed_origin(name):
+            rules.allow_explicit_origin(headers, name)
+        else:
+            headers["Vary"] = "Origin"
+        return tuple(headers.raw)
+
+    def preflight(self, headers: Mapping[bytes, bytes]) -> Response:
+        """The answer to a request that `is_preflight`."""
+        return self._rules.preflight_response(Headers(raw=list(headers.items())))
 
 
-def place(header: tuple[bytes, bytes]) -> int:
-    """Where a header stands among others."""
-    if header[0] == b"content-type":
-        return 0
-    return 1 if header[0].startswith(b"access-control-") else 2
+def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
+    return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+
+
+async def _nobody(*_: Any) -> None:
+    """The middleware is asked for its rules only."""

@@ -4,35 +4,40 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import orjson
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
-from starlette._utils import get_route_path
-from starlette.datastructures import URL
-from starlette.responses import RedirectResponse
 
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
 from sse_fast.access.limits import Admission, Tally
-from sse_fast.access.origins import CrossOrigin
+from sse_fast.access.origins import Origins
+from sse_fast.access.proxies import TrustedProxies
+from sse_fast.access.publishers import Publishers
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import connections_beside_streams, raise_descriptor_limit, reachable_connections
-from sse_fast.edge.api import Api
 from sse_fast.edge.metrics import Metrics
+from sse_fast.edge.operations import Operations
+from sse_fast.edge.publish import Publishing
+from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import Hub
 from sse_fast.hub.peers import Peers
+from sse_fast.protocol.decide import decide
+from sse_fast.protocol.decision import Answer, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.policy import Policy
+from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
+from sse_fast.transports.asgi import PEER, carry_out
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import Connections, bounds_of, tcp_memory
-from sse_fast.transports.stream import PEER, RAW_SEND, TAKE_OVER, Streams
+from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.edge")
 
-CORS_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 STATS_CHANNEL = "$stats"
@@ -54,7 +59,8 @@ class WorkerSlot(Peers, Tally, Protocol):
 
 
 class Edge:
-    """The edge as an ASGI app: streams under /sse, everything else by the API. Serve it, or mount it under a path."""
+    """The edge as an ASGI app: each request is decided about, and what was decided carried out. Serve it, or mount it
+    under a path."""
 
     def __init__(
         self,
@@ -84,9 +90,6 @@ class Edge:
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
-            publish_key=settings.publish_key.get_secret_value() if settings.publish_key is not None else None,
-            origins=settings.cors_origins,
-            foreign_pages=settings.open,
             most_here=self._most_here,
             tally=slot,
         )
@@ -94,8 +97,6 @@ class Edge:
             self.hub,
             self._admission,
             retry=settings.retry,
-            max_channels=settings.max_channels_per_stream,
-            max_history=settings.max_history,
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
         )
         self.at_close = contextlib.ExitStack()
@@ -107,33 +108,16 @@ class Edge:
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
-        self.api = Api(
-            self.hub,
-            self._admission,
-            self.metrics,
-            max_body_size=settings.max_body_size,
-            redirected_to=settings.stream_port if settings.stream_redirect else None,
-        )
+        self.requests = Requests()
+        self._publishing = Publishing(self.hub, self.requests)
+        redirect_port = settings.stream_port if settings.stream_redirect else None
+        self._operations = Operations(self.hub, self.metrics, self.requests, redirected_to=redirect_port)
+        self.policy = policy_of(settings, self.hub.max_event_size)
         self._slot = slot
         self._on_startup = on_startup
         self._answered = False
         self._stats: asyncio.Task[None] | None = None
-        self._routed: Any = self._route
         self.transport: Front | None = None
-        origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
-        if origins:
-            anybody = "*" in origins
-            self._routed = CrossOrigin(
-                self._route,
-                allow_origins=origins,
-                allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
-                allow_headers=CORS_HEADERS,
-                # With '*' the middleware would reflect any origin that sends a cookie; so no credentials then.
-                allow_credentials=not anybody,
-            )
-        if settings.trusted_proxies:
-            trusted = "*" if "*" in settings.trusted_proxies else settings.trusted_proxies
-            self._routed = wrap_asgi_with_proxy_headers(self._routed, trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -143,24 +127,29 @@ class Edge:
                     self._slot.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
-            scope[RAW_SEND], scope[PEER] = send, scope.get("client")
-            await self._routed(scope, receive, send)
+            await self._answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = get_route_path(scope)
-        if not (path == "/sse" or path.startswith("/sse/")):
-            await self.api(scope, receive, send)
-        elif self.settings.stream_redirect and TAKE_OVER not in scope and scope["method"] in ("GET", "HEAD"):
-            await self._to_stream_port(scope, receive, send, path)
-        else:
-            await self._streams(scope, receive, send, path[5:])
-
-    async def _to_stream_port(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """307: the same request at the stream port, on the name by which the client knows this server."""
-        url = URL(scope=scope).replace(scheme="http", port=self.settings.stream_port, path=quote(path))
-        await RedirectResponse(str(url), headers={"cache-control": "no-store"})(scope, receive, send)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request.from_scope(scope)
+        peer = scope[PEER] = scope.get("client")
+        if self.policy.proxies is not None:
+            address = peer[0] if peer else ""
+            if (client := self.policy.client_of(request, address)) != address:
+                scope["client"] = (client, 0)
+        decision = decide(request, self.policy)
+        if isinstance(decision, Subscribe):
+            return await carry_out(decision, self._streams, scope, receive, send)
+        send = self.requests.headed(send, scope, decision.headers if isinstance(decision, Elsewhere) else ())
+        match decision:
+            case Publish():
+                answering = self._publishing(decision, scope, receive, send)
+            case Answer():
+                answering = carry_out(decision, self._streams, scope, receive, send)
+            case Elsewhere():
+                answering = self._operations(scope, receive, send)
+        return await self.requests.answered(answering)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -213,11 +202,8 @@ class Edge:
         if settings.stream_port is None:
             return None
         transport = Front(
-            self._routed,
-            self.hub.fanout,
             self._streams,
-            self.hub.unblock,
-            main=f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}",
+            replace(self.policy, redirect_port=None, only_streams=main_port(settings)),
             # Admission answers whoever comes too many; this is for those who connect and say nothing.
             most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
             bounds=bounds_of(settings),
@@ -239,6 +225,28 @@ class Edge:
 def create_app(settings: Settings | None = None) -> Edge:
     """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml."""
     return Edge(settings if settings is not None else Settings(), on_startup=end_streams_on_signals)
+
+
+def policy_of(settings: Settings, max_event_size: int) -> Policy:
+    """What the main port decides by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
+    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
+    origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
+    return Policy(
+        max_channels=settings.max_channels_per_stream,
+        max_history=settings.max_history,
+        max_event_size=max_event_size,
+        max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
+        max_body_size=settings.max_body_size,
+        publishers=Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open),
+        origins=Origins(origins) if origins else None,
+        proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+        redirect_port=settings.stream_port if settings.stream_redirect else None,
+    )
+
+
+def main_port(settings: Settings) -> str:
+    """Where it is, in words."""
+    return f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}"
 
 
 def own_origins(settings: Settings) -> list[str]:
@@ -272,8 +280,8 @@ def once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
 
 async def _finish_publishing(app: Edge) -> None:
     """Take no more to be published; what is under way is answered first, while the hub takes it."""
-    app.api.end_reason = True
-    await app.api.finish(app.settings.drain_timeout / 2)
+    app.requests.closing = True
+    await app.requests.finish(app.settings.drain_timeout / 2)
 
 
 async def drain(app: Edge) -> None:

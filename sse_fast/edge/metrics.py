@@ -18,7 +18,8 @@ from sse_fast._native.node.slots import Slots, Worker
 from sse_fast.access.limits import Admission
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
-from sse_fast.transports.stream import Streams, Transport
+from sse_fast.transports.life import Transport
+from sse_fast.transports.streams import Streams
 from sse_fast.version import VERSION
 
 LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")

@@ -1,7 +1,7 @@
 """The hub inside somebody's own app: it answers his requests with streams, and tells him who comes and goes.
 
-A stream's life is decided in `stream`, for the edge and for here alike. What this file adds to it: the channels come
-from the app instead of from the path, `filter` and `transform`, presence, and the end at a signal.
+A stream is carried out by `transports.asgi`, for the edge and for here alike. What this file adds to it: the channels
+come from the app instead of from the path, `filter` and `transform`, presence, and the end at a signal.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
@@ -27,8 +28,13 @@ from sse_fast.event_rules import MAX_RETRY_MS, Encoded, channel_name
 from sse_fast.hub import hub as node
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.subscription import Subscription
-from sse_fast.protocol.problem import Problem
-from sse_fast.transports.stream import MAX_HISTORY, Stream, Streams, SubscribeRequest, asked_id
+from sse_fast.protocol.decision import Answer, Need, Subscribe
+from sse_fast.protocol.native import asked_id, reads_json
+from sse_fast.protocol.policy import MAX_HISTORY
+from sse_fast.protocol.problem import problem_of
+from sse_fast.protocol.request import Request
+from sse_fast.transports.asgi import Stream
+from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.embed")
 
@@ -122,7 +128,7 @@ class Hub(node.Hub):
         super().__init__(**options)
         admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
         self.admission = admission
-        self.streams = Streams(self, admission, retry=check_retry(retry), max_channels=0)
+        self.streams = Streams(self, admission, retry=check_retry(retry))
         self.frames = Frames()
         self.on_join, self.on_leave = on_join, on_leave
         self.drain_timeout = drain_timeout
@@ -204,12 +210,12 @@ class Hub(node.Hub):
         refusal = None
         if last_event_id is None:
             try:
-                last_event_id = asked_id(scope)
+                last_event_id = asked_id(Request.from_scope(scope))
             except InvalidEvent as error:
-                refusal = Problem(400, str(error))
+                refusal = problem_of(error)
         return HubResponse(
             self,
-            SubscribeRequest(names, last_event_id, history),
+            Subscribe(names, last_event_id, history),
             filter=filter,
             transform=transform,
             on_join=on_join,
@@ -261,7 +267,7 @@ class HubResponse(Response):
     def __init__(
         self,
         hub: Hub,
-        wanted: SubscribeRequest,
+        wanted: Subscribe,
         *,
         filter: Filter | None,
         transform: Transform | None,
@@ -269,15 +275,19 @@ class HubResponse(Response):
         on_leave: OnLeave | None,
         retry: int | None,
         headers: Mapping[str, str] | None,
-        refusal: Response | None,
+        refusal: Answer | None,
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.hub, self.wanted, self.retry = hub, wanted, retry
+        self.hub, self.retry = hub, retry
         self._filter, self._transform = filter, transform
         self._refusal = refusal
         self.joined = [told for told in (hub.on_join, on_join) if told is not None]
         self.left = [told for told in (on_leave, hub.on_leave) if told is not None]
+        needs = {Need.FILTER} if filter is not None or transform is not None else set()
+        if self.joined or self.left:
+            needs.add(Need.PRESENCE)
+        self.wanted = replace(wanted, needs=frozenset(needs))
         self.init_headers(headers)
         set_stream_headers(self.headers)
 
@@ -285,10 +295,13 @@ class HubResponse(Response):
         stream = _HubStream(self, scope, receive, send)
         if self._refusal is not None:
             await stream.refuse(self._refusal)
+        elif scope["method"] == "HEAD":
+            await stream.refuse(Answer(200, tuple(self.raw_headers)))
         else:
             shutdown.watch(self.hub.stop_soon)
+            json = reads_json(Request.from_scope(scope))
             try:
-                await stream.answer(self.wanted, self.raw_headers)
+                await stream.answer(replace(self.wanted, headers=tuple(self.raw_headers), reads_json=json))
             finally:
                 if not self.hub.admission.connections:
                     shutdown.unwatch(self.hub.stop_soon)

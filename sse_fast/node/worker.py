@@ -63,14 +63,14 @@ async def _stop_listening(app: Edge, handshake: float) -> None:
 
 async def _drain_and_exit(app: Edge, *, others_serve: bool = False) -> None:
     """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves."""
-    app.api.end_reason = True
+    app.requests.closing = True
     if others_serve:
         await _stop_listening(app, HANDSHAKE)
     await drain(app)
     if not others_serve:
         await _stop_listening(app, 0)
     await asyncio.sleep(LAST_REQUESTS)
-    await app.api.finish(LAST_ANSWERS)
+    await app.requests.finish(LAST_ANSWERS)
     await asyncio.sleep(LAST_ANSWER)
     app.hub.streams.all_left()
     app.metrics.say()

@@ -1,17 +1,62 @@
 """Errors as `application/problem+json` (RFC 9457): what was wrong, where, and what would be right."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
-from starlette.responses import Response
+
+from sse_fast.errors import (
+    BatchTooLarge,
+    EventTooLarge,
+    ForeignOrigin,
+    HubClosed,
+    InvalidEvent,
+    LogBusy,
+    SSEFastError,
+    Unauthorized,
+)
+from sse_fast.protocol.decision import Answer, Headers, in_order
+
+AGAIN: Headers = ((b"retry-after", b"1"),)
+FAILED = "the server failed to answer this; its log says why"
+OUT_OF_MEMORY = "the server has run out of memory; try again later"
 
 
-class Problem(Response):
-    """Problem(status, detail, headers): an answer that is also an ASGI app."""
+class TooMuch(SSEFastError):
+    """A body over its limit."""
 
-    media_type = "application/problem+json"
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-        super().__init__(orjson.dumps(body), status_code=status, headers=headers)
+class TooLate(SSEFastError):
+    """A body that took too long to come."""
+
+
+class NotPlain(SSEFastError):
+    """A body in an encoding that nobody here undoes."""
+
+
+PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
+    InvalidEvent: (400, ()),
+    Unauthorized: (401, ((b"www-authenticate", b'Bearer realm="publish"'),)),
+    ForeignOrigin: (403, ()),
+    TooLate: (408, ()),
+    EventTooLarge: (413, ()),
+    BatchTooLarge: (413, ()),
+    TooMuch: (413, ()),
+    NotPlain: (415, ((b"accept-encoding", b"identity"),)),
+    HubClosed: (503, AGAIN),
+    LogBusy: (503, AGAIN),
+}
+"""What each error is answered with: status and headers. The nearest class of an error counts."""
+
+
+def problem(status: int, detail: str, headers: Headers = ()) -> Answer:
+    detail = detail.encode("utf-8", "backslashreplace").decode()  # a path may hold what UTF-8 has not got
+    body = orjson.dumps({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
+    length = (b"content-length", b"%d" % len(body))
+    return Answer(status, in_order((b"content-type", b"application/problem+json"), *headers, length), body)
+
+
+def problem_of(error: Exception, headers: Headers = ()) -> Answer:
+    """Raises KeyError for an error that is none of PROBLEMS."""
+    kind = next((kind for kind in type(error).__mro__ if kind in PROBLEMS), type(error))
+    status, own = PROBLEMS[kind]
+    return problem(status, str(error), (*own, *headers))

@@ -13,7 +13,7 @@ from stream_port import connect, edge_of
 from support import until
 
 from sse_fast.edge import app
-from sse_fast.transports.stream import Streams
+from sse_fast.transports.streams import Streams
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -1,0 +1,122 @@
+"""Publishing by HTTP: the body of a request that was decided to be one -> events in the log, and their ids."""
+
+import asyncio
+import codecs
+from collections.abc import Iterable, Sequence
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as Incoming
+
+from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
+from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.edge.requests import Requests
+from sse_fast.errors import HubClosed
+from sse_fast.event import EventId
+from sse_fast.event_rules import Encoded
+from sse_fast.hub.backplane import EventIds
+from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
+from sse_fast.hub.hub import Hub
+from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
+from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, PROBLEMS, TooLate, TooMuch, problem, problem_of
+from sse_fast.transports.asgi import send_answer
+
+JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+JSON_SPACE = b" \t\r\n"
+NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
+BODY_SECONDS = 30.0
+
+
+class Publishing:
+    """Over one hub."""
+
+    def __init__(self, hub: Hub, requests: Requests) -> None:
+        self._hub = hub
+        self._requests = requests
+
+    async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to publish; all of its events are taken or, if one is wrong, none. What should not happen is
+        answered, and raised then, so that the server logs it."""
+        before = None
+        try:
+            if self._requests.closing:
+                raise HubClosed("this server is shutting down and takes no more events")
+            body = await read_body(Incoming(scope, receive), wanted.most, wanted.form.words)
+            events, alone = await self._encoded(wanted, body)
+            before = self._hub.published
+            ids = await self._hub.append(events)
+            body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids)
+            length = (b"content-length", b"%d" % len(body))
+            answer = Answer(200, in_order(*JSON, length, *wanted.headers), body)
+        except ClientDisconnect:
+            return  # before its request was whole; nobody is left to be answered
+        except MemoryError as error:
+            answer = self._out_of_memory(error, before, wanted.headers)
+        except tuple(PROBLEMS) as error:
+            answer = problem_of(error, wanted.headers)
+        except Exception:
+            await send_answer(problem(500, FAILED, wanted.headers), send)
+            raise
+        await send_answer(answer, send)
+
+    async def _encoded(self, wanted: Publish, body: bytes) -> tuple[list[Encoded], bool]:
+        """The events of a body, and whether it is a single one, not a list of one. Raises InvalidEvent."""
+        limit = self._hub.max_event_size
+        if wanted.form is Form.DATA:
+            assert wanted.channel is not None
+            return [encode_publication(wanted.channel, body, event=wanted.event, retry=wanted.retry, limit=limit)], True
+        body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
+        if wanted.form is Form.LINES:
+            return await gently(from_ndjson(body, limit)), False
+        if body.lstrip(JSON_SPACE).startswith(b"["):
+            return await gently(from_json_array(body, limit)), False
+        return [from_json_object(body, limit)], True
+
+    def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
+        """Whoever ran out of it says so, or raised without a word. "Again" is said only where nothing was published,
+        which a count tells: no memory is needed for it. That others may have raised it meanwhile does no harm."""
+        if before is not None and before != self._hub.published:
+            return problem(500, "the server has run out of memory; what was sent may have been published", headers)
+        return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers))
+
+
+async def listed(ids: Sequence[EventId]) -> bytes:
+    """The ids of a batch. It is out by now, so the loop can be given back. Not by orjson, which takes the worker with
+    it where it finds no memory."""
+    parts: list[bytes] = []
+    for at in range(0, len(ids), NAMED_AT_ONCE):
+        if at:
+            await asyncio.sleep(0)
+        parts.append(",".join(quoted(ids[at : at + NAMED_AT_ONCE])).encode())
+    return b'{"ids":[%b]}' % b",".join(parts)
+
+
+def quoted(ids: Sequence[EventId]) -> list[str]:
+    if isinstance(ids, EventIds):  # of one epoch, for whose sake no EventId is made each
+        prefix = f'"{ids.epoch}-'
+        return [f'{prefix}{position}"' for position in ids.positions]
+    return [f'"{id}"' for id in ids]
+
+
+async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:
+    """Collect, giving the loop back after each piece: a large body must not hold up the streams. BatchTooLarge."""
+    collected: list[Encoded] = []
+    for piece in pieces:
+        collected += piece
+        refuse_batch_over(BATCH_EVENTS, len(collected))
+        await asyncio.sleep(0)
+    return collected
+
+
+async def read_body(request: Incoming, limit: int, what: str) -> bytes:
+    """The whole body, or TooMuch as soon as it is known to be over `limit` bytes; TooLate after BODY_SECONDS."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise TooMuch(f"the body is larger than {limit} bytes, the most that {what} has")
+                parts.append(part)
+    except TimeoutError:
+        raise TooLate(f"the body did not come within {BODY_SECONDS:g} s") from None
+    return b"".join(parts)

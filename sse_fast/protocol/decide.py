@@ -1,0 +1,37 @@
+"""What a request means, and whether it may: the one place that decides, whichever way the request came.
+
+A value in, a value out; nothing is waited for, and nobody's counters are looked at. Each dialect is a function of this
+kind; `native` is ours.
+"""
+
+from sse_fast.access.origins import is_preflight
+from sse_fast.errors import SSEFastError
+from sse_fast.protocol import native
+from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Headers
+from sse_fast.protocol.policy import Policy
+from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.protocol.request import Request
+
+
+def decide(request: Request, policy: Policy) -> Decision:
+    """Never raises, whatever bytes the request has. Every answer, and all that becomes one, says who may read it."""
+    readable: Headers = ()
+    path = request.path
+    streams = native.is_stream(path)
+    if policy.origins is not None:
+        readable = policy.origins.headers_for(request.headers.get(b"origin"))
+    if policy.only_streams is not None and not streams:
+        there = f"everything else is on {policy.only_streams}"
+        detail = f"this port serves event streams only, {native.STREAM_METHODS} under /sse; {there}"
+        return problem(404, detail, readable)
+    if policy.origins is not None and is_preflight(request.method, request.headers):
+        response = policy.origins.preflight(request.headers)
+        return Answer(response.status_code, tuple(response.raw_headers), bytes(response.body))
+    try:
+        if streams:
+            return native.stream(request, policy, readable)
+        if native.is_publish(path):
+            return native.publish(request, policy, readable)
+    except SSEFastError as error:
+        return problem_of(error, readable)
+    return Elsewhere(readable)

@@ -1,0 +1,104 @@
+"""What a request turns out to be. `decide` returns one of these, and a transport carries it out.
+
+What only the moment knows is not decided here but counted where it is carried out: whether there is room, whether the
+server drains, whether the log takes it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+STREAM_HEADERS: Headers = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Need(StrEnum):
+    """What a stream may need of its transport beside all events in their order."""
+
+    FILTER = "filter"  # each event is looked at for this client alone, and may be left out or changed
+    PRESENCE = "presence"  # the app is told of this client when it joins and when it leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A stream. channels: their names, each once, in the order given. last_event_id: the cursor; without one the newest
+    `history` events come first. headers: of the stream. readable: who may read it, if it becomes another answer.
+    reads_json: then 503, and not a stream that says when to come back. needs: a transport that has not got them raises
+    `Unsupported`, see `Streams.enter`."""
+
+    channels: tuple[str, ...]
+    last_event_id: str | None = None
+    history: int = 0
+    headers: Headers = STREAM_HEADERS
+    readable: Headers = ()
+    reads_json: bool = False
+    needs: frozenset[Need] = frozenset()
+
+
+class Form(StrEnum):
+    """What the body of a publish request is."""
+
+    DATA = "data"  # of one event, as it stands
+    JSON = "json"  # an object, or an array of them
+    LINES = "lines"  # NDJSON
+
+    @property
+    def words(self) -> str:
+        """What it is called to a publisher."""
+        return {Form.DATA: "an event", Form.JSON: "JSON", Form.LINES: "a publish request of lines"}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds): of
+    Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is."""
+
+    form: Form
+    most: int
+    channel: str | None = None
+    event: str | None = None
+    retry: int | None = None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Nothing of ours: whatever else is served there answers, with these headers beside its own."""
+
+    headers: Headers = ()
+
+
+Decision = Subscribe | Publish | Answer | Elsewhere
+
+
+def in_order(*headers: tuple[bytes, bytes]) -> Headers:
+    """Who may read an answer stands directly behind what it is. A browser takes a head that breaks off for whole; one
+    that says neither ends an EventSource for good, and anything behind that does not."""
+    return tuple(sorted(headers, key=_place))
+
+
+@lru_cache(maxsize=256)  # nearly always the same few
+def stream_headers(readable: Headers = ()) -> Headers:
+    """Of a stream that those may read whom `readable` names."""
+    return in_order(*STREAM_HEADERS, *readable)
+
+
+def _place(header: tuple[bytes, bytes]) -> int:
+    if header[0] == b"content-type":
+        return 0
+    return 1 if header[0].startswith(b"access-control-") else 2

@@ -1,0 +1,283 @@
+"""Our own dialect: streams under /sse, publishing under /publish. What their requests mean, as far as the head says.
+
+The grammar is the same at every transport, as is what is refused and in which words.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
+from typing import Literal
+from urllib.parse import parse_qsl, quote
+
+from starlette.datastructures import URL
+
+from sse_fast.errors import InvalidEvent
+from sse_fast.event_rules import MAX_ID_BYTES, MAX_RETRY_MS, brief, channel_name
+from sse_fast.protocol.decision import (
+    Answer,
+    Decision,
+    Elsewhere,
+    Form,
+    Headers,
+    Publish,
+    Subscribe,
+    in_order,
+    stream_headers,
+)
+from sse_fast.protocol.policy import MAX_HISTORY, Policy
+from sse_fast.protocol.problem import NotPlain, TooMuch, problem
+from sse_fast.protocol.request import Request
+
+PARAMETERS = ("channel", "history", "last_event_id")
+UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
+LETTERS_A_SLIP = 5  # one edit of "history" is a slip, "story" and "historyId" are names of somebody else's
+SYNONYMS = {
+    "chan": "channel",
+    "hist": "history",
+    "histories": "history",
+    "lastid": "last_event_id",
+    "since": "last_event_id",  # what `sse-fast listen` calls it
+}
+PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id)=[^&]*(?:&|\Z))*", re.I)
+STREAM_METHODS = "GET, HEAD, OPTIONS"
+NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
+SYSTEM_CHANNELS = frozenset(("$stats",))
+MOST_PARAMETERS = 1024  # in a query string, beside the channels
+MOST_OTHER_PARAMETERS = 64  # in one of anything else
+IN_A_URL = ":/%#?=@[]!$&'()*+,;"  # what may stand in one as it is, as Starlette has it
+REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+def is_stream(path: str) -> bool:
+    return path == "/sse" or path.startswith("/sse/")
+
+
+def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
+    """Of a request under /sse; `readable`: who may read the answer. Raises InvalidEvent."""
+    method = request.method
+    if method not in ("GET", "HEAD"):
+        beside = f"; everything else is on {policy.only_streams}" if policy.only_streams is not None else ""
+        return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}{beside}", readable)
+    if policy.redirect_port is not None:
+        return _redirect(request, policy.redirect_port, readable)
+    channels, last_event_id, history = subscription(
+        request.path[5:], request.query, request.header(b"last-event-id"), policy.max_channels, policy.max_history
+    )
+    headers = stream_headers(readable)
+    if method == "HEAD":
+        return Answer(200, headers)
+    return Subscribe(channels, last_event_id, history, headers, readable, reads_json(request))
+
+
+def reads_json(request: Request) -> bool:
+    return b"application/json" in request.headers.get(b"accept", b"")
+
+
+def _redirect(request: Request, port: int, readable: Headers) -> Answer:
+    """307: the same request at the stream port, on the name by which the client knows this server."""
+    host = request.headers.get(b"host")
+    scope = {
+        "path": quote(request.path, errors="replace"),
+        "server": request.server,
+        "headers": [(b"host", host)] if host is not None else [],
+    }
+    url = str(URL(scope=scope).replace(scheme="http", port=port))
+    if request.query:
+        url += "?" + quote(request.query, safe=IN_A_URL)
+    location = quote(url, safe=IN_A_URL).encode()
+    length = (b"content-length", b"0")
+    return Answer(307, in_order((b"location", location), (b"cache-control", b"no-store"), length, *readable))
+
+
+def subscription(
+    path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = MAX_HISTORY
+) -> tuple[tuple[str, ...], str | None, int]:
+    """What a stream's request asks for: its channels, its cursor, how much history. Given: `path` below /sse, the query
+    string, the header Last-Event-ID. Raises InvalidEvent."""
+    if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
+        channels, id_in_query, history = _remembered(path, query, max_channels, max_history)
+    else:
+        channels, id_in_query, history = _parsed(path, query, max_channels, max_history)
+    return channels, resume_id(last_event_id, id_in_query), history
+
+
+def _parsed(path: str, query: bytes, max_channels: int, max_history: int) -> tuple[tuple[str, ...], str | None, int]:
+    """Channels, the id in the query, history."""
+    parameters = _parameters(query, max_channels + MOST_PARAMETERS)
+    _refuse_slips(key for key, _ in parameters)
+    parts = path.split("/") if path else []
+    if len(parts) > 2 or "" in parts:
+        raise InvalidEvent("a stream's path is /sse/CHANNEL or /sse/STREAM/NAME, no deeper and with no slash behind")
+    channels = [":".join(parts)] if parts else []
+    channels += [value for key, value in parameters if key == "channel"]
+    if not channels:
+        raise InvalidEvent("name a channel: /sse/CHANNEL or /sse?channel=A&channel=B")
+    channels = list(dict.fromkeys(channels))
+    if len(channels) > max_channels:
+        raise InvalidEvent(f"a stream names at most {max_channels} channels; this one names {len(channels)}")
+    for channel in channels:
+        channel_name(channel)
+        if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
+            known = ", ".join(sorted(SYSTEM_CHANNELS))
+            raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
+    id_in_query = _id_among(parameters)
+    history, *others = [value for key, value in parameters if key == "history"] or ["0"]
+    if others:
+        raise InvalidEvent("the parameter 'history' is given twice")
+    if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= max_history):
+        raise InvalidEvent(f"'history' is a whole number from 0 to {max_history}, not {history[:40]!r}")
+    return tuple(channels), id_in_query, int(history)
+
+
+# Thousands come with the same words, after a cut all at once.
+_remembered = lru_cache(maxsize=4096)(_parsed)
+
+
+def _parameters(query: bytes, most: int, errors: Literal["strict", "replace"] = "strict") -> list[tuple[str, str]]:
+    """Of a query string; `errors`: what becomes of text that is no UTF-8. Raises InvalidEvent."""
+    try:
+        text = query.decode("ascii", errors)
+        return parse_qsl(text, keep_blank_values=True, errors=errors, max_num_fields=most)
+    except ValueError as error:
+        raise InvalidEvent(f"the query string cannot be read: {error}") from None
+
+
+def query_is_plain(query: bytes) -> bool:
+    """Whether it has none but parameters of ours. A secret would be another one, and may not be remembered."""
+    return not query or PLAIN_QUERY.fullmatch(query) is not None
+
+
+def _spelling(parameter: str) -> str:
+    return parameter.lower().replace("_", "").replace("-", "")
+
+
+def _edits(one: str, other: str) -> int:
+    """Letters to put in, leave out, change, or swap with their neighbour (the optimal string alignment distance)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, last, row = row, before, [i]
+        for j, others in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != others)))
+            if last and j > 1 and (letter, one[i - 2]) == (other[j - 2], others):
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]
+
+
+def _meant(parameter: str) -> str | None:
+    """The parameter of ours that another one must be a slip for."""
+    spelling = _spelling(parameter).removesuffix("[]")
+    for known in PARAMETERS:
+        right = _spelling(known)
+        most = len(right) // LETTERS_A_SLIP
+        if abs(len(spelling) - len(right)) <= most and _edits(spelling, right) <= most:
+            return known
+    return SYNONYMS.get(spelling)
+
+
+def _is_id(parameter: str) -> bool:
+    """`last_event_id` as polyfills spell it: lastEventId, Last-Event-ID, evs_last_event_id."""
+    return _spelling(parameter).removeprefix("evs") == "lasteventid"
+
+
+def _id_among(parameters: list[tuple[str, str]]) -> str | None:
+    """The last one that says anything: a polyfill appends its own behind what is in the page's URL already."""
+    return next((value for key, value in reversed(parameters) if value and _is_id(key)), None)
+
+
+def _refuse_slips(names: Iterable[str]) -> None:
+    """Raise InvalidEvent for a parameter that must have been meant for one of ours. Others are nobody's business here:
+    proxies, cache busters and polyfills have their own."""
+    unknown = (name for name in names if name not in PARAMETERS and not _is_id(name))
+    for name in islice(unknown, UNKNOWN_COMPARED):
+        if meant := _meant(name):
+            raise InvalidEvent(f"unknown parameter {brief(name)}; did you mean {meant!r}?")
+
+
+def resume_id(in_header: str | None, in_query: str | None) -> str | None:
+    """What a client says it has seen last; the header wins. Raises InvalidEvent."""
+    given = in_query if in_header is None else in_header
+    if given is not None and len(given) > MAX_ID_BYTES:
+        raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(given)}")
+    # An empty header is what a browser that has seen no id sends: nothing to resume.
+    return given or None
+
+
+def asked_id(request: Request) -> str | None:
+    """`resume_id` of a request, whatever else it asks. Raises InvalidEvent."""
+    header, query = request.header(b"last-event-id"), request.query
+    if header is not None or not query:
+        return resume_id(header, None)
+    return resume_id(None, _id_among(_parameters(query, MOST_PARAMETERS, errors="replace")))
+
+
+# ---- publishing ------------------------------------------------------------------------------------------------------
+
+
+def is_publish(path: str) -> bool:
+    return path == "/publish" or path.startswith("/publish/")
+
+
+def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
+    """Of a request under /publish. Raises InvalidEvent, Unauthorized, ForeignOrigin, NotPlain or TooMuch."""
+    path, method = request.path, request.method
+    names = path.split("/")[2:]
+    if len(names) > 2 or "" in names:
+        return Elsewhere(readable)  # nobody has that
+    if method != "POST":
+        return _methods(method, "POST", f"{method} is not for {path}; it takes POST", readable)
+    policy.publishers.authorize(
+        request.header(b"authorization"), origin=request.header(b"origin"), host=request.header(b"host")
+    )
+    media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if names:
+        form, most = Form.DATA, policy.max_event_size
+    elif media_type in NDJSON:
+        form, most = Form.LINES, policy.max_body_size
+    else:
+        form, most = Form.JSON, policy.max_json_size
+    options = parameters_of(request.query, path, *(("event", "retry") if names else ()))
+    retry = _retry(options.get("retry"))
+    _refuse_body(request, form, most)
+    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable)
+
+
+def parameters_of(query: bytes, path: str, *known: str) -> dict[str, str]:
+    """Of a query, each at most once. Raises InvalidEvent for any that is not known: a typing error must not pass."""
+    taken: dict[str, str] = {}
+    for name, value in _parameters(query, MOST_OTHER_PARAMETERS):
+        if name not in known:
+            takes = " and ".join(repr(name) for name in known) or "none"
+            raise InvalidEvent(f"unknown parameter {brief(name)}; {path} takes {takes}")
+        if name in taken:
+            raise InvalidEvent(f"the parameter {name!r} is given twice")
+        taken[name] = value
+    return taken
+
+
+def _retry(given: str | None) -> int | None:
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {brief(given)}")
+    return int(given)
+
+
+def _refuse_body(request: Request, form: Form, most: int) -> None:
+    """Raise NotPlain or TooMuch for a body of which the head says that it can't be taken."""
+    encoding = request.header(b"content-encoding") or "identity"
+    if encoding.lower() != "identity":
+        raise NotPlain(f"bodies are taken as they stand, not with 'Content-Encoding: {encoding[:40]}'")
+    length = request.header(b"content-length") or "0"
+    if length.isascii() and length.isdigit() and int(length[:20]) > most:
+        raise TooMuch(f"the body has {length[:20]} bytes; {form.words} has at most {most}")
+
+
+def _methods(method: str, right: str, detail: str, readable: Headers) -> Answer:
+    """To a method that is none of the right ones; OPTIONS asks for them."""
+    allow = (b"allow", right.encode())
+    return Answer(204, in_order(allow, *readable)) if method == "OPTIONS" else problem(405, detail, (allow, *readable))

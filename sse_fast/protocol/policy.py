@@ -1,0 +1,41 @@
+"""What deciding goes by, beside the request: one frozen value for each transport, made when the server starts."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sse_fast.access.origins import Origins
+from sse_fast.access.publishers import Publishers
+from sse_fast.protocol.request import Request
+
+MAX_HISTORY = 1_000_000
+
+
+class Proxies(Protocol):
+    """The proxies that are believed when they say who their client is."""
+
+    def client_of(self, peer: str, forwarded_for: bytes | None) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
+    the body of a publish request: of one event, of JSON, of NDJSON. publishers: who may publish. origins: whose pages
+    may read answers; None: their own only, and no header says more. redirect_port: streams are answered with 307 to it.
+    only_streams: everything else is not here but on this port, in words."""
+
+    max_channels: int = 128
+    max_history: int = MAX_HISTORY
+    max_event_size: int = 64 * 1024
+    max_json_size: int = 1024 * 1024
+    max_body_size: int = 16 * 1024 * 1024
+    publishers: Publishers = field(default_factory=Publishers)
+    origins: Origins | None = None
+    proxies: Proxies | None = None
+    redirect_port: int | None = None
+    only_streams: str | None = None
+
+    def client_of(self, request: Request, peer: str) -> str:
+        """The address of who asks: `peer`, from where the connection is, or whom a trusted proxy there names."""
+        if self.proxies is None:
+            return peer
+        return self.proxies.client_of(peer, request.headers.get(b"x-forwarded-for"))

@@ -1,0 +1,74 @@
+"""A request's head as a value, the same whichever way it came: from an ASGI scope, or from the bytes of a connection.
+
+Who asks is no part of it: the same head means the same from anybody, so what was decided about one holds for all who
+send it. `Policy.client_of` tells who asks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from starlette._utils import get_route_path
+
+READ = frozenset(
+    b"accept access-control-request-headers access-control-request-method access-control-request-private-network "
+    b"authorization content-encoding content-length content-type host last-event-id origin x-forwarded-for".split()
+)
+LISTS = frozenset((b"accept", b"access-control-request-headers", b"x-forwarded-for"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
+    lower case. version: "1.0", "1.1" or "2". server: by what name and port the server knows itself, if it does."""
+
+    method: str
+    path: str
+    query: bytes = b""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    version: str = "1.1"
+    server: tuple[str, int | None] | None = None
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> "Request":
+        """Of an ASGI scope."""
+        return cls(
+            scope["method"],
+            get_route_path(scope),  # type: ignore[arg-type]
+            scope["query_string"],
+            read_headers(scope["headers"]),
+            scope.get("http_version", "1.1"),
+            scope.get("server"),
+        )
+
+    @classmethod
+    def from_head(
+        cls,
+        method: str,
+        target: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        version: str,
+        server: tuple[str, int] | None = None,
+    ) -> "Request":
+        """Of a head as it stands in HTTP/1: the target whole, the names of headers in lower case."""
+        if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        path, _, query = target.partition(b"#")[0].partition(b"?")
+        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers), version, server)
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value is not None else None
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Those of READ. What is given several times is one list (RFC 9110, section 5.3); of what is no list the last
+    counts."""
+    read: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in READ:
+            if name in LISTS and (before := read.get(name)):
+                value = b"%b, %b" % (before, value) if value.strip() else before
+            read[name] = value
+    return read

@@ -1,0 +1,158 @@
+"""Streams over an ASGI server: what was decided is carried out by a coroutine for each client.
+
+The native fan-out writes to the server's own `send`; the coroutine only opens the stream and then waits for the client
+to go.
+"""
+
+import asyncio
+import logging
+
+from sse_fast.asgi import Receive, Scope, Send, break_off
+from sse_fast.errors import EndReason, HubClosed, Overloaded
+from sse_fast.hub.hub import LAST_BYTES
+from sse_fast.hub.subscription import Subscription
+from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.transports.life import Life, Lives, Transport
+from sse_fast.transports.streams import ADDRESS_LENGTH, CLOSING, Connections, Streams
+
+logger = logging.getLogger("sse_fast.transports")
+
+PEER = "sse_fast.peer"
+"""Key in the ASGI scope: who the connection is from, whatever a proxy says of its client."""
+
+
+async def carry_out(decision: Subscribe | Answer, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request about streams, until its end."""
+    stream = Stream(streams, scope, receive, send)
+    if isinstance(decision, Subscribe):
+        await stream.answer(decision)
+    else:
+        await stream.refuse(decision)
+
+
+async def send_answer(answer: Answer, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": not answer.whole})
+
+
+class Stream:
+    """One connection, from the request to its end. Whoever answers with a stream of the hub does it here; a subclass
+    may write in another way, and see who comes and goes."""
+
+    __slots__ = ("_address", "_life", "_receive", "_retry", "_scope", "_send", "_streams", "_task", "end_reason")
+
+    def __init__(
+        self, streams: Streams, scope: Scope, receive: Receive, send: Send, *, retry: int | None = None
+    ) -> None:
+        self._streams = streams
+        self._scope, self._receive, self._send = scope, receive, send
+        self._retry = retry
+        self._life = Life.ARRIVED
+        self.end_reason = EndReason.CLIENT
+
+    @property
+    def _lives(self) -> Lives:
+        return self._streams.transports[Transport.ASGI]
+
+    # ---- what a subclass may do in its own way -----------------------------------------------------------------------
+
+    def _writer(self) -> Send:
+        """What the hub writes to."""
+        return self._send
+
+    async def _joined(self, subscription: Subscription) -> None:
+        """The client has been told that it is connected, and nothing else yet."""
+
+    async def _left(self) -> None:
+        """It is no subscriber any more, however the stream ended; it may not have joined."""
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    async def refuse(self, answer: Answer) -> None:
+        """Answer with something else than a stream."""
+        self._life = self._lives.move(self._life, "refuse")
+        await send_answer(answer, self._send)
+        if not answer.whole:
+            await asyncio.sleep(LAST_BYTES)  # a server may abort at once what has no last body
+            await break_off(self._receive)
+
+    async def answer(self, wanted: Subscribe) -> None:
+        """Answer with a stream until its end, or by turning the client away."""
+        streams = self._streams
+        self._address = (self._scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
+        if not streams.hub.ready:
+            await streams.hub.take_in()
+        try:
+            self._life = streams.enter(self._address, Transport.ASGI, wanted)
+        except (Overloaded, HubClosed) as error:
+            return await self.refuse(streams.turn_away(error, wanted))
+        return await self._stream(wanted)
+
+    async def _stream(self, wanted: Subscribe) -> None:
+        """Open the stream, then wait for the client to go."""
+        writer = self._writer()
+        self._task = asyncio.current_task()
+        subscription = None
+        complete = False
+        connections = self._connections()
+        under = self._streams.connections if self._scope.get(PEER) else None
+        if under is not None:
+            under.begin_stream(self._scope[PEER])
+        try:
+            subscription = self._streams.hub.subscribe(
+                wanted.channels,
+                writer,
+                self._end,
+                last_event_id=wanted.last_event_id,
+                history=wanted.history,
+                charge=connections.charge if connections is not None else 0,
+            )
+            preamble = self._streams.preamble(subscription, self._retry)
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.headers)})
+            await writer({"type": "http.response.body", "body": preamble, "more_body": True})
+            self._life = self._lives.move(self._life, "open")
+            await self._joined(subscription)
+            subscription.start()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            if self.end_reason is EndReason.CLIENT:  # it was not the hub
+                self.end_reason = EndReason.SHUTDOWN
+                raise
+            # The hub let the stream go, and woke this task to say so.
+            if self._task is None or self._task.uncancel():
+                raise
+            complete = self.end_reason is EndReason.APP and subscription is not None and not subscription.blocked
+        finally:
+            if subscription is not None:
+                subscription.close()
+            self._life = self._streams.left(self._address, self.end_reason, Transport.ASGI, self._life)
+            if under is not None:
+                under.end_stream(self._scope[PEER])
+            await self._left()
+        if complete:  # all others end without a last chunk: see WIRE, drain
+            last = CLOSING % EndReason.APP.encode()
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        elif self.end_reason is not EndReason.CLIENT:
+            await break_off(self._receive)
+
+    def _end(self, reason: EndReason, error: Exception | None) -> None:
+        """The hub let the stream go: wake the task that waits for the client, so that it ends."""
+        if self.end_reason is not EndReason.CLIENT:
+            return  # on its way out already; a second cancellation would not be taken back
+        if self._task is not None:
+            self._task.cancel()  # first: if there is no memory for it, this is called again
+        self.end_reason = reason
+        connections = self._connections()
+        if reason is EndReason.SLOW and connections is not None:
+            connections.reset(self._scope[PEER])
+        if error is not None:
+            extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
+            logger.warning("a stream's send failed", extra=extra)
+
+    def _connections(self) -> Connections | None:
+        """None also under HTTP/2, where a connection is not this stream's alone."""
+        scope, connections = self._scope, self._streams.connections
+        if connections is None or not scope.get(PEER) or scope["http_version"] == "2":
+            return None
+        return connections

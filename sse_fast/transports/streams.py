@@ -1,0 +1,114 @@
+"""What all transports have in common: whom they admit, how a stream begins, and what is said to who is turned away."""
+
+import logging
+import random
+from typing import Protocol
+
+from sse_fast.access.limits import Admission
+from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.subscription import Subscription
+from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.protocol.problem import problem
+from sse_fast.transports.life import OFFERS, Life, Lives, Transport
+
+logger = logging.getLogger("sse_fast.transports")
+
+ADDRESS_LENGTH = 64  # characters; a proxy that is trusted passes on what any stranger calls his address
+CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
+
+
+class Connections(Protocol):
+    """What is known of the connections under an ASGI server."""
+
+    charge: int
+    """Bytes of kernel memory that one whose client does not read is taken to hold."""
+
+    def begin_stream(self, peer: tuple[str, int | str]) -> None:
+        """The connection from this address has become a stream, or has one more: `end_stream` is owed."""
+
+    def end_stream(self, peer: tuple[str, int | str]) -> None: ...
+    def reset(self, peer: tuple[str, int | str]) -> None:
+        """Have the connection from this address end at once, and what waits for its client dropped."""
+
+
+class Streams:
+    """The streams of a hub, by whichever transport: who is admitted, how a stream begins, who is turned away."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        admission: Admission,
+        *,
+        retry: int,
+        max_subscriptions: int | None = None,
+    ) -> None:
+        self.hub = hub
+        self._admission = admission
+        self._retry = retry
+        self._max_subscriptions = max_subscriptions
+        self.transports = {transport: Lives() for transport in Transport}
+        self.connections: Connections | None = None
+
+    def enter(self, address: str, transport: Transport, wanted: Subscribe) -> Life:
+        """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded or
+        HubClosed: it is still to be turned away; and Unsupported if the transport has not got what the stream needs."""
+        if wanted.needs and not wanted.needs <= OFFERS[transport]:
+            missing = " and no ".join(sorted(wanted.needs - OFFERS[transport]))
+            raise Unsupported(f"a stream by the {transport} transport has no {missing}; answer this request by ASGI")
+        if self.hub.draining:
+            raise HubClosed("the server is shutting down; come back in a moment")
+        most = self._max_subscriptions
+        if most is not None and self.hub.fanout.listened + len(wanted.channels) > most:
+            self._admission.refused["max_subscriptions"] += 1
+            raise Overloaded(f"all {most} channels that the streams of one worker may listen to are in use")
+        self._admission.enter(address)
+        return self.transports[transport].move(Life.ARRIVED, "admit")
+
+    def left(
+        self,
+        address: str,
+        reason: EndReason,
+        transport: Transport,
+        life: Life,
+    ) -> Life:
+        """Count a stream out."""
+        self._admission.leave(address)
+        life = self.transports[transport].end(life, reason)
+        if reason in (EndReason.SLOW, EndReason.ERROR):
+            logger.warning(
+                "stream ended by the server", extra={"reason": reason.value, "client": address, "transport": transport}
+            )
+        return life
+
+    def all_left(self) -> None:
+        """Count out whoever is still here: the process ends, and his stream with it."""
+        for lives in self.transports.values():
+            for _ in range(lives.connections):
+                lives.end(Life.STREAMING, EndReason.SHUTDOWN)
+
+    def preamble(self, subscription: Subscription, retry: int | None = None) -> bytes:
+        """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
+        return b":\nretry: %d\n%b" % (jittered(self._retry if retry is None else retry), subscription.opening())
+
+    def come_back_in(self, error: Overloaded | HubClosed) -> int:
+        """Milliseconds, for a client that is turned away."""
+        return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
+
+    def no_room(self) -> None:
+        """Count a client for whose connection no descriptor is left."""
+        self._admission.refused["descriptors"] += 1
+
+    def turn_away(self, error: Overloaded | HubClosed, wanted: Subscribe) -> Answer:
+        """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
+        come back, so it gets a stream that tells it when to; broken off, as some take a clean end for the last word."""
+        wait = self.come_back_in(error)
+        if wanted.reads_json:
+            return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
+        reason = b"overloaded" if isinstance(error, Overloaded) else EndReason.SHUTDOWN.encode()
+        return Answer(200, wanted.headers, b":\nretry: %d\n%b" % (wait, CLOSING % reason), whole=False)
+
+
+def jittered(milliseconds: int) -> int:
+    """±30 %, so that those who were cut together do not come back together."""
+    return round(milliseconds * random.uniform(0.7, 1.3))

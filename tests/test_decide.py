@@ -1,0 +1,257 @@
+"""The decision as a function: a request's head and a policy in, what is to be done out."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+
+from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, Origins
+from sse_fast.access.proxies import TrustedProxies
+from sse_fast.access.publishers import Publishers
+from sse_fast.protocol.decide import decide
+from sse_fast.protocol.decision import STREAM_HEADERS, Answer, Decision, Elsewhere, Form, Publish, Subscribe
+from sse_fast.protocol.policy import Policy
+from sse_fast.protocol.request import READ, Request
+
+HERE = "http://page.example"
+PLAIN = Policy(max_channels=4, max_history=100, max_event_size=10, max_json_size=20, max_body_size=30)
+OPEN = Policy(origins=Origins([HERE]))
+STREAMS_ONLY = Policy(only_streams="port 8000")
+REDIRECTING = Policy(redirect_port=9000)
+KEYED = Policy(publishers=Publishers("s3cret"))
+POLICIES = [
+    PLAIN,
+    OPEN,
+    STREAMS_ONLY,
+    REDIRECTING,
+    KEYED,
+    Policy(origins=Origins(["*"]), only_streams="port 8000"),
+    Policy(origins=Origins([HERE]), redirect_port=9000, publishers=Publishers("s3cret")),
+]
+
+
+def asked(head: str, policy: Policy = PLAIN, /, **headers: str) -> Decision:
+    """What is decided about `METHOD TARGET`; in names of headers `_` is `-`."""
+    method, target = head.split(" ")
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return decide(Request.from_head(method, target.encode(), given, "1.1", ("127.0.0.1", 8000)), policy)
+
+
+def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[bytes, bytes]:
+    """A problem with these words; its headers."""
+    assert isinstance(decision, Answer)
+    assert decision.whole
+    said = json.loads(decision.body)
+    assert (decision.status, said["status"], said["type"]) == (status, status, "about:blank")
+    assert all(word in said["detail"] for word in words), said["detail"]
+    headers = dict(decision.headers)
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert headers[b"content-length"] == b"%d" % len(decision.body)
+    return headers
+
+
+@pytest.mark.parametrize(
+    ("head", "headers", "decision"),
+    [
+        ("GET /sse/a", {}, Subscribe(("a",))),
+        ("GET /sse/room/1?channel=b", {}, Subscribe(("room:1", "b"))),
+        ("GET /sse/%C3%A9", {}, Subscribe(("é",))),
+        ("GET /sse/a?history=3", {}, Subscribe(("a",), None, 3)),
+        ("GET /sse/a", {"last_event_id": "e-7"}, Subscribe(("a",), "e-7")),
+        ("GET /sse/a?last_event_id=e-6", {"last_event_id": "e-7"}, Subscribe(("a",), "e-7")),
+        ("GET /sse/a", {"accept": "application/json"}, Subscribe(("a",), reads_json=True)),
+        ("GET http://host.example/sse/a", {}, Subscribe(("a",))),
+        ("GET /sse/a#b", {}, Subscribe(("a",))),
+        ("HEAD /sse/a", {}, Answer(200, STREAM_HEADERS)),
+        ("OPTIONS /sse/a", {}, Answer(204, ((b"allow", b"GET, HEAD, OPTIONS"),))),
+        ("OPTIONS /sse/a/b/c", {}, Answer(204, ((b"allow", b"GET, HEAD, OPTIONS"),))),
+        ("POST /publish", {}, Publish(Form.JSON, 20)),
+        ("POST /publish", {"content_type": "application/x-ndjson; charset=utf-8"}, Publish(Form.LINES, 30)),
+        ("POST /publish/a", {"content_type": "application/x-ndjson"}, Publish(Form.DATA, 10, "a")),
+        ("POST /publish/a/b?event=e&retry=7", {}, Publish(Form.DATA, 10, "a:b", "e", 7)),
+        ("POST /publish/a", {"content_length": "10", "content_encoding": "Identity"}, Publish(Form.DATA, 10, "a")),
+        ("OPTIONS /publish/a", {}, Answer(204, ((b"allow", b"POST"),))),
+        *((f"GET {path}", {}, Elsewhere()) for path in ("/", "/stats", "/sses", "//sse/a", "/publisher", "/publish/")),
+        *((f"POST {path}", {}, Elsewhere()) for path in ("/publish//b", "/publish/a/", "/publish/a/b/c")),
+    ],
+)
+def test_a_head_means_the_same_every_time(head: str, headers: dict[str, str], decision: Decision) -> None:
+    for _ in range(2):
+        assert asked(head, PLAIN, **headers) == decision
+
+
+@pytest.mark.parametrize(
+    ("head", "headers", "status", "words"),
+    [
+        ("GET /sse", {}, 400, "name a channel"),
+        ("GET /sse/a?histroy=1", {}, 400, "did you mean 'history'"),
+        ("GET /sse/a?history=101", {}, 400, "from 0 to 100"),
+        ("GET /sse/a", {"last_event_id": "x" * 65}, 400, "65"),
+        ("HEAD /sse/$nothing", {}, 400, "$stats"),
+        ("DELETE /sse/a", {}, 405, "not DELETE"),
+        ("GET /publish/a", {}, 405, "it takes POST"),
+        ("POST /publish?event=a", {}, 400, "'event'"),
+        ("POST /publish/a?evnt=a", {}, 400, "'event' and 'retry'"),
+        ("POST /publish/a?event=a&event=b", {}, 400, "twice"),
+        ("POST /publish/a?retry=-1", {}, 400, "milliseconds"),
+        ("POST /publish/a", {"content_length": "11"}, 413, "an event has at most 10"),
+        ("POST /publish", {"content_length": "21"}, 413, "JSON has at most 20"),
+        ("POST /publish/a", {"content_encoding": "gzip"}, 415, "gzip"),
+        ("POST /publish/a", {"origin": "http://evil.example", "host": "127.0.0.1"}, 403, "cors_origins"),
+    ],
+)
+def test_what_may_not_be_is_a_problem_that_says_why(
+    head: str, headers: dict[str, str], status: int, words: str
+) -> None:
+    assert_problem(asked(head, PLAIN, **headers), status, words)
+
+
+def test_who_may_not_publish_is_told_so_before_anything_of_his_request_is_looked_at() -> None:
+    for head in ("POST /publish", "POST /publish/a?nonsense=1"):
+        headers = assert_problem(asked(head, KEYED, authorization="Bearer wrong"), 401, "not the publish key")
+        assert headers[b"www-authenticate"] == b'Bearer realm="publish"'
+    assert asked("POST /publish/a", KEYED, authorization="Bearer s3cret") == Publish(Form.DATA, 65536, "a")
+    assert "s3cret" not in repr(KEYED)
+
+
+def test_a_port_for_streams_only_says_where_the_rest_is_and_never_hands_a_request_on() -> None:
+    for head in ("GET /", "POST /publish/a", "OPTIONS /publish", "GET /sses"):
+        assert_problem(
+            asked(head, STREAMS_ONLY), 404, "GET, HEAD, OPTIONS under /sse", "everything else is on port 8000"
+        )
+    assert_problem(asked("POST /sse/a", STREAMS_ONLY), 405, "everything else is on port 8000")
+    assert asked("GET /sse/a", STREAMS_ONLY) == Subscribe(("a",))
+
+
+def test_where_streams_are_elsewhere_a_redirect_says_so_before_it_reads_what_is_asked() -> None:
+    for head in ("GET /sse/a?x=%20", "HEAD /sse/a?x=%20"):
+        decision = asked(head, REDIRECTING, host="name.example:8000")
+        assert isinstance(decision, Answer)
+        assert (decision.status, dict(decision.headers)[b"location"]) == (307, b"http://name.example:9000/sse/a?x=%20")
+    nameless = asked("GET /sse/a", REDIRECTING)
+    assert isinstance(nameless, Answer)
+    assert dict(nameless.headers)[b"location"] == b"http://127.0.0.1:9000/sse/a"
+    assert_problem(asked("POST /sse/a", REDIRECTING), 405)
+
+
+ORIGINS = [None, HERE, "http://elsewhere.example", "null", ""]
+
+
+@pytest.mark.parametrize("allowed", [[HERE], ["*"]])
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_who_may_read_is_said_as_starlette_s_middleware_says_it(allowed: list[str], origin: str | None) -> None:
+    async def answered(method: str, headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+        async def nothing() -> dict[str, Any]:
+            return {}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        sent: list[Any] = []
+        middleware = CORSMiddleware(
+            PlainTextResponse("x", headers={"x": "y"}),
+            allow_origins=allowed,
+            allow_methods=ALLOWED_METHODS,
+            allow_headers=ALLOWED_HEADERS,
+            allow_credentials=allowed != ["*"],
+        )
+        await middleware({"type": "http", "method": method, "headers": headers}, nothing, send)  # type: ignore[arg-type]
+        return {name: value for name, value in sent[0]["headers"] if name.startswith((b"access-control-", b"vary"))}
+
+    given = {} if origin is None else {"origin": origin}
+    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    policy = Policy(origins=Origins(allowed), publishers=Publishers("s3cret"))
+    theirs = asyncio.run(answered("GET", raw))
+    for head in ("GET /sse/a", "HEAD /sse/a", "GET /sse/$no", "POST /publish/a", "OPTIONS /sse/a", "GET /stats"):
+        decision = asked(head, policy, **given)
+        said = {name: value for name, value in decision.headers if name.startswith((b"access-control-", b"vary"))}
+        assert said == theirs, head
+        if dict(decision.headers).get(b"content-type") and b"access-control-allow-origin" in said:
+            names = [name for name, _ in decision.headers]
+            assert names[0] == b"content-type"
+            assert names[1].startswith(b"access-control-")
+    if origin is not None:
+        asks = {**given, "access_control_request_method": "GET", "access_control_request_headers": "last-event-id"}
+        preflight = asked("OPTIONS /sse/a", policy, **asks)
+        raw += [(b"access-control-request-method", b"GET"), (b"access-control-request-headers", b"last-event-id")]
+        theirs = asyncio.run(answered("OPTIONS", raw))
+        assert {name: dict(preflight.headers).get(name) for name in theirs} == theirs  # type: ignore[union-attr]
+
+
+# ---- any bytes at all, by both ways ----
+
+METHODS = ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "BREW"]
+WORDS = [b"/sse", b"/publish", b"/a", b"%", b"%FF", b"%2F", b"?", b"&", b"=", b"channel", b"history", b"lastEventId"]
+targets = st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=12).map(
+    lambda parts: b"/" + b"".join(parts)
+)
+heads = st.lists(st.tuples(st.sampled_from(sorted(READ)), st.binary(max_size=30) | st.just(HERE.encode())), max_size=6)
+
+
+@given(st.sampled_from(METHODS), targets | st.binary(max_size=40), heads, st.sampled_from(POLICIES))
+def test_whatever_is_asked_something_is_decided(
+    method: str, target: bytes, headers: list[tuple[bytes, bytes]], policy: Policy
+) -> None:
+    decision = decide(Request.from_head(method, target, headers, "1.1", ("127.0.0.1", 80)), policy)
+    assert isinstance(decision, Subscribe | Publish | Answer | Elsewhere)
+    if policy.only_streams is not None:
+        assert isinstance(decision, Subscribe | Answer)
+    said = b"".join(value for _, value in decision.headers)
+    assert b"\r" not in said
+    assert b"\n" not in said
+
+
+@given(st.sampled_from(METHODS), targets, heads, st.sampled_from(POLICIES))
+def test_a_head_is_the_same_request_by_both_ways(
+    method: str, target: bytes, headers: list[tuple[bytes, bytes]], policy: Policy
+) -> None:
+    path, _, query = target.partition(b"#")[0].partition(b"?")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": unquote(path.decode("latin-1")),
+        "root_path": "",
+        "query_string": query,
+        "headers": headers,
+        "server": ("127.0.0.1", 80),
+    }
+    by_asgi = Request.from_scope(scope)
+    by_bytes = Request.from_head(method, target, headers, "1.1", ("127.0.0.1", 80))
+    assert by_asgi == by_bytes
+    assert decide(by_asgi, policy) == decide(by_bytes, policy)
+
+
+def test_a_path_below_where_the_edge_is_mounted_is_the_path() -> None:
+    scope = {"method": "GET", "path": "/edge/sse/a", "root_path": "/edge", "query_string": b"", "headers": []}
+    assert decide(Request.from_scope(scope), PLAIN) == Subscribe(("a",))
+
+
+# ---- who asks ----
+
+addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "192.0.2.7", "::1", "unknown", "", " 10.0.0.1 "])
+forwarded = st.lists(st.lists(addresses, max_size=3).map(", ".join), max_size=3)
+
+
+@given(
+    st.sampled_from(["10.0.0.1", "10.0.0.9", "192.0.2.7"]),
+    forwarded,
+    st.sampled_from([["10.0.0.0/24"], ["10.0.0.1"], ["*"]]),
+)
+def test_the_client_is_whom_granian_would_name(peer: str, named: list[str], trusted: list[str]) -> None:
+    headers = [(b"x-forwarded-for", each.encode()) for each in named]
+    scope: dict[str, Any] = {"type": "http", "client": (peer, 1), "headers": headers}
+    wrap_asgi_with_proxy_headers(lambda scope, receive, send: None, "*" if "*" in trusted else trusted)(
+        scope, None, None
+    )
+    request = Request.from_head("GET", b"/sse/a", headers, "1.1")
+    assert Policy(proxies=TrustedProxies(trusted)).client_of(request, peer) == scope["client"][0]
+    assert Policy().client_of(request, peer) == peer
