@@ -17,7 +17,7 @@ from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
-from sse_fast.transports.asgi import carry_out
+from sse_fast.transports.asgi import Stream
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.streams import Streams, jittered
 
@@ -68,7 +68,8 @@ class Call:
         }
         decision = decide(Request.from_scope(scope), Policy(max_channels=4))
         assert isinstance(decision, Subscribe | Answer)
-        answering = carry_out(decision, streams, scope, self._messages.get, self.send)  # type: ignore[arg-type]
+        stream = Stream(streams, scope, self._messages.get, self.send)  # type: ignore[arg-type]
+        answering = stream.answer(decision) if isinstance(decision, Subscribe) else stream.refuse(decision)
         self.task = asyncio.create_task(answering)
 
     async def send(self, message: dict[str, Any]) -> None:

@@ -26,11 +26,11 @@ from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import Hub
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
-from sse_fast.transports.asgi import PEER, carry_out
+from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import Connections, bounds_of, tcp_memory
 from sse_fast.transports.streams import Streams
@@ -127,26 +127,34 @@ class Edge:
                     self._slot.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
-            await self._answer(scope, receive, send)
+            decision = self._decided(scope)
+            if isinstance(decision, Subscribe):
+                await Stream(self._streams, scope, receive, send).answer(decision)
+            else:
+                await self._answer_beside(decision, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _decided(self, scope: Scope) -> Decision:
+        """What is to be done; from here on the scope tells who the client is. Of the request nothing else stays."""
         request = Request.from_scope(scope)
         peer = scope[PEER] = scope.get("client")
         if self.policy.proxies is not None:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
-        decision = decide(request, self.policy)
-        if isinstance(decision, Subscribe):
-            return await carry_out(decision, self._streams, scope, receive, send)
+        return decide(request, self.policy)
+
+    async def _answer_beside(
+        self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """With something else than a stream."""
         send = self.requests.headed(send, scope, decision.headers if isinstance(decision, Elsewhere) else ())
         match decision:
             case Publish():
                 answering = self._publishing(decision, scope, receive, send)
             case Answer():
-                answering = carry_out(decision, self._streams, scope, receive, send)
+                answering = Stream(self._streams, scope, receive, send).refuse(decision)
             case Elsewhere():
                 answering = self._operations(scope, receive, send)
         return await self.requests.answered(answering)

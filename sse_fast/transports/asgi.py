@@ -21,15 +21,6 @@ PEER = "sse_fast.peer"
 """Key in the ASGI scope: who the connection is from, whatever a proxy says of its client."""
 
 
-async def carry_out(decision: Subscribe | Answer, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request about streams, until its end."""
-    stream = Stream(streams, scope, receive, send)
-    if isinstance(decision, Subscribe):
-        await stream.answer(decision)
-    else:
-        await stream.refuse(decision)
-
-
 async def send_answer(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
     await send({"type": "http.response.body", "body": answer.body, "more_body": not answer.whole})
