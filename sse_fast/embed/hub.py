@@ -9,7 +9,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from itertools import count
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
@@ -287,7 +286,7 @@ class HubResponse(Response):
         needs = {Need.FILTER} if filter is not None or transform is not None else set()
         if self.joined or self.left:
             needs.add(Need.PRESENCE)
-        self.wanted = replace(wanted, needs=frozenset(needs))
+        self.wanted = wanted._replace(needs=frozenset(needs))
         self.init_headers(headers)
         set_stream_headers(self.headers)
 
@@ -301,7 +300,7 @@ class HubResponse(Response):
             shutdown.watch(self.hub.stop_soon)
             json = reads_json(Request.from_scope(scope))
             try:
-                await stream.answer(replace(self.wanted, headers=tuple(self.raw_headers), reads_json=json))
+                await stream.answer(self.wanted._replace(headers=tuple(self.raw_headers), reads_json=json))
             finally:
                 if not self.hub.admission.connections:
                     shutdown.unwatch(self.hub.stop_soon)

@@ -4,9 +4,9 @@ What only the moment knows is not decided here but counted where it is carried o
 server drains, whether the log takes it.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -24,8 +24,7 @@ class Need(StrEnum):
     PRESENCE = "presence"  # the app is told of this client when it joins and when it leaves
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(NamedTuple):
     """A stream. channels: their names, each once, in the order given. last_event_id: the cursor; without one the newest
     `history` events come first. headers: of the stream. readable: who may read it, if it becomes another answer.
     reads_json: then 503, and not a stream that says when to come back. needs: a transport that has not got them raises
@@ -53,8 +52,7 @@ class Form(StrEnum):
         return {Form.DATA: "an event", Form.JSON: "JSON", Form.LINES: "a publish request of lines"}[self]
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds): of
     Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is."""
 
@@ -66,8 +64,7 @@ class Publish:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back."""
 
     status: int
@@ -76,8 +73,7 @@ class Answer:
     whole: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """Nothing of ours: whatever else is served there answers, with these headers beside its own."""
 
     headers: Headers = ()

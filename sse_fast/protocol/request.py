@@ -5,8 +5,8 @@ send it. `Policy.client_of` tells who asks.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from starlette._utils import get_route_path
@@ -18,15 +18,14 @@ READ = frozenset(
 LISTS = frozenset((b"accept", b"access-control-request-headers", b"x-forwarded-for"))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
     lower case. version: "1.0", "1.1" or "2". server: by what name and port the server knows itself, if it does."""
 
     method: str
     path: str
     query: bytes = b""
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
     version: str = "1.1"
     server: tuple[str, int | None] | None = None
 

@@ -23,6 +23,8 @@ class Life(StrEnum):
     REFUSED = "refused"
     ENDED = "ended"
 
+    __hash__ = str.__hash__  # that of Enum is Python, four times a stream
+
 
 LIVES: dict[Life, dict[str, Life]] = {
     Life.ARRIVED: {"refuse": Life.REFUSED, "admit": Life.OPENING},
