@@ -18,7 +18,8 @@ MAX_ID_BYTES = 64
 # Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
 # what servers make of a path that is not UTF-8: all such names would be one channel.
 CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
-FIELDS = frozenset(("channel", "channels", "data", "event", "retry"))
+KEY = re.compile(r"[\x20-\x7e]{1,255}")  # what fits an HTTP header, as a string of RFC 8941 does
+FIELDS = frozenset(("channel", "channels", "data", "event", "key", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",
     bool: "a boolean",
@@ -55,6 +56,15 @@ def channel_name(name: str) -> bytes:
             f"{brief(name)} has {bad[0]!a} at {bad.start()}"
         )
     return raw
+
+
+def idempotency_key(key: object) -> str:
+    """The key, if it may be one. Raises InvalidEvent."""
+    if not isinstance(key, str):
+        raise InvalidEvent(f"an idempotency key is a string, not {kind_of(key)}")
+    if not KEY.fullmatch(key):
+        raise InvalidEvent(f"an idempotency key has 1 to 255 printable ASCII characters; {brief(key)} does not")
+    return key
 
 
 def kind_of(value: object) -> str:

@@ -26,7 +26,9 @@ TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
 PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
-NOT_SETTINGS = {HANDED_DOWN} | {f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "URL", "DEBUG")}
+NOT_SETTINGS = {HANDED_DOWN} | {
+    f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "URL", "DEBUG")
+}
 
 
 class BadSettings(ValueError):
@@ -145,6 +147,20 @@ class Settings(BaseSettings):
     )
     max_body_size: ByteSize = Field(
         default=ByteSize(16 * MIB), ge=1, description="Bytes one publish request may have, over all its events."
+    )
+    idempotency_window: float = Field(
+        default=120,
+        ge=0,
+        le=86_400,
+        description="Seconds that an idempotency key is remembered, so that a retry publishes nothing twice; 0: no "
+        "keys are taken.",
+    )
+    idempotency_keys: int = Field(
+        default=131_072,
+        ge=16,
+        le=2**26,
+        description="Idempotency keys remembered at most, 80 bytes each, rounded up to a power of two; past it the "
+        "oldest are forgotten early.",
     )
     publish_key: SecretStr | None = Field(
         default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."

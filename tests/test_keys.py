@@ -3,19 +3,24 @@
 Against a slow and obvious model, and with a writer that dies at every instruction of an append.
 """
 
+import asyncio
 import mmap
 import os
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from support import turns_of_others
 from test_log_dying_writers import body_of, kept, memories_on_the_way
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.log.verify import verify
-from sse_fast.errors import BatchTooLarge, EventTooLarge, KeyReused
+from sse_fast._native.wire.publication import encode_publication
+from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, KeyReused
 from sse_fast.event_rules import Encoded
+from sse_fast.hub.hub import Hub
+from sse_fast.hub.idempotency import EVENTS_AT_ONCE
 
 WINDOW = 120_000
 LOCK_AT = 1024
@@ -330,3 +335,82 @@ def test_a_retry_after_a_writer_that_died_at_any_instruction_publishes_exactly_o
             verify(heir.log)
             outcomes.add(bool(there))
     assert outcomes == {False, True}, "the append was not stepped through to its end"
+
+
+# ---- in a hub ----
+
+
+async def test_a_hub_publishes_once_under_a_key_whichever_way_it_is_given() -> None:
+    hub = Hub(log_size=65536)
+    first = await hub.publish("news", "hello", key="one")
+    assert await hub.publish("news", "hello", key="one") == first
+    encoded = encode_publication("news", "hello", limit=65536)
+    ids, repeated = await hub.append_once([encoded], "one")
+    assert (list(ids), repeated) == ([first], 1)
+    ids, repeated = await hub.append_once([encoded, encoded], {1: "one"})
+    assert (ids[1], repeated) == (first, 1)
+    assert (hub.published, hub.log.position) == (2, 2)
+    assert hub.backplane.published_bytes == 2 * len(encoded[1])
+    with pytest.raises(KeyReused, match="this idempotency key was used before"):
+        await hub.publish("news", "another", key="one")
+    with pytest.raises(KeyReused, match="the idempotency key of event 1 was used before"):
+        await hub.append_once([encoded, encode_publication("other", "hello", limit=65536)], {1: "one"})
+    await hub.close()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\nb", 7])
+async def test_what_is_no_key_is_refused_and_nothing_published(key: Any) -> None:
+    hub = Hub(log_size=65536)
+    with pytest.raises(InvalidEvent, match="an idempotency key"):
+        await hub.publish("news", "hello", key=key)
+    assert hub.published == 0
+    await hub.close()
+
+
+async def test_a_hub_that_remembers_no_keys_refuses_them() -> None:
+    for hub in (Hub(log_size=65536, idempotency_window=0), Hub(log=Log.private(65536))):
+        with pytest.raises(InvalidEvent, match="no idempotency keys are remembered here"):
+            await hub.publish("news", "hello", key="one")
+        assert hub.published == 0
+        await hub.close()
+
+
+async def test_the_hubs_of_two_workers_that_are_given_a_key_at_once_publish_once() -> None:
+    memory = mmap.mmap(-1, segment_size(65536))
+    keys = KeyTable.private(64, WINDOW)
+    hubs = [Hub(log=Log(memory), keys=keys) for _ in range(2)]
+    ids = await asyncio.gather(*(hub.publish("news", "hello", key="one") for hub in hubs for _ in range(3)))
+    assert len(set(ids)) == 1
+    assert sum(hub.published for hub in hubs) == hubs[0].log.position == 1
+    for hub in hubs:
+        await hub.close()
+
+
+async def test_a_large_batch_under_a_key_is_published_once_and_its_digest_leaves_the_loop_to_others() -> None:
+    hub = Hub(log_size=1 << 24)
+    batch = [encode_publication("news", f"{number}", limit=65536) for number in range(20_000)]
+    async with turns_of_others() as turns:
+        first, _ = await hub.append_once(batch, "one")
+    assert turns.count >= len(batch) // EVENTS_AT_ONCE
+    again, repeated = await hub.append_once(batch, "one")
+    assert (list(again), repeated, hub.log.position) == (list(first), 20_000, 20_000)
+    each = {place: f"{place}" for place in range(20_000)}
+    await hub.append_once(batch, each)
+    again, repeated = await hub.append_once(batch, each)
+    assert ([id.position for id in again], repeated) == (list(range(20_001, 40_001)), 20_000)
+    await hub.close()
+
+
+def test_a_published_key_is_nowhere_in_the_memory_of_the_table() -> None:
+    memory = mmap.mmap(-1, KeyTable.size(64))
+    log = Log.private(65536)
+    table = KeyTable(memory, 64, WINDOW)
+
+    async def publish() -> None:
+        hub = Hub(log=log, keys=table)
+        await hub.publish("news", "hello", key="order-4711-abcdef")
+        await hub.close()
+
+    asyncio.run(publish())
+    assert b"4711" not in memory[:]
+    assert log.position == 1

@@ -25,6 +25,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -156,7 +157,7 @@ cdef class KeyTable:
 
         `keys`: of all events together, or a list with one for each event, None for one that has none. A key is the
         digest of the key and, behind it, of what comes with it: 32 bytes. Returns (the positions of all events, those
-        that were appended before included; how many those are), or None if something was to be appended and others have
+        that were appended before included; how many those are; bytes of the others' frames as they are given), or None if something was to be appended and others have
         brought the head beyond `limit`.
 
         Raises KeyReused if a key was given before with something else, and as `append_many`: then nothing was appended.
@@ -190,9 +191,10 @@ cdef class KeyTable:
         cdef bytearray taken = bytearray(8 * count)
         cdef uint64_t* positions = <uint64_t*><char*>taken
         cdef Py_ssize_t repeated = 0
+        cdef uint64_t size = 0
         log._acquire()
         found = self._append(
-            log, batch, digests, whole, first_of, positions, NO_LIMIT if limit is None else limit, &repeated
+            log, batch, digests, whole, first_of, positions, NO_LIMIT if limit is None else limit, &repeated, &size
         )
         log._release()
         if found == BEYOND_LIMIT:
@@ -200,13 +202,13 @@ cdef class KeyTable:
         if found != DONE:
             raise reused(found, whole)
         self.repeated += repeated
-        return memoryview(taken).cast("Q"), repeated
+        return memoryview(taken).cast("Q"), repeated, size
 
     # ---- under the log's lock ---------------------------------------------------------------------------------------
 
     cdef Py_ssize_t _append(
         self, Log log, list batch, list digests, bint whole, const int64_t* first_of, uint64_t* positions,
-        uint64_t limit, Py_ssize_t* repeated,
+        uint64_t limit, Py_ssize_t* repeated, uint64_t* size,
     ) noexcept:
         """DONE, BEYOND_LIMIT, or the place of a key that was given before with something else. A process may be killed
         between any two of these stores."""
@@ -215,6 +217,7 @@ cdef class KeyTable:
         cdef Py_ssize_t count = PyList_GET_SIZE(batch), i
         cdef const char* digest
         cdef Entry* entry
+        cdef tuple event
         self._link(number)
         for i in range(PyList_GET_SIZE(digests)):
             if first_of[i] != i or <object>PyList_GET_ITEM(digests, i) is None:
@@ -244,7 +247,9 @@ cdef class KeyTable:
             if not whole and first_of[i] != i:
                 positions[i] = positions[first_of[i]]
             elif not positions[i]:
-                head = log._write_event(<tuple>PyList_GET_ITEM(batch, i), head, position, milliseconds)
+                event = <tuple>PyList_GET_ITEM(batch, i)
+                size[0] += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(event, 1))
+                head = log._write_event(event, head, position, milliseconds)
                 if not whole and <object>PyList_GET_ITEM(digests, i) is not None:
                     number += 1
                     self._fill(number, PyBytes_AS_STRING(<object>PyList_GET_ITEM(digests, i)), position, 1, now)

@@ -19,7 +19,8 @@ from sse_fast._native.wire.frame cimport frame_of
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
-    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function, kind_of,
+    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function,
+    idempotency_key, kind_of,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
@@ -43,17 +44,19 @@ def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limi
     return encoded(channel, data, event, retry, limit)
 
 
-def from_json_object(bytes body not None, Py_ssize_t limit):
+def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None):
     """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. In place of `channel`
-    it may have `channels`, an array of names. Raises InvalidEvent."""
+    it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without `keys` it is refused.
+    Raises InvalidEvent."""
     cdef const char* start = PyBytes_AS_STRING(body)
-    return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit)
+    return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit, keys, 0)
 
 
-def from_json_array(bytes body not None, Py_ssize_t limit):
+def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None):
     """Publications from the items of a JSON array, in pieces, so that others can have the loop in between.
 
-    Raises InvalidEvent that names the item; the first is 0.
+    Idempotency keys are put into `keys`, at the places of their events. Raises InvalidEvent that names the item; the
+    first is 0.
     """
     found = parsed(body)
     if type(found) is not list:
@@ -72,7 +75,7 @@ def from_json_array(bytes body not None, Py_ssize_t limit):
             item = behind_space(item, end)
             behind = behind_value(item, end, &span)
             try:
-                events.append(from_value(values[number], item, behind, limit))
+                events.append(from_value(values[number], item, behind, limit, keys, number))
             except InvalidEvent as error:
                 raise type(error)(f"event {number} of the array: {error}") from None
             item = behind_space(behind, end) + 1  # the comma
@@ -80,12 +83,13 @@ def from_json_array(bytes body not None, Py_ssize_t limit):
         yield events
 
 
-def from_ndjson(bytes body not None, Py_ssize_t limit):
+def from_ndjson(bytes body not None, Py_ssize_t limit, dict keys=None):
     """Publications from newline-delimited JSON, in pieces, so that others can have the loop in between.
 
-    One event a line; blank lines are passed over. Raises InvalidEvent that names the line; the first is 1.
+    One event a line; blank lines are passed over. Idempotency keys are put into `keys`, at the places of their events,
+    the first 0. Raises InvalidEvent that names the line; the first is 1.
     """
-    cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0, enough
+    cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0, taken = 0, enough
     cdef const char* line
     cdef const char* end
     cdef list events
@@ -103,7 +107,9 @@ def from_ndjson(bytes body not None, Py_ssize_t limit):
                 raise EventTooLarge(f"line {number} has {length} bytes; an event of {limit} bytes needs fewer")
             if not is_blank(line, length):
                 try:
-                    events.append(from_value(loads(PyBytes_FromStringAndSize(line, length)), line, line + length, limit))
+                    value = loads(PyBytes_FromStringAndSize(line, length))
+                    events.append(from_value(value, line, line + length, limit, keys, taken))
+                    taken += 1
                 except JSONDecodeError as error:
                     raise_no_memory(error)
                     raise InvalidEvent(f"line {number} is not JSON: {error.msg} at column {error.colno}") from None
@@ -129,8 +135,10 @@ cdef object parsed(bytes body):
         raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
 
 
-cdef tuple from_value(object parsed, const char* text, const char* end, Py_ssize_t limit):
-    """`parsed` from the JSON between `text` and `end`."""
+cdef tuple from_value(
+    object parsed, const char* text, const char* end, Py_ssize_t limit, dict keys, Py_ssize_t place
+):
+    """`parsed` from the JSON between `text` and `end`, the event at this place of its batch."""
     cdef dict value
     cdef object channel, data, event, retry
     if type(parsed) is not dict:
@@ -140,6 +148,11 @@ cdef tuple from_value(object parsed, const char* text, const char* end, Py_ssize
     # Counting is cheaper than comparing names, and enough where nothing is strange.
     if type(channel) is not str or data is MISSING or len(value) != 2 + (event is not None) + (retry is not None):
         channel = looked_through(value)
+        key = value.get("key")
+        if key is not None:
+            if keys is None:
+                raise InvalidEvent("no idempotency keys are taken here; leave 'key' out")
+            keys[place] = idempotency_key(key)
     if type(data) is not str:
         data = as_it_stands(text, end)
     return encoded(channel, data, event, retry, limit)
@@ -150,7 +163,7 @@ cdef object looked_through(dict value):
     for name in value:
         if name not in FIELDS:
             raise InvalidEvent(
-                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event' and 'retry'"
+                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'retry' and 'key'"
             )
     cdef object channel = value.get("channel"), channels = value.get("channels")
     if channel is not None and channels is not None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
@@ -48,6 +49,7 @@ class WorkerSlot(Peers, Tally, Protocol):
 
     log: Log
     slots: Slots
+    keys: KeyTable | None
 
     def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         """From now on `wake` is called when there may be news in the log, and `say` to publish the counters."""
@@ -78,8 +80,11 @@ class Edge:
             max_event_size=settings.max_event_size,
             send_memory=settings.send_memory or tcp_memory() // 4,
             max_history=settings.max_history,
+            idempotency_window=settings.idempotency_window,
+            idempotency_keys=settings.idempotency_keys,
             log=slot.log if slot is not None else None,
             peers=slot,
+            keys=slot.keys if slot is not None else None,
             retry=settings.retry,
             drain_timeout=settings.drain_timeout,
         )

@@ -32,6 +32,7 @@ GAUGES = {
 COUNTERS = {
     "published": "Events taken into the log.",
     "published_bytes": "Bytes of those events, encoded.",
+    "repeated": "Events that came again under an idempotency key, and were not taken again.",
     "deliveries": "Events handed to streams.",
     "delivered_bytes": "Bytes handed to streams.",
     "writes": "Writes to streams; one may carry many events.",
@@ -64,6 +65,7 @@ class Metrics(Collector):
         return {
             "published": hub.published,
             "published_bytes": hub.backplane.published_bytes,
+            "repeated": hub.keys.repeated if hub.keys is not None else 0,
             "deliveries": fanout.deliveries,
             "delivered_bytes": fanout.delivered_bytes,
             "writes": fanout.writes,
@@ -138,6 +140,11 @@ class Metrics(Collector):
                 "events": fanout.index.kept,
                 "position": hub.log.position,
             },
+            "idempotency": {
+                "window": hub.keys.window / 1000 if hub.keys is not None else 0,
+                "keys": hub.keys.room if hub.keys is not None else 0,
+                "forgotten": hub.keys.forgotten if hub.keys is not None else 0,
+            },
         }
 
     def collect(self) -> Iterator[Metric]:
@@ -150,6 +157,11 @@ class Metrics(Collector):
             yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in LOG_GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_log_{name}", meaning, value=now["log"][name])
+        yield CounterMetricFamily(
+            "sse_fast_idempotency_keys_forgotten",
+            "Idempotency keys that were forgotten before their window had ended.",
+            value=now["idempotency"]["forgotten"],
+        )
         connections = GaugeMetricFamily("sse_fast_connections", "Streams open now.", labels=["transport"])
         accepted = CounterMetricFamily("sse_fast_accepted", "Streams accepted.", labels=["transport"])
         ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["transport", "reason"])

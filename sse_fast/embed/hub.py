@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 import anyio
 from starlette.responses import Response
 
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.limits import Admission
@@ -93,8 +94,11 @@ class NodeOptions(TypedDict, total=False):
     max_event_size: int
     send_memory: int | None
     max_history: int
+    idempotency_window: float
+    idempotency_keys: int
     log: Log | None
     peers: Peers | None
+    keys: KeyTable | None
 
 
 class Hub(node.Hub):
@@ -107,7 +111,8 @@ class Hub(node.Hub):
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
     id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
-    max_history, events that follow the `$gap` after an id that this log never gave.
+    max_history, events that follow the `$gap` after an id that this log never gave; idempotency_window, seconds that a
+    key given to `publish` is remembered, and idempotency_keys, how many.
 
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
     which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.
@@ -144,12 +149,19 @@ class Hub(node.Hub):
         await self.close()
 
     def publish_threadsafe(
-        self, channel: str | Sequence[str], data: Any, *, event: str | None = None, retry: int | None = None
+        self,
+        channel: str | Sequence[str],
+        data: Any,
+        *,
+        event: str | None = None,
+        retry: int | None = None,
+        key: str | None = None,
     ) -> "Future[EventId]":
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 
         The future has the id as soon as the event is in the log; don't wait for it in the loop's own thread. Raises
-        InvalidEvent (EventTooLarge) here, HubClosed by the future, RuntimeError while the hub has no loop.
+        InvalidEvent (EventTooLarge) here, HubClosed and what concerns the key by the future, RuntimeError while the hub
+        has no loop.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
         loop = self._loop
@@ -157,10 +169,10 @@ class Hub(node.Hub):
             raise RuntimeError(
                 "the hub has no event loop to publish on yet; start it in the app's lifespan: `async with hub: yield`"
             )
-        return asyncio.run_coroutine_threadsafe(self._append_one(encoded), loop)
+        return asyncio.run_coroutine_threadsafe(self._append_one(encoded, key), loop)
 
-    async def _append_one(self, encoded: Encoded) -> EventId:
-        (id,) = await self.append([encoded])
+    async def _append_one(self, encoded: Encoded, key: str | None) -> EventId:
+        (id,) = await self.append([encoded]) if key is None else (await self.append_once([encoded], key)).ids
         return id
 
     def response(

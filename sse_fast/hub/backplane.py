@@ -8,13 +8,16 @@ come back with the events by a follower that appends them to the node's log.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, overload
+from typing import NamedTuple, Protocol, overload
 
 from sse_fast._native.fanout.drain import FanOut
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast.errors import InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, Turns, refuse_batch_over
+from sse_fast.hub.idempotency import Keys, digests
 from sse_fast.hub.peers import Peers
 
 
@@ -28,6 +31,10 @@ class Backplane(Protocol):
     **Acknowledged.** When `append` returns, the events are in the log that outlives this process, and their ids are
     final. What it raises says that nothing was published, and whether to come again: BatchTooLarge never, HubClosed
     elsewhere, LogBusy in a moment. With MemoryError it may have been: then `published` has moved.
+
+    **Once.** What is given again under an idempotency key is not appended again, whichever hub it is given to, for as
+    long as the key is remembered: to look for the key, to remember it and to append are one step. Whoever comes again
+    gets the ids of the first time; so a publisher that got no answer may always come again.
 
     **Ids.** `<epoch>-<position>`, rising within one batch and from one append to the next, whoever appends. Nobody here
     may take it that they begin at 1, have no holes, are of the epoch that the last ones were of, or are already in this
@@ -54,13 +61,27 @@ class Backplane(Protocol):
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         """Publish events in their order, all or none. Returns their ids, in that order."""
 
+    async def append_once(self, events: list[Encoded], keys: Keys) -> "Once":
+        """`append` those events whose idempotency keys are new.
+
+        Raises InvalidEvent for what is no key, or where none is remembered; KeyReused, and nothing was published, where
+        a key was given before with something else. Whatever else it raises, to come again with the same keys is right.
+        """
+
+
+class Once(NamedTuple):
+    """The ids of all events, those of earlier times included, and how many those are."""
+
+    ids: Sequence[EventId]
+    repeated: int
+
 
 class EventIds(Sequence[EventId]):
     """The ids of a batch: positions of one epoch. Made one by one when they are asked for, for there may be many."""
 
     __slots__ = ("epoch", "positions")
 
-    def __init__(self, epoch: str, positions: range) -> None:
+    def __init__(self, epoch: str, positions: Sequence[int]) -> None:
         self.epoch, self.positions = epoch, positions
 
     def __len__(self) -> int:
@@ -82,7 +103,8 @@ class EventIds(Sequence[EventId]):
 class LogBackplane:
     """The log as its own backplane: positions are given out under its lock, and the events are there at once.
 
-    `wake()` wakes the readers of this worker, `check_open()` raises once nothing is to be appended any more.
+    `wake()` wakes the readers of this worker, `check_open()` raises once nothing is to be appended any more. `keys`:
+    where idempotency keys are remembered by all who append to this log; None: none are.
     """
 
     def __init__(
@@ -92,11 +114,14 @@ class LogBackplane:
         peers: Peers | None,
         wake: Callable[[], None],
         check_open: Callable[[], None],
+        keys: KeyTable | None = None,
     ) -> None:
         self.published = 0
         self.published_bytes = 0
         self.log = log
-        self._epoch = log.epoch
+        self._epoch, self._began = log.epoch, log.began
+        self._check_open = check_open
+        self._keys = keys
         self._index = fanout.index
         self._peers = peers
         self._wake = wake
@@ -104,7 +129,7 @@ class LogBackplane:
         self._share = self._turns.share
 
     def start(self) -> None:
-        self._epoch = self.log.epoch
+        self._epoch, self._began = self.log.epoch, self.log.began
         self._turns.start()
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
@@ -128,13 +153,48 @@ class LogBackplane:
         first = self.log.append_many(events) if limit is None else self.log.append_many(events, limit)
         if first:
             self.published, self.published_bytes = published, published_bytes  # for which memory is never out
+        self._tell()
+        return first
+
+    async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
+        table = self._keys
+        if table is None:
+            raise InvalidEvent("no idempotency keys are remembered here (the window is 0); leave the key out")
+        if not events:
+            return Once([], 0)
+        refuse_batch_over(BATCH_EVENTS, len(events))
+        _, room = self.log.measure(events)
+        digested = await digests(events, keys, table.secret)
+        self._check_open()  # the loop may have been given back meanwhile
+
+        def append(limit: int | None) -> Once | None:
+            answer = table.append_once(self.log, events, digested, limit)
+            if answer is None:
+                return None
+            positions, repeated, size = answer
+            self.published += len(events) - repeated
+            self.published_bytes += size
+            self._tell()
+            return Once(self._ids_of(positions), repeated)
+
+        if self._index.unread + room <= self._share and len(events) <= AT_ONCE and (once := append(None)) is not None:
+            return once
+        return await self._turns.take(len(events), room, append)
+
+    def _tell(self) -> None:
+        """There is news in the log."""
         try:  # for others' events if not for these
             self._wake()
             if self._peers is not None:
                 self._peers.notify()
         except MemoryError:
             pass  # every worker looks for news in its next tick
-        return first
 
     def _ids(self, first: int, count: int) -> EventIds:
         return EventIds(self._epoch, range(first, first + count))
+
+    def _ids_of(self, positions: Sequence[int]) -> Sequence[EventId]:
+        if min(positions) >= self._began:
+            return EventIds(self._epoch, positions)
+        # Some are from before a fork of this process, and keep the epoch that they had.
+        return [EventId.parse(self.log.event_id(position)) or EventId(self._epoch, position) for position in positions]

@@ -16,13 +16,15 @@ from typing import Any, Literal
 from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.errors import EndReason, HubClosed
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
-from sse_fast.hub.backplane import Backplane, LogBackplane
+from sse_fast.hub.backplane import Backplane, LogBackplane, Once
+from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.sinks import AsgiSink, Relay, Send
@@ -53,6 +55,8 @@ class Hub:
     ended too). `max_event_size`: bytes of an encoded event. `send_memory`: bytes of kernel memory that may wait for
     clients, over all workers; past it those blocked for longest are ended.
     `max_history`: events, the newest, that follow the `$gap` after an id that this log never gave.
+    `idempotency_window`: seconds that an idempotency key is remembered, 0: none is taken; `idempotency_keys`: how many,
+    80 bytes each, rounded up to a power of two. Over a `log` of others: `keys`, where all of them remember them.
     """
 
     def __init__(
@@ -65,8 +69,11 @@ class Hub:
         max_event_size: int = 64 * 1024,
         send_memory: int | None = None,
         max_history: int = 10_000,
+        idempotency_window: float = 120.0,
+        idempotency_keys: int = 131_072,
         log: Log | None = None,
         peers: Peers | None = None,
+        keys: KeyTable | None = None,
     ) -> None:
         self.log = log if log is not None else Log.private(log_size)
         self._peers = peers
@@ -76,8 +83,11 @@ class Hub:
         self.keepalive = keepalive
         self.send_timeout = send_timeout
         self.memory = SendMemory(send_memory, self.fanout, peers)
+        self.keys = keys
+        if keys is None and log is None and idempotency_window:
+            self.keys = KeyTable.private(idempotency_keys, max(1, int(1000 * idempotency_window)))
         self.backplane: Backplane = LogBackplane(
-            self.log, self.fanout, peers, self._wake, lambda: self._open_for("events")
+            self.log, self.fanout, peers, self._wake, lambda: self._open_for("events"), self.keys
         )
         self.draining = False
         self._epoch = self.log.epoch
@@ -99,7 +109,13 @@ class Hub:
     # ---- publishing --------------------------------------------------------------------------------------------------
 
     async def publish(
-        self, channel: str | Sequence[str], data: Any, *, event: str | None = None, retry: int | None = None
+        self,
+        channel: str | Sequence[str],
+        data: Any,
+        *,
+        event: str | None = None,
+        retry: int | None = None,
+        key: str | None = None,
     ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
@@ -107,11 +123,17 @@ class Hub:
 
         `data`: str or bytes as they stand, or what `sse_fast.serialization` takes.
 
+        `key`: an idempotency key. Within `idempotency_window` the same event under the same key is not published again,
+        and has the id of the first time; another event raises KeyReused.
+
         Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
         then it may have been.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
         self._open_for("events")
+        if key is not None:
+            (id,), _ = await self.backplane.append_once([encoded], key)
+            return id
         (id,) = await self.backplane.append([encoded])
         return id
 
@@ -123,6 +145,15 @@ class Hub:
         """
         self._open_for("events")
         return await self.backplane.append(events)
+
+    async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
+        """`append` those events whose idempotency keys are new; the ids of all, and how many had been published before.
+
+        `keys`: of all events together, or by their places the keys of single ones. Further raises KeyReused, and then
+        nothing was published.
+        """
+        self._open_for("events")
+        return await self.backplane.append_once(events, keys)
 
     @property
     def published(self) -> int:

@@ -179,7 +179,13 @@ def create_node(settings: Settings, streams: int) -> Node:
             log_segment = open_log_file(settings.log_file, settings.log_size)
         else:
             log_segment = create_shared(segment_size(settings.log_size))
-        return Node.create(log_segment, settings.workers, addresses)
+        return Node.create(
+            log_segment,
+            settings.workers,
+            addresses,
+            keys=settings.idempotency_keys,
+            window=settings.idempotency_window,
+        )
     except UnusableLogFile as error:
         raise CannotServe(str(error)) from error
     except OSError as error:

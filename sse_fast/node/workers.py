@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Self
 
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
 from sse_fast.base.locks import try_lock, unlock
@@ -33,6 +34,7 @@ TICK = 0.25  # seconds: counters are said, the dead are cleared, and a wake-up t
 SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come before the old ones go
 LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
 SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
+KEYS_VARIABLE = "SSE_FAST_KEYS_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
 HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
 
@@ -44,17 +46,25 @@ LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 class Node:
     """What the parent holds: the segments, open for as long as workers may come."""
 
-    def __init__(self, log: Segment, slots: Segment, workers: int, addresses: int) -> None:
-        self._log, self._slots = log, slots
+    def __init__(self, log: Segment, slots: Segment, keys: Segment | None) -> None:
+        self._log, self._slots, self._keys = log, slots, keys
         self.log = Log(log.memory)  # laid out before anybody comes
-        self.slots = Slots(slots.memory, SPARE_SLOTS * workers, addresses)
+        self.slots = Slots(slots.memory)
 
     @classmethod
-    def create(cls, log: Segment, workers: int, addresses: int = 0) -> Self:
-        """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted."""
-        return cls(
-            log, create_shared(Slots.size(SPARE_SLOTS * workers, addresses), "sse_fast_slots"), workers, addresses
-        )
+    def create(
+        cls, log: Segment, workers: int, addresses: int = 0, *, keys: int = 131_072, window: float = 120
+    ) -> Self:
+        """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted.
+        `keys`: how many idempotency keys are remembered, for `window` seconds; 0: none."""
+        count = SPARE_SLOTS * workers
+        slots = create_shared(Slots.size(count, addresses), "sse_fast_slots")
+        Slots(slots.memory, count, addresses)
+        if not window:
+            return cls(log, slots, None)
+        table = create_shared(KeyTable.size(keys), "sse_fast_keys")
+        KeyTable(table.memory, keys, max(1, int(1000 * window)))
+        return cls(log, slots, table)
 
     def what_is_wrong(self) -> str | None:
         """Why nobody can serve this log any more, in one sentence, if so."""
@@ -68,18 +78,24 @@ class Node:
         """When all workers are gone. A log's file is stored."""
         self._log.close()
         self._slots.close()
+        if self._keys is not None:
+            self._keys.close()
 
     def environment(self) -> dict[str, str]:
         """The variables by which workers find the node."""
-        return {LOG_VARIABLE: self._log.address, SLOTS_VARIABLE: self._slots.address}
+        found = {LOG_VARIABLE: self._log.address, SLOTS_VARIABLE: self._slots.address}
+        if self._keys is not None:
+            found[KEYS_VARIABLE] = self._keys.address
+        return found
 
 
 class WorkerSlot:
     """A worker's place in its node: its slot, its wake_address, and the log that all share. `take` one."""
 
-    def __init__(self, log: Log, slots: Slots, lock: int, wake_address: socket.socket) -> None:
+    def __init__(self, log: Log, slots: Slots, keys: KeyTable | None, lock: int, wake_address: socket.socket) -> None:
         self.log = log
         self.slots = slots
+        self.keys = keys
         self._secret = slots.secret
         self._lock = lock
         self._wake_socket = wake_address
@@ -93,10 +109,15 @@ class WorkerSlot:
             return None
         address = environment[SLOTS_VARIABLE]
         with open_shared(environment[LOG_VARIABLE]) as log, open_shared(address) as slots:
-            return cls.claim_among(Log(log.memory), Slots(slots.memory), os.open(address, os.O_RDWR | os.O_CLOEXEC))
+            table = None
+            if KEYS_VARIABLE in environment:
+                with open_shared(environment[KEYS_VARIABLE]) as keys:
+                    table = KeyTable(keys.memory)
+            lock = os.open(address, os.O_RDWR | os.O_CLOEXEC)
+            return cls.claim_among(Log(log.memory), Slots(slots.memory), table, lock)
 
     @classmethod
-    def claim_among(cls, log: Log, slots: Slots, lock: int) -> Self:
+    def claim_among(cls, log: Log, slots: Slots, keys: KeyTable | None, lock: int) -> Self:
         """A slot in these slots; `lock`: a descriptor of the segment, of a description that nobody else has."""
         for number in range(slots.count):
             if not try_lock(lock, LOCKS_AT + number):
@@ -105,7 +126,7 @@ class WorkerSlot:
             # A name that nobody can foresee, or a stranger could have taken it.
             wake_address.bind(name := b"\0sse_fast-" + secrets.token_hex(8).encode())
             slots.claim(number, os.getpid(), name[1:])
-            return cls(log, slots, lock, wake_address)
+            return cls(log, slots, keys, lock, wake_address)
         raise OSError(errno.EAGAIN, f"all {slots.count} slots of this node are taken")
 
     # ---- wake-ups ----------------------------------------------------------------------------------------------------
