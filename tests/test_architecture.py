@@ -26,7 +26,7 @@ ROOMS: dict[str, str | None] = {
     "datastar": "errors",
     "event_rules": "errors",
     "serialization": "errors",
-    "_native.fanout": "_native.base _native.log errors",
+    "_native.fanout": "_native.base _native.log _native.wire errors",
     "_native.wire": "datastar errors event_rules serialization",
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout errors",

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -470,6 +471,96 @@ def test_listen_as_json_gives_an_object_a_line_and_stops_at_the_count(against):
     ]
 
 
+ENVELOPED = b':\nretry: 3000\nevent: $connected\nid: e-%d\ndata: {"resume":"live","envelope":"json"}\n\n'
+
+
+def enveloped(position, data, channels, time, kind="message"):
+    """As the server makes it."""
+    several = {"channels": channels} if len(channels) > 1 else {}
+    inside = {"channel": channels[0], **several, "event": kind, "time": time, "data": data}
+    return f"event: {kind}\ndata: {json.dumps(inside)}\nid: e-{position}\n\n".encode()
+
+
+def test_listen_asks_for_envelopes_and_tells_where_and_when_an_event_was_published(against):
+    stream = [
+        ENVELOPED % 0,
+        enveloped(1, "one\ntwo", ["a"], "2026-01-02T03:04:05.678Z"),
+        enveloped(2, '{"n":1.0}', ["b", "a"], "2026-01-02T03:04:06.000Z", "price"),
+    ]
+    script = Script(stream, STOP)
+    result = against(script, "listen", "a", "b", "--json")
+    assert script.requests[0].url.params["envelope"] == "json"
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"id": "e-1", "channel": "a", "event": "message", "time": "2026-01-02T03:04:05.678Z", "data": "one\ntwo"},
+        {
+            "id": "e-2",
+            "channel": "b",
+            "channels": ["b", "a"],
+            "event": "price",
+            "time": "2026-01-02T03:04:06.000Z",
+            "data": '{"n":1.0}',
+        },
+    ]
+    assert "envelope" not in result.stderr
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_listen_shows_when_an_event_was_published_and_of_several_channels_in_which(against, monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        here = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC).astimezone()
+        stream = [ENVELOPED % 0, enveloped(1, "one", ["a"], "2026-01-02T03:04:05.678Z", "price")]
+        one = against(Script(stream, STOP), "listen", "a").stdout
+        assert one == f"e-1 {here:%Y-%m-%d %H:%M:%S} price one\n"
+        several = against(Script(stream, STOP), "listen", "a", "b").stdout
+        assert several == f"e-1 {here:%Y-%m-%d %H:%M:%S} a price one\n"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_listen_shows_of_today_the_time_alone(against):
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    stream = [ENVELOPED % 0, enveloped(1, "one", ["a"], f"{now:%Y-%m-%dT%H:%M:%S}.000Z")]
+    assert against(Script(stream, STOP), "listen", "a").stdout == f"e-1 {now.astimezone():%H:%M:%S} message one\n"
+
+
+LOOKS_ENVELOPED = '{"channel":"a","event":"message","time":"2026-01-02T03:04:05.678Z","data":"x"}'
+
+
+def test_what_only_looks_like_an_envelope_is_shown_as_it_is(against):
+    script = Script([preamble(0), event(1, LOOKS_ENVELOPED.encode())], STOP)
+    result = against(script, "listen", "a", "--json")
+    assert json.loads(result.stdout) == {"id": "e-1", "event": "message", "data": LOOKS_ENVELOPED}
+
+
+def test_each_connection_says_for_itself_whether_it_has_envelopes(listener):
+    script = Script(
+        [ENVELOPED % 0, enveloped(1, "one", ["a"], "2026-01-02T03:04:05.678Z"), BROKEN],
+        [preamble(1), event(2, LOOKS_ENVELOPED.encode())],
+        STOP,
+    )
+    found = [event.data for event in listener(script) if not event.event.startswith("$")]
+    assert found == ["one", LOOKS_ENVELOPED]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"no JSON", b"[]", b"{}", b'{"channel":"a","time":"2026-01-02T03:04:05Z","data":1}'),
+        *(b'{"channel":1,"time":"2026-01-02T03:04:05Z","data":"x"}', b'{"channel":"a","time":"noon","data":"x"}'),
+        *(
+            b'{"channel":"a","time":5,"data":"x"}',
+            b'{"channel":"a","channels":7,"time":"2026-01-02T03:04Z","data":"x"}',
+        ),
+    ],
+)
+def test_what_a_server_puts_in_no_envelope_though_it_said_so_is_shown_as_it_is(against, data):
+    result = against(Script([ENVELOPED % 0, event(1, data)], STOP), "listen", "a", "--json")
+    assert json.loads(result.stdout) == {"id": "e-1", "event": "message", "data": data.decode()}
+
+
 def test_listen_keeps_data_from_steering_the_terminal(against):
     script = Script([preamble(0), event(1, b"\x1b[2Jx"), b"data: a\ndata: b\n\n"], STOP)
     lines = against(script, "listen", "a").stdout.splitlines()
@@ -542,6 +633,21 @@ def test_publish_sends_the_text_as_it_stands_and_prints_the_id(against):
     assert request.url.raw_path.startswith(b"/publish/a%3Ab%20%C3%BC?")
     assert dict(request.url.params) == {"event": "x&y", "retry": "5"}
     assert request.content == " héllo\n".encode()
+
+
+def test_publish_names_further_channels_of_the_same_event(against):
+    script = Script(published("e-1"), published("e-2"), published("e-3", "e-4"))
+    against(script, "publish", "a", "--also", "b", "--also", "c", "hé\nllo")
+    against(script, "publish", "a", "--also", "b", "--json", '{"n": 1.0}')
+    against(script, "publish", "a", "--also", "b", "--lines", input="one\ntwo\n")
+    assert [request.url.path for request in script.requests] == ["/publish"] * 3
+    bodies = [json.loads(line) for request in script.requests for line in request.content.splitlines()]
+    assert bodies == [
+        {"channels": ["a", "b", "c"], "data": "hé\nllo"},
+        {"channels": ["a", "b"], "data": {"n": 1.0}},
+        {"channels": ["a", "b"], "data": "one"},
+        {"channels": ["a", "b"], "data": "two"},
+    ]
 
 
 def test_publish_takes_stdin_less_its_last_line_end(against):

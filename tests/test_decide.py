@@ -65,6 +65,7 @@ def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[byte
         ("GET /sse/room/1?channel=b", {}, Subscribe(("room:1", "b"))),
         ("GET /sse/%C3%A9", {}, Subscribe(("é",))),
         ("GET /sse/a?history=3", {}, Subscribe(("a",), None, 3)),
+        ("GET /sse/a?envelope=json", {}, Subscribe(("a",), envelope=True)),
         ("GET /sse/a", {"last_event_id": "e-7"}, Subscribe(("a",), "e-7")),
         ("GET /sse/a?last_event_id=e-6", {"last_event_id": "e-7"}, Subscribe(("a",), "e-7")),
         ("GET /sse/a", {"accept": "application/json"}, Subscribe(("a",), reads_json=True)),

@@ -17,6 +17,7 @@ from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
 from sse_fast._native.log.ring import Log, segment_size
+from sse_fast._native.wire.envelope import envelope
 from sse_fast.errors import EndReason
 
 
@@ -68,6 +69,56 @@ def drain(fanout: FanOut, now: float = 0.0, budget: int = 4_000_000) -> None:
 def fill(log: Log, channel: bytes, count: int, size: int = 100) -> None:
     for _ in range(count):
         log.append(channel, body_of(size))
+
+
+# ---- forms ----
+
+
+@pytest.mark.parametrize("channels", [[b"a"], [b"a", b"b"]])
+def test_an_event_is_put_into_an_envelope_once_for_all_who_want_it(channels: list[bytes]) -> None:
+    log = Log.private(1 << 20)
+    fanout, takers = FanOut(log), [Taker() for _ in range(1000)]
+    for taker in takers:
+        fanout.unblock(fanout.subscribe(channels, taker, enveloped=True), 0.0)
+        join(fanout, Taker(), *channels)
+    for batch in range(1, 4):
+        log.append_many([(b"a", b"data: x\n\n")] * 5)
+        drain(fanout)
+        assert fanout.enveloped == 5 * batch
+    for taker in takers:
+        assert len(taker.got) == 3
+        assert all(mine is shared for mine, shared in zip(taker.got, takers[0].got, strict=True)), (
+            "they share its bytes"
+        )
+
+
+def test_those_who_want_no_envelope_are_sent_what_the_log_has() -> None:
+    log = Log.private(1 << 20)
+    fanout, plain, other = FanOut(log), Taker(), Taker()
+    join(fanout, plain, b"a")
+    fanout.unblock(fanout.subscribe([b"a"], other, enveloped=True), 0.0)
+    log.append((b"a", b"b"), b"data: x\n\n")
+    drain(fanout)
+    [record] = log.records()
+    assert plain.got == [record.frame]
+    assert other.got == [envelope(record.frame, [b"a"], record.milliseconds)]
+    assert fanout.say(b"a", b"data: now\n\n", 0.0) == 2
+    assert plain.got[-1] == b"data: now\n\n"
+    assert b'"data":"now"' in other.got[-1]
+
+
+def test_a_backlog_in_envelopes_is_taken_for_as_long_as_it_is_without() -> None:
+    """Whoever had everything before stays with those who keep up over two of the largest batches, whatever the form."""
+    log = Log.private(1 << 20)
+    fanout, taker = FanOut(log, deep=1000), Taker()
+    fanout.unblock(fanout.subscribe([b"a"], taker, enveloped=True), 0.0)
+    drain(fanout)
+    log.append_many([(b"a", b"data:\n\n")] * (log.largest_batch // 80))
+    fanout.drain(0.0, 0)
+    while fanout.rest == 0.0 and fanout.drain(0.0, 0):
+        pass
+    assert fanout.rest == 0.0, "it rests, as one that has a long way to go"
+    assert len(taker.positions) == log.largest_batch // 80
 
 
 # ---- long backlogs ----

@@ -1,15 +1,17 @@
 """Laws 3 to 6 as a state machine: the native log, index and fan-out against the model, step by step.
 
-Every write is checked byte for byte against what the model says must come next. Beside that, a ledger that knows
+Every write is checked byte for byte, taken out of its envelopes where the stream has them, against what the model says
+must come next. Beside that, a ledger that knows
 nothing of cursors reads what each subscriber got, as a client would: every event once, in order, or told of a gap.
 
 HYPOTHESIS_PROFILE=long runs a hundred times as many examples.
 """
 
+import json
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +52,7 @@ class RecordingSink(Sink):
         self.machine = machine
         self.plans: list[str] = []
         self.habit = "take"
+        self.enveloped = False
         self.native: Subscriber
         self.model: ModelSubscriber
         self.stream = b""
@@ -92,8 +95,31 @@ class FanOutMachine(RuleBasedStateMachine):
 
     # ---- what the native fan-out does to sinks ----
 
+    def out_of_envelopes(self, data: bytes, listened: Sequence[bytes]) -> bytes:
+        """What the log has, of what a stream of these channels is handed; an envelope says which of them it is from."""
+        frames = []
+        for frame in data.removesuffix(b"\n\n").split(b"\n\n"):
+            before, found, line = frame.partition(b"data: ")
+            if not found or b'"channel":' not in line:
+                frames.append(frame + b"\n\n")
+                continue
+            line, _, behind = line.partition(b"\n")
+            inside = json.loads(line)
+            if behind:
+                event = self.log.history[int(behind.rpartition(b"-")[2]) - 1]
+                names = [name.decode() for name in event.channels if name in listened]
+                assert (inside["channel"], inside.get("channels", names[:1])) == (names[0], names)
+            lines = inside["data"].encode().split(b"\n")
+            frames.append(b"".join((before, *(b"data: %b\n" % text for text in lines), behind)))
+            frames[-1] += b"\n\n" if behind else b"\n"
+        return b"".join(frames)
+
     def on_write(self, sink: RecordingSink, data: bytes, plan: str) -> None:
         subscriber = sink.model
+        if sink.enveloped and self.step.doing in ("drain", "say"):
+            self.model.delivered_bytes += len(data)
+            data = self.out_of_envelopes(data, subscriber.channels)
+            self.model.delivered_bytes -= len(data)
         assert subscriber.state == READY, f"a {subscriber.state} subscriber was written to"
         assert subscriber not in self.step.wrote or self.step.doing != "say"
         self.step.wrote.append(subscriber)
@@ -186,13 +212,17 @@ class FanOutMachine(RuleBasedStateMachine):
         names=channel_sets,
         after=st.one_of(st.just(EARLIEST), st.just(UNKNOWN), st.none(), st.integers(0, 30)),
         history=st.one_of(st.just(0), st.integers(0, 6)),
+        enveloped=st.booleans(),
         starts=st.booleans(),
     )
-    def subscribe(self, names: list[bytes], after: int | None, history: int, starts: bool) -> RecordingSink:
+    def subscribe(
+        self, names: list[bytes], after: int | None, history: int, enveloped: bool, starts: bool
+    ) -> RecordingSink:
         if after is not None and after >= 0:  # counted from the newest, so that it is near the edge of what is kept
             after = max(0, len(self.log.history) + 2 - after)
         sink = RecordingSink(self)
-        sink.native = self.native.subscribe(names, sink, after=after, history=history)
+        sink.enveloped = enveloped
+        sink.native = self.native.subscribe(names, sink, after=after, history=history, enveloped=enveloped)
         sink.model = self.model.subscribe(names, after, history)
         assert sink.native.lost == sink.model.lost
         sink.begins_after = after if after is not None and after >= 0 and not sink.native.lost else 0

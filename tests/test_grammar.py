@@ -65,6 +65,9 @@ def test_a_stream_names_its_channels_by_path_or_query_each_once(
         ("a", "history=%C2%B2"),
         ("a", "history=1&history=2"),
         ("a", "last_event_id=" + "x" * 65),
+        ("a", "envelope="),
+        ("a", "envelope=xml"),
+        ("a", "envelope=json&envelope=json"),
     ],
 )
 def test_what_the_grammar_does_not_know_is_refused(path: str, query: str) -> None:
@@ -77,12 +80,20 @@ def test_what_the_grammar_does_not_know_is_refused(path: str, query: str) -> Non
     [(slip, "history") for slip in ("histroy", "hist", "histories", "History", "history[]")]
     + [(slip, "channel") for slip in ("chanel", "channels", "chan", "CHANNEL", "channel[]", "chnanel")]
     + [(slip, "last_event_id") for slip in ("last_event", "lastEvent", "last_id", "lastevent_di", "lastEventIds")]
-    + [(slip, "last_event_id") for slip in ("since", "Since")],
+    + [(slip, "last_event_id") for slip in ("since", "Since")]
+    + [(slip, "envelope") for slip in ("enveloppe", "envelop", "Envelope", "envelopes")],
 )
 def test_a_parameter_that_must_be_a_slip_is_refused_with_what_was_meant(slip: str, meant: str) -> None:
     for query in (f"{slip}=10", f"_=1&{slip}=a", f"channel=b&{slip}"):
         with pytest.raises(InvalidEvent, match=f"unknown parameter '.*'; did you mean '{meant}'"):
             read("a", query)
+
+
+def test_a_form_that_there_is_not_is_refused_with_the_one_that_there_is() -> None:
+    assert not read("a").envelope
+    assert read("a", "envelope=json").envelope
+    with pytest.raises(InvalidEvent, match="'envelope' is 'json', the one that there is, not 'xml'"):
+        read("a", "envelope=xml")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,7 @@ def test_of_several_ids_in_the_query_the_last_that_is_not_empty_wins(query: str)
 
 
 def test_a_history_longer_than_the_server_grants_is_refused_and_told_the_limit() -> None:
-    assert subscription("a", b"history=50", None, 4, max_history=50) == (("a",), None, 50)
+    assert subscription("a", b"history=50", None, 4, max_history=50) == (("a",), None, 50, False)
     with pytest.raises(InvalidEvent, match="from 0 to 50, not '51'"):
         subscription("a", b"history=51", None, 4, max_history=50)
 

@@ -5,10 +5,12 @@ import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import litestar
+import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -57,6 +59,43 @@ async def test_a_handler_of_litestar_that_says_what_it_returns_answers_with_a_st
 
 
 CONNECTED = ("$connected", '{"resume":"live"}')
+
+
+async def test_a_response_says_in_envelopes_where_and_when_events_were_published_if_the_app_asks_for_it(
+    hub: Hub,
+) -> None:
+    """The client can't: what a stream has is the app's affair."""
+    await hub.publish(["b", "other", "a"], {"n": 1}, event="e")
+    async with EventClient(app_of(hub, envelope=True, history=1)) as client, client.stream("/?on=a,b") as opened:
+        connected, event = await opened.take(2)
+        assert connected.json() == {"resume": "live", "envelope": "json"}
+        inside = event.json()
+        time = datetime.fromisoformat(inside.pop("time"))
+        assert inside == {"channel": "b", "channels": ["b", "a"], "event": "e", "data": '{"n":1}'}
+        assert abs(datetime.now(UTC) - time) < timedelta(minutes=10)
+    async with EventClient(app_of(hub, history=1)) as client, client.stream("/?on=a&envelope=json") as opened:
+        assert (await told(opened, 2))[1] == ("e", '{"n":1}')
+
+
+async def test_a_hook_sees_what_its_client_would_get_the_envelope_too(hub: Hub) -> None:
+    def short(event: Event) -> Event:
+        return Event(orjson.loads(event.data)["channel"], event=event.event)
+
+    await hub.publish("a", "x")
+    app = app_of(hub, envelope=True, history=1, transform=short)
+    async with EventClient(app) as client, client.stream("/") as opened:
+        assert (await told(opened, 2))[1] == ("message", "a")
+
+
+async def test_one_event_of_several_channels_reaches_a_stream_of_several_of_them_once(hub: Hub) -> None:
+    async with EventClient(app_of(hub)) as client, client.stream("/?on=a,b") as opened:
+        assert await told(opened, 1) == [CONNECTED]
+        id = await hub.publish(["a", "b"], "both")
+        await asyncio.wrap_future(await asyncio.to_thread(hub.publish_threadsafe, ("b", "a"), "again"))
+        await hub.publish("a", "end")
+        events = await opened.take(3)
+        assert [event.data for event in events] == ["both", "again", "end"]
+        assert events[0].id == str(id)
 
 
 class Stubborn:

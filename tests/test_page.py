@@ -216,6 +216,23 @@ function main(texts) {
             assert answer == {"events": events, "lastId": last_id, "retry": retry}, text
 
 
+def test_the_feed_takes_events_out_of_their_envelopes_where_the_server_says_there_are_any() -> None:
+    told = '{"channel":"a","event":"e","time":"2026-01-02T03:04:05.678Z","data":"{\\"n\\":1.0}"}'
+    several = '{"channel":"a","channels":["a","b"],"event":"e","time":"2026-01-02T03:04:05.678Z","data":"x"}'
+    main = "function main(events) { return events.map(opened); }"
+    events = [{"id": "1", "type": "e", "data": told}, {"id": "2", "type": "e", "data": several}]
+    events.append({"id": "3", "type": "$gap", "data": "{}"})
+    at = 1_767_323_045_678
+    assert node(source("function opened") + main, events) == [
+        {"id": "1", "type": "e", "data": '{"n":1.0}', "channels": ["a"], "at": at},
+        {"id": "2", "type": "e", "data": "x", "channels": ["a", "b"], "at": at},
+        {"id": "3", "type": "$gap", "data": "{}"},
+    ]
+    main = "function main(texts) { return texts.map((data) => saysEnveloped({ data })); }"
+    texts = ['{"resume":"live","envelope":"json"}', '{"resume":"live"}', "no JSON", "null"]
+    assert node(source("function saysEnveloped") + main, texts) == [True, False, False, False]
+
+
 def test_indented_json_keeps_every_token_as_it_was_sent() -> None:
     texts = [
         '{"big":12345678901234567890,"exact":1.0,"e":1E3,"same":1,"same":2}',

@@ -18,18 +18,21 @@ It knows sinks, but no socket, loop, task or ASGI server. Who listens to what is
 `deadlines`', and writing to many sockets at once is `volley`'s.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
-from sse_fast._native.base.clock cimport monotonic_ns
+from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
+from sse_fast._native.fanout.forms cimport in_envelopes
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
+from sse_fast._native.wire.envelope cimport enveloped as in_envelope
 from sse_fast.errors import EndReason
 
 cdef object SLOW = EndReason.SLOW     # to look it up allocates
@@ -127,8 +130,8 @@ cdef class FanOut:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0):
-        """A new subscriber to `channels` (at least one), parked until `unblock`.
+    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False):
+        """A new subscriber to `channels` (at least one), parked until `unblock`. `enveloped`: its events come in envelopes.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
@@ -148,7 +151,7 @@ cdef class FanOut:
             if begin < UNKNOWN:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
-        cdef Group group = self._groups.open(names)
+        cdef Group group = self._groups.open(names, enveloped)
         try:
             self._stand(subscriber, group, after, begin, newest, history)
             self._deadlines.reserve()
@@ -340,7 +343,7 @@ cdef class FanOut:
             batch = self._shared
             piece = self._shared_piece
         else:
-            data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, &piece)
+            data = self._cut(group, subscriber, &piece)
             if data is None:
                 if piece.end:
                     subscriber.position = piece.end
@@ -357,12 +360,23 @@ cdef class FanOut:
             subscriber.position = piece.end
             subscriber.at = piece.at
             if piece.more:
-                subscriber.catches_up -= min(subscriber.catches_up, <uint32_t>len(batch.data))
+                subscriber.catches_up -= min(subscriber.catches_up, piece.length)
                 self._catch_up_later(subscriber)
             else:
                 subscriber.catches_up = self._live_after
             self._volley.hand_over(subscriber, batch, now)
         return 0
+
+    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece):
+        """The next piece for a subscriber, in its form; None as `Index.cut` has it."""
+        cdef bytes data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, piece)
+        if group.enveloped and data is not None:
+            data = in_envelopes(self.index, group.channels, data, piece.events)
+            if data is None:
+                piece.end = 0
+            else:
+                self.enveloped += piece.events
+        return data
 
     # ---- the slow ---------------------------------------------------------------------------------------------------
 
@@ -452,11 +466,18 @@ cdef class FanOut:
 
     def say(self, bytes channel not None, bytes frame not None, double now):
         """Hand a frame that is not in the log (it has no id) to the ready subscribers of a channel. Returns how many."""
-        cdef Batch batch = batch_of(frame, 1)
+        cdef Batch plain = batch_of(frame, 1), batch, inside = None
         cdef Group group
         cdef Subscriber subscriber
         cdef Py_ssize_t said = 0
         for group in self._groups.listening_to(channel):
+            batch = plain
+            if group.enveloped:
+                if inside is None:
+                    inside = batch_of(
+                        in_envelope(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), (channel,), wall_clock_ms()), 1
+                    )
+                batch = inside
             for subscriber in list(group.subscribers):
                 if subscriber.state == READY and not subscriber.finished and self._volley.prepare(subscriber, batch):
                     self._volley.hand_over(subscriber, batch, now)

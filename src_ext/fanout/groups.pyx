@@ -1,7 +1,7 @@
 """Who listens to which set of channels, and the spreading of news over them.
 
-What it keeps: subscribers who listen to the same set of channels are one *group*, swept together, and what is new is told
-to groups, not to subscribers. To come and to leave cost the same however many others there are: whoever leaves gives its
+What it keeps: subscribers who listen to the same set of channels, in the same form, are one *group*, swept together, and
+what is new is told to groups, not to subscribers. To come and to leave cost the same however many others there are: whoever leaves gives its
 place to the last. A channel that nobody listens to is the index's alone.
 What it drops: a group when its last subscriber leaves.
 Who is told: nobody. It says which groups have news; the drain hands them out.
@@ -21,7 +21,7 @@ from sse_fast._native.log.index cimport Channel, Index, Listening
 
 @cython.final
 cdef class Group:
-    """The subscribers who listen to the same set of channels; they are swept together."""
+    """The subscribers who listen to the same set of channels in the same form; they are swept together."""
 
     def __dealloc__(self):
         PyMem_RawFree(self.places)
@@ -34,6 +34,10 @@ cdef class Subscriber:
     @property
     def closed(self):
         return self.state == CLOSED
+
+    @property
+    def enveloped(self):
+        return self.group.enveloped
 
 
 cdef int make_room(Channel channel) except -1:
@@ -62,43 +66,46 @@ cdef class Groups:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    cdef Group open(self, tuple names):
+    cdef Group open(self, tuple names, bint enveloped):
         """The group of these channels, which are sorted. A new one has to be entered, or closed again."""
         cdef Group group
         cdef Channel channel
         cdef uint32_t which
-        if len(names) == 1:
+        cdef bint solo = len(names) == 1 and not enveloped
+        cdef object key = ("enveloped", names) if enveloped else names
+        if solo:
             channel = self.index.channels.get(names[0])
             group = channel.solo if channel is not None else None
         else:
-            group = self._by_names.get(names)
+            group = self._by_names.get(key)
         if group is not None:
             return group
         group = Group.__new__(Group)
         group.subscribers = []
+        group.enveloped = enveloped
         cdef list opened = [None] * len(names)
         try:
             for which in range(len(names)):
                 opened[which] = channel = self.index.open_channel(names[which])
                 group.last_position = max(group.last_position, channel.last_position)
             group.channels = tuple(opened)
-            if len(names) > 1:
+            if not solo:
                 group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
                 if group.places == NULL:
                     raise MemoryError
                 for channel in group.channels:
                     make_room(channel)
-                self._by_names[names] = group
+                self._by_names[key] = group
         except BaseException:
             for channel in opened:
                 if channel is not None:
                     self.index.release_if_idle(channel)
             raise
         self.listened += len(names)
-        if len(names) == 1:
+        if solo:
             channel.solo = group
             return group
-        group.key = names
+        group.key = key
         for which in range(len(names)):
             channel = group.channels[which]
             group.places[which] = channel.listening_count

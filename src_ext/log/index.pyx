@@ -553,6 +553,7 @@ cdef class Index:
                 sift_down(heap, size)
         self.steps += merged
         piece.events = <uint32_t>count
+        piece.length = <uint32_t>length
         piece.more = size != 0
         piece.end = self.entry(last).position if piece.more else self.position
         piece.at = number if single else 0

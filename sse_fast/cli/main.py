@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
+from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.listener import MAX_EVENT_SIZE, SILENCE, Listener
 from sse_fast.client.publisher import Publisher
@@ -145,6 +146,7 @@ url_option = click.option(
 Examples:
   sse-fast publish news 'hello'
   sse-fast publish news --event price --json '{"EUR": 1.08}'
+  sse-fast publish news --also archive --also user:42 'hello'
   date | sse-fast publish clock
   tail -f access.log | sse-fast publish log --lines
   SSE_FAST_PUBLISH_KEY=secret sse-fast publish news 'hello' --url https://events.example.org
@@ -152,6 +154,12 @@ Examples:
 )
 @click.argument("channel")
 @click.argument("data", required=False)
+@click.option(
+    "--also",
+    metavar="CHANNEL",
+    multiple=True,
+    help="A further channel of the same event; whoever listens to several of them gets it once. Repeat for more.",
+)
 @click.option("--event", metavar="TYPE", help="The event's type; without it clients see 'message'.")
 @click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="Tell clients this reconnect delay.")
 @click.option("--json", "as_json", is_flag=True, help="The data is JSON: checked, and sent in compact form.")
@@ -167,6 +175,7 @@ Examples:
 def publish(
     channel: str,
     data: str | None,
+    also: tuple[str, ...],
     event: str | None,
     retry: int | None,
     as_json: bool,
@@ -184,7 +193,7 @@ def publish(
         raise Misuse("--key: a key is visible ASCII characters, without spaces or line ends")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with http_client(url, httpx.Timeout(30), headers) as client:
-        publisher = Publisher(client, channel, event, retry)
+        publisher = Publisher(client, [channel, *also], event, retry)
         stdin = sys.stdin.buffer
         if data is None and stdin.isatty():
             _tell("reading from the terminal; end with Ctrl-D")
@@ -272,7 +281,12 @@ Examples:
     show_default=True,
     help="Give up at a larger event; it is held in memory until it is whole.",
 )
-@click.option("--json", "as_json", is_flag=True, help='Print each event as a line {"id", "event", "data"}.')
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print each event as a line {"id", "channel", "event", "time", "data"}; "channels", too, if it has several.',
+)
 @click.option("--verbose", is_flag=True, help="Show $connected too.")
 @url_option
 def listen(
@@ -295,6 +309,9 @@ def listen(
     A server's id that fits no HTTP header can't be sent back: that is said, and resumed is after the last one that can,
     so events may be printed again.
 
+    Shown is when an event was published, and, of several CHANNELs, in which. A server that doesn't say either (it says
+    so when it connects) is listened to as well: then it is the time at which the event came.
+
     Where the server no longer keeps what was missed, it says so with a $gap event, shown on stderr (with --json also on
     stdout: a program should know). The states of the connection are told on stderr.
     """
@@ -310,7 +327,7 @@ def listen(
         ) from None
     if "/sse/" in urlsplit(url).path + "/":
         raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
-    show = show_json if as_json else show_text
+    several = len(set(channels)) > 1
     with http_client(url, httpx.Timeout(10, read=silence)) as client:
         listener = Listener(
             client, channels, since=since, history=history, retries=retries, max_event_size=most, tell=_tell
@@ -319,7 +336,10 @@ def listen(
         try:
             for event in listener:
                 if event.event not in CONTROL_EVENTS:
-                    show(event)
+                    if as_json:
+                        show_json(event)
+                    else:
+                        show_text(event, several)
                     shown += 1
                 else:
                     show_control(event, verbose)
@@ -336,20 +356,32 @@ def listen(
             raise Failure(str(error)) from None
 
 
-def show_json(event: ReceivedEvent) -> None:
-    click.echo(orjson.dumps({"id": event.id, "event": event.event, "data": event.data}))
+def show_json(event: ReceivedEvent | PublishedEvent) -> None:
+    shown: dict[str, object] = {"id": event.id, "event": event.event, "data": event.data}
+    if isinstance(event, PublishedEvent):
+        several = {"channels": event.channels} if len(event.channels) > 1 else {}
+        where = {"id": event.id, "channel": event.channel, **several}
+        shown = {**where, "event": event.event, "time": event.time, "data": event.data}
+    click.echo(orjson.dumps(shown))
 
 
-def show_text(event: ReceivedEvent) -> None:
-    """`id time type data`, further lines of data indented; nothing in it can steer the terminal."""
+def show_text(event: ReceivedEvent | PublishedEvent, with_channel: bool) -> None:
+    """`id time [channels] type data`, further lines of data indented; nothing in it can steer the terminal."""
     first, *more = (printable(line.replace("\t", "    ")) for line in event.data.split("\n"))
-    head = f"{click.style(printable(event.id) or '-', fg='cyan')} {click.style(f'{datetime.now():%H:%M:%S}', dim=True)}"
-    click.echo(f"{head} {click.style(printable(event.event), fg='green')} {first}")
+    now = datetime.now().astimezone()
+    time, where = now, ""
+    if isinstance(event, PublishedEvent):
+        time = event.published.astimezone()
+        if with_channel:
+            where = click.style(printable(",".join(event.channels)), fg="magenta") + " "
+    clock = f"{time:%H:%M:%S}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%S}"
+    head = f"{click.style(printable(event.id) or '-', fg='cyan')} {click.style(clock, dim=True)}"
+    click.echo(f"{head} {where}{click.style(printable(event.event), fg='green')} {first}")
     for line in more:
         click.echo(f"    {line}")
 
 
-def show_control(event: ReceivedEvent, verbose: bool) -> None:
+def show_control(event: ReceivedEvent | PublishedEvent, verbose: bool) -> None:
     data = printable(event.data)
     if event.event == "$gap":
         click.secho(f"gap: events were lost before {event.id or 'here'}: {data}", fg="yellow", bold=True, err=True)

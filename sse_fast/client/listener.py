@@ -19,6 +19,7 @@ import httpx
 import orjson
 
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
+from sse_fast.client.envelope import PublishedEvent, opened, says_enveloped
 from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, explain_answer, is_no_http, mistrust_of
 from sse_fast.errors import EventTooLarge
 
@@ -36,9 +37,10 @@ SENDABLE_ID = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])")  # as
 
 class Listener:
     """Iterate to get events, the server's own (`$connected`, `$gap`, `$closing`) included, over as many connections as
-    it takes. Ends when the server says so with 204. Raises Refused; also Unavailable, if one event has not come after
-    `retries` further attempts. An id that no header can carry (control characters, white space at an end) is told, and
-    resumed is after the last one that could be sent, or as at the start: events may come again then.
+    it takes; of a server that says where and when they were published, a PublishedEvent each. Ends when the server says
+    so with 204. Raises Refused; also Unavailable, if one event has not come after `retries` further attempts. An id
+    that no header can carry (control characters, white space at an end) is told, and resumed is after the last one that
+    could be sent, or as at the start: events may come again then.
 
     client: carries the base URL and the timeouts; its read timeout is how silence is noticed.
     since: an event id, or "earliest". history: so many kept events first, on a start without a cursor.
@@ -71,7 +73,7 @@ class Listener:
         self._sleep = sleep
         self._jitter = jitter
 
-    def __iter__(self) -> Iterator[ReceivedEvent]:
+    def __iter__(self) -> Iterator[ReceivedEvent | PublishedEvent]:
         failures = 0
         while True:
             asked_for, closing = 0.0, ""
@@ -111,9 +113,9 @@ class Listener:
             delay = max(delay, min(doubled, LONGEST_BACKOFF))
         return max(delay * self._jitter(), SHORTEST_PAUSE)
 
-    def _connection(self) -> Iterator[ReceivedEvent]:
+    def _connection(self) -> Iterator[ReceivedEvent | PublishedEvent]:
         """The events of one connection. Returns when it ends, raises when it breaks or is not to be had."""
-        query = [("channel", channel) for channel in self._channels]
+        query = [("channel", channel) for channel in self._channels] + [("envelope", "json")]
         # A proxy that compresses also buffers.
         headers = {b"Accept-Encoding": b"identity"}
         if self.cursor:
@@ -127,10 +129,13 @@ class Listener:
                 self._tell(f"the server's id {self._not_sendable[:40]!r} fits no header; events may come again")
                 self._not_sendable = None
             parser = EventParser(max_event_size=self._max_event_size, last_event_id=self.cursor or "")
+            enveloped = False
             for piece in response.iter_bytes():
                 for event in parser.feed(piece):
                     self._move_to(event.id)
-                    yield event
+                    if event.event == "$connected":
+                        enveloped = says_enveloped(event)
+                    yield opened(event) if enveloped else event
                 self._move_to(parser.last_event_id)
                 if parser.retry is not None:
                     self.retry = min(parser.retry / 1000, LONGEST_RETRY)
@@ -143,7 +148,7 @@ class Listener:
             self.cursor, self._not_sendable = id, None
 
 
-def what_closes(event: ReceivedEvent) -> str:
+def what_closes(event: ReceivedEvent | PublishedEvent) -> str:
     """Of `$closing`: why the stream ends; of any other event nothing."""
     if event.event != "$closing":
         return ""

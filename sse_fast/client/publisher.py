@@ -1,6 +1,6 @@
-"""The publisher of the command line: one channel, one request at a time."""
+"""The publisher of the command line: one request at a time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,23 +12,30 @@ from sse_fast.serialization import json_of
 
 
 class Publisher:
-    """Publishes to one channel. Every method raises Refused where the server says no, and Unavailable where no answer
-    came: the event may have been published all the same."""
+    """Publishes to one channel, or each event to several. Every method raises Refused where the server says no, and
+    Unavailable where no answer came: the event may have been published all the same."""
 
-    def __init__(self, client: httpx.Client, channel: str, event: str | None = None, retry: int | None = None) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        channel: str | Sequence[str],
+        event: str | None = None,
+        retry: int | None = None,
+    ) -> None:
         self._client = client
-        self._channel = channel
+        self._channels = [channel] if isinstance(channel, str) else list(channel)
         fields = {"event": event, "retry": retry}
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
     def text(self, data: bytes) -> str:
         """Publish data, UTF-8, as it stands; the id."""
-        if "/" in self._channel or self._channel in (".", ".."):  # means something else in a path, even escaped
+        channel, *others = self._channels
+        if others or "/" in channel or channel in (".", ".."):  # means something else in a path, even escaped
             try:
                 return self.json(data.decode())
             except UnicodeDecodeError as error:
                 raise Refused(f"data is not UTF-8 text: {error.reason} at byte {error.start}") from None
-        path = "/publish/" + quote(self._channel, safe="")
+        path = "/publish/" + quote(channel, safe="")
         return str(self._post(path, data, "text/plain; charset=utf-8", self._fields)["id"])
 
     def json(self, data: object) -> str:
@@ -41,7 +48,9 @@ class Publisher:
         return [str(id) for id in self._post("/publish", lines, "application/x-ndjson")["ids"]]
 
     def _object(self, data: object) -> bytes:
-        return orjson.dumps({"channel": self._channel, "data": orjson.Fragment(json_of(data)), **self._fields})
+        channels = self._channels
+        where = {"channel": channels[0]} if len(channels) == 1 else {"channels": channels}
+        return orjson.dumps({**where, "data": orjson.Fragment(json_of(data)), **self._fields})
 
     def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
         try:

@@ -182,6 +182,7 @@ class Hub(node.Hub):
         *,
         last_event_id: str | None = None,
         history: int = 0,
+        envelope: bool = False,
         filter: Filter | None = None,
         transform: Transform | None = None,
         on_join: OnJoin | None = None,
@@ -193,7 +194,8 @@ class Hub(node.Hub):
 
         It begins after `last_event_id` ("earliest": all that is kept), by default what the client says itself, in the
         header Last-Event-ID or the parameter last_event_id; else with the newest `history` events, else now. HEAD is
-        answered without a stream. retry: milliseconds.
+        answered without a stream. retry: milliseconds. envelope: each event's data is JSON, `{"channel", "event",
+        "time", "data"}`, and hooks see it so.
 
         filter(event) says whether this client gets an event, transform(event) returns what it gets instead, or None
         for nothing. Both see `Event`s with `data` as text, are plain functions, and must be quick: all others wait.
@@ -226,7 +228,7 @@ class Hub(node.Hub):
                 refusal = problem_of(error)
         return HubResponse(
             self,
-            Subscribe(names, last_event_id, history),
+            Subscribe(names, last_event_id, history, envelope),
             filter=filter,
             transform=transform,
             on_join=on_join,

@@ -173,18 +173,20 @@ class Hub:
         *,
         last_event_id: str | None = None,
         history: int = 0,
+        envelope: bool = False,
         charge: int = 0,
     ) -> Subscription:
         """A stream of these channels over an ASGI `send`, parked until `Subscription.start`.
 
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
+        `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
         `ended` is called if the hub ends the stream. `charge`: bytes of kernel memory that it is taken to hold while
         it is blocked. Raises InvalidEvent or HubClosed.
         """
         self._open_for("streams")
         sink = AsgiSink(send, self.relay, ended)
         sink.charge = charge
-        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history)
+        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history, envelope=envelope)
         try:
             sink.unblock = subscription.start
         except MemoryError:
@@ -193,12 +195,19 @@ class Hub:
         return subscription
 
     def attach(
-        self, channels: Iterable[str], sink: Sink, *, last_event_id: str | None = None, history: int = 0
+        self,
+        channels: Iterable[str],
+        sink: Sink,
+        *,
+        last_event_id: str | None = None,
+        history: int = 0,
+        envelope: bool = False,
     ) -> Subscription:
         """`subscribe` for a sink of any kind; it is told of an end by its own `ended`."""
         self._open_for("streams")
         names = list(dict.fromkeys(channel_name(name) for name in channels))
-        subscriber = self.fanout.subscribe(names, sink, after=self.cursor(last_event_id), history=history)
+        after = self.cursor(last_event_id)
+        subscriber = self.fanout.subscribe(names, sink, after=after, history=history, enveloped=envelope)
         try:
             return Subscription(self, subscriber, sink, last_event_id)
         except MemoryError:

@@ -44,7 +44,8 @@ class Subscription:
     def opening(self) -> bytes:
         """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
         event loses nothing, and one before the gap was told has it told again."""
-        connected = b'event: $connected\ndata: {"resume":"%b"}\n' % self.resumed.encode()
+        form = b',"envelope":"json"' if self.subscriber.enveloped else b""
+        connected = b'event: $connected\ndata: {"resume":"%b"%b}\n' % (self.resumed.encode(), form)
         id_line = b"id: %b\n" % self.id.encode()
         if not self.subscriber.lost:
             return connected + id_line + b"\n"

@@ -26,13 +26,14 @@ class Need(StrEnum):
 
 class Subscribe(NamedTuple):
     """A stream. channels: their names, each once, in the order given. last_event_id: the cursor; without one the newest
-    `history` events come first. headers: of the stream. readable: who may read it, if it becomes another answer.
-    reads_json: then 503, and not a stream that says when to come back. needs: a transport that has not got them raises
-    `Unsupported`, see `Streams.enter`."""
+    `history` events come first. envelope: each event's data says its channel and time too. headers: of the stream.
+    readable: who may read it, if it becomes another answer. reads_json: then 503, and not a stream that says when to
+    come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
     history: int = 0
+    envelope: bool = False
     headers: Headers = STREAM_HEADERS
     readable: Headers = ()
     reads_json: bool = False

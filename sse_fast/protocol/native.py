@@ -29,7 +29,7 @@ from sse_fast.protocol.policy import MAX_HISTORY, Policy
 from sse_fast.protocol.problem import NotPlain, TooMuch, problem
 from sse_fast.protocol.request import Request
 
-PARAMETERS = ("channel", "history", "last_event_id")
+PARAMETERS = ("channel", "history", "last_event_id", "envelope")
 UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
 LETTERS_A_SLIP = 5  # one edit of "history" is a slip, "story" and "historyId" are names of somebody else's
 SYNONYMS = {
@@ -39,7 +39,7 @@ SYNONYMS = {
     "lastid": "last_event_id",
     "since": "last_event_id",  # what `sse-fast listen` calls it
 }
-PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id)=[^&]*(?:&|\Z))*", re.I)
+PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope)=[^&]*(?:&|\Z))*", re.I)
 STREAM_METHODS = "GET, HEAD, OPTIONS"
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 SYSTEM_CHANNELS = frozenset(("$stats",))
@@ -64,13 +64,13 @@ def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
         return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}{beside}", readable)
     if policy.redirect_port is not None:
         return _redirect(request, policy.redirect_port, readable)
-    channels, last_event_id, history = subscription(
+    channels, last_event_id, history, envelope = subscription(
         request.path[5:], request.query, request.header(b"last-event-id"), policy.max_channels, policy.max_history
     )
     headers = stream_headers(readable)
     if method == "HEAD":
         return Answer(200, headers)
-    return Subscribe(channels, last_event_id, history, headers, readable, reads_json(request))
+    return Subscribe(channels, last_event_id, history, envelope, headers, readable, reads_json(request))
 
 
 def reads_json(request: Request) -> bool:
@@ -95,18 +95,20 @@ def _redirect(request: Request, port: int, readable: Headers) -> Answer:
 
 def subscription(
     path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = MAX_HISTORY
-) -> tuple[tuple[str, ...], str | None, int]:
-    """What a stream's request asks for: its channels, its cursor, how much history. Given: `path` below /sse, the query
-    string, the header Last-Event-ID. Raises InvalidEvent."""
+) -> tuple[tuple[str, ...], str | None, int, bool]:
+    """What a stream's request asks for: its channels, its cursor, how much history, whether in envelopes. Given: `path`
+    below /sse, the query string, the header Last-Event-ID. Raises InvalidEvent."""
     if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
-        channels, id_in_query, history = _remembered(path, query, max_channels, max_history)
+        channels, id_in_query, history, envelope = _remembered(path, query, max_channels, max_history)
     else:
-        channels, id_in_query, history = _parsed(path, query, max_channels, max_history)
-    return channels, resume_id(last_event_id, id_in_query), history
+        channels, id_in_query, history, envelope = _parsed(path, query, max_channels, max_history)
+    return channels, resume_id(last_event_id, id_in_query), history, envelope
 
 
-def _parsed(path: str, query: bytes, max_channels: int, max_history: int) -> tuple[tuple[str, ...], str | None, int]:
-    """Channels, the id in the query, history."""
+def _parsed(
+    path: str, query: bytes, max_channels: int, max_history: int
+) -> tuple[tuple[str, ...], str | None, int, bool]:
+    """Channels, the id in the query, history, whether events come in envelopes."""
     parameters = _parameters(query, max_channels + MOST_PARAMETERS)
     _refuse_slips(key for key, _ in parameters)
     parts = path.split("/") if path else []
@@ -130,7 +132,7 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int) -> tup
         raise InvalidEvent("the parameter 'history' is given twice")
     if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= max_history):
         raise InvalidEvent(f"'history' is a whole number from 0 to {max_history}, not {history[:40]!r}")
-    return tuple(channels), id_in_query, int(history)
+    return tuple(channels), id_in_query, int(history), _is_enveloped(parameters)
 
 
 # Thousands come with the same words, after a cut all at once.
@@ -187,6 +189,15 @@ def _is_id(parameter: str) -> bool:
 def _id_among(parameters: list[tuple[str, str]]) -> str | None:
     """The last one that says anything: a polyfill appends its own behind what is in the page's URL already."""
     return next((value for key, value in reversed(parameters) if value and _is_id(key)), None)
+
+
+def _is_enveloped(parameters: list[tuple[str, str]]) -> bool:
+    forms = [value for key, value in parameters if key == "envelope"]
+    if len(forms) > 1:
+        raise InvalidEvent("the parameter 'envelope' is given twice")
+    if forms and forms[0] != "json":
+        raise InvalidEvent(f"'envelope' is 'json', the one that there is, not {brief(forms[0])}")
+    return bool(forms)
 
 
 def _refuse_slips(names: Iterable[str]) -> None:

@@ -96,6 +96,7 @@ class Stream:
                 self._end,
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
+                envelope=wanted.envelope,
                 charge=connections.charge if connections is not None else 0,
             )
             preamble = self._streams.preamble(subscription, self._retry)

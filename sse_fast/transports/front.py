@@ -169,7 +169,11 @@ class Front:
         subscription = None
         try:
             subscription = streams.hub.attach(
-                wanted.channels, connection, last_event_id=wanted.last_event_id, history=wanted.history
+                wanted.channels,
+                connection,
+                last_event_id=wanted.last_event_id,
+                history=wanted.history,
+                envelope=wanted.envelope,
             )
             opening = self._rendered(request, Answer(200, wanted.headers, streams.preamble(subscription), whole=False))
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -116,9 +117,26 @@ async def test_what_is_published_from_the_box_is_in_the_feed_and_in_the_log(page
     row = page.locator("#rows li").first
     await expect(row.locator(".type")).to_have_text("greeting")
     await expect(row.locator(".data")).to_have_text("grüße 🐝\nand a second line")
+    await expect(row.locator(".channel")).to_have_text("demo")
     id = await page.locator("#answer .mono").text_content()
     assert (await row.locator(".id").last.text_content()) == id
     assert server.stats()["published"] == 1
+
+
+async def test_the_feed_shows_when_and_in_which_channels_an_event_was_published(
+    page: Page, server: EdgeProcess
+) -> None:
+    body = b'{"channels":["b","hidden","a"],"data":"x"}'
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    assert server.request("POST", "/publish", body)[0] == 200
+    after = datetime.now(UTC)
+    await asyncio.sleep(0.05)  # so that when it comes is another time
+    await page.fill("#channels", "a, b")
+    await page.get_by_role("button", name="Subscribe").click()
+    row = page.locator("#rows li").first
+    await expect(row.locator(".data")).to_have_text("x")
+    await expect(row.locator(".channel")).to_have_text("b, a")
+    assert before <= datetime.fromisoformat(str(await row.locator("time").get_attribute("datetime"))) <= after
 
 
 async def test_what_the_server_refuses_is_said_in_its_words(

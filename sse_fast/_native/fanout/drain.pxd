@@ -36,6 +36,7 @@ cdef class FanOut:
         Batch _last_words           # what everybody is told before the end; None: there are events still
         # plain counters; others read them
         readonly uint64_t heartbeats, gaps, slow
+        readonly uint64_t enveloped # events that were put into an envelope
 
     cdef void let_go(self, Subscriber subscriber) noexcept
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1
@@ -44,6 +45,7 @@ cdef class FanOut:
     cdef void _catch_up_later(self, Subscriber subscriber) noexcept
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
+    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece)
     cdef int _finish(self, Subscriber subscriber, double now) except -1
     cdef int _time_out(self, Subscriber subscriber) except -1
     cdef int _leave_slow(self, Subscriber subscriber) except -1

@@ -16,9 +16,10 @@ cdef enum State:
     CLOSED = 2
 
 
-cdef class Group(Linked):           # the subscribers who listen to the same set of channels; queued: they have news
+cdef class Group(Linked):           # the subscribers to the same channels in the same form; queued: they have news
     cdef:
         tuple channels
+        bint enveloped              # the form: events in envelopes
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
         object key                  # what finds it again; None: it is its channel's solo group
         list subscribers
@@ -60,7 +61,7 @@ cdef class Groups:
         Py_ssize_t listened         # channels that are listened to; one of several sets of channels counts in each
         uint64_t told               # groups that were told of news of a channel they share
 
-    cdef Group open(self, tuple names)
+    cdef Group open(self, tuple names, bint enveloped)
     cdef void close_if_empty(self, Group group) noexcept
     cdef int enter(self, Group group, Subscriber subscriber) except -1
     cdef void remove(self, Subscriber subscriber) noexcept

@@ -37,6 +37,7 @@ cdef struct Piece:
     uint64_t end                    # the cursor after it
     uint64_t at                     # number of its last link, to go on from; 0 over several channels
     uint32_t events
+    uint32_t length                 # bytes of their frames
     bint more
 
 

@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def envelope(frame: bytes, channels: Iterable[bytes], milliseconds: int) -> bytes: ...
