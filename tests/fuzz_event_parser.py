@@ -17,7 +17,8 @@ from event_streams import VECTORS
 from whatwg import Parser
 
 from sse_fast import EventParser, EventTooLarge
-from sse_fast._native.bench.stream_parser import StreamParser, payload
+from sse_fast._native.bench.payload import payload
+from sse_fast._native.bench.stream_parser import StreamParser
 
 RUN = 7
 HEADS = [

@@ -20,7 +20,8 @@ from whatwg import Parser
 
 from sse_fast._native.bench.board import bucket, bucket_value
 from sse_fast._native.bench.dial import Request
-from sse_fast._native.bench.stream_parser import PAYLOAD_LEAST, StreamParser, payload
+from sse_fast._native.bench.payload import PAYLOAD_LEAST, payload
+from sse_fast._native.bench.stream_parser import StreamParser
 from sse_fast.bench import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
 from sse_fast.bench import runner as running
 from sse_fast.bench.cli import target_of

@@ -18,13 +18,15 @@ from sse_fast._native.bench.board cimport (
     SETTLED, Board, complain, count, record,
 )
 from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.bench.expected cimport UNKNOWN_START
 from sse_fast._native.bench.framing cimport PLAIN, begin_response, forget_response, skip_body
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
     EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
     EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, read, recv, send, strerror, write,
 )
-from sse_fast._native.bench.stream_parser cimport READ_BYTES, write_payload
+from sse_fast._native.bench.payload cimport write_payload
+from sse_fast._native.bench.stream_parser cimport READ_BYTES
 
 cdef enum:
     LATE_NS = 1_000_000

@@ -9,7 +9,7 @@ result of. The next stream that stands at the same place and reads the same byte
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -20,6 +20,9 @@ from sse_fast._native.wire.carry cimport drop
 from sse_fast._native.bench.framing cimport (
     CHUNK_SIZE, HEAD, OVER, PLAIN, begin_answer, begin_response, blame, forget_response, next_piece, take_head,
 )
+from sse_fast._native.bench.payload cimport (
+    MARK_BYTES, SCHEME, SCHEME_BYTES, Payload, is_framed, is_sound, read_payload, write_mark,
+)
 from sse_fast._native.wire.grammar cimport (
     BLANK, DATA, EVENT, ID, LINE, USED_UP, Line, Outcome, Reading, begin_lines, begin_read, next_line,
 )
@@ -27,100 +30,30 @@ from sse_fast._native.wire.grammar cimport (
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
-globals().update(PAYLOAD_LEAST=<int>PAYLOAD_LEAST)
-
-cdef enum:
-    CHECK_AT = 49               # where the checksum of a payload stands
-    PADDING_AT = 57
-
-cdef const char* DIGITS = "0123456789abcdef"
-
-
-# ---- the payload ----------------------------------------------------------------------------------------------------
-
-cdef inline uint64_t stir(uint64_t hash, const char* at, size_t length) noexcept nogil:
-    """Words of 8 bytes, little-endian, the last one padded with zeros. Any single change of a word changes the result."""
-    cdef uint64_t word
-    while length:
-        word = 0
-        memcpy(&word, at, 8 if length >= 8 else length)
-        hash = (hash ^ word) * <uint64_t>0xff51afd7ed558ccd
-        hash ^= hash >> 32
-        if length <= 8:
-            break
-        at += 8
-        length -= 8
-    return hash
-
-
-cdef inline uint32_t checksum(const char* payload, uint32_t length) noexcept nogil:
-    cdef uint64_t hash = stir(<uint64_t>0x9e3779b97f4a7c15 ^ length, payload, CHECK_AT)
-    return <uint32_t>stir(hash, payload + PADDING_AT, length - PADDING_AT)
-
-
-cdef inline uint32_t eight_digits(const char* at) noexcept nogil:
-    """Eight hexadecimal digits in lower case. What is none gives nonsense, which the checksum finds."""
-    cdef uint64_t x
-    memcpy(&x, at, 8)
-    x = (x & <uint64_t>0x0f0f0f0f0f0f0f0f) + 9 * ((x >> 6) & <uint64_t>0x0101010101010101)
-    x = ((x << 4) | (x >> 8)) & <uint64_t>0x00ff00ff00ff00ff
-    x = ((x << 8) | (x >> 16)) & <uint64_t>0x0000ffff0000ffff
-    return <uint32_t>((x << 16) | (x >> 32))
-
-
-cdef inline void hexadecimal(char* at, int digits, uint64_t value) noexcept nogil:
-    while digits:
-        digits -= 1
-        at[digits] = DIGITS[value & 15]
-        value >>= 4
-
-
-cdef void write_payload(
-    char* at, uint32_t length, uint32_t run, uint32_t channel, uint32_t publisher, uint32_t n, uint64_t sent
-) noexcept nogil:
-    cdef uint32_t i
-    memcpy(at, b"sw1:00000000:000000:00:00000000:0000000000000000:00000000:", 58)
-    hexadecimal(at + 4, 8, run)
-    hexadecimal(at + 13, 6, channel)
-    hexadecimal(at + 20, 2, publisher)
-    hexadecimal(at + 23, 8, n)
-    hexadecimal(at + 32, 16, sent)
-    for i in range(58, length - 1):
-        at[i] = <char>(97 + (i + n) % 26)
-    at[length - 1] = b";"
-    hexadecimal(at + CHECK_AT, 8, checksum(at, length))
-
+# ---- payloads -------------------------------------------------------------------------------------------------------
 
 cdef inline void take_payloads(Harvest* harvest, const char* at, const char* end) noexcept nogil:
     """All payloads in one line of data; whatever wraps them is passed over."""
     cdef const char* found
-    cdef Payload* payload
     cdef uint32_t length = harvest.payload_bytes
     while end - at >= MARK_BYTES:
         if memcmp(at, harvest.mark, MARK_BYTES) != 0:
             found = <const char*>memmem(at, end - at, harvest.mark, MARK_BYTES)
             if found == NULL:
-                if memmem(at, end - at, b"sw1:", 4) != NULL:
+                if memmem(at, end - at, SCHEME, SCHEME_BYTES) != NULL:
                     harvest.bad[<int>BAD_FOREIGN] += 1
                 return
             at = found
-        if (
-            end - at < length or at[19] != b":" or at[22] != b":" or at[31] != b":" or at[48] != b":"
-            or at[57] != b":" or at[length - 1] != b";" or harvest.pending == MOST_PAYLOADS
-        ):
+        if end - at < length or harvest.pending == MOST_PAYLOADS or not is_framed(at, length):
             harvest.bad[<int>BAD_TORN] += 1
             blame(&harvest.answer, at, end - at)
             at += MARK_BYTES
             continue
-        if eight_digits(at + CHECK_AT) != checksum(at, length):
+        if not is_sound(at, length):
             harvest.bad[<int>BAD_CHECKSUM] += 1
             blame(&harvest.answer, at, end - at)
         else:
-            payload = &harvest.payloads[harvest.pending]
-            payload.channel = eight_digits(at + 11) & 0xffffff
-            payload.publisher = eight_digits(at + 14) & 0xff
-            payload.n = eight_digits(at + 23)
-            payload.sent = <uint64_t>eight_digits(at + 32) << 32 | eight_digits(at + 40)
+            read_payload(at, &harvest.payloads[harvest.pending])
             harvest.pending += 1
         at += length
 
@@ -239,8 +172,7 @@ cdef void take_back(Stream* stream, Harvest* harvest) noexcept nogil:
 
 cdef void set_up(Harvest* harvest, uint32_t run, uint32_t payload_bytes) noexcept nogil:
     memset(harvest, 0, sizeof(Harvest))
-    memcpy(harvest.mark, b"sw1:00000000:", MARK_BYTES)
-    hexadecimal(harvest.mark + 4, 8, run)
+    write_mark(harvest.mark, run)
     harvest.payload_bytes = payload_bytes
     begin_answer(&harvest.answer)
 
@@ -334,15 +266,6 @@ cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length
 
 
 # ---- for Python -----------------------------------------------------------------------------------------------------
-
-def payload(uint32_t length, uint32_t run, uint32_t channel, uint32_t publisher, uint32_t n, uint64_t sent):
-    """A payload of so many bytes (at least 59), as the load client publishes it."""
-    if length < PAYLOAD_LEAST:
-        raise ValueError(f"a payload has at least {PAYLOAD_LEAST} bytes")
-    text = PyBytes_FromStringAndSize(NULL, length)
-    write_payload(PyBytes_AS_STRING(text), length, run, channel, publisher, n, sent)
-    return text
-
 
 @cython.final
 cdef class StreamParser:

@@ -16,11 +16,12 @@ from posix.time cimport CLOCK_MONOTONIC, itimerspec
 
 from sse_fast._native.bench.board cimport (
     AT_LIMIT, BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
-    DUPLICATE, ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LET_GO, LOST, LOST_AT_START, NO_FAULT, NO_ID, OPENED,
-    OUT_OF_ORDER, READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
+    ENDED, EVENTS, FIRST_BYTE, FOREIGN, IDS_FELL, LATENCY, LET_GO, LOST, NO_FAULT, NO_ID, OPENED,
+    READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
     UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, count, record,
 )
 from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.bench.expected cimport Expected
 from sse_fast._native.bench.framing cimport HEAD, OVER, PLAIN, Answer
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
@@ -29,12 +30,11 @@ from sse_fast._native.base.linux cimport (
     TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, getsockopt,
     linger, read, recv, send, setsockopt, socklen_t, strerror, timerfd_create, timerfd_settime,
 )
-from sse_fast._native.bench.publisher cimport TAG_PUBLISHER, UNKNOWN_START, Publishing
+from sse_fast._native.bench.payload cimport Payload
+from sse_fast._native.bench.publisher cimport TAG_PUBLISHER, Publishing
 from sse_fast._native.bench.stream_parser cimport (
     BAD_CHECKSUM, BAD_FOREIGN, BAD_IDS, BAD_TORN, READ_BYTES, Harvest, begin, feed, forget, set_up,
 )
-
-CONNECTION_BYTES = sizeof(Connection)
 
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
@@ -67,19 +67,19 @@ cdef class Swarm:
         self.capacity, self.ring, self.at_once = capacity, capacity + 1, at_once
         self.patience = <uint64_t>(patience * SECOND)
         self.reconnect = <uint64_t>(reconnect * SECOND) if reconnect >= 0 else UINT64_MAX
-        self.listens, self.bell, self.control = listens, bell, control
+        self.bell, self.control = bell, control
         self.harvest = <Harvest*>calloc(1, sizeof(Harvest))
         self.connections = <Connection*>calloc(capacity, sizeof(Connection))
-        self.next = <uint32_t*>calloc(<size_t>capacity * self.publishers, sizeof(uint32_t))
         self.unused = <uint32_t*>calloc(capacity, sizeof(uint32_t))
         self.queue = <Appointment*>calloc(self.ring, sizeof(Appointment))
         self.lives = <Appointment*>calloc(self.ring, sizeof(Appointment))
         self.room = <char*>malloc(READ_BYTES)
         if not (
-            self.harvest and self.connections and self.next and self.unused and self.queue and self.lives and self.room
+            self.harvest and self.connections and self.unused and self.queue and self.lives and self.room
         ):
             raise MemoryError
         set_up(self.harvest, run, payload_bytes)
+        self.expected = Expected(board, worker, capacity, listens)
         for place in range(capacity):
             self.connections[place].fd = -1
             self.unused[place] = capacity - 1 - place
@@ -109,10 +109,8 @@ cdef class Swarm:
         if self.connections != NULL:
             for place in range(self.capacity):
                 forget(&self.connections[place].stream)
-                free(self.connections[place].missing)
         free(self.harvest)
         free(self.connections)
-        free(self.next)
         free(self.unused)
         free(self.queue)
         free(self.lives)
@@ -216,7 +214,7 @@ cdef class Swarm:
 
     def audit(self):
         """(streams that do not have everything yet, events they miss), over all that should have it."""
-        cdef uint32_t place, publisher, number, published
+        cdef uint32_t place
         cdef Connection* connection
         cdef uint64_t missed
         behind, missing = 0, 0
@@ -224,13 +222,9 @@ cdef class Swarm:
             connection = &self.connections[place]
             if connection.flags & SLOW or connection.phase not in (AWAY, QUEUED, CONNECTING, ASKED, STREAMING_NOW):
                 continue
-            missed = 0
-            for publisher in range(self.publishers):
-                number = self.next[<size_t>place * self.publishers + publisher] & ~<uint32_t>UNKNOWN_START
-                published = self.board.published(connection.channel, publisher)
-                if number < published and (connection.phase == STREAMING_NOW or connection.flags & KNOWS):
-                    missed += published - number
-                    missed -= self.board.doubtful(connection.channel, publisher, number, published, NULL)
+            missed = self.expected.missed_by(
+                place, connection.channel, connection.phase == STREAMING_NOW or connection.flags & KNOWS
+            )
             missing += missed
             behind += missed > 0 or connection.phase != STREAMING_NOW
         return behind, missing
@@ -424,8 +418,6 @@ cdef class Swarm:
     cdef void _opened(self, uint32_t place, uint64_t now) noexcept nogil:
         """The response head is there: from here on nothing may be missing."""
         cdef Connection* connection = &self.connections[place]
-        cdef uint32_t publisher
-        cdef uint32_t* row = self.next + <size_t>place * self.publishers
         connection.phase = STREAMING_NOW
         connection.flags |= HAS_BEEN
         self.dialling -= 1
@@ -438,10 +430,7 @@ cdef class Swarm:
             count(self.block, STREAMING, 1)
             self.board.count_streaming(self.worker, connection.channel, 1)
         if not connection.flags & KNOWS:
-            for publisher in range(self.publishers):
-                row[publisher] = self.board.published(connection.channel, publisher) | UNKNOWN_START
-            if connection.missing != NULL:
-                memset(connection.missing, 0, self.publishers * sizeof(uint64_t))
+            self.expected.begin(place, connection.channel)
         if connection.flags & RETURNING:
             count(self.block, CAME_BACK, 1)
             record(self.block, BACK, (now - self.storm_began) // 1000)
@@ -454,7 +443,7 @@ cdef class Swarm:
         cdef Answer* answer = &harvest.answer
         cdef Payload* payload
         cdef uint32_t i
-        cdef uint32_t* row = self.next + <size_t>place * self.publishers
+        cdef uint32_t* row = self.expected.row(place)
         cdef bint closed_loop = self.board.in_closed_loop() and not connection.flags & SLOW
         cdef bint new, timed = not connection.flags & (SLOW | RETURNING)
         for i in range(harvest.count):
@@ -466,7 +455,7 @@ cdef class Swarm:
             if row[payload.publisher] == payload.n:
                 row[payload.publisher] = payload.n + 1
             else:
-                new = self._irregular(place, payload)
+                new = self.expected.irregular(place, payload)
             count(self.block, DELIVERIES, 1)
             if timed:
                 record(self.block, LATENCY, (now - payload.sent) // 1000)
@@ -483,50 +472,11 @@ cdef class Swarm:
             if harvest.bad[<int>BAD_IDS]:
                 complain(self.block, IDS_FELL, harvest.bad[<int>BAD_IDS], answer.example, answer.example_length)
 
-    cdef bint _irregular(self, uint32_t place, Payload* payload) noexcept nogil:
-        """Not the next number: the first of a stream, or something is lost, doubled, or late. False: it was doubled."""
-        cdef Connection* connection = &self.connections[place]
-        cdef uint32_t* expected = self.next + <size_t>place * self.publishers + payload.publisher
-        cdef uint64_t* missing
-        cdef uint32_t gap, back, doubtful
-        cdef uint64_t bits
-        if expected[0] & UNKNOWN_START:
-            expected[0] &= ~<uint32_t>UNKNOWN_START
-            if payload.n > expected[0] and not self.listens:
-                gap = payload.n - expected[0]
-                gap -= self.board.doubtful(connection.channel, payload.publisher, expected[0], payload.n, NULL)
-                complain(self.block, LOST_AT_START, gap, NULL, 0)
-            expected[0] = payload.n + 1
-            return True
-        if connection.missing == NULL:
-            connection.missing = <uint64_t*>calloc(self.publishers, sizeof(uint64_t))
-        missing = connection.missing + payload.publisher if connection.missing != NULL else NULL
-        if payload.n >= expected[0]:
-            gap = payload.n - expected[0]
-            bits = 0 if gap >= 63 else ((<uint64_t>1 << gap) - 1) << 1
-            doubtful = self.board.doubtful(connection.channel, payload.publisher, expected[0], payload.n, &bits)
-            complain(self.block, LOST, gap - doubtful, NULL, 0)
-            if missing != NULL:
-                missing[0] = 0 if gap >= 63 else missing[0] << (gap + 1) | bits
-            expected[0] = payload.n + 1
-            return True
-        back = expected[0] - 1 - payload.n
-        if missing != NULL and back < 64 and missing[0] >> back & 1:
-            missing[0] &= ~(<uint64_t>1 << back)
-            complain(self.block, LOST, -1, NULL, 0)     # it was not lost, only late
-            complain(self.block, OUT_OF_ORDER, 1, NULL, 0)
-            return True
-        complain(self.block, DUPLICATE, 1, NULL, 0)
-        return False
-
     cdef void _look_if_complete(self, uint32_t place, uint64_t now) noexcept nogil:
         """Does one that came back have all that was published until then?"""
         cdef Connection* connection = &self.connections[place]
-        cdef uint32_t publisher
-        cdef uint32_t* row = self.next + <size_t>place * self.publishers
-        for publisher in range(self.publishers):
-            if row[publisher] & ~<uint32_t>UNKNOWN_START < self.board.target(connection.channel, publisher):
-                return
+        if not self.expected.complete(place, connection.channel):
+            return
         connection.flags &= ~RETURNING
         count(self.block, CAUGHT_UP, 1)
         record(self.block, COMPLETE, (now - self.storm_began) // 1000)
@@ -560,7 +510,7 @@ cdef class Swarm:
         if connection.phase == STREAMING_NOW and not connection.flags & SLOW:
             count(self.block, STREAMING, -1)
             self.board.count_streaming(self.worker, connection.channel, -1)
-            self.publishing.left(connection.channel, self.next + <size_t>place * self.publishers)
+            self.publishing.left(connection.channel, self.expected.row(place))
         elif connection.phase == STREAMING_NOW:
             count(self.block, SLOW_STREAMS, -1)
         elif connection.phase == CONNECTING or connection.phase == ASKED:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from sse_fast._native.bench.dial import CHANNEL, LAST_EVENT_ID, LENGTH, PAYLOAD
-from sse_fast._native.bench.stream_parser import PAYLOAD_LEAST
+from sse_fast._native.bench.payload import PAYLOAD_LEAST
 from sse_fast.base.address import resolve
 from sse_fast.errors import SSEFastError
 

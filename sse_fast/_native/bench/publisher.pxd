@@ -70,4 +70,3 @@ cdef class Publishing:
 
 cdef enum:
     TAG_PUBLISHER = 1           # the upper half of an epoll tag; the lower half is the place
-    UNKNOWN_START = 0x80000000  # in a row of expected numbers: none came yet, this or a lower one must be the first

@@ -2,34 +2,20 @@
 #
 # `feed` takes whatever one read gave. `Harvest` is one per thread and holds what the last `feed` found; a `Stream` is one
 # per connection and holds only what must outlive a read.
-#
-# The payload, wherever it stands in an event's data, is ASCII that survives JSON escaping:
-#
-#     sw1:<run>:<channel>:<publisher>:<n>:<sent>:<check>:<padding>;
-#
-# hexadecimal of fixed width (8, 6, 2, 8, 16, 8 digits): which run, channel and publisher; its number among the events of
-# that publisher on that channel; CLOCK_MONOTONIC in ns; and the checksum of all the rest.
 
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from sse_fast._native.bench.framing cimport Answer, Framing
+from sse_fast._native.bench.payload cimport MARK_BYTES, Payload
 from sse_fast._native.wire.grammar cimport Lines
 
 cdef enum:
-    MARK_BYTES = 13             # "sw1:<run>:"
-    PAYLOAD_LEAST = 59
     MOST_PAYLOADS = 9216        # more than two READ_BYTES of the smallest payload hold
     READ_BYTES = 262144
     MEMO_BYTES = 16384
     ID_BYTES = 64
     EVENT_BYTES = 262144        # all lines of one event
     CLOSING_BYTES = 47
-
-cdef struct Payload:
-    uint32_t channel
-    uint32_t publisher
-    uint32_t n
-    uint64_t sent
 
 
 # What reads before brought of an event whose end has not come.
@@ -90,6 +76,3 @@ cdef void begin(Stream* stream, bint resumes) noexcept nogil
 cdef void forget(Stream* stream) noexcept nogil
 cdef void set_up(Harvest* harvest, uint32_t run, uint32_t payload_bytes) noexcept nogil
 cdef void feed(Stream* stream, Harvest* harvest, const char* data, size_t length) noexcept nogil
-cdef void write_payload(
-    char* at, uint32_t length, uint32_t run, uint32_t channel, uint32_t publisher, uint32_t n, uint64_t sent
-) noexcept nogil

@@ -4,8 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from sse_fast._native.bench.board cimport Block, Board, Fault
 from sse_fast._native.bench.dial cimport Dialer, Request
+from sse_fast._native.bench.expected cimport Expected
 from sse_fast._native.bench.publisher cimport Publishing
-from sse_fast._native.bench.stream_parser cimport Harvest, Payload, Stream
+from sse_fast._native.bench.stream_parser cimport Harvest, Stream
 
 cdef enum Phase:
     FREE
@@ -28,7 +29,6 @@ cdef enum:
 cdef struct Connection:
     Stream stream
     uint64_t began              # ns: connect(2) was called
-    uint64_t* missing           # [publisher]: bit i: next-1-i has not come; NULL until something is missing
     uint32_t channel
     int fd
     uint8_t phase
@@ -47,9 +47,9 @@ cdef class Swarm:
         Block* block
         Dialer dialer
         Request request
+        Expected expected       # what each connection must see next
         Harvest* harvest
         Connection* connections
-        uint32_t* next          # [connection][publisher]: the number it must see next
         uint32_t* unused        # places of connections that are free
         Appointment* queue      # who connects when; a ring
         Appointment* lives      # of those who pass: who leaves when; a ring
@@ -60,7 +60,6 @@ cdef class Swarm:
         uint64_t open_interval, open_next, pass_interval, pass_next, pass_life, drip_interval, drip_next
         uint64_t patience, sweep_next, reconnect, storm_began, armed
         uint32_t drip_bytes
-        bint listens            # others publish: the first number of a stream is whatever it is
         int worker, epoll, timer, bell, control
         bint called
 
@@ -74,7 +73,6 @@ cdef class Swarm:
     cdef void _read(self, uint32_t place, uint32_t events, size_t most) noexcept nogil
     cdef void _opened(self, uint32_t place, uint64_t now) noexcept nogil
     cdef void _take(self, uint32_t place, uint64_t now) noexcept nogil
-    cdef bint _irregular(self, uint32_t place, Payload* payload) noexcept nogil
     cdef void _look_if_complete(self, uint32_t place, uint64_t now) noexcept nogil
     cdef void _gone(self, uint32_t place, Fault fault, const char* why, size_t length) noexcept nogil
     cdef void _close(self, uint32_t place, bint abruptly) noexcept nogil

@@ -2,8 +2,6 @@ from .board import Board
 from .dial import Dialer, Request
 from .publisher import Publishing
 
-CONNECTION_BYTES: int
-
 class Swarm:
     def __init__(
         self,

@@ -1,0 +1,3 @@
+PAYLOAD_LEAST: int
+
+def payload(length: int, run: int, channel: int, publisher: int, n: int, sent: int) -> bytes: ...
