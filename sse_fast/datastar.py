@@ -23,7 +23,7 @@ class Fields(NamedTuple):
 
 def fields_of(text: str) -> Fields | None:
     """The fields that a DatastarEvent says, None for any other `str`. Raises InvalidEvent."""
-    module = sys.modules.get("datastar_py.sse")  # whoever has such an event has imported it
+    module = sys.modules.get("datastar_py.sse")  # where there is such an event, it has been imported
     if module is None or not isinstance(text, getattr(module, "DatastarEvent", ())):
         return None
     body = text.removesuffix("\n\n")

@@ -39,7 +39,7 @@ Encoded = tuple[bytes | tuple[bytes, ...], bytes]
 
 @lru_cache(maxsize=65536)
 def channel_name(name: str) -> bytes:
-    """The channel's name as the log keeps it. Raises InvalidEvent for one that nobody may use."""
+    """The channel's name as the log keeps it. Raises InvalidEvent for one that may not be used."""
     try:
         raw = name.encode()
     except UnicodeEncodeError as error:

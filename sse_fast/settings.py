@@ -257,7 +257,7 @@ class Settings(BaseSettings):
             return False
 
     def refuse_unsafe(self) -> None:
-        """Raise ValueError where a stranger could publish and nobody said that he may."""
+        """Raise ValueError where anybody could publish and no setting says that they may."""
         if not self.loopback and self.publish_key is None and not self.open:
             raise ValueError(
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
@@ -304,8 +304,8 @@ def flag(name: str) -> str:
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A readable line for every SSE_FAST_* variable that sets nothing: most likely a slip of the pen."""
     known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
-    strangers = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
-    return [f"{name} is not a setting and was ignored{_did_you_mean(name.upper(), known)}" for name in strangers]
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"{name} is not a setting and was ignored{_did_you_mean(name.upper(), known)}" for name in unknown]
 
 
 def _plain(value: object) -> str:

@@ -1,13 +1,13 @@
-"""Queues that are linked through their members, so that to stand in one needs no memory.
+"""Intrusive queues: the links are in the items, so `push` allocates nothing and cannot fail.
 
-Whoever has news, or is owed some, is forgotten by nobody then, not even when memory has run out.
+So an item that has to be handled is never forgotten, not even when memory has run out.
 """
 
 cimport cython
 
 
 cdef class Linked:
-    """What may stand in a queue, in one at a time. `queued` says whether it does."""
+    """An item: in at most one queue at a time. `queued` says whether it is in one."""
 
 
 @cython.final
@@ -15,7 +15,7 @@ cdef class Queue:
     """First in, first out."""
 
     cdef void push(self, Linked item) noexcept:
-        """Stand at the end; who stands somewhere already stays there."""
+        """Append; an item that is in a queue already, this one or another, stays where it is."""
         if item.queued:
             return
         item.queued = True
@@ -26,7 +26,7 @@ cdef class Queue:
         self.last = item
 
     cdef Linked pop(self):
-        """Who stands first, or None."""
+        """The first item, or None."""
         cdef Linked item = self.first
         if item is None:
             return None

@@ -151,7 +151,7 @@ cdef class Board:
         return True
 
     cdef bint doubt(self, uint32_t channel, uint32_t publisher, uint32_t n) noexcept nogil:
-        """Nobody knows whether this event is out. Said before the publisher's next one is sent, so before any stream
+        """This event may have been published or not. Said before the publisher's next one is sent, so before any stream
         can have passed it over. False: there is no room to remember it."""
         cdef Doubts* doubts = &self._doubts[publisher]
         cdef uint32_t count = doubts.count

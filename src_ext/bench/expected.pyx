@@ -1,9 +1,9 @@
 """The law that the load client holds each stream to: every number of every publisher on its channel, once, in order.
 
-A connection has a row with the number that it must see next of each publisher. A payload with that number is the rule,
-and the caller counts it by itself (`row`); any other goes through `irregular`, which tells what is lost, doubled or late
-on the board. Of the last 64 numbers before the next it is known which have not come, so one that comes late is no loss.
-Numbers whose acknowledgement was lost are in doubt (board.pxd), and nobody misses them.
+A connection has a row with the number that it must see next of each publisher. The caller
+counts a payload with that number by itself (`row`); any other goes through `irregular`, which counts on the board what is
+lost, doubled or late. Of the last 64 numbers before the next it is known which have not come, so one that comes late is no loss.
+Numbers whose acknowledgement was lost are in doubt (board.pxd): a stream may have them or not.
 """
 
 cimport cython

@@ -211,7 +211,7 @@ cdef const char* next_piece(
                 framing.line_is_empty = True
             elif c != b"\r":
                 framing.line_is_empty = False
-        else:                           # OVER: what comes after the end is nobody's
+        else:                           # OVER: what comes after the end is not read
             break
     piece_end[0] = end
     return end

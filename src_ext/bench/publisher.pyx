@@ -3,8 +3,8 @@
 Each publisher has one connection and at most one event on its way, so its events are ordered. In a *closed loop* the
 next goes out when the answer is there and every subscriber of every worker has the event. In an *open loop* events are
 due on schedule; one that finds no free publisher waits, its latency counts from when it was due, and it is counted as
-late. An event that the server refused, or that was never sent, is nobody's: its number is used again. One whose answer
-never came may be out or not: its number is not used again, and nobody misses it.
+late. The number of an event that the server refused, or that was never sent, is used again. One whose answer never
+came may have been published or not: its number is not used again, and no stream is held to it.
 """
 
 cimport cython
@@ -136,7 +136,7 @@ cdef class Publishing:
         begin_response(&publisher.framing)
         self.issued += 1
         count(self.block, PUBLISHED, 1)
-        # Before it is sent: whoever opens a stream from now on may not expect it, whoever has one must get it.
+        # Before it is sent: streams that are open must get it, streams that open from now on need not.
         self.board.set_published(channel, place, publisher.n + 1)
         if publisher.fd >= 0:
             self._flush(place)
@@ -192,7 +192,7 @@ cdef class Publishing:
                     self._failed(place, b"the connection ended without an answer")
                 return
             if not publisher.busy or publisher.answered:
-                continue                        # nobody asked
+                continue                        # an answer without a request
             if skip_body(&publisher.framing, &self.answer, self.room, <size_t>got):
                 publisher.status = self.answer.status or publisher.status
                 publisher.closes = self.answer.closes
@@ -227,8 +227,8 @@ cdef class Publishing:
             self._free(place, True)
 
     cdef void _failed(self, uint32_t place, const char* why) noexcept nogil:
-        """Nobody knows whether the event is out. It is not sent again, and each subscriber may have it or not; unless not
-        one byte was sent, as when the server is down."""
+        """The event may have been published or not, unless not one byte was sent, as when the server is down. It is not
+        sent again, and each subscriber may have it or not."""
         cdef Publisher* publisher = &self.publishers[place]
         if publisher.request_sent:
             self.board.doubt(publisher.channel, place, publisher.n)
@@ -293,7 +293,7 @@ cdef class Publishing:
                 self._complete(publisher, now)
 
     cdef void left(self, uint32_t channel, const uint32_t* next) noexcept nogil:
-        """A subscriber is gone: nobody waits for it."""
+        """A subscriber is gone: no event waits for it any more."""
         cdef uint32_t place
         cdef Round* round
         cdef uint64_t first = (<uint64_t>channel << 32) + 1, one = 1

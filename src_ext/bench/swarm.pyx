@@ -56,8 +56,8 @@ cdef class Swarm:
 
     def __cinit__(
         self, Board board not None, int worker, Dialer dialer not None, Request subscribe not None, Request publish, *,
-        Dialer publish_to=None, uint32_t run, uint32_t payload_bytes, uint32_t capacity, uint32_t at_once=256, double patience=30.0,
-        double reconnect=-1.0, bint listens=False, int bell=-1, int control=-1,
+        Dialer publish_to=None, uint32_t run, uint32_t payload_bytes, uint32_t capacity, uint32_t at_once=256,
+        double patience=30.0, double reconnect=-1.0, bint listens=False, int bell=-1, int control=-1,
     ):
         cdef uint32_t place
         self.epoll = self.timer = -1
@@ -504,7 +504,7 @@ cdef class Swarm:
             complain(self.block, fault, 1, why, length)
 
     cdef void _close(self, uint32_t place, bint abruptly) noexcept nogil:
-        """Close the socket and take the stream out of the books."""
+        """Close the socket and count the stream out."""
         cdef Connection* connection = &self.connections[place]
         cdef linger reset
         if connection.phase == STREAMING_NOW and not connection.flags & SLOW:
@@ -560,7 +560,7 @@ cdef class Swarm:
                 self._read(place, 0, self.drip_bytes)
 
     cdef void _sweep(self, uint64_t now) noexcept nogil:
-        """Whoever waits too long for its response head has failed."""
+        """Give up connections that have waited too long for their response head."""
         cdef uint32_t place
         cdef Connection* connection
         for place in range(self.capacity):

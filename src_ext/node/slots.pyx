@@ -2,14 +2,17 @@
 
 What it keeps: for each worker its wake-up flag, its process, its counters, its open streams, and how many of them each
 client address has. A slot has one writer, the worker that holds its lock (see workers.py); the others read, and what
-they read was true a moment ago. Only the wake-up flag is written by others: whoever clears it owes a wake-up.
-What it drops: what a dead worker left, except its totals: whoever takes the slot next counts on from them.
+they read was true a moment ago. Only the wake-up flag is written by others: one that clears it wakes the worker.
+What it drops: what a dead worker left, except its totals: the next worker in the slot counts on from them.
 
 Why no wake-up is lost. A worker arms its flag and then looks at the log once more; a publisher appends and then looks
-at the flags. Both put a full fence between the two, so one of them sees what the other did.
+at the flags. Both put a sequentially consistent fence between the two, so one of them sees what the other did.
 
-Why the limits hold. A worker counts a stream in first and asks for the sum of all then, with a full fence between. Of
-two that come for the last place at once, both may be turned away, but never are both let in.
+Why the limits hold. A worker counts a stream in first and adds up all slots then, with the same fence between. Of two
+streams that come at once when there is room for one, both may be refused, but never are both let in.
+
+The streams of an address are counted in a hash table of the slot: open addressing, linear probing, and backward-shift
+deletion, so that no place is ever spent on an address that is gone.
 
 It knows no socket, lock or loop, and not what the counters mean.
 """
@@ -43,12 +46,12 @@ cdef struct Header:
     uint32_t count
     uint64_t room                   # places in a slot's table of addresses, a power of two
     uint64_t born_ns                # CLOCK_MONOTONIC
-    char secret[16]                 # what addresses are hashed with: nobody outside can choose those that collide
+    char secret[16]                 # the key of the hash of addresses: clients cannot choose addresses that collide
     char padding[80]
 
 cdef struct Slot:
-    uint32_t armed                  # this worker sleeps: whoever has news swaps it for 0, and wakes it
-    uint32_t pid                    # 0: nobody is here
+    uint32_t armed                  # this worker sleeps: a publisher swaps it for 0, and wakes it
+    uint32_t pid                    # 0: the slot is free
     uint32_t was_ready              # the last process here that served; stays when it dies
     uint32_t unused
     uint64_t born_ns
@@ -153,7 +156,7 @@ cdef class Slots:
     # ---- coming and going: who calls these holds the slot's lock ----------------------------------------------------
 
     def claim(self, int number, uint32_t pid, bytes wake_address not None):
-        """Be the worker of this slot, after whoever was there."""
+        """Become the worker of this slot; what an earlier one left is cleared."""
         if len(wake_address) >= WAKE_ADDRESS or self.mine >= 0:
             raise ValueError("a worker has one slot, and a wake_address's name is short")
         self.clear(number)
@@ -178,12 +181,12 @@ cdef class Slots:
         store_relaxed(&slot.held_for_streams, 0)
         memset(slot.gauges, 0, sizeof(slot.gauges))
         memset(self._tallies + <uint64_t>number * self._room, 0, self._room * sizeof(Tally))
-        store_release32(&slot.pid, 0)         # last: whoever dies in here leaves it to be cleared again
+        store_release32(&slot.pid, 0)         # last: if this worker dies before it, another clears the slot again
 
     # ---- wake-ups ---------------------------------------------------------------------------------------------------
 
     def arm(self):
-        """From here on whoever has news wakes this worker. Look at the log after this, and before going to sleep."""
+        """From here on a publisher wakes this worker. Look at the log after this, and before going to sleep."""
         store_relaxed32(&self._own.armed, 1)
         fence_seq_cst()
 
@@ -192,7 +195,7 @@ cdef class Slots:
         store_relaxed32(&self._own.armed, 0)
 
     def sleepers(self):
-        """After an append: the wake-up sockets of those who sleep. Each is told to one caller, who rings it."""
+        """After an append: the wake-up sockets of those who sleep. Each is given to one caller, which notifies it."""
         cdef list found = None
         cdef int number
         cdef Slot* slot
@@ -322,8 +325,8 @@ cdef class Slots:
     def leave_from(self, uint64_t address):
         """Count a stream of an address out; its last one frees the place.
 
-        Who stands behind it and would not be found any more moves up; another worker that looks at that moment may
-        miss him, and let one too many of his in.
+        Backward-shift deletion: entries behind it that would not be found any more move up. Another worker that looks
+        at that moment may miss one, and let in a stream too many of that address.
         """
         cdef Tally* table = self._own_tallies
         cdef uint64_t mask = self._room - 1, hole = self._place(table, address), at, home

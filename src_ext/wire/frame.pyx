@@ -1,6 +1,6 @@
 """Fields of an event -> bytes of `text/event-stream`.
 
-The law of this file: whatever `encode` returns, a client that keeps the standard parses back into exactly the fields
+The law of this file: what `encode` returns, a client that keeps the standard parses back into exactly the fields
 that went in, and into nothing else; what cannot be carried so is refused, and nothing is returned. It is stateless, and
 knows no socket, no loop, no log.
 

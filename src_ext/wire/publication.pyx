@@ -1,7 +1,7 @@
-"""What publishers hand in -> what the log takes: the one gate, and every event that enters goes through it.
+"""What publishers hand in -> what the log takes; every event that is published is checked here.
 
 The law of this file: an event that passes has channels and a type that publishers may use, fields of the right types,
-and a frame within the limit; whatever does not pass is refused in words that say what would be right, and the refusal
+and a frame within the limit; what does not pass is refused in words that say what would be right, and the refusal
 of one event of many is a refusal of all. Nothing here knows a hub, a request or a loop.
 
 It is native for the sake of bulk: as plain Python these same lines cost twice what parsing and encoding do.

@@ -2,13 +2,11 @@
 
 import resource
 
-# Nobody needs more than this of an unlimited limit, and some libraries walk through all descriptors there could be.
+# More than this is not taken of an unlimited limit: some libraries walk through all descriptors there could be.
 DESCRIPTORS_AT_MOST = 1 << 20
 # Descriptors that a worker does not leave to streams: publishers, health checks, refusals, the log, the event loop.
 DESCRIPTOR_RESERVE = 512
-
-
-# With fewer no worker could serve streams and still answer whoever publishes or looks after it.
+# With fewer no worker could serve streams and still answer publishers and health checks.
 LEAST_DESCRIPTORS = 256
 
 

@@ -1,7 +1,7 @@
-"""The listening sockets of this process, whoever opened them: an ASGI server shows its app none.
+"""The listening sockets of this process, also those of an ASGI server, which shows its app none.
 
-Who closes a listening socket resets the connections that wait in its queue, and those whose handshake is under way,
-though their requests may have been sent. `stop_listening` resets none.
+Closing a listening socket resets the connections that wait in its queue, and those whose handshake is under way, though
+their requests may have been sent. `stop_listening` resets none.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Collection, Iterator
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-ACCEPT_SECONDS = 1.0  # that the server may take to accept whoever waits
+ACCEPT_SECONDS = 1.0  # that the server may take to accept the connections that wait
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 EARLY = 512  # descriptors: a server listens before it has many, and to look at more takes too long
 LOOK = 0.005  # seconds between looks at the queues
@@ -53,7 +53,7 @@ def listening_addresses() -> dict[str, str]:
                 address = f"{name[0]} port {name[1]}"
                 found[address] = address
             elif listening.family == socket.AF_UNIX and isinstance(name, str) and name:
-                with contextlib.suppress(OSError):  # nobody comes by it any more
+                with contextlib.suppress(OSError):  # its file is gone, so no client can connect
                     file = os.stat(name)
                     found[name] = f"file {file.st_dev} {file.st_ino}"
     return dict(sorted(found.items()))
@@ -71,7 +71,7 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
     """Take no new connections, and have the server accept those that wait; then close the sockets.
 
     Clients that come meanwhile try again, after a second as TCP does, and meet another worker if there is one.
-    `handshake`: seconds that clients get whose handshake is under way. Whoever accepts finds that nobody comes.
+    `handshake`: seconds that clients get whose handshake is under way. From then on accept(2) finds no connection.
     """
     for descriptor in sockets:
         with _borrowed(descriptor) as listening:
@@ -82,17 +82,17 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
     while any(map(_waiting, sockets)) and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(LOOK)
     # Not a plain close: the descriptor is still the server's, and accept(2) on it must not fail again and again.
-    with socket.socket() as nobody:
-        _refuse_new(nobody)
-        nobody.bind(("127.0.0.1", 0))
-        nobody.listen(1)
-        nobody.setblocking(False)
+    with socket.socket() as empty:
+        _refuse_new(empty)
+        empty.bind(("127.0.0.1", 0))
+        empty.listen(1)
+        empty.setblocking(False)
         for descriptor in sockets:
-            os.dup2(nobody.fileno(), descriptor, inheritable=False)
+            os.dup2(empty.fileno(), descriptor, inheritable=False)
 
 
 def _waiting(descriptor: int) -> int:
-    """Connections that nobody has accepted yet."""
+    """Connections that wait to be accepted."""
     with _borrowed(descriptor) as listening:
         # Of a listening socket tcpi_unacked is the length of its queue (tcp_get_info in the kernel's net/ipv4/tcp.c).
         (count,) = struct.unpack_from("=I", listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT, for whoever keeps responses open in a server that is not ours.
+"""SIGTERM and SIGINT, for hubs and responses that stay open in a server that is not ours.
 
-Servers wait for their open connections before they stop, and a stream would stay open for ever. So while somebody is
-to be told, a handler stands before the server's own: it has everybody told in his loop, and then calls the server's.
-It goes when the last one goes.
+Servers wait for their open connections before they stop, and a stream would stay open for ever. So while there
+is a callback to be told, a handler stands before the server's own: it has each callback run in its loop, and then calls
+the server's. It is removed with the last callback.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class _Chained:
 def watch(told: Told) -> None:
     """Have `told` called in the running loop at each SIGTERM and SIGINT, until `unwatch`.
 
-    Outside of the main thread nothing happens: whoever runs a server in a thread stops it by other means.
+    Outside of the main thread nothing happens: a server that runs in a thread is stopped by other means.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -24,7 +24,7 @@ SECRETS = re.compile(r"(--?[\w-]*(?:key|token|secret|password)[ =])\S+", re.IGNO
 
 
 class CannotStart(SSEFastError):
-    """The edge for the run did not start; the message has its last words."""
+    """The edge for the run did not start; the message ends with its last output."""
 
 
 class Processes:
@@ -35,7 +35,7 @@ class Processes:
 
     @classmethod
     def listening_on(cls, address: Address) -> "Processes | None":
-        """Who listens on this address of this machine; None where nobody is seen to."""
+        """The processes that listen on this address of this machine; None where none is seen."""
         if not address.on_loopback:
             return None
         try:

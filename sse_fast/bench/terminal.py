@@ -23,7 +23,7 @@ WANTS_KEY = (
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Watch | None]:
-    """Something to hand to `run` as its watcher; None where nobody looks."""
+    """Something to hand to `run` as its watcher; None where there is no terminal."""
     if not console.is_terminal:
         yield None
         return
@@ -87,7 +87,7 @@ def show(console: Console, result: Result) -> None:
     found = {problem.kind: problem.count for problem in result.problems}
     console.print(", ".join(f"{name.replace('_', ' ')} {found.get(name, 0):,}" for name in COUNTED_ANYWAY))
     for problem in result.problems:
-        # Somebody's own bytes: what a terminal would obey is shown as what it is.
+        # Bytes from outside: control characters are shown escaped.
         example = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in problem.example)
         example = f": {example}" if example else ""
         console.print(f"WRONG: {problem.count:,} {problem.meaning}{example}", style="bold red", markup=False)

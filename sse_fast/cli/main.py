@@ -350,7 +350,7 @@ def listen(
         except KeyboardInterrupt:
             return
         except BrokenPipeError:
-            # Nobody reads on. The interpreter's own flush at exit would complain once more.
+            # The reader is gone. The interpreter's own flush at exit would complain once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Refused, Unavailable, httpx.HTTPError) as error:
             raise Failure(str(error)) from None

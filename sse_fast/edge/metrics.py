@@ -49,7 +49,7 @@ LOG_GAUGES = {
 
 
 class Metrics(Collector):
-    """Reads everybody's counters; nobody writes to it. `slots`: those of the node, if it is more than this process."""
+    """Collects what others count. `slots`: those of the node, if it is more than this process."""
 
     def __init__(self, hub: Hub, admission: Admission, streams: Streams, slots: Slots | None = None) -> None:
         self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots

@@ -3,7 +3,7 @@
 The laws of this file:
 - sends never interleave, and they go out in the order of the calls; a heartbeat goes only when nothing else does;
 - a stream costs one task, which waits for the client to go, and one timer; a heartbeat makes a task while it is sent;
-- whoever runs the stream is interrupted in his own task, once, when the client goes, the server stops, or the client
+- the task that runs the stream is interrupted, once, when the client goes, the server stops, or the client
   takes nothing for `send_timeout`; `leaving` says which.
 """
 
@@ -119,7 +119,7 @@ class Connection:
             self._task.cancel()
 
     def give_up(self) -> None:
-        """A send failed on behalf of somebody who waits for something else: end the stream."""
+        """A send failed in another task than the one that runs the stream: end the stream."""
         self.end_reason = self.end_reason or (EndReason.ERROR if self.failure is not None else EndReason.CLIENT)
         if not self._interrupted and not self._closed:
             self._interrupted = True
@@ -178,7 +178,7 @@ class Connection:
             self.interrupt(EndReason.CLIENT)
 
     async def disconnected(self, message: Any) -> None:
-        """Tell whoever wanted to know that the client has left."""
+        """Run the callbacks for a client that has left."""
         told, self._on_disconnect = self._on_disconnect, None
         if told is not None:
             try:

@@ -1,4 +1,4 @@
-"""The hub inside somebody's own app: it answers his requests with streams, and tells him who comes and goes.
+"""The hub inside your own app: it answers requests with streams, and tells when they open and end.
 
 A stream is carried out by `transports.asgi`, for the edge and for here alike. What this file adds to it: the channels
 come from the app instead of from the path, `filter` and `transform`, presence, and the end at a signal.
@@ -246,7 +246,7 @@ class Hub(node.Hub):
             await asyncio.shield(self._stopping)
 
     def stop_soon(self) -> None:
-        """Again, or when somebody else drains the hub: nothing happens."""
+        """Again, or when the hub is drained elsewhere: nothing happens."""
         if self._stopping is None and not self.draining:
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
 

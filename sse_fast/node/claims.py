@@ -19,8 +19,9 @@ PATH_SECONDS = 10.0  # that another server in the same directory may take until 
 
 
 def claim_port(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    """A socket that has the port: while it is open nobody else can bind the address, or one that overlaps with it, but
-    for sockets of this user with SO_REUSEPORT, as the workers' are. Nobody is accepted by it. Raises OSError.
+    """A socket that has the port: while it is open no other socket can be bound to the address, or one that
+    overlaps with it, but those of this user with SO_REUSEPORT, as the workers' are. It accepts no connection. Raises
+    OSError.
 
     Only listening is exclusive: two sockets that share addresses with those of the past (SO_REUSEADDR) may both be
     bound. So it listens for a moment; once that has been granted the rules are turned round, and it listens no more.
@@ -52,8 +53,8 @@ def claim_port(address: str, port: int, family: socket.AddressFamily) -> socket.
 def claimed_path(path: Path) -> Iterator[None]:
     """While it is open no other server looks for, removes or makes a socket at `path`; it waits for one that does.
 
-    What is locked is a file beside it, `<path>.lock`, which is removed at the end; one that was left behind hinders
-    nobody who may open it. Raises OSError, TimeoutError after PATH_SECONDS.
+    What is locked is a file beside it, `<path>.lock`, which is removed at the end; one that was left behind is no
+    hindrance to users who may open it. Raises OSError, TimeoutError after PATH_SECONDS.
     """
     beside = path.with_name(f"{path.name}.lock")
     deadline = time.monotonic() + PATH_SECONDS
@@ -76,14 +77,14 @@ def claimed_path(path: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int | None:
-    """A descriptor of the file at this path, which nobody else has locked; None where somebody has."""
+    """A descriptor of the file at this path, with a lock on it; None where another process has it locked."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise PermissionError(error.errno, f"{path}: {error.strerror}; remove it if it is another user's") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(FileNotFoundError):  # whoever had it before has removed it
+        with contextlib.suppress(FileNotFoundError):  # the process that had it locked has removed it
             if os.path.samestat(os.fstat(lock), os.stat(path)):
                 return lock
     except BlockingIOError:

@@ -1,8 +1,8 @@
 """Segments of memory that several processes share: nameless, or a log's file.
 
 A nameless one (`create_shared`) is a memfd: it goes with the last process that has it open, however that process ends.
-Whoever made a segment keeps it open and hands its `address` on, for instance in the environment; the address is good
-for as long as that process lives and has not closed it, under every start method of multiprocessing.
+The process that made a segment keeps it open and hands its `address` on, for instance in the environment; the address
+is good for as long as that process lives and has not closed it, under every start method of multiprocessing.
 
 A log's file (`open_log_file`) is the log itself, mapped. What is in it survives:
 - the death of any process, also SIGKILL of all: every acknowledged event is in the kernel's page cache. The next server
@@ -60,7 +60,7 @@ class NoRoom(UnusableLogFile):
 
 
 class Segment:
-    """Memory that other processes reach by `address`. Closing it here takes it from nobody who has it open."""
+    """Memory that other processes reach by `address`. Closing it here does not close it elsewhere."""
 
     def __init__(self, descriptor: int, path: Path | None = None) -> None:
         self._descriptor = descriptor
@@ -72,7 +72,7 @@ class Segment:
         self.address = f"/proc/{os.getpid()}/fd/{descriptor}"
 
     def what_is_wrong(self) -> str | None:
-        """What somebody did to a log's file while it is served, in one sentence. Does not look into the mapping."""
+        """What was done to a log's file while it is served, in one sentence. Does not look into the mapping."""
         if self._path is None:
             return None
         if (size := os.fstat(self._descriptor).st_size) != self._size:
@@ -89,9 +89,9 @@ class Segment:
         return os.pread(self._descriptor, HEADER_SIZE, 0)
 
     def close(self) -> None:
-        """Let go. Memory that somebody here still looks into goes when he does. Again: nothing happens.
+        """Let go. Memory that is still in use here is freed after its last use. Again: nothing happens.
 
-        A log's file is stored first, which may take its time; nobody may append any more.
+        A log's file is stored first, which may take its time; no process may append any more.
         """
         if self._descriptor < 0:
             return
@@ -172,7 +172,7 @@ def _open(path: Path, size: int) -> Segment | Path | None:
         found = os.fstat(descriptor)
         head = os.pread(descriptor, HEADER_SIZE, 0)
         if found.st_size == 0 or (found.st_size == size and not any(head)):
-            # Whoever made it was killed before it had become a log; or it was overwritten: a log's first place has an
+            # Its server was killed before it had become a log; or it was overwritten: a log's first place has an
             # event, or a pad, from its first event on.
             if any(os.pread(descriptor, FIRST_RECORD, HEADER_SIZE)):
                 aside = _set_aside(path, "damaged", "its header is all zero, and there are events behind it")
@@ -307,7 +307,7 @@ def _boot() -> bytes:
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:
-    """Whether nobody renamed the file between its opening and its locking."""
+    """Whether the file was not renamed between its opening and its locking."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

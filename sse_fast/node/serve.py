@@ -93,7 +93,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         "runtime_mode": RUNTIME_MODE,
         "runtime_threads": RUNTIME_THREADS,
         "backlog": BACKLOG,
-        # Admission, not a silent accept queue, answers whoever comes too many; but short of accept(2) failing.
+        # Admission answers what is over the limit, and no accept queue keeps it in silence; but short of accept(2) failing.
         "backpressure": max(
             1,
             min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - own_descriptors(descriptors)),
@@ -237,7 +237,7 @@ def load_edge() -> Any:
 
 
 def claim_address(host: str, port: int, option: str = "--port") -> socket.socket:
-    """The port, for as long as the socket is open. CannotServe where nobody can listen, or another server does."""
+    """The port, for as long as the socket is open. CannotServe where nothing can listen, or another server does."""
     address, family = _address(host, port)
     try:
         return claim_port(address, port, family)

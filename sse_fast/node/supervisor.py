@@ -1,7 +1,8 @@
 """The parent of the workers: it starts them, replaces those that die or hang, and restarts them one after the other.
 
 Granian does the starting. Its rules for what comes after are replaced here: it would give the server up when the same
-worker dies twice within seconds, whoever killed it, and would restart workers without looking whether they serve.
+worker dies twice within seconds, even if an operator killed it, and would restart workers without looking whether they
+serve.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
 TELL_AGAIN = 0.5
 LOOK = 1.0  # seconds between looks at heartbeats
-LOCKS_OUT = 2.0  # seconds of silence that whoever holds the log's lock is granted: nobody can publish meanwhile
+LOCKS_OUT = 2.0  # seconds of silence granted to a worker that holds the log's lock: no other can publish meanwhile
 
 
 class Supervisor(MPServer):
@@ -85,10 +86,10 @@ class Supervisor(MPServer):
         # Two threads of Granian's wait for the same process. The one that stops it may lose the race for the exit
         # status, and would then say that it had to kill a worker which has ended well; so it comes when that is known.
         self._tell_to_leave(self.wrks, meanwhile=lambda: True)
-        self.workers_kill_timeout = 1  # for whoever has not gone by now
+        self.workers_kill_timeout = 1  # for workers that have not gone by now
         super()._stop_workers()  # type: ignore[no-untyped-call]
 
-    # ---- the dead ----------------------------------------------------------------------------------------------------
+    # ---- workers that died -------------------------------------------------------------------------------------------
 
     @property
     def _stops(self) -> bool:
@@ -98,13 +99,13 @@ class Supervisor(MPServer):
         """Start a new worker for each that died by itself. False: there is no use in it, or in whatever goes on."""
         if self.given_up:
             return False
-        self.interrupt_children.clear()  # that somebody died is told there, and who has is seen here
+        self.interrupt_children.clear()  # that a worker died is told there, and which one is seen here
         if not self.interrupt_signal and (wrong := self._asked(self._node.what_is_wrong, None)) is not None:
             return self._give_up(f"{wrong}. The server ends; the next one looks what is left of it")
         for index, dead in enumerate(self.wrks):
             if self.interrupt_signal or dead.inner.is_alive():
                 continue
-            # One that is killed before it serves has not failed either: that was somebody's will.
+            # One that is killed before it serves has not failed either: somebody wanted that.
             if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
                 self._failed_starts[index] = 0
             else:

@@ -57,7 +57,7 @@ def drain_on_signals(app: Edge) -> None:
 
 async def _stop_listening(app: Edge, handshake: float) -> None:
     ports = [port for port in (app.settings.port, app.settings.stream_port) if port is not None]
-    with contextlib.suppress(OSError):  # no descriptor is left: then whoever comes last is cut
+    with contextlib.suppress(OSError):  # no descriptor is left: then the newest connections are cut
         await stop_listening(await asyncio.to_thread(listening_sockets, ports), handshake)
 
 

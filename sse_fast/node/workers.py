@@ -5,7 +5,7 @@ The parent makes the segments (`Node.create`) and says through the environment w
 descriptor of the worker's own: however it dies, the kernel frees the slot, and the other workers clear what it left.
 
 Workers wake each other with datagrams to sockets in the abstract namespace, of which nothing is left behind. They carry
-no news: whoever is woken looks at the log. So a stranger who sends one wakes a worker, and that is all.
+no data: a worker that is woken looks at the log. So one from any other process wakes a worker, and does no more.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from sse_fast.node.segment import Segment, create_shared, open_shared
 
 logger = logging.getLogger("sse_fast.node")
 
-TICK = 0.25  # seconds: counters are said, the dead are cleared, and a wake-up that died with its sender is made up for
+TICK = 0.25  # seconds: publish the counters, clear slots of dead workers, make up for wake-ups whose sender died
 SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come before the old ones go
 LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
 SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 KEYS_VARIABLE = "SSE_FAST_KEYS_SEGMENT"
-DATAGRAMS_AT_ONCE = 64  # read before the loop goes on, whoever sends them
-HANGS = 1.0  # seconds without a tick after which nobody waits for a worker to read
+DATAGRAMS_AT_ONCE = 64  # read before the loop goes on
+HANGS = 1.0  # seconds without a tick after which a publisher waits no more for this worker to read
 
 LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients are theirs from now on; drain and end
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -67,11 +67,11 @@ class Node:
         return cls(log, slots, table)
 
     def what_is_wrong(self) -> str | None:
-        """Why nobody can serve this log any more, in one sentence, if so."""
+        """Why this log cannot be served any more, in one sentence, if so."""
         return self._log.what_is_wrong()
 
     def log_holder(self) -> int:
-        """The process that is appending; 0 is nobody."""
+        """The process that is appending; 0: none is."""
         return self._log.lock_holder()
 
     def close(self) -> None:
@@ -118,12 +118,12 @@ class WorkerSlot:
 
     @classmethod
     def claim_among(cls, log: Log, slots: Slots, keys: KeyTable | None, lock: int) -> Self:
-        """A slot in these slots; `lock`: a descriptor of the segment, of a description that nobody else has."""
+        """A slot in these slots; `lock`: a descriptor of the segment, of a description of its own."""
         for number in range(slots.count):
             if not try_lock(lock, LOCKS_AT + number):
                 continue
             wake_address = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            # A name that nobody can foresee, or a stranger could have taken it.
+            # A name that cannot be foreseen, or another process could have taken it.
             wake_address.bind(name := b"\0sse_fast-" + secrets.token_hex(8).encode())
             slots.claim(number, os.getpid(), name[1:])
             return cls(log, slots, keys, lock, wake_address)
@@ -170,7 +170,7 @@ class WorkerSlot:
         self.slots.beat()
 
     def leave_with_parent(self) -> None:
-        """If the parent is gone, leave as if it had said so: nobody would replace, restart or stop this worker.
+        """If the parent is gone, leave as if it had said so: nothing would replace, restart or stop this worker.
 
         The kernel's signal (see `die_with_parent`) comes once, and may have met handlers that this server has replaced.
         """
@@ -186,7 +186,7 @@ class WorkerSlot:
                 self.beat()
                 say()
                 self.clear_the_dead()
-                wake()  # a publisher that died after it had seen us asleep has notified nobody
+                wake()  # a publisher may have died between clearing our flag and notifying us
             except Exception:
                 logger.exception("a tick failed; it goes on with the next one")
 
@@ -235,7 +235,7 @@ class WorkerSlot:
 
 
 def die_with_parent() -> None:
-    """End this process now if whoever started it is gone already, else have the kernel send it SIGTERM when he goes."""
+    """End this process now if its parent is gone already, else have the kernel send it SIGTERM when the parent goes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:

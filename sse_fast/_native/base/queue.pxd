@@ -1,4 +1,4 @@
-# Queues for C callers: what must not be forgotten stands in one.
+# Intrusive first-in-first-out queues for C callers: what must not be forgotten is put into one.
 
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -19,9 +19,9 @@ cdef inline void drop_last(list items) noexcept:
 
 
 @cython.trashcan(True)              # here, where subclasses see it: a long queue that dies would take as deep a stack
-cdef class Linked:                  # what may stand in a queue, in one at a time
+cdef class Linked:                  # an item, in at most one queue at a time
     cdef:
-        Linked behind               # who is next after it
+        Linked behind               # the next one after it
         bint queued
 
 

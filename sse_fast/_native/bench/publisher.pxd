@@ -9,7 +9,7 @@ from sse_fast._native.bench.framing cimport Answer, Framing
 cdef enum Loop:
     QUIET
     CLOSED_LOOP                 # the next event when everybody has the one before
-    OPEN_LOOP                   # events on schedule, whoever has what
+    OPEN_LOOP                   # events on schedule, whether the last one has arrived or not
 
 
 cdef struct Publisher:

@@ -37,6 +37,6 @@ cdef inline void drop(Carry* carry) noexcept nogil:
 
 
 cdef inline void tidy(Carry* carry) noexcept nogil:
-    """Nobody looks at what was in it any more."""
+    """Give back an empty carry that has grown large. What was in it must not be looked at any more."""
     if carry.length == 0 and carry.room > CARRY_KEPT:
         drop(carry)

@@ -61,7 +61,7 @@ class SSEUser(HttpUser):
         """Called with every event: `event.event` is its type, `event.data`, `event.id`."""
 
     def sent_at(self, event: ReceivedEvent) -> float | None:
-        """When the event was sent, as time.time() on the sender's clock; None: nobody knows. As it stands: the number
+        """When the event was sent, as time.time() on the sender's clock; None: not known. As it stands: the number
         `sent_at` of a JSON object."""
         if '"sent_at"' not in event.data:
             return None

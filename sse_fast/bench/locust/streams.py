@@ -18,7 +18,7 @@ from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench.locust.ledger import Ledger
 from sse_fast.bench.plan import Target, address_of
 
-LOOK = 0.05  # seconds between two looks at what a native thread counts, where somebody waits for it
+LOOK = 0.05  # seconds between two looks at what a native thread counts, where a greenlet waits for it
 
 T = TypeVar("T")
 
