@@ -22,7 +22,7 @@ from fuzz_event_parser import CHUNKED, HEADS, mutate, stream
 
 from sse_fast._native.bench.board import Board
 from sse_fast._native.bench.dial import CHANNEL, LAST_EVENT_ID, LENGTH, PAYLOAD, Dialer, Request
-from sse_fast._native.bench.stream_parser import payload
+from sse_fast._native.bench.payload import payload
 from sse_fast._native.bench.swarm import Swarm
 
 RUN = 7

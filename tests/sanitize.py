@@ -57,7 +57,7 @@ DRIVERS = [
     ),
     # The wire: bytes of publishers, of servers, of apps.
     Driver("wire.publication wire.frame", "fuzz_publication.py"),
-    Driver("wire.event_parser bench.stream_parser", "fuzz_event_parser.py"),
+    Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
         "front.listener front.connection front.connections fanout.drain fanout.sinks log.ring wire.publication",
@@ -67,7 +67,9 @@ DRIVERS = [
     Driver("front.connections", "test_kernel.py"),
     # The load client, and a server that lies to it.
     Driver(
-        "bench.swarm bench.publisher bench.dial bench.framing bench.board bench.stream_parser", "fuzz_load_client.py"
+        "bench.swarm bench.publisher bench.dial bench.framing bench.board bench.stream_parser bench.payload"
+        " bench.expected",
+        "fuzz_load_client.py",
     ),
     # Memory that others write to, or have damaged.
     Driver("node.slots", "fuzz_slots.py", share=0.5),
@@ -80,7 +82,7 @@ DRIVERS = [
     Driver("wire.publication wire.frame", "test_frame.py test_event.py test_numbers.py", short=False),
     Driver("wire.event_parser", "test_event_parser.py", short=False),
     Driver("front.listener front.connection", "test_listener.py test_front.py", short=False),
-    Driver("bench.board bench.dial bench.stream_parser", "test_swarm.py", short=False),
+    Driver("bench.board bench.dial bench.stream_parser bench.payload", "test_swarm.py", short=False),
     Driver("log.ring log.verify", "test_log_file.py test_log_dying_writers.py", short=False),
 ]
 

@@ -93,7 +93,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         "runtime_mode": RUNTIME_MODE,
         "runtime_threads": RUNTIME_THREADS,
         "backlog": BACKLOG,
-        # Admission answers what is over the limit, and no accept queue keeps it in silence; but short of accept(2) failing.
+        # Connections over the limit are answered by admission, not kept in an accept queue; short of accept(2) failing.
         "backpressure": max(
             1,
             min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - own_descriptors(descriptors)),
