@@ -17,9 +17,12 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner, Result
 from firefox import Firefox
 from playwright.async_api import Browser, async_playwright
 from support import free_port
+
+from sse_fast.cli import main as cli
 
 # A shell that started the tests in the background had them ignore Ctrl-C, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -288,3 +291,13 @@ def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("SSE_FAST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """The command line in this process: run("publish", "news", "hello")."""
+
+    def invoke(*args: str, **options: Any) -> Result:
+        return CliRunner().invoke(cli.main, args, **options)
+
+    return invoke

@@ -6,14 +6,12 @@ the oracle finds.
 Streams are vectors that were cut, joined and mutated, and noise; some go in chunks, with heads that were mutated too.
 """
 
-import argparse
 import random
 import re
-import time
 from collections import Counter
-from pathlib import Path
 
 from event_streams import VECTORS
+from fuzzing import fuzz
 from whatwg import Parser
 
 from sse_fast import EventParser, EventTooLarge
@@ -133,21 +131,12 @@ def without_one(raw: bytes, rng: random.Random, tally: Counter[str]) -> None:
     assert results[0] == results[1] == results[2], limit
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given = options.parse_args()
-    print(f"{Path(__file__).name} --seed {given.seed}", flush=True)
-    rng, tally = random.Random(given.seed), Counter[str]()
-    end = time.monotonic() + given.seconds
-    while time.monotonic() < end:
-        raw = bytes(stream(rng))
-        against_the_oracle(raw, rng, tally)
-        without_one(raw, rng, tally)
-        tally["streams"] += 1
-    print(dict(sorted(tally.items())))
+def step(rng: random.Random, tally: Counter[str], end: float) -> None:
+    raw = bytes(stream(rng))
+    against_the_oracle(raw, rng, tally)
+    without_one(raw, rng, tally)
+    tally["streams"] += 1
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(__doc__, step)

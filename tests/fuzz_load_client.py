@@ -7,7 +7,6 @@ to open, cut, resume, churn, slow down and publish in any order. Whatever comes,
 the end nobody is left.
 """
 
-import argparse
 import contextlib
 import os
 import random
@@ -16,9 +15,9 @@ import socket
 import struct
 import time
 from collections import Counter
-from pathlib import Path
 
 from fuzz_event_parser import CHUNKED, HEADS, mutate, stream
+from fuzzing import fuzz
 
 from sse_fast._native.bench.board import Board
 from sse_fast._native.bench.dial import CHANNEL, LAST_EVENT_ID, LENGTH, PAYLOAD, Dialer, Request
@@ -227,18 +226,5 @@ def a_run(rng: random.Random, tally: Counter[str], until: float) -> None:
     os.close(bell)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given = options.parse_args()
-    print(f"{Path(__file__).name} --seed {given.seed}", flush=True)
-    rng, tally = random.Random(given.seed), Counter[str]()
-    end = time.monotonic() + given.seconds
-    while time.monotonic() < end:
-        a_run(rng, tally, end)
-    print(dict(sorted(tally.items())))
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(__doc__, a_run)

@@ -5,15 +5,13 @@
 What is taken is held against Python's own JSON parser and the event-stream oracle; all else must be an InvalidEvent.
 """
 
-import argparse
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+from fuzzing import fuzz
 from whatwg import Parser
 
 from sse_fast import InvalidEvent, encode
@@ -171,19 +169,10 @@ def from_an_app(rng: random.Random, tally: Counter[str]) -> None:
         assert event.data == with_lf(said)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given = options.parse_args()
-    print(f"{Path(__file__).name} --seed {given.seed}", flush=True)
-    rng, tally = random.Random(given.seed), Counter[str]()
-    end = time.monotonic() + given.seconds
-    while time.monotonic() < end:
-        from_strangers(rng, tally)
-        from_an_app(rng, tally)
-    print(dict(sorted(tally.items())))
+def step(rng: random.Random, tally: Counter[str], end: float) -> None:
+    from_strangers(rng, tally)
+    from_an_app(rng, tally)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(__doc__, step)

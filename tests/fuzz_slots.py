@@ -6,12 +6,11 @@ Workers come, count, die and are replaced in any order, over one memory; a segme
 the bytes of a slot are, nothing beyond the segment is read or written.
 """
 
-import argparse
 import random
 import struct
-import time
 from collections import Counter
-from pathlib import Path
+
+from fuzzing import fuzz
 
 from sse_fast._native.node.slots import Slots
 
@@ -137,20 +136,11 @@ def damaged(rng: random.Random, tally: Counter[str]) -> None:
             slots.leave_from(address)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given = options.parse_args()
-    print(f"{Path(__file__).name} --seed {given.seed}", flush=True)
-    rng, tally = random.Random(given.seed), Counter[str]()
-    end = time.monotonic() + given.seconds
-    while time.monotonic() < end:
-        lives(rng, tally)
-        for _ in range(50):
-            damaged(rng, tally)
-    print(dict(sorted(tally.items())))
+def step(rng: random.Random, tally: Counter[str], end: float) -> None:
+    lives(rng, tally)
+    for _ in range(50):
+        damaged(rng, tally)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(__doc__, step)

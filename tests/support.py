@@ -1,6 +1,7 @@
 """Servers in processes of their own, and subscribers over bare sockets that read only when they are told to."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -8,8 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -68,6 +69,43 @@ async def turns_of_others() -> AsyncIterator[Turns]:
         yield turns
     finally:
         other.cancel()
+
+
+@contextmanager
+def no_garbage_of(*packages: str) -> Iterator[None]:
+    """What is done here leaves nothing of these packages that only the garbage collector would find."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [thing for thing in gc.garbage if type(thing).__module__.startswith(packages)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+class Reader:
+    """A client's socket that is read when it is told to, and never waits."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.socket.setblocking(False)
+        self.received = bytearray()
+        self.ended = False
+
+    def read(self) -> None:
+        """Take all that is there."""
+        try:
+            while part := self.socket.recv(1 << 20):
+                self.received += part
+            self.ended = True
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.ended = True
 
 
 def written_to(log: IO[bytes]) -> str:

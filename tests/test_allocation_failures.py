@@ -1,21 +1,17 @@
 """Law 3 where memory runs out: a script is played as often as it allocates, and each time another allocation fails.
 
-Whoever calls does what the hub does: he calls again. Then every subscriber has got every event once and in order, or
-was told of a gap or of its end; the index stands as if nothing had happened, and nothing is left of who is gone. What
-sinks are handed is held against the model byte for byte; streams on sockets are read as their clients do.
+The caller does what the hub does: it calls again. Then every subscriber has got every event once and in order, or
+was told of a gap or of its end; the index stands as if nothing had happened, and nothing is left of those that are
+gone. What sinks are handed is held against the model byte for byte; streams on sockets are read as their clients do.
 
-SSE_FAST_EVERY_ALLOCATION=1 plays them all, with one allocation failing and with all from there on, and to a server in a
-process of its own whose address space is squeezed.
+SSE_FAST_EVERY_ALLOCATION=1 plays them all, with one allocation failing and with all from there on.
 """
 
 import asyncio
 import gc
-import http.client
-import json
 import logging
 import mmap
 import os
-import random
 import re
 import select
 import socket
@@ -23,17 +19,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import count, product, repeat
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import psutil
 import pytest
-from conftest import EdgeProcess, Edges
-from conftest import until as server_until
 from e2e.client import Chunks
 from failing import Failing, allocations
 from model import (
@@ -46,8 +38,7 @@ from model import (
     assert_none_lost_in_silence,
     parse,
 )
-from support import turns_of_others, until
-from whatwg import Event, Parser
+from support import Reader, turns_of_others, until
 
 from sse_fast import Settings, create_app
 from sse_fast._native.fanout.drain import FanOut
@@ -438,32 +429,20 @@ def test_a_parser_that_finds_no_memory_has_ended_and_whoever_resumes_there_misse
 # ---- sockets ----
 
 
-class Remote:
-    """A client on a socket: reads when it is told to."""
+class Remote(Reader):
+    """A client of a listener that is told which channels by their names."""
 
     def __init__(self, listening: socket.socket, *names: bytes, begins_after: int) -> None:
         self.names, self.begins_after = names, begins_after
-        self.socket = socket.socket(listening.family)
-        self.socket.connect(listening.getsockname())
-        self.socket.setblocking(False)
+        connected = socket.socket(listening.family)
+        connected.connect(listening.getsockname())
+        super().__init__(connected)
         self.socket.send(b",".join(names))
-        self.ended = False
-        self._received = bytearray()
-
-    def read(self) -> None:
-        try:
-            while part := self.socket.recv(1 << 20):
-                self._received += part
-            self.ended = True
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self.ended = True
 
     @property
     def stream(self) -> bytes:
         """Whole events only where it was cut."""
-        body = Chunks().feed(bytes(self._received[len(HEAD) :]))
+        body = Chunks().feed(bytes(self.received[len(HEAD) :]))
         return body[: body.rfind(b"\n\n") + 2] if self.ended else body
 
     def vanish(self) -> None:
@@ -746,101 +725,6 @@ async def test_a_body_that_there_is_no_memory_to_parse_is_not_called_wrong(
     assert "no memory to read this" in answer.json()["detail"]
     assert edge.hub.log.position == 0
     await edge.close()
-
-
-# ---- a server whose address space is squeezed ----
-
-
-LAST = "last of the run"
-
-
-class Stream:
-    """One stream of a server in another process."""
-
-    def __init__(self, port: int, target: str, resume: str = "") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.socket.send(f"GET {target} HTTP/1.1\r\nHost: edge\r\n{resume}\r\n".encode())
-        self.socket.setblocking(False)
-        self.ended = False
-        self._received = bytearray()
-
-    def read(self) -> None:
-        try:
-            while part := self.socket.recv(1 << 20):
-                self._received += part
-            self.ended = True
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self.ended = True
-
-    @property
-    def events(self) -> list[Event]:
-        return Parser().feed(Chunks().feed(bytes(self._received.partition(b"\r\n\r\n")[2])))
-
-    @property
-    def texts(self) -> list[str]:
-        return [event.data[:16] for event in self.events if event.type == "message"]
-
-
-@pytest.mark.skipif(not EVERYTHING, reason="takes a minute: SSE_FAST_EVERY_ALLOCATION=1")
-def test_a_server_whose_address_space_is_squeezed_loses_nothing_in_silence(edge: Edges, rng: random.Random) -> None:
-    server = edge(with_stream_port=True)
-    server.noise_expected = True
-    streams: list[tuple[str, Stream]] = []
-    failed = died = 0
-    for number in range(300):
-        if not server.workers() or not any(not stream.ended for _, stream in streams):
-            died += bool(streams)
-            server.wait_ready()
-        (worker,) = server.workers()
-        with suppress(ConnectionError):
-            while sum(not stream.ended for _, stream in streams) < 30:
-                channels = rng.choice(["a", "b", "ab"])
-                target = "/sse?" + "&".join(f"channel={name}" for name in channels)
-                streams.append((channels, Stream(rng.choice([server.port, server.stream_port]), target)))
-        with suppress(psutil.NoSuchProcess):
-            slack = rng.choice([0, 1 << 16, 1 << 18, 1 << 20, 1 << 21])
-            worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + slack, -1))
-        batch = [
-            {"channel": rng.choice("ab"), "data": f"{number:08}-{at:07}" + "x" * rng.choice([0, 100, 30_000])}
-            for at in range(rng.choice([1, 5, 20]))
-        ]
-        try:
-            failed += server.request("POST", "/publish", json.dumps(batch).encode())[0] != 200
-        except (OSError, http.client.HTTPException):
-            failed += 1
-        for _ in range(3):
-            time.sleep(0.01)
-            for _, stream in streams:
-                if not stream.ended:
-                    stream.read()
-        with suppress(psutil.NoSuchProcess):
-            worker.rlimit(psutil.RLIMIT_AS, (-1, -1))
-    server.wait_ready()
-    for name in "ab":
-        server.publish(name, LAST)
-    # What of each channel was kept, which is all of it; a stream has an unbroken part of that.
-    kept = {channels: everything_in(server, channels) for channels in ("a", "b", "ab")}
-    for channels, stream in streams:
-        if not stream.ended:
-            server_until(lambda stream=stream: stream.read() or stream.ended or LAST in stream.texts, "the last event")
-        texts = stream.texts
-        assert not any(event.type == "$gap" for event in stream.events)
-        if texts:
-            begin = kept[channels].index(texts[0])
-            assert texts == kept[channels][begin : begin + len(texts)]
-            assert stream.ended or LAST in texts
-    ended = sum(stream.ended for _, stream in streams)
-    server.kill()  # what it has logged would be bad news elsewhere
-    print(f"{failed} of 300 requests failed, {died} workers died, {ended} of {len(streams)} streams were ended")
-
-
-def everything_in(server: EdgeProcess, channels: str) -> list[str]:
-    target = "/sse?" + "&".join(f"channel={name}" for name in channels)
-    stream = Stream(server.port, target, "Last-Event-ID: earliest\r\n")
-    server_until(lambda: stream.read() or stream.texts.count(LAST) == len(channels), "all that was kept")
-    return stream.texts
 
 
 # ---- what is answered to a publisher ----

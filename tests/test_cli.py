@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from click.testing import CliRunner
 from granian.constants import HTTPModes
 from granian.server.mp import MPServer
 from support import free_port
@@ -21,21 +20,12 @@ from sse_fast.base.descriptors import (
     own_descriptors,
     reachable_connections,
 )
-from sse_fast.cli import main as cli
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.node import serve
 from sse_fast.node.serve import CannotServe
 from sse_fast.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
-
-
-@pytest.fixture
-def run():
-    def invoke(*args, **options):
-        return CliRunner().invoke(cli.main, args, **options)
-
-    return invoke
 
 
 # ---- help ------------------------------------------------------------------------------------------------------------

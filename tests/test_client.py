@@ -19,7 +19,6 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import trustme
-from click.testing import CliRunner
 
 from sse_fast.cli import main as cli
 from sse_fast.client.failures import Refused, Unavailable
@@ -29,14 +28,6 @@ URL = "http://edge.test"
 
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
-
-
-@pytest.fixture
-def run():
-    def invoke(*args, **options):
-        return CliRunner().invoke(cli.main, args, **options)
-
-    return invoke
 
 
 def assert_one_line(result, status, *parts):

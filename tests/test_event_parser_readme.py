@@ -1,20 +1,12 @@
 """The parser's example of README.md does what it says."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import httpx
 import pytest
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+from readme import run
 
 
 def test_the_parser() -> None:
-    (block,) = [block for block in BLOCKS if "from sse_fast import EventParser" in block]
-    names: dict[str, Any] = {}
-    exec(compile(block, "README.md", "exec"), names)
+    names = run("from sse_fast import EventParser")
 
     def answer(request: httpx.Request) -> httpx.Response:
         first = int(request.headers.get("last-event-id", "0")) + 1

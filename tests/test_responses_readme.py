@@ -1,20 +1,9 @@
 """The examples of README.md do what it says."""
 
-import re
-from pathlib import Path
-from typing import Any
+from readme import run
 
 from sse_fast import SSEWriter
 from sse_fast.testing import EventClient
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def run(words: str, **names: Any) -> dict[str, Any]:
-    (block,) = [block for block in BLOCKS if words in block]
-    exec(compile(block, "README.md", "exec"), names)
-    return names
 
 
 async def test_the_response_and_the_test_of_it() -> None:

@@ -1,13 +1,12 @@
 """GET /sse as ASGI, without a server: the head and the preamble, a connection's life."""
 
 import asyncio
-import gc
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from support import until
+from support import no_garbage_of, until
 from whatwg import Parser
 
 from sse_fast.access.limits import Admission
@@ -409,14 +408,5 @@ async def test_two_reasons_to_end_in_one_turn_of_the_loop_are_one_end(served: Se
 
 async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(served: Served) -> None:
     """Its `send` is the server's connection: some servers hold it open until the last reference is gone."""
-    gc.collect()
-    gc.disable()
-    try:
+    with no_garbage_of("sse_fast"):
         await (await served.call().opened()).leave()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        assert [thing for thing in gc.garbage if "sse_fast" in type(thing).__module__] == []
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
