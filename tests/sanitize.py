@@ -51,8 +51,9 @@ class Driver:
 DRIVERS = [
     # The log and the fan-out, against their model too. What takes longest comes first.
     Driver(
-        "fanout.drain fanout.groups fanout.volley fanout.deadlines fanout.sinks base.queue log.index log.ring",
-        "test_fanout_machine.py test_fanout.py test_batches.py test_sinks.py",
+        "fanout.drain fanout.groups fanout.volley fanout.deadlines fanout.forms fanout.sinks base.queue wire.envelope "
+        "log.index log.ring",
+        "test_fanout_machine.py test_fanout.py test_envelope.py test_batches.py test_sinks.py",
         tests="not meets_memory_that_is_there",  # counts page faults, and the sanitizers have their own
     ),
     # The wire: bytes of publishers, of servers, of apps.
@@ -74,8 +75,8 @@ DRIVERS = [
     # Memory that others write to, or have damaged.
     Driver("node.slots", "fuzz_slots.py", share=0.5),
     Driver(
-        "log.ring log.names log.index log.verify fanout.drain",
-        "test_ring.py test_index.py test_segment.py test_log_processes.py test_log_file.py",
+        "log.ring log.names log.index log.keys log.verify fanout.drain",
+        "test_ring.py test_index.py test_keys.py test_segment.py test_log_processes.py test_log_file.py",
         tests="not test_log_file or damage",
     ),
     # What the fuzzers above go through as well.
