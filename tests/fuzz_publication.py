@@ -15,6 +15,7 @@ from fuzzing import fuzz
 from whatwg import Parser
 
 from sse_fast import InvalidEvent, encode
+from sse_fast._native.wire.envelope import envelope
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 
 LIMIT = 20_000
@@ -111,6 +112,17 @@ def check(frame: bytes, source: bytes) -> None:
         assert as_text(received(frame)) == data, source
 
 
+def check_envelope(encoded: Any, rng: random.Random) -> None:
+    """What is in the envelope is the event; and bytes that are no frame harm nobody."""
+    names, frame = encoded
+    channels = names if isinstance(names, tuple) else (names,)
+    [plain], [told] = Parser().feed(frame), Parser().feed(envelope(frame, channels, rng.getrandbits(41)))
+    inside = json.loads(told.data)
+    assert (told.type, inside["event"], inside["data"]) == (plain.type, plain.type, plain.data)
+    assert inside.get("channels", [inside["channel"]]) == [name.decode() for name in channels]
+    envelope(mutated(frame, rng), channels, rng.getrandbits(64))
+
+
 def taken(read: Callable[[], Any], tally: Counter[str], kind: str) -> Any:
     try:
         found = read()
@@ -129,6 +141,7 @@ def from_strangers(rng: random.Random, tally: Counter[str]) -> None:
     one = mutated(event(rng).encode("utf-8", "replace"), rng)
     if (found := taken(lambda: from_json_object(one, LIMIT), tally, "object")) is not None:
         check(found[1], one)
+        check_envelope(found, rng)
     several = [event(rng) for _ in range(rng.choice((0, 1, 3, 3, 40)))]
     array = mutated(f"[{','.join(several)}]".encode("utf-8", "replace"), rng)
     if (found := taken(lambda: flat(from_json_array(array, LIMIT)), tally, "array")) is not None:

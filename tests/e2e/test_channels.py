@@ -1,6 +1,9 @@
 """One event in several channels, and streams that say where an event came from; both transports, over reconnects."""
 
+import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -8,7 +11,7 @@ from typing import Any
 
 import pytest
 from client import Event, Stream
-from conftest import BOTH_DOORS, EdgeProcess, Edges
+from conftest import BOTH_DOORS, PATIENCE, EdgeProcess, Edges
 
 
 async def own_events(stream: Stream) -> AsyncIterator[Event]:
@@ -121,6 +124,23 @@ async def test_connected_says_that_there_are_envelopes_and_has_none_itself(edge:
     async with aclosing(gap.events()) as events:
         assert [(await anext(events)).type, (await anext(events)).type] == ["$connected", "$gap"]
     gap.cut()
+
+
+@BOTH_DOORS
+async def test_listen_shows_where_and_when_events_were_published_over_both_transports(
+    edge: Edges, with_stream_port: bool
+) -> None:
+    server = edge(with_stream_port=with_stream_port)
+    ids = publish(server, {"channels": ["x", "b", "a"], "data": {"n": 1.0}}, {"channel": "a", "data": "2"})
+    command = [sys.executable, "-m", "sse_fast", "listen", "a", "b", "--history", "9", "--count", "2", "--json"]
+    command += ["--url", f"http://127.0.0.1:{server.stream_port}"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    out, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0, said
+    first, second = map(json.loads, out.splitlines())
+    assert first.pop("time") == second.pop("time"), "of one batch"
+    assert first == {"id": ids[0], "channel": "b", "channels": ["b", "a"], "event": "message", "data": '{"n":1.0}'}
+    assert second == {"id": ids[1], "channel": "a", "event": "message", "data": "2"}
 
 
 async def test_the_servers_figures_come_in_an_envelope_too(edge: Edges) -> None:
