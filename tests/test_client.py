@@ -586,6 +586,8 @@ def test_closing_is_noted_and_connected_only_when_asked(against):
     [
         ("--since", "e-1", "--history", "1"),
         ("--since", "a\nb"),
+        ("--since", ""),
+        ("--since", "e-1 "),
         ("--url", "edge.test"),
         ("--url", "http://edge:port"),
         ("--max-event-size", "large"),
@@ -595,6 +597,13 @@ def test_closing_is_noted_and_connected_only_when_asked(against):
 )
 def test_listen_refuses_what_makes_no_sense(run, args):
     assert_one_line(run("listen", "a", *args), 2)
+
+
+@pytest.mark.parametrize("id", ["e-1", "orders:7/42", "1 of 3", "日"])
+def test_listen_goes_on_after_any_id_that_a_header_carries_as_its_own_cursor_does(against, id):
+    script = Script([b"id: %b\ndata: x\n\n" % id.encode()], STOP)
+    assert against(script, "listen", "a", "--since", id).exit_code == 0
+    assert last_event_ids(script) == [id, id]
 
 
 @pytest.mark.parametrize("path", ["/sse", "/sse/", "/sse/news/", "/edge/sse", "/edge/sse/news"])

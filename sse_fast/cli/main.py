@@ -5,7 +5,6 @@ everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for 
 """
 
 import os
-import re
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
-from sse_fast.client.listener import MAX_EVENT_SIZE, SILENCE, Listener
+from sse_fast.client.listener import MAX_EVENT_SIZE, SENDABLE_ID, SILENCE, Listener
 from sse_fast.client.publisher import Publisher
 from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
@@ -32,7 +31,6 @@ from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
 DEFAULT_URL = "http://127.0.0.1:8000"
-EVENT_ID = re.compile(r"[A-Za-z0-9._-]{1,127}")
 
 
 class Failure(click.ClickException):
@@ -317,8 +315,8 @@ def listen(
     """
     if since is not None and history is not None:
         raise Misuse("--since and --history both say where to start; give one")
-    if since is not None and not EVENT_ID.fullmatch(since):
-        raise Misuse(f"--since: {since!r} is not an event id; give one as printed by listen or publish, or 'earliest'")
+    if since is not None and not (since and SENDABLE_ID.fullmatch(since)):
+        raise Misuse(f"--since: {since!r} fits no header; give an id as listen or publish print it, or 'earliest'")
     try:
         most = TypeAdapter(Annotated[ByteSize, Field(ge=1)]).validate_python(max_event_size)
     except ValidationError:
