@@ -6,13 +6,13 @@ import re
 import reprlib
 from functools import lru_cache
 from types import NoneType
+from typing import NamedTuple
 
 from sse_fast.errors import InvalidEvent
 
 MAX_CHANNEL_BYTES = 256
 MAX_CHANNELS = 32  # of one event
 MAX_EVENT_TYPE = 256  # characters
-MAX_RETRY_MS = 86_400_000
 MAX_ID_BYTES = 64
 
 # Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
@@ -65,6 +65,39 @@ def idempotency_key(key: object) -> str:
     if not KEY.fullmatch(key):
         raise InvalidEvent(f"an idempotency key has 1 to 255 printable ASCII characters; {brief(key)} does not")
     return key
+
+
+class WholeNumber(NamedTuple):
+    """The rule of a whole number that users give, in Python or as text. Both ways raise InvalidEvent."""
+
+    name: str
+    most: int
+    least: int = 0
+    unit: str = ""
+
+    def check(self, given: object) -> int:
+        """An int, and no bool."""
+        if type(given) is not int or not self.least <= given <= self.most:
+            raise self._wrong(given)
+        return given
+
+    def read(self, text: str) -> int:
+        """Decimal digits, and nothing beside them."""
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise self._wrong(text)
+        number = int(text)
+        if not self.least <= number <= self.most:
+            raise self._wrong(text)
+        return number
+
+    def _wrong(self, given: object) -> InvalidEvent:
+        of_unit = f" of {self.unit}" if self.unit else ""
+        return InvalidEvent(
+            f"{self.name!r} is a whole number{of_unit} from {self.least} to {self.most}, not {brief(given)}"
+        )
+
+
+RETRY = WholeNumber("retry", 86_400_000, unit="milliseconds")  # a day
 
 
 def kind_of(value: object) -> str:

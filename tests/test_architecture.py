@@ -36,7 +36,7 @@ ROOMS: dict[str, str | None] = {
     "event": "_native.wire",
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
-    "hub": "_native.fanout _native.log _native.wire base errors event event_rules",
+    "hub": "_native.fanout _native.log _native.wire asgi base errors event event_rules",
     "transports": "_native.front access asgi base errors hub protocol settings",
     "embed": "_native.log _native.wire access asgi base errors event event_rules hub protocol serialization transports",
     "edge": "_native.log _native.node _native.wire access asgi base embed errors event event_rules hub protocol"

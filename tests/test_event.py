@@ -11,7 +11,15 @@ from whatwg import Parser
 
 from sse_fast import Event, EventId, EventTooLarge, InvalidEvent, encode
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
-from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name
+from sse_fast.event_rules import (
+    MAX_CHANNEL_BYTES,
+    MAX_CHANNELS,
+    MAX_EVENT_TYPE,
+    RETRY,
+    WholeNumber,
+    brief,
+    channel_name,
+)
 
 LIMIT = 64 * 1024
 
@@ -31,7 +39,7 @@ channel_names = st.text(
 event_types = st.none() | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1, max_size=60
 ).filter(lambda name: name[0] != "$")
-retries = st.none() | st.integers(0, MAX_RETRY_MS)
+retries = st.none() | st.integers(0, RETRY.most)
 
 
 def parsed(frame: bytes) -> tuple[str, str, int | None]:
@@ -180,7 +188,7 @@ def test_the_limit_is_exact_and_in_bytes_of_the_frame() -> None:
         ({"event": "a\nb"}, "event has '\\\\n' at index 1"),
         ({"event": "a\0"}, "event has"),
         ({"retry": -1}, "from 0 to 86400000, not -1"),
-        ({"retry": MAX_RETRY_MS + 1}, "not 86400001"),
+        ({"retry": RETRY.most + 1}, "not 86400001"),
         ({"retry": 1.0}, "not 1.0"),
         ({"retry": True}, "not True"),
         ({"retry": "1"}, "not '1'"),
@@ -406,3 +414,29 @@ def test_any_bytes_are_publications_or_refused(body: bytes) -> None:
         assert str(error).startswith("line ")  # noqa: PT017 - either outcome is right
     else:
         assert not events or b"channel" in body
+
+
+@given(st.integers(-5, 130))
+def test_a_whole_number_is_taken_alike_in_python_and_as_text(number: int) -> None:
+    rule = WholeNumber("limit", 100, least=1, unit="channels")
+    if 1 <= number <= 100:
+        assert rule.check(number) == rule.read(str(number)) == number
+        return
+    said = "'limit' is a whole number of channels from 1 to 100, not "
+    with pytest.raises(InvalidEvent, match=f"{said}{number}$"):
+        rule.check(number)
+    with pytest.raises(InvalidEvent, match=f"{said}'{number}'$"):
+        rule.read(str(number))
+
+
+@pytest.mark.parametrize("text", ["", "+7", "-0", " 7", "7 ", "7.0", "1_0", "٧", "0000000007", "7" * 5000])
+def test_text_that_is_more_than_decimal_digits_is_no_whole_number(text: str) -> None:
+    with pytest.raises(InvalidEvent, match="'limit' is a whole number from 0 to 100, not ") as refused:
+        WholeNumber("limit", 100).read(text)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("given_", [True, 7.0, "7", None])
+def test_what_is_no_int_is_no_whole_number(given_: object) -> None:
+    with pytest.raises(InvalidEvent, match="'limit' is a whole number from 0 to 100, not "):
+        WholeNumber("limit", 100).check(given_)

@@ -19,12 +19,13 @@ from sse_fast._native.wire.frame cimport frame_of
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
-    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_RETRY_MS, brief, channel_name as channel_name_function,
+    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, RETRY, brief, channel_name as channel_name_function,
     idempotency_key, kind_of,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
 cdef object fields_of = fields_of_function
+cdef object check_retry = RETRY.check
 cdef object channel_name = channel_name_function
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -193,8 +194,8 @@ cdef tuple encoded(object channel, object data, object event, object retry, Py_s
     name = name_of(channel) if isinstance(channel, str) else names_of(channel)
     if event is not None:
         check_type(event)
-    if retry is not None and (type(retry) is not int or not 0 <= retry <= MAX_RETRY_MS):
-        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {brief(retry)}")
+    if retry is not None:
+        check_retry(retry)
     # What the format forbids in a field, the encoder refuses.
     frame = frame_of(data, event, None, retry, None)
     if PyBytes_GET_SIZE(frame) > limit:

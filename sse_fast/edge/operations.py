@@ -19,13 +19,13 @@ from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import InvalidEvent
-from sse_fast.event_rules import brief
+from sse_fast.event_rules import WholeNumber
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Answer
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
 
-MAX_CHANNELS_LISTED = 1000
+CHANNELS_LISTED = WholeNumber("limit", 1000, least=1)
 
 
 class ExactRoute(Route):
@@ -83,10 +83,8 @@ class Operations:
         """
         options = parameters_of(request.scope["query_string"], request.url.path, "prefix", "limit", "before")
         prefix = options.get("prefix", "").encode()
-        limit = options.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) <= MAX_CHANNELS_LISTED):
-            raise InvalidEvent(f"'limit' is a whole number from 1 to {MAX_CHANNELS_LISTED}, not {brief(limit)}")
-        found, place = await self._listings.look(prefix, int(limit), place_before(options.get("before")))
+        limit = CHANNELS_LISTED.read(options.get("limit", "100"))
+        found, place = await self._listings.look(prefix, limit, place_before(options.get("before")))
         listed = [
             {
                 "name": channel.name.decode(),

@@ -24,13 +24,13 @@ from sse_fast.base import shutdown
 from sse_fast.embed.filters import Filter, Frames, HookedSend, Transform, check_hook
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
-from sse_fast.event_rules import MAX_RETRY_MS, Encoded, channel_name
+from sse_fast.event_rules import RETRY, Encoded, channel_name
 from sse_fast.hub import hub as node
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Need, Subscribe
 from sse_fast.protocol.native import asked_id, reads_json
-from sse_fast.protocol.policy import MAX_HISTORY
+from sse_fast.protocol.policy import HISTORY
 from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.asgi import Stream
@@ -132,7 +132,7 @@ class Hub(node.Hub):
         super().__init__(**options)
         admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
         self.admission = admission
-        self.streams = Streams(self, admission, retry=check_retry(retry))
+        self.streams = Streams(self, admission, retry=RETRY.check(retry))
         self.frames = Frames()
         self.on_join, self.on_leave = on_join, on_leave
         self.drain_timeout = drain_timeout
@@ -215,8 +215,7 @@ class Hub(node.Hub):
             raise InvalidEvent("a stream has at least one channel")
         for name in names:
             channel_name(name)
-        if type(history) is not int or not 0 <= history <= MAX_HISTORY:
-            raise InvalidEvent(f"'history' is a whole number from 0 to {MAX_HISTORY}, not {history!r}")
+        HISTORY.check(history)
         check_hook("filter", filter)
         check_hook("transform", transform)
         scope: Scope = request if isinstance(request, MutableMapping) else request.scope
@@ -233,7 +232,7 @@ class Hub(node.Hub):
             transform=transform,
             on_join=on_join,
             on_leave=on_leave,
-            retry=None if retry is None else check_retry(retry),
+            retry=None if retry is None else RETRY.check(retry),
             headers=headers,
             refusal=refusal,
         )
@@ -264,12 +263,6 @@ class Hub(node.Hub):
             await self._stopping
             self._stopping = None
         await super().close()
-
-
-def check_retry(retry: Any) -> int:
-    if type(retry) is not int or not 0 <= retry <= MAX_RETRY_MS:
-        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {retry!r}")
-    return retry
 
 
 class HubResponse(Response):

@@ -19,6 +19,7 @@ from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
+from sse_fast.asgi import Send
 from sse_fast.errors import EndReason, HubClosed
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
@@ -27,7 +28,7 @@ from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.peers import Peers
-from sse_fast.hub.sinks import AsgiSink, Relay, Send
+from sse_fast.hub.sinks import AsgiSink, Relay
 from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.hub")

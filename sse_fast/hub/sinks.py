@@ -19,11 +19,11 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from sse_fast._native.fanout.sinks import SteppedSink
+from sse_fast.asgi import Send
 from sse_fast.errors import EndReason
 
 logger = logging.getLogger("sse_fast.hub")
 
-Send = Callable[[Any], Any]
 Finish = Callable[[], Coroutine[Any, Any, None]]
 P = ParamSpec("P")
 T = TypeVar("T")

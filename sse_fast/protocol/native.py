@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote
 from starlette.datastructures import URL
 
 from sse_fast.errors import InvalidEvent
-from sse_fast.event_rules import MAX_ID_BYTES, MAX_RETRY_MS, brief, channel_name
+from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name
 from sse_fast.protocol.decision import (
     Answer,
     Decision,
@@ -25,7 +25,7 @@ from sse_fast.protocol.decision import (
     in_order,
     stream_headers,
 )
-from sse_fast.protocol.policy import MAX_HISTORY, Policy
+from sse_fast.protocol.policy import HISTORY, Policy
 from sse_fast.protocol.problem import NotPlain, TooMuch, problem
 from sse_fast.protocol.request import Request
 
@@ -94,7 +94,7 @@ def _redirect(request: Request, port: int, readable: Headers) -> Answer:
 
 
 def subscription(
-    path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = MAX_HISTORY
+    path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = HISTORY.most
 ) -> tuple[tuple[str, ...], str | None, int, bool]:
     """What a stream's request asks for: its channels, its cursor, how much history, whether in envelopes. Given: `path`
     below /sse, the query string, the header Last-Event-ID. Raises InvalidEvent."""
@@ -130,9 +130,8 @@ def _parsed(
     history, *others = [value for key, value in parameters if key == "history"] or ["0"]
     if others:
         raise InvalidEvent("the parameter 'history' is given twice")
-    if not (history.isascii() and history.isdigit() and len(history) < 10 and int(history) <= max_history):
-        raise InvalidEvent(f"'history' is a whole number from 0 to {max_history}, not {history[:40]!r}")
-    return tuple(channels), id_in_query, int(history), _is_enveloped(parameters)
+    kept = WholeNumber("history", max_history).read(history)
+    return tuple(channels), id_in_query, kept, _is_enveloped(parameters)
 
 
 # Thousands come with the same words, after a cut all at once.
@@ -271,11 +270,7 @@ def parameters_of(query: bytes, path: str, *known: str) -> dict[str, str]:
 
 
 def _retry(given: str | None) -> int | None:
-    if given is None:
-        return None
-    if not (given.isascii() and given.isdigit() and len(given) < 10):
-        raise InvalidEvent(f"'retry' is a whole number of milliseconds from 0 to {MAX_RETRY_MS}, not {brief(given)}")
-    return int(given)
+    return None if given is None else RETRY.read(given)
 
 
 def _refuse_body(request: Request, form: Form, most: int) -> None:

@@ -5,9 +5,10 @@ from typing import Protocol
 
 from sse_fast.access.origins import Origins
 from sse_fast.access.publishers import Publishers
+from sse_fast.event_rules import WholeNumber
 from sse_fast.protocol.request import Request
 
-MAX_HISTORY = 1_000_000
+HISTORY = WholeNumber("history", 1_000_000)  # the rule where no lower limit is set
 
 
 class Proxies(Protocol):
@@ -24,7 +25,7 @@ class Policy:
     only_streams: everything else is not here but on this port, in words."""
 
     max_channels: int = 128
-    max_history: int = MAX_HISTORY
+    max_history: int = HISTORY.most
     max_event_size: int = 64 * 1024
     max_json_size: int = 1024 * 1024
     max_body_size: int = 16 * 1024 * 1024
