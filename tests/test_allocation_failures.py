@@ -767,6 +767,7 @@ class Publisher:
 async def test_again_is_said_to_no_publisher_whose_events_are_in_the_log(path: str, body: bytes, events: int) -> None:
     """Law 10: wherever an allocation fails from the append on, until the answer is handed to the server."""
     edge = create_app(Settings(log_size=1 << 20))
+    edge._start_up()
     node = edge.hub
     await node.append([(b"a", b"data: x\n\n")] * 1000)  # positions that CPython has not got ready
     answers = Counter[tuple[int | None, bool]]()
@@ -783,7 +784,7 @@ async def test_again_is_said_to_no_publisher_whose_events_are_in_the_log(path: s
         before, publisher = node.log.position, Publisher(path, body)
         allocations().fail(number, number)
         try:
-            await edge.api(publisher.scope, publisher.receive, publisher.send)
+            await edge(publisher.scope, publisher.receive, publisher.send)
         except Exception as error:
             assert isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)  # noqa: PT017
         finally:

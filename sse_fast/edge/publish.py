@@ -24,6 +24,7 @@ JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 JSON_SPACE = b" \t\r\n"
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 BODY_SECONDS = 30.0
+TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
 
 
 class Publishing:
@@ -51,7 +52,7 @@ class Publishing:
             return  # before its request was whole; nobody is left to be answered
         except MemoryError as error:
             answer = self._out_of_memory(error, before, wanted.headers)
-        except tuple(PROBLEMS) as error:
+        except TOLD as error:
             answer = problem_of(error, wanted.headers)
         except Exception:
             await send_answer(problem(500, FAILED, wanted.headers), send)
