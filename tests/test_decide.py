@@ -143,6 +143,19 @@ def test_where_streams_are_elsewhere_a_redirect_says_so_before_it_reads_what_is_
     assert_problem(asked("POST /sse/a", REDIRECTING), 405)
 
 
+def test_a_query_of_any_bytes_is_redirected_as_it_came() -> None:
+    decision = decide(Request.from_head("GET", b"/sse/a?x=\xff\xc3&y=%20 z", [(b"host", b"h")], "1.1"), REDIRECTING)
+    assert isinstance(decision, Answer)
+    assert dict(decision.headers)[b"location"] == b"http://h:9000/sse/a?x=%FF%C3&y=%20%20z"
+
+
+def test_what_a_port_for_streams_only_has_not_got_says_too_who_may_read_that() -> None:
+    policy = Policy(origins=Origins([HERE]), only_streams="port 8000")
+    assert (
+        assert_problem(asked("GET /stats", policy, origin=HERE), 404)[b"access-control-allow-origin"] == HERE.encode()
+    )
+
+
 ORIGINS = [None, HERE, "http://elsewhere.example", "null", ""]
 
 
