@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 from sse_fast._native.wire.frame import encode
 
 MAX_POSITION = 2**64 - 1
-EVENT_ID = re.compile(r"([a-z0-9]{8})-(0|[1-9][0-9]{0,19})\Z")
+EVENT_ID = re.compile(r"([a-z0-9]{1,20})-(0|[1-9][0-9]{0,19})\Z")
 
 
 class EventId(NamedTuple):

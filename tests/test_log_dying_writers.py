@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import missing
+from model import Channels, names_of
 
 from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
@@ -38,8 +39,8 @@ def body_of(size: int) -> bytes:
     return b"data: %s\n\n" % (b"x" * size)
 
 
-def kept(log: Log) -> list[tuple[int, bytes, bytes]]:
-    return [(record.position, record.channel, record.frame) for record in log.records()]
+def kept(log: Log) -> list[tuple[int, tuple[bytes, ...], bytes]]:
+    return [(record.position, record.channels, record.frame) for record in log.records()]
 
 
 @contextmanager
@@ -103,16 +104,21 @@ def filled(events: int, size: int, *, checksums: bool = False) -> mmap.mmap:
         pytest.param(
             filled(14, 200, checksums=True), [(b"a", body_of(20 * n)) for n in range(7)], id="a batch over the end"
         ),
+        pytest.param(
+            filled(30, 300, checksums=True),
+            [((b"a", b"bb", b"ccc"), body_of(30)), (b"b", body_of(600)), ((b"c", b"d"), b"")],
+            id="several channels",
+        ),
     ],
 )
 def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
-    memory: mmap.mmap, batch: list[tuple[bytes, bytes]]
+    memory: mmap.mmap, batch: list[tuple[Channels, bytes]]
 ) -> None:
     log = Log(memory)
     before, position = kept(log), log.position
     on_the_way = memories_on_the_way(memory, lambda log: log.append_many(batch))
     new = [record for record in kept(log) if record[0] > position]
-    assert [channel for _, channel, _ in new] == [channel for channel, _ in batch]
+    assert [channels for _, channels, _ in new] == [names_of(channels) for channels, _ in batch]
     committed = set()
     for left in on_the_way:
         copy = mmap.mmap(-1, len(left))
@@ -134,7 +140,7 @@ def test_a_writer_that_dies_at_any_instruction_leaves_a_whole_log(
             assert appended > last
             verify(heir)
             there = kept(heir)
-            assert there[-1][:2] == (appended, b"heir")
+            assert there[-1][:2] == (appended, (b"heir",))
         index = Index(heir)
         assert not index.take_in(10_000)
         assert (index.position, index.kept) == (heir.position, len(there))

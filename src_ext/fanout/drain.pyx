@@ -170,14 +170,13 @@ cdef class FanOut:
 
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         if after is not None:
-            subscriber.position = self.index.evicted_of(group.channels)
             if begin == UNKNOWN:
                 subscriber.position = self.index.before_newest(group.channels, self._unknown)
                 subscriber.lost = True
-            elif begin != EARLIEST:
-                subscriber.lost = self.index.lost_after(group.channels, begin)
-                if not subscriber.lost:
-                    subscriber.position = begin
+            elif begin == EARLIEST:
+                subscriber.position = self.index.earliest(group.channels)
+            else:
+                subscriber.position = self.index.resume(group.channels, begin, &subscriber.lost)
         elif history:
             subscriber.position = self.index.before_newest(group.channels, history)
         else:

@@ -229,7 +229,7 @@ cdef class Groups:
         """Position of the newest event of a group's channels, also where it was not told of it yet."""
         cdef Channel channel
         if self.untold():
-            group.last_position = max(group.last_position, self.index._lapped)
+            group.last_position = max(group.last_position, self.index._for_all)
             for channel in group.channels:
                 group.last_position = max(group.last_position, channel.last_position)
         return group.last_position

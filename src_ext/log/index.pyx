@@ -23,19 +23,22 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memmove
 
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.heap cimport push, sift_down
+from sse_fast._native.log.layout cimport FLAG_MARK, Record
 from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
-from sse_fast._native.log.pages cimport close_pages, open_pages, reserve, thing
-from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN, Record
+from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve, thing
+from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
 
+cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
     MERGED = 4096                   # links that are merged for one piece, or counted one by one
     MERGED_SHARED = 4 * MERGED      # counted one by one where events may stand in several of the lists
+    IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 
 
@@ -66,7 +69,7 @@ cdef class Index:
         self._drop = drop
         self._room = 256
         self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
-        self._merged = <uint64_t*>PyMem_RawMalloc(MERGED * sizeof(uint64_t))
+        self._merged = <uint64_t*>PyMem_RawMalloc((MERGED + 1) * sizeof(uint64_t))     # and a mark
         if self._heap == NULL or self._merged == NULL:
             raise MemoryError
         open_pages(&self._entries, sizeof(Entry))
@@ -81,6 +84,7 @@ cdef class Index:
         close_pages(&self._links)
         PyMem_RawFree(self._heap)
         PyMem_RawFree(self._merged)
+        PyMem_RawFree(self._marks)
 
     # ---- for Python -------------------------------------------------------------------------------------------------
 
@@ -163,10 +167,14 @@ cdef class Index:
             if not self.log.still_holds(self._offset):
                 self._lap()
                 continue
-            if record.flags & FLAG_SEVERAL:
+            if record.flags & FLAG_MARK:
+                self._take_in_mark(&record, names)
+                count += 1
+            elif record.flags & FLAG_SEVERAL:
                 count += self._take_in_shared(&record, unpack_names(names, record.flags))
             else:
-                self._make_room_for(1)
+                if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
+                    self._make_room_for(1)
                 channel = self.open_channel(names)
                 self._add(&record, 1)
                 self._link(channel)
@@ -183,7 +191,7 @@ cdef class Index:
         return self._first < self._live or self.tells_of_hole()
 
     cdef bint tells_of_hole(self) noexcept:
-        return self._told_of != self._lapped or self._untold > 0
+        return self._told_of != self._for_all or self._untold > 0
 
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1:
         """Take in an event of several channels. Returns how many."""
@@ -204,9 +212,45 @@ cdef class Index:
         self._shared += 1
         return count
 
+    cdef int _take_in_mark(self, Record* record, bytes names) except -1:
+        """Take in a mark: it is in no channel's list, and everybody's news."""
+        cdef Mark* grown
+        if self._mark_count == self._mark_room:
+            grown = <Mark*>PyMem_RawRealloc(self._marks, (2 * self._mark_room + 1) * sizeof(Mark))
+            if grown == NULL:
+                raise MemoryError
+            self._marks = grown
+            self._mark_room = 2 * self._mark_room + 1
+        self._make_room_for(0)
+        self._add(record, 0)
+        cdef Mark* mark = &self._marks[self._mark_count]
+        memcpy(&mark.fork, PyBytes_AS_STRING(names), min(<size_t>PyBytes_GET_SIZE(names), sizeof(uint64_t)))
+        mark.position = record.position
+        mark.number = self.newest
+        self._mark_count += 1
+        self._last_mark = self._for_all = record.position
+        return 0
+
+    cdef Mark* _mark_after(self, uint64_t position) noexcept:
+        """The first mark after a position, or NULL."""
+        cdef size_t i
+        if position < self._last_mark:
+            for i in range(self._mark_count):
+                if self._marks[i].position > position:
+                    return &self._marks[i]
+        return NULL
+
+    cdef uint64_t _behind_marks(self, uint64_t position) noexcept:
+        """For who begins at a position, and has seen nothing: behind marks before which there is nothing for it."""
+        cdef Mark* mark = self._mark_after(position)
+        while mark != NULL and (position >= mark.fork or self.entry(self._live).position > mark.fork):
+            position = mark.position
+            mark = self._mark_after(position)
+        return position
+
     cdef int _make_room_for(self, uint64_t links) except -1:
         """For an event with so many links."""
-        if self._newest_link - self._first_link + links >= MOST_LINKS:
+        if self._newest_link + 1 + links - self._first_link >= MOST_LINKS:
             raise MemoryError           # they take 128 GiB
         reserve(&self._entries, self._first, self.newest, 1)
         reserve(&self._links, self._first_link, self._newest_link, links)
@@ -267,6 +311,13 @@ cdef class Index:
                 high = middle
         self._live = high
         self._floor = max(self._floor, self.entry(low).position)
+        cdef size_t gone = 0
+        while gone < self._mark_count and self._marks[gone].number < high:
+            self._gone_mark = self._marks[gone].position
+            gone += 1
+        if gone:
+            self._mark_count -= gone
+            memmove(self._marks, self._marks + gone, self._mark_count * sizeof(Mark))
 
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept:
         """Drop the oldest entries whose records are gone, until so many links are dropped with them."""
@@ -277,7 +328,7 @@ cdef class Index:
         cdef int i
         while self._first < self._live and count > 0:
             entry = self.entry(self._first)
-            count -= entry.links
+            count -= max(<Py_ssize_t>1, <Py_ssize_t>entry.links)
             self._shared -= entry.links > 1
             self._first += 1
             for i in range(entry.links):
@@ -307,7 +358,7 @@ cdef class Index:
             return                  # an empty log; a position that is being taken right now is no hole
         cdef uint64_t end = record.position - 1
         if end > self.position:
-            self._lapped = self._floor = self.position = end
+            self._lapped = self._for_all = self._floor = self.position = end
 
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept:
         """Let so many channels know of the hole: to whoever listens to them that is news.
@@ -318,15 +369,15 @@ cdef class Index:
         cdef Channel channel
         while count > 0:
             if self._untold == 0:
-                if self._told_of == self._lapped:
+                if self._told_of == self._for_all:
                     return
-                self._told_of = self._lapped
+                self._told_of = self._for_all
                 self._untold = PyList_GET_SIZE(self._listed)
                 continue
             count -= 1
             self._untold -= 1
             channel = <Channel>PyList_GET_ITEM(self._listed, self._untold)
-            channel.last_position = max(channel.last_position, self._lapped)
+            channel.last_position = max(channel.last_position, self._for_all)
             self.fresh.push(channel)
 
     # ---- channels ---------------------------------------------------------------------------------------------------
@@ -336,7 +387,7 @@ cdef class Index:
         if channel is None:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
-            channel.last_position = channel.evicted
+            channel.last_position = max(channel.evicted, self._last_mark)
             channel.place = PyList_GET_SIZE(self._listed)
             try:
                 self._listed.append(channel)
@@ -368,7 +419,7 @@ cdef class Index:
 
     cdef uint64_t evicted_of(self, tuple channels) noexcept:
         """Position of the newest event of these channels that is gone, as far as is known."""
-        cdef uint64_t newest = self._lapped
+        cdef uint64_t newest = max(self._lapped, self._gone_mark)
         for channel in channels:
             newest = max(newest, self._evicted_of(<Channel>channel))
         return newest
@@ -395,11 +446,27 @@ cdef class Index:
         """Whether events of these channels after `position` are gone; where that cannot be known, True."""
         return position < self._floor and position < self.evicted_of(channels)
 
+    cdef uint64_t resume(self, tuple channels, uint64_t position, bint* lost) noexcept:
+        """Where a stream goes on that was at `position`, and whether what it did not see, or should not have, is gone."""
+        cdef Mark* mark = self._mark_after(position)
+        lost[0] = self.lost_after(channels, position)
+        if mark != NULL and position > mark.fork:
+            lost[0] = True
+            return max(mark.position, self.evicted_of(channels))
+        return self.evicted_of(channels) if lost[0] else position
+
+    cdef uint64_t earliest(self, tuple channels) noexcept:
+        """The cursor that stands before all that is kept of these channels."""
+        return self._behind_marks(self.evicted_of(channels))
+
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
         """The cursor that stands just before the newest `count` kept events of these channels.
 
         Over several channels, and beyond MERGED_SHARED, an event counts for each of them that it is in: fewer come.
         """
+        return self._behind_marks(self._before_newest(channels, count))
+
+    cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0:
         cdef uint64_t kept = 0, low, high, middle
         for channel in channels:
             kept += self._kept_of(<Channel>channel)
@@ -508,13 +575,15 @@ cdef class Index:
         (then `piece.end` is 0; `evict` has run, and `lost_after` knows).
         """
         cdef bint single = len(channels) == 1
+        cdef const Mark* mark = self._mark_after(position)
+        cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT   # what is behind a fork is passed over
         cdef uint64_t* heap                 # of each channel the link that comes next
         cdef size_t size = 0, count = 0, merged = 0, i
         cdef uint64_t number = 0, event, last = 0, length = 0, ignored = 0
         cdef Entry* entry
         self._make_room(len(channels))
         heap = self._heap
-        if single and at >= self._first_link:
+        if single and at >= self._first_link and mark == NULL:
             if self.link(at).next:
                 heap[0] = at + self.link(at).next
                 size = 1
@@ -526,7 +595,7 @@ cdef class Index:
                 if number:
                     push(heap, size, number)
                     size += 1
-        if size == 0:
+        if size == 0 and mark == NULL:
             piece.end = self.position
             piece.at = at
             piece.more = False
@@ -537,6 +606,9 @@ cdef class Index:
             event = self.event_of(heap[0])
             if event != last:
                 entry = self.entry(event)
+                if entry.position > until:
+                    size = 0
+                    break
                 if count and (length + entry.frame_length > limit or merged >= MERGED):
                     break
                 length += entry.frame_length
@@ -553,10 +625,14 @@ cdef class Index:
                 sift_down(heap, size)
         self.steps += merged
         piece.events = <uint32_t>count
+        piece.more = size != 0 or mark != NULL
+        if size == 0 and mark != NULL and (count == 0 or length + self.entry(mark.number).frame_length <= limit):
+            last = self._merged[count] = mark.number
+            length += self.entry(last).frame_length
+            count += 1
         piece.length = <uint32_t>length
-        piece.more = size != 0
         piece.end = self.entry(last).position if piece.more else self.position
-        piece.at = number if single else 0
+        piece.at = number if single and mark == NULL else 0
         cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
         cdef char* to = PyBytes_AS_STRING(out)
         for i in range(count):

@@ -193,6 +193,7 @@ cdef class KeyTable:
         cdef Py_ssize_t repeated = 0
         cdef uint64_t size = 0
         log._acquire()
+        log._refuse_if_outside()
         found = self._append(
             log, batch, digests, whole, first_of, positions, NO_LIMIT if limit is None else limit, &repeated, &size
         )

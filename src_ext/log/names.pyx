@@ -1,4 +1,5 @@
-"""The names of a record's channels: of one its bytes as they stand, of several (FLAG_SEVERAL) each behind its length.
+"""The names of a record's channels: of one its bytes as they stand, of several (FLAG_SEVERAL) each behind its length. A mark
+has none: it is for all.
 
 The lengths have two bytes, in the machine's order, as all of the log.
 """
@@ -6,6 +7,8 @@ The lengths have two bytes, in the machine's order, as all of the log.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.string cimport memcpy
+
+from sse_fast._native.log.layout cimport FLAG_MARK
 
 from sse_fast.errors import InvalidEvent
 
@@ -46,6 +49,8 @@ cdef tuple unpack_names(bytes packed, uint16_t flags):
     cdef const char* at = PyBytes_AS_STRING(packed)
     cdef const char* end = at + PyBytes_GET_SIZE(packed)
     cdef list names
+    if flags & FLAG_MARK:
+        return ()
     if not flags & FLAG_SEVERAL:
         return (packed,)
     if not are_names(at, PyBytes_GET_SIZE(packed)):

@@ -12,70 +12,51 @@ Why it survives a writer that dies. Until `head` is stored an append has not hap
 same `head` and takes the next position, so the worst that is left behind is positions nobody has, and a tail that gave
 up more than it had to. A batch is one append: `head` is stored once, behind all of it, so it is there or it is not.
 
-How writers take turns. A robust mutex in the segment, held for the copying only, never while its holder waits for the
-GIL; if the holder dies, the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time
-and overwrite what others have appended since. So nobody waits for longer than PATIENCE_US: then LogBusy is raised,
-nothing was appended, and until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
+Writers take turns by a lock (`lock.pyx`), had for the copying only. Readers take none.
 
 The segment may be private, shared between processes, or a mapped file; this file does not know which. What will outlive
 its writers is given `checksums`, and then `verify.pyx` finds what became of it meanwhile; who goes on with it gives it a new
-epoch (`go_on`), and the header remembers the earlier ones and where each of them ended. Nothing here knows a channel
-index, subscriber, loop or socket.
+epoch (`go_on`), and the header remembers the earlier ones (`epochs.pyx`). Positions are given out here (`append`), or come
+from outside, with epochs of their own (`outside.pyx`). Nothing here knows a channel index, subscriber, loop or socket.
 """
 
 import mmap
-import os
-import secrets
-import string
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_relaxed, store_release
-from sse_fast._native.base.clock cimport monotonic_us, wall_clock_ms
+from sse_fast._native.base.clock cimport wall_clock_ms
+from sse_fast._native.log.epochs cimport epoch_of, name_of, newest_epoch, position_of_id, settle
+from sse_fast._native.log.header cimport claim_for, go_on_with, is_log, new_lock, take_over
+from sse_fast._native.log.layout cimport (
+    FLAG_PAD,
+    HEADER_ROOM,
+    OUTSIDE,
+    THIS_LAYOUT,
+    Epoch,
+    LogHeader,
+    Record,
+    aligned,
+    checksum_of,
+    largest_batch_of,
+    largest_of,
+    write_decimal,
+)
+from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
 from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
-from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, LogBusy
-
-cdef extern from "errno.h" nogil:
-    int EBUSY, EOWNERDEAD, ETIMEDOUT
-
-cdef extern from "pthread.h" nogil:
-    int pthread_mutex_trylock(pthread_mutex_t* lock)
-    int pthread_mutex_unlock(pthread_mutex_t* lock)
-    int pthread_mutex_consistent(pthread_mutex_t* lock)
+from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent
 
 cdef extern from * nogil:
     """
-    #include <pthread.h>
+    #include <stdint.h>
     #include <sys/mman.h>
-    #include <time.h>
     #include <unistd.h>
-
-    static int init_lock(pthread_mutex_t* lock) {
-        pthread_mutexattr_t kind;
-        int failed = pthread_mutexattr_init(&kind);
-        if (!failed) failed = pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
-        if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
-        return failed ? failed : pthread_mutex_init(lock, &kind);
-    }
-
-    static int lock_until(pthread_mutex_t* lock, uint64_t deadline) {
-        struct timespec until = {deadline / 1000000, deadline % 1000000 * 1000};
-        return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
-    }
-
-    /* The word that the kernel reads when a thread dies: FUTEX_OWNER_DIED and so on above, the thread's id below. */
-    static uint32_t holder_of(pthread_mutex_t* lock) {
-    #ifdef __GLIBC__
-        return __atomic_load_n((uint32_t*)lock, __ATOMIC_RELAXED) & 0x3fffffff;
-    #else
-        return __atomic_load_n((uint32_t*)lock + 1, __ATOMIC_RELAXED) & 0x3fffffff;
-    #endif
-    }
 
     /* Like a write to each page, but changes nothing, and a page that can't be had is an error and no signal. */
     static void populate(char* at, uint64_t length) {
@@ -83,31 +64,19 @@ cdef extern from * nogil:
         (void)madvise((void*)start, (uintptr_t)at + length - start, 23 /* MADV_POPULATE_WRITE, Linux 5.14 */);
     }
     """
-    int init_lock(pthread_mutex_t* lock)
-    int lock_until(pthread_mutex_t* lock, uint64_t deadline)
-    uint32_t holder_of(pthread_mutex_t* lock)
     void populate(char* at, uint64_t length)
 
 
-cpdef enum:
-    LAYOUT = 4
-    HEADER_SIZE = 4096
+LAYOUT = THIS_LAYOUT
+HEADER_SIZE = HEADER_ROOM
 
 cdef enum:
-    LOCK_AT = 1024                  # a process-shared robust mutex
-    PATIENCE_US = 100_000
-    IMPATIENCE_US = 1_000
-    BOOT_ROOM = 40
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
-
-cdef enum:
-    SIGNED = 80 + 16 * PAST_EPOCHS  # bytes that the header's checksum is of
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
-cdef bytes MAGIC = b"sse_fast"
 cdef str NO_EVENT = "an event is a pair of bytes, (channel, body), or has a tuple of channels"
-cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
+cdef str NOT_OURS = "the positions of this log come from outside: append_at"
 
 
 class KeptRecord(NamedTuple):
@@ -126,46 +95,14 @@ class KeptRecord(NamedTuple):
 
 def segment_size(log_size):
     """Bytes of memory a log needs that keeps `log_size` bytes of events: a power of two, and the header."""
-    return HEADER_SIZE + (1 << max(12, (int(log_size) - 1).bit_length()))
+    return HEADER_ROOM + (1 << max(12, (int(log_size) - 1).bit_length()))
 
 
 def lock_holder(bytes header not None):
     """`Log.locked_by` of a header's bytes, for who must not look into a mapping; 0 of what is too short."""
-    if len(header) < HEADER_SIZE:
+    if len(header) < HEADER_ROOM:
         return 0
-    return holder_of(<pthread_mutex_t*>(PyBytes_AS_STRING(header) + LOCK_AT))
-
-
-cdef str random_epoch():
-    return "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(8))
-
-
-cdef inline uint32_t aligned(uint64_t length) noexcept nogil:
-    return <uint32_t>((length + ALIGNMENT - 1) & ~<uint64_t>(ALIGNMENT - 1))
-
-
-cdef inline uint64_t largest_of(uint64_t capacity) noexcept nogil:
-    return min(capacity // 4, <uint64_t>1 << 30)    # a record and the pad before it are counted in 32 bits
-
-
-cdef inline uint64_t largest_batch_of(uint64_t capacity) noexcept nogil:
-    # With a pad before its largest record it is at most half of the log: its writing never reaches its own beginning.
-    # And others wait for the lock meanwhile.
-    return min(capacity // 4, <uint64_t>32 << 20)
-
-
-cdef inline int write_decimal(char* to, uint64_t value) noexcept nogil:
-    cdef char digits[20]
-    cdef int n = 0, i
-    while True:
-        digits[n] = <char>(48 + value % 10)
-        value //= 10
-        n += 1
-        if value == 0:
-            break
-    for i in range(n):
-        to[i] = digits[n - 1 - i]
-    return n
+    return holder_of(<pthread_mutex_t*>(<LogHeader*>PyBytes_AS_STRING(header)).lock)
 
 
 cdef class Log:
@@ -179,55 +116,35 @@ cdef class Log:
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
-        self.lock = <pthread_mutex_t*>(<char*>self.header + LOCK_AT)
-        cdef Py_ssize_t length = self._view.len
-        if length < HEADER_SIZE + 4096:
-            raise ValueError(f"a log segment has at least {HEADER_SIZE + 4096} bytes, this one has {length}")
-        cdef char zeros[8]
-        memset(zeros, 0, 8)
-        if memcmp(self.header.magic, zeros, 8) == 0:
-            self._lay_out(<uint64_t>(length - HEADER_SIZE), epoch, checksums)
-        elif memcmp(self.header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0:
-            raise ValueError("this memory is not an sse_fast log: its first eight bytes are not 'sse_fast'")
-        elif self.header.layout != LAYOUT or self.header.header_size != HEADER_SIZE:
-            raise ValueError(f"this log has layout {self.header.layout}, this version reads layout {LAYOUT}")
-        elif self.header.capacity != <uint64_t>(length - HEADER_SIZE):
-            raise ValueError(f"this log says {self.header.capacity} bytes of data, its segment has {length - HEADER_SIZE}")
-        elif self.header.capacity & (self.header.capacity - 1):
-            raise ValueError(f"the data area of a log is a power of two, {self.header.capacity} is not")
+        take_over(self.header, self._view.len, epoch, checksums)
+        self.lock = <pthread_mutex_t*>self.header.lock
         self.patience = PATIENCE_US
-        self.data = <char*>self.header + HEADER_SIZE
+        self.data = <char*>self.header + HEADER_ROOM
         self.mask = self.header.capacity - 1
-        self._prepare_ids()
+        memcpy(self.opened_as, self.header.epoch, 8)
+        self._look_at_epoch()
 
     def __dealloc__(self):
         PyBuffer_Release(&self._view)
 
-    cdef void _prepare_ids(self) noexcept:
-        memcpy(self.id_prefix, b"id: ", 4)
-        memcpy(self.id_prefix + 4, self.header.epoch, 8)
-        self.id_prefix[12] = c"-"
-        self.id_prefix_length = 13
-
-    cdef int _lay_out(self, uint64_t capacity, epoch, bint checksums) except -1:
-        if capacity & (capacity - 1):
-            raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
-        name = epoch if epoch is not None else random_epoch()
-        if len(name) != 8 or any(character not in EPOCH_ALPHABET for character in name):
-            raise ValueError(f"an epoch is 8 characters of [a-z0-9], not {name!r}")
-        cdef bytes raw = name.encode("ascii")
-        memset(<void*>self.header, 0, HEADER_SIZE)
-        memcpy(self.header.epoch, PyBytes_AS_STRING(raw), 8)
-        self.header.layout = LAYOUT
-        self.header.header_size = HEADER_SIZE
-        self.header.capacity = capacity
-        self.header.next_position = 1
-        self.header.checksums = checksums
-        self.header.checksum = self._checksum_of_header(self.header)
-        self._new_lock()
-        fence_release()
-        memcpy(self.header.magic, PyBytes_AS_STRING(MAGIC), 8)
+    cdef int _look_at_epoch(self) except -1:
+        """Learn which epoch the log is in, if that has changed: another process may have marked it."""
+        cdef Epoch epoch
+        cdef uint64_t count = newest_epoch(self.header, &epoch)
+        cdef bytes name = name_of(&epoch)
+        self.epoch_name = name.decode("ascii")
+        self.epoch_begins = epoch.begins
+        self.epoch_base = epoch.begins if epoch.outside else 0
+        self.epoch_count = count
+        self._prefix(name)
         return 0
+
+    cdef void _prefix(self, bytes name) noexcept:
+        cdef size_t length = PyBytes_GET_SIZE(name)
+        memcpy(self.id_prefix, b"id: ", 4)
+        memcpy(self.id_prefix + 4, PyBytes_AS_STRING(name), length)
+        self.id_prefix[4 + length] = c"-"
+        self.id_prefix_length = 5 + length
 
     @classmethod
     def private(cls, size, *, epoch=None):
@@ -246,68 +163,32 @@ cdef class Log:
 
     # ---- a segment that outlives its writers ------------------------------------------------------------------------
 
-    cdef uint32_t _checksum_of_header(self, LogHeader* header) noexcept:
-        """Of the fields that no append changes: what the segment is, and its past."""
-        cdef char raw[SIGNED]
-        memset(raw, 0, 80)              # the first 32 bytes stand for a record's header
-        memcpy(raw + 40, <char*>header + 8, 24)    # but for the magic, which is written last
-        memcpy(raw + 64, &header.checksums, 4)
-        memcpy(raw + 68, &header.past_count, 4)
-        memcpy(raw + 80, header.past, sizeof(header.past))
-        return checksum_of(raw, sizeof(raw), 0)
-
-    cdef int _new_lock(self) except -1:
-        cdef int failed = init_lock(self.lock)
-        if failed:
-            raise OSError(failed, f"a lock for the log: {os.strerror(failed)}")
-        return 0
-
     def claim(self, bytes boot not None):
         """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
-        cdef char raw[BOOT_ROOM]
-        self._new_lock()
-        memset(raw, 0, BOOT_ROOM)
-        memcpy(raw, PyBytes_AS_STRING(boot), min(<size_t>BOOT_ROOM, <size_t>len(boot)))
-        if memcmp(self.header.boot, raw, BOOT_ROOM) != 0:   # it was closed: half a boot's name is none, and does no harm
-            memcpy(self.header.boot, raw, BOOT_ROOM)
-            fence_release()
-        self.header.closed = False
+        new_lock(self.header)
+        claim_for(self.header, boot)
         self.header.keys = self.header.keys_next = 0    # those that a server remembers go with it
 
     def go_on(self, uint64_t head, store=None):
-        """Go on with what was kept, up to the head that `verify` found, under another epoch.
+        """Go on with what was kept, up to the head that `verify` found, under another epoch, of its own.
 
         So no id is given out twice, whatever file this is: the newest, or a copy of some hour behind which another
-        server has given out ids already. What this one has given out stays valid (`has_given`); an epoch that gave no
+        server has given out ids already. What this one has given out stays valid (`cursor`); an epoch that gave no
         position is in no id, and is not remembered. `store(raw)` writes the first bytes of a file all at once: whoever
         is killed in here leaves the header before or the one after.
         """
-        cdef LogHeader header = self.header[0]
-        cdef bytes raw = random_epoch().encode("ascii")
-        if header.next_position != self.began:
-            if header.past_count == PAST_EPOCHS:
-                header.past_count -= 1
-                memmove(header.past, &header.past[1], header.past_count * sizeof(PastEpoch))
-            memcpy(header.past[header.past_count].epoch, header.epoch, 8)
-            header.past[header.past_count].end = header.next_position
-            header.past_count += 1
-        memcpy(header.epoch, PyBytes_AS_STRING(raw), 8)
-        header.head = head
-        header.checksum = self._checksum_of_header(&header)
-        if store is not None:
-            store(PyBytes_FromStringAndSize(<char*>&header, sizeof(LogHeader)))
-        memcpy(self.header, &header, sizeof(LogHeader))     # the same again, where the memory is the file
-        self._prepare_ids()
+        go_on_with(self.header, head, store)
+        memcpy(self.opened_as, self.header.epoch, 8)
+        self._look_at_epoch()
 
-    def has_given(self, str epoch not None, position):
-        """Whether an id may be of this log: of its epoch, or of an earlier one before that ended."""
-        cdef uint32_t number
-        if epoch == self.epoch:
-            return True
-        for number in range(self.header.past_count):
-            if self.header.past[number].epoch[:8] == epoch.encode():
-                return position < self.header.past[number].end
-        return False
+    def cursor(self, str epoch not None, position):
+        """Where an id stands in this log: the position that `event_id` would make it of, or None if it can't be its.
+
+        An id of an earlier epoch is known up to where that ended, or forked: one from behind the fork stands behind it.
+        """
+        if epoch == self.epoch_name and load_acquire(&self.header.epoch_count) == self.epoch_count:
+            return position + self.epoch_base
+        return position_of_id(self.header, epoch.encode(), position)
 
     def is_whole_after(self, bytes boot not None):
         """Whether nothing that was appended can be missing: it was closed, or the machine has been up ever since."""
@@ -321,13 +202,17 @@ cdef class Log:
 
     @property
     def epoch(self):
-        """8 characters of [a-z0-9] that name this log; ids of another epoch mean nothing here."""
-        return self.header.epoch[:8].decode("ascii")
+        """What the newest ids begin with: 8 characters of [a-z0-9], or an epoch from outside."""
+        if load_acquire(&self.header.epoch_count) != self.epoch_count:
+            self._look_at_epoch()
+        return self.epoch_name
 
     @property
     def began(self):
         """The first position of its epoch; those before have ids of earlier ones. 0: there is no earlier one."""
-        return self.header.past[self.header.past_count - 1].end if self.header.past_count else 0
+        if load_acquire(&self.header.epoch_count) != self.epoch_count:
+            self._look_at_epoch()
+        return self.epoch_begins
 
     @property
     def capacity(self):
@@ -350,17 +235,18 @@ cdef class Log:
     @property
     def position(self):
         """Position that was given out last; 0 before the first. Its event may not be there yet, or never come."""
-        return self.header.next_position - 1
+        cdef uint64_t next = self.header.next_position
+        if self.header.mode & OUTSIDE and load_acquire(&self.header.before_head) == self.load_head():
+            next = self.header.before
+        return next - 1
 
     @property
     def overwritten(self):
         """Whether somebody has written over what the segment is."""
-        cdef LogHeader* header = self.header
         return (
-            memcmp(header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0
-            or header.layout != LAYOUT
-            or header.capacity != self.mask + 1
-            or memcmp(header.epoch, self.id_prefix + 4, 8) != 0
+            not is_log(self.header)
+            or self.header.capacity != self.mask + 1
+            or memcmp(self.header.epoch, self.opened_as, 8) != 0
         )
 
     @property
@@ -378,15 +264,16 @@ cdef class Log:
         """Bytes of the log that the events of one `append_many` may take: a quarter of the capacity, 32 MiB at most."""
         return largest_batch_of(self.header.capacity)
 
-    def event_id(self, position):
+    def event_id(self, uint64_t position):
         """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position."""
-        cdef uint32_t number
-        cdef bytes epoch = self.header.epoch[:8]
-        for number in range(self.header.past_count):
-            if position < self.header.past[number].end:
-                epoch = self.header.past[number].epoch[:8]
-                break
-        return f"{epoch.decode('ascii')}-{position}"
+        cdef Epoch epoch
+        if load_acquire(&self.header.epoch_count) != self.epoch_count:
+            self._look_at_epoch()
+        if position >= self.epoch_begins:
+            return f"{self.epoch_name}-{position - self.epoch_base}"
+        while not epoch_of(self.header, position, &epoch):
+            pass
+        return f"{name_of(&epoch).decode('ascii')}-{position - (epoch.begins if epoch.outside else 0)}"
 
     def append(self, channel not None, bytes body not None):
         """Append one event to a channel, or to several (a tuple of names). `body` is an encoded frame without its id line,
@@ -419,6 +306,7 @@ cdef class Log:
         self._measure(batch, batch)
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
+        self._refuse_if_outside()
         cdef uint64_t first = self.header.next_position, head = self.header.head
         cdef Py_ssize_t i
         if head > most:
@@ -522,6 +410,7 @@ cdef class Log:
         self._refuse_oversize(PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
+        self._refuse_if_outside()
         cdef uint64_t position = self.header.next_position
         self._commit(
             self._write(
@@ -545,35 +434,20 @@ cdef class Log:
 
     cdef int _acquire(self) except -1:
         """Take the lock, holding the GIL; until `_release` nothing may raise, and nothing run Python's code."""
-        cdef pthread_mutex_t* lock = self.lock
-        cdef uint64_t deadline = 0
-        cdef int status
-        if self.alone:
-            return 0
-        while True:
-            status = pthread_mutex_trylock(lock)
-            if status == EBUSY:
-                deadline = deadline or monotonic_us() + self.patience
-                # What is waited for is that it becomes free: who has it must not wait for the GIL.
-                with nogil:
-                    status = lock_until(lock, deadline)
-                    if status == EOWNERDEAD:
-                        status = pthread_mutex_consistent(lock)
-                    if status == 0:
-                        pthread_mutex_unlock(lock)
-                if status == 0:
-                    continue
-            if status == EOWNERDEAD:
-                status = pthread_mutex_consistent(lock)
-            if status == 0:
-                self.patience = PATIENCE_US
-                if self.header.keys_next:
-                    self._settle_keys()
-                return 0
-            if status == ETIMEDOUT:
-                self.patience = IMPATIENCE_US
-                raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
-            raise LogBusy(f"the log's lock cannot be had: {os.strerror(status)}; was its memory overwritten?")
+        if not self.alone:
+            take(self.lock, &self.patience)
+            if self.header.keys_next:
+                self._settle_keys()
+        return 0
+
+    cdef inline int _refuse_if_outside(self) except -1:
+        """Under the lock; it is given back if this raises."""
+        if self.header.mode:
+            settle(self.header)
+            if self.header.mode:
+                self._release()
+                raise ValueError(NOT_OURS)
+        return 0
 
     cdef void _release(self) noexcept:
         if not self.alone:
@@ -605,7 +479,7 @@ cdef class Log:
         cdef char id_line[ID_ROOM]
         cdef size_t id_length = self.id_prefix_length
         memcpy(id_line, self.id_prefix, id_length)
-        id_length += write_decimal(id_line + id_length, position)
+        id_length += write_decimal(id_line + id_length, position - self.epoch_base)
         id_line[id_length] = c"\n"
         id_length += 1
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)

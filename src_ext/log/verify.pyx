@@ -4,15 +4,16 @@ A flipped bit, a hole, a stretch of another file: whatever the bytes are, nothin
 sound can be served. With checksums no change of a kept event goes unseen, nor one of what the header says of it.
 """
 
-import re
 from typing import NamedTuple
 
 from libc.stdint cimport uint64_t
 
+from sse_fast._native.log.epochs cimport what_is_wrong_with_epochs
+from sse_fast._native.log.header cimport checksum_of_header
+from sse_fast._native.log.layout cimport ALIGNMENT, FLAG_MARK, FLAG_PAD, LogHeader, Record, checksum_of
 from sse_fast._native.log.names cimport FLAG_SEVERAL, are_names
-from sse_fast._native.log.ring cimport ALIGNMENT, FLAG_PAD, PAST_EPOCHS, Log, LogHeader, Record, checksum_of
+from sse_fast._native.log.ring cimport Log
 
-cdef object EPOCH = re.compile(rb"[a-z0-9]{8}")
 cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position, or has had so many bytes
 
 
@@ -36,10 +37,11 @@ def verify(Log log not None):
     cdef uint64_t offset = header.tail, head = header.tail, first = 0, last = 0, events = 0, room
     cdef Record* record
     cdef object wrong = None
-    if not EPOCH.fullmatch(header.epoch[:8]):
-        raise ValueError("its epoch is none")
-    if header.past_count > PAST_EPOCHS or header.checksum != log._checksum_of_header(header):
+    if header.checksum != checksum_of_header(header):
         raise ValueError("its header has a wrong checksum")
+    wrong = what_is_wrong_with_epochs(header)
+    if wrong is not None:
+        raise ValueError(wrong)
     if header.tail > header.head or header.head - header.tail > header.capacity or header.tail % ALIGNMENT:
         raise ValueError(f"its tail {header.tail} and its head {header.head} contradict each other")
     if not 0 < header.next_position < BEYOND or header.head >= BEYOND:
@@ -82,10 +84,12 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
     if record.length % ALIGNMENT or not sizeof(Record) <= record.length <= room:
         return f"the record at {offset} has a wrong length, {record.length}"
     cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
-    if record.flags & ~FLAG_SEVERAL or record.length < used or record.length - used >= ALIGNMENT:
+    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK) or record.length < used or record.length - used >= ALIGNMENT:
         return f"the record at {offset} has contradictory lengths"
     if record.flags & FLAG_SEVERAL and not are_names(<const char*>record + sizeof(Record), record.names_length):
         return f"the record at {offset} has contradictory names"
+    if record.flags & FLAG_MARK and record.names_length != sizeof(uint64_t):
+        return f"the record at {offset} marks an epoch without its fork"
     if not last < record.position < log.header.next_position:
         return f"the record at {offset} has the position {record.position} after {last}"
     if log.header.checksums and record.checksum != checksum_of(

@@ -91,8 +91,6 @@ class Hub:
             self.log, self.fanout, peers, self._wake, lambda: self._open_for("events"), self.keys
         )
         self.draining = False
-        self._epoch = self.log.epoch
-        self._began = self.log.began
         self._process = os.getpid()
         self._news: asyncio.Event
         self._backlog_end = self.log.head
@@ -162,7 +160,7 @@ class Hub:
         return self.backplane.published
 
     def event_id(self, position: int) -> str:
-        return f"{self._epoch}-{position}" if position >= self._began else self.log.event_id(position)
+        return self.log.event_id(position)
 
     # ---- subscribing -------------------------------------------------------------------------------------------------
 
@@ -231,10 +229,8 @@ class Hub:
         if last_event_id == "earliest":
             return EARLIEST
         parsed = EventId.parse(last_event_id)
-        return parsed.position if parsed is not None and self._is_ours(parsed) else UNKNOWN
-
-    def _is_ours(self, id: EventId) -> bool:
-        return id.epoch == self._epoch or self.log.has_given(id.epoch, id.position)
+        position = self.log.cursor(parsed.epoch, parsed.position) if parsed is not None else None
+        return UNKNOWN if position is None else position
 
     def unblock(self, subscriber: Subscriber) -> None:
         assert self._loop is not None  # whoever has a subscriber has come by `attach`
@@ -266,7 +262,6 @@ class Hub:
         if self._process != os.getpid():  # made before a fork, as by `gunicorn --preload`
             self._process = os.getpid()
             self.log.renew_epoch()
-            self._epoch, self._began = self.log.epoch, self.log.began
         self._loop = loop
         self._news = asyncio.Event()
         self._taken_in = asyncio.Event()

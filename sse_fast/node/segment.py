@@ -47,8 +47,8 @@ logger = logging.getLogger("sse_fast.node")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WHAT_IT_IS = struct.Struct("<8sIIQ")  # magic, layout, header size, capacity: the first bytes of a log of any layout
-STAYS = (slice(0, 32), slice(56, 60), slice(64, 880))
-"""Of the header, while a log is served: those, its epoch, whether there are checksums, the boot, and its past."""
+STAYS = (slice(0, 32), slice(56, 60), slice(64, 104), slice(132, 136))
+"""Of the header, while a log is served: those, its epoch, whether there are checksums, the boot, and their checksum."""
 FIRST_RECORD = 32  # bytes that cannot all be zero once there is a record
 # Locked bytes of a log's file: they belong to the open file, so they last until the last mapping of it is gone.
 SERVER, WORKERS = 0, 1

@@ -7,8 +7,9 @@ cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
+from sse_fast._native.log.layout cimport Record
 from sse_fast._native.log.pages cimport Pages
-from sse_fast._native.log.ring cimport Log, Record
+from sse_fast._native.log.ring cimport Log
 
 
 cdef struct Entry:                  # one kept event, in log order
@@ -26,6 +27,12 @@ cdef struct Link:                   # an event in the list of one of its channel
     uint32_t previous
     uint32_t jump                   # one of the channel's further back; it may be gone
     uint32_t span                   # how many of the channel's that is; 0: it was the channel's first
+
+
+cdef struct Mark:                   # an epoch from outside begins (`epochs.pyx`); everybody passes it
+    uint64_t position
+    uint64_t fork                   # what is behind it, and before the mark, is passed over
+    uint64_t number                 # of its entry
 
 
 cdef struct Listening:              # a group of the fan-out that listens to a channel among others
@@ -77,7 +84,11 @@ cdef class Index:
         uint64_t _first             # numbers of the oldest entry that is there, and of the oldest one whose record is:
         uint64_t _live              # those between were evicted, and wait to be dropped
         Py_ssize_t _drop
-        uint64_t _told_of           # the hole that channels are being told of, from the last to the first
+        Mark* _marks                # oldest first
+        size_t _mark_count, _mark_room
+        uint64_t _last_mark, _gone_mark     # positions
+        uint64_t _for_all           # what all channels are to be told of: the end of a hole, or a mark
+        uint64_t _told_of           # what they are being told of, from the last to the first
         Py_ssize_t _untold          # how many are left
         readonly uint64_t steps     # entries that were looked at to find and to merge others
         uint64_t* _heap             # scratch for merging channels: links
@@ -96,6 +107,8 @@ cdef class Index:
     cdef void release_if_idle(self, Channel channel) noexcept
     cdef uint64_t evicted_of(self, tuple channels) noexcept
     cdef bint lost_after(self, tuple channels, uint64_t position) noexcept
+    cdef uint64_t resume(self, tuple channels, uint64_t position, bint* lost) noexcept
+    cdef uint64_t earliest(self, tuple channels) noexcept
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
     cdef void _lap(self) noexcept
@@ -103,6 +116,10 @@ cdef class Index:
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
     cdef uint64_t _kept_of(self, Channel channel) noexcept
     cdef uint64_t _evicted_of(self, Channel channel) noexcept
+    cdef int _take_in_mark(self, Record* record, bytes names) except -1
+    cdef Mark* _mark_after(self, uint64_t position) noexcept
+    cdef uint64_t _behind_marks(self, uint64_t position) noexcept
+    cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bint _lags(self, Channel channel) noexcept
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
     cdef int _make_room_for(self, uint64_t links) except -1

@@ -1,0 +1,147 @@
+"""Positions from outside: an engine behind several nodes gives them out, and each node's log takes them as they are.
+
+Epochs from outside begin with a mark (`epochs.pyx`), and in them nothing else is appended. A position that was not committed,
+because its writer died, comes again: so what a dead writer left of `next_position` is no position taken, as it is where
+the log numbers itself.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_release
+from sse_fast._native.base.clock cimport wall_clock_ms
+from sse_fast._native.log.epochs cimport put_epoch, settle
+from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
+from sse_fast._native.log.names cimport FLAG_SEVERAL
+from sse_fast._native.log.ring cimport Log
+
+
+cdef uint64_t next_of(const LogHeader* header) noexcept:
+    """Under the lock: the least position that nobody has, or has left behind."""
+    if header.mode & OUTSIDE and header.before_head == header.head:
+        return header.before
+    return header.next_position
+
+
+cdef void commit(Log log, uint64_t next, uint64_t head, uint64_t next_position) noexcept:
+    log.header.before = next
+    store_release(&log.header.before_head, log.header.head)
+    log._commit(head, next_position)
+
+
+def mark(Log log not None, str epoch not None, prev=None, *, uint64_t position=0, body=None, milliseconds=None):
+    """Begin an epoch from outside, whose events `append_at` takes from now on. Returns the log's position of the mark.
+
+    epoch: 1 to 20 characters of [a-z0-9]. prev: the position in the epoch before up to which that is this one's past,
+    too (the fork); None: it has no past here. position: where in its epoch the mark stands; what is before that
+    is not in this log. body: a frame without its id line, for everybody who passes the mark; a `$gap` if it is None.
+    Raises ValueError, LogBusy or MemoryError, and then nothing was appended.
+    """
+    cdef bytes name = epoch.encode(), gap, packed
+    cdef uint64_t next, begins, fork = 0, head, at, now = wall_clock_ms() if milliseconds is None else milliseconds
+    cdef uint64_t former = 0 if prev is None else prev
+    if not 0 < len(name) <= EPOCH_ROOM or not epoch.isalnum() or epoch != epoch.lower() or not epoch.isascii():
+        raise ValueError(f"an epoch is 1 to {EPOCH_ROOM} characters of [a-z0-9], not {epoch!r}")
+    if max(former, position) >> 62:
+        raise ValueError("no position is as far as 2**62")
+    if body is None:
+        after = f"{log.epoch}-{prev}" if prev is not None else log.event_id(log.position)
+        gap = f'event: $gap\ndata: {{"after":"{after}","until":"{epoch}-{position}"}}\n\n'.encode()
+    else:
+        gap = body
+    log._refuse_oversize(8, PyBytes_GET_SIZE(gap))
+    packed = PyBytes_FromStringAndSize(NULL, 8)
+    log._acquire()
+    settle(log.header)
+    try:
+        log._look_at_epoch()
+        next = next_of(log.header)
+        if prev is not None:
+            fork = log.epoch_base + former
+        begins = max(next, fork + 2)
+        at = begins + position
+        answer = at
+    except BaseException:
+        log._release()
+        raise
+    memcpy(PyBytes_AS_STRING(packed), &fork, 8)
+    log.epoch_base = begins
+    log._prefix(name)
+    head = log._write(
+        log.header.head, at, PyBytes_AS_STRING(packed), 8, FLAG_MARK,
+        PyBytes_AS_STRING(gap), PyBytes_GET_SIZE(gap), now,
+    )
+    # See `epochs`: from the commit on both are there.
+    log.header.mode |= MARKING
+    fence_release()
+    put_epoch(log.header, log.header.epoch_count, name, begins, fork, log.header.head, True)
+    store_release(&log.header.epoch_count, log.header.epoch_count + 1)
+    commit(log, next, head, at + 1)
+    log.header.mode = OUTSIDE
+    log._release()
+    try:
+        log._look_at_epoch()
+    except MemoryError:
+        pass                            # next time
+    return answer
+
+def append_at(Log log not None, events not None):
+    """Append (position, channels, body, milliseconds) at positions of the epoch that was marked last, which rise strictly,
+    from one call to the next, too, and may leave some out. All or none.
+
+    milliseconds: when it was published, since 1970. Returns the log's position of the last. Raises ValueError where
+    positions don't rise or no epoch was marked, and else as `append_many`; then nothing was appended.
+    """
+    cdef list given = list(events), batch = [], positions = []
+    cdef uint64_t position, at, next, first, head, frames = 0
+    cdef Py_ssize_t i
+    cdef tuple event
+    cdef object channel, body, newest
+    if load_acquire(&log.header.epoch_count) != log.epoch_count:
+        log._look_at_epoch()       # for the length of its ids
+    for i in range(len(given)):
+        number, channel, body, milliseconds = given[i]
+        if i and number <= given[i - 1][0]:
+            raise ValueError(f"positions rise, and {number} comes after {given[i - 1][0]}")
+        position, at = number, milliseconds
+        if position >> 62:
+            raise ValueError("no position is as far as 2**62")
+        batch.append((channel, body))
+        positions.append((position, at))
+    log._measure(batch, batch)
+    log._acquire()
+    try:
+        settle(log.header)
+        if not log.header.mode & OUTSIDE:
+            raise ValueError("an epoch from outside begins with a mark, and this log is in one of its own")
+        if load_acquire(&log.header.epoch_count) != log.epoch_count:
+            log._look_at_epoch()
+        next = next_of(log.header)
+        if not given:
+            newest = next - 1
+        else:
+            newest = positions[len(positions) - 1][0] + log.epoch_base
+            position = positions[0][0]
+            if position + log.epoch_base < next:
+                raise ValueError(f"positions rise, and {position} comes after {next - 1 - log.epoch_base}")
+    except BaseException:
+        log._release()
+        raise
+    head = log.header.head
+    for i in range(PyList_GET_SIZE(batch)):
+        event = <tuple>PyList_GET_ITEM(batch, i)
+        channel = <object>PyTuple_GET_ITEM(event, 0)
+        body = <object>PyTuple_GET_ITEM(event, 1)
+        position, at = <tuple>PyList_GET_ITEM(positions, i)
+        head = log._write(
+            head, position + log.epoch_base, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
+            0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
+            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), at,
+        )
+    if given:
+        commit(log, next, head, newest + 1)
+    log._release()
+    return newest

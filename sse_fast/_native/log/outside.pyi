@@ -1,0 +1,14 @@
+from collections.abc import Iterable
+
+from sse_fast._native.log.ring import Log
+
+def mark(
+    log: Log,
+    epoch: str,
+    prev: int | None = None,
+    *,
+    position: int = 0,
+    body: bytes | None = None,
+    milliseconds: int | None = None,
+) -> int: ...
+def append_at(log: Log, events: Iterable[tuple[int, bytes | tuple[bytes, ...], bytes, int]]) -> int: ...
