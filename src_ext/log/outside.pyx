@@ -7,7 +7,6 @@ the log numbers itself.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
@@ -15,7 +14,6 @@ from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_re
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.log.epochs cimport put_epoch, settle
 from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
-from sse_fast._native.log.names cimport FLAG_SEVERAL
 from sse_fast._native.log.ring cimport Log
 
 
@@ -96,9 +94,8 @@ def append_at(Log log not None, events not None):
     positions don't rise or no epoch was marked, and else as `append_many`; then nothing was appended.
     """
     cdef list given = list(events), batch = [], positions = []
-    cdef uint64_t position, at, next, first, head, frames = 0
+    cdef uint64_t position, at, next, head
     cdef Py_ssize_t i
-    cdef tuple event
     cdef object channel, body, newest
     if load_acquire(&log.header.epoch_count) != log.epoch_count:
         log._look_at_epoch()       # for the length of its ids
@@ -132,15 +129,8 @@ def append_at(Log log not None, events not None):
         raise
     head = log.header.head
     for i in range(PyList_GET_SIZE(batch)):
-        event = <tuple>PyList_GET_ITEM(batch, i)
-        channel = <object>PyTuple_GET_ITEM(event, 0)
-        body = <object>PyTuple_GET_ITEM(event, 1)
         position, at = <tuple>PyList_GET_ITEM(positions, i)
-        head = log._write(
-            head, position + log.epoch_base, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
-            0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
-            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), at,
-        )
+        head = log._write_event(<tuple>PyList_GET_ITEM(batch, i), head, position + log.epoch_base, at)
     if given:
         commit(log, next, head, newest + 1)
     log._release()
