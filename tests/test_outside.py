@@ -507,3 +507,17 @@ def test_a_layout_is_where_it_was_said() -> None:
     assert (count, mode) == (2, 2)
     assert 0 < before_head < Log(memory).head
     assert struct.unpack_from("<20sI", memory, 1088 + 56) == (b"1700000000001".ljust(20, b"\0"), 1)
+
+
+def test_a_mark_is_told_in_a_stream_of_envelopes_as_it_is() -> None:
+    log = outside()
+    fanout, sink = FanOut(log), Taking()
+    fanout.unblock(fanout.subscribe([b"a", b"b"], sink, enveloped=True), 0.0)
+    append_at(log, [(1, (b"a", b"b"), body_of(1), 1_700_000_000_123)])
+    drain(fanout)
+    mark(log, "1700000000002", 1)
+    append_at(log, [(1, b"a", body_of(1), 1_700_000_000_123)])
+    drain(fanout)
+    assert ids_of(sink.stream) == ["1700000000001-1", "1700000000002-0", "1700000000002-1"]
+    assert sink.stream.count(b"event: $gap\ndata: {") == 1
+    assert sink.stream.count(b"2023-") + sink.stream.count(b"1700000000123") >= 2

@@ -4,7 +4,7 @@ The law of this file: a form is made once for all who want it (law 1). So stream
 a group of their own: they share its pieces as any group does, and cost the others nothing.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -51,4 +51,5 @@ cdef bytes in_envelopes(Index index, tuple channels, bytes piece, uint32_t event
         entry = index.entry(index._merged[i])
         made.append(enveloped(frame, entry.frame_length, which, milliseconds))
         frame += entry.frame_length
+    made.append(PyBytes_FromStringAndSize(frame, PyBytes_AS_STRING(piece) + PyBytes_GET_SIZE(piece) - frame))   # a mark's `$gap`
     return b"".join(made)
