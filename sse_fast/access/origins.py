@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 ALLOWED_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
-ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type")
+ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type", "Idempotency-Key")
 
 
 class Origins:

@@ -25,6 +25,7 @@ from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.listener import MAX_EVENT_SIZE, SENDABLE_ID, SILENCE, Listener
 from sse_fast.client.publisher import Publisher
+from sse_fast.event_rules import idempotency_key as check_key
 from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 
@@ -166,6 +167,11 @@ Examples:
     is_flag=True,
     help="Publish every line of stdin as an event of its own, as they come in; a bad one ends it.",
 )
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Publish it once, however often it is sent with this key within the server's window; not with --lines.",
+)
 @url_option
 @click.option(
     "--key", envvar="SSE_FAST_PUBLISH_KEY", show_envvar=True, help="The publish key, where the server needs one."
@@ -178,6 +184,7 @@ def publish(
     retry: int | None,
     as_json: bool,
     lines: bool,
+    idempotency_key: str | None,
     url: str,
     key: str | None,
 ) -> None:
@@ -187,11 +194,18 @@ def publish(
     """
     if lines and data is not None:
         raise Misuse("--lines reads stdin; leave DATA out")
+    if idempotency_key is not None:
+        if lines:
+            raise Misuse("--idempotency-key is of one event; leave --lines out")
+        try:
+            check_key(idempotency_key)
+        except ValueError as error:
+            raise Misuse(f"--idempotency-key: {error}") from None
     if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown, as errors further down would
         raise Misuse("--key: a key is visible ASCII characters, without spaces or line ends")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with http_client(url, httpx.Timeout(30), headers) as client:
-        publisher = Publisher(client, [channel, *also], event, retry)
+        publisher = Publisher(client, [channel, *also], event, retry, idempotency_key)
         stdin = sys.stdin.buffer
         if data is None and stdin.isatty():
             _tell("reading from the terminal; end with Ctrl-D")

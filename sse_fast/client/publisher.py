@@ -13,7 +13,8 @@ from sse_fast.serialization import json_of
 
 class Publisher:
     """Publishes to one channel, or each event to several. Every method raises Refused where the server says no, and
-    Unavailable where no answer came: the event may have been published all the same."""
+    Unavailable where no answer came: the event may have been published all the same. With an idempotency `key`, which
+    stands for one request, to publish again is right then."""
 
     def __init__(
         self,
@@ -21,10 +22,12 @@ class Publisher:
         channel: str | Sequence[str],
         event: str | None = None,
         retry: int | None = None,
+        key: str | None = None,
     ) -> None:
         self._client = client
         self._channels = [channel] if isinstance(channel, str) else list(channel)
         fields = {"event": event, "retry": retry}
+        self._headers = {"Idempotency-Key": in_quotes(key)} if key is not None else {}
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
     def text(self, data: bytes) -> str:
@@ -54,7 +57,7 @@ class Publisher:
 
     def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
         try:
-            headers = {"Content-Type": media_type}
+            headers = {"Content-Type": media_type, **self._headers}
             with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
                 if not response.is_success:
                     raise Refused(explain_answer(response))
@@ -65,3 +68,8 @@ class Publisher:
             return orjson.loads(answer)
         except orjson.JSONDecodeError:
             raise Refused(f"{response.url} answers something else than JSON: another server?") from None
+
+
+def in_quotes(key: str) -> str:
+    """As a string of RFC 8941."""
+    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'

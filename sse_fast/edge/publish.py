@@ -10,17 +10,19 @@ from starlette.requests import Request as Incoming
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
-from sse_fast.errors import HubClosed
+from sse_fast.errors import HubClosed, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.backplane import EventIds
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.hub import Hub
+from sse_fast.hub.idempotency import Keys
 from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, PROBLEMS, TooLate, TooMuch, problem, problem_of
 from sse_fast.transports.asgi import send_answer
 
 JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+REPLAYED = ((b"idempotent-replayed", b"true"),)
 JSON_SPACE = b" \t\r\n"
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 BODY_SECONDS = 30.0
@@ -42,12 +44,17 @@ class Publishing:
             if self._requests.closing:
                 raise HubClosed("this server is shutting down and takes no more events")
             body = await read_body(Incoming(scope, receive), wanted.most, wanted.form.words)
-            events, alone = await self._encoded(wanted, body)
+            keys: dict[int, str] = {}
+            events, alone = await self._encoded(wanted, body, keys)
             before = self._hub.published
-            ids = await self._hub.append(events)
-            body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids)
+            if wanted.key is None and not keys:
+                ids, repeated = await self._hub.append(events), 0
+            else:
+                ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
+            body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
-            answer = Answer(200, in_order(*JSON, length, *wanted.headers), body)
+            replayed = REPLAYED if repeated and repeated == len(events) else ()
+            answer = Answer(200, in_order(*JSON, *replayed, length, *wanted.headers), body)
         except ClientDisconnect:
             return  # before its request was whole; nobody is left to be answered
         except MemoryError as error:
@@ -59,18 +66,19 @@ class Publishing:
             raise
         await send_answer(answer, send)
 
-    async def _encoded(self, wanted: Publish, body: bytes) -> tuple[list[Encoded], bool]:
-        """The events of a body, and whether it is a single one, not a list of one. Raises InvalidEvent."""
+    async def _encoded(self, wanted: Publish, body: bytes, keys: dict[int, str]) -> tuple[list[Encoded], bool]:
+        """The events of a body, and whether it is a single one, not a list of one; idempotency keys in it are put into
+        `keys`, by the places of their events. Raises InvalidEvent."""
         limit = self._hub.max_event_size
         if wanted.form is Form.DATA:
             assert wanted.channel is not None
             return [encode_publication(wanted.channel, body, event=wanted.event, retry=wanted.retry, limit=limit)], True
         body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         if wanted.form is Form.LINES:
-            return await gently(from_ndjson(body, limit)), False
+            return await gently(from_ndjson(body, limit, keys)), False
         if body.lstrip(JSON_SPACE).startswith(b"["):
-            return await gently(from_json_array(body, limit)), False
-        return [from_json_object(body, limit)], True
+            return await gently(from_json_array(body, limit, keys)), False
+        return [from_json_object(body, limit, keys)], True
 
     def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
         """Whoever ran out of it says so, or raised without a word. "Again" is said only where nothing was published,
@@ -80,15 +88,27 @@ class Publishing:
         return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers))
 
 
-async def listed(ids: Sequence[EventId]) -> bytes:
-    """The ids of a batch. It is out by now, so the loop can be given back. Not by orjson, which takes the worker with
-    it where it finds no memory."""
+def key_or_keys(key: str | None, keys: dict[int, str]) -> Keys:
+    """Of a request, or of its events. Raises InvalidEvent."""
+    if key is None:
+        return keys
+    if keys:
+        raise InvalidEvent(
+            "there is an Idempotency-Key of the whole request, and 'key' in its body; give one, or the other"
+        )
+    return key
+
+
+async def listed(ids: Sequence[EventId], repeated: int) -> bytes:
+    """The ids of a batch, and how many of its events had been published before. It is out by now, so the loop can be
+    given back. Not by orjson, which takes the worker with it where it finds no memory."""
     parts: list[bytes] = []
     for at in range(0, len(ids), NAMED_AT_ONCE):
         if at:
             await asyncio.sleep(0)
         parts.append(",".join(quoted(ids[at : at + NAMED_AT_ONCE])).encode())
-    return b'{"ids":[%b]}' % b",".join(parts)
+    before = b',"repeated":%d' % repeated if repeated else b""
+    return b'{"ids":[%b]%b}' % (b",".join(parts), before)
 
 
 def quoted(ids: Sequence[EventId]) -> list[str]:

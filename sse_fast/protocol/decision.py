@@ -55,7 +55,8 @@ class Form(StrEnum):
 
 class Publish(NamedTuple):
     """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds): of
-    Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is."""
+    Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is. key: the idempotency key of
+    all of them together."""
 
     form: Form
     most: int
@@ -63,6 +64,7 @@ class Publish(NamedTuple):
     event: str | None = None
     retry: int | None = None
     headers: Headers = ()
+    key: str | None = None
 
 
 class Answer(NamedTuple):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote
 from starlette.datastructures import URL
 
 from sse_fast.errors import InvalidEvent
-from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name
+from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol.decision import (
     Answer,
     Decision,
@@ -29,6 +29,9 @@ from sse_fast.protocol.policy import HISTORY, Policy
 from sse_fast.protocol.problem import NotPlain, TooMuch, problem
 from sse_fast.protocol.request import Request
 
+QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+BARE_KEY = re.compile(r'[^\x00-\x20\x7f-\xff",;\\]+')
+ESCAPED = re.compile(r"\\(.)")
 PARAMETERS = ("channel", "history", "last_event_id", "envelope")
 UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
 LETTERS_A_SLIP = 5  # one edit of "history" is a slip, "story" and "historyId" are names of somebody else's
@@ -253,7 +256,23 @@ def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
     options = parameters_of(request.query, path, *(("event", "retry") if names else ()))
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
-    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable)
+    key = idempotency_key_of(request.header(b"idempotency-key"))
+    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable, key)
+
+
+def idempotency_key_of(header: str | None) -> str | None:
+    """The key in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a string of RFC 8941, which is
+    in quotes; one without is taken too, as most clients send it. Raises InvalidEvent."""
+    if header is None:
+        return None
+    if (quoted := QUOTED_KEY.fullmatch(header)) is not None:
+        return idempotency_key(ESCAPED.sub(r"\1", quoted[1]))
+    if BARE_KEY.fullmatch(header) is None:
+        raise InvalidEvent(
+            f"the Idempotency-Key {brief(header)} is none; write 1 to 255 printable ASCII characters in quotes, "
+            'those that are \\ or " behind a \\'
+        )
+    return idempotency_key(header)
 
 
 def parameters_of(query: bytes, path: str, *known: str) -> dict[str, str]:

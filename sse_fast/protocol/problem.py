@@ -10,6 +10,7 @@ from sse_fast.errors import (
     ForeignOrigin,
     HubClosed,
     InvalidEvent,
+    KeyReused,
     LogBusy,
     SSEFastError,
     Unauthorized,
@@ -42,6 +43,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     BatchTooLarge: (413, ()),
     TooMuch: (413, ()),
     NotPlain: (415, ((b"accept-encoding", b"identity"),)),
+    KeyReused: (422, ()),
     HubClosed: (503, AGAIN),
     LogBusy: (503, AGAIN),
 }

@@ -13,9 +13,11 @@ from starlette._utils import get_route_path
 
 READ = frozenset(
     b"accept access-control-request-headers access-control-request-method access-control-request-private-network "
-    b"authorization content-encoding content-length content-type host last-event-id origin x-forwarded-for".split()
+    b"authorization content-encoding content-length content-type host idempotency-key last-event-id origin "
+    b"x-forwarded-for".split()
 )
-LISTS = frozenset((b"accept", b"access-control-request-headers", b"x-forwarded-for"))
+# The key is none, and is refused as one: to take either of two would be to guess.
+LISTS = frozenset((b"accept", b"access-control-request-headers", b"idempotency-key", b"x-forwarded-for"))
 
 
 class Request(NamedTuple):
