@@ -219,7 +219,8 @@ def test_a_writer_killed_inside_an_append_has_published_whole_batches_only(segme
 
         def append(round_: int = round_) -> None:
             for number in itertools.count():
-                log.append_many([(b"c", b"data: %d.%d\n\n" % (round_, number))] * count)
+                body = b"data: %d.%d\n\n" % (round_, number)
+                log.append_many([(b"c", body), ((b"c", b"d"), body)] * (count // 2))
 
         position = log.position
         with stopped_inside_an_append(log, append):

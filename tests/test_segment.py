@@ -37,7 +37,8 @@ def written(path: Path, events: int = 900, *, close: bool = True) -> tuple[str, 
     segment = open_log_file(path, SIZE)
     log = Log(segment.memory)
     for number in range(events):
-        log.append(b"c%d" % (number % 5), body_of(number))
+        name, other = (b"c%d" % ((number + n) % 5) for n in range(2))
+        log.append(name if number % 7 else (name, other), body_of(number))
     left = log.epoch, kept(log)
     if not close:
         segment._owner = 0  # as if it had been killed
