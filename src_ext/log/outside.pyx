@@ -14,6 +14,7 @@ from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_re
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.log.epochs cimport put_epoch, settle
 from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
+from sse_fast._native.log.measure cimport refuse_oversize
 from sse_fast._native.log.ring cimport Log
 
 
@@ -50,7 +51,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, uint64_t position=0
         gap = f'event: $gap\ndata: {{"after":"{after}","until":"{epoch}-{position}"}}\n\n'.encode()
     else:
         gap = body
-    log._refuse_oversize(8, PyBytes_GET_SIZE(gap))
+    refuse_oversize(log.header.capacity, 8, PyBytes_GET_SIZE(gap))
     packed = PyBytes_FromStringAndSize(NULL, 8)
     log._acquire()
     settle(log.header)

@@ -24,7 +24,7 @@ import mmap
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -49,8 +49,8 @@ from sse_fast._native.log.layout cimport (
     write_decimal,
 )
 from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
+from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, refuse_oversize
 from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
-from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent
 
 cdef extern from * nogil:
     """
@@ -70,12 +70,8 @@ cdef extern from * nogil:
 LAYOUT = THIS_LAYOUT
 HEADER_SIZE = HEADER_ROOM
 
-cdef enum:
-    ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
-
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
-cdef str NO_EVENT = "an event is a pair of bytes, (channel, body), or has a tuple of channels"
 cdef str NOT_OURS = "the positions of this log come from outside: append_at"
 
 
@@ -361,53 +357,14 @@ cdef class Log:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    cdef int _refuse_oversize(self, size_t names_length, size_t body_length) except -1:
-        if names_length > 0xFFFF:
-            raise InvalidEvent(f"the channel name has {names_length} bytes; 65535 is the most a record can name")
-        cdef uint64_t largest = largest_of(self.header.capacity)
-        if sizeof(Record) + names_length + body_length + ID_ROOM > largest:
-            raise EventTooLarge(
-                f"the event takes {body_length} bytes; a log of {self.header.capacity} bytes takes events up to "
-                f"{<long long>(largest - sizeof(Record) - names_length - ID_ROOM)} (a quarter of it)"
-            )
-        return 0
-
     cdef uint64_t _measure(self, list batch, list into) except? 0:
-        """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it.
-
-        In `into`, which may be the same list, an event of several channels becomes (packed names, body, FLAG_SEVERAL).
-        """
-        cdef object pair, channel, body
-        cdef uint64_t records = 0
-        cdef uint16_t flags = 0
+        """See `measure_batch`."""
         cdef char digits[20]
-        cdef Py_ssize_t i
-        cdef size_t id_length = self.id_prefix_length + 1 + write_decimal(
-            digits, self.header.next_position + PyList_GET_SIZE(batch)
-        )
-        for i in range(PyList_GET_SIZE(batch)):
-            pair = <object>PyList_GET_ITEM(batch, i)
-            if type(pair) is not tuple or PyTuple_GET_SIZE(pair) != 2:
-                raise TypeError(NO_EVENT)
-            channel = <object>PyTuple_GET_ITEM(pair, 0)
-            body = <object>PyTuple_GET_ITEM(pair, 1)
-            if type(channel) is tuple:
-                channel = pack_names(channel, &flags)
-                if into is not None:
-                    into[i] = (channel, body, flags) if flags else (channel, body)
-            if not PyBytes_Check(channel) or not PyBytes_Check(body):
-                raise TypeError(NO_EVENT)
-            self._refuse_oversize(PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
-            records += aligned(sizeof(Record) + PyBytes_GET_SIZE(channel) + PyBytes_GET_SIZE(body) + id_length)
-        if records > largest_batch_of(self.header.capacity) and PyList_GET_SIZE(batch) > 1:
-            raise BatchTooLarge(
-                f"the batch takes {records} bytes of the log, and at most {largest_batch_of(self.header.capacity)} are "
-                "appended at once (a quarter of the log, 32 MiB at most); send it in several"
-            )
-        return records
+        cdef int length = write_decimal(digits, self.header.next_position + PyList_GET_SIZE(batch))
+        return measure_batch(self.header.capacity, self.id_prefix_length + 1 + length, batch, into)
 
     cdef object append_record(self, bytes names, uint16_t flags, bytes body):
-        self._refuse_oversize(PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
+        refuse_oversize(self.header.capacity, PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
         self._refuse_if_outside()

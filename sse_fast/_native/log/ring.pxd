@@ -34,7 +34,6 @@ cdef class Log:
 
     cdef int _look_at_epoch(self) except -1
     cdef void _prefix(self, bytes name) noexcept
-    cdef int _refuse_oversize(self, size_t names_length, size_t body_length) except -1
     cdef uint64_t _measure(self, list batch, list into) except? 0
     cdef object append_record(self, bytes names, uint16_t flags, bytes body)
     cdef object _begin(self)
