@@ -75,7 +75,8 @@ DRIVERS = [
     # Memory that others write to, or have damaged.
     Driver("node.slots", "fuzz_slots.py", share=0.5),
     Driver(
-        "log.ring log.names log.index log.keys log.verify log.header log.lock log.epochs log.outside log.measure fanout.drain",
+        "log.ring log.names log.measure log.index log.keys log.verify log.header log.lock log.epochs log.outside"
+        " fanout.drain",
         "test_ring.py test_index.py test_keys.py test_segment.py test_log_processes.py test_outside.py"
         " test_log_file.py",
         tests="(not test_log_file or damage) and not dies_at_any_instruction and not mark_that_was_not_done",
