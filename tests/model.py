@@ -118,7 +118,13 @@ def assert_none_lost_in_silence(
         if frame.event == "$gap":
             gap = json.loads(frame.data)
             assert gap["until"] == log.event_id(frame.position)
-            assert int(gap["after"].partition("-")[2]) >= at
+            after = int(gap["after"].partition("-")[2])
+            assert after >= at
+            assert (
+                gap["positions"]
+                == frame.position - after
+                >= len({event for event in own if after < event <= frame.position})
+            )
             told = frame.position
         else:
             assert frame.position in own, "an event of another channel"
@@ -304,9 +310,11 @@ class ModelFanOut:
             assert self.skip, "it must leave, not be written to"
             self.skip_ahead(subscriber)
         if subscriber.tell_after is not None:
+            positions = subscriber.position - subscriber.tell_after
             after, until = (self.log.event_id(p) for p in (subscriber.tell_after, subscriber.position))
             subscriber.tell_after = None
-            return f'event: $gap\ndata: {{"after":"{after}","until":"{until}"}}\nid: {until}\n\n'.encode(), 0
+            told = f'{{"after":"{after}","until":"{until}","positions":{positions}}}'
+            return f"event: $gap\ndata: {told}\nid: {until}\n\n".encode(), 0
         waiting = [e for e in self.index.kept_of(subscriber.channels) if e.position > subscriber.position]
         assert waiting, "there is nothing to write"
         piece = [waiting.pop(0)]

@@ -587,7 +587,7 @@ def test_with_skip_it_is_told_of_the_gap_and_goes_on_with_the_newest(channels: l
     frames = list(parse(b"".join(sink.got)))
     epoch = fanout.index.log.epoch
     assert [(frame.event, frame.position) for frame in frames] == [("message", 1), ("$gap", 60), ("message", 61)]
-    assert frames[1].data == f'{{"after":"{epoch}-1","until":"{epoch}-60"}}'
+    assert frames[1].data == f'{{"after":"{epoch}-1","until":"{epoch}-60","positions":59}}'
     assert (fanout.gaps, fanout.slow, fanout.deliveries) == (1, 1, 2)
 
 

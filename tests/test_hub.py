@@ -199,7 +199,8 @@ async def test_resuming_is_complete_up_to_the_first_event_that_is_gone_and_then_
     assert reader.told("$connected") == [{"resume": "complete"}]  # what is gone is what it had
     reader = Reader(hub, "a", last_event_id=hub.event_id(kept[0] - 2))
     assert reader.told("$connected") == [{"resume": "gap"}]
-    assert reader.told("$gap") == [{"after": hub.event_id(kept[0] - 2), "until": hub.event_id(kept[0] - 1)}]
+    gone = {"after": hub.event_id(kept[0] - 2), "until": hub.event_id(kept[0] - 1), "positions": 1}
+    assert reader.told("$gap") == [gone]
     await until(lambda: len(reader.data) == len(kept))
 
 
@@ -283,7 +284,7 @@ async def test_with_skip_it_stays_and_is_told_of_the_gap() -> None:
     await until(lambda: hub.fanout.gaps)
     reader.transport.set()
     await until(lambda: reader.data == ["taken", "4"])
-    assert reader.told("$gap") == [{"after": hub.event_id(1), "until": hub.event_id(5)}]
+    assert reader.told("$gap") == [{"after": hub.event_id(1), "until": hub.event_id(5), "positions": 4}]
     assert reader.ended == []
     await hub.close()
 

@@ -356,7 +356,7 @@ async def test_an_event_on_which_a_hook_fails_leaves_a_gap_and_the_stream_goes_o
             ("$gap", ids[2]),
             ("message", ids[3]),
         ]
-        assert events[2].json() == {"after": ids[0], "until": ids[1]}
+        assert events[2].json() == {"after": ids[0], "until": ids[1], "positions": 1}
     (logged,) = (record for record in caplog.records if record.name == "sse_fast.embed")
     assert logged.exc_info
     assert ids[1] in logged.getMessage()

@@ -32,6 +32,8 @@ from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
+from sse_fast._native.wire.control cimport gap
+from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
 from sse_fast.errors import EndReason
 
@@ -443,16 +445,14 @@ cdef class FanOut:
 
     cdef Batch _gap(self, Subscriber subscriber):
         cdef Log log = self.index.log
-        after, until = log.event_id(subscriber.told_after), log.event_id(subscriber.position)
-        frame = f'event: $gap\ndata: {{"after":"{after}","until":"{until}"}}\nid: {until}\n\n'
-        return batch_of(frame.encode("ascii"), 0)
+        return batch_of(gap(log.event_id(subscriber.told_after), log.event_id(subscriber.position)), 0)
 
     # ---- said beside the log ----------------------------------------------------------------------------------------
 
     def beat(self, double now, double idle, Py_ssize_t count):
         """Look at the next `count` subscribers, round and round, and send a heartbeat to those silent for `idle`."""
         cdef Subscriber subscriber
-        cdef Batch heartbeat = batch_of(b":\n", 0)
+        cdef Batch heartbeat = batch_of(HEARTBEAT, 0)
         cdef Py_ssize_t looks = min(count, PyList_GET_SIZE(self._groups.everyone))
         while True:
             subscriber = self._deadlines.silent(&looks, now, idle)

@@ -45,10 +45,14 @@ from sse_fast._native.base.linux cimport (
 )
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
-from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink
+from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
+from sse_fast._native.wire.control cimport closing
+from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason
 
-cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR, SLOW = EndReason.SLOW
+cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR
+cdef frozenset RESET = frozenset(reason for reason, end in ENDS.items() if end.close is Close.RESET)
+cdef frozenset COMPLETE = frozenset(reason for reason, end in ENDS.items() if end.close is Close.COMPLETE)
 
 logger = logging.getLogger("sse_fast.listener")
 
@@ -133,11 +137,13 @@ cdef class Connection(SocketSink):
         return 0
 
     def ended(self, reason, error):
-        """The fan-out has let it go: the client is told by an end without a last chunk, so that it comes back."""
+        """The fan-out has let it go."""
         self.subscriber = None
         if reason is ERROR and isinstance(error, OSError):
             reason = CLIENT
-        self._close(reason, reset=reason is SLOW)
+        if reason in COMPLETE and self.rest is None:
+            self._complete(reason)
+        self._close(reason, reset=reason in RESET)
 
     # ---- its life ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +220,16 @@ cdef class Connection(SocketSink):
         self.subscriber = None
         if subscriber is not None:
             self.table.fanout.let_go(subscriber)
-        self._close(reason, reset=reason is ERROR)
+        self._close(reason, reset=reason in RESET or self._state != STREAMING and reason is ERROR)
+        return 0
+
+    cdef int _complete(self, reason) except -1:
+        """The last frame, and the end of the response. Who does not take it at once is cut."""
+        cdef Batch last = batch_of(closing(ENDS[reason].told), 0)
+        try:
+            self.send_now(last.chunk_() + b"0\r\n\r\n" if self.chunked else last.data)
+        except OSError:
+            pass                    # it has gone by itself
         return 0
 
     cdef int _close(self, reason, bint reset) except -1:

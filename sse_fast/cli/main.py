@@ -19,6 +19,7 @@ import orjson
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.client.envelope import PublishedEvent
@@ -30,7 +31,6 @@ from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
-CONTROL_EVENTS = {"$connected", "$gap", "$closing"}
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -355,7 +355,7 @@ def listen(
                     shown += 1
                 else:
                     show_control(event, verbose)
-                    if as_json and (verbose or event.event == "$gap"):
+                    if as_json and (verbose or event.event == GAP):
                         show_json(event)
                 if shown == count:
                     return
@@ -395,12 +395,23 @@ def show_text(event: ReceivedEvent | PublishedEvent, with_channel: bool) -> None
 
 def show_control(event: ReceivedEvent | PublishedEvent, verbose: bool) -> None:
     data = printable(event.data)
-    if event.event == "$gap":
-        click.secho(f"gap: events were lost before {event.id or 'here'}: {data}", fg="yellow", bold=True, err=True)
-    elif event.event == "$closing":
+    if event.event == GAP:
+        most = positions_skipped(event.data)
+        lost = "events were" if most is None else f"at most {most} event{'s were' if most != 1 else ' was'}"
+        click.secho(f"gap: {lost} lost before {event.id or 'here'}: {data}", fg="yellow", bold=True, err=True)
+    elif event.event == CLOSING:
         _tell(f"the server closes the stream: {data}")
     elif verbose:
-        _tell(f"$connected {event.id} {data}")
+        _tell(f"{CONNECTED} {event.id} {data}")
+
+
+def positions_skipped(gap: str) -> int | None:
+    """Of the data of a `$gap`, where it says."""
+    try:
+        positions = orjson.loads(gap)["positions"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return positions if type(positions) is int else None
 
 
 def http_client(url: str, timeout: httpx.Timeout, headers: dict[str, str] | None = None) -> httpx.Client:

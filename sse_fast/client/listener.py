@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import orjson
 
+from sse_fast._native.wire.control import CLOSING
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast.client.envelope import PublishedEvent, opened, says_enveloped
 from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, explain_answer, is_no_http, mistrust_of
@@ -150,7 +151,7 @@ class Listener:
 
 def what_closes(event: ReceivedEvent | PublishedEvent) -> str:
     """Of `$closing`: why the stream ends; of any other event nothing."""
-    if event.event != "$closing":
+    if event.event != CLOSING:
         return ""
     try:
         full = orjson.loads(event.data)["reason"] == "overloaded"

@@ -16,12 +16,12 @@ from typing import Any
 from sse_fast._native.wire.frame import encode
 from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.base import shutdown
+from sse_fast.ends import ENDS
 from sse_fast.errors import ConnectionClosed, EndReason
 
 logger = logging.getLogger("sse_fast.embed")
 
 FAILED = encode('{"error":"internal"}', event="error")
-HEARTBEAT = encode(comment="")
 
 
 class Connection:
@@ -200,7 +200,8 @@ class Connection:
         now = monotonic()
         if self._sending_since:
             if self._send_timeout is not None and now >= self._sending_since + self._send_timeout:
-                logger.warning(
+                logger.log(
+                    ENDS[EndReason.SLOW].level,
                     "stream ended: the client took nothing for %g s",
                     self._send_timeout,
                     extra={"reason": EndReason.SLOW.value, "path": self._scope["path"]},

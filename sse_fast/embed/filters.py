@@ -17,8 +17,7 @@ from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Any, NamedTuple
 
-import orjson
-
+from sse_fast._native.wire.control import HEARTBEAT, gap
 from sse_fast._native.wire.frame import encode
 from sse_fast.asgi import Send
 from sse_fast.errors import InvalidEvent
@@ -28,8 +27,6 @@ logger = logging.getLogger("sse_fast.embed")
 
 Filter = Callable[[Event], bool]
 Transform = Callable[[Event], Event | None]
-
-HEARTBEAT = b":\n"
 
 
 class _Frame(NamedTuple):
@@ -134,8 +131,7 @@ class HookedSend:
             if not self._failed:
                 self._failed = True
                 logger.exception("a hook failed on event %s; this stream's further failures are not logged", event.id)
-            gap = orjson.dumps({"after": after, "until": event.id}).decode()
-            return Event(gap, "$gap", event.id).encode()
+            return gap(after, event.id)
 
 
 def _same(piece: bytes, frame: _Frame) -> bool:

@@ -19,9 +19,10 @@ import anyio
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
+from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
 from sse_fast.embed import items
-from sse_fast.embed.connection import FAILED, HEARTBEAT, Connection, check_seconds
+from sse_fast.embed.connection import FAILED, Connection, check_seconds
 from sse_fast.errors import ConnectionClosed, EndReason
 
 logger = logging.getLogger("sse_fast.embed")

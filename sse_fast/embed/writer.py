@@ -11,9 +11,10 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
+from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.frame import encode
 from sse_fast.asgi import Receive, Scope, Send, answer_head, set_stream_headers
-from sse_fast.embed.connection import FAILED, HEARTBEAT, Connection, check_seconds
+from sse_fast.embed.connection import FAILED, Connection, check_seconds
 from sse_fast.errors import ConnectionClosed, ResponseAlreadySent
 
 logger = logging.getLogger("sse_fast.embed")

@@ -18,8 +18,10 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast._native.wire.control import closing
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.asgi import Send
+from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason, HubClosed
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
@@ -390,10 +392,10 @@ class Hub:
         if self._loop is None:
             return 0
         await self._settle(settled)
-        closing = b'event: $closing\ndata: {"reason":"%b"}\n\n' % EndReason.SHUTDOWN.encode()
+        last_words = closing(ENDS[EndReason.SHUTDOWN].told)
         at = self.fanout.connections
         while at:
-            at = self.relay.run(self.fanout.finish, closing, loop.time(), at, HEARTBEATS_AT_ONCE)
+            at = self.relay.run(self.fanout.finish, last_words, loop.time(), at, HEARTBEATS_AT_ONCE)
             await asyncio.sleep(0)
         await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))

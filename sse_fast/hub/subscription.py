@@ -2,11 +2,10 @@
 
 from typing import Literal, Protocol
 
-import orjson
-
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.wire.control import connected, gap
 from sse_fast.hub.sinks import AsgiSink
 
 
@@ -44,13 +43,10 @@ class Subscription:
     def opening(self) -> bytes:
         """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
         event loses nothing, and one before the gap was told has it told again."""
-        form = b',"envelope":"json"' if self.subscriber.enveloped else b""
-        connected = b'event: $connected\ndata: {"resume":"%b"%b}\n' % (self.resumed.encode(), form)
-        id_line = b"id: %b\n" % self.id.encode()
+        enveloped = self.subscriber.enveloped
         if not self.subscriber.lost:
-            return connected + id_line + b"\n"
-        told = orjson.dumps({"after": self._asked, "until": self.id})
-        return connected + b"\nevent: $gap\ndata: %b\n" % told + id_line + b"\n"
+            return connected(self.resumed, self.id, enveloped)
+        return connected(self.resumed, None, enveloped) + gap(self._asked, self.id)
 
     @property
     def blocked(self) -> bool:

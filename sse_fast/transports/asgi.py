@@ -7,13 +7,15 @@ to go.
 import asyncio
 import logging
 
+from sse_fast._native.wire.control import closing
 from sse_fast.asgi import Receive, Scope, Send, break_off
+from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason, HubClosed, Overloaded
 from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.life import Life, Lives, Transport
-from sse_fast.transports.streams import ADDRESS_LENGTH, CLOSING, Connections, Streams
+from sse_fast.transports.streams import ADDRESS_LENGTH, Connections, Streams
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -114,7 +116,9 @@ class Stream:
             # The hub let the stream go, and woke this task to say so.
             if self._task is None or self._task.uncancel():
                 raise
-            complete = self.end_reason is EndReason.APP and subscription is not None and not subscription.blocked
+            complete = (
+                ENDS[self.end_reason].close is Close.COMPLETE and subscription is not None and not subscription.blocked
+            )
         finally:
             if subscription is not None:
                 subscription.close()
@@ -122,8 +126,8 @@ class Stream:
             if under is not None:
                 under.end_stream(self._scope[PEER])
             await self._left()
-        if complete:  # all others end without a last chunk: see WIRE, drain
-            last = CLOSING % EndReason.APP.encode()
+        if complete:
+            last = closing(ENDS[self.end_reason].told)
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
         elif self.end_reason is not EndReason.CLIENT:
             await break_off(self._receive)
@@ -136,7 +140,7 @@ class Stream:
             self._task.cancel()  # first: if there is no memory for it, this is called again
         self.end_reason = reason
         connections = self._connections()
-        if reason is EndReason.SLOW and connections is not None:
+        if ENDS[reason].close is Close.RESET and connections is not None:
             connections.reset(self._scope[PEER])
         if error is not None:
             extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}

@@ -4,7 +4,9 @@ import logging
 import random
 from typing import Protocol
 
+from sse_fast._native.wire.control import closing, preamble
 from sse_fast.access.limits import Admission
+from sse_fast.ends import ENDS, OVERLOADED, Close
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
@@ -15,7 +17,6 @@ from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 logger = logging.getLogger("sse_fast.transports")
 
 ADDRESS_LENGTH = 64  # characters; a proxy that is trusted passes on what any stranger calls his address
-CLOSING = b'event: $closing\ndata: {"reason":"%b"}\n\n'
 
 
 class Connections(Protocol):
@@ -75,10 +76,10 @@ class Streams:
         """Count a stream out."""
         self._admission.leave(address)
         life = self.transports[transport].end(life, reason)
-        if reason in (EndReason.SLOW, EndReason.ERROR):
-            logger.warning(
-                "stream ended by the server", extra={"reason": reason.value, "client": address, "transport": transport}
-            )
+        level = ENDS[reason].level
+        if logger.isEnabledFor(level):
+            extra = {"reason": reason.value, "client": address, "transport": transport}
+            logger.log(level, "stream ended: %s", reason.value, extra=extra)
         return life
 
     def all_left(self) -> None:
@@ -88,8 +89,8 @@ class Streams:
                 lives.end(Life.STREAMING, EndReason.SHUTDOWN)
 
     def preamble(self, subscription: Subscription, retry: int | None = None) -> bytes:
-        """No blank line after `retry`: a block of its own makes some clients deliver an empty event."""
-        return b":\nretry: %d\n%b" % (jittered(self._retry if retry is None else retry), subscription.opening())
+        """The first bytes of a stream."""
+        return preamble(jittered(self._retry if retry is None else retry)) + subscription.opening()
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
         """Milliseconds, for a client that is turned away."""
@@ -105,8 +106,9 @@ class Streams:
         wait = self.come_back_in(error)
         if wanted.reads_json:
             return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
-        reason = b"overloaded" if isinstance(error, Overloaded) else EndReason.SHUTDOWN.encode()
-        return Answer(200, wanted.headers, b":\nretry: %d\n%b" % (wait, CLOSING % reason), whole=False)
+        end = OVERLOADED if isinstance(error, Overloaded) else ENDS[EndReason.SHUTDOWN]
+        whole = end.close is Close.COMPLETE
+        return Answer(200, wanted.headers, preamble(wait) + closing(end.told), whole=whole)
 
 
 def jittered(milliseconds: int) -> int:

@@ -42,6 +42,7 @@ cdef class Connection(SocketSink):
     cdef int _read(self) except -1
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
+    cdef int _complete(self, reason) except -1
     cdef int _close(self, reason, bint reset) except -1
 
 

@@ -1,0 +1,60 @@
+"""What a stream says of itself, beside the events: its preamble, `$connected`, `$gap`, `$closing`, and the heartbeat.
+
+The laws of this file:
+- nobody else writes these bytes, and whatever comes from a client (the id it asked for) is escaped;
+- what is no event has no blank line: some clients deliver an empty event at one;
+- every frame that a client may resume behind carries the id to resume by, last;
+- a `$gap` counts what is gone only where that is known.
+"""
+
+import orjson
+
+cdef object dumps = orjson.dumps
+
+CONNECTED, GAP, CLOSING = "$connected", "$gap", "$closing"
+CONTROL_EVENTS = frozenset((CONNECTED, GAP, CLOSING))
+
+HEARTBEAT = b":\n"
+
+
+cpdef bytes preamble(object milliseconds):
+    """The first bytes of a stream: when to come back. A frame follows."""
+    return b":\nretry: %d\n" % milliseconds
+
+
+cpdef bytes connected(str resume, str id, bint enveloped=False):
+    """`$connected`. `resume`: "live", "complete" or "gap"; `id`: the cursor's, None where a `$gap` follows, which has it: a
+    drop before the gap was told has it told again. `enveloped`: whether the events' data are envelopes."""
+    form = ',"envelope":"json"' if enveloped else ""
+    told = f'event: $connected\ndata: {{"resume":"{resume}"{form}}}\n'
+    return (told + (f"id: {id}\n\n" if id is not None else "\n")).encode("ascii")
+
+
+cpdef bytes gap(str after, str until):
+    """`$gap`: events between the ids `after` and `until` are gone, and the stream goes on behind `until`. Either may be
+    None: it has no id. Where both are of one epoch it says how many positions of the log that is, those of other
+    channels among them: `{"after", "until", "positions"}`."""
+    told = {"after": after, "until": until}
+    cdef object positions = positions_between(after, until)
+    if positions is not None:
+        told["positions"] = positions
+    cdef bytes id_line = b"id: %b\n" % until.encode("ascii") if until is not None else b""
+    return b"event: $gap\ndata: %b\n%b\n" % (dumps(told), id_line)
+
+
+cpdef bytes closing(str reason):
+    """`$closing`, the last frame of a stream."""
+    return b'event: $closing\ndata: {"reason":"%b"}\n\n' % reason.encode("ascii")
+
+
+cdef object positions_between(str after, str until):
+    """None: they are not of one epoch, so nobody here knows how far apart they are."""
+    if after is None or until is None:
+        return None
+    cdef str epoch, position, other, last
+    epoch, _, position = after.rpartition("-")
+    other, _, last = until.rpartition("-")
+    if not epoch or epoch != other or not (position.isascii() and position.isdigit() and len(position) <= 20):
+        return None
+    skipped = int(last) - int(position)
+    return skipped if skipped >= 0 else None

@@ -1,0 +1,6 @@
+# What a stream says of itself, for C callers.
+
+cpdef bytes preamble(object milliseconds)
+cpdef bytes connected(str resume, str id, bint enveloped=*)
+cpdef bytes gap(str after, str until)
+cpdef bytes closing(str reason)

@@ -1,0 +1,46 @@
+"""The one table of how streams end. Every transport, the metrics and the log go by it.
+
+A new reason is a line in `errors.EndReason` and a row here; `tests/test_ends.py` walks the rows, at both transports.
+"""
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sse_fast.errors import EndReason
+
+
+class Close(StrEnum):
+    """What a client sees of its response behind the last bytes."""
+
+    COMPLETE = "complete"  # its end: the last chunk, or END_STREAM. Some clients take that for the last word
+    CUT = "cut"  # a connection that closes, or a stream that is reset, without it: that brings all clients back
+    RESET = "reset"  # its connection at once, and what waits in the kernel is dropped. CUT where it has other streams
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What follows from a reason."""
+
+    told: str
+    """`reason` in the `$closing` that the client is sent, if it reads and there is time; "": it is told nothing."""
+    close: Close
+    comes_back: bool
+    """Also one that takes a complete response for the last word. Browsers' EventSource comes back after any end."""
+    level: int
+    """Of the line in the log, of `logging`."""
+
+
+ENDS: dict[EndReason, End] = {
+    # The client closed it: nobody is there to be told, or to be closed properly.
+    EndReason.CLIENT: End("", Close.CUT, False, logging.DEBUG),
+    # What is on its way to it is what it does not read, `$closing` would stand behind that.
+    EndReason.SLOW: End("", Close.RESET, True, logging.WARNING),
+    EndReason.SHUTDOWN: End("shutdown", Close.CUT, True, logging.DEBUG),
+    EndReason.APP: End("app", Close.COMPLETE, False, logging.DEBUG),
+    # It may have been within a frame, so nothing can follow.
+    EndReason.ERROR: End("", Close.CUT, True, logging.WARNING),
+}
+
+OVERLOADED = End("overloaded", Close.CUT, True, logging.DEBUG)
+"""Of a client for whom there is no room: it is told so in a stream that ends at once, and in no count of streams."""
