@@ -570,6 +570,14 @@ def test_a_gap_is_shown_on_stderr_and_told_to_programs_too(against):
     assert [json.loads(line)["event"] for line in both.stdout.splitlines()] == ["$gap", "message"]
 
 
+def test_a_gap_is_told_with_how_many_events_it_may_be_where_the_server_says(against):
+    told = b'{"after":"e-1","until":"e-9","positions":8}'
+    gaps = [preamble(0), b"event: $gap\nid: e-9\ndata: %b\n\n" % told, event(10)]
+    assert "gap: at most 8 events were lost before e-9" in against(Script(gaps, STOP), "listen", "a").stderr
+    lines = against(Script(gaps, STOP), "listen", "a", "--json").stdout.splitlines()
+    assert json.loads(json.loads(lines[0])["data"])["positions"] == 8
+
+
 def test_closing_is_noted_and_connected_only_when_asked(against):
     stream = [preamble(0), b'event: $closing\nid: e-0\ndata: {"reason":"shutdown"}\n\n', BROKEN]
     quiet = against(Script(stream, STOP), "listen", "a")

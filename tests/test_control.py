@@ -35,6 +35,7 @@ def test_what_a_stream_says_of_itself_has_these_bytes() -> None:
     )
     assert connected("gap", None) == b'event: $connected\ndata: {"resume":"gap"}\n\n'
     assert gap("x", "e-7") == b'event: $gap\ndata: {"after":"x","until":"e-7"}\nid: e-7\n\n'
+    assert gap("x", "e-7", False) == b'event: $gap\ndata: {"after":"x","until":"e-7"}\n\n'
     assert closing("shutdown") == b'event: $closing\ndata: {"reason":"shutdown"}\n\n'
 
 

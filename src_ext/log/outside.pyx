@@ -16,6 +16,7 @@ from sse_fast._native.log.epochs cimport put_epoch, settle
 from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
 from sse_fast._native.log.measure cimport refuse_oversize
 from sse_fast._native.log.ring cimport Log
+from sse_fast._native.wire.control cimport gap as gap_frame
 
 
 cdef uint64_t next_of(const LogHeader* header) noexcept:
@@ -48,7 +49,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, uint64_t position=0
         raise ValueError("no position is as far as 2**62")
     if body is None:
         after = f"{log.epoch}-{prev}" if prev is not None else log.event_id(log.position)
-        gap = f'event: $gap\ndata: {{"after":"{after}","until":"{epoch}-{position}"}}\n\n'.encode()
+        gap = gap_frame(after, f"{epoch}-{position}", False)
     else:
         gap = body
     refuse_oversize(log.header.capacity, 8, PyBytes_GET_SIZE(gap))

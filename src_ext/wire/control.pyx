@@ -30,15 +30,15 @@ cpdef bytes connected(str resume, str id, bint enveloped=False):
     return (told + (f"id: {id}\n\n" if id is not None else "\n")).encode("ascii")
 
 
-cpdef bytes gap(str after, str until):
+cpdef bytes gap(str after, str until, bint with_id=True):
     """`$gap`: events between the ids `after` and `until` are gone, and the stream goes on behind `until`. Either may be
     None: it has no id. Where both are of one epoch it says how many positions of the log that is, those of other
-    channels among them: `{"after", "until", "positions"}`."""
+    channels among them: `{"after", "until", "positions"}`. `with_id`: False for the log, which puts the line in itself."""
     told = {"after": after, "until": until}
     cdef object positions = positions_between(after, until)
     if positions is not None:
         told["positions"] = positions
-    cdef bytes id_line = b"id: %b\n" % until.encode("ascii") if until is not None else b""
+    cdef bytes id_line = b"id: %b\n" % until.encode("ascii") if with_id and until is not None else b""
     return b"event: $gap\ndata: %b\n%b\n" % (dumps(told), id_line)
 
 

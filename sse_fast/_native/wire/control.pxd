@@ -2,5 +2,5 @@
 
 cpdef bytes preamble(object milliseconds)
 cpdef bytes connected(str resume, str id, bint enveloped=*)
-cpdef bytes gap(str after, str until)
+cpdef bytes gap(str after, str until, bint with_id=*)
 cpdef bytes closing(str reason)
