@@ -116,10 +116,9 @@ class FanOutMachine(RuleBasedStateMachine):
 
     def on_write(self, sink: RecordingSink, data: bytes, plan: str) -> None:
         subscriber = sink.model
+        written = len(data)
         if sink.enveloped and self.step.doing in ("drain", "say"):
-            self.model.delivered_bytes += len(data)
             data = self.out_of_envelopes(data, subscriber.channels)
-            self.model.delivered_bytes -= len(data)
         assert subscriber.state == READY, f"a {subscriber.state} subscriber was written to"
         assert subscriber not in self.step.wrote or self.step.doing != "say"
         self.step.wrote.append(subscriber)
@@ -138,6 +137,7 @@ class FanOutMachine(RuleBasedStateMachine):
         elif plan == "kick":
             self.drop(next((other for other in self.sinks if other.model.state != CLOSED), sink))
         self.model.written(subscriber, data, count, self.now, plan == "block")
+        self.model.delivered_bytes += written - len(data)  # the envelopes'
 
     def on_ended(self, sink: RecordingSink, reason: EndReason, error: Exception | None) -> None:
         subscriber = sink.model
