@@ -41,7 +41,8 @@ class Listener:
     it takes; of a server that says where and when they were published, a PublishedEvent each. Ends when the server says
     so with 204. Raises Refused; also Unavailable, if one event has not come after `retries` further attempts. An id
     that no header can carry (control characters, white space at an end) is told, and resumed is after the last one that
-    could be sent, or as at the start: events may come again then.
+    could be sent, or as at the start: events may come again then. A `$gap` has JSON as its data: `after` and `until`,
+    the ids between which events are gone, and where the server knows `positions`, how many of all channels that is.
 
     client: carries the base URL and the timeouts; its read timeout is how silence is noticed.
     since: an event id, or "earliest". history: so many kept events first, on a start without a cursor.
