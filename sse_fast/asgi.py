@@ -29,8 +29,8 @@ async def answer_head(send: Send, status: int, headers: Headers) -> None:
 
 
 async def break_off(receive: Receive) -> None:
-    """Behind this a response may be left without its end, which brings clients back, where some take an end for the
-    last word.
+    """Behind this a response may be left without its end, which brings clients back, where some take a clean
+    end for final.
 
     uvicorn calls that an error, one line a stream, while the client is there. So its connection, which is HTTP/1.1 and
     has no other stream, is closed first, as uvicorn would do next; other servers abort the response without a word.

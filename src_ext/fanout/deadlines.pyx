@@ -1,7 +1,7 @@
 """Who is blocked and since when, who has been silent, and who holds the kernel's memory.
 
-What it keeps: whoever is blocked, and what each was seen to hold, so that the cost of a look is that of the blocked and
-not of everybody.
+What it keeps: the blocked subscribers, and what each was seen to hold, so that a look costs by how many are blocked, not
+by how many there are.
 What it drops, and who is told: nobody. It names those whose time is up; the drain lets them go, or tells them.
 
 To park and to let go allocate nothing: room is made when a subscriber enters.

@@ -253,7 +253,7 @@ cdef class FanOut:
                 self._groups.news.push(self._groups.news.pop())
                 break
         begun = monotonic_ns()
-        if self._groups.news.first is None:        # whoever publishes needs the loop several times for one event
+        if self._groups.news.first is None:        # a publisher needs the loop several times for one event
             deadline = min(deadline, begun + budget_ns // SLICES)
         try:
             while self._behind.first is not None:
@@ -385,7 +385,7 @@ cdef class FanOut:
         """Apply the policy to those that were blocked, and took nothing, for `timeout` seconds."""
         cdef Subscriber subscriber = None
         cdef Py_ssize_t at = 0
-        # Who is told that it ends may let others go, or on; whoever is passed over by that is looked at next time.
+        # A sink that is told of its end may end or resume others; one that is skipped by that is looked at next time.
         while True:
             subscriber = self._deadlines.overdue(&at, subscriber, now, timeout)
             if subscriber is None:
@@ -486,7 +486,7 @@ cdef class FanOut:
 
     def finish(self, bytes frame not None, double now, Py_ssize_t end, Py_ssize_t count):
         """Hand a frame, the last that a stream gets, to the ready ones among the `count` subscribers before number `end`.
-        Returns where to go on, or 0. From the first call on, whoever is unblocked gets it instead of events.
+        Returns where to go on, or 0. From the first call on, one that is unblocked gets it instead of events.
 
         From the last to the first, as heartbeats: nobody is passed over because another one leaves between two calls.
         """

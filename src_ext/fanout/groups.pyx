@@ -1,8 +1,8 @@
 """Who listens to which set of channels, and the spreading of news over them.
 
 What it keeps: subscribers who listen to the same set of channels, in the same form, are one *group*, swept together, and
-what is new is told to groups, not to subscribers. To come and to leave cost the same however many others there are: whoever leaves gives its
-place to the last. A channel that nobody listens to is the index's alone.
+what is new is told to groups, not to subscribers. To come and to leave cost the same however many others there are: the
+last one moves into the place of one that leaves. A channel without subscribers is the index's alone.
 What it drops: a group when its last subscriber leaves.
 Who is told: nobody. It says which groups have news; the drain hands them out.
 

@@ -3,9 +3,9 @@
 What it keeps: sockets that are to get the same piece are gathered into a *volley*. One subscriber's pieces stay in order:
 it stands in one volley at a time, and the rest of a short write is kept in the sink, whose subscriber is parked. Before
 anything is called that may look at subscribers, the volley is fired.
-What it drops: whoever cannot be written to.
-Who is told: the sink of whoever leaves, when everybody's rest is kept: it may write to any of the others. One that could
-not be told, because memory had run out, is told again.
+What it drops: subscribers that cannot be written to.
+Who is told: the sink of each that leaves, when the rest of all short writes is kept: it may write to any of the others.
+One that could not be told, because memory had run out, is told again.
 """
 
 from asyncio import CancelledError
@@ -29,8 +29,8 @@ cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR      # to look on
 
 @cython.final
 cdef class Volley:
-    """Volley(groups, deadlines, again): whoever does not take all is parked in `deadlines`; whoever has to be told again
-    that it has left stands in the queue `again`."""
+    """Volley(groups, deadlines, again): a subscriber that does not take all is parked in `deadlines`; one that has to
+    be told again that it has left is put into the queue `again`."""
 
     def __cinit__(self, Groups groups not None, Deadlines deadlines not None, Queue again not None):
         self._groups, self._deadlines, self._again = groups, deadlines, again

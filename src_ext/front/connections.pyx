@@ -1,4 +1,4 @@
-"""TCP connections of this process, whoever owns their descriptors: what the kernel holds for them, and their end. For
+"""TCP connections of this process, also those that others opened: what the kernel holds for them, and their end. For
 those of an ASGI server, which shows a client's address and no more.
 
 It looks at each descriptor there may be, some 200 ns each, without the GIL. One may be closed, and its number given to

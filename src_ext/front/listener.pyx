@@ -1,9 +1,9 @@
 """The listener: accepts the clients of one listening socket, or turns them away.
 
 What it keeps: one descriptor in reserve, so that a client that comes when none is left can be told so.
-What it drops: whoever is more than `most`, or more than there are descriptors for.
-Who is told: whoever is turned away, in the transport's words; nobody where not even that can be done, and then it waits
-for the next tick.
+What it drops: connections over `most`, or over what there are descriptors for.
+Who is told: a client that is turned away, in the transport's words. Where not even that can be done it waits for the next
+tick.
 """
 
 import os
@@ -118,7 +118,7 @@ cdef class Listener(Connections):
                 if errno == ECONNABORTED or errno == EINTR:
                     continue        # that client has gone already
                 if errno != EMFILE and errno != ENFILE or not self._make_room():
-                    # Whoever waits would make the loop spin; look again with the next tick.
+                    # Clients that wait would make the loop spin; look again with the next tick.
                     self._listen(False)
                     self._paused = True
                     return 0

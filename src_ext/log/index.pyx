@@ -5,8 +5,8 @@ publish costs O(1) whatever the number of channels, and a channel's backlog is w
 event of several channels stands in each one's list; who listens to several of them gets it once, for links of one event
 are neighbours in every order. Its links are numbered one after the other, and dropped with it.
 What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too.
-Who is told: whoever resumes. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last `forgotten`),
-so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
+Who is told: subscribers that resume. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last
+`forgotten`), so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 
 One batch may evict any number of entries, and a hole concern any number of channels. So that no call takes long, it is
 noted at once where what is kept begins (`_live`, `_lapped`), which is all that readers go by; the entries before that are
@@ -295,7 +295,7 @@ cdef class Index:
         self.fresh.push(channel)
 
     cdef void evict(self) noexcept:
-        """Find the oldest entry whose record the log still has: what is older is gone for whoever reads."""
+        """Find the oldest entry whose record the log still has: what is older is gone for readers."""
         cdef uint64_t tail = self.log.load_tail(), low = self._live, high, middle, step = 1
         if low > self.newest or self.entry(low).offset >= tail:
             return
@@ -361,7 +361,7 @@ cdef class Index:
             self._lapped = self._for_all = self._floor = self.position = end
 
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept:
-        """Let so many channels know of the hole: to whoever listens to them that is news.
+        """Let so many channels know of the hole: to their subscribers that is news.
 
         From the last to the first: what moves into the place of one that goes was told before, and what comes meanwhile
         knows. A new hole has its turn when all were told of the one before.

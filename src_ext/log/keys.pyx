@@ -10,11 +10,11 @@ chain, and it ends where they are no longer in the ring, or too old: nothing is 
 How an append and its keys are one step. Both are done under the log's lock, and the log's header has the number of the
 last key that counts, `keys`. A writer fills entries beyond it, which count for nothing, writes its records beyond
 `head`, then notes in the header what `keys` will be and which `head` it began at, and stores `head`. That store
-decides: whoever takes the lock next and finds such a note compares `head` (`Log._settle_keys`), so that a writer that
+decides: the next writer that has the lock and finds such a note compares `head` (`Log._settle_keys`), so that a writer that
 dies at any instruction leaves its events with their keys, or neither. Entries that count are put into their chains
-after that, by their writer or by whoever uses the table next; to do it again changes nothing.
+after that, by their writer or by the next user of the table; to do it again changes nothing.
 
-What is hashed is keyed with a secret of this table: nobody outside can choose keys that meet in one chain. No key is in
+What is hashed is keyed with a secret of this table: publishers cannot choose keys that collide in one chain. No key is in
 here as it was given. It knows no clock but the machine's, and not what a key looks like.
 """
 

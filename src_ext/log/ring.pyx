@@ -160,7 +160,7 @@ cdef class Log:
     # ---- a segment that outlives its writers ------------------------------------------------------------------------
 
     def claim(self, bytes boot not None):
-        """Before any other process has this segment: a new lock, whoever held the old one, and under which boot."""
+        """Before any other process has this segment: a new lock, whichever thread held the old one, and under which boot."""
         new_lock(self.header)
         claim_for(self.header, boot)
         self.header.keys = self.header.keys_next = 0    # those that a server remembers go with it
@@ -170,8 +170,8 @@ cdef class Log:
 
         So no id is given out twice, whatever file this is: the newest, or a copy of some hour behind which another
         server has given out ids already. What this one has given out stays valid (`cursor`); an epoch that gave no
-        position is in no id, and is not remembered. `store(raw)` writes the first bytes of a file all at once: whoever
-        is killed in here leaves the header before or the one after.
+        position is in no id, and is not remembered. `store(raw)` writes the first bytes of a file all at once: a
+        process that is killed in here leaves the header before or the one after.
         """
         go_on_with(self.header, head, store)
         memcpy(self.opened_as, self.header.epoch, 8)

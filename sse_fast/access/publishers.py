@@ -1,4 +1,4 @@
-"""Who may publish: whoever has the key; where there is none, whoever is no page of somebody else's."""
+"""Who may publish: clients that have the key; where there is no key, all but pages of other origins."""
 
 import hmac
 import ipaddress

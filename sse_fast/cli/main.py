@@ -102,7 +102,7 @@ main.add_command(bench)
     epilog="""\b
 Examples:
   sse-fast serve
-      on http://127.0.0.1:8000/, open to whoever is on this machine
+      on http://127.0.0.1:8000/, open to anybody on this machine
   SSE_FAST_PUBLISH_KEY=secret sse-fast serve --host 0.0.0.0
       for everybody; publishing needs the key (a flag would show it in the process list)
   sse-fast serve --port 8443 --ssl-certificate cert.pem --ssl-keyfile key.pem
@@ -157,7 +157,7 @@ Examples:
     "--also",
     metavar="CHANNEL",
     multiple=True,
-    help="A further channel of the same event; whoever listens to several of them gets it once. Repeat for more.",
+    help="A further channel of the same event; a subscriber to several of them gets it once. Repeat for more.",
 )
 @click.option("--event", metavar="TYPE", help="The event's type; without it clients see 'message'.")
 @click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="Tell clients this reconnect delay.")

@@ -217,7 +217,7 @@ class Edge:
         transport = Front(
             self._streams,
             replace(self.policy, redirect_port=None, only_streams=main_port(settings)),
-            # Admission answers whoever comes too many; this is for those who connect and say nothing.
+            # Admission answers streams over the limit; this is for clients that connect and send nothing.
             most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
             bounds=bounds_of(settings),
         )

@@ -81,7 +81,7 @@ class Publishing:
         return [from_json_object(body, limit, keys)], True
 
     def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
-        """Whoever ran out of it says so, or raised without a word. "Again" is said only where nothing was published,
+        """The error has a message where our own code raised it. "Again" is said only where nothing was published,
         which a count tells: no memory is needed for it. That others may have raised it meanwhile does no harm."""
         if before is not None and before != self._hub.published:
             return problem(500, "the server has run out of memory; what was sent may have been published", headers)

@@ -9,8 +9,8 @@ from sse_fast.protocol.decision import Headers, in_order
 
 
 class Requests:
-    """`closing`: nothing more is taken to be published, and every answer closes its connection: whoever kept it would
-    come here again and again."""
+    """`closing`: nothing more is taken to be published, and every answer closes its connection: a client that kept it
+    would come back here again and again."""
 
     def __init__(self) -> None:
         self.closing = False

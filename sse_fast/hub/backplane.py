@@ -33,10 +33,10 @@ class Backplane(Protocol):
     elsewhere, LogBusy in a moment. With MemoryError it may have been: then `published` has moved.
 
     **Once.** What is given again under an idempotency key is not appended again, whichever hub it is given to, for as
-    long as the key is remembered: to look for the key, to remember it and to append are one step. Whoever comes again
-    gets the ids of the first time; so a publisher that got no answer may always come again.
+    long as the key is remembered: to look for the key, to remember it and to append are one step. A repeat gets the
+    ids of the first time; so a publisher that got no answer may always repeat.
 
-    **Ids.** `<epoch>-<position>`, rising within one batch and from one append to the next, whoever appends. Nobody here
+    **Ids.** `<epoch>-<position>`, rising within one batch and from one append to the next, in any worker. No caller
     may take it that they begin at 1, have no holes, are of the epoch that the last ones were of, or are already in this
     node's log when `append` returns.
 
@@ -46,7 +46,7 @@ class Backplane(Protocol):
     **A lost writer**, dead at whatever instruction, leaves a batch that is whole or not there, and nothing that others
     wait for. Its events have ids that no others get; ids that nobody has may be left.
 
-    **Waking.** Whoever puts events into the node's log wakes those who read it: `wake()` its own hub, `Peers.notify`
+    **Waking.** What puts events into the node's log wakes those that read it: `wake()` its own hub, `Peers.notify`
     the other workers'. Here that is `append` itself; with an engine it is the follower.
     """
 

@@ -235,7 +235,7 @@ class Hub:
         return UNKNOWN if position is None else position
 
     def unblock(self, subscriber: Subscriber) -> None:
-        assert self._loop is not None  # whoever has a subscriber has come by `attach`
+        assert self._loop is not None  # a hub with a subscriber has been through `attach`
         if self.fanout.unblock(subscriber, self._loop.time()):
             self._wake()
 
@@ -420,5 +420,5 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._loop is not None:
-            self._taken_in.set()  # whoever waits for it finds the hub closed
+            self._taken_in.set()  # callers that wait for it find the hub closed
             self.relay.close()

@@ -3,8 +3,8 @@
 A hub lives in one process, so under a server's `--workers 2` an event reaches the streams of one worker, and the others
 miss it in silence. What all such workers have in common, whichever server they are of, is that they listen on the same
 address. So a process with a hub takes a name for each address that it listens on, in the abstract namespace of Unix
-sockets, which is scoped as addresses are and leaves nothing behind. A name that somebody else has, and keeps for longer
-than a worker and the one that replaces it live side by side, is his hub. Who finds that says so, unless it was said.
+sockets, which is scoped as addresses are and leaves nothing behind. A name that another process has, and keeps for
+longer than a worker and the one that replaces it live side by side, means another hub; that is logged once.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ awaitable is finished in a task of its own, and until then the subscriber is par
 
 That task stands ready before, and the first step runs in its name and context. For a send may be wrapped in what looks
 at its task and comes back to it (`asyncio.timeout`, cancel scopes, task groups, context variables); in the name of
-whoever drains, it would cancel him.
+the task that drains, it would cancel that one.
 """
 
 import asyncio
@@ -74,7 +74,9 @@ class Relay:
         # One for all: a send that has set a context variable resets it in the same context when it goes on.
         self._context = copy_context()
         self._running = False
-        self._own: WeakSet[asyncio.Task[Any]] = WeakSet()  # who already is in that context when he runs something
+        self._own: WeakSet[asyncio.Task[Any]] = (
+            WeakSet()
+        )  # tasks that are in that context already when they run something
         self._prepare()
 
     def run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -91,7 +93,7 @@ class Relay:
             return self._context.run(step, *args, **kwargs)
         finally:
             self._running = False
-            swap_current_task(loop, caller)  # in place of whoever it is by now; it never fails
+            swap_current_task(loop, caller)  # in place of the current one, whichever that is; it never fails
 
     def take_over(self, finish: Finish) -> asyncio.Task[None]:
         """Inside `run`: the task in whose name a send began goes on with it, and another one stands ready."""
@@ -169,9 +171,9 @@ class AsgiSink(SteppedSink):
     def ended(self, reason: EndReason, error: Exception | None) -> None:
         try:
             self._ended(reason, error)
-        except MemoryError:  # he may not know: he is told again
+        except MemoryError:  # it may not have noticed: it is told again
             raise
-        except Exception:  # his own affair: the others still wait for their turn
+        except Exception:  # its own affair: the others still wait for their turn
             logger.exception("a stream's `ended` failed")
 
     def close(self) -> None:

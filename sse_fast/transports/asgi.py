@@ -29,8 +29,8 @@ async def send_answer(answer: Answer, send: Send) -> None:
 
 
 class Stream:
-    """One connection, from the request to its end. Whoever answers with a stream of the hub does it here; a subclass
-    may write in another way, and see who comes and goes."""
+    """One connection, from the request to its end. Each stream of the hub over ASGI is one; a subclass may write
+    in another way, and see streams open and end."""
 
     __slots__ = ("_address", "_life", "_receive", "_retry", "_scope", "_send", "_streams", "_task", "end_reason")
 

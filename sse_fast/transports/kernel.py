@@ -49,8 +49,8 @@ class Bounds:
 
 
 def bound_socket(host: str, port: int, bounds: Bounds | None) -> socket.socket:
-    """A TCP socket that is bound to an address, which other workers may share, and does not listen yet; so whoever it
-    accepts is under the bounds from the first. Raises OSError."""
+    """A TCP socket that is bound to an address, which other workers may share, and does not listen yet; so all
+    connections that it accepts are under the bounds. Raises OSError."""
     address, family = resolve(host, port)
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -78,8 +78,8 @@ def bound_socket(host: str, port: int, bounds: Bounds | None) -> socket.socket:
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """For both ports. The hub ends whoever takes nothing; where that does not end the connection, its client has time
-    to read what was under way, and then the kernel does."""
+    """For both ports. The hub ends streams whose client takes nothing; where that leaves the connection open, there is
+    time to read what was under way, and then the kernel ends it."""
     patience = end_after(settings.send_timeout, settings.slow_policy)
     return Bounds(granted(settings.send_buffer), patience + max(10.0, settings.send_timeout))
 

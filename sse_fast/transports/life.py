@@ -1,4 +1,4 @@
-"""The life of whoever asks for a stream, as a table that every transport walks; and how many are where in it.
+"""The life of a request for a stream, as a table that every transport walks; and how many are where in it.
 
 arrived --refuse--> refused
    |
@@ -48,7 +48,7 @@ OFFERS: dict[Transport, frozenset[Need]] = {Transport.ASGI: frozenset(Need), Tra
 
 class Lives:
     """Of all who came by one transport: plain counters, that only grow; others read them. A native stream has no object
-    that could keep where it is; whoever moves it knows."""
+    that could keep where it is; the code that moves it knows."""
 
     __slots__ = ("ended", "reached")
 

@@ -16,7 +16,7 @@ from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 
 logger = logging.getLogger("sse_fast.transports")
 
-ADDRESS_LENGTH = 64  # characters; a proxy that is trusted passes on what any stranger calls his address
+ADDRESS_LENGTH = 64  # characters; a trusted proxy passes on whatever a client calls its address
 
 
 class Connections(Protocol):
@@ -83,7 +83,7 @@ class Streams:
         return life
 
     def all_left(self) -> None:
-        """Count out whoever is still here: the process ends, and his stream with it."""
+        """Count out the streams that are still open: the process ends, and they with it."""
         for lives in self.transports.values():
             for _ in range(lives.connections):
                 lives.end(Life.STREAMING, EndReason.SHUTDOWN)
@@ -102,7 +102,7 @@ class Streams:
 
     def turn_away(self, error: Overloaded | HubClosed, wanted: Subscribe) -> Answer:
         """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
-        come back, so it gets a stream that tells it when to; broken off, as some take a clean end for the last word."""
+        come back, so it gets a stream that tells it when to; broken off, as some take a clean end for final."""
         wait = self.come_back_in(error)
         if wanted.reads_json:
             return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))

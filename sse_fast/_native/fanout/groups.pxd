@@ -41,7 +41,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         bint in_volley              # gathered, but not written to yet
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
         uint32_t catches_up         # bytes that it may catch up by before it has a long way to go
-        bint finished               # it was handed the last words: nothing more is written to it
+        bint finished               # it was handed the last frame: nothing more is written to it
         uint64_t told_after
         unsigned char timeouts      # in a row, in which it took nothing
         uint32_t held               # what `Deadlines.held` has of it

@@ -18,7 +18,7 @@ cdef class Volley:
     cdef:
         Groups _groups
         Deadlines _deadlines
-        Queue _again                # of subscribers; whoever could not be told of its end stands in it
+        Queue _again                # of subscribers that could not be told of their end
         # the sockets that are to be written this batch
         Batch _batch
         int _size

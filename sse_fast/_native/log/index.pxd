@@ -68,7 +68,7 @@ cdef class Index:
     cdef:
         readonly Log log
         dict channels
-        list _listed                # the same channels; whoever goes leaves its place to the last
+        list _listed                # the same channels; the last moves into the place of one that goes
         Queue fresh                 # of channels
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
