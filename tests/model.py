@@ -228,8 +228,10 @@ class ModelIndex:
         return said
 
     def before_newest(self, names: Sequence[bytes], count: int) -> int:
+        """An event of several of these channels counts for each of them where it is asked whether there are more."""
         kept = self.kept_of(names)
-        return kept[-count].position - 1 if len(kept) > count else self.evicted_of(names)
+        counted = sum(len(self.kept_of([name])) for name in names)
+        return kept[-count].position - 1 if counted > count and len(kept) >= count else self.evicted_of(names)
 
     def kept_of(self, names: Iterable[bytes]) -> list[Event]:
         """Each once, of however many of these channels it is."""
