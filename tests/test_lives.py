@@ -1,14 +1,17 @@
 """The life of a stream as a table: both transports walk it, and neither gives a stream what it has not got."""
 
 import asyncio
+import logging
 from typing import Any
 
+import httpx
 import pytest
 from stream_port import StreamPort, edge_of, main_port
 from support import until
 
 from sse_fast import Hub as OwnHub
 from sse_fast.access.limits import Admission
+from sse_fast.edge import app
 from sse_fast.errors import EndReason, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Need, Subscribe
@@ -125,19 +128,28 @@ async def test_what_a_transport_has_not_got_is_an_error_and_no_stream(needs: set
     await hub.close()
 
 
-async def test_a_native_connection_never_becomes_a_stream_without_the_filter_that_it_needs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("nothing_set")
+async def test_who_wants_what_its_transport_has_not_got_is_told_so_for_good(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, walked: list[tuple[Life, Life]]
 ) -> None:
-    wanted = Subscribe(("a",), needs=frozenset((Need.FILTER,)))
-    monkeypatch.setattr(front, "decide", lambda request, policy: wanted)
-    async with StreamPort.opened() as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port.number)
-        writer.write(GET)
-        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-            await reader.readuntil(b"\r\n")
-        writer.close()
-        assert "has no filter" in caplog.text
-        port.check()
+    """By 501, which ends an EventSource; without a byte it would come back for ever."""
+    readable = ((b"access-control-allow-origin", b"*"),)
+    wanted = Subscribe(("a",), needs=frozenset((Need.FILTER,)), readable=readable)
+    for module in (front, app):
+        monkeypatch.setattr(module, "decide", lambda request, policy: wanted)
+    monkeypatch.setitem(OFFERS, Transport.ASGI, frozenset())
+    async with edge_of() as edge, main_port(edge) as main, httpx.AsyncClient() as native:
+        assert edge.transport is not None
+        port = f"http://127.0.0.1:{edge.transport.port}"
+        for client, target, transport in ((main, "/sse/a", "asgi"), (native, f"{port}/sse/a", "native")):
+            answer = await client.get(target)
+            assert answer.status_code == 501
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert f"by the {transport} transport has no filter" in answer.json()["detail"]
+            assert edge._streams.transports[Transport(transport)].accepted == 0
+        assert walked == REFUSED * 2
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def needed(hub: OwnHub, **hooks: Any) -> frozenset[Need]:

@@ -14,6 +14,7 @@ from sse_fast.errors import (
     LogBusy,
     SSEFastError,
     Unauthorized,
+    Unsupported,
 )
 from sse_fast.protocol.decision import Answer, Headers, in_order
 
@@ -44,6 +45,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     TooMuch: (413, ()),
     NotPlain: (415, ((b"accept-encoding", b"identity"),)),
     KeyReused: (422, ()),
+    Unsupported: (501, ()),
     HubClosed: (503, AGAIN),
     LogBusy: (503, AGAIN),
 }

@@ -10,7 +10,7 @@ import logging
 from sse_fast._native.wire.control import closing
 from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.ends import ENDS, Close
-from sse_fast.errors import EndReason, HubClosed, Overloaded
+from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
@@ -77,7 +77,7 @@ class Stream:
             await streams.hub.take_in()
         try:
             self._life = streams.enter(self._address, Transport.ASGI, wanted)
-        except (Overloaded, HubClosed) as error:
+        except (Overloaded, HubClosed, Unsupported) as error:
             return await self.refuse(streams.turn_away(error, wanted))
         return await self._stream(wanted)
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
-from sse_fast.errors import EndReason, HubClosed, Overloaded
+from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Decision, Headers, Subscribe
 from sse_fast.protocol.policy import Policy
@@ -156,7 +156,7 @@ class Front:
             address = self._policy.client_of(request, connection.address)[:ADDRESS_LENGTH]
             try:
                 life = self._streams.enter(address, Transport.NATIVE, decision)
-            except (Overloaded, HubClosed) as error:
+            except (Overloaded, HubClosed, Unsupported) as error:
                 decision = self._streams.turn_away(error, decision)
             else:
                 self._stream(connection, request, decision, address, life)

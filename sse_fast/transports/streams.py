@@ -11,7 +11,7 @@ from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
-from sse_fast.protocol.problem import problem
+from sse_fast.protocol.problem import problem, problem_of
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 
 logger = logging.getLogger("sse_fast.transports")
@@ -52,8 +52,8 @@ class Streams:
         self.connections: Connections | None = None
 
     def enter(self, address: str, transport: Transport, wanted: Subscribe) -> Life:
-        """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded or
-        HubClosed: it is still to be turned away; and Unsupported if the transport has not got what the stream needs."""
+        """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
+        or Unsupported if the transport has not got what the stream needs: it is still to be turned away."""
         if wanted.needs and not wanted.needs <= OFFERS[transport]:
             missing = " and no ".join(sorted(wanted.needs - OFFERS[transport]))
             raise Unsupported(f"a stream by the {transport} transport has no {missing}; answer this request by ASGI")
@@ -100,9 +100,12 @@ class Streams:
         """Count a client for whose connection no descriptor is left."""
         self._admission.refused["descriptors"] += 1
 
-    def turn_away(self, error: Overloaded | HubClosed, wanted: Subscribe) -> Answer:
-        """503 for a caller that says it reads JSON. A browser's EventSource would take any error for the end and never
-        come back, so it gets a stream that tells it when to; broken off, as some take a clean end for final."""
+    def turn_away(self, error: Overloaded | HubClosed | Unsupported, wanted: Subscribe) -> Answer:
+        """501 for what coming back would not help; 503 for a caller that says it reads JSON. A browser's EventSource
+        would take any error for the end and never come back, so it gets a stream that tells it when to; broken off, as
+        some take a clean end for final."""
+        if isinstance(error, Unsupported):
+            return problem_of(error, wanted.readable)
         wait = self.come_back_in(error)
         if wanted.reads_json:
             return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
