@@ -34,7 +34,7 @@ bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk pub
 	$(BIN)/python benches/bench_channels.py
 	$(BIN)/python benches/bench_ndjson.py
 	$(BIN)/python benches/bench_fanout.py
-	$(BIN)/python benches/bench_hooks.py
+	$(BIN)/python benches/bench_filters.py
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 

@@ -197,7 +197,7 @@ class EdgeProcess:
 
 
 Edges = Callable[..., EdgeProcess]
-BOTH_DOORS = pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
+BOTH_PORTS = pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ async def lifespan(edge: Edge) -> list[dict[str, Any]]:
     return told
 
 
-def seat_with_a_past(events: int) -> WorkerSlot:
+def slot_with_a_past(events: int) -> WorkerSlot:
     """Of a worker that comes to a node whose log is full already."""
     node = Node.create(create_shared(segment_size(1 << 22)), workers=1)
     past = [(b"a", b"data: %d\n\n" % n) for n in range(events)]
@@ -97,7 +97,7 @@ def seat_with_a_past(events: int) -> WorkerSlot:
 
 
 async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() -> None:
-    edge = Edge(Settings(), slot=seat_with_a_past(50_000))
+    edge = Edge(Settings(), slot=slot_with_a_past(50_000))
     assert await lifespan(edge) == [{"type": "lifespan.startup.complete"}]
     assert edge.hub.ready
     assert edge.hub.fanout.index.kept == 50_000
@@ -105,7 +105,7 @@ async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() ->
 
 
 async def test_an_edge_that_is_told_of_no_start_is_not_ready_until_it_has_read_the_log() -> None:
-    edge = Edge(Settings(), slot=seat_with_a_past(50_000))
+    edge = Edge(Settings(), slot=slot_with_a_past(50_000))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
         before = await client.get("/readyz")
         assert (before.status_code, before.json()["status"]) == (503, "starting")

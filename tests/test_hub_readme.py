@@ -17,7 +17,7 @@ async def test_the_hub() -> None:
             assert [event.json() for event in (await stream.take(3))[1:]] == [{"state": "paid"}, {"state": "packed"}]
 
 
-async def test_the_hooks() -> None:
+async def test_the_filters() -> None:
     hub = run("hub = Hub()")["hub"]
     app = Starlette(routes=[Route("/", run("def as_row", hub=hub)["rows"])])
     async with hub, EventClient(app) as client, client.stream("/") as stream:

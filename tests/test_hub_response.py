@@ -1,4 +1,4 @@
-"""The hub in somebody's app as laws, in process: its responses, hooks, presence, threads, and the ends of a stream."""
+"""The hub in somebody's app as laws, in process: its responses, filters, presence, threads, and how streams end."""
 
 import asyncio
 import threading
@@ -76,7 +76,7 @@ async def test_a_response_says_in_envelopes_where_and_when_events_were_published
         assert (await told(opened, 2))[1] == ("e", '{"n":1}')
 
 
-async def test_a_hook_sees_what_its_client_would_get_the_envelope_too(hub: Hub) -> None:
+async def test_a_filter_sees_what_its_client_would_get_the_envelope_too(hub: Hub) -> None:
     def short(event: Event) -> Event:
         return Event(orjson.loads(event.data)["channel"], event=event.event)
 
@@ -280,7 +280,7 @@ async def test_streams_go_through_middleware_that_wraps_send_and_receive(hub: Hu
         await until(lambda: not hub.fanout.connections)
 
 
-# Hooks
+# Filters
 
 
 async def test_a_filter_says_which_events_a_client_gets(hub: Hub) -> None:
@@ -321,7 +321,7 @@ async def test_a_filter_comes_before_the_transform_and_both_see_what_is_replayed
         assert [event.data for event in await stream.take(4)][1:] == ["70", "80", "90"]
 
 
-async def test_hooks_are_one_stream_s_own_and_the_others_still_share(hub: Hub) -> None:
+async def test_filters_are_one_stream_s_own_and_the_others_still_share(hub: Hub) -> None:
     deaf, plain = (Stubborn(hub.response(a_scope(), ["a"], filter=f)) for f in (lambda event: False, None))
     others = [Stubborn(hub.response(a_scope(), ["a"])) for _ in range(3)]
     await until(lambda: hub.fanout.connections == 5 and all(one.body for one in [deaf, plain, *others]))
@@ -334,7 +334,7 @@ async def test_hooks_are_one_stream_s_own_and_the_others_still_share(hub: Hub) -
 
 
 @pytest.mark.parametrize(
-    "hooks",
+    "filters",
     [
         {"filter": lambda event: 1 / int(event.data)},
         {"transform": lambda event: event if int(event.data) else 1 / 0},
@@ -344,10 +344,10 @@ async def test_hooks_are_one_stream_s_own_and_the_others_still_share(hub: Hub) -
         {"filter": lambda event: True if int(event.data) else asyncio.sleep(0)},
     ],
 )
-async def test_an_event_on_which_a_hook_fails_leaves_a_gap_and_the_stream_goes_on(
-    hub: Hub, hooks: dict[str, Any], caplog: pytest.LogCaptureFixture
+async def test_an_event_on_which_a_filter_fails_leaves_a_gap_and_the_stream_goes_on(
+    hub: Hub, filters: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with EventClient(app_of(hub, **hooks)) as client, client.stream("/") as stream:
+    async with EventClient(app_of(hub, **filters)) as client, client.stream("/") as stream:
         ids = [str(await hub.publish("a", n)) for n in (1, 0, 0, 2)]
         events = await stream.take(5)
         assert [(event.event, event.id) for event in events[1:]] == [
@@ -362,7 +362,7 @@ async def test_an_event_on_which_a_hook_fails_leaves_a_gap_and_the_stream_goes_o
     assert ids[1] in logged.getMessage()
 
 
-async def test_the_server_s_own_events_pass_every_hook(hub: Hub) -> None:
+async def test_the_server_s_own_events_pass_every_filter(hub: Hub) -> None:
     gone = "00000000-1"
     app = app_of(hub, filter=lambda event: False, transform=lambda event: None)
     async with EventClient(app) as client, client.stream("/", last_event_id=gone) as stream:
@@ -385,7 +385,7 @@ async def test_a_stream_of_which_nothing_passes_still_gets_heartbeats() -> None:
         reading.cancel()
 
 
-async def test_hooks_see_each_batch_anew(hub: Hub) -> None:
+async def test_filters_see_each_batch_anew(hub: Hub) -> None:
     async with EventClient(app_of(hub, filter=lambda event: event.data != "b")) as client, client.stream("/") as stream:
         await stream.next()
         for text in "abc":
@@ -709,7 +709,7 @@ async def test_the_edge_under_a_path_of_another_app_is_whole() -> None:
         await edge.close()
 
 
-async def test_an_event_that_a_hook_saw_is_not_to_be_changed(hub: Hub) -> None:
+async def test_an_event_that_a_filter_saw_is_not_to_be_changed(hub: Hub) -> None:
     def meddle(event: Event) -> bool:
         event.data = "mine"  # type: ignore[misc]
         return True

@@ -252,7 +252,7 @@ def test_a_head_has_one_deadline_however_busily_it_comes(port: Port) -> None:
         assert port.listener.open == 0
 
 
-def test_a_connection_whose_door_fails_is_closed_and_the_others_go_on(port: Port) -> None:
+def test_a_connection_whose_transport_fails_is_closed_and_the_others_go_on(port: Port) -> None:
     def fail(connection: Connection, data: bytes) -> None:
         port.at_feed = port.begin
         raise RuntimeError("no such transport")

@@ -152,12 +152,12 @@ async def test_who_wants_what_its_transport_has_not_got_is_told_so_for_good(
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def needed(hub: OwnHub, **hooks: Any) -> frozenset[Need]:
+def needed(hub: OwnHub, **callbacks: Any) -> frozenset[Need]:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    return hub.response(scope, ["a"], **hooks).wanted.needs
+    return hub.response(scope, ["a"], **callbacks).wanted.needs
 
 
-def test_a_response_says_what_its_hooks_need() -> None:
+def test_a_response_says_what_its_callbacks_need() -> None:
     plain, told = OwnHub(), OwnHub(on_leave=lambda info, reason: None)
     assert needed(plain) == frozenset()
     assert needed(plain, filter=lambda event: True) == {Need.FILTER}

@@ -57,6 +57,14 @@ def policy() -> dict[str, list[str]]:
     return {name: sources for name, *sources in directives}
 
 
+def test_every_class_that_the_styles_speak_of_is_one_of_the_page() -> None:
+    (style,) = ELEMENTS.blocks["style"]
+    styled = set(re.findall(r"\.([a-z][\w-]*)", style))
+    used = {name for _, attributes in ELEMENTS.tags for name in (attributes.get("class") or "").split()}
+    used |= set(re.findall(r"[\w-]+", "".join(ELEMENTS.blocks["script"])))
+    assert styled <= used
+
+
 def test_the_page_names_no_outside_host() -> None:
     without_namespace = TEXT.replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"(?i)\b(?:https?|wss?|ftp)://", without_namespace)

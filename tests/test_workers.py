@@ -102,7 +102,7 @@ def test_every_worker_has_a_slot_of_its_own_and_past_the_last_one_it_is_said(nod
         slot()
 
 
-def test_a_seat_is_free_again_however_its_worker_dies(node: Node, slot: Any) -> None:
+def test_a_slot_is_free_again_however_its_worker_dies(node: Node, slot: Any) -> None:
     those = [Someone(node) for _ in range(node.slots.count)]
     with pytest.raises(OSError, match="slots of this node are taken"):
         slot()

@@ -2,13 +2,13 @@
 
 The laws of this file:
 - the server's own frames ($connected, $gap, $closing, heartbeats) pass untouched;
-- an event keeps its id, whatever a hook makes of it, so the client resumes as if it had seen all;
-- an event that a hook fails on does not pass, and is not lost in silence: the client gets a `$gap` in its place, and
+- an event keeps its id, whatever a filter makes of it, so the client resumes as if it had seen all;
+- an event that a filter fails on does not pass, and is not lost in silence: the client gets a `$gap` in its place, and
   the log the traceback of the stream's first failure; the stream goes on;
 - a stream of which nothing passes still gets its heartbeats.
 
-What it costs: a batch is parsed once for all streams with hooks, but each of them calls its hooks for each event, and
-joins or encodes what is left, in the drain, while the others wait. `benches/bench_hooks.py` measures it.
+What it costs: a batch is parsed once for all streams with filters, but each of them calls its own for each event, and
+joins or encodes what is left, in the drain, while the others wait. `benches/bench_filters.py` measures it.
 """
 
 import inspect
@@ -81,8 +81,8 @@ class _Nothing:
 NOTHING = _Nothing()
 
 
-class HookedSend:
-    """An ASGI `send` for a stream of the hub, which sends on what the hooks leave.
+class FilteredSend:
+    """An ASGI `send` for a stream of the hub, which sends on what the filters leave.
 
     `keepalive`: seconds of silence until a heartbeat.
     """
@@ -130,7 +130,7 @@ class HookedSend:
         except Exception:
             if not self._failed:
                 self._failed = True
-                logger.exception("a hook failed on event %s; this stream's further failures are not logged", event.id)
+                logger.exception("a filter failed on event %s; this stream's further failures are not logged", event.id)
             return gap(after, event.id)
 
 
@@ -156,11 +156,11 @@ def _encode(made: Any, id: str | None) -> bytes:
     return encode(made.data, event=made.event, id=id, retry=made.retry, comment=made.comment)
 
 
-def check_hook(name: str, hook: Any) -> None:
-    """Raises TypeError for what cannot be a hook."""
-    if hook is None:
+def check_filter(name: str, filter: Any) -> None:
+    """Raises TypeError for what cannot be a filter."""
+    if filter is None:
         return
-    if not callable(hook):
-        raise TypeError(f"{name} is a function of an event, not {type(hook).__name__}")
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
+    if not callable(filter):
+        raise TypeError(f"{name} is a function of an event, not {type(filter).__name__}")
+    if inspect.iscoroutinefunction(filter) or inspect.iscoroutinefunction(type(filter).__call__):
         raise TypeError(f"{name} is called while events are handed out, and cannot be a coroutine function")

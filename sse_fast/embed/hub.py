@@ -21,7 +21,7 @@ from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.limits import Admission
 from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.base import shutdown
-from sse_fast.embed.filters import Filter, Frames, HookedSend, Transform, check_hook
+from sse_fast.embed.filters import Filter, FilteredSend, Frames, Transform, check_filter
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import RETRY, Encoded, channel_name
@@ -195,12 +195,12 @@ class Hub(node.Hub):
         It begins after `last_event_id` ("earliest": all that is kept), by default what the client says itself, in the
         header Last-Event-ID or the parameter last_event_id; else with the newest `history` events, else now. HEAD is
         answered without a stream. retry: milliseconds. envelope: each event's data is JSON, `{"channel", "event",
-        "time", "data"}`, and hooks see it so.
+        "time", "data"}`, and filters see it so.
 
         filter(event) says whether this client gets an event, transform(event) returns what it gets instead, or None
         for nothing. Both see `Event`s with `data` as text, are plain functions, and must be quick: all others wait.
-        An event keeps its id. Where a hook raises, the client gets a `$gap` in place of the event and the stream goes
-        on. Without hooks all streams of a channel share one piece of bytes; README.md has what hooks cost.
+        An event keeps its id. Where one raises, the client gets a `$gap` in place of the event and the stream goes on.
+        Without them all streams of a channel share one piece of bytes; README.md has what they cost.
 
         on_join(info) is called once the client is connected, before its first event; on_leave(info, reason) once it
         has gone, however it went, also when the server stops. Both may be coroutine functions. What they raise is
@@ -216,8 +216,8 @@ class Hub(node.Hub):
         for name in names:
             channel_name(name)
         HISTORY.check(history)
-        check_hook("filter", filter)
-        check_hook("transform", transform)
+        check_filter("filter", filter)
+        check_filter("transform", transform)
         scope: Scope = request if isinstance(request, MutableMapping) else request.scope
         refusal = None
         if last_event_id is None:
@@ -317,7 +317,7 @@ class HubResponse(Response):
     def writer(self, send: Send) -> Send:
         if self._filter is None and self._transform is None:
             return send
-        return HookedSend(send, self.hub.frames, self._filter, self._transform, self.hub.keepalive)
+        return FilteredSend(send, self.hub.frames, self._filter, self._transform, self.hub.keepalive)
 
 
 class _HubStream(Stream):

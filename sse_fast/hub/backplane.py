@@ -3,7 +3,7 @@
     decide -> encode -> backplane.append -> log -> wake -> drain
 
 A hub reads one log, its node's. Who puts the events there, and who gives them their ids, is the backplane's affair: the
-log itself (`LogBackplane`: one node, the positions are born in its ring), or an engine behind several nodes, whose ids
+log itself (`LogBackplane`: one node, which gives the positions itself), or an engine behind several nodes, whose ids
 come back with the events by a follower that appends them to the node's log.
 """
 

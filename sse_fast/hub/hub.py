@@ -296,7 +296,7 @@ class Hub:
         self._news.set()
 
     def look(self) -> None:
-        """Another worker rang: there may be news in the log. If there is none, it is to ring again at the next."""
+        """Another worker has notified this one: there may be news in the log. If there is none, it may do so again."""
         self._start()
         self._wake()
 

@@ -7,10 +7,10 @@ class Peers(Protocol):
     """The other workers over the same log."""
 
     def arm(self) -> None:
-        """Have them ring from here on."""
+        """Have them notify this worker of news from here on."""
 
     def disarm(self) -> None:
-        """They need not ring."""
+        """They need not notify it."""
 
     def notify(self) -> None:
         """There is news in the log: wake those who sleep."""

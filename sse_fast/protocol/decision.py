@@ -3,8 +3,8 @@
 What only the moment knows is not decided here but counted where it is carried out: whether there is room, whether the
 server drains, whether the log takes it.
 
-Tokens will bring one more, `Ask`: what has to be found out first, such as a webhook's answer, before it is decided again;
-and to `Subscribe` patterns of channels beside names, and the grants it rests on. Until then there is only room for them.
+Tokens will bring one more, `Ask`: what has to be found out first, such as a webhook's answer, before it is decided
+again; and to `Subscribe` patterns of channels beside names, and the grants. Until then there is only room for them.
 """
 
 from enum import StrEnum

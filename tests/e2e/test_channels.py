@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from client import Event, Stream
-from conftest import BOTH_DOORS, PATIENCE, EdgeProcess, Edges
+from conftest import BOTH_PORTS, PATIENCE, EdgeProcess, Edges
 
 
 async def own_events(stream: Stream) -> AsyncIterator[Event]:
@@ -41,7 +41,7 @@ def publish(server: EdgeProcess, *publications: dict[str, Any], ndjson: bool = F
     return ids
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_an_event_of_several_channels_reaches_each_ones_streams_and_a_stream_of_more_of_them_once(
     edge: Edges, with_stream_port: bool
 ) -> None:
@@ -56,7 +56,7 @@ async def test_an_event_of_several_channels_reaches_each_ones_streams_and_a_stre
         assert [event.data for event in found] == [*expected.split(), "end"], names
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 @pytest.mark.parametrize("envelope", ["", "&envelope=json"])
 async def test_a_stream_of_more_of_them_resumes_without_a_loss_or_a_double(
     edge: Edges, with_stream_port: bool, envelope: str
@@ -79,7 +79,7 @@ def published(event: Event) -> dict[str, Any]:
     return inside
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_an_envelope_says_of_each_event_which_of_the_streams_channels_it_came_from_and_when(
     edge: Edges, with_stream_port: bool
 ) -> None:
@@ -111,7 +111,7 @@ async def test_an_envelope_says_of_each_event_which_of_the_streams_channels_it_c
     assert [event.data for event in await read(plain, 3)] == ["text\nof lines", "", "x"]
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_connected_says_that_there_are_envelopes_and_has_none_itself(edge: Edges, with_stream_port: bool) -> None:
     server = edge(with_stream_port=with_stream_port)
     for query, told in (("", {}), ("&envelope=json", {"envelope": "json"})):
@@ -126,7 +126,7 @@ async def test_connected_says_that_there_are_envelopes_and_has_none_itself(edge:
     gap.cut()
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_listen_shows_where_and_when_events_were_published_over_both_transports(
     edge: Edges, with_stream_port: bool
 ) -> None:

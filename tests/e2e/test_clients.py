@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from conftest import BOTH_DOORS, EdgeProcess, Edges
+from conftest import BOTH_PORTS, EdgeProcess, Edges
 from fault_proxy import FaultProxy
 from real_clients import CLIENTS, Client, Curl, maker
 from whatwg import Event
@@ -65,7 +65,7 @@ async def lasting(lasting_kind: Callable[[], Client]) -> AsyncIterator[Opened]:
         yield lambda base: stack.enter_async_context(listening(lasting_kind, base))
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_a_client_is_handed_exactly_what_was_published(
     edge: Edges, client: Opened, with_stream_port: bool
 ) -> None:
@@ -124,7 +124,7 @@ async def test_a_client_resumes_where_it_was_after_the_death_of_its_worker(edge:
     assert "closed" not in listener.states
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_a_client_resumes_without_loss_or_duplicate_wherever_its_connections_are_cut(
     edge: Edges, lasting: Opened, with_stream_port: bool
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from client import Stream
-from conftest import BOTH_DOORS, PATIENCE, Edges
+from conftest import BOTH_PORTS, PATIENCE, Edges
 from support import free_port
 from test_node import customized, eventually, read
 
@@ -23,7 +23,7 @@ def few_descriptors(customized: Callable[[str], None]) -> None:
     customized(f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, {(LEAST_DESCRIPTORS,) * 2})")
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 @pytest.mark.usefixtures("few_descriptors")
 async def test_publishers_and_health_checks_are_answered_while_all_streams_are_in_use(
     edge: Edges, with_stream_port: bool

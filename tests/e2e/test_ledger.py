@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import httpx
 from client import position
-from conftest import BOTH_DOORS, PATIENCE, Edges
+from conftest import BOTH_PORTS, PATIENCE, Edges
 from fault_proxy import FaultProxy
 from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_batch, post
 
@@ -83,7 +83,7 @@ async def keep_ledger(
     assert tally["connections"] > 2 * count
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go(
     edge: Edges, rng: random.Random, with_stream_port: bool
 ) -> None:
@@ -92,7 +92,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go
     assert server.stats()["gaps"] == 0
 
 
-@BOTH_DOORS
+@BOTH_PORTS
 async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
     edge: Edges, rng: random.Random, with_stream_port: bool
 ) -> None:

@@ -1,4 +1,4 @@
-"""Who comes too many, seen from bare sockets: told when to come back, in a form that makes every client do so."""
+"""A client over the limit, seen from bare sockets: told when to come back, in a form that makes every client do so."""
 
 import asyncio
 

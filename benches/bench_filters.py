@@ -1,6 +1,6 @@
-"""What `filter` and `transform` cost: CPU of the drain per delivery, to the same streams without hooks.
+"""What `filter` and `transform` cost: CPU of the drain per delivery, to the same streams without filters.
 
-In process: 1,000 streams of one channel over sends that do nothing, so the hooks are seen without a server. The clock
+In process: 1,000 streams of one channel over sends that do nothing, so the filters are seen without a server. The clock
 is the process's CPU time from the first publish until every stream has been handed every event. Rounds are interleaved;
 medians, and the span over the rounds.
 """
@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from sse_fast import Event, Hub
-from sse_fast.embed.filters import HookedSend
+from sse_fast.embed.filters import FilteredSend
 
 STREAMS = 1000
 EVENTS = 640
@@ -33,8 +33,8 @@ def upper(event: Event) -> Event:
     return Event(event.data.upper(), event.event)
 
 
-HOOKS: dict[str, tuple[Any, Any]] = {
-    "no hooks": (None, None),
+FILTERS: dict[str, tuple[Any, Any]] = {
+    "no filters": (None, None),
     "filter, passes all": (lambda event: True, None),
     "filter, passes half": (lambda event: event.retry is None, None),
     "transform": (None, upper),
@@ -47,7 +47,7 @@ async def run(filter: Any, transform: Any, at_once: int) -> float:
         for _ in range(STREAMS):
             send: Any = Send()
             if filter or transform:
-                send = HookedSend(send, hub.frames, filter, transform, hub.keepalive)
+                send = FilteredSend(send, hub.frames, filter, transform, hub.keepalive)
             hub.subscribe(["c"], send, lambda *_: None).start()
         began = time.process_time()
         for _ in range(EVENTS // at_once):
@@ -62,13 +62,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    print(f"{STREAMS:,} streams, 64-byte payloads, CPU µs per delivery, ratio to no hooks")
+    print(f"{STREAMS:,} streams, 64-byte payloads, CPU µs per delivery, ratio to no filters")
     for at_once in (1, 16):
-        found: dict[str, list[float]] = {name: [] for name in HOOKS}
+        found: dict[str, list[float]] = {name: [] for name in FILTERS}
         for _ in range(rounds):
-            for name, hooks in HOOKS.items():
-                found[name].append(asyncio.run(run(*hooks, at_once)))
-        base = statistics.median(found["no hooks"])
+            for name, filters in FILTERS.items():
+                found[name].append(asyncio.run(run(*filters, at_once)))
+        base = statistics.median(found["no filters"])
         for name, values in found.items():
             middle = statistics.median(values)
             span = f"{min(values):.2f}–{max(values):.2f}"
