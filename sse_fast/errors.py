@@ -3,7 +3,9 @@
 Logs, metrics and clients all read the same table, so a reason has one name everywhere.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Self
 
 
 class SSEFastError(Exception):
@@ -29,7 +31,27 @@ class BatchTooLarge(InvalidEvent):
 
 
 class KeyReused(SSEFastError):
-    """An idempotency key that was given before, with another event or batch. Nothing was published."""
+    """An idempotency key that was given before, with another event or batch. Nothing was published.
+
+    place: of the event whose key it is, from 0; None: it is the key of all that came. first: the place of another event
+    with this key, where both came together.
+    """
+
+    def __init__(self, sentence: str, place: int | None = None, first: int | None = None) -> None:
+        super().__init__(sentence)
+        self.place, self.first = place, first
+
+    @classmethod
+    def at(
+        cls, place: int | None, first: int | None = None, name: Callable[[int], str] = "event {} of the batch".format
+    ) -> Self:
+        """`name`: what whoever published calls the event at a place."""
+        before = "was used before, for something else"
+        if first is not None:
+            before = f"is in this batch twice, with different events: {name(first)} has it, too"
+        where = "" if place is None else f"{name(place)}: "
+        sentence = f"{where}this idempotency key {before}; nothing was published. Another event needs another key"
+        return cls(sentence, place, first)
 
 
 class Unauthorized(SSEFastError):

@@ -61,7 +61,7 @@ def channel_name(name: str) -> bytes:
 def idempotency_key(key: object) -> str:
     """The key, if it may be one. Raises InvalidEvent."""
     if not isinstance(key, str):
-        raise InvalidEvent(f"an idempotency key is a string, not {kind_of(key)}")
+        raise InvalidEvent(f"an idempotency key must be a string; this is {kind_of(key)}")
     if not KEY.fullmatch(key):
         raise InvalidEvent(f"an idempotency key has 1 to 255 printable ASCII characters; {brief(key)} does not")
     return key

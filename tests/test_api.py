@@ -384,11 +384,11 @@ WRONG_VALUES: list[tuple[Any, list[str]]] = [
     ({"channel": "c", "data": 1, "id": "x"}, ["unknown field 'id'", "'retry'"]),
     ({"channel": "c", "data": 1, "Event": "x"}, ["unknown field 'Event'"]),
     *(
-        ({"channel": value, "data": 1}, ["'channel' is a string", kind])
+        ({"channel": value, "data": 1}, ["'channel' must be a string", kind])
         for value, kind in [(None, "null"), (True, "a boolean"), (1, "a number"), ([], "an array"), ({}, "an object")]
     ),
     *(
-        ({"channel": "c", "data": 1, "event": value}, ["'event' is a string", kind])
+        ({"channel": "c", "data": 1, "event": value}, ["'event' must be a string", kind])
         for value, kind in [(False, "a boolean"), (0, "a number"), (1.5, "a number"), ([], "an array"), ({}, "an obj")]
     ),
     *(

@@ -92,7 +92,7 @@ def test_a_parameter_that_must_be_a_slip_is_refused_with_what_was_meant(slip: st
 def test_a_form_that_there_is_not_is_refused_with_the_one_that_there_is() -> None:
     assert not read("a").envelope
     assert read("a", "envelope=json").envelope
-    with pytest.raises(InvalidEvent, match="'envelope' is 'json', the one that there is, not 'xml'"):
+    with pytest.raises(InvalidEvent, match="'envelope' must be 'json', the one that there is; this is 'xml'"):
         read("a", "envelope=xml")
 
 

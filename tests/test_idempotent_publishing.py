@@ -131,8 +131,26 @@ async def test_of_a_batch_only_the_events_whose_keys_are_new_are_published(publi
 async def test_a_batch_with_a_key_of_something_else_is_422_and_none_of_it_is_published(publisher: Publisher) -> None:
     assert_first(await publisher.post("/publish", json={"channel": "a", "data": 1, "key": "k"}))
     events: list[dict[str, Any]] = [{"channel": "a", "data": 2}, {"channel": "a", "data": 3, "key": "k"}]
-    assert_problem(await publisher.post("/publish", json=events), 422, "the idempotency key of event 1 was used before")
+    assert_problem(
+        await publisher.post("/publish", json=events), 422, "event 1 of the array: this idempotency key was used before"
+    )
+    lines = b"\n\n".join(json.dumps(event).encode() for event in events)
+    told = await publisher.post("/publish", content=b"\xef\xbb\xbf" + lines, headers=NDJSON)
+    assert_problem(told, 422, "line 3: this idempotency key was used before")
+    told = await publisher.post("/publish", json=events[1])
+    assert_problem(told, 422, "this idempotency key was used before")
+    assert told.json()["detail"].startswith("this")
     assert publisher.position == 1
+
+
+async def test_a_key_twice_in_one_batch_with_different_events_is_422_and_names_both(publisher: Publisher) -> None:
+    events = [{"channel": "a", "data": n, "key": "k" if n else "j"} for n in range(3)]
+    told = await publisher.post("/publish", json=events)
+    assert_problem(told, 422, "event 2 of the array: this idempotency key is in this batch twice")
+    assert "event 1 of the array has it, too" in told.json()["detail"]
+    told = await publisher.post("/publish", content="\n \n".join(map(json.dumps, events)), headers=NDJSON)
+    assert_problem(told, 422, "line 5: this idempotency key is in this batch twice, with different events: line 3 has")
+    assert publisher.position == 0
 
 
 @pytest.mark.parametrize(
@@ -171,7 +189,9 @@ async def test_two_keys_of_one_request_are_none(publisher: Publisher) -> None:
     assert publisher.position == 0
 
 
-@pytest.mark.parametrize(("key", "words"), [(7, "a string, not a number"), ("", "1 to 255"), ("é", "1 to 255")])
+@pytest.mark.parametrize(
+    ("key", "words"), [(7, "must be a string; this is a number"), ("", "1 to 255"), ("é", "1 to 255")]
+)
 async def test_a_wrong_key_in_a_body_is_refused_with_the_place_of_its_event(
     publisher: Publisher, key: object, words: str
 ) -> None:

@@ -91,10 +91,35 @@ def test_a_key_with_something_else_is_refused_and_nothing_of_its_batch_is_there(
     table: KeyTable, log: Log, again: bytes | list[bytes | None]
 ) -> None:
     once(table, log, digest(1))
-    with pytest.raises(KeyReused, match="was used before"):
+    with pytest.raises(KeyReused, match="this idempotency key"):
         once(table, log, again)
     assert log.position == 1
     assert once(table, log, [digest(5), digest(6)]) == ([2, 3], 0)
+
+
+def test_who_used_a_key_again_is_told_where_and_whether_it_was_in_the_same_batch(table: KeyTable, log: Log) -> None:
+    once(table, log, digest(1))
+    with pytest.raises(KeyReused) as before:
+        once(table, log, [digest(5), digest(1, 9)])
+    with pytest.raises(KeyReused, match="in this batch twice, with different events: event 1 of the batch has") as both:
+        once(table, log, [None, digest(6, 1), digest(6, 2)])
+    with pytest.raises(KeyReused) as whole:
+        once(table, log, digest(1, 9), 2)
+    assert (before.value.place, before.value.first) == (1, None)
+    assert (both.value.place, both.value.first) == (2, 1)
+    assert (whole.value.place, whole.value.first) == (None, None)
+
+
+@pytest.mark.parametrize("room", [0, 1, 48, 2**33, 2**60 + 16, 2**63, 2**64 - 1])
+def test_memory_whose_header_has_a_room_that_cannot_be_is_refused(room: int) -> None:
+    memory = mmap.mmap(-1, KeyTable.size(16))
+    KeyTable(memory, 16, WINDOW)
+    assert memory[16:24] == (16).to_bytes(8, "little")
+    memory[16:24] = room.to_bytes(8, "little")
+    with pytest.raises(ValueError, match=f"up to 4294967296, not for {room}$" if room != 1 else "a table of 1 keys"):
+        KeyTable(memory)
+    with pytest.raises(ValueError, match="a table has room for"):
+        KeyTable(memory, 2**60, WINDOW)
 
 
 def test_a_batch_that_the_log_does_not_take_leaves_no_key(table: KeyTable) -> None:
@@ -353,8 +378,19 @@ async def test_a_hub_publishes_once_under_a_key_whichever_way_it_is_given() -> N
     assert hub.backplane.published_bytes == 2 * len(encoded[1])
     with pytest.raises(KeyReused, match="this idempotency key was used before"):
         await hub.publish("news", "another", key="one")
-    with pytest.raises(KeyReused, match="the idempotency key of event 1 was used before"):
+    with pytest.raises(KeyReused, match=r"^event 1 of the batch: this idempotency key was used before"):
         await hub.append_once([encoded, encode_publication("other", "hello", limit=65536)], {1: "one"})
+    await hub.close()
+
+
+async def test_an_event_of_one_channel_is_no_other_of_eleven_whatever_its_name_looks_like() -> None:
+    several = ["n" * 40, *(f"channel{n}" for n in range(10))]
+    one = several[0] + "".join(f"8:{name}" for name in several[1:])
+    assert len(one) == 140  # "1" and "140:" have the digits of "11" and "40:"
+    hub = Hub(log_size=65536)
+    await hub.publish(one, "hello", key="k")
+    with pytest.raises(KeyReused):
+        await hub.publish(several, "hello", key="k")
     await hub.close()
 
 

@@ -40,6 +40,8 @@ cdef enum:
     DONE = -1
     BEYOND_LIMIT = -2
 
+cdef uint64_t MOST_ROOM = <uint64_t>1 << 32
+
 cpdef enum:
     DIGEST = 16                     # bytes of the digest of a key, and of what came with it
 
@@ -100,6 +102,7 @@ cdef class KeyTable:
             self._lay_out(room_for(keys), window)
         elif memcmp(self._header.magic, PyBytes_AS_STRING(MAGIC), 8) != 0 or self._header.layout != LAYOUT:
             raise ValueError("this memory is not a table of keys of this version")
+        refuse_room(self._header.room)
         if self._view.len != <Py_ssize_t>size_of(self._header.room):
             raise ValueError(f"a table of {self._header.room} keys has {size_of(self._header.room)} bytes, not {self._view.len}")
         self._mask = self._header.room - 1
@@ -110,6 +113,7 @@ cdef class KeyTable:
         PyBuffer_Release(&self._view)
 
     cdef int _lay_out(self, uint64_t room, uint64_t window) except -1:
+        refuse_room(room)
         if self._view.len != <Py_ssize_t>size_of(room):
             raise ValueError(f"a table of {room} keys has {size_of(room)} bytes, not {self._view.len}; use KeyTable.size()")
         cdef bytes secret = secrets.token_bytes(16)
@@ -184,7 +188,7 @@ cdef class KeyTable:
             keyed += 1
             first_of[i] = seen.setdefault(digest[:DIGEST], i)
             if first_of[i] != i and digests[first_of[i]] != digest:
-                raise reused(i, whole)
+                raise KeyReused.at(i, first_of[i])
         if keyed > <Py_ssize_t>self._header.room:
             raise BatchTooLarge(f"{keyed} keys came at once, and {self._header.room} are remembered; send them in several")
         log._measure(batch, batch)
@@ -201,7 +205,7 @@ cdef class KeyTable:
         if found == BEYOND_LIMIT:
             return None
         if found != DONE:
-            raise reused(found, whole)
+            raise KeyReused.at(None if whole else found)
         self.repeated += repeated
         return memoryview(taken).cast("Q"), repeated, size
 
@@ -320,6 +324,8 @@ cdef inline uint64_t size_of(uint64_t room) noexcept nogil:
     return sizeof(Header) + room * (sizeof(uint64_t) + sizeof(Entry))
 
 
-cdef object reused(Py_ssize_t place, bint whole):
-    key = "this idempotency key" if whole else f"the idempotency key of event {place}"
-    return KeyReused(f"{key} was used before, for something else; nothing was published. Another event needs another key")
+cdef int refuse_room(uint64_t room) except -1:
+    """Of any other the mask and the size would be wrong, and entries would lie outside the memory."""
+    if room == 0 or room & (room - 1) or room > MOST_ROOM:
+        raise ValueError(f"a table has room for a power of two of keys, up to {MOST_ROOM}, not for {room}")
+    return 0

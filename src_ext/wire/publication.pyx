@@ -143,7 +143,7 @@ cdef tuple from_value(
     cdef dict value
     cdef object channel, data, event, retry
     if type(parsed) is not dict:
-        raise InvalidEvent(f"an event is a JSON object with 'channel' and 'data', not {kind_of(parsed)}")
+        raise InvalidEvent(f"an event must be a JSON object with 'channel' and 'data'; this is {kind_of(parsed)}")
     value = parsed
     channel, data, event, retry = value.get("channel"), value.get("data", MISSING), value.get("event"), value.get("retry")
     # Counting is cheaper than comparing names, and enough where nothing is strange.
@@ -170,15 +170,17 @@ cdef object looked_through(dict value):
     if channel is not None and channels is not None:
         raise InvalidEvent("an event has 'channel' or 'channels', not both")
     if channels is None and "channel" not in value:
-        raise InvalidEvent("the field 'channel' is missing")
+        raise InvalidEvent("'channel' or 'channels' is missing")
     if "data" not in value:
         raise InvalidEvent("the field 'data' is missing")
     if channels is None:
         if type(channel) is list:
-            raise InvalidEvent("'channel' is a string, not an array; several are 'channels'")
+            raise InvalidEvent("'channel' must be a string; this is an array. Several are 'channels'")
+        if type(channel) is not str:
+            raise InvalidEvent(f"'channel' must be a string; this is {kind_of(channel)}")
         return channel
     if type(channels) is not list:
-        raise InvalidEvent(f"'channels' is an array of strings, not {kind_of(channels)}")
+        raise InvalidEvent(f"'channels' must be an array of strings; this is {kind_of(channels)}")
     return channels
 
 
@@ -216,12 +218,12 @@ cdef object names_of(object channels):
     cdef bytes name
     cdef Py_ssize_t at
     if not isinstance(channels, Sequence) or isinstance(channels, (bytes, bytearray, memoryview)):
-        raise InvalidEvent(f"'channel' is a string, not {kind_of(channels)}")
+        raise InvalidEvent(f"'channel' must be a string, or a list of them; this is {kind_of(channels)}")
     if not 0 < len(channels) <= MAX_CHANNELS:
         raise InvalidEvent(f"'channels' names 1 to {MAX_CHANNELS} channels, not {len(channels)}")
     for at, channel in enumerate(channels):
         if not isinstance(channel, str):
-            raise InvalidEvent(f"'channels'[{at}] is a string, not {kind_of(channel)}")
+            raise InvalidEvent(f"'channels'[{at}] must be a string; this is {kind_of(channel)}")
         try:
             name = name_of(channel)
         except InvalidEvent as error:
@@ -234,7 +236,7 @@ cdef object names_of(object channels):
 
 cdef int check_type(object event) except -1:
     if not isinstance(event, str):
-        raise InvalidEvent(f"'event' is a string, not {kind_of(event)}")
+        raise InvalidEvent(f"'event' must be a string; this is {kind_of(event)}")
     if len(<str>event) > MAX_EVENT_TYPE:
         raise InvalidEvent(f"'event' has at most {MAX_EVENT_TYPE} characters; this one has {len(event)}")
     if event and (<str>event)[0] == "$":

@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
@@ -10,7 +11,7 @@ from starlette.requests import Request as Incoming
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
-from sse_fast.errors import HubClosed, InvalidEvent
+from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.backplane import EventIds
@@ -25,6 +26,7 @@ JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 JSON_SPACE = b" \t\r\n"
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
+COUNTED_AT_ONCE = 4096  # lines, as well
 BODY_SECONDS = 30.0
 TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
 
@@ -50,7 +52,10 @@ class Publishing:
             if wanted.key is None and not keys:
                 ids, repeated = await self._hub.append(events), 0
             else:
-                ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
+                try:
+                    ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
+                except KeyReused as error:
+                    raise await placed(error, wanted.form, alone, body) from None
             body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
             replayed = REPLAYED if repeated and repeated == len(events) else ()
@@ -97,6 +102,23 @@ def key_or_keys(key: str | None, keys: dict[int, str]) -> Keys:
             "there is an Idempotency-Key of the whole request, and 'key' in its body; give one, or the other"
         )
     return key
+
+
+async def placed(error: KeyReused, form: Form, alone: bool, body: bytes) -> KeyReused:
+    """The same error, of an event by the name that its publisher knows: its line, or its index."""
+    if error.place is None or alone:
+        return KeyReused.at(None)
+    if form is not Form.LINES:
+        return KeyReused.at(error.place, error.first, "event {} of the array".format)
+    lines: list[int] = []  # of the events up to that one
+    for number, line in enumerate(BytesIO(body.removeprefix(codecs.BOM_UTF8)), 1):
+        if line.strip(JSON_SPACE):
+            lines.append(number)
+            if len(lines) > error.place:
+                break
+        if number % COUNTED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return KeyReused.at(error.place, error.first, lambda place: f"line {lines[place]}")
 
 
 async def listed(ids: Sequence[EventId], repeated: int) -> bytes:

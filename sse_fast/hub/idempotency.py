@@ -50,7 +50,7 @@ def _add(body: blake2b, event: Encoded) -> int:
     """Returns how many bytes were hashed."""
     channels, frame = event
     names = channels if isinstance(channels, tuple) else (channels,)
-    body.update(b"%d" % len(names))
+    body.update(b"%d:" % len(names))
     for part in (*names, frame):
         body.update(b"%d:" % len(part))
         body.update(part)

@@ -198,7 +198,7 @@ def _is_enveloped(parameters: list[tuple[str, str]]) -> bool:
     if len(forms) > 1:
         raise InvalidEvent("the parameter 'envelope' is given twice")
     if forms and forms[0] != "json":
-        raise InvalidEvent(f"'envelope' is 'json', the one that there is, not {brief(forms[0])}")
+        raise InvalidEvent(f"'envelope' must be 'json', the one that there is; this is {brief(forms[0])}")
     return bool(forms)
 
 
