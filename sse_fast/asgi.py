@@ -1,4 +1,5 @@
-"""What everything here that speaks ASGI shares: the types, the head of an event stream, the end of one."""
+"""What everything here that speaks ASGI shares: the types, how a stream's answer begins and ends. Its headers stand in
+`protocol.decision`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence

@@ -1,6 +1,6 @@
-"""What can go wrong, as values: the exceptions, and the one table of reasons why a stream ends.
+"""What can go wrong, as values: the exceptions, and the names of the reasons why a stream ends.
 
-Logs, metrics and clients all read the same table, so a reason has one name everywhere.
+A reason has one name in logs, metrics and streams; what follows from each is the table in `ends`.
 """
 
 from collections.abc import Callable

@@ -61,11 +61,11 @@ DRIVERS = [
     Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
-        "front.listener front.connection front.connections fanout.drain fanout.sinks log.ring wire.publication",
+        "front.listener front.connection base.tcp fanout.drain fanout.sinks log.ring wire.publication",
         "fuzz_listener.py",
         share=1.5,
     ),
-    Driver("front.connections", "test_kernel.py"),
+    Driver("base.tcp", "test_kernel.py"),
     # The load client, and a server that lies to it.
     Driver(
         "bench.swarm bench.publisher bench.dial bench.framing bench.board bench.stream_parser bench.payload"

@@ -702,16 +702,15 @@ async def test_a_body_that_there_is_no_memory_to_parse_is_not_called_wrong(
 ) -> None:
     parse = getattr(publication, entrance)
 
-    def first_of(body: bytes, limit: int) -> Any:
-        found = parse(body, limit)
+    def first_of(*given: Any) -> Any:
+        found = parse(*given)
         return list(found) if entrance != "from_json_object" else found
 
-    def parse_without_memory(body: bytes, limit: int) -> Any:
-        for number in count(
-            1
-        ):  # the first that fails within the parser; of some later ones it takes no notice, and dies
+    def parse_without_memory(*given: Any) -> Any:
+        # The first that fails within the parser; of some later ones it takes no notice, and dies.
+        for number in count(1):
             try:
-                return Failing(number).once(first_of, body, limit)
+                return Failing(number).once(first_of, *given)
             except MemoryError as error:
                 if "read this" in str(error):
                     raise

@@ -38,7 +38,7 @@ ROOMS: dict[str, str | None] = {
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
     "hub": "_native.fanout _native.log _native.wire asgi base ends errors event event_rules",
-    "transports": "_native.front _native.wire access asgi base ends errors hub protocol settings",
+    "transports": "_native.base _native.front _native.wire access asgi base ends errors hub protocol settings",
     "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol serialization"
     " transports",
     "edge": "_native.log _native.node _native.wire access asgi base embed errors event event_rules hub protocol"

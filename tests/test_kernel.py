@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support import until
 
-from sse_fast._native.front.connections import look_at_connections, peer_key, reset_connections
+from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
 from sse_fast.hub.hub import end_after
 from sse_fast.node.serve import granted_bounds
 from sse_fast.settings import Settings

@@ -17,7 +17,7 @@ from conftest import EdgeProcess, Edges, program, until
 from stream_port import StreamPort, connect
 from support import until as eventually
 
-from sse_fast._native.front.connections import look_at_connections
+from sse_fast._native.base.tcp import look_at_connections
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub

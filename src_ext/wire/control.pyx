@@ -14,6 +14,7 @@ import orjson
 cdef object dumps = orjson.dumps
 cdef object own = re.compile(r"[A-Za-z0-9._-]*").fullmatch
 
+# The page (edge/page/index.html) and the load client (bench/stream_parser) have these names of their own.
 CONNECTED, GAP, CLOSING = "$connected", "$gap", "$closing"
 CONTROL_EVENTS = frozenset((CONNECTED, GAP, CLOSING))
 

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from sse_fast.errors import Overloaded
 
+LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
+"""What a stream may be refused for: the keys of `Admission.refused`, in the counters too."""
+
 
 class Tally(Protocol):
     """The streams that are open on the node. `enter…` counts one in and returns how many there are with it."""

@@ -1,0 +1,1 @@
+"""The command line: `sse-fast serve | publish | listen | bench`."""

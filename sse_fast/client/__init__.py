@@ -1,0 +1,1 @@
+"""Clients of an event stream server: publish to it, and listen."""

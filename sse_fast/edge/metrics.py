@@ -15,14 +15,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from sse_fast._native.node.slots import Slots, Worker
-from sse_fast.access.limits import Admission
+from sse_fast.access.limits import LIMITS, Admission
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
 from sse_fast.transports.life import Transport
 from sse_fast.transports.streams import Streams
 from sse_fast.version import VERSION
-
-LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",

@@ -1,0 +1,1 @@
+"""For apps of your own: the hub, responses, writers, filters."""

@@ -1,4 +1,5 @@
-"""What a request turns out to be. `decide` returns one of these, and a transport carries it out.
+"""What a request turns out to be, and the headers that every stream has. `decide` returns one of these, and a transport
+carries it out.
 
 What only the moment knows is not decided here but counted where it is carried out: whether there is room, whether the
 server drains, whether the log takes it.

@@ -1,4 +1,5 @@
-"""Errors as `application/problem+json` (RFC 9457): what was wrong, where, and what would be right."""
+"""Errors as `application/problem+json` (RFC 9457), and which status each kind has. Their sentences stand where they are
+raised: what was wrong, where, and what would be right."""
 
 from http import HTTPStatus
 

@@ -1,0 +1,1 @@
+"""Carry out what was decided: over ASGI, and on sockets of our own."""

@@ -16,7 +16,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from sse_fast._native.front.connections import look_at_connections, peer_key, reset_connections
+from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
 from sse_fast.base.address import resolve
 from sse_fast.hub.hub import end_after
 from sse_fast.hub.memory import Elsewhere

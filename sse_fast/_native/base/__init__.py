@@ -1,0 +1,1 @@
+"""What Linux offers: clocks, atomics, sockets; queues that need no memory."""

@@ -1,0 +1,1 @@
+"""Who listens to what, and the loop that hands it out."""

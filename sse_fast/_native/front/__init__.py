@@ -1,0 +1,1 @@
+"""The sockets that this project owns: connections and their listener."""

@@ -1,0 +1,1 @@
+"""The log, and where each channel's events are in it."""

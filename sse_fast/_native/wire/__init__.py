@@ -1,0 +1,1 @@
+"""The wire format: fields -> bytes, and back."""

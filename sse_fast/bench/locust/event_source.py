@@ -14,15 +14,13 @@ import orjson
 from locust import HttpUser
 from locust.env import Environment
 
+from sse_fast._native.wire.control import CONTROL_EVENTS, GAP
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast.bench.locust.ledger import REQUEST_TYPE
 from sse_fast.bench.locust.tasks import tasks_or_stay
 from sse_fast.client.failures import Refused, Stopped, Unavailable, explain
 from sse_fast.client.listener import LONGEST_RETRY, open_stream
 from sse_fast.errors import EventTooLarge
-
-GAP = "$gap"
-SILENT = ("$connected", "$closing")  # what the edge says of itself: neither event nor failure
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log a line for every connection
 
@@ -111,7 +109,7 @@ class SSEUser(HttpUser):
         self.last_event_id = event.id
         if event.event == GAP:
             self._report(GAP, None, failure=f"events are gone: {event.data[:200]}")
-        elif event.event not in SILENT:
+        elif event.event not in CONTROL_EVENTS:
             sent = self.sent_at(event)
             self._report("event", None if sent is None else (now - sent) * 1000, len(event.data))
         try:
