@@ -52,7 +52,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, uint64_t position=0
         gap = gap_frame(after, f"{epoch}-{position}", False)
     else:
         gap = body
-    refuse_oversize(log.header.capacity, 8, PyBytes_GET_SIZE(gap))
+    refuse_oversize(log.header.capacity, NULL, 8, 0, PyBytes_GET_SIZE(gap))
     packed = PyBytes_FromStringAndSize(NULL, 8)
     log._acquire()
     settle(log.header)

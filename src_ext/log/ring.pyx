@@ -42,14 +42,13 @@ from sse_fast._native.log.layout cimport (
     Epoch,
     LogHeader,
     Record,
-    aligned,
     checksum_of,
     largest_batch_of,
     largest_of,
     write_decimal,
 )
 from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
-from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, refuse_oversize
+from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, record_length, refuse_oversize
 from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
 
 cdef extern from * nogil:
@@ -364,7 +363,9 @@ cdef class Log:
         return measure_batch(self.header.capacity, self.id_prefix_length + 1 + length, batch, into)
 
     cdef object append_record(self, bytes names, uint16_t flags, bytes body):
-        refuse_oversize(self.header.capacity, PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
+        refuse_oversize(
+            self.header.capacity, PyBytes_AS_STRING(names), PyBytes_GET_SIZE(names), flags, PyBytes_GET_SIZE(body)
+        )
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
         self._refuse_if_outside()
@@ -440,7 +441,7 @@ cdef class Log:
         id_line[id_length] = c"\n"
         id_length += 1
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
-        cdef uint32_t length = aligned(sizeof(Record) + names_length + frame_length)
+        cdef uint32_t length = <uint32_t>record_length(names, names_length, flags, frame_length)
 
         room_to_end = header.capacity - (head & self.mask)
         if room_to_end < length:
