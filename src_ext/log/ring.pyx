@@ -84,8 +84,8 @@ class KeptRecord(NamedTuple):
 
     @property
     def channel(self):
-        """The first of its channels, and most often the only one."""
-        return self.channels[0]
+        """The first of its channels, and most often the only one; None: it is a mark, which is for all."""
+        return self.channels[0] if self.channels else None
 
 
 def segment_size(log_size):
@@ -230,7 +230,7 @@ cdef class Log:
     @property
     def position(self):
         """Position that was given out last; 0 before the first. Its event may not be there yet, or never come."""
-        cdef uint64_t next = self.header.next_position
+        cdef uint64_t next = load_acquire(&self.header.next_position)     # if it is not committed, what follows knows
         if self.header.mode & OUTSIDE and load_acquire(&self.header.before_head) == self.load_head():
             next = self.header.before
         return next - 1
@@ -260,14 +260,19 @@ cdef class Log:
         return largest_batch_of(self.header.capacity)
 
     def event_id(self, uint64_t position):
-        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position."""
+        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position.
+
+        Of one from before all epochs that are remembered, where the oldest is from outside: an id that is in no log, so
+        who comes with it is told of a gap.
+        """
         cdef Epoch epoch
         if load_acquire(&self.header.epoch_count) != self.epoch_count:
             self._look_at_epoch()
         if position >= self.epoch_begins:
             return f"{self.epoch_name}-{position - self.epoch_base}"
-        while not epoch_of(self.header, position, &epoch):
-            pass
+        epoch_of(self.header, position, &epoch)
+        if epoch.outside and position < epoch.begins:
+            return f"forgotten-{position}"
         return f"{name_of(&epoch).decode('ascii')}-{position - (epoch.begins if epoch.outside else 0)}"
 
     def append(self, channel not None, bytes body not None):
