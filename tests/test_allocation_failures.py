@@ -623,13 +623,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def publish_and_read(failing: Failing) -> None:
     node = Hub(log_size=64 * 1024)
     readers = [Reader(node, slow=slow) for slow in (False, True, True, False)]
-    run = node.relay.run
-    node.relay.run = partial(failing.once, run)  # type: ignore[method-assign]
+    run = node.stepper.run
+    node.stepper.run = partial(failing.once, run)  # type: ignore[method-assign]
     for number in range(1, 4):
         await node.publish("news", str(number))
         published = [str(number) for number in range(1, number + 1)]
         await until(lambda published=published: all(reader.ends or reader.has(published) for reader in readers))
-    node.relay.run = run  # type: ignore[method-assign]
+    node.stepper.run = run  # type: ignore[method-assign]
     later = Reader(node, slow=True)
     await node.publish("news", "4")
     await until(lambda: later.has(["4"]))

@@ -14,7 +14,7 @@ from sse_fast.hub.hub import end_after
 from sse_fast.node.serve import granted_bounds
 from sse_fast.settings import Settings
 from sse_fast.transports import kernel
-from sse_fast.transports.kernel import Bounds, Connections, bound_socket, bounds_of, tcp_memory
+from sse_fast.transports.kernel import Bounds, ServerConnections, bound_socket, bounds_of, tcp_memory
 
 SO_MEMINFO, WMEM_QUEUED = 55, 5  # asm-generic/socket.h, linux/sock_diag.h
 KIB = 1024
@@ -193,7 +193,7 @@ async def test_the_connections_of_certain_clients_are_reset_and_the_others_are_n
     pairs = [accepted(listening) for _ in range(5)]
     for ours, _ in pairs:
         fill(ours, 1000)
-    connections = Connections(port, BOUNDS)
+    connections = ServerConnections(port, BOUNDS)
     for _, client in pairs[:2]:
         connections.reset(client.getsockname()[:2])
     await until(lambda: not held(pairs[0][0]) and not held(pairs[1][0]))
@@ -224,7 +224,7 @@ async def test_what_is_no_address_keeps_nobody_elses_connection_from_being_reset
     ours, client = accepted(listening)
     with ours, client:
         fill(ours, 1000)
-        connections = Connections(listening.getsockname()[1], BOUNDS)
+        connections = ServerConnections(listening.getsockname()[1], BOUNDS)
         for peer in (("localhost", 1), client.getsockname()[:2], ("192.0.2.1", 1 << 20)):
             connections.reset(peer)
         await until(lambda: not held(ours))
@@ -235,7 +235,7 @@ async def test_a_reset_that_fails_is_logged(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kernel, "reset_connections", lambda *given: 1 // 0)
-    connections = Connections(listening.getsockname()[1], BOUNDS)
+    connections = ServerConnections(listening.getsockname()[1], BOUNDS)
     connections.reset(("192.0.2.1", 1))
     await until(lambda: "could not be reset" in caplog.text)
     connections.close()

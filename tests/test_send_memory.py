@@ -21,7 +21,7 @@ from sse_fast._native.base.tcp import look_at_connections
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
-from sse_fast.hub.memory import Elsewhere
+from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.transports.kernel import Bounds
 
 KIB, MIB = 1024, 1024 * 1024
@@ -150,7 +150,7 @@ async def test_of_what_is_over_each_worker_gives_back_its_share() -> None:
     for number in range(10):
         stream = hub.subscribe(["a"], send, lambda *why, number=number: ended.append(number), charge=10_000)
         stream.start()
-    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, HeldElsewhere(10_000 * hub.fanout.blocked))
     await hub.publish("a", "x")
     await eventually(lambda: ended)
     await eventually(lambda: others.told == 50_000)
@@ -173,7 +173,7 @@ async def test_streams_do_not_pay_for_answers_that_nobody_reads() -> None:
     for _ in range(10):
         hub.subscribe(["a"], send, lambda *why: None, charge=10_000).start()
     unread = [("192.0.2.1", number, 100_000) for number in range(20)]
-    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked, 2_000_000, unread))
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, HeldElsewhere(10_000 * hub.fanout.blocked, 2_000_000, unread))
     hub.memory.reset_elsewhere = reset.append
     await hub.publish("a", "x")
     await eventually(lambda: others.told)
@@ -195,7 +195,7 @@ async def test_who_takes_bytes_is_spared_at_the_first_look() -> None:
     def held_elsewhere() -> Any:
         nonlocal looks
         looks += 1
-        return asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+        return asyncio.sleep(0, HeldElsewhere(10_000 * hub.fanout.blocked))
 
     left_at_looks: list[int] = []
     for _ in range(10):
@@ -228,7 +228,7 @@ async def test_heartbeats_and_the_end_of_the_slow_wait_for_no_look_at_memory(fai
     async def blocks(message: Any) -> None:
         await stuck.wait()
 
-    async def look() -> Elsewhere:
+    async def look() -> HeldElsewhere:
         nonlocal looks
         looks += 1
         if fails:
@@ -260,10 +260,10 @@ async def test_connections_are_looked_through_only_while_something_may_wait_for_
     async def send(message: object) -> None:
         await transport.wait()
 
-    async def look() -> Elsewhere:
+    async def look() -> HeldElsewhere:
         nonlocal looks
         looks += 1
-        return Elsewhere(0, waiting)
+        return HeldElsewhere(0, waiting)
 
     async def several_looks_at_memory() -> None:
         for _ in range(5):
@@ -300,7 +300,7 @@ async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
 
     for _ in range(10):
         hub.subscribe(["a"], send, come, charge=10_000).start()
-    hub.memory.elsewhere = lambda: asyncio.sleep(0, Elsewhere(10_000 * hub.fanout.blocked))
+    hub.memory.elsewhere = lambda: asyncio.sleep(0, HeldElsewhere(10_000 * hub.fanout.blocked))
     await hub.publish("a", "x")
     await eventually(lambda: hub.fanout.blocked == 5)
     await eventually(lambda: "streams are ended" in caplog.text)

@@ -33,7 +33,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.front import Front
-from sse_fast.transports.kernel import Connections, bounds_of, tcp_memory
+from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
 from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.edge")
@@ -106,7 +106,7 @@ class Edge:
         )
         self.at_close = contextlib.ExitStack()
         if slot is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
-            connections = Connections(settings.port, bounds_of(settings))
+            connections = ServerConnections(settings.port, bounds_of(settings))
             self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
             self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)

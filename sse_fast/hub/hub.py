@@ -30,7 +30,7 @@ from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.peers import Peers
-from sse_fast.hub.sinks import AsgiSink, Relay
+from sse_fast.hub.sinks import AsgiSink, Stepper
 from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.hub")
@@ -98,7 +98,7 @@ class Hub:
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
-        self.relay: Relay
+        self.stepper: Stepper
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's, the memory's
@@ -185,7 +185,7 @@ class Hub:
         it is blocked. Raises InvalidEvent or HubClosed.
         """
         self._open_for("streams")
-        sink = AsgiSink(send, self.relay, ended)
+        sink = AsgiSink(send, self.stepper, ended)
         sink.charge = charge
         subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history, envelope=envelope)
         try:
@@ -242,7 +242,7 @@ class Hub:
     def say(self, channel: str, frame: bytes) -> int:
         """Send a frame that is not kept (and has no id) to the subscribers of a channel now. Returns to how many."""
         self._start()
-        return self.relay.run(self.fanout.say, channel_name(channel), frame, asyncio.get_running_loop().time())
+        return self.stepper.run(self.fanout.say, channel_name(channel), frame, asyncio.get_running_loop().time())
 
     def listeners(self, channel: str) -> int:
         """Streams that listen to a channel on this worker."""
@@ -270,7 +270,7 @@ class Hub:
         if not self.ready:
             self._wake()
         self.backplane.start()
-        self.relay = Relay()
+        self.stepper = Stepper()
         self._tasks = [
             loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
             loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),
@@ -332,7 +332,7 @@ class Hub:
         try:
             if self._peers is not None:
                 self._peers.disarm()
-            while self.relay.run(self.fanout.drain, loop.time()):
+            while self.stepper.run(self.fanout.drain, loop.time()):
                 self._turns += 1
                 if not self.ready:
                     self._look_whether_ready()
@@ -360,7 +360,7 @@ class Hub:
         while self._owed >= 1:
             count = min(math.floor(self._owed), HEARTBEATS_AT_ONCE)
             self._owed -= count
-            self.relay.run(self.fanout.beat, loop.time(), half, count)
+            self.stepper.run(self.fanout.beat, loop.time(), half, count)
             await asyncio.sleep(0)
 
     def _look_after_the_pump(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -395,7 +395,7 @@ class Hub:
         last_words = closing(ENDS[EndReason.SHUTDOWN].told)
         at = self.fanout.connections
         while at:
-            at = self.relay.run(self.fanout.finish, last_words, loop.time(), at, HEARTBEATS_AT_ONCE)
+            at = self.stepper.run(self.fanout.finish, last_words, loop.time(), at, HEARTBEATS_AT_ONCE)
             await asyncio.sleep(0)
         await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))
@@ -405,7 +405,7 @@ class Hub:
         """Wait until everybody has everything, or until the deadline."""
         loop = asyncio.get_running_loop()
         while loop.time() < deadline and not self.log.overwritten:  # of what is none of ours there is no end
-            if not self.relay.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
+            if not self.stepper.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
                 return
             # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.
             await asyncio.sleep(0.01 if self.fanout.blocked else self.fanout.rest)
@@ -421,4 +421,4 @@ class Hub:
         self._tasks = []
         if self._loop is not None:
             self._taken_in.set()  # callers that wait for it find the hub closed
-            self.relay.close()
+            self.stepper.close()

@@ -15,7 +15,7 @@ SHED_AT_ONCE = 256
 LOOK_ELSEWHERE = 5.0  # seconds, where nobody is blocked and nothing waited at the last look
 
 
-class Elsewhere(NamedTuple):
+class HeldElsewhere(NamedTuple):
     """Bytes of kernel memory that wait for clients of connections that the fan-out does not know."""
 
     for_streams: int = 0
@@ -31,7 +31,7 @@ class SendMemory:
         self.most = most
         self.held = 0  # bytes of kernel memory that wait for clients, when last looked at
         self.looked_at = 0.0  # the loop's time
-        self.elsewhere: Callable[[], Awaitable[Elsewhere]] | None = None
+        self.elsewhere: Callable[[], Awaitable[HeldElsewhere]] | None = None
         self.reset_elsewhere: Callable[[tuple[str, int | str]], None] | None = None
         """Ends a connection that the fan-out does not know."""
         self._fanout = fanout
@@ -62,10 +62,10 @@ class SendMemory:
         if others is not None:
             others.hold(held, streams)
 
-    async def _elsewhere(self) -> Elsewhere:
+    async def _elsewhere(self) -> HeldElsewhere:
         now = asyncio.get_running_loop().time()
         if self.elsewhere is None or (not self._fanout.blocked and now < self._look_elsewhere):
-            return Elsewhere()
+            return HeldElsewhere()
         found = await self.elsewhere()
         self._look_elsewhere = 0.0 if found.for_streams or found.for_answers else now + LOOK_ELSEWHERE
         return found

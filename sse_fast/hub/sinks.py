@@ -67,7 +67,7 @@ class _Rest:
                 return finished.value
 
 
-class Relay:
+class Stepper:
     """Runs what steps sends, in the name of a task that can take over any of them. One per hub."""
 
     def __init__(self) -> None:
@@ -138,16 +138,16 @@ def _nobody(*_: object) -> None:
 
 
 class AsgiSink(SteppedSink):
-    """AsgiSink(send, relay, ended): one stream's way out.
+    """AsgiSink(send, stepper, ended): one stream's way out.
 
     `unblock()`, to be set, is called when a suspended send is done; `ended(reason, error)` when the fan-out lets the
     stream go.
     """
 
-    __slots__ = ("_ended", "_finishing", "_relay", "unblock")
+    __slots__ = ("_ended", "_finishing", "_stepper", "unblock")
 
-    def __init__(self, send: Send, relay: Relay, ended: Callable[[EndReason, Exception | None], None]) -> None:
-        self._relay = relay
+    def __init__(self, send: Send, stepper: Stepper, ended: Callable[[EndReason, Exception | None], None]) -> None:
+        self._stepper = stepper
         self._ended = ended
         self.unblock: Callable[[], None] = _nobody
         self._finishing: asyncio.Task[None] | None = None
@@ -158,7 +158,7 @@ class AsgiSink(SteppedSink):
         return self._finishing is not None
 
     def suspended(self, awaited: Generator[Any, Any, Any], yielded: Any) -> None:
-        self._finishing = self._relay.take_over(partial(self._finish, _Rest(awaited, yielded)))
+        self._finishing = self._stepper.take_over(partial(self._finish, _Rest(awaited, yielded)))
 
     async def _finish(self, rest: _Rest) -> None:
         try:

@@ -14,8 +14,9 @@ from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import Life, Lives, Transport
-from sse_fast.transports.streams import ADDRESS_LENGTH, Connections, Streams
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -146,7 +147,7 @@ class Stream:
             extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
             logger.warning("a stream's send failed", extra=extra)
 
-    def _connections(self) -> Connections | None:
+    def _connections(self) -> ServerConnections | None:
         """None also under HTTP/2, where a connection is not this stream's alone."""
         scope, connections = self._scope, self._streams.connections
         if connections is None or not scope.get(PEER) or scope["http_version"] == "2":

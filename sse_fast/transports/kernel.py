@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
 from sse_fast.base.address import resolve
 from sse_fast.hub.hub import end_after
-from sse_fast.hub.memory import Elsewhere
+from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.settings import Settings
 
 logger = logging.getLogger("sse_fast.transports")
@@ -91,12 +91,13 @@ def granted(send_buffer: int) -> int:
         return asking.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
-class Connections:
-    """Connections(port, bounds): those that an ASGI server in this process has accepted on a port of ours."""
+class ServerConnections:
+    """ServerConnections(port, bounds): those that an ASGI server in this process has accepted on a port of ours."""
 
     def __init__(self, port: int, bounds: Bounds) -> None:
         self._port = port
         self.charge = 2 * bounds.unsent  # with the kernel's own structures
+        """Bytes of kernel memory that one whose client does not read is taken to hold."""
         self._doomed: list[tuple[str, int]] = []
         self._resets: set[asyncio.Future[int]] = set()
         self._streams: dict[bytes, int] = {}  # how many a peer has
@@ -117,13 +118,13 @@ class Connections:
         else:
             del self._streams[key]
 
-    async def held(self) -> Elsewhere:
+    async def held(self) -> HeldElsewhere:
         """What waits for their clients in the kernel."""
         loop = asyncio.get_running_loop()
         for_streams, for_answers, unread = await loop.run_in_executor(
             None, look_at_connections, self._port, self._descriptors(), self._streams, int(UNREAD * 1000)
         )
-        return Elsewhere(for_streams, for_answers, unread)
+        return HeldElsewhere(for_streams, for_answers, unread)
 
     def reset(self, peer: tuple[str, int | str]) -> None:
         """Have the connection from this address end soon, and what waits for its client dropped."""

@@ -2,35 +2,21 @@
 
 import logging
 import random
-from typing import Protocol
 
 from sse_fast._native.wire.control import closing, preamble
 from sse_fast.access.limits import Admission
-from sse_fast.ends import ENDS, OVERLOADED, Close
+from sse_fast.ends import ENDS, OVERLOADED
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 
 logger = logging.getLogger("sse_fast.transports")
 
 ADDRESS_LENGTH = 64  # characters; a trusted proxy passes on whatever a client calls its address
-
-
-class Connections(Protocol):
-    """What is known of the connections under an ASGI server."""
-
-    charge: int
-    """Bytes of kernel memory that one whose client does not read is taken to hold."""
-
-    def begin_stream(self, peer: tuple[str, int | str]) -> None:
-        """The connection from this address has become a stream, or has one more: `end_stream` is owed."""
-
-    def end_stream(self, peer: tuple[str, int | str]) -> None: ...
-    def reset(self, peer: tuple[str, int | str]) -> None:
-        """Have the connection from this address end at once, and what waits for its client dropped."""
 
 
 class Streams:
@@ -49,7 +35,7 @@ class Streams:
         self._retry = retry
         self._max_subscriptions = max_subscriptions
         self.transports = {transport: Lives() for transport in Transport}
-        self.connections: Connections | None = None
+        self.connections: ServerConnections | None = None
 
     def enter(self, address: str, transport: Transport, wanted: Subscribe) -> Life:
         """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
@@ -110,8 +96,7 @@ class Streams:
         if wanted.reads_json:
             return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
         end = OVERLOADED if isinstance(error, Overloaded) else ENDS[EndReason.SHUTDOWN]
-        whole = end.close is Close.COMPLETE
-        return Answer(200, wanted.headers, preamble(wait) + closing(end.told), whole=whole)
+        return Answer(200, wanted.headers, preamble(wait) + closing(end.told), whole=not end.comes_back)
 
 
 def jittered(milliseconds: int) -> int:
