@@ -25,22 +25,26 @@ class End:
     told: str
     """`reason` in the `$closing` that the client is sent, if it reads and there is time; "": it is told nothing."""
     close: Close
-    comes_back: bool
-    """Also one that takes a complete response for the last word. Browsers' EventSource comes back after any end."""
     level: int
     """Of the line in the log, of `logging`."""
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether also a client does that takes a complete response for the last word. Browsers' EventSource comes back
+        after any end."""
+        return self.close is not Close.COMPLETE
 
 
 ENDS: dict[EndReason, End] = {
     # The client closed it: nobody is there to be told, or to be closed properly.
-    EndReason.CLIENT: End("", Close.CUT, False, logging.DEBUG),
+    EndReason.CLIENT: End("", Close.CUT, logging.DEBUG),
     # What is on its way to it is what it does not read, `$closing` would stand behind that.
-    EndReason.SLOW: End("", Close.RESET, True, logging.WARNING),
-    EndReason.SHUTDOWN: End("shutdown", Close.CUT, True, logging.DEBUG),
-    EndReason.APP: End("app", Close.COMPLETE, False, logging.DEBUG),
+    EndReason.SLOW: End("", Close.RESET, logging.WARNING),
+    EndReason.SHUTDOWN: End("shutdown", Close.CUT, logging.DEBUG),
+    EndReason.APP: End("app", Close.COMPLETE, logging.DEBUG),
     # It may have been within a frame, so nothing can follow.
-    EndReason.ERROR: End("", Close.CUT, True, logging.WARNING),
+    EndReason.ERROR: End("", Close.CUT, logging.WARNING),
 }
 
-OVERLOADED = End("overloaded", Close.CUT, True, logging.DEBUG)
+OVERLOADED = End("overloaded", Close.CUT, logging.DEBUG)
 """Of a client for whom there is no room: it is told so in a stream that ends at once, and in no count of streams."""

@@ -1,8 +1,9 @@
 """The house keeps its shape: arrows point one way. A module that is not in the table fails until it has its place."""
 
 import ast
+import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,31 @@ def test_no_pxd_stands_where_cython_would_not_find_it() -> None:
 def test_every_native_module_promises_itself_to_python() -> None:
     for source in SOURCES.rglob("*.pyx"):
         assert (PACKAGE / "_native" / source.relative_to(SOURCES).with_suffix(".pyi")).exists()
+
+
+def public(body: Iterable[ast.stmt]) -> set[str]:
+    """What a stub says that there is, but for names of types."""
+    found = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if not any(isinstance(on, ast.Name) and on.id == "type_check_only" for on in node.decorator_list):
+                found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return {name for name in found if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("_native/**/*.pyi")), ids=module_of)
+def test_a_native_module_has_what_its_stub_promises_and_promises_what_it_has(stub: Path) -> None:
+    module = importlib.import_module(f"sse_fast.{module_of(stub)}")
+    body = ast.parse(stub.read_text()).body
+    has = {name for name, what in vars(module).items() if getattr(what, "__module__", None) == module.__name__}
+    assert public(body) <= vars(module).keys()
+    assert {name for name in has if not name.startswith("_")} <= public(body)
+    for promised in body:
+        if isinstance(promised, ast.ClassDef) and promised.name in public(body):
+            made = getattr(module, promised.name)
+            inherited = {name for base in made.__mro__[1:] for name in vars(base)}
+            own = {name for name in vars(made) if not name.startswith("_")}
+            assert public(promised.body) <= own | inherited
+            assert own - inherited <= public(promised.body)

@@ -25,10 +25,9 @@ def test_every_reason_has_a_row_and_nobody_is_told_another_one_s() -> None:
     assert len(told) == len(set(told))
 
 
-def test_who_takes_a_whole_response_for_the_last_word_comes_back_from_every_other_end_of_the_server_s() -> None:
-    for reason, end in ENDS.items():
-        if reason is not EndReason.CLIENT:
-            assert end.comes_back == (end.close is not Close.COMPLETE)
+def test_every_client_comes_back_from_every_end_but_the_app_s() -> None:
+    assert {reason for reason, end in ENDS.items() if not end.comes_back} == {EndReason.APP}
+    assert OVERLOADED.comes_back
 
 
 async def seen_by(client: socket.socket) -> tuple[Close, list[str]]:

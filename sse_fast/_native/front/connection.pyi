@@ -1,10 +1,11 @@
-from typing import Any, Protocol
+from typing import Any, Protocol, type_check_only
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import SocketSink
 from sse_fast.errors import EndReason
 
+@type_check_only
 class Transport(Protocol):
     def turn_away(self, data: bytes) -> bytes: ...
     def feed(self, connection: Connection, data: bytes) -> None: ...
