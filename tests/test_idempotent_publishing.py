@@ -213,6 +213,16 @@ async def test_a_server_that_remembers_no_keys_says_so_and_publishes_nothing_und
     await edge.close()
 
 
+async def test_a_batch_with_more_keys_than_are_remembered_is_413_and_none_of_it_is_published(
+    publisher: Publisher,
+) -> None:
+    events = [{"channel": "a", "data": number, "key": f"{number}"} for number in range(65)]
+    answer = await publisher.post("/publish", json=events)
+    assert_problem(answer, 413, "65 keys came at once, and 64 are remembered; send them in several")
+    assert publisher.position == 0
+    assert_first(await publisher.post("/publish", json=events[:64]))
+
+
 async def test_what_was_repeated_and_what_was_forgotten_too_early_is_counted(publisher: Publisher) -> None:
     for key in [*range(70), 69]:
         await publisher.post("/publish/a", content=b"x", headers={"Idempotency-Key": f"{key}"})

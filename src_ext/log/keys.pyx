@@ -25,6 +25,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -37,6 +38,7 @@ from sse_fast.errors import BatchTooLarge, KeyReused
 
 cdef enum:
     LAYOUT = 1
+    AHEAD = 16                      # keys: so long before its turn the memory of one is asked for, as each is elsewhere
     DONE = -1
     BEYOND_LIMIT = -2
 
@@ -48,6 +50,9 @@ cpdef enum:
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef bytes MAGIC = b"sse_keys"
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void* at) noexcept nogil
 
 cdef struct Header:
     char magic[8]
@@ -72,6 +77,66 @@ cdef struct Entry:
 
 cdef inline uint64_t room_for(uint64_t keys):
     return 1 << max(4, (int(keys) - 1).bit_length())
+
+
+@cython.final
+cdef class KeysOfEvents:
+    """KeysOfEvents(count): the keys of those of so many events that have one, each with a digest of its event.
+
+    Packed before the log's lock is taken, in as many turns as it likes: under the lock nothing is left but to look.
+    """
+
+    cdef:
+        readonly Py_ssize_t count
+        readonly Py_ssize_t different
+        """Keys, of which each may have come several times."""
+        char* _digests
+        uint32_t* _firsts           # of each event: the number, from 1, of the first with its key; 0: it has none
+        uint32_t* _slots            # those numbers by their keys, in the next place that was free
+        uint64_t _mask
+
+    def __cinit__(self, Py_ssize_t count):
+        if not 0 < count <= 1 << 30:
+            raise ValueError(f"{count} events have no keys")
+        cdef uint64_t slots = room_for(2 * count)
+        self.count = count
+        self._mask = slots - 1
+        self._digests = <char*>PyMem_Calloc(count, 2 * DIGEST)
+        self._firsts = <uint32_t*>PyMem_Calloc(count, sizeof(uint32_t))
+        self._slots = <uint32_t*>PyMem_Calloc(slots, sizeof(uint32_t))
+        if self._digests == NULL or self._firsts == NULL or self._slots == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self._digests)
+        PyMem_Free(self._firsts)
+        PyMem_Free(self._slots)
+
+    def put(self, Py_ssize_t place, digest not None):
+        """The key of the event at `place`: its digest and, behind it, that of the event, 32 bytes. Raises KeyReused where
+        another event of these has it."""
+        cdef const char* given = whole_digest(digest)
+        if not 0 <= place < self.count:
+            raise IndexError(f"there are {self.count} events, none at {place}")
+        if self._firsts[place]:
+            raise ValueError(f"event {place} has a key")
+        cdef uint64_t hashed
+        cdef uint32_t number = place + 1
+        cdef const char* other
+        memcpy(&hashed, given, sizeof(hashed))
+        while self._slots[hashed & self._mask]:
+            other = self._digests + 2 * DIGEST * (self._slots[hashed & self._mask] - 1)
+            if memcmp(other, given, DIGEST) == 0:
+                if memcmp(other + DIGEST, given + DIGEST, DIGEST) != 0:
+                    raise KeyReused.at(place, <Py_ssize_t>self._slots[hashed & self._mask] - 1)
+                number = self._slots[hashed & self._mask]
+                break
+            hashed += 1
+        if number == place + 1:
+            self._slots[hashed & self._mask] = number
+            self.different += 1
+        memcpy(self._digests + 2 * DIGEST * place, given, 2 * DIGEST)
+        self._firsts[place] = number
 
 
 @cython.final
@@ -133,7 +198,9 @@ cdef class KeyTable:
 
     @classmethod
     def private(cls, keys, window):
-        """A table in this process's own memory."""
+        """A table in this process's own memory. Raises ValueError for fewer than 1 key."""
+        if keys < 1:
+            raise ValueError(f"a table remembers 1 key or more, not {keys}")
         return cls(mmap.mmap(-1, cls.size(keys), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), keys, window)
 
     @property
@@ -159,75 +226,76 @@ cdef class KeyTable:
     def append_once(self, Log log not None, events not None, keys not None, limit=None):
         """Append those events whose keys are new, as `Log.append_many`, and remember their keys: one step.
 
-        `keys`: of all events together, or a list with one for each event, None for one that has none. A key is the
-        digest of the key and, behind it, of what comes with it: 32 bytes. Returns (the positions of all events, those
-        that were appended before included; how many those are; bytes of the others' frames as they are given), or None if something was to be appended and others have
-        brought the head beyond `limit`.
+        `keys`: `KeysOfEvents`, or the key of all events together: its digest and, behind it, that of what comes with it,
+        32 bytes. Returns (the positions of all events, those that were appended before included; how many those are;
+        bytes of the others' frames as they are given; the lowest position), or None if something was to be appended and
+        others have brought the head beyond `limit`.
 
         Raises KeyReused if a key was given before with something else, and as `append_many`: then nothing was appended.
         With MemoryError it may have been, and to come again with the same keys is right either way.
         """
-        cdef list batch = list(events)      # nobody changes them under the lock, where nothing may fail
-        cdef bint whole = type(keys) is bytes
-        cdef list digests = [keys] if whole else list(keys)
-        cdef Py_ssize_t count = PyList_GET_SIZE(batch), keyed = 0, i, found
-        if not whole and PyList_GET_SIZE(digests) != count:
-            raise ValueError(f"{count} events have as many keys (or None), not {PyList_GET_SIZE(digests)}")
+        cdef list batch = list(events)      # nobody changes it under the lock, where nothing may fail
+        cdef Py_ssize_t count = PyList_GET_SIZE(batch), i, found
+        cdef KeysOfEvents each = None
+        cdef const char* digests
+        cdef const uint32_t* firsts = NULL
+        if type(keys) is KeysOfEvents:
+            each = keys
+            if each.count != count:
+                raise ValueError(f"{count} events have as many keys (or none), not {each.count}")
+            if each.different > <Py_ssize_t>self._header.room:
+                raise BatchTooLarge(
+                    f"{each.different} keys came at once, and {self._header.room} are remembered; send them in several"
+                )
+            digests, firsts = each._digests, each._firsts
+        else:
+            digests = whole_digest(keys)
         if not count:
             raise ValueError("no events have no key")
-        cdef bytearray firsts = bytearray(8 * count)    # of the events in this batch with the same key, the first
-        cdef int64_t* first_of = <int64_t*><char*>firsts
-        cdef dict seen = {}
-        for i in range(PyList_GET_SIZE(digests)):
-            digest = digests[i]
-            first_of[i] = i
-            if digest is None:
-                continue
-            if not PyBytes_CheckExact(digest) or PyBytes_GET_SIZE(digest) != 2 * DIGEST:
-                raise TypeError(f"a key is {2 * DIGEST} bytes: its digest, and that of what comes with it")
-            keyed += 1
-            first_of[i] = seen.setdefault(digest[:DIGEST], i)
-            if first_of[i] != i and digests[first_of[i]] != digest:
-                raise KeyReused.at(i, first_of[i])
-        if keyed > <Py_ssize_t>self._header.room:
-            raise BatchTooLarge(f"{keyed} keys came at once, and {self._header.room} are remembered; send them in several")
         log._measure(batch, batch)
         cdef bytearray taken = bytearray(8 * count)
         cdef uint64_t* positions = <uint64_t*><char*>taken
         cdef Py_ssize_t repeated = 0
-        cdef uint64_t size = 0
+        cdef uint64_t size = 0, lowest
         log._acquire()
         log._refuse_if_outside()
         found = self._append(
-            log, batch, digests, whole, first_of, positions, NO_LIMIT if limit is None else limit, &repeated, &size
+            log, batch, digests, firsts, positions, NO_LIMIT if limit is None else limit, &repeated, &size
         )
         log._release()
         if found == BEYOND_LIMIT:
             return None
         if found != DONE:
-            raise KeyReused.at(None if whole else found)
+            raise KeyReused.at(None if firsts == NULL else found)
         self.repeated += repeated
-        return memoryview(taken).cast("Q"), repeated, size
+        lowest = positions[0]
+        for i in range(1, count):
+            lowest = min(lowest, positions[i])
+        return memoryview(taken).cast("Q"), repeated, size, lowest
 
     # ---- under the log's lock ---------------------------------------------------------------------------------------
 
     cdef Py_ssize_t _append(
-        self, Log log, list batch, list digests, bint whole, const int64_t* first_of, uint64_t* positions,
+        self, Log log, list batch, const char* digests, const uint32_t* firsts, uint64_t* positions,
         uint64_t limit, Py_ssize_t* repeated, uint64_t* size,
     ) noexcept:
-        """DONE, BEYOND_LIMIT, or the place of a key that was given before with something else. A process may be killed
-        between any two of these stores."""
+        """DONE, BEYOND_LIMIT, or the place of a key that was given before with something else. `firsts`: NULL where one
+        key is of all events. A process may be killed between any two of these stores."""
         cdef uint64_t number = log.header.keys, head = log.header.head, position = log.header.next_position
         cdef uint64_t now = monotonic_ns() // 1_000_000 + self.ahead, milliseconds = wall_clock_ms()
         cdef Py_ssize_t count = PyList_GET_SIZE(batch), i
+        cdef bint whole = firsts == NULL
         cdef const char* digest
         cdef Entry* entry
         cdef tuple event
         self._link(number)
-        for i in range(PyList_GET_SIZE(digests)):
-            if first_of[i] != i or <object>PyList_GET_ITEM(digests, i) is None:
+        for i in range(1 if whole else count):
+            if not whole and i + 2 * AHEAD < count:
+                prefetch(self._chain_of(digests + 2 * DIGEST * (i + 2 * AHEAD)))
+                prefetch(&self._entries[self._chain_of(digests + 2 * DIGEST * (i + AHEAD))[0] & self._mask])
+            if not whole and firsts[i] != i + 1:
                 continue
-            digest = PyBytes_AS_STRING(<object>PyList_GET_ITEM(digests, i))
+            digest = digests + 2 * DIGEST * i
             entry = self._find(digest, number, now)
             if entry == NULL:
                 continue
@@ -239,30 +307,30 @@ cdef class KeyTable:
                 positions[i] = positions[0] + i if positions[0] else 0
         repeated[0] = 0
         for i in range(count):
-            if positions[i] or (not whole and first_of[i] != i):
+            if positions[i] or (not whole and repeats(firsts, i)):
                 repeated[0] += 1
         if repeated[0] == count:
             for i in range(count if not whole else 0):
-                positions[i] = positions[first_of[i]]
+                positions[i] = positions[firsts[i] - 1]
             return DONE
         if head > limit:
             return BEYOND_LIMIT
 
         for i in range(count):
-            if not whole and first_of[i] != i:
-                positions[i] = positions[first_of[i]]
+            if not whole and repeats(firsts, i):
+                positions[i] = positions[firsts[i] - 1]
             elif not positions[i]:
                 event = <tuple>PyList_GET_ITEM(batch, i)
                 size[0] += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(event, 1))
                 head = log._write_event(event, head, position, milliseconds)
-                if not whole and <object>PyList_GET_ITEM(digests, i) is not None:
+                if not whole and firsts[i]:
                     number += 1
-                    self._fill(number, PyBytes_AS_STRING(<object>PyList_GET_ITEM(digests, i)), position, 1, now)
+                    self._fill(number, digests + 2 * DIGEST * i, position, 1, now)
                 positions[i] = position
                 position += 1
         if whole:
             number += 1
-            self._fill(number, PyBytes_AS_STRING(<object>PyList_GET_ITEM(digests, 0)), positions[0], count, now)
+            self._fill(number, digests, positions[0], count, now)
         log._commit_with_keys(head, position, number)
         self._link(number)
         return DONE
@@ -306,6 +374,8 @@ cdef class KeyTable:
             number = newest - self._header.room
         while number < newest:
             number += 1
+            if number + AHEAD <= newest:
+                prefetch(self._chain_of(<const char*>self._entries[(number + AHEAD) & self._mask].key))
             entry = &self._entries[number & self._mask]
             if entry.number == number:
                 chain = self._chain_of(<const char*>entry.key)
@@ -329,3 +399,14 @@ cdef int refuse_room(uint64_t room) except -1:
     if room == 0 or room & (room - 1) or room > MOST_ROOM:
         raise ValueError(f"a table has room for a power of two of keys, up to {MOST_ROOM}, not for {room}")
     return 0
+
+
+cdef inline bint repeats(const uint32_t* firsts, Py_ssize_t place) noexcept nogil:
+    """Whether an event has the key of one before it in its batch."""
+    return firsts[place] != 0 and firsts[place] != place + 1
+
+
+cdef const char* whole_digest(digest) except NULL:
+    if not PyBytes_CheckExact(digest) or PyBytes_GET_SIZE(digest) != 2 * DIGEST:
+        raise TypeError(f"a key is {2 * DIGEST} bytes: its digest, and that of what comes with it")
+    return PyBytes_AS_STRING(digest)

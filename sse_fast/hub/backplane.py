@@ -171,11 +171,11 @@ class LogBackplane:
             answer = table.append_once(self.log, events, digested, limit)
             if answer is None:
                 return None
-            positions, repeated, size = answer
+            positions, repeated, size, lowest = answer
             self.published += len(events) - repeated
             self.published_bytes += size
             self._tell()
-            return Once(self._ids_of(positions), repeated)
+            return Once(self._ids_of(positions, lowest), repeated)
 
         if self._index.unread + room <= self._share and len(events) <= AT_ONCE and (once := append(None)) is not None:
             return once
@@ -193,8 +193,8 @@ class LogBackplane:
     def _ids(self, first: int, count: int) -> EventIds:
         return EventIds(self._epoch, range(first, first + count))
 
-    def _ids_of(self, positions: Sequence[int]) -> Sequence[EventId]:
-        if min(positions) >= self._began:
+    def _ids_of(self, positions: Sequence[int], lowest: int) -> Sequence[EventId]:
+        if lowest >= self._began:
             return EventIds(self._epoch, positions)
         # Some are from before a fork of this process, and keep the epoch that they had.
         return [EventId.parse(self.log.event_id(position)) or EventId(self._epoch, position) for position in positions]

@@ -13,7 +13,8 @@ from sse_fast._native.log.ring import Log
 from sse_fast.errors import BatchTooLarge
 from sse_fast.hub.peers import Peers
 
-BATCH_EVENTS = 100_000  # the most that are appended at once: 10 to 25 ms of this loop and of the log's lock
+# The most that are appended at once: 10 to 25 ms of this loop and of the log's lock; with a key each up to 40.
+BATCH_EVENTS = 100_000
 LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
 AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
 READERS_SECONDS = 1.0  # the most that it waits

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-from sse_fast._native.log.keys import DIGEST
+from sse_fast._native.log.keys import DIGEST, KeysOfEvents
 from sse_fast.event_rules import Encoded, idempotency_key
 
 Keys = str | Mapping[int, str]
@@ -17,8 +17,8 @@ EVENTS_AT_ONCE = 512  # hashed before the loop is given back: about a millisecon
 BYTES_AT_ONCE = 512 * 1024
 
 
-async def digests(events: Sequence[Encoded], keys: Keys, secret: bytes) -> bytes | list[bytes | None]:
-    """As `KeyTable.append_once` takes them. Raises InvalidEvent for what is no key."""
+async def digests(events: Sequence[Encoded], keys: Keys, secret: bytes) -> bytes | KeysOfEvents:
+    """As `KeyTable.append_once` takes them. Raises InvalidEvent for what is no key, KeyReused for one of two events."""
     if not isinstance(keys, Mapping):
         key = of_key(keys, secret)
         body = blake2b(digest_size=DIGEST, key=secret)
@@ -29,12 +29,12 @@ async def digests(events: Sequence[Encoded], keys: Keys, secret: bytes) -> bytes
                 hashed = 0
                 await asyncio.sleep(0)
         return key + body.digest()
-    found: list[bytes | None] = [None] * len(events)
+    found = KeysOfEvents(len(events))
     hashed = 0
     for number, (place, text) in enumerate(keys.items(), 1):
         key, body = of_key(text, secret), blake2b(digest_size=DIGEST, key=secret)
         hashed += _add(body, events[place])
-        found[place] = key + body.digest()
+        found.put(place, key + body.digest())
         if hashed > BYTES_AT_ONCE or number % EVENTS_AT_ONCE == 0:
             hashed = 0
             await asyncio.sleep(0)

@@ -7,6 +7,14 @@ from sse_fast._native.log.ring import Log
 
 DIGEST: int
 
+class KeysOfEvents:
+    def __init__(self, count: int) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def different(self) -> int: ...
+    def put(self, place: int, digest: bytes) -> None: ...
+
 class KeyTable:
     ahead: int
     def __init__(self, memory: WriteableBuffer, keys: int = 0, window: int = 0) -> None: ...
@@ -28,6 +36,6 @@ class KeyTable:
         self,
         log: Log,
         events: Sequence[tuple[bytes | tuple[bytes, ...], bytes]],
-        keys: bytes | Sequence[bytes | None],
+        keys: bytes | KeysOfEvents,
         limit: int | None = None,
-    ) -> tuple[memoryview[int], int, int] | None: ...
+    ) -> tuple[memoryview[int], int, int, int] | None: ...
