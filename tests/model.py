@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sse_fast._native.wire.envelope import envelope
+
 RECORD_HEADER, ALIGNMENT = 32, 16
 EARLIEST, UNKNOWN = -1, -2
 READY, PARKED, CLOSED = "ready", "parked", "closed"
@@ -249,6 +251,13 @@ class ModelSubscriber:
     tell_after: int | None = None
     touched: float = 0.0
     timeouts: int = 0
+    enveloped: bool = False
+
+    def length_of(self, event: Event) -> int:
+        """Bytes of an event as it is handed over."""
+        if not self.enveloped:
+            return len(event.frame)
+        return len(envelope(event.frame, [name for name in event.channels if name in self.channels], 0))
 
 
 class ModelFanOut:
@@ -320,7 +329,11 @@ class ModelFanOut:
         waiting = [e for e in self.index.kept_of(subscriber.channels) if e.position > subscriber.position]
         assert waiting, "there is nothing to write"
         piece = [waiting.pop(0)]
+        length = subscriber.length_of(piece[0])
         while waiting and sum(len(e.frame) for e in piece) + len(waiting[0].frame) <= self.piece:
+            length += subscriber.length_of(waiting[0])
+            if length > self.piece:
+                break
             piece.append(waiting.pop(0))
         subscriber.position = piece[-1].position if waiting else self.index.position
         return b"".join(e.frame for e in piece), len(piece)

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count, product, repeat
 from types import SimpleNamespace
@@ -63,6 +63,17 @@ NATIVE = (Batch, Channel, Connection, Group, Subscriber)
 A, B, C, D = b"news:a", b"news:b", b"news:c", b"news:d"  # names of one byte would need no memory
 
 
+def out_of_envelopes(data: bytes, listened: Sequence[bytes]) -> bytes:
+    """What the log has; the events of these scripts are in one channel."""
+
+    def opened(line: re.Match[bytes]) -> bytes:
+        assert line["channel"] in listened
+        return b"data: " + line["data"]
+
+    inside = rb'data: {"channel":"(?P<channel>[^"]+)","event":"message","time":"[^"]+","data":"(?P<data>x*)"}'
+    return re.sub(inside, opened, data)
+
+
 class Client:
     """Who listens: what it was handed, and how it ended."""
 
@@ -79,6 +90,8 @@ class Client:
         with self.world.memory:
             assert self.model.state == READY, f"a {self.model.state} subscriber was written to"
             expected, events = self.world.model.next_write(self.model)
+            if self.model.enveloped:
+                data = out_of_envelopes(data, self.model.channels)
             assert data == expected
             self.stream += data
             self.world.model.written(self.model, data, events, self.world.now, self.blocks)
@@ -167,13 +180,20 @@ class World:
             frame = b"data: %s\n\n" % (b"x" * size)
             assert self.writer.append(channel, frame) == self.log.append(channel, frame)
 
-    def subscribe(self, *names: bytes, after: int | None = None, history: int = 0, stepped: bool = False) -> Client:
+    def subscribe(
+        self,
+        *names: bytes,
+        after: int | None = None,
+        history: int = 0,
+        stepped: bool = False,
+        enveloped: bool = False,
+    ) -> Client:
         client = Client(self)
         sink = Stepped(Wire(client).send, client) if stepped else Plain(client)
         before = self.native.connections
 
         def subscribe() -> Subscriber:
-            return self.native.subscribe(names, sink, after=after, history=history)
+            return self.native.subscribe(names, sink, after=after, history=history, enveloped=enveloped)
 
         try:
             client.native = self.failing.once(subscribe)
@@ -181,6 +201,7 @@ class World:
             assert self.native.connections == before
             client.native = subscribe()
         client.model = self.model.subscribe(sorted(names), after, history)
+        client.model.enveloped = enveloped
         assert client.native.lost >= client.model.lost
         client.model.position = client.native.position
         client.begins_after = client.native.position
@@ -320,7 +341,37 @@ def evictions(failing: Failing, *, skip: bool) -> None:
     world.end()
 
 
-SCRIPTS: list[Callable[..., None]] = [streams, evictions]
+def envelopes(failing: Failing, *, skip: bool) -> None:
+    """Events in envelopes: groups of one and of several channels, some that catch up from different places by what is
+    remembered, some in no envelopes, and those who want them all gone and back."""
+    world = World(failing, skip=skip)
+    world.publish((A, 10), (B, 20), (A, 30))
+    world.drain()
+    plain = world.subscribe(A, B)
+    first = world.subscribe(A, after=EARLIEST, enveloped=True)
+    world.drain()
+    both = world.subscribe(A, B, after=EARLIEST, enveloped=True, stepped=True)
+    both.blocks = True
+    world.publish(*[(A, 40), (B, 40)] * 4)
+    world.drain()
+    second = world.subscribe(A, after=1, enveloped=True)
+    third = world.subscribe(B, A, after=2, enveloped=True)
+    for client in (plain, both):
+        world.unblock(client)
+    world.drain()
+    for client in (first, both, second, third):
+        world.leave(client)
+    slow = world.subscribe(A, B, after=4, enveloped=True)
+    slow.blocks = True
+    world.drain()
+    world.publish(*[(B, 300)] * 12)  # more than the log keeps
+    world.drain()
+    world.subscribe(B, after=EARLIEST, enveloped=True)
+    world.settle()
+    world.end()
+
+
+SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes]
 
 
 def alive() -> Counter[type]:

@@ -6,6 +6,7 @@ import mmap
 import random
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -118,6 +119,98 @@ def test_a_backlog_in_envelopes_is_taken_for_as_long_as_it_is_without() -> None:
     while fanout.drain(0.0, 0):
         assert fanout.rest == 0.0, "it rests, as one that has a long way to go"
     assert len(taker.positions) == count
+
+
+def catch_up_in_envelopes(fanout: FanOut, *channels: bytes, after: int | None = 0, history: int = 0) -> Taker:
+    taker = Taker()
+    fanout.unblock(fanout.subscribe(channels, taker, after=after, history=history, enveloped=True), 0.0)
+    return taker
+
+
+@pytest.mark.parametrize("channels", [[b"a"], [b"a", b"b"]])
+def test_an_event_is_put_into_an_envelope_once_for_those_who_catch_up_from_different_places(
+    channels: list[bytes],
+) -> None:
+    log = Log.private(1 << 20)
+    log.append_many([((b"a", b"b", b"c"), b"data: %d\n\n" % number) for number in range(100)])
+    inside = [envelope(record.frame, channels, record.milliseconds) for record in log.records()]
+    fanout = FanOut(log, piece=1000)
+    takers = [catch_up_in_envelopes(fanout, *channels, after=after) for after in range(50)]
+    drain(fanout)
+    later = catch_up_in_envelopes(fanout, *channels, after=70)
+    other = catch_up_in_envelopes(fanout, b"b", after=70)
+    drain(fanout)
+    for after, taker in [*enumerate(takers), (70, later)]:
+        assert b"".join(taker.got) == b"".join(inside[after:])
+    assert all('"channel":"b","event"' in frame.data for frame in parse(b"".join(other.got)))
+    assert fanout.enveloped == 100 + 30
+
+
+def test_of_envelopes_the_newest_4096_are_remembered() -> None:
+    log = Log.private(1 << 22)
+    for _ in range(10):
+        log.append_many([(b"a", b"data: x\n\n")] * 500)
+    fanout = FanOut(log)
+    catch_up_in_envelopes(fanout, b"a")
+    drain(fanout)
+    assert fanout.enveloped == 5000
+    newest = catch_up_in_envelopes(fanout, b"a", after=5000 - 4096)
+    drain(fanout)
+    assert (fanout.enveloped, len(newest.positions)) == (5000, 4096)
+    older = catch_up_in_envelopes(fanout, b"a", after=5000 - 4096 - 1)
+    drain(fanout)
+    assert fanout.enveloped > 5000
+    assert older.positions == list(range(904, 5001))
+
+
+@pytest.mark.parametrize("size", [100, 10_000, 64_000, 500_000])
+def test_what_is_remembered_of_envelopes_is_bounded_in_bytes_and_goes_with_the_last_who_wants_them(size: int) -> None:
+    log = Log.private(1 << 24)
+    fanout = FanOut(log)
+    for _ in range(4):
+        log.append_many([(b"a", b"data: %b\n\n" % (b"\x01" * size))] * (log.largest_batch // 4 // (size + 100)))
+    join(fanout, Taker(), b"a")
+    drain(fanout)
+
+    def nobody() -> Taker:
+        taker = Taker()
+        taker.write = lambda data: True  # type: ignore[method-assign]
+        return taker
+
+    gc.collect()
+    tracemalloc.start()
+    try:
+        subscribers = []
+        for channels in ([b"a"], [b"a", b"b"]):
+            subscribers.append(fanout.subscribe(channels, nobody(), after=EARLIEST, enveloped=True))
+            fanout.unblock(subscribers[-1], 0.0)
+            drain(fanout)
+        assert fanout.delivered_bytes > 8 << 20
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        for subscriber in subscribers:
+            fanout.unsubscribe(subscriber)
+        del subscriber, subscribers
+        gc.collect()
+        left = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < (1 << 20) + (1 << 18)
+    assert left < 1 << 14
+
+
+@pytest.mark.parametrize("body", [b"x", b'"' * 100, b"\x01" * 300, b"\x01" * 5000])
+def test_a_piece_in_envelopes_is_no_longer_than_a_piece_but_for_one_event(body: bytes) -> None:
+    log = Log.private(1 << 23)
+    names = tuple(b"%d:" % number + b'"' * 250 for number in range(32))  # of an event of few bytes they make many
+    log.append_many([(b"a", b"data: %b\n\n" % body)] * 100 + [(names, b"data: x\n\n")] * 100)
+    fanout = FanOut(log, piece=4096)
+    taker = catch_up_in_envelopes(fanout, b"a", *names)
+    drain(fanout)
+    assert taker.positions == list(range(1, 201))
+    for piece in taker.got:
+        assert len(piece) <= 4096 or len(list(parse(piece))) == 1
+    assert fanout.enveloped == 200
 
 
 # ---- long backlogs ----

@@ -124,7 +124,7 @@ class FanOutMachine(RuleBasedStateMachine):
         self.step.wrote.append(subscriber)
         if self.step.doing == "drain":
             expected, count = self.model.next_write(subscriber)
-            assert len(data) <= self.model.piece or count <= 1, "more than a piece was handed over at once"
+            assert written <= self.model.piece or count <= 1, "more than a piece was handed over at once"
         else:
             expected, count = self.step.frame, self.step.doing == "say"
         assert data == expected
@@ -224,6 +224,7 @@ class FanOutMachine(RuleBasedStateMachine):
         sink.enveloped = enveloped
         sink.native = self.native.subscribe(names, sink, after=after, history=history, enveloped=enveloped)
         sink.model = self.model.subscribe(names, after, history)
+        sink.model.enveloped = enveloped
         assert sink.native.lost == sink.model.lost
         sink.begins_after = after if after is not None and after >= 0 and not sink.native.lost else 0
         if after is None:

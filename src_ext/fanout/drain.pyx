@@ -26,7 +26,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
-from sse_fast._native.fanout.forms cimport in_envelopes
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
@@ -116,6 +115,11 @@ cdef class FanOut:
     def told(self):
         """Groups that were told of news of a channel they share."""
         return self._groups.told
+
+    @property
+    def enveloped(self):
+        """Events that were put into an envelope; again, if it was forgotten meanwhile."""
+        return self._groups.envelopes.made
 
     @property
     def writes(self):
@@ -372,11 +376,7 @@ cdef class FanOut:
         """The next piece for a subscriber, in its form; None as `Index.cut` has it."""
         cdef bytes data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, piece)
         if group.enveloped and data is not None:
-            data = in_envelopes(self.index, group.channels, data, piece.events)
-            if data is None:
-                piece.end = 0
-            else:
-                self.enveloped += piece.events
+            data = self._groups.envelopes.of_piece(self.index, group.number, group.channels, data, piece, self._piece)
         return data
 
     # ---- the slow ---------------------------------------------------------------------------------------------------

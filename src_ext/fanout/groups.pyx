@@ -16,6 +16,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue, drop_last
+from sse_fast._native.fanout.forms cimport Envelopes
 from sse_fast._native.log.index cimport Channel, Index, Listening
 
 
@@ -61,6 +62,7 @@ cdef class Groups:
         self.index = index
         self.everyone = []
         self.news = Queue()
+        self.envelopes = Envelopes()
         self._by_names = {}
         self._tell = tell
 
@@ -106,6 +108,8 @@ cdef class Groups:
             channel.solo = group
             return group
         group.key = key
+        if enveloped:
+            group.number = self.envelopes.begin()
         for which in range(len(names)):
             channel = group.channels[which]
             group.places[which] = channel.listening_count
@@ -125,6 +129,8 @@ cdef class Groups:
             channel.solo = None
         else:
             del self._by_names[group.key]
+            if group.enveloped:
+                self.envelopes.end()
             for which in range(len(group.channels)):
                 channel = group.channels[which]
                 channel.listening_count -= 1

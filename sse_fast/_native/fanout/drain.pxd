@@ -36,7 +36,6 @@ cdef class FanOut:
         Batch _last_words           # what everybody is told before the end; None: there are events still
         # plain counters; others read them
         readonly uint64_t heartbeats, gaps, slow
-        readonly uint64_t enveloped # events that were put into an envelope
 
     cdef void let_go(self, Subscriber subscriber) noexcept
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1

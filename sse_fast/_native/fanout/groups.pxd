@@ -6,6 +6,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
+from sse_fast._native.fanout.forms cimport Envelopes
 from sse_fast._native.fanout.sinks cimport Sink
 from sse_fast._native.log.index cimport Channel, Index
 
@@ -20,6 +21,7 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
     cdef:
         tuple channels
         bint enveloped              # the form: events in envelopes
+        uint64_t number             # of its own, for what is remembered of them
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
         object key                  # what finds it again; None: it is its channel's solo group
         list subscribers
@@ -54,6 +56,7 @@ cdef class Groups:
         Index index
         list everyone               # all subscribers
         Queue news                  # of groups
+        Envelopes envelopes
         dict _by_names
         Channel _heard              # whose groups are being told of it, from the last to the first
         Py_ssize_t _left
