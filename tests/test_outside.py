@@ -294,6 +294,22 @@ def test_history_is_of_what_is_no_fork() -> None:
     assert sink.stream == b"".join(record.frame for record in list(log.records())[-2:])
 
 
+def test_a_mark_is_no_event_among_those_that_are_kept() -> None:
+    log = outside(4096)
+    fanout = FanOut(log)
+    append_at(log, [(n, b"a", body_of(n), 0) for n in range(1, 4)])
+    mark(log, "1700000000002", 2)
+    drain(fanout)
+    assert fanout.index.kept == 3
+    append_at(log, [(n, b"a", body_of(n), 0) for n in range(1, 3)])
+    drain(fanout)
+    assert fanout.index.kept == 5
+    for n in range(3, 200):
+        append_at(log, [(n, b"a", body_of(n), 0)])
+        drain(fanout)
+        assert fanout.index.kept == sum(record.channels != () for record in log.records())
+
+
 def test_a_mark_that_was_evicted_leaves_a_gap_for_everybody_from_before_it() -> None:
     log = outside(4096)
     fanout = FanOut(log)

@@ -128,8 +128,8 @@ cdef class Index:
 
     @property
     def kept(self):
-        """Events in the index."""
-        return self.newest + 1 - self._live
+        """Events in the index; marks are none."""
+        return self.newest + 1 - self._live - self._mark_count
 
     def take_in(self, Py_ssize_t limit=TAKE_IN):
         """Take in up to `limit` new records. True if there is more to do."""
