@@ -51,9 +51,10 @@ from sse_fast._native.log.index import Channel
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire import publication
 from sse_fast._native.wire.event_parser import EventParser
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import EndReason
-from sse_fast.hub import hub, memory, sinks
-from sse_fast.hub.hub import Hub
+from sse_fast.hub import hub, memory
+from sse_fast.transports import sink
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 NEVER = 1 << 40
@@ -384,7 +385,7 @@ def memory_is_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A collection would come at other allocations each time, a kept log record keep what is in its traceback. And
     nothing may fail where nobody can be told of it."""
     untold: list[str] = []
-    for module in (connection, hub, memory, sinks):
+    for module in (connection, hub, memory, sink):
         monkeypatch.setattr(module, "logger", logging.Logger("kept by nobody"))
     monkeypatch.setattr(sys, "unraisablehook", lambda error: untold.append(repr(error)))
     gc.collect()

@@ -38,8 +38,9 @@ ROOMS: dict[str, str | None] = {
     "event": "_native.wire",
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
-    "hub": "_native.fanout _native.log _native.wire asgi base ends errors event event_rules",
-    "transports": "_native.base _native.front _native.wire access asgi base ends errors hub protocol settings",
+    "hub": "_native.fanout _native.log _native.wire base ends errors event event_rules",
+    "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
+    " settings",
     "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol serialization"
     " transports",
     "edge": "_native.log _native.node _native.wire access asgi base embed errors event event_rules hub protocol"
@@ -57,7 +58,7 @@ CYTHON_IMPORT = re.compile(
 
 
 def module_of(path: Path) -> str:
-    """sse_fast/hub/sinks.py -> hub.sinks; sse_fast/edge/page/__init__.py -> edge.page; src_ext/log/ring.pyx and
+    """sse_fast/hub/hub.py -> hub.hub; sse_fast/edge/page/__init__.py -> edge.page; src_ext/log/ring.pyx and
     sse_fast/_native/log/ring.pxd -> _native.log.ring; sse_fast/__init__.py -> __init__."""
     if path.suffix == ".pyx":
         return ".".join(("_native", *path.relative_to(SOURCES).with_suffix("").parts))
@@ -66,7 +67,7 @@ def module_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """hub.sinks -> hub; _native.log.ring -> _native.log; errors -> errors."""
+    """hub.hub -> hub; _native.log.ring -> _native.log; errors -> errors."""
     parts = module.split(".")
     return ".".join(parts[: 2 if parts[0] == "_native" else 1])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from whatwg import Event, Parser
 
 from sse_fast._native.wire.control import CONTROL_EVENTS, HEARTBEAT, closing, connected, gap, preamble
-from sse_fast.hub.hub import Hub
+from sse_fast.embed.hub import Hub
 
 ROOT = Path(__file__).parent.parent
 

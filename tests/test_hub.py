@@ -13,8 +13,8 @@ from support import until
 from whatwg import Event, Parser
 
 from sse_fast._native.log.ring import Log
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import EndReason, EventTooLarge, HubClosed, InvalidEvent
-from sse_fast.hub.hub import Hub
 
 FORK = multiprocessing.get_context("fork")
 

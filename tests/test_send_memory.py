@@ -19,8 +19,8 @@ from support import until as eventually
 
 from sse_fast._native.base.tcp import look_at_connections
 from sse_fast._native.log.ring import Log
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import EndReason
-from sse_fast.hub.hub import Hub
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.transports.kernel import Bounds
 

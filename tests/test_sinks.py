@@ -9,8 +9,8 @@ import anyio
 import pytest
 from support import until
 
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import EndReason
-from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 
 Message = dict[str, Any]

@@ -27,8 +27,8 @@ from sse_fast import Overloaded
 from sse_fast._native.log.ring import segment_size
 from sse_fast._native.node.slots import Slots
 from sse_fast.access.limits import Admission
-from sse_fast.hub.hub import Hub
-from sse_fast.hub.sinks import Send
+from sse_fast.asgi import Send
+from sse_fast.embed.hub import Hub
 from sse_fast.node import supervisor, workers
 from sse_fast.node.segment import create_shared
 from sse_fast.node.workers import Node, WorkerSlot

@@ -34,6 +34,7 @@ from sse_fast.protocol.policy import HISTORY
 from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.asgi import Stream
+from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.embed")
@@ -174,6 +175,29 @@ class Hub(node.Hub):
     async def _append_one(self, encoded: Encoded, key: str | None) -> EventId:
         (id,) = await self.append([encoded]) if key is None else (await self.append_once([encoded], key)).ids
         return id
+
+    def subscribe(
+        self,
+        channels: Iterable[str],
+        send: Send,
+        ended: Callable[[EndReason, Exception | None], None],
+        *,
+        last_event_id: str | None = None,
+        history: int = 0,
+        envelope: bool = False,
+        charge: int = 0,
+    ) -> Subscription:
+        """`attach` for an ASGI `send`. `ended` is called if the hub ends the stream. `charge`: bytes of kernel memory
+        that it is taken to hold while it is blocked."""
+        sink = AsgiSink(send, self.stepper, ended)
+        sink.charge = charge
+        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history, envelope=envelope)
+        try:
+            sink.unblock = subscription.start
+        except MemoryError:
+            subscription.close()
+            raise
+        return subscription
 
     def response(
         self,

@@ -20,7 +20,6 @@ from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.control import closing
 from sse_fast._native.wire.publication import encode_publication
-from sse_fast.asgi import Send
 from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason, HubClosed
 from sse_fast.event import EventId
@@ -30,7 +29,7 @@ from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.peers import Peers
-from sse_fast.hub.sinks import AsgiSink, Stepper
+from sse_fast.hub.stepper import Stepper
 from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.hub")
@@ -98,7 +97,7 @@ class Hub:
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
-        self.stepper: Stepper
+        self.stepper = Stepper()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's, the memory's
@@ -166,35 +165,6 @@ class Hub:
 
     # ---- subscribing -------------------------------------------------------------------------------------------------
 
-    def subscribe(
-        self,
-        channels: Iterable[str],
-        send: Send,
-        ended: Callable[[EndReason, Exception | None], None],
-        *,
-        last_event_id: str | None = None,
-        history: int = 0,
-        envelope: bool = False,
-        charge: int = 0,
-    ) -> Subscription:
-        """A stream of these channels over an ASGI `send`, parked until `Subscription.start`.
-
-        It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
-        `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
-        `ended` is called if the hub ends the stream. `charge`: bytes of kernel memory that it is taken to hold while
-        it is blocked. Raises InvalidEvent or HubClosed.
-        """
-        self._open_for("streams")
-        sink = AsgiSink(send, self.stepper, ended)
-        sink.charge = charge
-        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history, envelope=envelope)
-        try:
-            sink.unblock = subscription.start
-        except MemoryError:
-            subscription.close()
-            raise
-        return subscription
-
     def attach(
         self,
         channels: Iterable[str],
@@ -204,7 +174,12 @@ class Hub:
         history: int = 0,
         envelope: bool = False,
     ) -> Subscription:
-        """`subscribe` for a sink of any kind; it is told of an end by its own `ended`."""
+        """A stream of these channels over a sink, parked until `Subscription.start`.
+
+        It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
+        `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
+        The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
+        """
         self._open_for("streams")
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         after = self.cursor(last_event_id)
@@ -270,7 +245,7 @@ class Hub:
         if not self.ready:
             self._wake()
         self.backplane.start()
-        self.stepper = Stepper()
+        self.stepper.start()
         self._tasks = [
             loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
             loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),

@@ -6,7 +6,6 @@ from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.control import connected, gap
-from sse_fast.hub.sinks import AsgiSink
 
 
 class Home(Protocol):
@@ -50,8 +49,8 @@ class Subscription:
 
     @property
     def blocked(self) -> bool:
-        """Whether the last send is still suspended."""
-        return isinstance(self._sink, AsgiSink) and self._sink.busy
+        """Whether the last send is still suspended, where the sink is one that sends."""
+        return bool(getattr(self._sink, "busy", False))
 
     def start(self) -> None:
         """The stream may be written to (again)."""

@@ -16,6 +16,7 @@ from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import Life, Lives, Transport
+from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 logger = logging.getLogger("sse_fast.transports")
@@ -93,15 +94,16 @@ class Stream:
         if under is not None:
             under.begin_stream(self._scope[PEER])
         try:
-            subscription = self._streams.hub.subscribe(
+            sink = AsgiSink(writer, self._streams.hub.stepper, self._end)
+            sink.charge = connections.charge if connections is not None else 0
+            subscription = self._streams.hub.attach(
                 wanted.channels,
-                writer,
-                self._end,
+                sink,
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
                 envelope=wanted.envelope,
-                charge=connections.charge if connections is not None else 0,
             )
+            sink.unblock = subscription.start
             preamble = self._streams.preamble(subscription, self._retry)
             await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
