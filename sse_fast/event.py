@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 from sse_fast._native.wire.frame import encode
 
 MAX_POSITION = 2**64 - 1
+# What an epoch is to the log says `is_epoch` in its `epochs`; this is of a text, and reaches no log.
 EVENT_ID = re.compile(r"([a-z0-9]{1,20})-(0|[1-9][0-9]{0,19})\Z")
 
 

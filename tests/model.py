@@ -63,6 +63,12 @@ def names_length(names: Sequence[bytes]) -> int:
     return len(names[0]) if len(names) == 1 else sum(2 + len(name) for name in names)
 
 
+def record_length(names: Sequence[bytes], frame_length: int) -> int:
+    """One of several channels takes at least 64 bytes for each."""
+    length = -(-(RECORD_HEADER + names_length(names) + frame_length) // ALIGNMENT) * ALIGNMENT
+    return max(length, 64 * len(names)) if len(names) > 1 else length
+
+
 class ModelLog:
     def __init__(self, capacity: int, epoch: str) -> None:
         self.capacity, self.epoch = capacity, epoch
@@ -73,13 +79,12 @@ class ModelLog:
     def room_for(self, batch: list[tuple[Channels, bytes]]) -> int:
         """Bytes of its records, at the length of id that its last one will have."""
         id_line = b"id: %s\n" % self.event_id(len(self.history) + 1 + len(batch)).encode()
-        lengths = (RECORD_HEADER + names_length(names_of(to)) + len(body) + len(id_line) for to, body in batch)
-        return sum(-(-length // ALIGNMENT) * ALIGNMENT for length in lengths)
+        return sum(record_length(names_of(to), len(body) + len(id_line)) for to, body in batch)
 
     def append(self, channel: Channels, body: bytes) -> int:
         position, names = len(self.history) + 1, names_of(channel)
         frame = body[:-1] + b"id: %s\n" % self.event_id(position).encode() + body[-1:]
-        length = -(-(RECORD_HEADER + names_length(names) + len(frame)) // ALIGNMENT) * ALIGNMENT
+        length = record_length(names, len(frame))
         to_end = self.capacity - self.head % self.capacity
         padding = to_end if to_end < length else 0
         while self.head + padding + length - self.tail > self.capacity:

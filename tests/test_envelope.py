@@ -55,6 +55,11 @@ def test_an_enveloped_event_says_where_and_when_and_is_otherwise_the_same(
 TIME_SIZE = len("2026-11-22T13:35:09.123Z")
 
 
+def test_an_event_has_a_channel() -> None:
+    with pytest.raises(ValueError, match="at least one channel"):
+        envelope(b"data: x\n\n", [], 0)
+
+
 def test_it_is_this_line() -> None:
     frame = b'event: price\nretry: 5\ndata: {"EUR":1.10}\ndata: x\nid: abcdefgh-1\n\n'
     assert envelope(frame, [b"news"], NOW) == (

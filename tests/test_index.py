@@ -276,8 +276,28 @@ def test_what_an_index_takes_for_an_event_of_one_channel_does_not_grow() -> None
     assert taken < 100_000 * 57 + 100_000
 
 
+def taken_of(count: int) -> int:
+    """Bytes of the index of a full log of the smallest events of so many channels each, all of them new."""
+    log = Log.private(2**20)
+    index, number = Index(log), 0
+    while log.tail == 0:
+        log.append(tuple(b"%06x" % n for n in range(number, number + count)), b"data:\n\n")
+        number += count
+    tracemalloc.start()
+    try:
+        filled(index)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [2, 5, 32])
+def test_the_log_bounds_the_index_however_many_channels_its_events_have(count: int) -> None:
+    assert taken_of(count) < 1.25 * taken_of(1)
+
+
 def test_an_event_of_many_channels_is_taken_in_and_dropped_whole_and_costs_what_it_is_worth() -> None:
-    log = Log.private(2**18)
+    log = Log.private(2**21)
     index = Index(log, drop=1)
     names = tuple(b"c%04d" % n for n in range(5000))
     log.append(names, body_of(1))

@@ -523,7 +523,7 @@ def overwrite(path: Path) -> None:
         pytest.param(
             lambda path: patch(path, 128, b"\xff" * 64),
             "was overwritten while it was served",
-            id="its past overwritten",
+            id="its checksum overwritten",
         ),
     ],
 )
@@ -542,6 +542,27 @@ def test_a_live_file_that_is_harmed_ends_the_server_in_words_and_the_next_begins
     process.start()
     until(lambda: process.publish("c", "on"), "an answer")
     process.stop()
+
+
+def test_what_is_watched_is_what_stays_in_the_first_136_bytes_and_other_harm_is_found_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log"
+    with open_log_file(path, SIZE) as segment:
+        Log(segment.memory).append(b"c", b"data: 1\n\n")
+        watched, sound = [], path.read_bytes()[:HEADER_SIZE]
+        for at in range(HEADER_SIZE):
+            byte = sound[at]
+            patch(path, at, bytes([byte ^ 1]))
+            if segment.what_is_wrong() is not None:
+                watched.append(at)
+            patch(path, at, bytes([byte]))
+        assert watched == [*range(32), *range(56, 60), *range(64, 104), *range(132, 136)]
+        patch(path, 1088, b"stranger")  # in its first epoch
+        assert segment.what_is_wrong() is None
+        segment._owner = 0  # as if it had been killed
+    open_log_file(path, SIZE).close()
+    assert [other.name.startswith("log.damaged-") for other in set_aside(path)] == [True]
 
 
 async def test_over_a_log_that_was_overwritten_nothing_is_acknowledged_and_the_drain_waits_for_nothing() -> None:

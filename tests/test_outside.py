@@ -4,6 +4,8 @@ and is told there.
 The model is a list of what was appended, in order; it knows ids, and none of the log's own positions.
 """
 
+import contextlib
+import functools
 import mmap
 import os
 import struct
@@ -214,18 +216,117 @@ def test_an_id_is_the_engines_and_positions_may_leave_some_out() -> None:
 
 def test_the_longest_epoch_makes_an_id_that_clients_may_send() -> None:
     log = Log.private(4096)
-    mark(log, "z" * 20, position=2**62 - 1)
+    mark(log, "z" * 20, position=2**62 - 4)
     text = log.event_id(log.position)
     assert len(text) <= 64
-    assert EventId.parse(text) == EventId("z" * 20, 2**62 - 1)
+    assert EventId.parse(text) == EventId("z" * 20, 2**62 - 4)
 
 
-@pytest.mark.parametrize("epoch", ["", "z" * 21, "UPPER", "with-dash", "with space", "ümlaut"])
+@pytest.mark.parametrize("epoch", ["", "z" * 21, "UPPER", "with-dash", "with space", "nul\0", "ümlaut"])
 def test_an_epoch_that_would_not_do_as_an_id_is_refused(epoch: str) -> None:
     log = Log.private(4096)
     with pytest.raises(ValueError, match="an epoch is 1 to 20 characters"):
         mark(log, epoch)
     assert log.head == 0
+    with pytest.raises(ValueError, match="an epoch is 8 characters"):
+        Log.private(4096, epoch=epoch)
+
+
+def test_what_is_an_epoch_to_who_reads_ids_is_one_to_the_log() -> None:
+    for name in [f"epoch{chr(code)}00" for code in range(256)]:
+        is_one = EventId.parse(f"{name}-1") is not None
+        for begin in (
+            functools.partial(mark, Log.private(4096), name),
+            functools.partial(Log.private, 4096, epoch=name),
+        ):
+            with contextlib.nullcontext() if is_one else pytest.raises(ValueError, match="an epoch is"):
+                begin()
+
+
+def test_an_epoch_comes_once_so_that_no_id_comes_twice() -> None:
+    log = Log.private(65536, epoch=OWN)
+    mark(log, "a1")
+    append_at(log, [(1, b"a", body_of(1), 0)])
+    mark(log, "a10", 1)
+    before = (log.head, log.position, log.epoch)
+    for name in ("a1", "a10", OWN):
+        with pytest.raises(ValueError, match="ids would come twice"):
+            mark(log, name, 1)
+    assert (log.head, log.position, log.epoch) == before
+    mark(log, "a", 0)
+    append_at(log, [(1, b"a", body_of(1), 0)])
+    ids = list(told_ids(log))
+    assert len(set(ids)) == len(ids) == 5
+
+
+def test_a_follower_that_starts_again_goes_on_where_the_log_is() -> None:
+    log = Log(memory := mmap.mmap(-1, segment_size(4096)))
+    mark(log, "1700000000001")
+    append_at(log, [(1, b"a", body_of(1), 0)])
+    again = Log(memory)
+    epoch, newest = again.event_id(again.position).split("-")
+    append_at(again, [(int(newest) + 1, b"a", body_of(2), 0)])
+    assert list(told_ids(log)) == [f"{epoch}-{n}" for n in range(3)]
+
+
+def test_no_position_goes_beyond_what_a_log_can_count() -> None:
+    log = Log.private(65536, epoch=OWN)
+    mark(log, "a1", position=2**62 - 1000)
+    append_at(log, [(2**62 - 900, b"a", body_of(1), 0)])
+    before = (log.head, log.position, log.epoch)
+    for begin in (
+        lambda: mark(log, "a2", position=2**62 - 1),
+        lambda: mark(log, "a2", position=900),
+        lambda: mark(log, "a2", 2**62 - 1),
+        lambda: append_at(log, [(2**62 - 1, b"a", body_of(1), 0)]),
+        lambda: append_at(log, [(2**62 - 899, b"a", body_of(1), 0), (2**62 - 2, b"a", body_of(1), 0)]),
+    ):
+        with pytest.raises(ValueError, match="no log gets to the position"):
+            begin()
+        assert (log.head, log.position, log.epoch) == before
+    append_at(log, [(2**62 - 5, b"a", body_of(1), 0)])
+    verify(log)
+
+
+def test_a_position_from_before_all_epochs_that_are_remembered_has_an_id_that_is_in_no_log() -> None:
+    log = Log.private(65536, epoch=OWN)
+    log.append(b"a", body_of(1))
+    for number in range(60):
+        mark(log, f"e{number}")
+    for position in range(log.position + 1):
+        parsed = EventId.parse(text := log.event_id(position))
+        assert parsed is not None
+        assert log.cursor(*parsed) == (None if parsed.epoch == "forgotten" else position), text
+    assert log.event_id(1) == "forgotten-1"
+    fanout = FanOut(log)
+    assert follow(fanout, [b"a"], "forgotten", 1)[0] is True
+
+
+@pytest.mark.parametrize("bytes_written", [1, 2, 24, 52])
+def test_an_entry_that_is_being_overwritten_is_not_read(bytes_written: int) -> None:
+    """Of a reader that began before: it finds the oldest place half written, or with a later epoch's entry."""
+    memory = mmap.mmap(-1, segment_size(65536))
+    log = Log(memory, epoch=OWN)
+    for number in range(58):
+        mark(log, f"e{number}")
+        append_at(log, [(1, b"a", body_of(1), 0)])
+    reader = Log(memory)
+    oldest = 1088 + (59 - 49) % 50 * 56  # the place of epoch 10, e9
+    assert memory[oldest : oldest + 3] == b"e9\0"
+    own = log.cursor("e9", 1)
+    assert own is not None
+    assert reader.event_id(own) == "e9-1"
+    newest = memory[1088 + 58 % 50 * 56 :][:56]
+    memory[oldest : oldest + bytes_written] = b"f" + newest[1:bytes_written]
+    assert reader.event_id(own) == f"forgotten-{own}"
+    for name in ("e9", memory[oldest : oldest + 20].rstrip(b"\0").decode()):
+        assert reader.cursor(name, 1) is None
+    assert reader.event_id(own + 2) == "e10-1"
+    assert reader.cursor("e10", 1) == own + 2
+
+
+def test_the_record_of_a_mark_has_no_channel() -> None:
+    assert [record.channel for record in outside().records()] == [None]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +337,12 @@ def test_an_epoch_that_would_not_do_as_an_id_is_refused(epoch: str) -> None:
         ([(4, b"a", b"data:\n\n", 0), (4, b"a", b"data:\n\n", 0)], ValueError),
         ([(5, b"a", b"data:\n\n", 0), (4, b"a", b"data:\n\n", 0)], ValueError),
         ([(4, b"a", b"data:\n\n", 0), (2**63, b"a", b"data:\n\n", 0)], ValueError),
+        ([(-4, b"a", b"data:\n\n", 0)], ValueError),
+        ([(2**64, b"a", b"data:\n\n", 0)], ValueError),
+        ([(4.5, b"a", b"data:\n\n", 0)], ValueError),
+        ([("4", b"a", b"data:\n\n", 0)], ValueError),
+        ([(4, b"a", b"data:\n\n", -1)], ValueError),
+        ([(4, b"a", b"data:\n\n", None)], ValueError),
         ([(4, b"a", b"data:\n\n", 0), (5, b"a", "text", 0)], TypeError),
         ([(4, b"a", b"data:\n\n", 0), (5, b"a", b"x" * 20_000, 0)], EventTooLarge),
         ([(n, b"a", b"x" * 1000, 0) for n in range(4, 40)], BatchTooLarge),
@@ -251,6 +358,16 @@ def test_what_does_not_rise_or_fit_is_refused_and_nothing_of_it_is_appended(
         append_at(log, events)
     assert (log.head, log.position, list(log.records())) == before
     append_at(log, [(4, b"a", body_of(4), 0)])
+
+
+@pytest.mark.parametrize(
+    "given", [{"prev": -1}, {"prev": 2**62}, {"prev": "1"}, {"position": -1}, {"position": 1.5}, {"milliseconds": -1}]
+)
+def test_what_is_no_position_or_time_of_a_mark_is_refused(given: dict[str, int]) -> None:
+    log = outside()
+    with pytest.raises(ValueError, match="is a whole number"):
+        mark(log, "1700000000002", **given)  # type: ignore[arg-type]
+    assert log.epoch == "1700000000001"
 
 
 def test_a_log_takes_positions_from_one_side_only() -> None:

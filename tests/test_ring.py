@@ -116,7 +116,32 @@ def test_a_record_of_one_channel_takes_no_byte_more_because_others_have_several(
     log.append((b"c" * 16,), b"x" * (16 - len(f"id: {log.event_id(1)}\n")))
     assert log.used == 32 + 16 + 16
     frames, records = log.measure([((b"aa", b"bb"), body_of(1))])
-    assert (frames, records) == (len(body_of(1)), 32 + (2 + 2 + 2 + 2 + len(body_of(1)) + 15 + 15) // 16 * 16)
+    assert (frames, records) == (len(body_of(1)), 2 * 64)
+    body = body_of(100)
+    assert log.measure([((b"aa", b"bb"), body)])[1] == 32 + (2 + 2 + 2 + 2 + len(body) + 15 + 15) // 16 * 16
+
+
+@pytest.mark.parametrize("count", [2, 3, 15])
+def test_an_event_of_several_channels_takes_64_bytes_for_each_or_what_it_has(count: int) -> None:
+    memory = bytearray(segment_size(4096))
+    log, names = Log(memory, checksums=True), tuple(b"%d" % n for n in range(count))
+    log.append(names, body_of(1))
+    assert log.used == log.measure([(names, body_of(1))])[1] == 64 * count
+    log.append_many([(names, body_of(1)), (b"a", body_of(1))])
+    assert log.used == 2 * 64 * count + 64
+    assert verify(log).events == 3
+    memory[HEADER_SIZE] += 16  # the length of the first record
+    with pytest.raises(ValueError, match="contradictory lengths"):
+        verify(log)
+
+
+def test_more_channels_than_a_quarter_of_the_log_has_room_for_are_refused() -> None:
+    log, names = Log.private(4096), tuple(b"%d" % n for n in range(17))
+    assert log.append(names[:16], body_of(1)) == 1
+    for append in (log.append, lambda to, body: log.append_many([(b"a", body), (to, body)])):
+        with pytest.raises(EventTooLarge, match="more than 16 channels; each takes 64 bytes"):
+            append(names, body_of(1))
+    assert log.position == 1
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ never see, and stands behind the mark at once.
 What a killed writer leaves. The entry of a mark is stored before its record is committed, and counts from the commit on
 (`offset` below the head): so both are there, or neither is. What is left of one that was not committed is wiped by the
 next who has the lock (`settle`). Entries are never changed while they count, and the place of the newest is not
-that of any that is remembered: whoever reads without the lock finds each whole.
+that of any that is remembered. To whoever reads without the lock, that one is remembered, and whole, its number and its
+checksum say (`copied`).
 """
-
-import re
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
@@ -26,8 +25,16 @@ from sse_fast._native.log.layout cimport EPOCH_ROOM, EPOCHS, MARKING, OUTSIDE, E
 
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char* text, size_t most)
+    int strncmp(const char* one, const char* other, size_t most)
 
-cdef object NAME = re.compile(rb"[a-z0-9]{1,20}")
+
+cdef bint is_epoch(bytes name) noexcept:
+    """Whether this can be an epoch's name: 1 to 20 characters of [a-z0-9]."""
+    cdef unsigned char c
+    for c in name:
+        if not (c"a" <= c <= c"z" or c"0" <= c <= c"9"):
+            return False
+    return 0 < PyBytes_GET_SIZE(name) <= EPOCH_ROOM
 
 
 cdef inline Epoch* place_of(LogHeader* header, uint64_t number) noexcept:
@@ -85,14 +92,36 @@ cdef uint64_t newest_epoch(LogHeader* header, Epoch* found) noexcept:
             return count
 
 
-cdef bint epoch_of(LogHeader* header, uint64_t position, Epoch* found) noexcept:
+cdef bint copied(LogHeader* header, uint64_t number, Epoch* found) noexcept:
+    """Copy an earlier epoch's entry. False: there is, or comes, a later one in its place, or it is damaged."""
+    found[0] = place_of(header, number)[0]
+    fence_acquire()                     # who sees a later one in its place sees how many there are
+    return found.number == <uint32_t>number and found.checksum == checksum_of_epoch(found)
+
+
+cdef void epoch_of(LogHeader* header, uint64_t position, Epoch* found) noexcept:
     """The epoch that a position is of; of one from before all that are remembered, the oldest that is."""
-    cdef uint64_t count = newest_epoch(header, found), number = count - 1
+    cdef Epoch next
+    cdef uint64_t count = newest_epoch(header, found), number = count - 1, now
     while position < found.begins and number > oldest_of(count):
         number -= 1
-        found[0] = place_of(header, number)[0]
-    fence_acquire()
-    return load_acquire(&header.epoch_count) <= count + 1   # else what was read may have been overwritten
+        if copied(header, number, &next):
+            found[0] = next
+            continue
+        now = newest_epoch(header, &next)
+        if now == count:
+            return                      # damaged: no more is known
+        found[0] = next
+        count, number = now, now - 1
+
+
+cdef bint had_epoch(LogHeader* header, bytes name) noexcept:
+    """Under the lock: whether one of the epochs that are remembered, the newest included, has this name."""
+    cdef uint64_t count = header.epoch_count, number
+    for number in range(oldest_of(count), count):
+        if strncmp(place_of(header, number).name, PyBytes_AS_STRING(name), EPOCH_ROOM) == 0:
+            return True
+    return False
 
 
 cdef object position_of_id(LogHeader* header, bytes name, position):
@@ -101,7 +130,7 @@ cdef object position_of_id(LogHeader* header, bytes name, position):
     Of an id behind the fork: one that is behind it here, too, however far the other's count had got.
     """
     cdef Epoch epoch, next
-    cdef uint64_t count = newest_epoch(header, &epoch), number = count - 1
+    cdef uint64_t count = newest_epoch(header, &epoch), number = count - 1, now
     cdef object own
     while True:
         if name_of(&epoch) == name:
@@ -115,7 +144,11 @@ cdef object position_of_id(LogHeader* header, bytes name, position):
             return None
         next = epoch
         number -= 1
-        epoch = place_of(header, number)[0]
+        if not copied(header, number, &epoch):
+            now = newest_epoch(header, &epoch)
+            if now == count:
+                return None             # damaged: no more is known
+            count, number = now, now - 1
 
 
 cdef void settle(LogHeader* header) noexcept:
@@ -148,7 +181,7 @@ cdef str what_is_wrong_with_epochs(LogHeader* header):
         epoch = place_of(header, number)
         if (
             epoch.number != number or epoch.checksum != checksum_of_epoch(epoch) or epoch.begins < begins
-            or not NAME.fullmatch(name_of(epoch)) or not (epoch.fork < epoch.begins or epoch.fork == 0)
+            or not is_epoch(name_of(epoch)) or not (epoch.fork < epoch.begins or epoch.fork == 0)
         ):
             return "its header has a wrong checksum"
         begins = epoch.begins

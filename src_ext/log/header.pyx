@@ -8,12 +8,12 @@ import os
 import secrets
 import string
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sse_fast._native.base.atomics cimport fence_release
-from sse_fast._native.log.epochs cimport forget_newest_if_empty, put_epoch, settle
+from sse_fast._native.log.epochs cimport forget_newest_if_empty, is_epoch, put_epoch, settle
 from sse_fast._native.log.layout cimport HEADER_ROOM, THIS_LAYOUT, Epoch, LogHeader, checksum_of
 from sse_fast._native.log.lock cimport init_lock, pthread_mutex_t
 
@@ -50,9 +50,9 @@ cdef int lay_out(LogHeader* header, uint64_t capacity, epoch, bint checksums) ex
     if capacity & (capacity - 1):
         raise ValueError(f"the data area of a log is a power of two, {capacity} is not; use segment_size()")
     name = epoch if epoch is not None else random_epoch()
-    if len(name) != 8 or any(character not in EPOCH_ALPHABET for character in name):
+    cdef bytes raw = name.encode()
+    if PyBytes_GET_SIZE(raw) != sizeof(header.epoch) or not is_epoch(raw):
         raise ValueError(f"an epoch is 8 characters of [a-z0-9], not {name!r}")
-    cdef bytes raw = name.encode("ascii")
     memset(<void*>header, 0, HEADER_ROOM)
     memcpy(header.epoch, PyBytes_AS_STRING(raw), 8)
     header.layout = THIS_LAYOUT

@@ -1,11 +1,11 @@
 """What events take of a log, and which are too large for it."""
 
-from cpython.bytes cimport PyBytes_Check, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint64_t
 
-from sse_fast._native.log.layout cimport Record, aligned, largest_batch_of, largest_of
+from sse_fast._native.log.layout cimport Record, largest_batch_of, largest_of
 from sse_fast._native.log.names cimport pack_names
 
 from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent
@@ -16,6 +16,11 @@ cdef str NO_EVENT = "an event is a pair of bytes, (channel, body), or has a tupl
 cdef int refuse(uint64_t capacity, size_t names_length, size_t body_length) except -1:
     if names_length > 0xFFFF:
         raise InvalidEvent(f"the channel name has {names_length} bytes; 65535 is the most a record can name")
+    if sizeof(Record) + names_length + body_length + ID_ROOM <= largest_of(capacity):
+        raise EventTooLarge(
+            f"the event has more than {largest_of(capacity) // CHANNEL_ROOM} channels; each takes {CHANNEL_ROOM} bytes, and "
+            f"a log of {capacity} bytes takes events up to {largest_of(capacity)} (a quarter of it)"
+        )
     most = <long long>(largest_of(capacity) - sizeof(Record) - names_length - ID_ROOM)
     raise EventTooLarge(
         f"the event takes {body_length} bytes; a log of {capacity} bytes takes events up to {most} (a quarter of it)"
@@ -30,7 +35,9 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
     """
     cdef object pair, channel, body
     cdef uint64_t records = 0
-    cdef uint16_t flags = 0
+    cdef uint16_t flags
+    cdef const char* names
+    cdef size_t names_length
     cdef Py_ssize_t i
     for i in range(PyList_GET_SIZE(batch)):
         pair = <object>PyList_GET_ITEM(batch, i)
@@ -38,14 +45,17 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
             raise TypeError(NO_EVENT)
         channel = <object>PyTuple_GET_ITEM(pair, 0)
         body = <object>PyTuple_GET_ITEM(pair, 1)
+        flags = 0
         if type(channel) is tuple:
             channel = pack_names(channel, &flags)
             if into is not None:
                 into[i] = (channel, body, flags) if flags else (channel, body)
         if not PyBytes_Check(channel) or not PyBytes_Check(body):
             raise TypeError(NO_EVENT)
-        refuse_oversize(capacity, PyBytes_GET_SIZE(channel), PyBytes_GET_SIZE(body))
-        records += aligned(sizeof(Record) + PyBytes_GET_SIZE(channel) + PyBytes_GET_SIZE(body) + id_length)
+        names = PyBytes_AS_STRING(channel)
+        names_length = PyBytes_GET_SIZE(channel)
+        refuse_oversize(capacity, names, names_length, flags, PyBytes_GET_SIZE(body))
+        records += record_length(names, names_length, flags, PyBytes_GET_SIZE(body) + id_length)
     if records > largest_batch_of(capacity) and PyList_GET_SIZE(batch) > 1:
         raise BatchTooLarge(
             f"the batch takes {records} bytes of the log, and at most {largest_batch_of(capacity)} are "

@@ -12,11 +12,26 @@ from libc.string cimport memcpy
 
 from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_release
 from sse_fast._native.base.clock cimport wall_clock_ms
-from sse_fast._native.log.epochs cimport put_epoch, settle
+from sse_fast._native.log.epochs cimport had_epoch, is_epoch, put_epoch, settle
 from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
 from sse_fast._native.log.measure cimport refuse_oversize
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap as gap_frame
+
+cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position
+
+
+cdef uint64_t whole(str what, value) except? 0:
+    """ValueError."""
+    if not isinstance(value, int) or not 0 <= value < BEYOND:
+        raise ValueError(f"{what} is a whole number from 0 to 2**62 - 1, not {value!r}")
+    return value
+
+
+cdef int refuse_beyond(log_position) except -1:
+    if log_position >= BEYOND - 1:
+        raise ValueError(f"no log gets to the position {log_position}; a new log begins with 1")
+    return 0
 
 
 cdef uint64_t next_of(const LogHeader* header) noexcept:
@@ -32,38 +47,42 @@ cdef void commit(Log log, uint64_t next, uint64_t head, uint64_t next_position) 
     log._commit(head, next_position)
 
 
-def mark(Log log not None, str epoch not None, prev=None, *, uint64_t position=0, body=None, milliseconds=None):
+def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=None, milliseconds=None):
     """Begin an epoch from outside, whose events `append_at` takes from now on. Returns the log's position of the mark.
 
-    epoch: 1 to 20 characters of [a-z0-9]. prev: the position in the epoch before up to which that is this one's past,
+    epoch: 1 to 20 characters of [a-z0-9], and none that this log remembers: an id is given once. So a follower that
+    starts again over a log that is still in the engine's epoch goes on with `append_at` behind `log.position`; one that
+    has to fill its window again fills a new log. prev: the position in the epoch before up to which that is this one's past,
     too (the fork); None: it has no past here. position: where in its epoch the mark stands; what is before that
     is not in this log. body: a frame without its id line, for everybody who passes the mark; a `$gap` if it is None.
     Raises ValueError, LogBusy or MemoryError, and then nothing was appended.
     """
     cdef bytes name = epoch.encode(), gap, packed
-    cdef uint64_t next, begins, fork = 0, head, at, now = wall_clock_ms() if milliseconds is None else milliseconds
-    cdef uint64_t former = 0 if prev is None else prev
-    if not 0 < len(name) <= EPOCH_ROOM or not epoch.isalnum() or epoch != epoch.lower() or not epoch.isascii():
+    cdef uint64_t next, begins, fork = 0, head, at, former = 0 if prev is None else whole("prev", prev)
+    cdef uint64_t stands = whole("a position", position)
+    cdef uint64_t now = wall_clock_ms() if milliseconds is None else whole("a time", milliseconds)
+    if not is_epoch(name):
         raise ValueError(f"an epoch is 1 to {EPOCH_ROOM} characters of [a-z0-9], not {epoch!r}")
-    if max(former, position) >> 62:
-        raise ValueError("no position is as far as 2**62")
     if body is None:
         after = f"{log.epoch}-{prev}" if prev is not None else log.event_id(log.position)
         gap = gap_frame(after, f"{epoch}-{position}", False)
     else:
         gap = body
-    refuse_oversize(log.header.capacity, 8, PyBytes_GET_SIZE(gap))
+    refuse_oversize(log.header.capacity, NULL, 8, 0, PyBytes_GET_SIZE(gap))
     packed = PyBytes_FromStringAndSize(NULL, 8)
     log._acquire()
     settle(log.header)
     try:
         log._look_at_epoch()
+        if had_epoch(log.header, name):
+            raise ValueError(f"this log has been in the epoch {epoch!r}, whose ids would come twice")
         next = next_of(log.header)
         if prev is not None:
             fork = log.epoch_base + former
         begins = max(next, fork + 2)
-        at = begins + position
+        at = begins + stands
         answer = at
+        refuse_beyond(answer)
     except BaseException:
         log._release()
         raise
@@ -93,7 +112,8 @@ def append_at(Log log not None, events not None):
     from one call to the next, too, and may leave some out. All or none.
 
     milliseconds: when it was published, since 1970. Returns the log's position of the last. Raises ValueError where
-    positions don't rise or no epoch was marked, and else as `append_many`; then nothing was appended.
+    positions don't rise, one of them or a time is no whole number from 0 to 2**62 - 1, or no epoch was marked, and else
+    as `append_many`; then nothing was appended.
     """
     cdef list given = list(events), batch = [], positions = []
     cdef uint64_t position, at, next, head
@@ -103,11 +123,9 @@ def append_at(Log log not None, events not None):
         log._look_at_epoch()       # for the length of its ids
     for i in range(len(given)):
         number, channel, body, milliseconds = given[i]
+        position, at = whole("a position", number), whole("a time", milliseconds)
         if i and number <= given[i - 1][0]:
             raise ValueError(f"positions rise, and {number} comes after {given[i - 1][0]}")
-        position, at = number, milliseconds
-        if position >> 62:
-            raise ValueError("no position is as far as 2**62")
         batch.append((channel, body))
         positions.append((position, at))
     log._measure(batch, batch)
@@ -126,6 +144,7 @@ def append_at(Log log not None, events not None):
             position = positions[0][0]
             if position + log.epoch_base < next:
                 raise ValueError(f"positions rise, and {position} comes after {next - 1 - log.epoch_base}")
+            refuse_beyond(newest)
     except BaseException:
         log._release()
         raise

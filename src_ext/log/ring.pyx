@@ -42,14 +42,13 @@ from sse_fast._native.log.layout cimport (
     Epoch,
     LogHeader,
     Record,
-    aligned,
     checksum_of,
     largest_batch_of,
     largest_of,
     write_decimal,
 )
 from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
-from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, refuse_oversize
+from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, record_length, refuse_oversize
 from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
 
 cdef extern from * nogil:
@@ -85,8 +84,8 @@ class KeptRecord(NamedTuple):
 
     @property
     def channel(self):
-        """The first of its channels, and most often the only one."""
-        return self.channels[0]
+        """The first of its channels, and most often the only one; None: it is a mark, which is for all."""
+        return self.channels[0] if self.channels else None
 
 
 def segment_size(log_size):
@@ -231,7 +230,7 @@ cdef class Log:
     @property
     def position(self):
         """Position that was given out last; 0 before the first. Its event may not be there yet, or never come."""
-        cdef uint64_t next = self.header.next_position
+        cdef uint64_t next = load_acquire(&self.header.next_position)     # if it is not committed, what follows knows
         if self.header.mode & OUTSIDE and load_acquire(&self.header.before_head) == self.load_head():
             next = self.header.before
         return next - 1
@@ -261,14 +260,19 @@ cdef class Log:
         return largest_batch_of(self.header.capacity)
 
     def event_id(self, uint64_t position):
-        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position."""
+        """`<epoch>-<position>`, the id a client sends back as Last-Event-ID; of the epoch that gave this position.
+
+        Of one from before all epochs that are remembered, where the oldest is from outside: an id that is in no log, so
+        who comes with it is told of a gap.
+        """
         cdef Epoch epoch
         if load_acquire(&self.header.epoch_count) != self.epoch_count:
             self._look_at_epoch()
         if position >= self.epoch_begins:
             return f"{self.epoch_name}-{position - self.epoch_base}"
-        while not epoch_of(self.header, position, &epoch):
-            pass
+        epoch_of(self.header, position, &epoch)
+        if epoch.outside and position < epoch.begins:
+            return f"forgotten-{position}"
         return f"{name_of(&epoch).decode('ascii')}-{position - (epoch.begins if epoch.outside else 0)}"
 
     def append(self, channel not None, bytes body not None):
@@ -364,7 +368,9 @@ cdef class Log:
         return measure_batch(self.header.capacity, self.id_prefix_length + 1 + length, batch, into)
 
     cdef object append_record(self, bytes names, uint16_t flags, bytes body):
-        refuse_oversize(self.header.capacity, PyBytes_GET_SIZE(names), PyBytes_GET_SIZE(body))
+        refuse_oversize(
+            self.header.capacity, PyBytes_AS_STRING(names), PyBytes_GET_SIZE(names), flags, PyBytes_GET_SIZE(body)
+        )
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
         self._refuse_if_outside()
@@ -440,7 +446,7 @@ cdef class Log:
         id_line[id_length] = c"\n"
         id_length += 1
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
-        cdef uint32_t length = aligned(sizeof(Record) + names_length + frame_length)
+        cdef uint32_t length = <uint32_t>record_length(names, names_length, flags, frame_length)
 
         room_to_end = header.capacity - (head & self.mask)
         if room_to_end < length:

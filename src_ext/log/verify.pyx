@@ -11,6 +11,7 @@ from libc.stdint cimport uint64_t
 from sse_fast._native.log.epochs cimport what_is_wrong_with_epochs
 from sse_fast._native.log.header cimport checksum_of_header
 from sse_fast._native.log.layout cimport ALIGNMENT, FLAG_MARK, FLAG_PAD, LogHeader, Record, checksum_of
+from sse_fast._native.log.measure cimport record_length
 from sse_fast._native.log.names cimport FLAG_SEVERAL, are_names
 from sse_fast._native.log.ring cimport Log
 
@@ -84,10 +85,13 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
     if record.length % ALIGNMENT or not sizeof(Record) <= record.length <= room:
         return f"the record at {offset} has a wrong length, {record.length}"
     cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
-    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK) or record.length < used or record.length - used >= ALIGNMENT:
+    cdef const char* names = <const char*>record + sizeof(Record)
+    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK) or record.length < used:
         return f"the record at {offset} has contradictory lengths"
-    if record.flags & FLAG_SEVERAL and not are_names(<const char*>record + sizeof(Record), record.names_length):
+    if record.flags & FLAG_SEVERAL and not are_names(names, record.names_length):
         return f"the record at {offset} has contradictory names"
+    if record.length != record_length(names, record.names_length, record.flags, record.frame_length):
+        return f"the record at {offset} has contradictory lengths"
     if record.flags & FLAG_MARK and record.names_length != sizeof(uint64_t):
         return f"the record at {offset} marks an epoch without its fork"
     if not last < record.position < log.header.next_position:

@@ -268,10 +268,14 @@ cdef class Slots:
 
     def totals(self, int length):
         """The first `length` totals, each added up over all that ever were workers here."""
+        if length > TOTALS:
+            raise ValueError(f"a slot has room for {TOTALS} totals")
         return [self._sum(&self._slots[0].totals[which]) for which in range(length)]
 
     def gauges(self, int length):
         """The first `length` gauges, each added up over the workers."""
+        if length > GAUGES:
+            raise ValueError(f"a slot has room for {GAUGES} gauges")
         return [self._sum(&self._slots[0].gauges[which]) for which in range(length)]
 
     cdef uint64_t _sum(self, uint64_t* first) noexcept:

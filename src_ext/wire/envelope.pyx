@@ -27,8 +27,11 @@ cdef uint64_t LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999: there 
 
 
 def envelope(bytes frame not None, channels, uint64_t milliseconds):
-    """`enveloped`, of names of channels as the log has them."""
-    return enveloped(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), tuple(channels), milliseconds)
+    """`enveloped`, of names of channels as the log has them. ValueError where there is none."""
+    cdef tuple names = tuple(channels)
+    if not names:
+        raise ValueError("an event in an envelope has at least one channel")
+    return enveloped(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), names, milliseconds)
 
 
 cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds):

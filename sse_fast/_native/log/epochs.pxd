@@ -9,7 +9,9 @@ cdef void put_epoch(
     LogHeader* header, uint64_t number, bytes name, uint64_t begins, uint64_t fork, uint64_t offset, bint outside
 ) noexcept
 cdef uint64_t newest_epoch(LogHeader* header, Epoch* found) noexcept
-cdef bint epoch_of(LogHeader* header, uint64_t position, Epoch* found) noexcept
+cdef bint is_epoch(bytes name) noexcept
+cdef void epoch_of(LogHeader* header, uint64_t position, Epoch* found) noexcept
+cdef bint had_epoch(LogHeader* header, bytes name) noexcept
 cdef object position_of_id(LogHeader* header, bytes name, position)
 cdef bytes name_of(const Epoch* epoch)
 cdef void settle(LogHeader* header) noexcept

@@ -15,6 +15,18 @@ cdef inline uint16_t name_length(const char* at) noexcept nogil:
     return length
 
 
+cdef inline size_t count_of_names(const char* at, size_t length, uint16_t flags) noexcept nogil:
+    """Of a record with these `flags`, whose names are sound."""
+    cdef const char* end = at + length
+    cdef size_t count = 0
+    if not flags & FLAG_SEVERAL:
+        return 1
+    while at < end:
+        at += 2 + name_length(at)
+        count += 1
+    return count
+
+
 cdef bytes pack_names(tuple channels, uint16_t* flags)
 cdef tuple unpack_names(bytes packed, uint16_t flags)
 cdef bint are_names(const char* at, size_t length) noexcept nogil
