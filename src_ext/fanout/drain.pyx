@@ -142,7 +142,8 @@ cdef class FanOut:
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
         between `after` and there are gone. Where the log is far ahead, its events that were not taken in yet are
-        passed over by who begins now, and come in addition to a `history`.
+        passed over by who begins now, and come in addition to a `history`; what is behind a fork (`epochs`) counts as
+        kept, and does not come.
         """
         self.index.take_in_some(self._take_in)
         cdef uint64_t newest = self.index.position
