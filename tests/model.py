@@ -155,8 +155,9 @@ class ModelChannel:
 
 
 class ModelIndex:
-    def __init__(self, log: ModelLog, remembered: int, drop: int = 1024) -> None:
-        self.log, self.remembered, self.drop = log, remembered, drop
+    def __init__(self, log: ModelLog, remembered: int, drop: int = 1024, merge: int = 16384) -> None:
+        self.log, self.remembered, self.drop, self.merge = log, remembered, drop, merge
+        self.widest = 1  # the most channels of an event since there was none of several
         self.live_from = 0  # an offset: the channels may still have what was evicted before it
         self.channels: dict[bytes, ModelChannel] = {}
         self.gone: dict[bytes, int] = {}
@@ -172,6 +173,8 @@ class ModelIndex:
             event = next((event for event in self.log.kept if event.offset >= self.offset), None)
             if event is None:
                 break
+            if len(event.channels) > 1:
+                self.widest = max(len(event.channels), self.widest if self.has_shared() else 1)
             for channel in [self.open_channel(name) for name in event.channels]:
                 channel.kept.append(event)
                 channel.last_position = self.position = event.position
@@ -235,10 +238,19 @@ class ModelIndex:
         return said
 
     def before_newest(self, names: Sequence[bytes], count: int) -> int:
-        """An event of several of these channels counts for each of them where it is asked whether there are more."""
+        """Before exactly so many, unless they stand in more than `merge` lists: then so many at least."""
         kept = self.kept_of(names)
-        counted = sum(len(self.kept_of([name])) for name in names)
-        return kept[-count].position - 1 if counted > count and len(kept) >= count else self.evicted_of(names)
+        links = [event.position for event in reversed(kept) for name in event.channels if name in names]  # newest first
+        walked = list(dict.fromkeys(links[: self.merge] if len(names) > 1 and self.has_shared() else links))
+        if len(links) <= count:
+            return self.evicted_of(names)
+        if count <= len(walked):
+            return walked[count - 1] - 1
+        needed = self.merge + (count - len(walked)) * min(len(names), self.widest)
+        return links[needed - 1] - 1 if needed < len(links) else self.evicted_of(names)
+
+    def has_shared(self) -> bool:
+        return any(len(event.channels) > 1 for channel in self.channels.values() for event in channel.kept)
 
     def kept_of(self, names: Iterable[bytes]) -> list[Event]:
         """Each once, of however many of these channels it is."""
@@ -267,10 +279,19 @@ class ModelSubscriber:
 
 class ModelFanOut:
     def __init__(
-        self, log: ModelLog, *, skip: bool, piece: int, remembered: int, take_in: int, unknown: int, drop: int = 1024
+        self,
+        log: ModelLog,
+        *,
+        skip: bool,
+        piece: int,
+        remembered: int,
+        take_in: int,
+        unknown: int,
+        drop: int = 1024,
+        merge: int = 16384,
     ) -> None:
         self.log, self.skip, self.piece, self.at_once, self.unknown = log, skip, piece, take_in, unknown
-        self.index = ModelIndex(log, remembered, drop)
+        self.index = ModelIndex(log, remembered, drop, merge)
         self.everyone: list[ModelSubscriber] = []
         self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
 

@@ -60,14 +60,14 @@ cdef class FanOut:
     `tell` groups of news (half a millisecond); of what the log evicted, the index drops `drop` events (1.5 ms).
     Who has caught up by `deep` bytes and is not there yet has a long way to go;
     who had everything before may catch up by two of the largest batches: those who append them wait for it.
-    `unknown`: events, the newest, that a stream begins with after an id that this log never gave.
+    `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`: see `Index`.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
                   Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144,
-                  uint64_t unknown=10_000, Py_ssize_t drop=1024):
-        self.index = Index(log, remembered=remembered, drop=drop)
+                  uint64_t unknown=10_000, Py_ssize_t drop=1024, uint64_t merge=16384):
+        self.index = Index(log, remembered=remembered, drop=drop, merge=merge)
         self._groups = Groups(self.index, tell)
         self._deadlines = Deadlines(self._groups)
         self._behind = Queue()

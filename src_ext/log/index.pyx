@@ -36,8 +36,7 @@ cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    MERGED = 4096                   # links that are merged for one piece, or counted one by one
-    MERGED_SHARED = 4 * MERGED      # counted one by one where events may stand in several of the lists
+    MERGED = 4096                   # links that are merged for one piece
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 
@@ -54,12 +53,13 @@ cdef class Channel:
 
 @cython.final
 cdef class Index:
-    """Index(log, *, remembered=65536, drop=1024): remembers for that many dropped channels where they were evicted.
+    """Index(log, *, remembered=65536, drop=1024, merge=16384): remembers for that many dropped channels where they were evicted.
 
     A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
     """
 
-    def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024):
+    def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024,
+                  uint64_t merge=16384):
         self.log = log
         self.channels = {}
         self._listed = []
@@ -67,6 +67,7 @@ cdef class Index:
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
         self._drop = drop
+        self._merge = max(merge, <uint64_t>1)
         self._room = 256
         self._heap = <uint64_t*>PyMem_RawMalloc(self._room * sizeof(uint64_t))
         self._merged = <uint64_t*>PyMem_RawMalloc((MERGED + 1) * sizeof(uint64_t))     # and a mark
@@ -193,6 +194,10 @@ cdef class Index:
     cdef bint tells_of_hole(self) noexcept:
         return self._told_of != self._for_all or self._untold > 0
 
+    cdef uint64_t widest(self, uint64_t lists) noexcept:
+        """In how many of so many channels' lists an event stands at most."""
+        return min(lists, self._widest) if self._shared else 1
+
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1:
         """Take in an event of several channels. Returns how many."""
         cdef Py_ssize_t count = PyTuple_GET_SIZE(names), i
@@ -209,6 +214,7 @@ cdef class Index:
         self._add(record, count)
         for i in range(count):
             self._link(<Channel>PyList_GET_ITEM(opened, i))
+        self._widest = max(count, self._widest if self._shared else 1)
         self._shared += 1
         return count
 
@@ -460,14 +466,16 @@ cdef class Index:
         return self._behind_marks(self.evicted_of(channels))
 
     cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
-        """The cursor that stands just before the newest `count` kept events of these channels.
+        """The cursor that stands just before at least the newest `count` kept events of these channels.
 
-        Over several channels, and beyond MERGED_SHARED, an event counts for each of them that it is in: fewer come.
+        Before exactly so many, unless events of several channels are kept and those asked for, each counted once for each
+        of these channels that it is in, are more than `_merge`. Then the rest is found by halves, by as many links as it
+        can have: that may be more events, and never fewer.
         """
         return self._behind_marks(self._before_newest(channels, count))
 
     cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0:
-        cdef uint64_t kept = 0, low, high, middle
+        cdef uint64_t kept = 0, links = 0, low, high, middle, widest = self.widest(len(channels))
         for channel in channels:
             kept += self._kept_of(<Channel>channel)
         if kept <= count:
@@ -476,49 +484,57 @@ cdef class Index:
             return self.position
         if len(channels) == 1:
             return self.position_of(self._newest(<Channel>channels[0], count)) - 1
-        if count <= (MERGED_SHARED if self._shared else MERGED):
-            low = self._newest_merged(channels, count)
-            return self.entry(low).position - 1 if low else self.evicted_of(channels)
-        # The newest entry after which, itself included, there are so many of these channels.
         low, high = self._live, self.newest
+        if widest > 1 or count <= self._merge:
+            high = self._newest_merged(channels, &count, &links)
+            if count == 0:
+                return self.entry(high).position - 1
+        links += count * widest
+        if kept <= links:
+            return self.evicted_of(channels)
+        # The newest entry after which, itself included, there are so many links of these channels.
         while low < high:
             middle = high - (high - low) // 2
             kept = 0
             for channel in channels:
                 self._first_after(<Channel>channel, self.entry(middle).position - 1, &kept)
-            if kept >= count:
+            if kept >= links:
                 low = middle
             else:
                 high = middle - 1
         return self.entry(low).position - 1
 
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except? 0:
-        """Number of the entry that is the `count`th newest over these channels, or 0 if there are fewer."""
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t* count, uint64_t* links) except? 0:
+        """Walk over the newest links of these channels, of which there are more than `count`, until so many events are
+        found or `_merge` links are walked. Returns the number of the last event, takes from `count` how many were found,
+        and adds to `links` what was walked."""
         cdef size_t size = 0
-        cdef uint64_t number, event, last = 0
+        cdef uint64_t number, event, last = 0, left = self._merge
         self._make_room(len(channels))
         for channel in channels:
             if (<Channel>channel).kept:
                 push(self._heap, size, ~(<Channel>channel).last)    # the largest first
                 size += 1
-        while size:
+        while size and left:
             number = ~self._heap[0]
             event = self.event_of(number)
-            self.steps += 1
             if event < self._live:
-                return 0
+                break
+            left -= 1
             if event != last:
                 last = event
-                count -= 1
-                if count == 0:
-                    return event
+                count[0] -= 1
+                if count[0] == 0:
+                    break
             if self.link(number).previous:
                 self._heap[0] = ~(number - self.link(number).previous)
             else:
                 size -= 1
                 self._heap[0] = self._heap[size]
             sift_down(self._heap, size)
-        return 0
+        links[0] += self._merge - left
+        self.steps += self._merge - left
+        return last
 
     # ---- searching a channel ----------------------------------------------------------------------------------------
 

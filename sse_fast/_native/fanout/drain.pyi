@@ -24,6 +24,7 @@ class FanOut:
         deep: int = 262144,
         unknown: int = 10_000,
         drop: int = 1024,
+        merge: int = 16384,
     ) -> None: ...
     @property
     def index(self) -> Index: ...

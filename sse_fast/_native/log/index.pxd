@@ -81,6 +81,8 @@ cdef class Index:
         Pages _entries, _links
         uint64_t _first_link, _newest_link
         uint64_t _shared            # entries of several channels that are there
+        uint64_t _widest            # the most that one has had since there were none
+        uint64_t _merge             # links that are walked one by one to find the newest events
         uint64_t _first             # numbers of the oldest entry that is there, and of the oldest one whose record is:
         uint64_t _live              # those between were evicted, and wait to be dropped
         Py_ssize_t _drop
@@ -121,11 +123,12 @@ cdef class Index:
     cdef uint64_t _behind_marks(self, uint64_t position) noexcept
     cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bint _lags(self, Channel channel) noexcept
+    cdef uint64_t widest(self, uint64_t lists) noexcept
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
     cdef int _make_room_for(self, uint64_t links) except -1
     cdef void _add(self, Record* record, Py_ssize_t links) noexcept
     cdef void _link(self, Channel channel) noexcept
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t count) except? 0
+    cdef uint64_t _newest_merged(self, tuple channels, uint64_t* count, uint64_t* links) except? 0
     cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept
     cdef int _make_room(self, size_t size) except -1
