@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick sanitize matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
 
 serve: $(VENV)/.installed ## Run the server (make serve ARGS='--port 9000')
 	$(BIN)/sse-fast serve $(ARGS)
@@ -56,6 +56,9 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
+
+aarch64: $(VENV)/.test ## Build for aarch64 and test in an emulator (some minutes; Debian, the first time with root)
+	PYTHON=$(BIN)/python scripts/aarch64 $(ARGS)
 
 matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix

@@ -153,14 +153,14 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="Seconds that an idempotency key is remembered, so that a retry publishes nothing twice; 0: no "
-        "keys are taken.",
+        "keys are taken; 86,400 at most.",
     )
     idempotency_keys: int = Field(
         default=131_072,
         ge=16,
         le=2**26,
-        description="Idempotency keys remembered at most, 80 bytes each, rounded up to a power of two; past it the "
-        "oldest are forgotten early.",
+        description="Idempotency keys remembered at most, 16 to 67,108,864, 80 bytes each, rounded up to a power of "
+        "two; past it the oldest are forgotten early.",
     )
     publish_key: SecretStr | None = Field(
         default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."

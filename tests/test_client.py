@@ -734,7 +734,7 @@ def test_publish_says_how_far_it_came(against, monkeypatch):
 @pytest.mark.parametrize("key", ["sec\nret", "secr\u00e9t", "sec ret"])
 def test_a_key_that_fits_no_header_is_one_line_that_does_not_show_it(run, key):
     result = run("publish", "news", "x", "--key", key)
-    assert_one_line(result, 2, "--key")
+    assert_one_line(result, 2, "--publish-key")
     assert "sec" not in result.stderr
 
 
@@ -743,13 +743,40 @@ def test_data_that_is_no_text_is_one_line_whatever_the_channel(against, channel)
     assert_one_line(against(Script(), "publish", channel, input=b"a\xff"), 1, "not UTF-8", "byte 1")
 
 
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        (["room:42"], "--also room:42: this is CHANNEL again"),
+        (["a", "b", "a"], "--also a: given twice"),
+        (["a b"], "--also a b: a channel name"),
+        ([str(n) for n in range(32)], "CHANNEL and --also name 33"),
+    ],
+)
+def test_channels_that_no_event_has_together_are_told_in_the_words_of_the_command(run, also, words):
+    result = run("publish", "room:42", *(word for name in also for word in ("--also", name)), "x")
+    assert_one_line(result, 2, words)
+    assert "'channels'" not in result.stderr
+
+
+def test_publish_says_that_an_event_was_published_before_under_its_key(against):
+    first, again = published("e-1"), published("e-1")
+    again.headers["Idempotent-Replayed"] = "true"
+    script = Script(first, again)
+    assert "nothing was published" not in against(script, "publish", "a", "x", "--idempotency-key", "k").stderr
+    result = against(script, "publish", "a", "x", "--idempotency-key", "k")
+    assert (result.exit_code, result.stdout) == (0, "e-1\n")
+    assert "nothing was published: it was before" in result.stderr
+
+
 def test_the_key_comes_from_flag_or_variable(against, monkeypatch):
-    script = Script(published("e-1"), published("e-2"))
+    script = Script(*(published(f"e-{n}") for n in range(3)))
     monkeypatch.setenv("SSE_FAST_PUBLISH_KEY", "from-variable")
     against(script, "publish", "a", "x")
-    against(script, "publish", "a", "x", "--key", "from-flag")
+    against(script, "publish", "a", "x", "--publish-key", "from-flag")
+    against(script, "publish", "a", "x", "--key", "by-its-short-name")
     sent = [request.headers["Authorization"] for request in script.requests]
-    assert sent == ["Bearer from-variable", "Bearer from-flag"]
+    assert sent == ["Bearer from-variable", "Bearer from-flag", "Bearer by-its-short-name"]
+    assert not any("Idempotency-Key" in request.headers for request in script.requests)
 
 
 def test_publish_tells_a_problem_and_the_lack_of_a_server_in_one_line(against):

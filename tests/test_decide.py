@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
-from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, Origins
+from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS, Origins
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import Publishers
 from sse_fast.protocol.decide import decide
@@ -175,6 +175,7 @@ def test_who_may_read_is_said_as_starlette_s_middleware_says_it(allowed: list[st
             allow_origins=allowed,
             allow_methods=ALLOWED_METHODS,
             allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
             allow_credentials=allowed != ["*"],
         )
         await middleware({"type": "http", "method": method, "headers": headers}, nothing, send)  # type: ignore[arg-type]

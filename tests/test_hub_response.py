@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import litestar
-import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -76,14 +75,13 @@ async def test_a_response_says_in_envelopes_where_and_when_events_were_published
         assert (await told(opened, 2))[1] == ("e", '{"n":1}')
 
 
-async def test_a_filter_sees_what_its_client_would_get_the_envelope_too(hub: Hub) -> None:
-    def short(event: Event) -> Event:
-        return Event(orjson.loads(event.data)["channel"], event=event.event)
-
-    await hub.publish("a", "x")
-    app = app_of(hub, envelope=True, history=1, transform=short)
-    async with EventClient(app) as client, client.stream("/") as opened:
-        assert (await told(opened, 2))[1] == ("message", "a")
+@pytest.mark.parametrize("name", ["filter", "transform"])
+async def test_a_response_in_envelopes_takes_no_filter_which_would_see_something_else_than_the_event(
+    hub: Hub, name: str
+) -> None:
+    given: dict[str, Any] = {name: lambda event: event}
+    with pytest.raises(TypeError, match="envelope=True goes with neither filter nor transform"):
+        hub.response({"type": "http", "headers": []}, ["a"], envelope=True, **given)
 
 
 async def test_one_event_of_several_channels_reaches_a_stream_of_several_of_them_once(hub: Hub) -> None:

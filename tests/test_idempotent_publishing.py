@@ -181,7 +181,9 @@ async def test_what_is_no_key_is_400_and_publishes_nothing(publisher: Publisher,
 
 async def test_two_keys_of_one_request_are_none(publisher: Publisher) -> None:
     headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
-    assert_problem(await publisher.post("/publish/a", content=b"x", headers=headers), 400, "Idempotency-Key")
+    assert_problem(await publisher.post("/publish/a", content=b"x", headers=headers), 400, "came twice: 'one, two'")
+    quoted = [("Idempotency-Key", '"one"'), ("Idempotency-Key", '"two, three"')]
+    assert_problem(await publisher.post("/publish/a", content=b"x", headers=quoted), 400, "came twice")
     both = await publisher.post(
         "/publish", json=[{"channel": "a", "data": 1, "key": "k"}], headers={"Idempotency-Key": "one"}
     )
@@ -209,7 +211,7 @@ async def test_a_server_that_remembers_no_keys_says_so_and_publishes_nothing_und
         assert_problem(answer, 400, "no idempotency keys are remembered here")
         assert publisher.position == 0
         assert_first(await publisher.post("/publish/a", content=b"x"))
-        assert (await publisher.get("/stats")).json()["idempotency"] == {"window": 0, "keys": 0, "forgotten": 0}
+        assert (await publisher.get("/stats")).json()["idempotency"] == {"window": 0, "capacity": 0, "forgotten": 0}
     await edge.close()
 
 
@@ -228,13 +230,13 @@ async def test_what_was_repeated_and_what_was_forgotten_too_early_is_counted(pub
         await publisher.post("/publish/a", content=b"x", headers={"Idempotency-Key": f"{key}"})
     stats = (await publisher.get("/stats")).json()
     assert (stats["published"], stats["repeated"]) == (70, 1)
-    assert stats["idempotency"] == {"window": 120, "keys": 64, "forgotten": 6}
+    assert stats["idempotency"] == {"window": 120, "capacity": 64, "forgotten": 6}
     exposition = (await publisher.get("/metrics")).text
     told = {sample.name: sample.value for each in text_string_to_metric_families(exposition) for sample in each.samples}
     assert (told["sse_fast_repeated_total"], told["sse_fast_idempotency_keys_forgotten_total"]) == (1, 6)
 
 
-async def test_a_page_of_an_allowed_origin_may_send_a_key() -> None:
+async def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_that_its_event_was_published_before() -> None:
     edge = create_app(Settings(cors_origins=["https://shop.example"]))
     async with Publisher(edge) as publisher:
         answer = await publisher.options(
@@ -247,4 +249,11 @@ async def test_a_page_of_an_allowed_origin_may_send_a_key() -> None:
         )
         assert answer.status_code == 200
         assert "Idempotency-Key" in answer.headers["access-control-allow-headers"]
+        for told in (None, "true"):
+            answer = await publisher.post(
+                "/publish/a", content=b"x", headers={"Origin": "https://shop.example", "Idempotency-Key": "k"}
+            )
+            assert answer.headers.get("idempotent-replayed") == told
+            exposed = answer.headers["access-control-expose-headers"].split(", ")
+            assert {"Idempotent-Replayed", "Retry-After"} <= set(exposed)
     await edge.close()

@@ -4,6 +4,7 @@ Against a slow and obvious model, and with a writer that dies at every instructi
 """
 
 import asyncio
+import math
 import mmap
 import os
 import random
@@ -21,7 +22,8 @@ from sse_fast._native.wire.publication import encode_publication
 from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent, KeyReused
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.hub import Hub
-from sse_fast.hub.idempotency import EVENTS_AT_ONCE
+from sse_fast.hub.idempotency import EVENTS_AT_ONCE, LEAST_KEYS, LONGEST_WINDOW, MOST_KEYS
+from sse_fast.settings import Settings
 
 WINDOW = 120_000
 LOCK_AT = 1024
@@ -447,6 +449,28 @@ async def test_an_event_of_one_channel_is_no_other_of_eleven_whatever_its_name_l
     with pytest.raises(KeyReused):
         await hub.publish(several, "hello", key="k")
     await hub.close()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"idempotency_window": window} for window in (-1, math.nan, "2", 86_401, None)),
+        *({"idempotency_keys": keys} for keys in (0, -5, 15, 2**26 + 1, 64.0, "64", True)),
+    ],
+    ids=str,
+)
+def test_a_hub_refuses_what_no_server_may_be_set_to(given: dict[str, Any]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError, match=f"^{name} must be .*; this is {value!r}$"):
+        Hub(log_size=65536, **given)
+
+
+def test_a_hub_and_a_server_have_the_same_bounds() -> None:
+    def bounds(name: str) -> list[Any]:
+        return [getattr(bound, "ge", getattr(bound, "le", None)) for bound in Settings.model_fields[name].metadata]
+
+    assert bounds("idempotency_window") == [0, LONGEST_WINDOW]
+    assert bounds("idempotency_keys") == [LEAST_KEYS, MOST_KEYS]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\nb", 7])

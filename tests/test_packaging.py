@@ -151,6 +151,18 @@ def test_the_commands_of_the_readme_are_there() -> None:
     assert {"serve", "test"} <= named <= targets
 
 
+@pytest.mark.parametrize("script", ["aarch64", "sanitized"])
+def test_the_help_of_a_script_is_the_comment_at_its_head_and_nothing_is_done(script: str, tmp_path: Path) -> None:
+    # In a directory without anything to build, so that whatever else it did would fail.
+    alone = tmp_path / "scripts" / script
+    alone.parent.mkdir()
+    shutil.copy(ROOT / "scripts" / script, alone)
+    told = run(alone, "--help", cwd=tmp_path)
+    assert told.startswith("Builds the native modules")
+    assert f"  scripts/{script} tests/" in told
+    assert "set -e" not in told
+
+
 def code_of(markdown: str) -> list[str]:
     """Its code: fenced blocks and what stands between backticks."""
     fenced = re.findall(r"^```.*?^```", markdown, re.MULTILINE | re.DOTALL)

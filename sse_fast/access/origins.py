@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 ALLOWED_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type", "Idempotency-Key")
+EXPOSED_HEADERS = ("Idempotent-Replayed", "Retry-After")  # of answers, beside those that any page may read
 
 
 class Origins:
@@ -22,6 +23,7 @@ class Origins:
             allow_origins=allowed,
             allow_methods=ALLOWED_METHODS,
             allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
             allow_credentials="*" not in allowed,
         )
         self.headers_for = lru_cache(maxsize=256)(self._headers_for)

@@ -26,6 +26,7 @@ from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.listener import MAX_EVENT_SIZE, SENDABLE_ID, SILENCE, Listener
 from sse_fast.client.publisher import Publisher
+from sse_fast.event_rules import MAX_CHANNELS, channel_name
 from sse_fast.event_rules import idempotency_key as check_key
 from sse_fast.logs import printable
 from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
@@ -174,7 +175,13 @@ Examples:
 )
 @url_option
 @click.option(
-    "--key", envvar="SSE_FAST_PUBLISH_KEY", show_envvar=True, help="The publish key, where the server needs one."
+    "--publish-key",
+    "--key",
+    "publish_key",
+    metavar="KEY",
+    envvar="SSE_FAST_PUBLISH_KEY",
+    show_envvar=True,
+    help="The publish key, where the server needs one. --key is the same: not an idempotency key.",
 )
 def publish(
     channel: str,
@@ -186,7 +193,7 @@ def publish(
     lines: bool,
     idempotency_key: str | None,
     url: str,
-    key: str | None,
+    publish_key: str | None,
 ) -> None:
     """Publish DATA, or all of stdin, to CHANNEL, and print the id of the event (with --lines: of the last one).
 
@@ -201,9 +208,11 @@ def publish(
             check_key(idempotency_key)
         except ValueError as error:
             raise Misuse(f"--idempotency-key: {error}") from None
-    if key and not PUBLISH_KEY.fullmatch(key):  # it is not shown, as errors further down would
-        raise Misuse("--key: a key is visible ASCII characters, without spaces or line ends")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if publish_key and not PUBLISH_KEY.fullmatch(publish_key):  # it is not shown, as errors further down would
+        raise Misuse("--publish-key: a key is visible ASCII characters, without spaces or line ends")
+    if also:
+        check_channels(channel, also)
+    headers = {"Authorization": f"Bearer {publish_key}"} if publish_key else {}
     with http_client(url, httpx.Timeout(30), headers) as client:
         publisher = Publisher(client, [channel, *also], event, retry, idempotency_key)
         stdin = sys.stdin.buffer
@@ -215,10 +224,29 @@ def publish(
             else:
                 text = data.encode() if data is not None else without_line_end(stdin.read())
                 click.echo(publisher.json(json_value(text)) if as_json else publisher.text(text))
+                if publisher.replayed:
+                    _tell("nothing was published: it was before, under this idempotency key, and has that id")
         except (Refused, Unavailable, httpx.HTTPError) as error:
             raise Failure(str(error)) from None
         except KeyboardInterrupt:
             sys.exit(130)
+
+
+def check_channels(channel: str, also: tuple[str, ...]) -> None:
+    """Raise Misuse, in the words of this command, for several channels that no event may have."""
+    if len(also) >= MAX_CHANNELS:
+        raise Misuse(f"an event has at most {MAX_CHANNELS} channels; CHANNEL and --also name {1 + len(also)}")
+    for name in (channel, *also):
+        where = "CHANNEL" if name is channel else f"--also {name}"
+        try:
+            channel_name(name)
+        except ValueError as error:
+            raise Misuse(f"{where}: {error}") from None
+    for at, name in enumerate(also):
+        if name == channel:
+            raise Misuse(f"--also {name}: this is CHANNEL again; name each channel once")
+        if name in also[:at]:
+            raise Misuse(f"--also {name}: given twice; name each channel once")
 
 
 def publish_lines(publisher: Publisher, stdin: BinaryIO, as_json: bool) -> str:
@@ -297,7 +325,8 @@ Examples:
     "--json",
     "as_json",
     is_flag=True,
-    help='Print each event as a line {"id", "channel", "event", "time", "data"}; "channels", too, if it has several.',
+    help='Print each event as a line {"id", "event", "data"}, with "channel" and "time" where the server says so, as '
+    'sse-fast does of all but its own events; "channels", too, if it has several.',
 )
 @click.option("--verbose", is_flag=True, help="Show $connected too.")
 @url_option

@@ -24,6 +24,8 @@ class Publisher:
         retry: int | None = None,
         key: str | None = None,
     ) -> None:
+        self.replayed = False
+        """Whether the server says of the last request that it was published before under its key."""
         self._client = client
         self._channels = [channel] if isinstance(channel, str) else list(channel)
         fields = {"event": event, "retry": retry}
@@ -62,6 +64,7 @@ class Publisher:
                 if not response.is_success:
                     raise Refused(explain_answer(response))
                 answer = response.read()
+                self.replayed = response.headers.get("Idempotent-Replayed") == "true"
         except httpx.TransportError as error:
             raise Unavailable(explain(error, self._client)) from error
         try:

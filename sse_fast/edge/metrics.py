@@ -140,7 +140,7 @@ class Metrics(Collector):
             },
             "idempotency": {
                 "window": hub.keys.window / 1000 if hub.keys is not None else 0,
-                "keys": hub.keys.room if hub.keys is not None else 0,
+                "capacity": hub.keys.room if hub.keys is not None else 0,
                 "forgotten": hub.keys.forgotten if hub.keys is not None else 0,
             },
         }

@@ -219,7 +219,7 @@ class Hub(node.Hub):
         It begins after `last_event_id` ("earliest": all that is kept), by default what the client says itself, in the
         header Last-Event-ID or the parameter last_event_id; else with the newest `history` events, else now. HEAD is
         answered without a stream. retry: milliseconds. envelope: each event's data is JSON, `{"channel", "event",
-        "time", "data"}`, and filters see it so.
+        "time", "data"}`; not with filter or transform.
 
         filter(event) says whether this client gets an event, transform(event) returns what it gets instead, or None
         for nothing. Both see `Event`s with `data` as text, are plain functions, and must be quick: all others wait.
@@ -242,6 +242,11 @@ class Hub(node.Hub):
         HISTORY.check(history)
         check_filter("filter", filter)
         check_filter("transform", transform)
+        if envelope and not (filter is None and transform is None):
+            raise TypeError(
+                "envelope=True goes with neither filter nor transform, which would be given the envelope in place of "
+                "the event; leave it out, and let the transform put what is needed into the data"
+            )
         scope: Scope = request if isinstance(request, MutableMapping) else request.scope
         refusal = None
         if last_event_id is None:

@@ -26,7 +26,7 @@ from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
-from sse_fast.hub.idempotency import Keys
+from sse_fast.hub.idempotency import Keys, check_bounds
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.stepper import Stepper
@@ -57,8 +57,9 @@ class Hub:
     ended too). `max_event_size`: bytes of an encoded event. `send_memory`: bytes of kernel memory that may wait for
     clients, over all workers; past it those blocked for longest are ended.
     `max_history`: events, the newest, that follow the `$gap` after an id that this log never gave.
-    `idempotency_window`: seconds that an idempotency key is remembered, 0: none is taken; `idempotency_keys`: how many,
-    80 bytes each, rounded up to a power of two. Over a `log` of others: `keys`, where all of them remember them.
+    `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
+    `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
+    for others. Over a `log` of others: `keys`, where all of them remember them.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Hub:
         peers: Peers | None = None,
         keys: KeyTable | None = None,
     ) -> None:
+        check_bounds(idempotency_window, idempotency_keys)
         self.log = log if log is not None else Log.private(log_size)
         self._peers = peers
         self._shares_its_log = log is not None

@@ -17,6 +17,18 @@ EVENTS_AT_ONCE = 512  # hashed before the loop is given back: about a millisecon
 BYTES_AT_ONCE = 512 * 1024
 
 
+LONGEST_WINDOW = 86_400  # seconds
+LEAST_KEYS, MOST_KEYS = 16, 2**26
+
+
+def check_bounds(window: object, keys: object) -> None:
+    """Raises ValueError for a window and a number of keys that no hub has."""
+    if not isinstance(window, int | float) or not 0 <= window <= LONGEST_WINDOW:
+        raise ValueError(f"idempotency_window must be a number of seconds, 0 to {LONGEST_WINDOW}; this is {window!r}")
+    if type(keys) is not int or not LEAST_KEYS <= keys <= MOST_KEYS:
+        raise ValueError(f"idempotency_keys must be a whole number, {LEAST_KEYS} to {MOST_KEYS}; this is {keys!r}")
+
+
 async def digests(events: Sequence[Encoded], keys: Keys, secret: bytes) -> bytes | KeysOfEvents:
     """As `KeyTable.append_once` takes them. Raises InvalidEvent for what is no key, KeyReused for one of two events."""
     if not isinstance(keys, Mapping):

@@ -31,6 +31,7 @@ from sse_fast.protocol.request import Request
 
 QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE_KEY = re.compile(r'[^\x00-\x20\x7f-\xff",;\\]+')
+KEYS = re.compile(rf"(?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern})(?:, (?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern}))+")
 ESCAPED = re.compile(r"\\(.)")
 PARAMETERS = ("channel", "history", "last_event_id", "envelope")
 UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
@@ -267,6 +268,8 @@ def idempotency_key_of(header: str | None) -> str | None:
         return None
     if (quoted := QUOTED_KEY.fullmatch(header)) is not None:
         return idempotency_key(ESCAPED.sub(r"\1", quoted[1]))
+    if KEYS.fullmatch(header) is not None:
+        raise InvalidEvent(f"the header Idempotency-Key came twice: {brief(header)}; a request has one")
     if BARE_KEY.fullmatch(header) is None:
         raise InvalidEvent(
             f"the Idempotency-Key {brief(header)} is none; write 1 to 255 printable ASCII characters in quotes, "
