@@ -36,7 +36,7 @@ cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    MERGED = 4096                   # links that are merged for one piece
+    MERGED = 4096                   # links that are merged for one piece, or counted one by one where none are shared
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 
@@ -485,7 +485,7 @@ cdef class Index:
         if len(channels) == 1:
             return self.position_of(self._newest(<Channel>channels[0], count)) - 1
         low, high = self._live, self.newest
-        if widest > 1 or count <= self._merge:
+        if widest > 1 or count <= MERGED:
             high = self._newest_merged(channels, &count, &links)
             if count == 0:
                 return self.entry(high).position - 1
