@@ -52,7 +52,7 @@ DRIVERS = [
     # The log and the fan-out, against their model too. What takes longest comes first.
     Driver(
         "fanout.drain fanout.groups fanout.volley fanout.deadlines fanout.forms fanout.sinks base.queue wire.envelope "
-        "wire.control log.index log.ring",
+        "wire.control log.index log.beginnings log.ring",
         "test_fanout_machine.py test_fanout.py test_envelope.py test_batches.py test_sinks.py",
         tests="not meets_memory_that_is_there",  # counts page faults, and the sanitizers have their own
     ),
@@ -69,14 +69,14 @@ DRIVERS = [
     # The load client, and a server that lies to it.
     Driver(
         "bench.swarm bench.publisher bench.dial bench.framing bench.board bench.stream_parser bench.payload"
-        " bench.expected",
+        " bench.expected bench.schedule",
         "fuzz_load_client.py",
     ),
     # Memory that others write to, or have damaged.
     Driver("node.slots", "fuzz_slots.py", share=0.5),
     Driver(
-        "log.ring log.names log.measure log.index log.keys log.verify log.header log.lock log.epochs log.outside"
-        " fanout.drain",
+        "log.ring log.names log.measure log.index log.beginnings log.keys log.verify log.header log.lock log.epochs"
+        " log.outside fanout.drain",
         "test_ring.py test_index.py test_keys.py test_segment.py test_log_processes.py test_outside.py"
         " test_log_file.py",
         tests="(not test_log_file or damage) and not any_instruction and not mark_that_was_not_done",

@@ -1,4 +1,4 @@
-"""How the load client opens connections and writes requests, without the GIL and without an allocation.
+"""How the load client opens, watches and closes connections, and writes requests, without the GIL and an allocation.
 
 A source address has some 28,000 ports, and a connection closed by the client keeps its port for a minute. So where the
 server is on loopback, connections come from many 127.x.y.z in turn, and the kernel picks the port when it knows both
@@ -14,9 +14,10 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
 from sse_fast._native.base.linux cimport (
-    AF_INET, AF_INET6, EINPROGRESS, IP_BIND_ADDRESS_NO_PORT, IPPROTO_IP, IPPROTO_TCP, SO_RCVBUF, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, bind, close, connect, errno, htonl, htons, inet_pton, ntohl,
-    setsockopt, sockaddr, sockaddr_in, sockaddr_in6, socket,
+    AF_INET, AF_INET6, EINPROGRESS, EPOLL_CTL_ADD, IP_BIND_ADDRESS_NO_PORT, IPPROTO_IP, IPPROTO_TCP, SO_ERROR,
+    SO_LINGER, SO_RCVBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, bind, close, connect,
+    epoll_ctl, epoll_event, errno, getsockopt, htonl, htons, inet_pton, linger, ntohl, setsockopt, sockaddr,
+    sockaddr_in, sockaddr_in6, socket, socklen_t,
 )
 
 globals().update(CHANNEL=<int>CHANNEL, PAYLOAD=<int>PAYLOAD, LENGTH=<int>LENGTH, LAST_EVENT_ID=<int>LAST_EVENT_ID)
@@ -145,3 +146,29 @@ cdef class Dialer:
             close(fd)
             return -number
         return fd
+
+
+cdef int watch(int epoll, int fd, uint32_t events, uint64_t tag) noexcept nogil:
+    """Have epoll say `tag` of a descriptor. 0, or -1 with the reason in errno."""
+    cdef epoll_event want
+    memset(&want, 0, sizeof(want))
+    want.events = events
+    want.data.u64 = tag
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &want)
+
+
+cdef int failure_of(int fd) noexcept nogil:
+    """Why a connection could not be made: 0 if it could, or an errno."""
+    cdef int failure = 0
+    cdef socklen_t size = sizeof(failure)
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size)
+    return failure
+
+
+cdef void hang_up(int fd, bint abruptly) noexcept nogil:
+    """Close a connection; abruptly: with a reset."""
+    cdef linger reset
+    if abruptly:
+        reset.l_onoff, reset.l_linger = 1, 0
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset))
+    close(fd)

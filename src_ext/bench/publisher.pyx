@@ -11,19 +11,19 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc
 from libc.stdio cimport snprintf
-from libc.string cimport memchr, memset, strlen
+from libc.string cimport memchr, strlen
 
 from sse_fast._native.bench.board cimport (
     ANSWER, ANSWERED, LAST, LATE, LATENESS, NO_FAULT, PUBLISH_FAILED, PUBLISH_REFUSED, PUBLISH_UNSENT, PUBLISHED,
     SETTLED, Board, complain, count, record,
 )
-from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request, watch
 from sse_fast._native.bench.expected cimport UNKNOWN_START
 from sse_fast._native.bench.framing cimport PLAIN, begin_response, forget_response, skip_body
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
-    EAGAIN, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, errno, read, recv, send, strerror, write,
+    EAGAIN, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, close, errno, read, recv, send,
+    strerror, write,
 )
 from sse_fast._native.bench.payload cimport write_payload
 from sse_fast._native.bench.stream_parser cimport READ_BYTES
@@ -117,7 +117,6 @@ cdef class Publishing:
     cdef void publish(self, uint32_t place, uint64_t now, uint64_t scheduled) noexcept nogil:
         cdef Publisher* publisher = &self.publishers[place]
         cdef uint32_t channel = self.next_channel
-        cdef epoll_event want
         self.next_channel = (channel + 1) % self.board.channels
         publisher.channel = channel
         publisher.n = self.board.published(channel, place)
@@ -146,10 +145,9 @@ cdef class Publishing:
         if publisher.fd < 0:
             self._failed(place, strerror(-publisher.fd))
             return
-        memset(&want, 0, sizeof(want))
-        want.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-        want.data.u64 = <uint64_t>TAG_PUBLISHER << 32 | place
-        epoll_ctl(self.epoll, EPOLL_CTL_ADD, publisher.fd, &want)
+        watch(
+            self.epoll, publisher.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, <uint64_t>TAG_PUBLISHER << 32 | place
+        )
 
     cdef void _flush(self, uint32_t place) noexcept nogil:
         cdef Publisher* publisher = &self.publishers[place]

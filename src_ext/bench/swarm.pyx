@@ -5,14 +5,14 @@ missing: not after the response head, not over a reconnect with `Last-Event-ID`.
 board, with an example; nothing is passed over. A stream costs a `Connection` and a row of the next numbers it expects.
 
 The loop runs without the GIL and allocates nothing per event. Python only gives orders between two calls of `loop`.
+What is due when, and the timer that says so, is `schedule`'s; sockets are made and closed by `dial`.
 Everything is read into one buffer; sockets are edge-triggered, so a short read means that a socket is empty.
 """
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset, strlen
-from posix.time cimport CLOCK_MONOTONIC, itimerspec
+from libc.string cimport strlen
 
 from sse_fast._native.bench.board cimport (
     AT_LIMIT, BACK, BYTES, CAME_BACK, CAUGHT_UP, CHECKSUM, CLOSED_BY_US, COMPLETE, CONNECT, CONNECTS, CUT, DELIVERIES,
@@ -20,18 +20,17 @@ from sse_fast._native.bench.board cimport (
     READS, REFUSED, RESET, SLOW_CUT, SLOW_STREAMS, STREAMING, TIMED_OUT, TORN, TRIED_AGAIN, UNFINISHED,
     UNREACHABLE, WRONG_CHANNEL, Board, Fault, complain, count, record,
 )
-from sse_fast._native.bench.dial cimport REQUEST_OVERHEAD, Dialer, Request
+from sse_fast._native.bench.dial cimport Dialer, Request, failure_of, hang_up, watch
 from sse_fast._native.bench.expected cimport Expected
 from sse_fast._native.bench.framing cimport HEAD, OVER, PLAIN, Answer
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
-    EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR,
-    EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL, SO_ERROR, SO_LINGER, SOL_SOCKET, TFD_CLOEXEC,
-    TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, getsockopt,
-    linger, read, recv, send, setsockopt, socklen_t, strerror, timerfd_create, timerfd_settime,
+    EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL,
+    close, epoll_create1, epoll_event, epoll_wait, errno, recv, send, strerror,
 )
 from sse_fast._native.bench.payload cimport Payload
 from sse_fast._native.bench.publisher cimport TAG_PUBLISHER, Publishing
+from sse_fast._native.bench.schedule cimport NOBODY, SECOND, Schedule
 from sse_fast._native.bench.stream_parser cimport (
     BAD_CHECKSUM, BAD_FOREIGN, BAD_IDS, BAD_TORN, READ_BYTES, Harvest, begin, feed, forget, set_up,
 )
@@ -44,8 +43,6 @@ cdef enum:
     TAG_BELL = 3
     TAG_CONTROL = 4
     READY_AT_ONCE = 256
-    SECOND = 1_000_000_000
-    BURST = 20_000_000          # ns: who is behind its rate makes up for no more than that
     SLOW_HEAD_BYTES = 512
     SLOW_RECEIVE_BUFFER = 4096
 
@@ -60,23 +57,19 @@ cdef class Swarm:
         double patience=30.0, double reconnect=-1.0, bint listens=False, int bell=-1, int control=-1,
     ):
         cdef uint32_t place
-        self.epoll = self.timer = -1
+        self.epoll = -1
         self.board, self.worker, self.dialer, self.request = board, worker, dialer, subscribe
         self.block = board.block(worker)
         self.publishers = board.publishers
-        self.capacity, self.ring, self.at_once = capacity, capacity + 1, at_once
+        self.capacity, self.at_once = capacity, at_once
         self.patience = <uint64_t>(patience * SECOND)
         self.reconnect = <uint64_t>(reconnect * SECOND) if reconnect >= 0 else UINT64_MAX
         self.bell, self.control = bell, control
         self.harvest = <Harvest*>calloc(1, sizeof(Harvest))
         self.connections = <Connection*>calloc(capacity, sizeof(Connection))
         self.unused = <uint32_t*>calloc(capacity, sizeof(uint32_t))
-        self.queue = <Appointment*>calloc(self.ring, sizeof(Appointment))
-        self.lives = <Appointment*>calloc(self.ring, sizeof(Appointment))
         self.room = <char*>malloc(READ_BYTES)
-        if not (
-            self.harvest and self.connections and self.unused and self.queue and self.lives and self.room
-        ):
+        if not (self.harvest and self.connections and self.unused and self.room):
             raise MemoryError
         set_up(self.harvest, run, payload_bytes)
         self.expected = Expected(board, worker, capacity, listens)
@@ -84,25 +77,14 @@ cdef class Swarm:
             self.connections[place].fd = -1
             self.unused[place] = capacity - 1 - place
         self.unused_count = capacity
-        self.pass_next = self.drip_next = UINT64_MAX
+        self.schedule = Schedule(capacity)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
-        self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
-        if self.epoll < 0 or self.timer < 0:
-            raise OSError(errno, "cannot make an epoll descriptor and a timer")
-        self._watch(self.timer, TAG_TIMER)
-        if bell >= 0:
-            self._watch(bell, TAG_BELL)
-        if control >= 0:
-            self._watch(control, TAG_CONTROL)
+        if self.epoll < 0:
+            raise OSError(errno, "cannot make an epoll descriptor")
+        for fd, tag in ((self.schedule.timer, TAG_TIMER), (bell, TAG_BELL), (control, TAG_CONTROL)):
+            if fd >= 0 and watch(self.epoll, fd, EPOLLIN, <uint64_t>tag << 32):
+                raise OSError(errno, "cannot watch a descriptor")
         self.publishing = Publishing(board, worker, publish_to or dialer, publish, self.epoll, bell, run, payload_bytes)
-
-    def _watch(self, int fd, uint64_t tag):
-        cdef epoll_event want
-        memset(&want, 0, sizeof(want))
-        want.events = EPOLLIN
-        want.data.u64 = tag << 32
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &want):
-            raise OSError(errno, "cannot watch a descriptor")
 
     def __dealloc__(self):
         self.close()
@@ -112,8 +94,6 @@ cdef class Swarm:
         free(self.harvest)
         free(self.connections)
         free(self.unused)
-        free(self.queue)
-        free(self.lives)
         free(self.room)
 
     def close(self):
@@ -123,10 +103,11 @@ cdef class Swarm:
             for place in range(self.capacity):
                 if self.connections[place].fd >= 0:
                     self._close(place, True)
-        for fd in (self.epoll, self.timer):
-            if fd >= 0:
-                close(fd)
-        self.epoll = self.timer = -1
+        if self.epoll >= 0:
+            close(self.epoll)
+        self.epoll = -1
+        if self.schedule is not None:
+            self.schedule.close()
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +117,7 @@ cdef class Swarm:
         cdef uint32_t i, place
         if count > self.unused_count:
             raise ValueError(f"{count} more connections are over the capacity of {self.capacity}")
-        self._pace(rate)
+        self.schedule.pace(rate)
         if slow and count:
             self.slow_first = self.unused[self.unused_count - 1]
             self.slow_end = self.slow_first + count
@@ -150,17 +131,16 @@ cdef class Swarm:
     def slow_down(self, *, double every, uint32_t most):
         """The slow ones read `most` bytes every so many seconds; 0: they never read."""
         self.drip_bytes = most
-        self.drip_interval = <uint64_t>(every * SECOND)
-        self.drip_next = monotonic_ns() if most else UINT64_MAX
+        self.schedule.drip(every if most else -1)
 
     def wake_up(self):
         """The slow and the stopped read like everybody else from now on; those that the server cut meanwhile come back
         with their Last-Event-ID. Like those of `come_back`, they are complete when they have what was aimed at."""
         cdef uint32_t place
         cdef Connection* connection
-        self._pace(0)
+        self.schedule.pace(0)
         self.slow_first = self.slow_end = 0
-        self.drip_next = UINT64_MAX
+        self.schedule.drip(-1)
         self.storm_began = monotonic_ns()
         for place in range(self.capacity):
             connection = &self.connections[place]
@@ -181,10 +161,7 @@ cdef class Swarm:
 
     def churn(self, double rate, double life):
         """From now on `rate` streams a second come, and each leaves after `life` seconds. 0: no more come."""
-        self.pass_next = monotonic_ns() if rate > 0 else UINT64_MAX
-        self.pass_interval = <uint64_t>(SECOND / rate) if rate > 0 else 0
-        if rate > 0:
-            self.pass_life = <uint64_t>(life * SECOND)
+        self.schedule.churn(rate, life)
 
     def cut(self):
         """Cut all streams abruptly, with a reset. They are away until `come_back`."""
@@ -205,7 +182,7 @@ cdef class Swarm:
     def come_back(self, double rate=0.0):
         """All that were cut come back with their Last-Event-ID, at most `rate` a second."""
         cdef uint32_t place
-        self._pace(rate)
+        self.schedule.pace(rate)
         self.storm_began = monotonic_ns()
         for place in range(self.capacity):
             if self.connections[place].phase == AWAY:
@@ -244,19 +221,14 @@ cdef class Swarm:
                 if now >= until:
                     break
                 self._keep_appointments(now)
-                self._arm(now, until)
+                self.schedule.wake(now, min(until, self.publishing.deadline()), self.dialling < self.at_once)
                 self._turn()
         return self.called
-
-    def _pace(self, double rate):
-        self.open_interval = <uint64_t>(SECOND / rate) if rate > 0 else 0
-        self.open_next = monotonic_ns()
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     cdef void _turn(self) noexcept nogil:
         cdef epoll_event ready[READY_AT_ONCE]
-        cdef uint64_t expired
         cdef uint32_t place
         cdef int i, count = epoll_wait(self.epoll, ready, READY_AT_ONCE, 1000)
         for i in range(count):
@@ -267,7 +239,7 @@ cdef class Swarm:
             elif kind == TAG_PUBLISHER:
                 self.publishing.on_ready(place, ready[i].events)
             elif kind == TAG_TIMER:
-                read(self.timer, &expired, sizeof(expired))
+                self.schedule.rang()
             elif kind == TAG_BELL:
                 if self.worker == 0:
                     self.publishing.on_bell()
@@ -276,54 +248,25 @@ cdef class Swarm:
 
     cdef void _keep_appointments(self, uint64_t now) noexcept nogil:
         """Do what is due: events, connections, those who pass, slow reads, looking for those who wait too long."""
-        cdef Appointment* first
+        cdef int64_t place
         self.publishing.publish_due(now)
-        while self.queue_head != self.queue_tail and self.dialling < self.at_once and self.open_next <= now:
-            first = &self.queue[self.queue_head % self.ring]
-            if first.at > now:
-                break
-            self.queue_head += 1
-            if self.open_interval:
-                self.open_next = max(self.open_next + self.open_interval, now - BURST)
-            self._start(first.place, now)
+        while self.dialling < self.at_once and (place := self.schedule.who_connects(now)) != NOBODY:
+            self._start(<uint32_t>place, now)
         self._pass(now)
-        if now >= self.drip_next:
-            self.drip_next = now + self.drip_interval
+        if self.schedule.is_time_to_drip(now):
             self._drip()
-        if now >= self.sweep_next:
-            self.sweep_next = now + SECOND
+        if self.schedule.is_time_to_sweep(now):
             self._sweep(now)
-
-    cdef void _arm(self, uint64_t now, uint64_t until) noexcept nogil:
-        """Be woken for the next appointment, to the microsecond."""
-        cdef itimerspec when
-        cdef uint64_t at = min(until, self.sweep_next)
-        at = min(min(at, self.publishing.deadline()), min(self.pass_next, self.drip_next))
-        if self.queue_head != self.queue_tail and self.dialling < self.at_once:
-            at = min(at, max(self.open_next, self.queue[self.queue_head % self.ring].at))
-        if self.lives_head != self.lives_tail:
-            at = min(at, self.lives[self.lives_head % self.ring].at)
-        if at == self.armed and at > now:
-            return
-        self.armed = at
-        memset(&when, 0, sizeof(when))
-        at = max(at, now + 1)
-        when.it_value.tv_sec = <long>(at // SECOND)
-        when.it_value.tv_nsec = <long>(at % SECOND)
-        timerfd_settime(self.timer, TFD_TIMER_ABSTIME, &when, NULL)
 
     cdef void _enqueue(self, uint32_t place, uint64_t at) noexcept nogil:
         self.connections[place].phase = QUEUED
         count(self.block, UNFINISHED, 1)
-        self.queue[self.queue_tail % self.ring].at = at
-        self.queue[self.queue_tail % self.ring].place = place
-        self.queue_tail += 1
+        self.schedule.connects(place, at)
 
     # ---- a connection's life ----------------------------------------------------------------------------------------
 
     cdef void _start(self, uint32_t place, uint64_t now) noexcept nogil:
         cdef Connection* connection = &self.connections[place]
-        cdef epoll_event want
         cdef const char* why
         cdef int fd = self.dialer.dial(SLOW_RECEIVE_BUFFER if connection.flags & SLOW else 0)
         count(self.block, CONNECTS, 1)
@@ -336,10 +279,7 @@ cdef class Swarm:
             return
         connection.fd = fd
         begin(&connection.stream, (connection.flags & KNOWS) != 0)
-        memset(&want, 0, sizeof(want))
-        want.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-        want.data.u64 = place
-        epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &want)
+        watch(self.epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, place)
 
     cdef void _on_ready(self, uint32_t place, uint32_t events) noexcept nogil:
         cdef Connection* connection = &self.connections[place]
@@ -357,11 +297,9 @@ cdef class Swarm:
     cdef bint _ask(self, uint32_t place) noexcept nogil:
         """The connection is there, or failed: send the request."""
         cdef Connection* connection = &self.connections[place]
-        cdef int failure = 0
-        cdef socklen_t size = sizeof(failure)
+        cdef int failure = failure_of(connection.fd)
         cdef ssize_t length
         cdef const char* why
-        getsockopt(connection.fd, SOL_SOCKET, SO_ERROR, &failure, &size)
         if failure == 0:
             record(self.block, CONNECT, (monotonic_ns() - connection.began) // 1000)
             length = self.request.write(
@@ -506,7 +444,6 @@ cdef class Swarm:
     cdef void _close(self, uint32_t place, bint abruptly) noexcept nogil:
         """Close the socket and count the stream out."""
         cdef Connection* connection = &self.connections[place]
-        cdef linger reset
         if connection.phase == STREAMING_NOW and not connection.flags & SLOW:
             count(self.block, STREAMING, -1)
             self.board.count_streaming(self.worker, connection.channel, -1)
@@ -518,10 +455,7 @@ cdef class Swarm:
             count(self.block, UNFINISHED, -<int64_t>(not connection.flags & PASSING))
         if connection.fd < 0:
             return
-        if abruptly:
-            reset.l_onoff, reset.l_linger = 1, 0
-            setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset))
-        close(connection.fd)
+        hang_up(connection.fd, abruptly)
         connection.fd = -1
 
     # ---- those who pass, the slow, the late -------------------------------------------------------------------------
@@ -529,28 +463,24 @@ cdef class Swarm:
     cdef void _pass(self, uint64_t now) noexcept nogil:
         """Let those whose time is up go, and new ones come."""
         cdef Connection* connection
+        cdef int64_t leaves
         cdef uint32_t place
-        while self.lives_head != self.lives_tail and self.lives[self.lives_head % self.ring].at <= now:
-            place = self.lives[self.lives_head % self.ring].place
-            connection = &self.connections[place]
-            self.lives_head += 1
+        while (leaves := self.schedule.who_leaves(now)) != NOBODY:
+            connection = &self.connections[leaves]
             if connection.phase != GONE:
-                self._close(place, False)
+                self._close(<uint32_t>leaves, False)
                 count(self.block, CLOSED_BY_US, 1)
             connection.phase = FREE
-            self.unused[self.unused_count] = place
+            self.unused[self.unused_count] = <uint32_t>leaves
             self.unused_count += 1
-        while self.pass_next <= now and self.unused_count and self.dialling < self.at_once:
-            self.pass_next = max(self.pass_next + self.pass_interval, now - BURST)
+        while self.unused_count and self.dialling < self.at_once and self.schedule.one_comes(now):
             self.unused_count -= 1
             place = self.unused[self.unused_count]
             connection = &self.connections[place]
             connection.flags = PASSING
             connection.channel = self.next_channel
             self.next_channel = (self.next_channel + 1) % self.board.channels
-            self.lives[self.lives_tail % self.ring].at = now + self.pass_life
-            self.lives[self.lives_tail % self.ring].place = place
-            self.lives_tail += 1
+            self.schedule.stays(place, now)
             self._start(place, now)
 
     cdef void _drip(self) noexcept nogil:

@@ -29,6 +29,7 @@ from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
+from sse_fast._native.log.beginnings cimport before_newest, earliest, lost_after, resume
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap
@@ -178,14 +179,14 @@ cdef class FanOut:
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         if after is not None:
             if begin == UNKNOWN:
-                subscriber.position = self.index.before_newest(group.channels, self._unknown)
+                subscriber.position = before_newest(self.index, group.channels, self._unknown)
                 subscriber.lost = True
             elif begin == EARLIEST:
-                subscriber.position = self.index.earliest(group.channels)
+                subscriber.position = earliest(self.index, group.channels)
             else:
-                subscriber.position = self.index.resume(group.channels, begin, &subscriber.lost)
+                subscriber.position = resume(self.index, group.channels, begin, &subscriber.lost)
         elif history:
-            subscriber.position = self.index.before_newest(group.channels, history)
+            subscriber.position = before_newest(self.index, group.channels, history)
         else:
             subscriber.position = newest
         return 0
@@ -327,7 +328,7 @@ cdef class FanOut:
             return 0
         if self._last_words is not None:
             return self._finish(subscriber, now)
-        if self.index.lost_after(group.channels, subscriber.position):
+        if self.index.evicted_after(subscriber.position) and lost_after(self.index, group.channels, subscriber.position):
             if not self._skip:
                 return self._leave_slow(subscriber)
             self._skip_ahead(subscriber)
@@ -432,7 +433,7 @@ cdef class FanOut:
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
-        cdef uint64_t position = self.index.before_newest(subscriber.group.channels, 1)
+        cdef uint64_t position = before_newest(self.index, subscriber.group.channels, 1)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
         if not subscriber.must_tell:

@@ -6,7 +6,7 @@ event of several channels stands in each one's list; who listens to several of t
 are neighbours in every order. Its links are numbered one after the other, and dropped with it.
 What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too.
 Who is told: subscribers that resume. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last
-`forgotten`), so that `lost_after` can tell *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
+`forgotten`), by which `beginnings` tells *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 
 One batch may evict any number of entries, and a hole concern any number of channels. So that no call takes long, it is
 noted at once where what is kept begins (`_live`, `_lapped`), which is all that readers go by; the entries before that are
@@ -29,14 +29,14 @@ from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.layout cimport FLAG_MARK, Record
 from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
-from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve, thing
+from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    MERGED = 4096                   # links that are merged for one piece, or counted one by one where none are shared
+    MERGED = 4096                   # links that are merged for one piece
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 
@@ -138,19 +138,6 @@ cdef class Index:
 
     # ---- tailing the log --------------------------------------------------------------------------------------------
 
-    cdef Entry* entry(self, uint64_t number) noexcept:
-        return <Entry*>thing(&self._entries, number, sizeof(Entry))
-
-    cdef Link* link(self, uint64_t number) noexcept:
-        return <Link*>thing(&self._links, number, sizeof(Link))
-
-    cdef uint64_t event_of(self, uint64_t number) noexcept:
-        """Number of the entry of a link that is there."""
-        return self._first + <uint32_t>(self.link(number).event - <uint32_t>self._first)
-
-    cdef uint64_t position_of(self, uint64_t number) noexcept:
-        return self.entry(self.event_of(number)).position
-
     cdef bint take_in_some(self, Py_ssize_t limit) except -1:
         cdef Record record
         cdef Py_ssize_t count = 0
@@ -237,7 +224,7 @@ cdef class Index:
         self._last_mark = self._for_all = record.position
         return 0
 
-    cdef Mark* _mark_after(self, uint64_t position) noexcept:
+    cdef Mark* mark_after(self, uint64_t position) noexcept:
         """The first mark after a position, or NULL."""
         cdef size_t i
         if position < self._last_mark:
@@ -245,14 +232,6 @@ cdef class Index:
                 if self._marks[i].position > position:
                     return &self._marks[i]
         return NULL
-
-    cdef uint64_t _behind_marks(self, uint64_t position) noexcept:
-        """For who begins at a position, and has seen nothing: behind marks before which there is nothing for it."""
-        cdef Mark* mark = self._mark_after(position)
-        while mark != NULL and (position >= mark.fork or self.entry(self._live).position > mark.fork):
-            position = mark.position
-            mark = self._mark_after(position)
-        return position
 
     cdef int _make_room_for(self, uint64_t links) except -1:
         """For an event with so many links."""
@@ -302,7 +281,7 @@ cdef class Index:
 
     cdef void evict(self) noexcept:
         """Find the oldest entry whose record the log still has: what is older is gone for readers."""
-        cdef uint64_t tail = self.log.load_tail(), low = self._live, high, middle, step = 1
+        cdef uint64_t tail = self.log.load_tail(), low = self._live, high, middle, step = 1, gone = 0
         if low > self.newest or self.entry(low).offset >= tail:
             return
         while low + step <= self.newest and self.entry(low + step).offset < tail:
@@ -317,7 +296,6 @@ cdef class Index:
                 high = middle
         self._live = high
         self._floor = max(self._floor, self.entry(low).position)
-        cdef size_t gone = 0
         while gone < self._mark_count and self._marks[gone].number < high:
             self._gone_mark = self._marks[gone].position
             gone += 1
@@ -423,122 +401,9 @@ cdef class Index:
             except MemoryError:
                 self.forgotten = self._floor    # whom it was, nobody knows now: to resume any dropped channel is a gap
 
-    cdef uint64_t evicted_of(self, tuple channels) noexcept:
-        """Position of the newest event of these channels that is gone, as far as is known."""
-        cdef uint64_t newest = max(self._lapped, self._gone_mark)
-        for channel in channels:
-            newest = max(newest, self._evicted_of(<Channel>channel))
-        return newest
+    # ---- copying out ------------------------------------------------------------------------------------------------
 
-    cdef bint _lags(self, Channel channel) noexcept:
-        """Whether it still has links to events that are gone."""
-        return channel.first != 0 and self.event_of(channel.first) < self._live
-
-    cdef uint64_t _evicted_of(self, Channel channel) noexcept:
-        cdef uint64_t number, ignored = 0
-        if not self._lags(channel):
-            return channel.evicted
-        number = self._first_after(channel, self._floor, &ignored)
-        return self.position_of(number - self.link(number).previous if number else channel.last)
-
-    cdef uint64_t _kept_of(self, Channel channel) noexcept:
-        cdef uint64_t kept = 0
-        if not self._lags(channel):
-            return channel.kept
-        self._first_after(channel, self._floor, &kept)
-        return kept
-
-    cdef bint lost_after(self, tuple channels, uint64_t position) noexcept:
-        """Whether events of these channels after `position` are gone; where that cannot be known, True."""
-        return position < self._floor and position < self.evicted_of(channels)
-
-    cdef uint64_t resume(self, tuple channels, uint64_t position, bint* lost) noexcept:
-        """Where a stream goes on that was at `position`, and whether what it did not see, or should not have, is gone."""
-        cdef Mark* mark = self._mark_after(position)
-        lost[0] = self.lost_after(channels, position)
-        if mark != NULL and position > mark.fork:
-            lost[0] = True
-            return max(mark.position, self.evicted_of(channels))
-        return self.evicted_of(channels) if lost[0] else position
-
-    cdef uint64_t earliest(self, tuple channels) noexcept:
-        """The cursor that stands before all that is kept of these channels."""
-        return self._behind_marks(self.evicted_of(channels))
-
-    cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0:
-        """The cursor that stands just before at least the newest `count` kept events of these channels.
-
-        Before exactly so many, unless events of several channels are kept and those asked for, each counted once for each
-        of these channels that it is in, are more than `_merge`. Then the rest is found by halves, by as many links as it
-        can have: that may be more events, and never fewer.
-        """
-        return self._behind_marks(self._before_newest(channels, count))
-
-    cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0:
-        cdef uint64_t kept = 0, links = 0, low, high, middle, widest = self.widest(len(channels))
-        for channel in channels:
-            kept += self._kept_of(<Channel>channel)
-        if kept <= count:
-            return self.evicted_of(channels)
-        if count == 0:
-            return self.position
-        if len(channels) == 1:
-            return self.position_of(self._newest(<Channel>channels[0], count)) - 1
-        low, high = self._live, self.newest
-        if widest > 1 or count <= MERGED:
-            high = self._newest_merged(channels, &count, &links)
-            if count == 0:
-                return self.entry(high).position - 1
-        links += count * widest
-        if kept <= links:
-            return self.evicted_of(channels)
-        # The newest entry after which, itself included, there are so many links of these channels.
-        while low < high:
-            middle = high - (high - low) // 2
-            kept = 0
-            for channel in channels:
-                self._first_after(<Channel>channel, self.entry(middle).position - 1, &kept)
-            if kept >= links:
-                low = middle
-            else:
-                high = middle - 1
-        return self.entry(low).position - 1
-
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t* count, uint64_t* links) except? 0:
-        """Walk over the newest links of these channels, of which there are more than `count`, until so many events are
-        found or `_merge` links are walked. Returns the number of the last event, takes from `count` how many were found,
-        and adds to `links` what was walked."""
-        cdef size_t size = 0
-        cdef uint64_t number, event, last = 0, left = self._merge
-        self._make_room(len(channels))
-        for channel in channels:
-            if (<Channel>channel).kept:
-                push(self._heap, size, ~(<Channel>channel).last)    # the largest first
-                size += 1
-        while size and left:
-            number = ~self._heap[0]
-            event = self.event_of(number)
-            if event < self._live:
-                break
-            left -= 1
-            if event != last:
-                last = event
-                count[0] -= 1
-                if count[0] == 0:
-                    break
-            if self.link(number).previous:
-                self._heap[0] = ~(number - self.link(number).previous)
-            else:
-                size -= 1
-                self._heap[0] = self._heap[size]
-            sift_down(self._heap, size)
-        links[0] += self._merge - left
-        self.steps += self._merge - left
-        return last
-
-    # ---- searching a channel ----------------------------------------------------------------------------------------
-
-    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept:
+    cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept:
         """Number of the channel's first link after `position`, or 0. Adds to `count` how many there are."""
         cdef uint64_t number = channel.last
         cdef Link* link
@@ -556,24 +421,7 @@ cdef class Index:
             else:
                 number -= link.previous
 
-    cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept:
-        """Number of the channel's `count`th newest link, of which there are at least so many."""
-        cdef uint64_t number = channel.last
-        cdef Link* link
-        while count > 1:
-            self.steps += 1
-            link = self.link(number)
-            if 0 < link.span < count and number - link.jump >= self._first_link:
-                count -= link.span
-                number -= link.jump
-            else:
-                count -= 1
-                number -= link.previous
-        return number
-
-    # ---- copying out ------------------------------------------------------------------------------------------------
-
-    cdef int _make_room(self, size_t size) except -1:
+    cdef int make_room(self, size_t size) except -1:
         """Room in the heap for so many."""
         cdef uint64_t* grown
         if size > self._room:
@@ -591,13 +439,13 @@ cdef class Index:
         (then `piece.end` is 0; `evict` has run, and `lost_after` knows).
         """
         cdef bint single = len(channels) == 1
-        cdef const Mark* mark = self._mark_after(position)
+        cdef const Mark* mark = self.mark_after(position)
         cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT   # what is behind a fork is passed over
         cdef uint64_t* heap                 # of each channel the link that comes next
         cdef size_t size = 0, count = 0, merged = 0, i
         cdef uint64_t number = 0, event, last = 0, length = 0, ignored = 0
         cdef Entry* entry
-        self._make_room(len(channels))
+        self.make_room(len(channels))
         heap = self._heap
         if single and at >= self._first_link and mark == NULL:
             if self.link(at).next:
@@ -607,7 +455,7 @@ cdef class Index:
             for channel in channels:
                 if (<Channel>channel).last_position <= position:
                     continue
-                number = self._first_after(<Channel>channel, position, &ignored)
+                number = self.first_after(<Channel>channel, position, &ignored)
                 if number:
                     push(heap, size, number)
                     size += 1

@@ -1,4 +1,4 @@
-# How the load client opens connections and writes requests.
+# How the load client opens, watches and closes connections, and writes requests.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -43,3 +43,8 @@ cdef class Dialer:
         uint64_t dialled
 
     cdef int dial(self, int receive_buffer) noexcept nogil      # a descriptor that is connecting, or -errno
+
+
+cdef int watch(int epoll, int fd, uint32_t events, uint64_t tag) noexcept nogil
+cdef int failure_of(int fd) noexcept nogil
+cdef void hang_up(int fd, bint abruptly) noexcept nogil

@@ -6,6 +6,7 @@ from sse_fast._native.bench.board cimport Block, Board, Fault
 from sse_fast._native.bench.dial cimport Dialer, Request
 from sse_fast._native.bench.expected cimport Expected
 from sse_fast._native.bench.publisher cimport Publishing
+from sse_fast._native.bench.schedule cimport Schedule
 from sse_fast._native.bench.stream_parser cimport Harvest, Stream
 
 cdef enum Phase:
@@ -35,11 +36,6 @@ cdef struct Connection:
     uint8_t flags
 
 
-cdef struct Appointment:
-    uint64_t at
-    uint32_t place
-
-
 cdef class Swarm:
     cdef:
         readonly Board board
@@ -47,25 +43,21 @@ cdef class Swarm:
         Block* block
         Dialer dialer
         Request request
+        Schedule schedule       # who connects and who leaves next, and the timer for it
         Expected expected       # what each connection must see next
         Harvest* harvest
         Connection* connections
         uint32_t* unused        # places of connections that are free
-        Appointment* queue      # who connects when; a ring
-        Appointment* lives      # of those who pass: who leaves when; a ring
         char* room
-        uint32_t capacity, ring, publishers, unused_count, at_once, dialling, next_channel
+        uint32_t capacity, publishers, unused_count, at_once, dialling, next_channel
         uint32_t slow_first, slow_end
-        uint64_t queue_head, queue_tail, lives_head, lives_tail
-        uint64_t open_interval, open_next, pass_interval, pass_next, pass_life, drip_interval, drip_next
-        uint64_t patience, sweep_next, reconnect, storm_began, armed
+        uint64_t patience, reconnect, storm_began
         uint32_t drip_bytes
-        int worker, epoll, timer, bell, control
+        int worker, epoll, bell, control
         bint called
 
     cdef void _turn(self) noexcept nogil
     cdef void _keep_appointments(self, uint64_t now) noexcept nogil
-    cdef void _arm(self, uint64_t now, uint64_t until) noexcept nogil
     cdef void _enqueue(self, uint32_t place, uint64_t at) noexcept nogil
     cdef void _start(self, uint32_t place, uint64_t now) noexcept nogil
     cdef void _on_ready(self, uint32_t place, uint32_t events) noexcept nogil

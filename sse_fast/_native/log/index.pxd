@@ -8,9 +8,8 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
 from sse_fast._native.log.layout cimport Record
-from sse_fast._native.log.pages cimport Pages
+from sse_fast._native.log.pages cimport Pages, thing
 from sse_fast._native.log.ring cimport Log
-
 
 cdef struct Entry:                  # one kept event, in log order
     uint64_t position
@@ -97,38 +96,40 @@ cdef class Index:
         uint64_t* _merged           # entries in log order
         size_t _room                # of the heap
 
-    cdef Entry* entry(self, uint64_t number) noexcept
-    cdef Link* link(self, uint64_t number) noexcept
-    cdef uint64_t event_of(self, uint64_t number) noexcept
-    cdef uint64_t position_of(self, uint64_t number) noexcept
+    # Inline: to look things up is most of what merging does.
+    cdef inline Entry* entry(self, uint64_t number) noexcept:
+        return <Entry*>thing(&self._entries, number, sizeof(Entry))
+
+    cdef inline Link* link(self, uint64_t number) noexcept:
+        return <Link*>thing(&self._links, number, sizeof(Link))
+
+    cdef inline uint64_t event_of(self, uint64_t number) noexcept:
+        """Number of the entry of a link that is there."""
+        return self._first + <uint32_t>(self.link(number).event - <uint32_t>self._first)
+
+    cdef inline uint64_t position_of(self, uint64_t number) noexcept:
+        return self.entry(self.event_of(number)).position
+
+    cdef inline bint evicted_after(self, uint64_t position) noexcept:
+        """Whether events after a position are gone, of whatever channels."""
+        return position < self._floor
+
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
     cdef void evict(self) noexcept
     cdef bint owes(self) noexcept
     cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)
     cdef void release_if_idle(self, Channel channel) noexcept
-    cdef uint64_t evicted_of(self, tuple channels) noexcept
-    cdef bint lost_after(self, tuple channels, uint64_t position) noexcept
-    cdef uint64_t resume(self, tuple channels, uint64_t position, bint* lost) noexcept
-    cdef uint64_t earliest(self, tuple channels) noexcept
-    cdef uint64_t before_newest(self, tuple channels, uint64_t count) except? 0
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
     cdef void _lap(self) noexcept
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
-    cdef uint64_t _kept_of(self, Channel channel) noexcept
-    cdef uint64_t _evicted_of(self, Channel channel) noexcept
     cdef int _take_in_mark(self, Record* record, bytes names) except -1
-    cdef Mark* _mark_after(self, uint64_t position) noexcept
-    cdef uint64_t _behind_marks(self, uint64_t position) noexcept
-    cdef uint64_t _before_newest(self, tuple channels, uint64_t count) except? 0
-    cdef bint _lags(self, Channel channel) noexcept
+    cdef Mark* mark_after(self, uint64_t position) noexcept
     cdef uint64_t widest(self, uint64_t lists) noexcept
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
     cdef int _make_room_for(self, uint64_t links) except -1
     cdef void _add(self, Record* record, Py_ssize_t links) noexcept
     cdef void _link(self, Channel channel) noexcept
-    cdef uint64_t _newest_merged(self, tuple channels, uint64_t* count, uint64_t* links) except? 0
-    cdef uint64_t _first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
-    cdef uint64_t _newest(self, Channel channel, uint64_t count) noexcept
-    cdef int _make_room(self, size_t size) except -1
+    cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
+    cdef int make_room(self, size_t size) except -1

@@ -1,0 +1,161 @@
+"""Where a stream begins: after an id, before all that is kept of its channels, or before the newest events of them.
+
+And whether something is gone that it has not seen. Where that cannot be known it is said to be: a gap is told once too often
+rather than once too seldom. Nobody begins inside what a mark passes over (`epochs`).
+
+It reads the index, links that are evicted and not dropped yet included, so it takes for gone what is before `Index._live`.
+Over several channels, where many events are asked for, it looks by halves: a logarithm of steps.
+"""
+
+from libc.stdint cimport uint64_t
+
+from sse_fast._native.log.heap cimport push, sift_down
+from sse_fast._native.log.index cimport Channel, Index, Link, Mark
+
+
+cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept:
+    """Whether events of these channels after `position` are gone; where that cannot be known, True."""
+    return index.evicted_after(position) and position < evicted_of(index, channels)
+
+
+cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost) noexcept:
+    """Where a stream goes on that was at `position`, and whether what it did not see, or should not have, is gone."""
+    cdef Mark* mark = index.mark_after(position)
+    lost[0] = lost_after(index, channels, position)
+    if mark != NULL and position > mark.fork:
+        lost[0] = True
+        return max(mark.position, evicted_of(index, channels))
+    return evicted_of(index, channels) if lost[0] else position
+
+
+cdef uint64_t earliest(Index index, tuple channels) noexcept:
+    """The cursor that stands before all that is kept of these channels."""
+    return _behind_marks(index, evicted_of(index, channels))
+
+
+cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0:
+    """The cursor that stands just before at least the newest `count` kept events of these channels.
+
+    Before exactly so many, unless events of several channels are kept and those asked for, each counted once for each
+    of these channels that it is in, are more than `_merge`. Then the rest is found by halves, by as many links as it
+    can have: that may be more events, and never fewer.
+    """
+    return _behind_marks(index, _before_newest(index, channels, count))
+
+
+cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
+    """Position of the newest event of these channels that is gone, as far as is known."""
+    cdef uint64_t newest = max(index._lapped, index._gone_mark)
+    for channel in channels:
+        newest = max(newest, _evicted_of(index, <Channel>channel))
+    return newest
+
+
+cdef uint64_t _evicted_of(Index index, Channel channel) noexcept:
+    cdef uint64_t number, ignored = 0
+    if not _lags(index, channel):
+        return channel.evicted
+    number = index.first_after(channel, index._floor, &ignored)
+    return index.position_of(number - index.link(number).previous if number else channel.last)
+
+
+cdef uint64_t _kept_of(Index index, Channel channel) noexcept:
+    cdef uint64_t kept = 0
+    if not _lags(index, channel):
+        return channel.kept
+    index.first_after(channel, index._floor, &kept)
+    return kept
+
+
+cdef bint _lags(Index index, Channel channel) noexcept:
+    """Whether it still has links to events that are gone."""
+    return channel.first != 0 and index.event_of(channel.first) < index._live
+
+
+cdef uint64_t _behind_marks(Index index, uint64_t position) noexcept:
+    """For who begins at a position, and has seen nothing: behind marks before which there is nothing for it."""
+    cdef Mark* mark = index.mark_after(position)
+    while mark != NULL and (position >= mark.fork or index.entry(index._live).position > mark.fork):
+        position = mark.position
+        mark = index.mark_after(position)
+    return position
+
+
+cdef uint64_t _before_newest(Index index, tuple channels, uint64_t count) except? 0:
+    cdef uint64_t kept = 0, links = 0, low, high, middle, widest = index.widest(len(channels))
+    for channel in channels:
+        kept += _kept_of(index, <Channel>channel)
+    if kept <= count:
+        return evicted_of(index, channels)
+    if count == 0:
+        return index.position
+    if len(channels) == 1:
+        return index.position_of(_newest(index, <Channel>channels[0], count)) - 1
+    low, high = index._live, index.newest
+    if widest > 1 or count <= index._merge:
+        high = _newest_merged(index, channels, &count, &links)
+        if count == 0:
+            return index.entry(high).position - 1
+    links += count * widest
+    if kept <= links:
+        return evicted_of(index, channels)
+    # The newest entry after which, itself included, there are so many links of these channels.
+    while low < high:
+        middle = high - (high - low) // 2
+        kept = 0
+        for channel in channels:
+            index.first_after(<Channel>channel, index.entry(middle).position - 1, &kept)
+        if kept >= links:
+            low = middle
+        else:
+            high = middle - 1
+    return index.entry(low).position - 1
+
+
+cdef uint64_t _newest(Index index, Channel channel, uint64_t count) noexcept:
+    """Number of the channel's `count`th newest link, of which there are at least so many."""
+    cdef uint64_t number = channel.last
+    cdef Link* link
+    while count > 1:
+        index.steps += 1
+        link = index.link(number)
+        if 0 < link.span < count and number - link.jump >= index._first_link:
+            count -= link.span
+            number -= link.jump
+        else:
+            count -= 1
+            number -= link.previous
+    return number
+
+
+cdef uint64_t _newest_merged(Index index, tuple channels, uint64_t* count, uint64_t* links) except? 0:
+    """Walk over the newest links of these channels, of which there are more than `count`, until so many events are
+    found or `_merge` links are walked. Returns the number of the last event, takes from `count` how many were found,
+    and adds to `links` what was walked."""
+    cdef size_t size = 0
+    cdef uint64_t number, event, last = 0, left = index._merge
+    index.make_room(len(channels))
+    for channel in channels:
+        if (<Channel>channel).kept:
+            push(index._heap, size, ~(<Channel>channel).last)    # the largest first
+            size += 1
+    while size and left:
+        number = ~index._heap[0]
+        event = index.event_of(number)
+        if event < index._live:
+            break
+        left -= 1
+        if event != last:
+            last = event
+            count[0] -= 1
+            if count[0] == 0:
+                break
+        if index.link(number).previous:
+            index._heap[0] = ~(number - index.link(number).previous)
+        else:
+            size -= 1
+            index._heap[0] = index._heap[size]
+        sift_down(index._heap, size)
+    links[0] += index._merge - left
+    index.steps += index._merge - left
+    return last

@@ -1,0 +1,11 @@
+# Where a stream begins, for C callers.
+
+from libc.stdint cimport uint64_t
+
+from sse_fast._native.log.index cimport Index
+
+
+cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept
+cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost) noexcept
+cdef uint64_t earliest(Index index, tuple channels) noexcept
+cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0
