@@ -459,6 +459,16 @@ async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_fo
     assert listener.events == admission.events
 
 
+@pytest.mark.parametrize(
+    ("rest", "status"), [(b"no colon\r\n\r\n", 400), (b"X: " + b"x" * HEAD_BYTES, 431), (b"X: ", 408)]
+)
+async def test_what_is_wrong_with_a_head_may_be_read_by_the_origin_that_it_names(rest: bytes, status: int) -> None:
+    async with StreamPort.opened(head_seconds=0.3) as port:
+        head = f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\n".encode()
+        answer = Answer(await raw_answer(port.number, head + rest))
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, ORIGIN)
+
+
 async def test_a_head_of_which_only_the_origin_has_come_is_turned_away_for_that_origin() -> None:
     answer = await full(f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nCookie: who=".encode(), most=1)
     assert answer.headers["access-control-allow-origin"] == ORIGIN

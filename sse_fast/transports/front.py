@@ -193,7 +193,9 @@ class Front:
 
     def _refused(self, head: Head, bad: BadHead) -> bytes:
         self.bad_heads += 1
-        return self._answered(Request("GET", "", version=head.minor), problem(bad.status, str(bad)))
+        origins = self._policy.origins
+        readable = origins.headers_for(dict(head.headers).get(b"origin")) if origins is not None else ()
+        return self._answered(Request("GET", "", version=head.minor), problem(bad.status, str(bad), readable))
 
     def _rendered(self, request: Request, answer: Answer) -> bytes:
         head = rendered_head(answer.status, answer.headers)
