@@ -376,8 +376,8 @@ def test_a_few_large_lines_are_taken_in_pieces_too() -> None:
 WRONG_VALUES: list[tuple[Any, list[str]]] = [
     *((value, ["JSON object", kind]) for value, kind in [(None, "null"), (True, "a boolean"), (1, "a number")]),
     *((value, ["JSON object", kind]) for value, kind in [(1.5, "a number"), ("x", "a string")]),
-    ({}, ["'channel' is missing"]),
-    ({"data": 1}, ["'channel' is missing"]),
+    ({}, ["'channel' or 'channels' is missing"]),
+    ({"data": 1}, ["'channel' or 'channels' is missing"]),
     ({"channel": "c"}, ["'data' is missing"]),
     ({"chanel": "c", "data": 1}, ["unknown field 'chanel'", "'channel'"]),
     ({"channel": "c", "Data": 1}, ["unknown field 'Data'", "'data'"]),

@@ -460,7 +460,7 @@ async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_fo
 
 
 @pytest.mark.parametrize(
-    ("rest", "status"), [(b"no colon\r\n\r\n", 400), (b"X: " + b"x" * HEAD_BYTES, 431), (b"X: ", 408)]
+    ("rest", "status"), [(b"A: b\r\nno colon\r\n\r\n", 400), (b"X: " + b"x" * HEAD_BYTES, 431), (b"X: ", 408)]
 )
 async def test_what_is_wrong_with_a_head_may_be_read_by_the_origin_that_it_names(rest: bytes, status: int) -> None:
     async with StreamPort.opened(head_seconds=0.3) as port:

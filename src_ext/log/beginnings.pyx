@@ -10,7 +10,7 @@ Over several channels, where many events are asked for, it looks by halves: a lo
 from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.index cimport Channel, Index, Link, Mark
+from sse_fast._native.log.index cimport MERGED, Channel, Index, Link, Mark
 
 
 cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept:
@@ -92,7 +92,7 @@ cdef uint64_t _before_newest(Index index, tuple channels, uint64_t count) except
     if len(channels) == 1:
         return index.position_of(_newest(index, <Channel>channels[0], count)) - 1
     low, high = index._live, index.newest
-    if widest > 1 or count <= index._merge:
+    if widest > 1 or count <= MERGED:
         high = _newest_merged(index, channels, &count, &links)
         if count == 0:
             return index.entry(high).position - 1

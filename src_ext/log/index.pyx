@@ -36,7 +36,6 @@ cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
-    MERGED = 4096                   # links that are merged for one piece
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
 

@@ -38,7 +38,8 @@ class Origins:
             rules.allow_explicit_origin(headers, name)
         else:
             headers["Vary"] = "Origin"
-        return tuple(headers.raw)
+        # Who may read it stands first, what else of it may be read behind.
+        return tuple(sorted(headers.raw, key=lambda header: header[0] == b"access-control-expose-headers"))
 
     def preflight(self, headers: Mapping[bytes, bytes]) -> Response:
         """The answer to a request that `is_preflight`."""

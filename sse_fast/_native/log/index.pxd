@@ -11,6 +11,11 @@ from sse_fast._native.log.layout cimport Record
 from sse_fast._native.log.pages cimport Pages, thing
 from sse_fast._native.log.ring cimport Log
 
+
+cdef enum:
+    MERGED = 4096                   # links that are merged for one piece, or counted one by one where none are shared
+
+
 cdef struct Entry:                  # one kept event, in log order
     uint64_t position
     uint64_t offset                 # of its record
