@@ -1,6 +1,7 @@
 """The configurations in examples/deploy, run by the real proxies; only addresses, paths and machine limits differ."""
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -94,7 +95,8 @@ class Proxy(ABC):
         """Whether the log has a request for a stream of this channel that the edge was not there for."""
 
     def _requests(self, channel: str) -> list[str]:
-        return [line for line in self.log().splitlines() if f"/sse/{channel} " in line or f"channel={channel} " in line]
+        asked = re.compile(rf"(/sse/|channel=){channel}[ &?]")
+        return [line for line in self.log().splitlines() if asked.search(line)]
 
 
 class Nginx(Proxy):
