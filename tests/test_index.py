@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model import ModelIndex, ModelLog, parse
+from taking import Taking
 from test_ring import body_of
 
 from sse_fast._native.fanout.drain import EARLIEST, UNKNOWN, FanOut
@@ -169,21 +170,14 @@ def test_a_page_of_channels_looks_at_no_more_than_it_is_told_to() -> None:
 # ---- events of several channels ----
 
 
-class Taking(Sink):
-    def __init__(self) -> None:
-        self.stream = b""
-
-    def write(self, data: bytes) -> bool:
-        self.stream += data
-        return True
-
+class TakingEvents(Taking):
     @property
     def positions(self) -> list[int]:
         return [frame.position for frame in parse(self.stream)]
 
 
-def listening(fanout: FanOut, *channels: bytes, **begin: int) -> Taking:
-    sink = Taking()
+def listening(fanout: FanOut, *channels: bytes, **begin: int) -> TakingEvents:
+    sink = TakingEvents()
     fanout.unblock(fanout.subscribe(channels, sink, **begin), 0.0)
     return sink
 

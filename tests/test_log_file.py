@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Edges, until
+from taking import Taking
 from test_segment import HEAD_AT, NEXT_AT, SIZE, epoch_and_kept, kept, patch, set_aside, u64, written
 
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
@@ -215,7 +216,7 @@ def test_a_randomly_damaged_file_is_served_whole_or_set_aside(tmp_path: Path) ->
         path.write_bytes(raw)
         with open_log_file(path, SIZE) as segment:
             log = Log(segment.memory)
-            fanout, sink = FanOut(log), Taking()
+            fanout, sink = FanOut(log), TakingFrames()
             fanout.unblock(fanout.subscribe([b"c%d" % n for n in range(5)], sink, after=EARLIEST), 0.0)
             position = log.append(b"c1", b"data: on\n\n")
             while fanout.drain(0.0):
@@ -232,16 +233,9 @@ def test_a_randomly_damaged_file_is_served_whole_or_set_aside(tmp_path: Path) ->
     assert 0 < served < FLIPS // 4
 
 
-class Taking(Sink):
-    def __init__(self) -> None:
-        self.taken = b""
-
-    def write(self, data: bytes) -> bool:
-        self.taken += data
-        return True
-
+class TakingFrames(Taking):
     def frames(self) -> list[bytes]:
-        return [frame + b"\n\n" for frame in self.taken.split(b"\n\n")[:-1]]
+        return [frame + b"\n\n" for frame in self.stream.split(b"\n\n")[:-1]]
 
 
 def damage(view: memoryview, chance: random.Random) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from taking import Taking
 from test_log_dying_writers import memories_on_the_way
 
 from sse_fast._native.fanout.drain import EARLIEST, UNKNOWN, FanOut
-from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.outside import append_at, mark
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.log.verify import verify
@@ -28,15 +28,6 @@ from sse_fast.event import EventId
 from sse_fast.node.segment import open_log_file
 
 OWN = "ownepoch"
-
-
-class Taking(Sink):
-    def __init__(self) -> None:
-        self.stream = b""
-
-    def write(self, data: bytes) -> bool:
-        self.stream += data
-        return True
 
 
 @dataclass
