@@ -1,6 +1,7 @@
 """How many descriptors a process may have: the server and the load client both want all they can get."""
 
 import resource
+from dataclasses import dataclass
 
 # More than this is not taken of an unlimited limit: some libraries walk through all descriptors there could be.
 DESCRIPTORS_AT_MOST = 1 << 20
@@ -8,6 +9,48 @@ DESCRIPTORS_AT_MOST = 1 << 20
 DESCRIPTOR_RESERVE = 512
 # With fewer no worker could serve streams and still answer publishers and health checks.
 LEAST_DESCRIPTORS = 256
+
+A_RELAYED_EXCHANGE = 2  # descriptors beside its client's: the relay's end and the application server's
+LEAST_RELAYED = 16  # exchanges at once
+OTHERS_PER_RELAYED = 3  # one is its client; the rest reads heads, publishes, or is kept alive between requests
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the descriptors of one worker are for. All of these are full at once, and accept(2) still does not fail."""
+
+    own: int
+    """Its own: the log, the loop, wake-ups, the application's files and connections; no client of ours takes them."""
+    streams: int
+    """Streams open at once."""
+    others: int
+    """Connections of clients that are no streams, those whose exchange is relayed included."""
+    relayed: int
+    """Exchanges that the relay has under way at once, tunnels included; the application server's connections too."""
+
+    @property
+    def connections(self) -> int:
+        """Of clients, at once. Places that streams leave free are anybody's."""
+        return self.streams + self.others
+
+    @property
+    def without_relay(self) -> int:
+        """Of clients, at once, where the application server itself accepts them."""
+        return self.connections + A_RELAYED_EXCHANGE * self.relayed
+
+
+def budget(descriptors: int, streams: int | None = None) -> Budget:
+    """Divide so many descriptors, `LEAST_DESCRIPTORS` at least. `streams`: no more are wanted in one worker; what
+    that leaves is for relayed exchanges and their clients."""
+    own = max(64, min(descriptors // 8, 128), descriptors // 32)
+    room = descriptors - own
+    relayed = max(LEAST_RELAYED, room // 32)
+    each = A_RELAYED_EXCHANGE + OTHERS_PER_RELAYED
+    most = room - each * relayed
+    if streams is not None and streams < most:
+        relayed += (most - streams) // each
+        most = streams
+    return Budget(own, most, room - most - A_RELAYED_EXCHANGE * relayed, relayed)
 
 
 def raise_descriptor_limit() -> int:

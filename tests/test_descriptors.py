@@ -1,0 +1,41 @@
+"""The descriptors of a worker are divided once, over all that it opens."""
+
+import pytest
+
+from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget
+
+LIMITS = [LEAST_DESCRIPTORS, 300, 512, 700, 1024, 1500, 4096, 20_000, 65_536, 1 << 20]
+
+
+@pytest.mark.parametrize("wanted", [None, 1, 100, 1000, 1 << 31])
+@pytest.mark.parametrize("descriptors", LIMITS)
+def test_with_everything_full_at_once_no_descriptor_is_missing(descriptors: int, wanted: int | None) -> None:
+    has = budget(descriptors, wanted)
+    upstream = accepted_by_the_application_server = has.relayed
+    assert has.own + has.streams + has.others + upstream + accepted_by_the_application_server == descriptors
+    assert has.connections == has.streams + has.others
+    assert has.own + has.without_relay == descriptors, "where nothing is relayed, nothing is left over either"
+
+
+@pytest.mark.parametrize("wanted", [None, 1, 100, 1000, 1 << 31])
+@pytest.mark.parametrize("descriptors", LIMITS)
+def test_relayed_exchanges_leave_places_to_publishers_and_health_checks(descriptors: int, wanted: int | None) -> None:
+    has = budget(descriptors, wanted)
+    assert has.relayed >= 16
+    assert has.others >= 2 * has.relayed
+    assert has.own >= 64
+
+
+@pytest.mark.parametrize("descriptors", LIMITS)
+def test_most_descriptors_are_for_streams(descriptors: int) -> None:
+    part = budget(descriptors).streams / descriptors
+    assert part > (0.8 if descriptors >= 4096 else 0.7 if descriptors >= 1024 else 0.4)
+
+
+@pytest.mark.parametrize("descriptors", LIMITS)
+def test_what_streams_are_not_wanted_for_is_for_relayed_exchanges(descriptors: int) -> None:
+    few, by_default = budget(descriptors, 10), budget(descriptors)
+    assert few.streams == 10
+    assert few.relayed > by_default.relayed
+    assert few.others > by_default.others
+    assert budget(descriptors, by_default.streams) == budget(descriptors, 1 << 31) == by_default
