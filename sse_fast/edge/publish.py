@@ -27,25 +27,61 @@ REPLAYED = ((b"idempotent-replayed", b"true"),)
 JSON_SPACE = b" \t\r\n"
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 COUNTED_AT_ONCE = 4096  # lines, as well
+IN_A_TURN = 16 * 1024  # bytes of JSON that are parsed, encoded and appended in one turn: well below a millisecond
 BODY_SECONDS = 30.0
 TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
+REFUSED: tuple[type[Exception], ...] = (MemoryError, *TOLD)
 
 
 class Publishing:
-    """Over one hub."""
+    """Over one hub. Every transport that has a request's body gets its answer here: `answer_now`, or else `answer`.
+
+    All of a request's events are taken or, if one is wrong, none. Both raise what should not happen: then `failed` is
+    what to answer, and the error is for the server's log.
+    """
 
     def __init__(self, hub: Hub, requests: Requests) -> None:
         self._hub = hub
         self._requests = requests
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request to publish; all of its events are taken or, if one is wrong, none. What should not happen is
-        answered, and raised then, so that the server logs it."""
+        """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
+        logs it."""
+        try:
+            try:
+                self.refuse_if_closing()
+                body = await read_body(Incoming(scope, receive), wanted)
+            except ClientDisconnect:
+                return  # before its request was whole; nobody is left to be answered
+            except REFUSED as error:
+                answer = self.refused(wanted, error)
+            else:
+                answer = await self.answer(wanted, body)
+        except Exception:
+            await send_answer(self.failed(wanted), send)
+            raise
+        await send_answer(answer, send)
+
+    def answer_now(self, wanted: Publish, body: bytes) -> Answer | None:
+        """What `answer` returns, in this turn of the loop. None, and nothing was published: it has to wait, or takes
+        more than a turn."""
+        if len(body) > IN_A_TURN and wanted.form is not Form.DATA:
+            return None
+        answering = self.answer(wanted, body)
+        try:
+            answering.send(None)
+        except StopIteration as answered:
+            answer: Answer = answered.value
+            return answer
+        # It has published nothing: after the append it only waits to name more ids than such a body has events.
+        answering.close()
+        return None
+
+    async def answer(self, wanted: Publish, body: bytes) -> Answer:
+        """Publish what this body holds."""
         before = None
         try:
-            if self._requests.closing:
-                raise HubClosed("this server is shutting down and takes no more events")
-            body = await read_body(Incoming(scope, receive), wanted.most, wanted.form.words)
+            refuse_body_over(wanted, len(body))
             keys: dict[int, str] = {}
             events, alone = await self._encoded(wanted, body, keys)
             before = self._hub.published
@@ -59,17 +95,26 @@ class Publishing:
             body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
             replayed = REPLAYED if repeated and repeated == len(events) else ()
-            answer = Answer(200, in_order(*JSON, *replayed, length, *wanted.headers), body)
-        except ClientDisconnect:
-            return  # before its request was whole; nobody is left to be answered
+            return Answer(200, in_order(*JSON, *replayed, length, *wanted.headers), body)
         except MemoryError as error:
-            answer = self._out_of_memory(error, before, wanted.headers)
+            return self._out_of_memory(error, before, wanted.headers)
         except TOLD as error:
-            answer = problem_of(error, wanted.headers)
-        except Exception:
-            await send_answer(problem(500, FAILED, wanted.headers), send)
-            raise
-        await send_answer(answer, send)
+            return problem_of(error, wanted.headers)
+
+    def refuse_if_closing(self) -> None:
+        """Where the head of a request is there: whose head came before is answered. Raises HubClosed."""
+        if self._requests.closing:
+            raise HubClosed("this server is shutting down and takes no more events")
+
+    def refused(self, wanted: Publish, error: Exception) -> Answer:
+        """To a request whose body was not taken, because of one of REFUSED."""
+        if isinstance(error, MemoryError):
+            return self._out_of_memory(error, None, wanted.headers)
+        return problem_of(error, wanted.headers)
+
+    def failed(self, wanted: Publish) -> Answer:
+        """To one that met what should not happen."""
+        return problem(500, FAILED, wanted.headers)
 
     async def _encoded(self, wanted: Publish, body: bytes, keys: dict[int, str]) -> tuple[list[Encoded], bool]:
         """The events of a body, and whether it is a single one, not a list of one; idempotency keys in it are put into
@@ -80,9 +125,9 @@ class Publishing:
             return [encode_publication(wanted.channel, body, event=wanted.event, retry=wanted.retry, limit=limit)], True
         body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         if wanted.form is Form.LINES:
-            return await gently(from_ndjson(body, limit, keys)), False
+            return await gently(from_ndjson(body, limit, keys), len(body)), False
         if body.lstrip(JSON_SPACE).startswith(b"["):
-            return await gently(from_json_array(body, limit, keys)), False
+            return await gently(from_json_array(body, limit, keys), len(body)), False
         return [from_json_object(body, limit, keys)], True
 
     def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
@@ -140,26 +185,37 @@ def quoted(ids: Sequence[EventId]) -> list[str]:
     return [f'"{id}"' for id in ids]
 
 
-async def gently(pieces: Iterable[list[Encoded]]) -> list[Encoded]:
-    """Collect, giving the loop back after each piece: a large body must not hold up the streams. BatchTooLarge."""
+async def gently(pieces: Iterable[list[Encoded]], size: int) -> list[Encoded]:
+    """Collect the events of a body of so many bytes, giving the loop back after each piece: a large body must not hold
+    up the streams. Raises BatchTooLarge."""
     collected: list[Encoded] = []
     for piece in pieces:
         collected += piece
         refuse_batch_over(BATCH_EVENTS, len(collected))
-        await asyncio.sleep(0)
+        if size > IN_A_TURN:
+            await asyncio.sleep(0)
     return collected
 
 
-async def read_body(request: Incoming, limit: int, what: str) -> bytes:
-    """The whole body, or TooMuch as soon as it is known to be over `limit` bytes; TooLate after BODY_SECONDS."""
+async def read_body(request: Incoming, wanted: Publish) -> bytes:
+    """The whole body, or TooMuch as soon as it is known to be too large; TooLate after BODY_SECONDS."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.stream():
                 size += len(part)
-                if size > limit:
-                    raise TooMuch(f"the body is larger than {limit} bytes, the most that {what} has")
+                refuse_body_over(wanted, size)
                 parts.append(part)
     except TimeoutError:
-        raise TooLate(f"the body did not come within {BODY_SECONDS:g} s") from None
+        raise body_too_late() from None
     return b"".join(parts)
+
+
+def refuse_body_over(wanted: Publish, size: int) -> None:
+    """Raises TooMuch for a body that has, or has so far, more bytes than this request's may have."""
+    if size > wanted.most:
+        raise TooMuch(f"the body is larger than {wanted.most} bytes, the most that {wanted.form.words} has")
+
+
+def body_too_late() -> TooLate:
+    return TooLate(f"the body did not come within {BODY_SECONDS:g} s")

@@ -61,6 +61,9 @@ class Backplane(Protocol):
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         """Publish events in their order, all or none. Returns their ids, in that order."""
 
+    def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
+        """`append` in this turn of the loop. None, and nothing was published: it has to be waited for, so `append`."""
+
     async def append_once(self, events: list[Encoded], keys: Keys) -> "Once":
         """`append` those events whose idempotency keys are new.
 
@@ -133,19 +136,29 @@ class LogBackplane:
         self._turns.start()
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
-        if len(events) == 1:
-            size = room = len(events[0][1])
-            if self._index.unread + size <= self._share:
-                return [EventId(self._epoch, self._append(events, size))]
-        elif not events:
-            return []
-        else:
-            refuse_batch_over(BATCH_EVENTS, len(events))
-            size, room = self.log.measure(events)
-            if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
-                return self._ids(self._append(events, size), len(events))
+        ids = self.append_now(events)
+        if ids is not None:
+            return ids
+        refuse_batch_over(BATCH_EVENTS, len(events))
+        size, room = self.log.measure(events)
         first = await self._turns.take(len(events), room, lambda limit: self._append(events, size, limit) or None)
-        return self._ids(first, len(events))
+        return EventIds(self._epoch, range(first, first + len(events)))
+
+    def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
+        if len(events) == 1:
+            size = len(events[0][1])
+            if self._index.unread + size > self._share:
+                return None
+            return [EventId(self._epoch, self._append(events, size))]
+        if not events:
+            return []
+        if len(events) > AT_ONCE:
+            return None
+        size, room = self.log.measure(events)
+        if self._index.unread + room > self._share:
+            return None
+        first = self._append(events, size)
+        return EventIds(self._epoch, range(first, first + len(events)))
 
     def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> int:
         """The first position; 0: other workers have brought the head beyond `limit`, and nothing was appended."""
@@ -189,9 +202,6 @@ class LogBackplane:
                 self._peers.notify()
         except MemoryError:
             pass  # every worker looks for news in its next tick
-
-    def _ids(self, first: int, count: int) -> EventIds:
-        return EventIds(self._epoch, range(first, first + count))
 
     def _ids_of(self, positions: Sequence[int], lowest: int) -> Sequence[EventId]:
         if lowest >= self._began:

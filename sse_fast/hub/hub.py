@@ -148,6 +148,11 @@ class Hub:
         self._open_for("events")
         return await self.backplane.append(events)
 
+    def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
+        """`append` in this turn of the loop. None, and nothing was published: it has to be waited for, so `append`."""
+        self._open_for("events")
+        return self.backplane.append_now(events)
+
     async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
         """`append` those events whose idempotency keys are new; the ids of all, and how many had been published before.
 
