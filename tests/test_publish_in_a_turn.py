@@ -111,3 +111,21 @@ async def test_what_should_not_happen_is_raised_to_the_transport(
     assert failed.status == 500
     assert b"secret" not in failed.body
     assert READABLE[0] in failed.headers
+
+
+@pytest.mark.parametrize("where", ["in a turn", "in several"])
+async def test_where_no_server_logs_what_should_not_happen_it_is_logged_here(
+    edges: Sequence[Edge], where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge, _ = edges
+    document = b'[{"channel":"a","data":"%b"}]' % (b"x" * (IN_A_TURN if where == "in several" else 1))
+
+    async def fails(events: object) -> list[int]:
+        raise TypeError("secret of the house")
+
+    monkeypatch.setattr(edge.hub, "append", fails)
+    given = publishing(edge).publish(JSON, document)
+    answer = given if isinstance(given, Answer) else await given
+    assert isinstance(given, Answer) == (where == "in a turn")
+    assert answer == publishing(edge).failed(JSON)
+    assert "secret of the house" in caplog.text

@@ -2,8 +2,11 @@
 
 import asyncio
 import codecs
-from collections.abc import Iterable, Sequence
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
 from io import BytesIO
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
@@ -22,6 +25,8 @@ from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, PROBLEMS, TooLate, TooMuch, problem, problem_of
 from sse_fast.transports.asgi import send_answer
 
+logger = logging.getLogger("sse_fast.edge")
+
 JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 JSON_SPACE = b" \t\r\n"
@@ -34,7 +39,8 @@ REFUSED: tuple[type[Exception], ...] = (MemoryError, *TOLD)
 
 
 class Publishing:
-    """Over one hub. Every transport that has a request's body gets its answer here: `answer_now`, or else `answer`.
+    """Over one hub. Every transport that has a request's body gets its answer here: `answer_now`, or else `answer`; or
+    `publish`, which is either.
 
     All of a request's events are taken or, if one is wrong, none. Both raise what should not happen: then `failed` is
     what to answer, and the error is for the server's log.
@@ -61,6 +67,27 @@ class Publishing:
             await send_answer(self.failed(wanted), send)
             raise
         await send_answer(answer, send)
+
+    def publish(self, wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+        """For a transport that has no server over it: an answer, or where it has to be waited for one that comes.
+        Raises nothing; what should not happen is logged here."""
+        try:
+            answer = self.answer_now(wanted, body)
+        except Exception:
+            return self._logged(wanted)
+        return answer if answer is not None else self._in_turns(wanted, body)
+
+    async def _in_turns(self, wanted: Publish, body: bytes) -> Answer:
+        try:
+            return await self.answer(wanted, body)
+        except Exception:
+            return self._logged(wanted)
+
+    def _logged(self, wanted: Publish) -> Answer:
+        """`failed`, with a word in our own log."""
+        with contextlib.suppress(MemoryError):
+            logger.exception("a request to publish could not be answered as it should")
+        return self.failed(wanted)
 
     def answer_now(self, wanted: Publish, body: bytes) -> Answer | None:
         """What `answer` returns, in this turn of the loop. None, and nothing was published: it has to wait, or takes
