@@ -3,12 +3,13 @@
     python benches/bench_peers.py [--quick] [--only nchan,mercure] [--subscribers 1000,10000] [--rounds 3]
 
 Every server that can be had (see peers/) takes its turn, started afresh for each; turns are repeated, and each round
-begins with another server. The load client (sse_fast.bench) opens N streams of one channel and publishes 64-byte events
-in a closed loop, with 1 on its way and then with 16. It checks that every subscriber gets every event once and whole;
-where one did not, the report says so.
+begins with another server. The load client (sse_fast.bench) publishes 64-byte events one by one over 1 and then 16
+kept-alive connections, to nobody; started afresh it opens N streams of one channel and publishes in a closed loop, with
+1 event on its way and then with 16. It checks that every subscriber gets every event once and whole; where one did not,
+the report says so.
 
 `--quick` takes who is installed already, for a moment each, and fails if anybody lost anything. Without it what is
-missing is installed first. The report is peers.json, peers.md and peers.png in benches/results/.
+missing is installed first. The report is peers.json, peers.md and peers.svg in benches/results/.
 """
 
 import argparse
@@ -22,9 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from exchanges import exchange
 from harness import HERE, START_SECONDS, STREAM, Running
 from peers import PEERS, CannotInstall, Peer
-from peers.report import OURS, write_report
+from peers.record import OURS
+from peers.report import place, write_report
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Broadcast, Plan, Target, modes
@@ -32,6 +35,7 @@ from sse_fast.bench.results import machine, versions
 from sse_fast.bench.runner import Fleet
 
 IN_FLIGHT = (1, 16)
+NOBODY = 0  # subscribers: publishing alone
 PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
 RECORD = "peers.json"
 PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
@@ -39,7 +43,8 @@ PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
 
 @dataclass(frozen=True)
 class Window:
-    """One server, so many events in flight: microseconds, bytes, per second. Empty figures: there is nothing to say."""
+    """One server, so many events in flight: microseconds, bytes, per second. Empty figures: there is nothing to say.
+    Without subscribers: publishing over so many connections."""
 
     peer: str
     subscribers: int
@@ -51,14 +56,27 @@ class Window:
 
 
 def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[Window]:
-    """Start a server, open the streams, and measure a window for each number of events in flight."""
+    """Start a server, open the streams if any, and measure a window for each number of events in flight."""
     try:
         with Running(peer) as running:
             wait_until_it_streams(peer, running.stream_port)
             time.sleep(peer.settling)
+            if subscribers == NOBODY:
+                return [publishing(peer, running, connections, round_, seconds) for connections in IN_FLIGHT]
             return broadcast(peer, running, subscribers, round_, seconds)
     except (RuntimeError, OSError) as error:
         return [Window(peer.name, subscribers, in_flight, round_, {"broken": str(error)}) for in_flight in IN_FLIGHT]
+
+
+def publishing(peer: Peer, running: Running, connections: int, round_: int, seconds: float) -> Window:
+    found = exchange(running, target_of(peer, running), connections, seconds)
+    figures: dict[str, float | int | None] = {
+        "publishes": found.answers,
+        "publishes_per_second": found.answers / found.seconds,
+        "server_cpu_us_per_publish": found.cpu_us,
+        "client_cpu_us_per_publish": found.client_cpu_us,
+    }
+    return Window(peer.name, NOBODY, connections, round_, found.problems, figures, found.latency_us)
 
 
 def broadcast(peer: Peer, running: Running, subscribers: int, round_: int, seconds: float) -> list[Window]:
@@ -89,17 +107,20 @@ def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
     fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)
 
 
-def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
-    target = Target(
+def target_of(peer: Peer, running: Running) -> Target:
+    return Target(
         peer.subscribe_url(running.stream_port),
         peer.publish_url(running.port),
         body=peer.body,
         content_type=peer.content_type,
         publish_headers=peer.publish_headers,
     )
+
+
+def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
     return Plan(
         Broadcast(subscribers, in_flight=max(IN_FLIGHT)),
-        target,
+        target_of(peer, running),
         publishers=max(IN_FLIGHT),
         connecting=peer.connecting,
         drain=PATIENCE,
@@ -178,7 +199,7 @@ def main() -> int:
         "settings": {"seconds": arguments.seconds, "rounds": arguments.rounds, "bytes": Plan().size},
         "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
     }
-    for subscribers in map(int, arguments.subscribers.split(",")):
+    for subscribers in (NOBODY, *map(int, arguments.subscribers.split(","))):
         for round_ in range(arguments.rounds):
             # Nobody is always the first after a pause, or always the one behind the heaviest.
             turn = round_ % len(peers)
@@ -204,10 +225,10 @@ def write_record(directory: Path, record: dict[str, Any]) -> None:
 
 
 def in_words(window: Window) -> str:
-    where = f"{window.subscribers:,} subscribers, {window.in_flight} in flight, round {window.round + 1}, {window.peer}"
-    cpu = window.figures.get("server_cpu_us_per_delivery")
-    found = [f"{cpu:.2f} µs of CPU per delivery"] if cpu is not None else []
-    return f"{where}: {'; '.join(found + (list(window.problems.values()) or ['nothing lost']))}"
+    units = {"server_cpu_us_per_delivery": "delivery", "server_cpu_us_per_publish": "POST"}
+    costs = [(window.figures.get(name), unit) for name, unit in units.items()]
+    found = [f"{cost:.2f} µs of CPU per {unit}" for cost, unit in costs if cost]
+    return f"{place(asdict(window))}: {'; '.join(found + (list(window.problems.values()) or ['nothing lost']))}"
 
 
 if __name__ == "__main__":
