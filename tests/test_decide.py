@@ -270,3 +270,12 @@ def test_the_client_is_whom_granian_would_name(peer: str, named: list[str], trus
     request = Request.from_head("GET", b"/sse/a", headers, "1.1")
     assert Policy(proxies=TrustedProxies(trusted)).client_of(request, peer) == scope["client"][0]
     assert Policy().client_of(request, peer) == peer
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peers"), [(["10.0.0.0/24"], "10.0.0.1 10.0.0.9"), (["*"], "10.0.0.1 10.0.0.9 192.0.2.7 local")]
+)
+def test_who_is_a_trusted_proxy(trusted: list[str], peers: str) -> None:
+    policy = Policy(proxies=TrustedProxies(trusted))
+    assert [peer for peer in ("10.0.0.1", "10.0.0.9", "192.0.2.7", "local") if policy.trusts(peer)] == peers.split()
+    assert not Policy().trusts("10.0.0.1")

@@ -20,6 +20,10 @@ class TrustedProxies:
         client: str = self._named(scope, None, None)["client"][0]
         return client
 
+    def trusts(self, peer: str) -> bool:
+        """Whether what comes from there is a proxy's word."""
+        return self.client_of(peer, b"somebody else") == "somebody else"
+
 
 def _scope_itself(scope: Any, receive: Any, send: Any) -> Any:
     """In an app's place: Granian's wrapper is asked for nothing but what it writes into the scope."""

@@ -16,6 +16,8 @@ class Proxies(Protocol):
 
     def client_of(self, peer: str, forwarded_for: bytes | None) -> str: ...
 
+    def trusts(self, peer: str) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -40,3 +42,7 @@ class Policy:
         if self.proxies is None:
             return peer
         return self.proxies.client_of(peer, request.headers.get(b"x-forwarded-for"))
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a request from there says by a trusted proxy's word which way it came."""
+        return self.proxies is not None and self.proxies.trusts(peer)

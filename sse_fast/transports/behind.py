@@ -1,0 +1,33 @@
+"""The app server's side of a relay: the app hears of the client, and not of the relay."""
+
+from starlette.types import ASGIApp
+
+from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.transports.forwarding import NOBODY, WHO
+
+PROTOCOL = b"x-forwarded-proto"
+SCHEMES = frozenset((b"http", b"https"))
+
+
+class BehindRelay:
+    """BehindRelay(app, server): `app` for a server that nobody but the relay can reach, as on a Unix socket in a
+    directory of its own. `server`: the host and port that clients connect to.
+
+    Sets the scope's `client` and `server`, and `scheme` from what a trusted proxy said; the relay lets nobody else say
+    it. Whoever could reach the server by another way could write whatever it likes there.
+    """
+
+    def __init__(self, app: ASGIApp, server: tuple[str, int | None]) -> None:
+        self._app = app
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            scope["server"] = self._server
+            for name, value in scope["headers"]:
+                if name == WHO:
+                    scope["client"] = (value.decode("latin-1"), 0) if value != NOBODY else None
+                elif name == PROTOCOL and value in SCHEMES:
+                    scheme = value.decode()
+                    scope["scheme"] = scheme if scope["type"] == "http" else scheme.replace("http", "ws")
+        await self._app(scope, receive, send)

@@ -1,0 +1,275 @@
+"""A response on its way through: from the bytes of the app server to those for the client, and what they mean.
+
+What it keeps: of a head that is not complete at most HEAD_BYTES; of a body nothing.
+What it drops: what comes behind a complete response, and then the upstream's connection must go too: nobody may take
+those bytes for the answer to another request.
+Who is told: whoever feeds it, by its attributes, and by BadResponse where the bytes are no response.
+
+No I/O. llhttp, by httptools, reads heads, each alone, and chunked bodies.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from sse_fast.transports.forwarding import Header, response_head, tokens
+
+HEAD_BYTES = 64 * 1024
+
+
+class BadResponse(Exception):
+    """What came is no response to this request."""
+
+
+class Body(Enum):
+    """Where the end of a response is (RFC 9112, section 6.3)."""
+
+    UNKNOWN = auto()  # no head yet
+    NONE = auto()
+    COUNTED = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+    TUNNEL = auto()
+
+
+class _Excess(Exception):
+    """Another message begins."""
+
+
+class _Heard:
+    """What the parser has said. Apart from `Response`, or the two and the parser would be a circle, left to the
+    collector."""
+
+    __slots__ = ("complete", "headed", "headers", "pieces", "reason")
+
+    def __init__(self) -> None:
+        self.headers: list[Header] = []
+        self.reason = b""
+        self.pieces: list[bytes] = []
+        self.headed = self.complete = False
+
+    def on_message_begin(self) -> None:
+        if self.headed:
+            raise _Excess
+
+    def on_status(self, part: bytes) -> None:
+        self.reason += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.headed:  # else of trailers
+            self.headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.headed = True
+
+    def on_body(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class Response:
+    """Response(method, minor="1.1", *, upgrade=False, continues=False, keep=True): to one request.
+
+    `method` and `minor`: of the request. `upgrade`: it asked for one, so 101 may come. `continues`: its client waits
+    for 100 (Continue). `keep`: the client's connection may be kept; this counts when the head comes.
+    `claim(status, headers)`, to be set: asked about the head of the answer; True: nothing of it is for the client.
+    """
+
+    __slots__ = (
+        "_heard",
+        "_input",
+        "_left",
+        "_parser",
+        "body",
+        "claim",
+        "claimed",
+        "complete",
+        "continues",
+        "excess",
+        "keep",
+        "keeps_upstream",
+        "method",
+        "minor",
+        "status",
+        "upgrade",
+    )
+
+    def __init__(
+        self, method: str, minor: str = "1.1", *, upgrade: bool = False, continues: bool = False, keep: bool = True
+    ) -> None:
+        self.method, self.minor = method, minor
+        self.upgrade, self.continues, self.keep = upgrade, continues, keep
+        self.claim: Callable[[int, list[Header]], bool] | None = None
+        self.claimed = False
+        self.status = 0
+        """Of the answer, once its head has come; interim ones are none."""
+        self.body = Body.UNKNOWN
+        self.complete = False
+        self.excess = False
+        self.keeps_upstream = False
+        """Once it is complete: another request may go the same way."""
+        self._input = b""
+        self._left = 0
+
+    @property
+    def tunnel(self) -> bool:
+        """From here on both sides say what they like to each other."""
+        return self.body is Body.TUNNEL
+
+    def feed(self, data: bytes) -> bytes:
+        """What the client is to be sent, now that the app server has sent this. Raises BadResponse; then nothing of
+        this was for the client."""
+        if self.body is Body.UNKNOWN:
+            return self._heads(data)
+        return self._piece(data)
+
+    def ended(self) -> bool:
+        """The app server's connection has come to its end. Whether the response is complete."""
+        self.keeps_upstream = False
+        if self.body is Body.UNTIL_CLOSE:
+            self.complete = True
+        return self.complete
+
+    # ---- heads ------------------------------------------------------------------------------------------------------
+
+    def _heads(self, data: bytes) -> bytes:
+        """Of interim responses, and at last of the answer."""
+        out = b""
+        seen = len(self._input)
+        data = self._input + data if self._input else data
+        while self.body is Body.UNKNOWN:
+            end = data.find(b"\r\n\r\n", max(0, seen - 3)) + 4
+            if (end if end > 3 else len(data)) > HEAD_BYTES:
+                raise BadResponse(f"the head of the response has more than {HEAD_BYTES} bytes")
+            if end == 3:
+                self._input = data
+                return out
+            head, data, seen = data[:end], data[end:], 0
+            out += self._head(head)
+        self._input = b""
+        if data:
+            out += self._piece(data)
+        return out
+
+    def _head(self, head: bytes) -> bytes:
+        """One head, all of it."""
+        heard = self._heard = _Heard()
+        parser = self._parser = HttpResponseParser(heard)
+        if not head.startswith(b"HTTP/1."):
+            raise BadResponse("the response does not begin with HTTP/1.1")
+        try:
+            parser.feed_data(head)
+        except HttpParserUpgrade:
+            pass
+        except HttpParserError as error:
+            raise BadResponse(f"this is not the head of an HTTP/1.1 response: {error}") from None
+        version = parser.get_http_version()
+        if not heard.headed or version not in ("1.0", "1.1"):
+            raise BadResponse("this is not the head of an HTTP/1.1 response")
+        status = parser.get_status_code()
+        if status < 100:
+            raise BadResponse(f"there is no status {status}")
+        if status == 101:
+            return self._switch()
+        if status < 200:
+            return self._interim(status)
+        return self._answer(status, version)
+
+    def _interim(self, status: int) -> bytes:
+        if self.minor == "1.0" or (status == 100 and not self.continues):
+            return b""
+        return response_head(status, self._heard.reason, self._heard.headers)
+
+    def _switch(self) -> bytes:
+        headers = self._heard.headers
+        protocol = [value for name, value in headers if name.lower() == b"upgrade"]
+        if not self.upgrade or len(protocol) != 1:
+            raise BadResponse("the response is 101, and no other protocol was agreed on")
+        self.status, self.body, self.keep = 101, Body.TUNNEL, False
+        lines = b"connection: upgrade\r\nupgrade: %b\r\n" % protocol[0]
+        return response_head(101, self._heard.reason, headers, lines)
+
+    def _answer(self, status: int, version: str) -> bytes:
+        headers = self._heard.headers
+        self.status, self.body = status, self._framing(status, version)
+        options = tokens(headers, b"connection")
+        self.keeps_upstream = version == "1.1" and b"close" not in options and self.body is not Body.UNTIL_CLOSE
+        self.complete = self.body is Body.NONE or (self.body is Body.COUNTED and not self._left)
+        if self.claim is not None and self.claim(status, headers):
+            self.claimed = True
+            return b""
+        lines = []
+        if self.body is Body.CHUNKED:
+            if self.minor == "1.1":
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep = False
+        elif self.body is Body.UNTIL_CLOSE:
+            self.keep = False
+        if not self.keep:
+            lines.append(b"connection: close\r\n")
+        elif self.minor == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        return response_head(status, self._heard.reason, headers, *lines)
+
+    def _framing(self, status: int, version: str) -> Body:
+        """Raises BadResponse for what two readers could understand in two ways."""
+        codings = length = None
+        for name, value in self._heard.headers:
+            if (low := name.lower()) == b"transfer-encoding":
+                codings = value.lower() if codings is None else b"two of them"
+            elif low == b"content-length":
+                length = value
+        if codings is not None and (codings != b"chunked" or version != "1.1"):
+            raise BadResponse("the response has another transfer coding than chunked")
+        if length is not None and (codings is not None or not length.isdigit()):
+            raise BadResponse("the response has a Content-Length that says nothing")
+        if self.method == "HEAD" or status in (204, 304):
+            return Body.NONE
+        if codings is not None:
+            return Body.CHUNKED
+        if length is not None:
+            self._left = int(length)
+            return Body.COUNTED
+        return Body.UNTIL_CLOSE
+
+    # ---- bodies -----------------------------------------------------------------------------------------------------
+
+    def _piece(self, data: bytes) -> bytes:
+        if self.complete:
+            self._exceeded()
+            return b""
+        match self.body:
+            case Body.COUNTED:
+                if len(data) > self._left:
+                    self._exceeded()
+                    data = data[: self._left]
+                self._left -= len(data)
+                self.complete = not self._left
+            case Body.CHUNKED:
+                data = self._chunks(data)
+        return b"" if self.claimed else data
+
+    def _chunks(self, data: bytes) -> bytes:
+        heard = self._heard
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not heard.complete:
+                raise BadResponse(f"the response's chunks are malformed: {error}") from None
+            self._exceeded()
+        pieces, heard.pieces = heard.pieces, []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.complete = heard.complete
+        if self.minor == "1.0":
+            return body
+        last = b"0\r\n\r\n" if heard.complete else b""
+        return b"%x\r\n%b\r\n%b" % (len(body), body, last) if body else last
+
+    def _exceeded(self) -> None:
+        """More came than the response has."""
+        self.excess = True
+        self.keeps_upstream = False
