@@ -25,6 +25,9 @@ PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
 PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
+NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+APP = re.compile(rf"{NAME}:{NAME}")
+EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
 NOT_SETTINGS = {HANDED_DOWN} | {
     f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "URL", "DEBUG")
@@ -71,6 +74,12 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For names the client, or '*' for all.",
     )
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
+    app: str | None = Field(
+        default=None,
+        description="Your ASGI app, as MODULE:ATTRIBUTE, served by the same workers; the edge is under edge_path then.",
+    )
+    factory: bool = Field(default=False, description="What app names is a function that makes the app.")
+    edge_path: str = Field(default="/edge", description="Where the edge is, beside an app: /edge/sse, /edge/publish, …")
     workers: int = Field(
         default=1, ge=1, le=64, description="Worker processes. All share one log; a client may come back to any."
     )
@@ -219,6 +228,23 @@ class Settings(BaseSettings):
                 raise ValueError(f"{error}; write an IP address, a network such as 10.0.0.0/8, or '*'") from None
         return proxies
 
+    @field_validator("app")
+    @classmethod
+    def _app_is_named(cls, app: str | None) -> str | None:
+        if app is not None and not APP.fullmatch(app):
+            raise ValueError(f"{app!r} names no app; write MODULE:ATTRIBUTE, as in shop.main:app")
+        return app
+
+    @field_validator("edge_path")
+    @classmethod
+    def _edge_path_is_one(cls, path: str) -> str:
+        if not EDGE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+            raise ValueError(
+                f"{path!r} is no path for the edge; write one of letters, digits and ._~-, with a slash in front and "
+                "none behind, as in /edge or /live/events"
+            )
+        return path
+
     @field_validator("publish_key")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
@@ -239,6 +265,10 @@ class Settings(BaseSettings):
                 "stream_redirect leads from a main port in clear to the stream port, which has no TLS; put both ports "
                 "behind one proxy instead, see examples/deploy"
             )
+        if self.app is None and self.factory:
+            raise ValueError("factory says that app names a function; set app too")
+        if self.app is None and self.edge_path != type(self).model_fields["edge_path"].default:
+            raise ValueError("edge_path is where the edge is beside an app; set app too, or leave edge_path out")
         if self.max_event_size > self.log_size // 4:
             raise ValueError(
                 f"max_event_size ({int(self.max_event_size)} bytes) is over a quarter of log_size "

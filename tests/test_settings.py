@@ -98,6 +98,31 @@ def test_what_is_no_origin_is_refused(origin):
     assert_refused({"cors_origins": [origin]}, "--cors-origins", "scheme://host")
 
 
+@pytest.mark.parametrize(
+    "app", ["shop.main", "shop/main.py:app", "shop.main:", ":app", "shop main:app", "shop.main:app()"]
+)
+def test_what_names_no_app_is_refused(app):
+    assert_refused({"app": app}, "--app", "MODULE:ATTRIBUTE, as in shop.main:app")
+
+
+@pytest.mark.parametrize("app", ["main:app", "shop.main:sites.public", "größe:app_1"])
+def test_an_app_is_a_module_and_an_attribute_each_of_one_name_or_several(app):
+    assert Settings.load({"app": app}).app == app
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "", "edge", "/edge/", "/a//b", "/a/../b", "/.", "/e?x", "/ed ge", "/%65dge", "/ä"]
+)
+def test_what_is_no_path_for_the_edge_is_refused(path):
+    assert_refused({"app": "main:app", "edge_path": path}, "--edge-path", "as in /edge or /live/events")
+
+
+def test_what_says_more_of_an_app_needs_one():
+    assert_refused({"factory": True}, "factory", "set app too")
+    assert_refused({"edge_path": "/live"}, "edge_path", "set app too")
+    Settings.load({"app": "main:app", "factory": True, "edge_path": "/live/events-1"})
+
+
 def test_certificate_and_key_go_together():
     assert_refused({"ssl_keyfile": "key.pem"}, "ssl_certificate and ssl_keyfile go together")
 

@@ -20,6 +20,7 @@ from granian.constants import Interfaces
 
 from sse_fast.node import supervisor
 from sse_fast.node.supervisor import FAILED_STARTS, Supervisor
+from sse_fast.node.workers import UNUSABLE_APP
 from sse_fast.transports.kernel import Bounds
 
 PATIENCE = 10.0
@@ -126,6 +127,18 @@ def test_who_gives_up_starts_no_worker_any_more(
     assert one.interrupt_children
     assert len(one.started) <= WORKERS * FAILED_STARTS
     assert caplog.text.count("giving up") == 1
+
+
+def test_an_app_that_cannot_be_had_is_not_tried_again(
+    parent: Callable[..., Parent], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = parent(live=lambda: os._exit(UNUSABLE_APP), serving=0)
+    for worker in one.wrks:
+        worker.inner.join(PATIENCE)
+    one._replace_the_dead()
+    assert one.given_up
+    assert len(one.started) == WORKERS
+    assert "the app cannot be served" in caplog.text
 
 
 def test_a_disk_that_fails_ends_neither_the_server_nor_its_watch_over_hung_workers(

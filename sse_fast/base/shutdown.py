@@ -58,6 +58,11 @@ def unwatch(told: Told) -> None:
                 signal.signal(number, handler.before)
 
 
+def tell() -> None:
+    """Call them now, as a signal would: of a server that ends for another reason."""
+    _tell(asyncio.get_running_loop())
+
+
 def _tell(loop: asyncio.AbstractEventLoop) -> None:
     for told in list(_told.get(loop, ())):
         told()

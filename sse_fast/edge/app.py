@@ -111,7 +111,8 @@ class Edge:
             self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
-        self.hub.admission, self.hub.streams = self._admission, self._streams
+        if not self.hub.of_the_server:
+            self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
         self._publishing = Publishing(self.hub, self.requests)
@@ -169,8 +170,7 @@ class Edge:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    self._watch_signals()  # before anything that takes its time
-                    await self.hub.take_in()
+                    await self.prepare()
                     self._start_up()
                 except Exception as error:
                     logger.debug("the start failed", exc_info=True)
@@ -181,6 +181,11 @@ class Edge:
                 await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def prepare(self) -> None:
+        """Have a hub that can be used; nobody comes in before the edge's startup is complete."""
+        self._watch_signals()  # before anything that takes its time
+        await self.hub.take_in()
 
     def _start_up(self) -> None:
         """Again: nothing happens. Raises OSError where the stream port cannot be had."""

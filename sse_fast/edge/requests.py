@@ -14,14 +14,14 @@ class Requests:
 
     def __init__(self) -> None:
         self.closing = False
-        self._under_way = 0
+        self.under_way = 0
 
     async def answered(self, answering: Awaitable[None]) -> None:
-        self._under_way += 1
+        self.under_way += 1
         try:
             await answering
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
 
     def headed(self, send: Send, scope: Scope, headers: Headers = ()) -> Send:
         """`send` with these headers beside the answer's own, and with the word that it is the connection's last (RFC
@@ -42,5 +42,5 @@ class Requests:
         """Wait until the requests under way have been answered, at most so long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while self._under_way and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
+        while self.under_way and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
             await asyncio.sleep(0.005)

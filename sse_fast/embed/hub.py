@@ -117,7 +117,12 @@ class Hub(node.Hub):
 
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
     which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.
+
+    Under `sse-fast serve --app` it is the server's own hub, with the log that all workers share. What a node has by
+    itself, and the limits, are the server's settings there; the server starts, drains and closes it.
     """
+
+    __slots__ = ("of_the_server", "on_join", "on_leave")
 
     def __init__(
         self,
@@ -130,18 +135,40 @@ class Hub(node.Hub):
         drain_timeout: float = 10.0,
         **options: Unpack[NodeOptions],
     ) -> None:
+        self.on_join, self.on_leave = on_join, on_leave
+        self.of_the_server = _of_the_server is not None
+        if _of_the_server is not None:
+            self.__dict__ = _of_the_server.__dict__  # one hub, however often it is made
+            self._tell_what_the_server_sets(
+                max_connections=max_connections, max_connections_per_ip=max_connections_per_ip, **options
+            )
+            return
         super().__init__(**options)
         admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
         self.admission = admission
         self.streams = Streams(self, admission, retry=RETRY.check(retry))
         self.frames = Frames()
-        self.on_join, self.on_leave = on_join, on_leave
         self.drain_timeout = drain_timeout
         self.stream_numbers = count(1)
+        self.apps = 0  # hubs that an app has made, which are this one
         self._stopping: asyncio.Task[None] | None = None
 
+    def _tell_what_the_server_sets(self, **given: object) -> None:
+        names = sorted(name for name, value in given.items() if value is not None)
+        if names:
+            logger.info(
+                f"Hub({', '.join(f'{name}=…' for name in names)}): this hub is the server's, and its settings "
+                "hold, see sse-fast serve --help"
+            )
+        self.apps += 1
+        if self.apps == 2:
+            logger.warning(
+                "the app makes several hubs, and under this server they are one: what is published by one of them "
+                "reaches the streams of all, on channels of the same name"
+            )
+
     async def __aenter__(self) -> Self:
-        if not self._tasks:  # never started, or closed: begin (again) on this loop
+        if not self._tasks and not self.of_the_server:  # never started, or closed: begin (again) on this loop
             self.draining, self._loop = False, None
         await self.take_in()
         return self
@@ -275,7 +302,7 @@ class Hub(node.Hub):
 
     def stop_soon(self) -> None:
         """Again, or when the hub is drained elsewhere: nothing happens."""
-        if self._stopping is None and not self.draining:
+        if self._stopping is None and not self.draining and not self.of_the_server:
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
 
     async def _stop(self) -> None:
@@ -286,12 +313,23 @@ class Hub(node.Hub):
         self.fanout.end_all(EndReason.SHUTDOWN)
 
     async def close(self) -> None:
-        """End every stream and stop."""
+        """End every stream and stop. The hub of a server goes on: the server closes it."""
+        if self.of_the_server:
+            return
         shutdown.unwatch(self.stop_soon)
         if self._stopping is not None:
             await self._stopping
             self._stopping = None
         await super().close()
+
+
+_of_the_server: Hub | None = None
+
+
+def every_hub_is(hub: Hub | None) -> None:
+    """From here on each `Hub()` of this process is this one; None: each is one of its own."""
+    global _of_the_server
+    _of_the_server = hub
 
 
 class HubResponse(Response):
@@ -333,7 +371,8 @@ class HubResponse(Response):
         elif scope["method"] == "HEAD":
             await stream.refuse(Answer(200, tuple(self.raw_headers)))
         else:
-            shutdown.watch(self.hub.stop_soon)
+            if not self.hub.of_the_server:  # which drains it
+                shutdown.watch(self.hub.stop_soon)
             json = reads_json(Request.from_scope(scope))
             try:
                 await stream.answer(self.wanted._replace(headers=tuple(self.raw_headers), reads_json=json))

@@ -85,7 +85,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         "http": HTTPModes.auto if tls else HTTPModes.http1,
         "http1_settings": HTTP1,
         "http2_settings": HTTP2,
-        "websockets": False,
+        "websockets": settings.app is not None,
         "ssl_cert": settings.ssl_certificate,
         "ssl_key": settings.ssl_keyfile,
         "ssl_protocol_min": SSLProtocols.tls12,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from granian._granian import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
 
-from sse_fast.node.workers import LEAVE, Node
+from sse_fast.node.workers import LEAVE, UNUSABLE_APP, Node
 from sse_fast.transports.kernel import Bounds, bound_socket
 
 log = logging.getLogger("sse_fast.node")
@@ -110,12 +110,17 @@ class Supervisor(MPServer):
                 self._failed_starts[index] = 0
             else:
                 self._failed_starts[index] += 1
+                if dead.inner.exitcode == UNUSABLE_APP and not self._anybody_serves():
+                    return self._give_up("the app cannot be served, as said above; giving up")
                 if self._failed_starts[index] >= FAILED_STARTS:
                     return self._give_up(
                         f"worker {index + 1} died {FAILED_STARTS} times before it could serve; giving up"
                     )
             self.wrks[index] = self._start(index)
         return True
+
+    def _anybody_serves(self) -> bool:
+        return any(self._slots.was_ready(worker.inner.pid) for worker in self.wrks)
 
     def _give_up(self, why: str) -> bool:
         log.error(why)
@@ -166,7 +171,7 @@ class Supervisor(MPServer):
             self._end(newcomer)
             if self._stops:
                 return None
-            if hangs:
+            if hangs or newcomer.inner.exitcode == UNUSABLE_APP:
                 break
         log.error(f"a new worker {index + 1} does not serve; the rolling restart ends, the old ones stay")
         return None

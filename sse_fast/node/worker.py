@@ -7,11 +7,15 @@ import logging
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from sse_fast.base.listening import listening_sockets, stop_listening
 from sse_fast.edge.app import Edge, drain, once
-from sse_fast.node.workers import LEAVE, WorkerSlot
+from sse_fast.node.app import Beside, UnusableApp, app_beside
+from sse_fast.node.workers import LEAVE, UNUSABLE_APP, WorkerSlot
 from sse_fast.settings import Settings
+
+logger = logging.getLogger("sse_fast.node")
 
 # Seconds, at the end of a worker: for clients whose handshake is under way, for the requests of those who have just
 # been accepted, for all answers, and for the last one on its way through the server to the socket.
@@ -21,20 +25,29 @@ LAST_ANSWERS = 0.5
 LAST_ANSWER = 0.03
 
 
-def edge() -> Edge:
-    """What Granian loads in each worker of `sse-fast serve`."""
+def edge() -> Edge | Beside:
+    """What Granian loads in each worker of `sse-fast serve`. Where the app cannot be had the process ends."""
     # A stream is a few dozen objects that live long and leave no cycles; at its defaults the collector would walk over
     # all of them again and again while clients come, which is half of what opening a stream costs.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    return Edge(
+    beside: Beside | None = None
+    app = Edge(
         Settings.from_environment(),
         slot=WorkerSlot.claim(),
-        on_startup=drain_on_signals,
+        on_startup=lambda app: drain_on_signals(app, beside),
     )
+    if app.settings.app is None:
+        return app
+    try:
+        beside = app_beside(app)
+    except UnusableApp as error:
+        logger.error(str(error), exc_info=error.__cause__)
+        _exit(UNUSABLE_APP)
+    return beside
 
 
-def drain_on_signals(app: Edge) -> None:
+def drain_on_signals(app: Edge, beside: Beside | None) -> None:
     """SIGTERM and SIGINT drain the streams, and then the process ends here, not by Granian.
 
     Granian's own handlers are replaced. They would wait for every stream that is stuck, and would say GOAWAY on HTTP/2
@@ -48,7 +61,7 @@ def drain_on_signals(app: Edge) -> None:
         others_serve = True
         begin()
 
-    begin = once(lambda: _drain_and_exit(app, others_serve=others_serve))
+    begin = once(lambda: _drain_and_exit(app, beside, others_serve=others_serve))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, begin)
@@ -61,12 +74,17 @@ async def _stop_listening(app: Edge, handshake: float) -> None:
         await stop_listening(await asyncio.to_thread(listening_sockets, ports), handshake)
 
 
-async def _drain_and_exit(app: Edge, *, others_serve: bool = False) -> None:
+async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_serve: bool = False) -> None:
     """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves."""
+    deadline = asyncio.get_running_loop().time() + app.settings.drain_timeout
     app.requests.closing = True
     if others_serve:
         await _stop_listening(app, HANDSHAKE)
+    if beside is not None:
+        beside.leave()
     await drain(app)
+    if beside is not None:
+        await beside.finish(deadline)
     if not others_serve:
         await _stop_listening(app, 0)
     await asyncio.sleep(LAST_REQUESTS)
@@ -74,7 +92,11 @@ async def _drain_and_exit(app: Edge, *, others_serve: bool = False) -> None:
     await asyncio.sleep(LAST_ANSWER)
     app.hub.streams.all_left()
     app.metrics.say()
+    _exit(0)
+
+
+def _exit(status: int) -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)

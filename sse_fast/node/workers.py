@@ -39,6 +39,7 @@ DATAGRAMS_AT_ONCE = 64  # read before the loop goes on
 HANGS = 1.0  # seconds without a tick after which a publisher waits no more for this worker to read
 
 LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients are theirs from now on; drain and end
+UNUSABLE_APP = 78  # exit status of a worker that cannot have its app: EX_CONFIG of sysexits.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 
