@@ -31,7 +31,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-from harness import EDGE, HERE, STREAM, Running, Server, machine
+from harness import EDGE, HERE, STREAM, Running, Server, granian_command, machine
 from peers import nchan, raw_floor
 
 from sse_fast.base.descriptors import raise_descriptor_limit
@@ -63,12 +63,7 @@ Each figure is the median over the rounds; a ratio is taken within its round, in
 
 
 def coroutine_command(port: int, scratch: Path) -> list[str]:
-    granian = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
-    # What `sse-fast serve` gives Granian.
-    granian += ["--workers", "1", "--runtime-mode", "mt", "--runtime-threads", "1"]
-    granian += ["--loop", "uvloop", "--http", "1", "--no-ws"]
-    granian += ["--backpressure", "25000", "--backlog", "4096", "--log-level", "warning"]
-    return [*granian, "benches.coroutine_app:app"]
+    return granian_command(port, "benches.coroutine_app:app")
 
 
 SERVERS = (

@@ -44,6 +44,15 @@ def edge_command(port: int, scratch: Path) -> list[str]:
     return [sys.executable, "-m", "sse_fast", "serve", "--port", str(port), "--log-level", "warning"]
 
 
+def granian_command(port: int, target: str, *options: str) -> list[str]:
+    """An ASGI app under Granian alone, with what `sse-fast serve` gives it: see `node/serve.py`."""
+    granian = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    granian += ["--workers", "1", "--runtime-mode", "mt", "--runtime-threads", "1"]
+    granian += ["--loop", "uvloop", "--http", "1", "--no-ws", "--http1-buffer-size", str(128 * 1024)]
+    granian += ["--backpressure", "25000", "--backlog", "4096", "--log-level", "warning"]
+    return [*granian, *options, target]
+
+
 EDGE = Server(
     "sse_fast", "the edge under Granian, as `sse-fast serve` starts it", "/sse/bench", "/publish/bench", edge_command
 )
@@ -107,7 +116,7 @@ class Running:
         return self.log.read_text(errors="replace")[-4000:]
 
     def _stop(self) -> None:
-        tree = self._tree()
+        tree = self.processes()
         self.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
@@ -117,7 +126,8 @@ class Running:
         self.process.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _tree(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Of the server, its parent first."""
         with suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.process.pid)
             return [parent, *parent.children(recursive=True)]
@@ -125,11 +135,11 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """User and system time of every process of the server so far, with that of children already reaped."""
-        return sum(process_cpu_seconds(process) for process in self._tree())
+        return sum(process_cpu_seconds(process) for process in self.processes())
 
     def user_memory(self) -> int:
         """Proportional set size of the whole tree, in bytes: pages that processes share count once."""
-        return sum(process.memory_full_info().pss for process in self._tree())
+        return sum(process.memory_full_info().pss for process in self.processes())
 
 
 def process_cpu_seconds(process: psutil.Process) -> float:
