@@ -9,9 +9,9 @@ One FastAPI app (user_app.py), in turn, started afresh for every round:
 - **ASGI**: the same app under Granian alone: a task and an ASGI `send` for each stream.
 
 Streams of one channel are opened and stay idle; then 64-byte events go to all of them in a closed loop, 1 and 16 in
-flight, published over HTTP. Goals: a held stream takes at most 1.1 times the memory of the edge's own, and a delivery at
-most 1.1 times the server's CPU. Exits with 1 if a stream misses an event, or gets one twice, torn or out of order; or if
-a goal is missed, without --quick.
+flight, published over HTTP. Goals: a held stream takes at most 1.1 times the memory of the edge's own, and a delivery
+at most 1.1 times the server's CPU. Exits with 1 if a stream misses an event, or gets one twice, torn or out of order;
+or if a goal is missed, without --quick.
 """
 
 import argparse
