@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -45,6 +45,10 @@ bench-stream: $(VENV)/.bench ## Measure the stream port beside Nchan and the flo
 bench-workers: $(VENV)/.bench ## Measure two workers beside one, and hold 60,000 streams on one machine
 	$(BIN)/python benches/bench_workers.py $(ARGS)
 
+bench-app: $(VENV)/.bench ## Measure a FastAPI app behind the front: relayed requests beside Granian alone, held streams
+	$(BIN)/python benches/bench_relay.py $(ARGS)
+	$(BIN)/python benches/bench_hold.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -53,6 +57,8 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_responses.py --quick
 	$(BIN)/python benches/bench_stream.py --quick
 	$(BIN)/python benches/bench_workers.py --quick
+	$(BIN)/python benches/bench_relay.py --quick
+	$(BIN)/python benches/bench_hold.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
