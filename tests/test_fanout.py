@@ -213,6 +213,60 @@ def test_a_piece_in_envelopes_is_no_longer_than_a_piece_but_for_one_event(body: 
     assert fanout.enveloped == 200
 
 
+# ---- now, of a moment ago ----
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_was_here_a_moment_ago_gets_the_history_of_then_and_all_that_came_since(seed: int) -> None:
+    """To the event, whatever channels an event has, and whatever else was published meanwhile."""
+    chance = random.Random(seed)
+    log = Log.private(1 << 20)
+    fanout, listed = FanOut(log), []
+    for position in range(1, chance.randint(0, 60) + 1):
+        channels = tuple(chance.sample([b"a", b"b", b"c"], chance.randint(1, 1 if seed % 4 == 0 else 3)))
+        log.append(channels if len(channels) > 1 else channels[0], b"data:\n\n")
+        listed.append((position, set(channels)))
+        if chance.random() < 0.1:
+            fanout.index.take_in()
+    for _ in range(20):
+        mine = chance.sample([b"a", b"b", b"c"], chance.randint(1, 3))
+        since, history = chance.randint(0, len(listed)), chance.randint(0, 8)
+        own = [position for position, channels in listed if channels & set(mine)]
+        before, after = [p for p in own if p <= since], [p for p in own if p > since]
+        taker = Taker()
+        subscriber = fanout.subscribe(mine, taker, history=history, since=since)
+        assert not subscriber.lost
+        fanout.unblock(subscriber, 0.0)
+        drain(fanout)
+        assert taker.positions == (before[-history:] if history else []) + after
+
+
+@pytest.mark.parametrize("history", [0, 5])
+def test_what_is_gone_since_then_is_lost(history: int) -> None:
+    log = Log.private(64 * 1024)
+    fanout = FanOut(log)
+    fill(log, b"a", 10)
+    since = log.position
+    fill(log, b"a", 2000)
+    while fanout.index.take_in():
+        pass
+    kept = next(log.records()).position
+    assert since + 1 < kept
+    subscriber = fanout.subscribe([b"a"], Taker(), history=history, since=since)
+    assert (subscriber.lost, subscriber.position) == (True, kept - 1)
+    assert not fanout.subscribe([b"quiet"], Taker(), history=history, since=since + 2000).lost
+
+
+def test_who_says_where_it_was_begins_there_whatever_was_now_then() -> None:
+    log = Log.private(1 << 20)
+    fanout, taker = FanOut(log), Taker()
+    fill(log, b"a", 10)
+    subscriber = fanout.subscribe([b"a"], taker, after=3, history=2, since=7)
+    fanout.unblock(subscriber, 0.0)
+    drain(fanout)
+    assert taker.positions == [4, 5, 6, 7, 8, 9, 10]
+
+
 # ---- long backlogs ----
 
 

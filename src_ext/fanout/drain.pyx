@@ -29,7 +29,7 @@ from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
-from sse_fast._native.log.beginnings cimport before_newest, earliest, lost_after, resume
+from sse_fast._native.log.beginnings cimport before_newest, earliest, kept_after, lost_after, resume
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap
@@ -137,14 +137,15 @@ cdef class FanOut:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False):
+    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False, since=None):
         """A new subscriber to `channels` (at least one), parked until `unblock`. `enveloped`: its events come in envelopes.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
         between `after` and there are gone. Where the log is far ahead, its events that were not taken in yet are
         passed over by who begins now, and come in addition to a `history`; what is behind a fork (`epochs`) counts as
-        kept, and does not come.
+        kept, and does not come. `since`: a position of a moment ago, which is `now` to this subscriber: it gets what came
+        after it, too, and `lost` says whether some of that is gone.
         """
         self.index.take_in_some(self._take_in)
         cdef uint64_t newest = self.index.position
@@ -161,7 +162,7 @@ cdef class FanOut:
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         cdef Group group = self._groups.open(names, enveloped)
         try:
-            self._stand(subscriber, group, after, begin, newest, history)
+            self._stand(subscriber, group, after, begin, newest if since is None else min(newest, since), history)
             self._deadlines.reserve()
             self._groups.enter(group, subscriber)
         except BaseException:
@@ -185,10 +186,14 @@ cdef class FanOut:
                 subscriber.position = earliest(self.index, group.channels)
             else:
                 subscriber.position = resume(self.index, group.channels, begin, &subscriber.lost)
-        elif history:
+            return 0
+        subscriber.position = newest
+        if newest < self.index.position:
+            subscriber.position = resume(self.index, group.channels, newest, &subscriber.lost)
+        if history and not subscriber.lost:
+            if newest < self.index.position:
+                history += kept_after(self.index, group.channels, newest)
             subscriber.position = before_newest(self.index, group.channels, history)
-        else:
-            subscriber.position = newest
         return 0
 
     def unsubscribe(self, Subscriber subscriber not None):

@@ -43,6 +43,27 @@ cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except?
     return _behind_marks(index, _before_newest(index, channels, count))
 
 
+cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except? 0:
+    """How many kept events of these channels are after a position; or more, and never fewer, where more links than are
+    merged would have to be looked at."""
+    cdef uint64_t links = 0, most = 0, least, middle, one
+    for channel in channels:
+        one = 0
+        index.first_after(<Channel>channel, position, &one)
+        links += one
+        most = max(most, one)
+    if links == most or index.widest(len(channels)) == 1 or links > index._merge:
+        return links
+    least, most = most, links           # an event of several of them has a link in each
+    while least < most:
+        middle = most - (most - least) // 2
+        if _before_newest(index, channels, middle) >= position:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
 cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
     """Position of the newest event of these channels that is gone, as far as is known."""
     cdef uint64_t newest = max(index._lapped, index._gone_mark)

@@ -180,17 +180,19 @@ class Hub:
         last_event_id: str | None = None,
         history: int = 0,
         envelope: bool = False,
+        since: int | None = None,
     ) -> Subscription:
         """A stream of these channels over a sink, parked until `Subscription.start`.
 
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
         `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
+        `since`: a position of the log, of a moment ago, which stands for now.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         self._open_for("streams")
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         after = self.cursor(last_event_id)
-        subscriber = self.fanout.subscribe(names, sink, after=after, history=history, enveloped=envelope)
+        subscriber = self.fanout.subscribe(names, sink, after=after, history=history, enveloped=envelope, since=since)
         try:
             return Subscription(self, subscriber, sink, last_event_id)
         except MemoryError:

@@ -31,8 +31,10 @@ class Subscription:
         self._sink = sink
         self._asked = asked
         self.resumed: Literal["live", "complete", "gap"] = "live"
-        if asked is not None:
-            self.resumed = "gap" if subscriber.lost else "complete"
+        if subscriber.lost:
+            self.resumed = "gap"
+        elif asked is not None:
+            self.resumed = "complete"
 
     @property
     def id(self) -> str:
