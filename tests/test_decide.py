@@ -279,3 +279,24 @@ def test_who_is_a_trusted_proxy(trusted: list[str], peers: str) -> None:
     policy = Policy(proxies=TrustedProxies(trusted))
     assert [peer for peer in ("10.0.0.1", "10.0.0.9", "192.0.2.7", "local") if policy.trusts(peer)] == peers.split()
     assert not Policy().trusts("10.0.0.1")
+
+
+@pytest.mark.parametrize("under", ["/edge", "/live/edge"])
+def test_where_the_edge_has_a_path_what_is_under_it_is_decided_as_at_the_root_and_the_rest_is_elsewhere(
+    under: str,
+) -> None:
+    origins = Origins(["https://a.example"])
+    headers = {b"origin": b"https://a.example"}
+    root, beside = Policy(origins=origins), Policy(origins=origins, path=under)
+    for method, path in (
+        ("GET", "/sse/a"),
+        ("POST", "/publish/a"),
+        ("GET", "/stats"),
+        ("OPTIONS", "/sse"),
+        ("GET", "/"),
+    ):
+        here = decide(Request(method, path, headers=headers), root)
+        assert decide(Request(method, under + path, headers=headers), beside) == here
+    assert decide(Request("GET", under, headers=headers), beside).headers  # the page's, which moves to its slash
+    for path in ("/", "/sse/a", "/publish/a", under + "s/sse/a", under[:-1], "/x" + under + "/sse/a"):
+        assert decide(Request("POST", path, headers=headers), beside) == Elsewhere()

@@ -21,6 +21,7 @@ from sse_fast.edge.app import Edge
 from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import every_hub_is
 from sse_fast.errors import EndReason, SSEFastError
+from sse_fast.protocol.request import below
 
 logger = logging.getLogger("sse_fast.node")
 
@@ -126,15 +127,11 @@ def refuse_collision(app: Any, edge_path: str) -> None:
     get there."""
     for route in getattr(app, "routes", None) or ():
         path = getattr(route, "path", None)
-        if isinstance(path, str) and is_under(path, edge_path):
+        if isinstance(path, str) and below(path, edge_path) is not None:
             raise UnusableApp(
                 f"the app has a route {path}, and {edge_path} is where the edge is; set --edge-path to another path, "
                 "or move the route"
             )
-
-
-def is_under(path: str, edge_path: str) -> bool:
-    return path.startswith(edge_path) and path[len(edge_path) :][:1] in ("", "/")
 
 
 # ---- its lifespan ----------------------------------------------------------------------------------------------------
@@ -224,7 +221,7 @@ class Beside:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif is_under(scope["path"], self._path):
+        elif below(scope["path"], self._path) is not None:
             await self._answer_edge(scope, receive, send)
         else:
             await self._requests.answered(self._answer(scope, receive, send))

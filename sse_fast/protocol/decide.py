@@ -10,13 +10,19 @@ from sse_fast.protocol import native
 from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Headers
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import problem, problem_of
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import Request, below
 
 
 def decide(request: Request, policy: Policy) -> Decision:
     """Never raises, whatever bytes the request has. Every answer, and all that becomes one, says who may read it."""
     readable: Headers = ()
     path = request.path
+    if policy.path:
+        ours = below(path, policy.path)
+        if ours is None:
+            return Elsewhere()
+        path = ours
+        request = request._replace(path=ours)
     streams = native.is_stream(path)
     if policy.origins is not None:
         readable = policy.origins.headers_for(request.headers.get(b"origin"))

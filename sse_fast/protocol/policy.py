@@ -24,7 +24,8 @@ class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
     the body of a publish request: of one event, of JSON, of NDJSON. publishers: who may publish. origins: whose pages
     may read answers; None: their own only, and no header says more. redirect_port: streams are answered with 307 to it.
-    only_streams: everything else is not here but on this port, in words."""
+    only_streams: everything else is not here but on this port, in words. path: where all of ours is, the rest is
+    elsewhere; "": at the root."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -36,6 +37,7 @@ class Policy:
     proxies: Proxies | None = None
     redirect_port: int | None = None
     only_streams: str | None = None
+    path: str = ""
 
     def client_of(self, request: Request, peer: str) -> str:
         """The address of who asks: `peer`, from where the connection is, or whom a trusted proxy there names."""

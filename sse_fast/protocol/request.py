@@ -63,6 +63,13 @@ class Request(NamedTuple):
         return value.decode("latin-1") if value is not None else None
 
 
+def below(path: str, where: str) -> str | None:
+    """The rest of a path that is `where` or under it; None: it is not. Both without a slash behind."""
+    if not path.startswith(where) or path[len(where) :][:1] not in ("", "/"):
+        return None
+    return path[len(where) :]
+
+
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Those of READ. What is given several times is one list (RFC 9110, section 5.3); of what is no list the last
     counts."""
