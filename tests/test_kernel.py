@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from support import until
+from support import no_descriptor_left, until
 
 from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
 from sse_fast.hub.hub import end_after
@@ -42,6 +42,12 @@ def listening(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 
 def memory_of_connections(port: int) -> int:
     return sum(look_at_connections(port, DESCRIPTORS, {}, 0)[:2])
+
+
+def reset(peers: list[tuple[str, int]], port: int) -> int:
+    """How many were."""
+    with open("/dev/null") as idle, open("/dev/null") as spare:
+        return reset_connections(peers, port, DESCRIPTORS, spare.fileno(), idle.fileno())
 
 
 def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
@@ -182,7 +188,7 @@ async def test_of_what_waits_that_for_streams_is_told_apart_and_who_reads_nothin
     for_streams, for_answers, found = look_at_connections(port, DESCRIPTORS, streams, 0)
     assert for_streams == held(pairs[0][0])
     assert for_answers == sum(held(ours) for ours, _ in pairs[1:]) == sum(size for _, _, size in found)
-    assert reset_connections([(host, number) for host, number, _ in found], port, DESCRIPTORS) == 2
+    assert reset([(host, number) for host, number, _ in found], port) == 2
     for ours, client in pairs:
         ours.close()
         client.close()
@@ -208,15 +214,25 @@ async def test_the_connections_of_certain_clients_are_reset_and_the_others_are_n
         client.close()
 
 
+async def test_a_connection_is_reset_with_not_one_descriptor_left(listening: socket.socket) -> None:
+    ours, client = accepted(listening)
+    connections = ServerConnections(listening.getsockname()[1], BOUNDS)
+    with ours, client, no_descriptor_left():
+        fill(ours, 1000)
+        connections.reset(client.getsockname()[:2])
+        await until(lambda: not held(ours))
+    connections.close()
+
+
 def test_who_is_no_client_of_that_port_is_not_reset(listening: socket.socket) -> None:
     ours, client = accepted(listening)
     with ours, client:
         peer = client.getsockname()[:2]
         port = listening.getsockname()[1]
         before = os.listdir("/proc/self/fd")
-        assert reset_connections([peer], port + 1, DESCRIPTORS) == 0
-        assert reset_connections([(peer[0], peer[1] + 1)], port, DESCRIPTORS) == 0
-        assert reset_connections([ours.getsockname()[:2]], peer[1], DESCRIPTORS) == 1  # the client's own end
+        assert reset([peer], port + 1) == 0
+        assert reset([(peer[0], peer[1] + 1)], port) == 0
+        assert reset([ours.getsockname()[:2]], peer[1]) == 1  # the client's own end
         assert os.listdir("/proc/self/fd") == before
 
 

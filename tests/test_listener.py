@@ -2,7 +2,6 @@
 
 import gc
 import os
-import resource
 import select
 import socket
 import struct
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from e2e.client import Chunks
 from stream_port import connect
+from support import no_descriptor_left
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
@@ -733,23 +733,6 @@ def test_whoever_comes_over_the_most_is_told_so_if_he_has_said_something_and_clo
         client.close()
     port.turn()
     port.end()
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[list[int]]:
-    """Within, this process can open nothing more until one of these is closed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
-    try:
-        with suppress(OSError):
-            while True:
-                taken.append(os.dup(0))
-        yield taken
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in taken:
-            os.close(descriptor)
 
 
 def test_without_descriptors_whoever_comes_is_told_and_nothing_spins_and_those_who_are_there_go_on(port: Port) -> None:

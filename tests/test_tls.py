@@ -53,8 +53,8 @@ def key_in(form: PrivateFormat, pem: bytes) -> bytes:
     return serialization.load_pem_private_key(pem, None).private_bytes(Encoding.PEM, form, NoEncryption())
 
 
-def started(directory: Path, form: PrivateFormat = PrivateFormat.PKCS8) -> Server:
-    """A server on a free port that answers over TLS."""
+def started(directory: Path, form: PrivateFormat = PrivateFormat.PKCS8, *, before: str = "") -> Server:
+    """A server on a free port that answers over TLS. `before`: code that each of its processes runs before all else."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     (directory / "cert.pem").write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
@@ -66,10 +66,12 @@ def started(directory: Path, form: PrivateFormat = PrivateFormat.PKCS8) -> Serve
         port = probe.getsockname()[1]
     certificate_flags = ("--ssl-certificate", str(directory / "cert.pem"), "--ssl-keyfile", str(directory / "key.pem"))
     other_flags = ("--port", str(port), "--drain-timeout", "5", "--log-level", "warning")
+    (directory / "sitecustomize.py").write_text(before)
     process = subprocess.Popen(
         (sys.executable, "-m", "sse_fast", "serve", *certificate_flags, *other_flags),
         cwd=directory,
-        env={name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
+        | {"PYTHONPATH": str(directory)},
     )
     server = Server(process, f"https://localhost:{port}", trusted)
     try:

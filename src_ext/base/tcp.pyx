@@ -12,22 +12,22 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
+from posix.stat cimport fstat, struct_stat
 
 from sse_fast._native.base.linux cimport (
     AF_INET,
     AF_INET6,
     AF_UNSPEC,
-    F_DUPFD_CLOEXEC,
     INET6_ADDRSTRLEN,
     IPPROTO_TCP,
     MEMINFO,
+    O_CLOEXEC,
     SO_MEMINFO,
     SOL_SOCKET,
     TCP_INFO,
     WMEM_QUEUED,
-    close,
     connect,
-    fcntl,
+    dup3,
     getpeername,
     getsockname,
     getsockopt,
@@ -51,6 +51,11 @@ cdef struct Waiting:
     Peer peer
     uint32_t memory                 # bytes
     uint32_t still                  # milliseconds since anything could be sent
+
+
+cdef struct Open:
+    Peer peer
+    uint64_t inode                  # of the socket: tells it from an earlier one with the same peer
 
 
 cdef bint read_address(sockaddr_storage* found, Peer* peer) noexcept nogil:
@@ -159,11 +164,53 @@ def look_at_connections(unsigned short port, int descriptors, dict streams not N
     return for_streams, for_others, stuck
 
 
-def reset_connections(peers not None, unsigned short port, int descriptors):
+def quiet_connections(unsigned short port, int descriptors, dict busy not None):
+    """How many connections our `port` has; and (inode, peer key, IP address, port) of each whose `peer_key` is not in
+    `busy`."""
+    cdef sockaddr_storage found
+    cdef socklen_t length
+    cdef struct_stat stat
+    cdef Py_ssize_t count = 0, i
+    cdef int fd
+    cdef char text[INET6_ADDRSTRLEN]
+    cdef list quiet = []
+    cdef Open* one
+    cdef Open* there = <Open*>PyMem_Malloc(max(descriptors, 1) * sizeof(Open))
+    if there == NULL:
+        raise MemoryError
+    port = htons(port)
+    try:
+        with nogil:
+            for fd in range(descriptors):
+                one = &there[count]
+                length = sizeof(found)
+                if (
+                    is_ours(fd, port)
+                    and getpeername(fd, <sockaddr*>&found, &length) == 0
+                    and read_address(&found, &one.peer)
+                    and fstat(fd, &stat) == 0
+                ):
+                    one.inode = stat.st_ino
+                    count += 1
+        for i in range(count):
+            one = &there[i]
+            key = PyBytes_FromStringAndSize(<char*>&one.peer, sizeof(Peer))
+            if key not in busy:
+                inet_ntop(AF_INET6, one.peer.address, text, sizeof(text))
+                quiet.append((one.inode, key, (<bytes>text).decode(), htons(one.peer.port)))
+    finally:
+        PyMem_Free(there)
+    return count, quiet
+
+
+def reset_connections(peers not None, unsigned short port, int descriptors, int spare, int idle):
     """Reset the connections of our `port` to these peers, (IP address, port) each, among descriptors below `descriptors`.
-    What waits for them in the kernel is dropped. Who is no such peer is passed over. Returns how many were found."""
+    What waits for them in the kernel is dropped. Who is no such peer is passed over. Returns how many were found.
+
+    `spare`: a descriptor of the caller's that becomes each duplicate, as there may be no other left, and in the end one
+    of `idle`. Nobody else may use it meanwhile."""
     cdef Py_ssize_t count = 0
-    cdef int fd, mine, found = 0
+    cdef int fd, found = 0
     cdef sockaddr nowhere
     cdef Peer* wanted = <Peer*>PyMem_Malloc(max(len(peers), 1) * sizeof(Peer))
     if wanted == NULL:
@@ -180,12 +227,11 @@ def reset_connections(peers not None, unsigned short port, int descriptors):
             for fd in range(descriptors):
                 if not is_of(fd, port, wanted, count):
                     continue
-                mine = fcntl(fd, F_DUPFD_CLOEXEC, 0)
-                if mine < 0:
+                if fd == spare or dup3(fd, spare, O_CLOEXEC) < 0:
                     continue
-                if is_of(mine, port, wanted, count) and connect(mine, &nowhere, sizeof(nowhere)) == 0:
+                if is_of(spare, port, wanted, count) and connect(spare, &nowhere, sizeof(nowhere)) == 0:
                     found += 1
-                close(mine)
+                dup3(idle, spare, O_CLOEXEC)
     finally:
         PyMem_Free(wanted)
     return found

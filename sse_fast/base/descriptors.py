@@ -12,6 +12,7 @@ LEAST_DESCRIPTORS = 256
 
 A_RELAYED_EXCHANGE = 2  # descriptors beside its client's: the relay's end and the application server's
 LEAST_RELAYED = 16  # exchanges at once
+BESIDE_STREAMS = 1024  # connections of the application server's, so that admission can answer whoever is one too many
 OTHERS_PER_RELAYED = 3  # one is its client; the rest reads heads, publishes, or is kept alive between requests
 
 
@@ -35,8 +36,8 @@ class Budget:
 
     @property
     def without_relay(self) -> int:
-        """Of clients, at once, where the application server itself accepts them."""
-        return self.connections + A_RELAYED_EXCHANGE * self.relayed
+        """Of clients, at once, where the application server itself accepts them, at a higher price than the front."""
+        return min(self.connections + A_RELAYED_EXCHANGE * self.relayed, self.streams + BESIDE_STREAMS)
 
 
 def budget(descriptors: int, streams: int | None = None) -> Budget:

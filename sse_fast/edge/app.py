@@ -19,7 +19,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import Publishers
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
-from sse_fast.base.descriptors import connections_beside_streams, raise_descriptor_limit, reachable_connections
+from sse_fast.base.descriptors import budget, connections_beside_streams, raise_descriptor_limit, reachable_connections
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
@@ -34,6 +34,7 @@ from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
+from sse_fast.transports.quiet import QuietConnections
 from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.edge")
@@ -105,11 +106,16 @@ class Edge:
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
         )
         self.at_close = contextlib.ExitStack()
+        self.quiet: QuietConnections | None = None
         if slot is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
             connections = ServerConnections(settings.port, bounds_of(settings))
             self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
             self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
+            if settings.ssl_certificate is not None:
+                has = budget(descriptors, settings.max_connections)
+                self.quiet = QuietConnections(connections, has.without_relay - has.relayed)
+                self.at_close.callback(self.quiet.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         if not self.hub.of_the_server:
             self.hub.admission, self.hub.streams = self._admission, self._streams
@@ -195,6 +201,8 @@ class Edge:
             if self._slot is not None:
                 self._slot.start(self.hub.look, self.metrics.say)
                 self.at_close.callback(self._slot.close)
+            if self.quiet is not None:
+                self.quiet.watch()
             self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
             self._watch_signals()
             self.hub.look()  # at what the log has kept

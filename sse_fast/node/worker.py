@@ -14,6 +14,7 @@ from sse_fast.edge.app import Edge, drain, once
 from sse_fast.node.app import Beside, UnusableApp, app_beside
 from sse_fast.node.workers import LEAVE, UNUSABLE_APP, WorkerSlot
 from sse_fast.settings import Settings
+from sse_fast.transports.quiet import App
 
 logger = logging.getLogger("sse_fast.node")
 
@@ -25,7 +26,7 @@ LAST_ANSWERS = 0.5
 LAST_ANSWER = 0.03
 
 
-def edge() -> Edge | Beside:
+def edge() -> App:
     """What Granian loads in each worker of `sse-fast serve`. Where the app cannot be had the process ends."""
     # A stream is a few dozen objects that live long and leave no cycles; at its defaults the collector would walk over
     # all of them again and again while clients come, which is half of what opening a stream costs.
@@ -37,14 +38,14 @@ def edge() -> Edge | Beside:
         slot=WorkerSlot.claim(),
         on_startup=lambda app: drain_on_signals(app, beside),
     )
-    if app.settings.app is None:
-        return app
-    try:
-        beside = app_beside(app)
-    except UnusableApp as error:
-        logger.error(str(error), exc_info=error.__cause__)
-        _exit(UNUSABLE_APP)
-    return beside
+    loaded: App = app
+    if app.settings.app is not None:
+        try:
+            loaded = beside = app_beside(app)
+        except UnusableApp as error:
+            logger.error(str(error), exc_info=error.__cause__)
+            _exit(UNUSABLE_APP)
+    return loaded if app.quiet is None else app.quiet.watched(loaded)
 
 
 def drain_on_signals(app: Edge, beside: Beside | None) -> None:

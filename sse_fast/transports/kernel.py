@@ -16,7 +16,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
+from sse_fast._native.base.tcp import look_at_connections, peer_key, quiet_connections, reset_connections
 from sse_fast.base.address import resolve
 from sse_fast.hub.hub import end_after
 from sse_fast.hub.memory import HeldElsewhere
@@ -99,12 +99,17 @@ class ServerConnections:
         self.charge = 2 * bounds.unsent  # with the kernel's own structures
         """Bytes of kernel memory that one whose client does not read is taken to hold."""
         self._doomed: list[tuple[str, int]] = []
-        self._resets: set[asyncio.Future[int]] = set()
+        self._resetting: asyncio.Future[int] | None = None
+        self._closed = False
         self._streams: dict[bytes, int] = {}  # how many a peer has
         self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)  # now, while there are descriptors
+        self._spare = os.dup(self._status)  # to reset connections when there are none left
 
     def close(self) -> None:
-        os.close(self._status)
+        self._closed = True
+        if self._resetting is None:  # else the thread that is at it still needs them
+            os.close(self._spare)
+            os.close(self._status)
 
     def begin_stream(self, peer: tuple[str, int | str]) -> None:
         """The connection from this address has become a stream, or has one more: `end_stream` is owed."""
@@ -126,24 +131,37 @@ class ServerConnections:
         )
         return HeldElsewhere(for_streams, for_answers, unread)
 
+    async def quiet(self, busy: dict[bytes, int]) -> tuple[int, list[tuple[int, bytes, str, int]]]:
+        """How many there are; and of each whose `peer_key` is not in `busy` an inode, which tells it from an earlier
+        one with the same peer, the peer's key, its address and port."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, quiet_connections, self._port, self._descriptors(), busy)
+
     def reset(self, peer: tuple[str, int | str]) -> None:
         """Have the connection from this address end soon, and what waits for its client dropped."""
         address, port = peer
         self._doomed.append((address, int(port)))  # Granian's are text
-        if len(self._doomed) == 1:  # who is ended at the same time is looked for together
+        if len(self._doomed) == 1 and self._resetting is None:  # who is ended at the same time is looked for together
             loop = asyncio.get_running_loop()
             loop.call_soon(self._reset, loop)
 
     def _reset(self, loop: asyncio.AbstractEventLoop) -> None:
         doomed, self._doomed = self._doomed, []
-        reset = loop.run_in_executor(None, reset_connections, doomed, self._port, self._descriptors())
-        self._resets.add(reset)
-        reset.add_done_callback(self._was_reset)
+        if self._closed:
+            return
+        self._resetting = loop.run_in_executor(
+            None, reset_connections, doomed, self._port, self._descriptors(), self._spare, self._status
+        )
+        self._resetting.add_done_callback(self._was_reset)
 
     def _was_reset(self, reset: "asyncio.Future[int]") -> None:
-        self._resets.discard(reset)
+        self._resetting = None
         if not reset.cancelled() and (failure := reset.exception()) is not None:
             logger.error("connections that are to end could not be reset", exc_info=failure)
+        if self._closed:
+            self.close()
+        elif self._doomed:
+            self._reset(asyncio.get_running_loop())
 
     def _descriptors(self) -> int:
         """More than the greatest descriptor that is open."""

@@ -15,6 +15,7 @@ cdef extern from "string.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int close(int fd)
+    int dup3(int fd, int onto, int flags)
     ssize_t write(int fd, const void* data, size_t length)
     ssize_t read(int fd, void* data, size_t length)
 
@@ -64,8 +65,7 @@ cdef extern from "linux/sock_diag.h" nogil:
 
 cdef extern from "fcntl.h" nogil:
     enum:
-        F_DUPFD_CLOEXEC
-    int fcntl(int fd, int operation, int value)
+        O_CLOEXEC
 
 
 cdef extern from "sys/ioctl.h" nogil:

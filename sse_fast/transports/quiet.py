@@ -1,0 +1,118 @@
+"""Ends connections of an ASGI server whose clients ask for nothing.
+
+Granian times a request's head only when it knows which version of HTTP its client speaks: who ends the TLS handshake
+and then says nothing, or the letter with which both versions can begin, stays for ever, and so does one of HTTP/2 that
+answers pings and asks for nothing. No server tells its app of connections. So they are found among the descriptors of
+this process, and the app says from whom requests come: whose peer has none under way is quiet, and may be so for a
+while only.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from sse_fast._native.base.tcp import peer_key
+from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.transports.kernel import ServerConnections
+
+logger = logging.getLogger("sse_fast.transports")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+FIRST_REQUEST = 15.0  # seconds for a handshake and a request's head
+NEXT_REQUEST = 120.0  # seconds between requests; browsers keep idle connections of HTTP/2 for one to five minutes
+LOOK = 2.0  # seconds between looks
+
+
+class QuietConnections:
+    """QuietConnections(connections, most): those from whose peers no request is under way.
+
+    They are reset if no request has come within `first` seconds, or no other one within `next` seconds after that.
+    While there are more than `most` connections in all, the quiet go at once: the oldest that never had a request, then
+    the longest idle."""
+
+    def __init__(
+        self,
+        connections: ServerConnections,
+        most: int,
+        *,
+        first: float | None = None,
+        next: float | None = None,
+    ) -> None:
+        self.ended = 0
+        self._connections = connections
+        self._most = most
+        self._first = FIRST_REQUEST if first is None else first
+        self._next = NEXT_REQUEST if next is None else next
+        self._busy: dict[bytes, int] = {}  # requests under way, by peer
+        self._asked: dict[bytes, float] = {}  # when a peer's last request began or ended
+        self._seen: dict[int, float] = {}  # when a quiet connection was seen first, by inode
+        self._watching: asyncio.Task[None] | None = None
+
+    def begin(self, peer: tuple[str, int | str]) -> bytes:
+        """A request from there: what `end` is to be called with."""
+        key = peer_key(peer[0], int(peer[1]))
+        self._busy[key] = self._busy.get(key, 0) + 1
+        self._asked[key] = asyncio.get_running_loop().time()
+        return key
+
+    def end(self, key: bytes) -> None:
+        self._asked[key] = asyncio.get_running_loop().time()
+        if self._busy[key] > 1:
+            self._busy[key] -= 1
+        else:
+            del self._busy[key]
+
+    def watched(self, app: App) -> App:
+        """The app, whose requests are these connections'."""
+
+        async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+            peer = scope.get("client")
+            if not peer:
+                return await app(scope, receive, send)
+            key = self.begin(peer)
+            try:
+                await app(scope, receive, send)
+            finally:
+                self.end(key)
+
+        return asked
+
+    def watch(self) -> None:
+        """Look every now and then, until `close`."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("quiet connections could not be looked at; they are again in a moment")
+
+    async def look(self) -> None:
+        """End those that have been quiet for too long."""
+        now = asyncio.get_running_loop().time()
+        total, found = await self._connections.quiet(self._busy)
+        seen = self._seen
+        self._seen = {inode: seen.get(inode, now) for inode, *_ in found}
+        # (has asked, since when, peer): in order of who is to go first
+        quiet = sorted(
+            (key in self._asked, self._asked.get(key, self._seen[inode]), (address, port))
+            for inode, key, address, port in found
+            if key not in self._busy
+        )
+        over = total - self._most
+        for number, (asked, since, peer) in enumerate(quiet):
+            if number < over or now - since >= (self._next if asked else self._first):
+                self._connections.reset(peer)
+                self.ended += 1
+        there = {key for _, key, _, _ in found}
+        # A request of a connection that came since is the next look's.
+        self._asked = {
+            key: when for key, when in self._asked.items() if key in there or key in self._busy or when >= now
+        }
