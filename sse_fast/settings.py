@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     max_connections_per_ip: int | None = Field(
         default=None,
         ge=1,
-        description="Streams open at once from one address; behind a proxy set trusted_proxies too.",
+        description="Streams open at once from one address, IPv6 by /64; behind a proxy set trusted_proxies too.",
     )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
     max_subscriptions: int = Field(

@@ -85,6 +85,43 @@ def test_the_limit_that_was_met_is_named() -> None:
     assert admission.refused == {"max_connections": 1, "max_connections_per_ip": 1}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2"),
+        ("2001:db8:0:0:1::", "2001:DB8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),
+    ],
+)
+def test_one_host_has_one_count_by_whichever_of_its_addresses(one: str, other: str) -> None:
+    tally = Alone()
+    admission = Admission(max_connections_per_ip=1, tally=tally)
+    for first, second in ((one, other), (other, one)):
+        admission.enter(first)
+        with pytest.raises(Overloaded):
+            admission.enter(second)
+        admission.leave(second)  # the count is one and the same
+        assert not tally.by_address
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8::1", "2001:db8:0:1::1"),
+        ("192.0.2.1", "192.0.2.2"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+        ("unknown", "_hidden:1"),
+        ("192.0.2.1:1", "192.0.2.1:2"),  # no address, whatever a proxy means by it
+    ],
+)
+def test_different_hosts_have_counts_of_their_own(one: str, other: str) -> None:
+    admission = Admission(max_connections_per_ip=1)
+    admission.enter(one)
+    admission.enter(other)
+    assert admission.connections == 2
+
+
 def test_a_stream_whose_address_cannot_be_counted_is_not_counted_in() -> None:
     class Full(Alone):
         def enter_from(self, address: str) -> int:
