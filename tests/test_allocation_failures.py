@@ -704,7 +704,7 @@ async def test_a_pump_whose_waking_was_lost_is_replaced() -> None:
     reader = Reader(node, slow=False)
     await node.publish("news", "1")
     await until(lambda: reader.has(["1"]))
-    node._news._value = True  # what an `Event.set` leaves behind that found no memory to schedule who waits
+    node._awake = True  # what a loop leaves behind that has forgotten to run it
     await node.publish("news", "2")
     await until(lambda: reader.has(["1", "2"]))
     await node.close()

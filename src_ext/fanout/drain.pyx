@@ -27,7 +27,7 @@ from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
-from sse_fast._native.fanout.sinks cimport Batch, Sink, batch_of
+from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.beginnings cimport before_newest, earliest, kept_after, lost_after, resume
 from sse_fast._native.log.index cimport Index, Piece
@@ -96,6 +96,11 @@ cdef class FanOut:
         if self._is_busy() or self._deep.first is None:
             return 0.0
         return max(0, self._rest_until - monotonic_ns()) / 1e9
+
+    @property
+    def stepped(self):
+        """Subscribers whose sinks are no sockets: whatever hands out has to run in a task's name (hub/stepper)."""
+        return self._groups.stepped
 
     @property
     def blocked(self):
@@ -172,6 +177,8 @@ cdef class FanOut:
         if subscriber.lost:
             self.gaps += 1
         subscriber.sink = sink
+        subscriber.stepped = not isinstance(sink, SocketSink)
+        self._groups.stepped += subscriber.stepped
         subscriber.state = PARKED
         subscriber.place_blocked = -1
         subscriber.catches_up = self._deep_after if subscriber.position < self._groups.newest_of(group) else self._live_after

@@ -173,6 +173,7 @@ cdef class Groups:
         if last is not subscriber:
             self.everyone[subscriber.place] = last
             last.place = subscriber.place
+        self.stepped -= subscriber.stepped
         for channel in group.channels:
             channel.subscribers -= 1
         self.close_if_empty(group)

@@ -5,13 +5,15 @@ somebody else's app. It knows no HTTP.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextvars import Context, copy_context
 from threading import get_ident
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut
 from sse_fast._native.fanout.groups import Subscriber
@@ -40,6 +42,9 @@ LOOK_AT_MEMORY = 1.0  # seconds
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def end_after(send_timeout: float, slow_policy: Literal["disconnect", "skip"]) -> float:
@@ -95,14 +100,17 @@ class Hub:
         )
         self.draining = False
         self._process = os.getpid()
-        self._news: asyncio.Event
+        self._awake = False  # the pump runs in the next turn of the loop
+        self._closed = False
+        self._context: Context
+        self._now: Callable[[], float]
         self._backlog_end = self.log.head
         self._taken_in: asyncio.Event
         self.ready = not self.fanout.index.unread
         self.stepper = Stepper()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._tasks: list[asyncio.Task[None]] = []  # the pump's, the keeper's, the memory's
+        self._tasks: list[asyncio.Task[None]] = []  # the keeper's, the memory's
         self._turns = self._turns_seen = 0
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
@@ -226,7 +234,7 @@ class Hub:
     def say(self, channel: str, frame: bytes) -> int:
         """Send a frame that is not kept (and has no id) to the subscribers of a channel now. Returns to how many."""
         self._start()
-        return self.stepper.run(self.fanout.say, channel_name(channel), frame, asyncio.get_running_loop().time())
+        return self._run(self.fanout.say, channel_name(channel), frame, self._now())
 
     def listeners(self, channel: str) -> int:
         """Streams that listen to a channel on this worker."""
@@ -249,14 +257,14 @@ class Hub:
             self._process = os.getpid()
             self.log.renew_epoch()
         self._loop = loop
-        self._news = asyncio.Event()
+        self._now = loop.time
+        self._context = copy_context()
+        self._awake = self._closed = False
         self._taken_in = asyncio.Event()
-        if not self.ready:
-            self._wake()
+        self._wake()  # for what is there already, and to sleep where others see it
         self.backplane.start()
         self.stepper.start()
         self._tasks = [
-            loop.create_task(self._for_ever(self._pump, PUMP_FAILED)),
             loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),
             loop.create_task(self._for_ever(self._keep_to_memory, "a look at send_memory failed; it goes on")),
         ]
@@ -277,12 +285,64 @@ class Hub:
             self._taken_in.set()
 
     def _wake(self) -> None:
-        self._news.set()
+        """Have the pump run in the loop's next turn."""
+        if not self._awake:
+            assert self._loop is not None  # nothing is published, and nobody subscribes, before the start
+            self._loop.call_soon(self._pump, context=self._context)
+            self._awake = True
 
     def look(self) -> None:
         """Another worker has notified this one: there may be news in the log. If there is none, it may do so again."""
         self._start()
         self._wake()
+
+    def _pump(self) -> None:
+        """A slice of the drain: what is left, or comes meanwhile, is for the next turn of the loop. A plain callback: a
+        task costs several times what publishing does."""
+        if self._closed:
+            return
+        self._awake = False  # who wakes it from here on wakes it again
+        self._turns += 1
+        try:
+            if self._peers is not None:
+                self._peers.disarm()
+            if self._run(self.fanout.drain, self._now()):
+                if rest := self.fanout.rest:
+                    self._rest(rest)
+                else:
+                    self._wake()
+            if not self.ready:
+                self._look_whether_ready()
+            if self._peers is not None and not self._awake:
+                self._peers.arm()
+                if self.fanout.index.unread:  # it came before they could see that we sleep
+                    self._wake()
+        except Exception as error:
+            self._go_on_later(error)
+
+    def _run(self, step: Callable[[*Ts], T], *args: *Ts) -> T:
+        """A step that hands out. In a task's name where there is a sink to which it may matter: that costs more than
+        the step."""
+        return self.stepper.run(step, *args) if self.fanout.stepped else step(*args)
+
+    def _rest(self, seconds: float) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+        assert self._loop is not None
+        self._resting = self._loop.call_later(seconds, self._wake)
+
+    def _go_on_later(self, error: Exception) -> None:
+        """A drain has failed, and left something behind."""
+        assert self._loop is not None
+        try:
+            self._loop.call_later(TICK, self._go_on, error)
+        except MemoryError:  # then without a word
+            with contextlib.suppress(MemoryError):  # or the housekeeping finds what is left, and wakes it
+                self._wake()
+
+    def _go_on(self, error: Exception) -> None:
+        self._wake()
+        logger.error(PUMP_FAILED, exc_info=error)
 
     async def _for_ever(self, step: Callable[[], Coroutine[Any, Any, None]], failed: str) -> None:
         """Take a step over and over, whatever it raises: even if there is no memory left to say so."""
@@ -302,36 +362,6 @@ class Hub:
                 failure = error
                 yield  # the loop is given back even where there is no memory to sleep; to await anything takes some
 
-    async def _pump(self) -> None:
-        """Drain when there is news, until there is no more."""
-        loop = asyncio.get_running_loop()
-        if self._peers is not None:
-            self._peers.arm()
-            if self.fanout.index.unread:  # it came before they could see that we sleep
-                self._wake()
-                await asyncio.sleep(0)
-        await self._news.wait()
-        self._news.clear()
-        self._turns += 1
-        try:
-            if self._peers is not None:
-                self._peers.disarm()
-            while self.stepper.run(self.fanout.drain, loop.time()):
-                self._turns += 1
-                if not self.ready:
-                    self._look_whether_ready()
-                if rest := self.fanout.rest:
-                    if self._resting is not None:
-                        self._resting.cancel()
-                    self._resting = loop.call_later(rest, self._wake)
-                    break
-                await asyncio.sleep(0)  # the others' turn of the loop
-            if not self.ready:
-                self._look_whether_ready()
-        except Exception:
-            self._wake()  # for what it left behind
-            raise
-
     async def _keep(self) -> None:
         """Heartbeats and the slow. Everybody is looked at twice in a heartbeat's interval, so the interval holds."""
         loop = asyncio.get_running_loop()
@@ -344,18 +374,18 @@ class Hub:
         while self._owed >= 1:
             count = min(math.floor(self._owed), HEARTBEATS_AT_ONCE)
             self._owed -= count
-            self.stepper.run(self.fanout.beat, loop.time(), half, count)
+            self._run(self.fanout.beat, loop.time(), half, count)
             await asyncio.sleep(0)
 
     def _look_after_the_pump(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Waking it takes memory as well: asyncio may have marked it as woken, and forgotten it."""
+        """Waking it takes memory as well: a loop may have been asked to run it, and have forgotten it."""
         if self.fanout.busy:
             self._wake()
-        if not self._news.is_set() or self._turns != self._turns_seen:
+        if not self._awake or self._turns != self._turns_seen:
             self._turns_seen, self._stuck_since = self._turns, loop.time()
         elif loop.time() - self._stuck_since > PUMP_SECONDS:
-            self._tasks[0].cancel()
-            self._tasks[0] = loop.create_task(self._for_ever(self._pump, PUMP_FAILED))
+            self._awake = False
+            self._wake()
             self._stuck_since = loop.time()
 
     async def _keep_to_memory(self) -> None:
@@ -379,7 +409,7 @@ class Hub:
         last_words = closing(ENDS[EndReason.SHUTDOWN].told)
         at = self.fanout.connections
         while at:
-            at = self.stepper.run(self.fanout.finish, last_words, loop.time(), at, HEARTBEATS_AT_ONCE)
+            at = self._run(self.fanout.finish, last_words, loop.time(), at, HEARTBEATS_AT_ONCE)
             await asyncio.sleep(0)
         await self._settle(settled)
         await asyncio.sleep(max(0.0, min(LAST_BYTES, deadline - loop.time())))
@@ -389,7 +419,7 @@ class Hub:
         """Wait until everybody has everything, or until the deadline."""
         loop = asyncio.get_running_loop()
         while loop.time() < deadline and not self.log.overwritten:  # of what is none of ours there is no end
-            if not self.stepper.run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
+            if not self._run(self.fanout.drain, loop.time()) and not self.fanout.blocked:
                 return
             # A stream that blocks is unblocked by its own task; nothing needs to be told here, so looking is enough.
             await asyncio.sleep(0.01 if self.fanout.blocked else self.fanout.rest)
@@ -397,6 +427,7 @@ class Hub:
     async def close(self) -> None:
         """End every stream and stop. The hub is not used again."""
         self.draining = True
+        self._closed = True
         other_workers.unwatch(self)
         self.fanout.end_all(EndReason.SHUTDOWN)
         for task in self._tasks:

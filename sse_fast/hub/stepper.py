@@ -62,9 +62,9 @@ class Stepper:
             swap_current_task(loop, caller)  # in place of the current one, whichever that is; it never fails
 
     def take_over(self, finish: Finish) -> asyncio.Task[None]:
-        """Inside `run`: the task in whose name a send began goes on with it, and another one stands ready."""
+        """The task in whose name a send began goes on with it, and another one stands ready."""
         loop, taken, handed_over = asyncio.get_running_loop(), self._ready, self._handed_over
-        if taken.cancelling():
+        if taken.cancelling() or not self._running:
             return self._make(finish())
         self._prepare()  # first of all: if this send fails, the next one finds a task that stands ready
         swap_current_task(loop, self._ready)

@@ -46,6 +46,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         bint finished               # it was handed the last frame: nothing more is written to it
         uint64_t told_after
         unsigned char timeouts      # in a row, in which it took nothing
+        unsigned char stepped       # its sink calls Python, and is no socket
         uint32_t held               # what `Deadlines.held` has of it
         double touched              # when it was last written to; of a blocked one, when it blocked
         object untold               # of one that left: why, until its sink has been told
@@ -62,6 +63,7 @@ cdef class Groups:
         Py_ssize_t _left
         Py_ssize_t _tell
         Py_ssize_t listened         # channels that are listened to; one of several sets of channels counts in each
+        Py_ssize_t stepped          # subscribers whose sinks are no sockets
         uint64_t told               # groups that were told of news of a channel they share
 
     cdef Group open(self, tuple names, bint enveloped)
