@@ -84,7 +84,7 @@ DRIVERS = [
     # What the fuzzers above go through as well.
     Driver("wire.publication wire.frame", "test_frame.py test_event.py test_numbers.py", short=False),
     Driver("wire.event_parser", "test_event_parser.py", short=False),
-    Driver("front.listener front.connection", "test_listener.py test_front.py", short=False),
+    Driver("front.listener front.connection", "test_listener.py test_connection.py test_front.py", short=False),
     Driver("bench.board bench.dial bench.stream_parser bench.payload", "test_swarm.py", short=False),
     Driver("log.ring log.keys log.verify", "test_log_file.py test_log_dying_writers.py test_keys.py", short=False),
 ]

@@ -17,6 +17,7 @@ from sse_fast.node.workers import WorkerSlot
 from sse_fast.protocol.policy import Policy
 from sse_fast.settings import Settings
 from sse_fast.transports.front import Front
+from sse_fast.transports.kernel import Bounds, bound_socket
 from sse_fast.transports.life import Lives, Transport
 from sse_fast.transports.streams import Streams
 
@@ -33,18 +34,22 @@ class StreamPort:
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000))
         policy = Policy(max_channels=8, origins=Origins([ORIGIN]), only_streams="port 8000")
+        self.bounds: Bounds | None = settings.pop("bounds", None)
         self.transport = Front(self.streams, policy, **{"head_seconds": 0.5, "most": 10_000} | settings)
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, **settings: Any) -> AsyncIterator[Self]:
         port = cls(**settings)
-        port.transport.open("127.0.0.1", 0)
+        port.open()
         try:
             yield port
         finally:
             await port.hub.close()
             port.transport.close()
+
+    def open(self) -> None:
+        self.transport.open(bound_socket("127.0.0.1", 0, self.bounds))
 
     @property
     def number(self) -> int:

@@ -20,6 +20,7 @@ from whatwg import Parser
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import EndReason
 from sse_fast.protocol.decision import Decision, Elsewhere, Form, Publish
+from sse_fast.transports import exchange
 from sse_fast.transports import front as transport
 from sse_fast.transports.front import Front
 from sse_fast.transports.head import HEAD_BYTES, REMEMBERED_HEADS, Reading
@@ -78,7 +79,8 @@ class Answer:
 async def raw_answer(
     port: int, request: bytes, *, enough: bytes | None = None, source: str = "127.0.0.1", pieces: int = 1 << 20
 ) -> bytes:
-    """What is answered up to the end, or until `enough` is there."""
+    """What is answered up to its end, or until `enough` is there."""
+    method = "HEAD" if request.startswith(b"HEAD") else "GET"
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     got = b""
     try:
@@ -89,6 +91,8 @@ async def raw_answer(
                 await asyncio.sleep(0)
             while not (enough and enough in got) and (part := await reader.read(65536)):
                 got += part
+                if Answer(got, method, ended=False).whole:
+                    break
     except ConnectionResetError:
         pass
     finally:
@@ -218,9 +222,6 @@ async def test_http_1_0_gets_the_bytes_as_they_are(port: StreamPort) -> None:
         b"GET http://somewhere.example/sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /sse/a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"GET /sse/a HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
-        b"GET /sse/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
         b"\r\nGET /sse/a HTTP/1.1\r\n\r\n",
         b"GET /sse/a#fragment HTTP/1.1\r\n\r\n",
         GET + GET,
@@ -238,7 +239,7 @@ async def test_what_comes_with_a_request_and_behind_it_changes_nothing(
     await until(lambda: port.listener.open == 0)
 
 
-async def test_head_and_options_are_answered_and_closed(port: StreamPort) -> None:
+async def test_head_and_options_are_answered(port: StreamPort) -> None:
     head = await ask(port, b"HEAD /sse/a HTTP/1.1\r\n\r\n")
     assert (head.status, head.body, head.whole) == (200, b"", True)
     options = await ask(port, b"OPTIONS /sse/a HTTP/1.1\r\n\r\n")
@@ -304,7 +305,7 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
             super().__init__()
             read.append(self)
 
-    monkeypatch.setattr(transport, "Reading", Counted)
+    monkeypatch.setattr(exchange, "Reading", Counted)
     lines = ["Host: x", "User-Agent: Mozilla/5.0", f"Origin: {ORIGIN}", f"Referer: {ORIGIN}/", "Sec-Fetch-Mode: cors"]
     lines += [f"X-Forwarded-{what}: x" for what in ("For", "Proto", "Host", "Port")]
     for target in ("/sse/a", "/sse?channel=a&channel=b&history=3"):
@@ -318,6 +319,22 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
 
 
 # ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nnot a chunk",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1 << 20, 1])
+async def test_a_stream_is_not_asked_for_with_a_body(port: StreamPort, framed: bytes, pieces: int) -> None:
+    answer = await ask(port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n" + framed, pieces=pieces)
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert "no body" in answer.detail
+    assert port.counts.accepted == 0
 
 
 @pytest.mark.parametrize(
@@ -431,7 +448,7 @@ async def full(asked: bytes, **limits: int) -> Answer:
             if answer.status in (200, 503) and not asked.startswith((b"HEAD", b"OPTIONS")):
                 assert port.admission.refused.total() == 1
             assert (port.listener.turned_away == 1) == ("most" in limits)
-    for waits in ("retry-after", "content-length", "date"):
+    for waits in ("retry-after", "content-length", "date", "connection"):
         answer.headers.pop(waits, None)
     return answer
 
@@ -523,7 +540,7 @@ async def test_a_closed_port_has_let_everybody_go(port: StreamPort) -> None:
     for client in clients:
         client.close()
     port.transport.close()
-    port.transport.open("127.0.0.1", 0)
+    port.open()
 
 
 # ---- what goes wrong within ----
@@ -567,7 +584,7 @@ async def test_a_stream_that_cannot_begin_is_told_of_once(port: StreamPort) -> N
     listener, fanout = port.listener, port.hub.fanout
     port.transport.close()
     port.transport.resume = fail
-    port.transport.open("127.0.0.1", 0)
+    port.open()
     assert await raw_answer(port.number, GET) != b"the law is what is counted"
     await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
     assert (listener.open, fanout.connections) == (0, 0)

@@ -1,20 +1,23 @@
-"""A connection of the front: one client, which sends a request and is answered, or becomes a stream; and the table of them.
+"""A connection of the front: one client, which sends requests and is answered, or becomes a stream; and the table of them.
 
 What it keeps: of an open stream one `Connection`, a few dozen bytes; of bytes not yet taken by a socket the rest of one
-chunk, which is shared by all who were handed it. Of every connection that is not a stream, until when it may stay.
-What it drops: whatever a client sends on an open stream, up to a bound; past it the connection.
-Who is told: the transport (see `Connections`) of every request's bytes, of heads that come too late, and of every end.
+chunk, which is shared by all who were handed it; of what a client sent ahead of its turn what one read brought. Of every
+connection that is not a stream, until when it may stay.
+What it drops: whatever a client sends on an open stream, or behind its last request, up to a bound; past it the connection.
+Who is told: whoever has the connection (see `Connection`) of bytes, of time that is over, and of the end.
 
-All sockets hang in one epoll descriptor, and that one hangs in the event loop, which calls `turn`. It parses no HTTP,
-decides nothing, accepts nobody, and knows neither hub nor log.
+One exchange at a time: while it is under way nothing is read that is not its own. All sockets hang in one epoll
+descriptor, and that one hangs in the event loop, which calls `turn`. It parses no HTTP, decides nothing, accepts nobody,
+and knows neither hub nor log.
 """
 
 import logging
 import os
-from collections import deque
+from heapq import heappop, heappush
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.linux cimport (
@@ -58,7 +61,9 @@ logger = logging.getLogger("sse_fast.listener")
 
 cdef enum:
     EVENTS_A_TURN = 128             # a stream opened takes some 20 us: a few milliseconds
-    DROPPED_MOST = 65536            # bytes a client may send on an open stream, or after its request
+    AHEAD_A_TURN = 128              # requests that are answered in a turn beside the first of each connection
+    DROPPED_MOST = 65536            # bytes a client may send on an open stream
+    LINGERED_MOST = 4 << 20         # bytes it may send behind its last answer: the rest of a body that nobody wanted
     WATCHED = EPOLLIN | EPOLLRDHUP
 
 cdef int report(str what) except -1:
@@ -70,46 +75,117 @@ cdef int report(str what) except -1:
     return 0
 
 
-cdef tuple STATES = ("gone", "reading", "answering", "lingering", "streaming")
+cdef tuple STATES = ("gone", "reading", "waiting", "finishing", "answering", "lingering", "streaming")
 
-@cython.final
-cdef class Connection(SocketSink):
-    """One client: reads a request, then is answered, or becomes a stream. Made by `Connections`; it has no other maker."""
+
+cdef class Watched(SocketSink):
+    """A socket that hangs in the table. `happened` is what epoll says of it; where that fails, it is to `abort`."""
 
     def __dealloc__(self):
-        if self._state != GONE:
+        if self.serial:
             close(self.fd)
+
+    def abort(self):
+        """Close without another word. Again: nothing happens."""
+        raise NotImplementedError
+
+    cdef int happened(self, uint32_t events) except -1:
+        return 0
+
+
+@cython.final
+cdef class Connection(Watched):
+    """One client. Made by `Connections`; it has no other maker.
+
+    While `context` is None, what it sends is the transport's: the beginning of a request. Whoever answers that, if not at
+    once, has the connection as its context: `feed(connection, data)`, bytes that came; `writable(connection)`, a send
+    that was blocked is out; `late(connection)`, the time it was given is over; `gone(connection)`, it is closed. The end
+    of the exchange, `answer`, `finish` or `stream`, makes the context None.
+    """
 
     @property
     def state(self):
-        """"reading", "answering", "lingering" (the answer is out), "streaming" or "gone"."""
+        """"reading"; "waiting": nothing is read; "finishing": the exchange is over, its answer is not all out;
+        "answering": the same, and it is the last one; "lingering": that is out; "streaming" or "gone"."""
         return STATES[self._state]
 
-    def answer(self, bytes data not None):
-        """Send this, the whole answer, and close."""
-        if self._state != READING:
-            raise RuntimeError(f"a {self.state} connection cannot be answered")
-        self._state = ANSWERING
+    def wait(self):
+        """Read nothing more, until `read` or the end of the exchange. From here on a client that shuts its side is gone."""
+        self._under_way("wait")
+        self._state = WAITING
+        self._rewatch()
+
+    def read(self):
+        """Go on reading, not from within this call."""
+        self._under_way("read on")
+        self._state = READING
+        self._rewatch()
+
+    def keep(self, bytes data not None):
+        """These bytes are not of this exchange: they are fed again when the next one may begin, and nothing is read
+        before."""
+        if data and self._state != GONE:
+            self.kept = data if self.kept is None else data + self.kept
+            self._rewatch()
+
+    def send(self, bytes data not None):
+        """A piece of the answer. False: not all of it is out; the context's `writable` is called when it is, so send
+        nothing before. Who takes no byte of it for `stuck_seconds` is closed."""
+        self._under_way("be sent to")
+        return self._send_or_go(data) == WRITTEN
+
+    def finish(self, bint last):
+        """The exchange is over, all of its answer was sent. `last`: the connection closes."""
+        self._under_way("be finished")
+        self._over(last)
+
+    def answer(self, bytes data not None, bint last=True):
+        """Send this, the whole answer, or the rest of it, and finish."""
+        self._under_way("be answered")
         self.context = None
-        self.table.limit_time(self)
-        if self._send_or_go(data) == WRITTEN:
-            self._linger()
+        self._send_or_go(data)
+        if self._state != GONE:
+            self._over(last)
+
+    def give(self, seconds):
+        """So long from now, until the context's `late` is called; None: as long as it takes. A send that is blocked has
+        a time of its own, which takes this one's place; behind it there is none."""
+        self._under_way("be given time")
+        if self.rest is None:
+            self.table.limit(self, INFINITY if seconds is None else seconds)
+
+    def tunnel(self):
+        """From here on its bytes are the context's as they come, `b""` for the end of them; only both sides' end, or an
+        error, is the connection's."""
+        self._under_way("become a tunnel")
+        self.tunnelling = True
+        self._rewatch()
+
+    def shut(self):
+        """Nothing more is sent; what was, still is."""
+        self._under_way("be shut")
+        self.shutting = True
+        if self.rest is None:
+            shutdown(self.fd, SHUT_WR)
 
     def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
         in chunks (RFC 9112, section 7.1) or as it is. At its end, which may be now, the transport's `left` is told this
         `address`. Raises RuntimeError: it is no stream, and nobody is told."""
-        if self._state != READING:
-            raise RuntimeError(f"a {self.state} connection cannot become a stream")
+        self._under_way("become a stream")
         self.context = None
+        self.kept = None
         self.subscriber = subscriber
         self.address = address
         self._state = STREAMING
+        self.due = INFINITY
         self.chunked = chunked
         self.table.streams += 1
         try:
             if self._send_or_go(opening) == WRITTEN:
                 self._resume()
+            if self._state != GONE:
+                self._rewatch()
         except Exception:           # from here on `left` is owed, and nobody else may tell it
             self._go(ERROR)
             report("a stream could not begin; the others go on")
@@ -132,8 +208,9 @@ cdef class Connection(SocketSink):
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1:
         SocketSink.keep_rest(self, data, taken)
         self.takes_chunks = False
-        # Of one that is answered nothing else matters any more, and it may have closed its own side.
-        self.table.watch(self, WATCHED | EPOLLOUT if self._state == STREAMING else EPOLLOUT)
+        if self._state != STREAMING:            # of a stream the fan-out sees to it
+            self.table.limit(self, self.table.stuck_seconds)
+        self._rewatch()
         return 0
 
     def ended(self, reason, error):
@@ -147,7 +224,35 @@ cdef class Connection(SocketSink):
 
     # ---- its life ---------------------------------------------------------------------------------------------------
 
+    cdef int _under_way(self, str what) except -1:
+        if self._state != READING and self._state != WAITING:
+            raise RuntimeError(f"a {self.state} connection cannot {what}")
+        return 0
+
+    cdef uint32_t _interest(self) noexcept:
+        """What epoll is to tell of it."""
+        cdef uint32_t wanted = EPOLLOUT if self.rest is not None else 0
+        if self._state == READING:
+            # What is kept goes first, at the next turn; to be writable is as good as any reason to be called.
+            wanted |= EPOLLOUT if self.kept is not None else 0 if self.half_closed else WATCHED
+        elif self._state == STREAMING or self._state == LINGERING:
+            wanted |= WATCHED
+        elif self._state == WAITING:
+            wanted |= EPOLLRDHUP
+        if self.tunnelling:
+            wanted &= ~<uint32_t>EPOLLRDHUP
+        return wanted
+
+    cdef int _rewatch(self) except -1:
+        if not self.feeding and self._state != GONE:
+            self.table.watch(self, self._interest())
+        return 0
+
     cdef int _send_or_go(self, bytes data) except -1:
+        if self.rest is not None:
+            self.rest = self.rest[self.rest_at:] + data
+            self.rest_at = 0
+            return BLOCKED
         try:
             return self.send_now(data)
         except OSError:
@@ -160,22 +265,43 @@ cdef class Connection(SocketSink):
         self.table.resume(self.subscriber)
         return 0
 
+    cdef int _over(self, bint last) except -1:
+        """The exchange is. What is not out yet goes first: a client that does not read gets no second answer."""
+        self.context = None
+        if self.rest is not None:
+            self._state = ANSWERING if last else FINISHING
+        elif last:
+            self._linger()
+        else:
+            self._begin()
+        self._rewatch()
+        return 0
+
+    cdef int _begin(self) except -1:
+        """The next exchange may."""
+        self._state = READING
+        self.idle = self.served = True
+        self.table.limit(self, self.table.idle_seconds)
+        return 0
+
     cdef int _linger(self) except -1:
         """The answer is out. Wait for the client to close: to close while its bytes are unread would reset the
         connection, and the answer might be lost (RFC 9112, section 9.6)."""
         self._state = LINGERING
+        self.kept = None
         shutdown(self.fd, SHUT_WR)
-        self.table.limit_time(self)
+        self.table.limit(self, self.table.linger_seconds)
         return 0
 
     cdef int happened(self, uint32_t events) except -1:
-        """What epoll says about it."""
         if events & EPOLLIN and not events & (EPOLLERR | EPOLLHUP):
             self._read()
         if self._state == GONE:
             return 0
-        if events & (EPOLLERR | EPOLLHUP) or (events & EPOLLRDHUP and self._state != ANSWERING):
+        if events & (EPOLLERR | EPOLLHUP):
             self._go(CLIENT)
+        elif events & EPOLLRDHUP and not self.tunnelling and (self._state == STREAMING or self._state == WAITING):
+            self._go(CLIENT)        # others are read to the end, and may have closed their own side
         elif events & EPOLLOUT:
             self._writable()
         return 0
@@ -185,20 +311,43 @@ cdef class Connection(SocketSink):
         if got < 0:
             if errno != EAGAIN and errno != EINTR:
                 self._go(CLIENT)
+        elif got == 0 and self.tunnelling:
+            self.half_closed = True
+            self._feed(b"")
         elif got == 0:
-            if self._state != ANSWERING:
-                self._go(CLIENT)
+            self._go(CLIENT)
         elif self._state == READING:
-            self.table.feed(self, PyBytes_FromStringAndSize(self.table.buffer, got))
+            self._feed(PyBytes_FromStringAndSize(self.table.buffer, got))
         else:
             self.dropped += got
-            if self.dropped > DROPPED_MOST:
+            if self.dropped > <uint32_t>(LINGERED_MOST if self._state == LINGERING else DROPPED_MOST):
                 self._go(CLIENT)
         return 0
 
+    cdef int _feed(self, bytes data) except -1:
+        """Hand on what came, and then, while there is time, what that left for the next exchange."""
+        self.feeding = True
+        try:
+            while True:
+                self.idle = False
+                if self.context is None:
+                    self.table.feed(self, data)
+                else:
+                    self.context.feed(self, data)
+                if self._state != READING or self.kept is None or self.table.ahead == AHEAD_A_TURN:
+                    break
+                self.table.ahead += 1
+                data = self.kept
+                self.kept = None
+        finally:
+            self.feeding = False
+        self._rewatch()
+        return 0
+
     cdef int _writable(self) except -1:
-        cdef bytes was = self.rest
+        cdef bint was = self.rest is not None
         cdef Py_ssize_t at = self.rest_at
+        cdef bytes kept
         try:
             if self.flush() == BLOCKED:
                 if self.subscriber is not None and self.rest_at > at:
@@ -207,11 +356,25 @@ cdef class Connection(SocketSink):
         except OSError:
             self._go(CLIENT)
             return 0
-        self.table.watch(self, WATCHED)
         if self._state == STREAMING:
+            self._rewatch()
             self._resume()
-        elif self._state == ANSWERING and was is not None:
+            return 0
+        if self._state == ANSWERING:
             self._linger()
+        elif self._state == FINISHING:
+            self._begin()
+        elif was:
+            self.due = INFINITY
+            if self.shutting:
+                shutdown(self.fd, SHUT_WR)
+            if self.context is not None:
+                self.context.writable(self)
+        if self._state == READING and self.kept is not None:
+            kept = self.kept
+            self.kept = None
+            return self._feed(kept)
+        self._rewatch()
         return 0
 
     cdef int _go(self, reason) except -1:
@@ -235,16 +398,18 @@ cdef class Connection(SocketSink):
     cdef int _close(self, reason, bint reset) except -1:
         cdef linger at_once
         cdef int was = self._state
+        cdef object context = self.context
         if was == GONE:
             return 0
         self._state = GONE
         self.takes_chunks = False
-        self.rest = None
+        self.rest = self.kept = None
         self.context = None
         if reset:                   # what waits in the kernel for a client that does not read goes with it
             at_once.l_onoff = 1
             at_once.l_linger = 0
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
+        self.table.open -= 1
         self.table.forget(self)
         if was == STREAMING:
             self.table.streams -= 1
@@ -252,23 +417,44 @@ cdef class Connection(SocketSink):
                 self.table.left(self.address, reason)
             except Exception:
                 report("the end of a stream could not be told; the others go on")
+        elif context is not None:
+            try:
+                context.gone(self)
+            except Exception:
+                report("the end of a connection could not be told; the others go on")
         return 0
 
 
 cdef class Connections:
-    """Connections(listening, fanout, transport, *, head_seconds=10): those that are open, by descriptor, and what has happened to them.
+    """Connections(listening, fanout, transport, *, head_seconds=10, idle_seconds=60, stuck_seconds=30, linger_seconds=2): those
+    that are open, by descriptor, and what has happened to them.
 
-    Made as a `Listener`, which knows the `listening` socket. `transport` has `feed(connection, data)`: bytes of a request; `late(connection)`: its head did not come within
-    `head_seconds`; `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended.
+    Made as a `Listener`, which knows the `listening` socket. `transport` has, for connections that nobody else has (see
+    `Connection`), `feed(connection, data)`: the beginning of a request; `late(connection)`: it said nothing within
+    `head_seconds`. Also `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended.
+    `idle_seconds`: between two exchanges. `stuck_seconds`: for the client to take anything of what is sent.
+    `linger_seconds`: after a last answer.
     """
 
-    def __cinit__(self, listening, FanOut fanout not None, transport, *, double head_seconds=10.0, **_):
+    def __cinit__(
+        self,
+        listening,
+        FanOut fanout not None,
+        transport,
+        *,
+        double head_seconds=10.0,
+        double idle_seconds=60.0,
+        double stuck_seconds=30.0,
+        double linger_seconds=2.0,
+        **_,
+    ):
         self.epoll = -1
         self.fanout = fanout
-        self.head_seconds = head_seconds
+        self.head_seconds, self.idle_seconds = head_seconds, idle_seconds
+        self.stuck_seconds, self.linger_seconds = stuck_seconds, linger_seconds
         self.feed, self._late, self.resume, self.left = transport.feed, transport.late, transport.resume, transport.left
         self.by_descriptor = []
-        self._due = deque()
+        self._due = []
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -286,9 +472,10 @@ cdef class Connections:
         cdef epoll_event events[EVENTS_A_TURN]
         cdef int count, i
         cdef uint64_t key
-        cdef Connection connection
+        cdef Watched watched
         if self.epoll < 0:
             return
+        self.ahead = 0
         with nogil:
             count = epoll_wait(self.epoll, events, EVENTS_A_TURN, 0)
         for i in range(count):
@@ -297,12 +484,12 @@ cdef class Connections:
                 self.incoming()
                 continue
             # The descriptor may have been closed, and given to another connection, since epoll looked.
-            connection = self.by_descriptor[key & 0xFFFFFFFF]
-            if connection is not None and connection.serial == key >> 32:
+            watched = self.by_descriptor[key & 0xFFFFFFFF]
+            if watched is not None and watched.serial == key >> 32:
                 try:
-                    connection.happened(events[i].events)
+                    watched.happened(events[i].events)
                 except Exception:
-                    connection.abort()
+                    watched.abort()
                     report("a connection failed and is closed; the others go on")
 
     cdef int incoming(self) except -1:
@@ -310,53 +497,70 @@ cdef class Connections:
         return 0
 
     cdef int close_late(self, double now) except -1:
-        """Close what takes too long."""
+        """Tell, or close, what takes too long."""
+        cdef Watched watched
         cdef Connection connection
+        cdef uint64_t key
         while self._due and self._due[0][0] <= now:
-            due, connection = self._due.popleft()
-            if connection._state == GONE or connection._state == STREAMING or connection.due > due:
+            when, key = heappop(self._due)
+            watched = self.by_descriptor[key & 0xFFFFFFFF]
+            if watched is None or watched.serial != key >> 32:
+                continue            # it has gone before
+            connection = <Connection>watched
+            if connection.queued != when:
+                continue            # it was given less time since
+            connection.queued = INFINITY
+            if connection.due > now:
+                self._await(connection)
                 continue
+            try:
+                self._expire(connection)
+            except Exception:
+                connection.abort()
+                report("a late connection could not be answered; it is closed")
+        return 0
+
+    cdef int _expire(self, Connection connection) except -1:
+        connection.due = INFINITY
+        if connection._state == GONE or connection._state == STREAMING:
+            return 0
+        if connection.rest is not None:
+            if connection.moves():
+                self.limit(connection, self.stuck_seconds)
+            else:
+                connection._go(ERROR)   # what waits in the kernel for it is to go with it
+        elif connection._state == LINGERING or connection.idle and connection.served:
+            connection._go(CLIENT)
+        else:
             if connection._state == READING:
                 self.late += 1
-                try:
-                    self._late(connection)
-                except Exception:
-                    connection.abort()
-                    report("a late connection could not be answered; it is closed")
+            if connection.context is None:
+                self._late(connection)
             else:
-                connection._go(CLIENT)
+                connection.context.late(connection)
         return 0
 
     cdef bint admit(self, int fd, str address) except -1:
         """Take in a client that was accepted. False: the kernel has no room for another watch; `fd` stays the caller's."""
         cdef Connection connection
-        cdef epoll_event interest
         try:
             connection = Connection.__new__(Connection)
+            connection.address = address
+            connection.due = connection.queued = INFINITY
+            if not self.enter(connection, fd, WATCHED):
+                return False
         except MemoryError:
             close(fd)
             raise
-        self._serial = (self._serial + 1) & 0x7FFFFFFF
-        connection.fd = fd
-        connection._state = READING     # from here on it closes the descriptor when it dies
-        connection.serial = self._serial
-        connection.table = self
-        connection.address = address
-        while len(self.by_descriptor) <= fd:
-            self.by_descriptor.append(None)
-        interest.events = WATCHED
-        interest.data.u64 = (<uint64_t>connection.serial << 32) | <uint32_t>fd
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &interest) < 0:
-            connection._state = GONE
-            return False
-        self.by_descriptor[fd] = connection
+        connection._state = READING
+        connection.idle = True
         self.open += 1
         self.accepted += 1
         # Its request is there already where accepting is deferred until it is, and under load.
         try:
             connection._read()
-            if connection._state == READING:
-                self.limit_time(connection)
+            if connection._state == READING and connection.due == INFINITY:
+                self.limit(connection, self.head_seconds)
         except Exception:
             connection.abort()
             report("a connection failed and is closed; the others go on")
@@ -364,23 +568,52 @@ cdef class Connections:
 
     # ---- for connections --------------------------------------------------------------------------------------------
 
-    cdef int watch(self, Connection connection, uint32_t events) except -1:
+    cdef bint enter(self, Watched watched, int fd, uint32_t events) except -1:
+        """Watch a socket, and own it. False: the kernel has no room for another watch; then, and when MemoryError is
+        raised, `fd` stays the caller's."""
         cdef epoll_event interest
+        while len(self.by_descriptor) <= fd:
+            self.by_descriptor.append(None)
+        self._serial = self._serial % 0x7FFFFFFF + 1
         interest.events = events
-        interest.data.u64 = (<uint64_t>connection.serial << 32) | <uint32_t>connection.fd
-        epoll_ctl(self.epoll, EPOLL_CTL_MOD, connection.fd, &interest)
+        interest.data.u64 = (<uint64_t>self._serial << 32) | <uint32_t>fd
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &interest) < 0:
+            return False
+        watched.fd = fd
+        watched.table = self
+        watched.serial = self._serial   # from here on it closes the descriptor when it dies
+        watched.watched = events
+        self.by_descriptor[fd] = watched
+        return True
+
+    cdef int watch(self, Watched watched, uint32_t events) except -1:
+        cdef epoll_event interest
+        if events != watched.watched:
+            watched.watched = events
+            interest.events = events
+            interest.data.u64 = (<uint64_t>watched.serial << 32) | <uint32_t>watched.fd
+            epoll_ctl(self.epoll, EPOLL_CTL_MOD, watched.fd, &interest)
         return 0
 
-    cdef int limit_time(self, Connection connection) except -1:
-        connection.due = self.now + self.head_seconds
-        self._due.append((connection.due, connection))
+    cdef int limit(self, Connection connection, double seconds) except -1:
+        """It has so long from now."""
+        connection.due = self.now + seconds
+        if connection.due < connection.queued:
+            self._await(connection)
         return 0
 
-    cdef int forget(self, Connection connection) except -1:
-        self.by_descriptor[connection.fd] = None
-        self.open -= 1
-        close(connection.fd)
-        connection.fd = -1          # the number will be somebody else's
+    cdef int _await(self, Connection connection) except -1:
+        """Look at it when it is due. A later time is seen to then: most requests come long before."""
+        if connection.due != INFINITY:
+            heappush(self._due, (connection.due, (<uint64_t>connection.serial << 32) | <uint32_t>connection.fd))
+            connection.queued = connection.due
+        return 0
+
+    cdef int forget(self, Watched watched) except -1:
+        self.by_descriptor[watched.fd] = None
+        close(watched.fd)
+        watched.serial = 0
+        watched.fd = -1             # the number will be somebody else's
         return 0
 
     cdef int progressed(self, Subscriber subscriber) except -1:

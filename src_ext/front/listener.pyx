@@ -44,24 +44,24 @@ from sse_fast._native.base.linux cimport (
     sockaddr_storage,
     socklen_t,
 )
-from sse_fast._native.front.connection cimport LISTENING, READ_SIZE, Connection, Connections, report
+from sse_fast._native.front.connection cimport LISTENING, READ_SIZE, READING, Connection, Connections, Watched, report
 from sse_fast.errors import EndReason
 
-cdef object SHUTDOWN = EndReason.SHUTDOWN
+cdef object CLIENT = EndReason.CLIENT, SHUTDOWN = EndReason.SHUTDOWN
 
 cdef enum:
     ACCEPTS_A_TURN = 128
 
 
 cdef class Listener(Connections):
-    """Listener(listening, fanout, transport, *, head_seconds=10, most=…): the connections of one listening socket.
+    """Listener(listening, fanout, transport, *, most=…, …): the connections of one listening socket.
 
     `listening`: a non-blocking TCP socket in the listening state; it stays the caller's. `transport` is as that of
     `Connections`, and has `turn_away(data)`, which returns what a client that sent this is answered when there are no
     descriptors left, or `most` connections.
     """
 
-    def __cinit__(self, listening, fanout, transport, *, double head_seconds=10.0, int most=1 << 30):
+    def __cinit__(self, listening, fanout, transport, *, int most=1 << 30, **_):
         self._most = most
         self._words = transport.turn_away
         self._listening = listening.fileno()
@@ -88,15 +88,27 @@ cdef class Listener(Connections):
             self._stopped = True
             self._listen(False)
 
+    def close_idle(self):
+        """Close the connections that nothing of a request has come on."""
+        cdef Watched watched
+        cdef Connection connection
+        for watched in self.by_descriptor:
+            if isinstance(watched, Connection):
+                connection = <Connection>watched
+                if connection._state == READING and connection.idle and connection.kept is None:
+                    connection._go(CLIENT)
+
     def close(self):
         """Close every connection; streams are ended as by a shutdown. Again: nothing happens."""
-        cdef Connection connection
+        cdef Watched watched
         if self.epoll < 0:
             return
         self.stop_accepting()
-        for connection in self.by_descriptor:    # as many to the end: nobody is admitted any more
-            if connection is not None:
-                connection._go(SHUTDOWN)
+        for watched in self.by_descriptor:       # as many to the end: nobody is admitted any more
+            if isinstance(watched, Connection):
+                (<Connection>watched)._go(SHUTDOWN)
+            elif watched is not None:
+                watched.abort()
         close(self.epoll)
         self.epoll = -1
 

@@ -33,7 +33,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.front import Front
-from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
+from sse_fast.transports.kernel import ServerConnections, bound_socket, bounds_of, tcp_memory
 from sse_fast.transports.quiet import QuietConnections
 from sse_fast.transports.streams import Streams
 
@@ -232,9 +232,8 @@ class Edge:
             replace(self.policy, redirect_port=None, only_streams=main_port(settings)),
             # Admission answers streams over the limit; this is for clients that connect and send nothing.
             most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
-            bounds=bounds_of(settings),
         )
-        transport.open(settings.host, settings.stream_port)
+        transport.open(bound_socket(settings.host, settings.stream_port, bounds_of(settings)))
         return transport
 
     async def _publish_stats(self) -> None:

@@ -13,6 +13,7 @@ from sse_fast.errors import (
     InvalidEvent,
     KeyReused,
     LogBusy,
+    Overloaded,
     SSEFastError,
     Unauthorized,
     Unsupported,
@@ -49,6 +50,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     Unsupported: (501, ()),
     HubClosed: (503, AGAIN),
     LogBusy: (503, AGAIN),
+    Overloaded: (503, AGAIN),
 }
 """What each error is answered with: status and headers. The nearest class of an error counts."""
 

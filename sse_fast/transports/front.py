@@ -1,43 +1,46 @@
-"""The stream transport: the second port, whose connections the native module owns.
+"""The native transport: the port whose connections are this project's own, from accept to close.
 
-A request's head is parsed here and decided about as at the main port. Only the way of the bytes differs: the connection
-itself becomes the stream, and no task, coroutine or scope of it stays.
+Each request's head is decided about, as at any other transport, and what was decided is carried out on the loop's own
+thread: a stream, which the connection itself becomes; an answer; what is published, and its answer. Everything else is
+relayed. No task, coroutine or scope of a stream stays.
 """
 
 import asyncio
 import contextlib
-import logging
 import socket
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Decision, Headers, Subscribe
+from sse_fast.protocol.decision import Answer, Headers, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.problem import problem
+from sse_fast.protocol.problem import problem, problem_of
 from sse_fast.protocol.request import Request
-from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads
-from sse_fast.transports.kernel import Bounds, bound_socket
+from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
+from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
-
-logger = logging.getLogger("sse_fast.transports")
 
 BACKLOG = 4096
 HEAD_SECONDS = 10.0
 TICK = 0.25  # seconds
+KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
+NOBODY = b"192.0.2.1"  # RFC 5737
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 
 
 class Front:
-    """Front(streams, policy, …): listens from `open` to `close`, on one event loop.
+    """Front(streams, policy, …): serves from `open` to `close`, on one event loop.
 
-    `policy` says by `only_streams` where everything else is: this transport has nothing but streams, and no way to hand
-    a request on. `most`: connections at once. `head_seconds`: that a request's head may take.
+    `most`: connections at once. `head_seconds`, `body_seconds`: that a request's head may take from its first byte, and
+    the body of one that is answered here. `publish`: publishes. `relay`: makes what answers everything else, once there
+    is a `listener`; without one, `policy.only_streams` says where that is.
     """
 
     def __init__(
@@ -46,41 +49,78 @@ class Front:
         policy: Policy,
         *,
         most: int,
-        bounds: Bounds | None = None,
         head_seconds: float = HEAD_SECONDS,
+        body_seconds: float = BODY_SECONDS,
+        publish: Publisher | None = None,
+        relay: Callable[["Front"], Relay] | None = None,
     ) -> None:
-        if policy.only_streams is None:
-            raise ValueError("this transport has streams only; its policy's `only_streams` says where the rest is")
         self._streams = streams
         self._policy = policy
         self._most = most
-        self._bounds = bounds
-        self._head_seconds = head_seconds
+        self.head_seconds, self.body_seconds = head_seconds, body_seconds
+        self._publish = publish
+        self._make_relay = relay
+        self.relay: Relay | None = None
         self.resume = streams.hub.unblock
+        self.closing = False
+        self.exchanges: set[Exchange] = set()
+        """Those that wait for their body, or for what they publish."""
+        self.held = 0  # bytes of their bodies
         self.bad_heads = 0
         self._remembered = RememberedHeads()
         self.listener: Listener | None = None
 
-    def open(self, host: str, port: int) -> None:
-        """Listen. Raises OSError, and then nobody listens."""
+    def open(self, listening: socket.socket) -> None:
+        """Listen with a socket that is bound, and the front's from here on. Raises OSError, and then nobody listens."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
-            self._socket = undo.enter_context(bound_socket(host, port, self._bounds))
-            # A connection is accepted with its request, which saves a turn of the loop for each.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
-            self._socket.listen(BACKLOG)
-            self._server: tuple[str, int] = self._socket.getsockname()[:2]
+            self._socket = undo.enter_context(listening)
+            self._server: tuple[str, int] | None = None
+            if listening.family != socket.AF_UNIX:
+                self._server = listening.getsockname()[:2]
+                # A connection is accepted with its request, which saves a turn of the loop for each.
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+            listening.listen(BACKLOG)
             listener = Listener(
-                self._socket, self._streams.hub.fanout, self, head_seconds=self._head_seconds, most=self._most
+                listening, self._streams.hub.fanout, self, head_seconds=self.head_seconds, most=self._most
             )
             loop.add_reader(listener.fileno(), listener.turn)
             undo.pop_all()
         self.listener = listener
+        if self._make_relay is not None:
+            self.relay = self._make_relay(self)
         self._tick(loop, listener)
 
     @property
     def port(self) -> int:
+        assert self._server is not None
         return self._server[1]
+
+    @property
+    def busy(self) -> int:
+        """Exchanges under way, but for those whose head is not there."""
+        return len(self.exchanges) + (self.relay.busy if self.relay is not None else 0)
+
+    def leave(self) -> None:
+        """From here on every answer is the last of its connection, and those that wait for a request are closed."""
+        self.closing = True
+        if self.relay is not None:
+            self.relay.leave()
+        if self.listener is not None:
+            self.listener.close_idle()
+
+    def stop_accepting(self) -> None:
+        if self.listener is not None:
+            self.listener.stop_accepting()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until nothing but streams is under way, at most so long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self.relay is not None:
+            await self.relay.finish(seconds)
+        while self.exchanges and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
+            await asyncio.sleep(0.005)
 
     def close(self) -> None:
         """End what is open and listen no more. Again: nothing happens."""
@@ -90,11 +130,17 @@ class Front:
             self.listener.close()
             self._socket.close()
             self.listener = None
+        if self.relay is not None:
+            self.relay.close()
+            self.relay = None
 
     def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
         self._ticking = loop.call_later(TICK, self._tick, loop, listener)
         self._date = formatdate(usegmt=True).encode()
-        listener.tick(loop.time())
+        now = loop.time()
+        listener.tick(now)
+        if self.relay is not None:
+            self.relay.tick(now)
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
@@ -104,66 +150,95 @@ class Front:
         self._streams.no_room()
         reading = Reading()
         try:
-            complete = reading.feed(data)
+            found = reading.feed(data)
+            head = parsed(found[0]) if found is not None else reading.partly
         except BadHead as bad:
-            return self._refused(reading.head, bad)
-        if not complete and not reading.head.headers:
+            return self._refused(reading.partly, bad)
+        if found is None and not head.headers:
             return b""  # nobody knows yet what it is; a connection that breaks brings a browser back
-        request, decision = self._decided(reading.head)
+        _, _, decision = self._decided(head)
+        full = Overloaded("no descriptor is left for another connection")
         if isinstance(decision, Subscribe):
-            decision = self._streams.turn_away(Overloaded("no descriptor is left for another stream"), decision)
-        return self._answered(request, decision)
+            decision = self._streams.turn_away(full, decision)
+        elif not isinstance(decision, Answer):
+            decision = problem_of(full, decision.headers)
+        self.turned_away()
+        return self._rendered(head, decision, last=True)
 
     def feed(self, connection: Connection, data: bytes) -> None:
-        """Bytes of a request."""
-        reading: Reading | None = connection.context
-        if reading is None and (known := self._remembered.get(data)) is not None:
-            self._carry_out(connection, *known)
-            return
-        in_one_piece = reading is None
-        reading = connection.context = reading or Reading()
-        try:
-            complete = reading.feed(data)
-        except BadHead as bad:
-            connection.answer(self._refused(reading.head, bad))
-            return
-        if complete:
-            known = self._decided(reading.head)
-            if in_one_piece:
-                self._remembered.keep(data, reading.head, known)
-            self._carry_out(connection, *known)
+        """The beginning of a request."""
+        known = self._remembered.get(data)
+        if known is None:
+            Exchange(self).feed(connection, data)
+        elif isinstance(known.decision, Subscribe):
+            self.stream(connection, known)
+        else:
+            Exchange(self).begin(connection, known, b"")
 
     def late(self, connection: Connection) -> None:
-        reading: Reading | None = connection.context
-        if reading is not None:
-            late = BadHead(408, f"a request's head comes within {self._head_seconds:g} s")
-            connection.answer(self._refused(reading.head, late))
-        else:
-            connection.abort()  # it never said a word
+        connection.abort()  # it never said a word
 
     def left(self, address: str, reason: EndReason) -> None:
         """A stream has ended."""
         self._streams.left(address, reason, Transport.NATIVE, Life.STREAMING)
 
-    # ---- carrying out -----------------------------------------------------------------------------------------------
+    # ---- for exchanges -----------------------------------------------------------------------------------------------
+
+    def known(self, data: bytes) -> Known:
+        """What was decided about a head. Raises BadHead."""
+        known = self._remembered.get(data)
+        if known is None:
+            known = self._decided(parsed(data))
+            self._remembered.keep(data, known)
+        return known
 
     def _decided(self, head: Head) -> Known:
         request = Request.from_head(head.method, head.target, head.headers, head.minor, self._server)
-        return request, decide(request, self._policy)
+        decision = decide(request, self._policy)
+        if isinstance(decision, Subscribe) and head.has_body:
+            decision = problem(400, "the request for a stream has no body", decision.readable)
+        return Known(head, request, decision)
 
-    def _carry_out(self, connection: Connection, request: Request, decision: Decision) -> None:
-        if isinstance(decision, Subscribe):
-            address = self._policy.client_of(request, connection.address)[:ADDRESS_LENGTH]
-            try:
-                life = self._streams.enter(address, Transport.NATIVE, decision)
-            except (Overloaded, HubClosed, Unsupported) as error:
-                decision = self._streams.turn_away(error, decision)
-            else:
-                self._stream(connection, request, decision, address, life)
-                return
-        connection.answer(self._answered(request, decision))
+    def published(self, wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+        if self._publish is None:
+            raise TypeError(f"nobody publishes at this port: {wanted}")
+        return self._publish(wanted, body)
 
-    def _stream(self, connection: Connection, request: Request, wanted: Subscribe, address: str, life: Life) -> None:
+    def client_of(self, connection: Connection, request: Request) -> str:
+        return self._policy.client_of(request, connection.address)
+
+    def trusts(self, address: str) -> bool:
+        """Whether it is a proxy's whose word is taken."""
+        return self._policy.proxies is not None and self._policy.proxies.client_of(address, NOBODY) != address
+
+    def turned_away(self) -> None:
+        """An answer that was decided counts as a stream that was refused."""
+        self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
+
+    def respond(self, connection: Connection, head: Head, answer: Answer, *, last: bool = False) -> None:
+        """Answer in place. last: the connection closes, which it may do for other reasons too."""
+        last = last or self.closing or not head.keep_alive or not answer.whole
+        connection.answer(self._rendered(head, answer, last), last)
+
+    def refuse(self, connection: Connection, head: Head, bad: BadHead) -> None:
+        """Where the next request would begin nobody knows."""
+        connection.answer(self._refused(head, bad))
+
+    def stream(self, connection: Connection, known: Known) -> None:
+        """The connection becomes a stream, or is told that there is no room for it."""
+        head, request, wanted = known
+        assert isinstance(wanted, Subscribe)
+        address = self.client_of(connection, request)[:ADDRESS_LENGTH]
+        try:
+            life = self._streams.enter(address, Transport.NATIVE, wanted)
+        except (Overloaded, HubClosed, Unsupported) as error:
+            answer = self._streams.turn_away(error, wanted)
+            self.turned_away()
+            self.respond(connection, head, answer)
+        else:
+            self._stream(connection, head, wanted, address, life)
+
+    def _stream(self, connection: Connection, head: Head, wanted: Subscribe, address: str, life: Life) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
         subscription = None
@@ -175,35 +250,35 @@ class Front:
                 history=wanted.history,
                 envelope=wanted.envelope,
             )
-            opening = self._rendered(request, Answer(200, wanted.headers, streams.preamble(subscription), whole=False))
+            answer = Answer(200, wanted.headers, streams.preamble(subscription), whole=False)
+            opening = self._rendered(head, answer, last=True)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
-            connection.stream(opening, subscription.subscriber, address, request.version == "1.1")
+            connection.stream(opening, subscription.subscriber, address, head.minor == "1.1")
         except BaseException:
             if subscription is not None:
                 subscription.close()
             streams.left(address, EndReason.ERROR, Transport.NATIVE, life)
             raise
 
-    def _answered(self, request: Request, decision: Decision) -> bytes:
-        """An answer, as the bytes of a connection that has no more."""
-        if not isinstance(decision, Answer):
-            raise TypeError(f"at a port for streams only this cannot be carried out: {decision}")
-        self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
-        return self._rendered(request, decision)
+    # ---- bytes -------------------------------------------------------------------------------------------------------
 
     def _refused(self, head: Head, bad: BadHead) -> bytes:
         self.bad_heads += 1
+        self.turned_away()
         origins = self._policy.origins
         readable = origins.headers_for(dict(head.headers).get(b"origin")) if origins is not None else ()
-        return self._answered(Request("GET", "", version=head.minor), problem(bad.status, str(bad), readable))
+        plain = Head()
+        plain.minor = head.minor
+        return self._rendered(plain, problem(bad.status, str(bad), readable), last=True)
 
-    def _rendered(self, request: Request, answer: Answer) -> bytes:
-        head = rendered_head(answer.status, answer.headers)
-        silent = request.method == "HEAD"
-        if answer.whole or silent or request.version != "1.1":
-            return b"%bdate: %b\r\nconnection: close\r\n\r\n%b" % (head, self._date, b"" if silent else answer.body)
+    def _rendered(self, head: Head, answer: Answer, last: bool) -> bytes:
+        rendered = rendered_head(answer.status, answer.headers)
+        silent = head.method == "HEAD"
+        if answer.whole or silent or head.minor != "1.1":
+            option = b"connection: close\r\n" if last else KEPT if head.minor == "1.0" else b""
+            return b"%bdate: %b\r\n%b\r\n%b" % (rendered, self._date, option, b"" if silent else answer.body)
         # No "connection: close" here: undici, which is the fetch of Node, then takes whatever is cut off for whole.
-        framed = (head, self._date, len(answer.body), answer.body)
+        framed = (rendered, self._date, len(answer.body), answer.body)
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
 
 

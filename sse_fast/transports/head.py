@@ -1,6 +1,9 @@
 """The head of a request as a native connection reads it, and what was decided about those that come again and again."""
 
+import re
 from collections import OrderedDict
+from contextlib import suppress
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -9,6 +12,8 @@ from sse_fast.protocol.native import query_is_plain
 from sse_fast.protocol.request import Request
 
 HEAD_BYTES = 16 * 1024
+EMPTY_LINES = 4  # before a request (RFC 9112, section 2.2)
+BEGINNING = re.compile(rb"\r?\Z|[A-Z-]+(?: |\Z)")
 REMEMBERED_BYTES, REMEMBERED_HEADS = 1024, 256  # of a head, and how many
 
 
@@ -18,66 +23,133 @@ class BadHead(Exception):
         self.status = status
 
 
-class _EndOfHead(Exception):
-    """Stops the parser: what comes behind the head, a body or another request, is nobody's."""
-
-
 class Head:
-    """A request's head. The parser calls its `on_*`."""
+    """A request's head. headers: their names in lower case, in their order. minor: "1.0" or "1.1". keep_alive: another
+    request may come behind it. length, chunked: of its body. expects: the client waits for "100 Continue"."""
 
-    __slots__ = ("complete", "headers", "method", "minor", "size", "target")
+    __slots__ = ("chunked", "expects", "headers", "keep_alive", "length", "method", "minor", "target")
 
     def __init__(self) -> None:
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.size = 0
-        self.complete = False
         self.method, self.minor = "GET", "1.1"
+        self.keep_alive, self.expects, self.chunked = True, False, False
+        self.length = 0
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or self.length > 0
+
+
+class _Found:
+    """What llhttp finds in a head. Apart from the parser, or the two would be a circle, left to the collector."""
+
+    __slots__ = ("begun", "complete", "excess", "headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.begun = 0
+        self.complete = self.excess = False
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
 
     def on_url(self, part: bytes) -> None:
         self.target += part
-        self.size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value.rstrip(b" \t")))
-        self.size += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
         self.complete = True
-        raise _EndOfHead
+
+    def on_body(self, part: bytes) -> None:
+        self.excess = True
+
+
+def parsed(data: bytes) -> Head:
+    """A head that is whole, from its first line to the empty one. Raises BadHead."""
+    found, head = _Found(), Head()
+    parser = HttpRequestParser(found)
+    try:
+        parser.feed_data(data)
+    except HttpParserUpgrade:
+        pass  # whoever it is for may answer with another protocol
+    except HttpParserError as error:
+        raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
+    if found.begun != 1 or not found.complete or found.excess:
+        raise BadHead(400, "this is not an HTTP/1.1 request: its head does not end where its empty line is")
+    head.target, head.headers = found.target, found.headers
+    head.method = parser.get_method().decode("ascii")
+    head.minor = parser.get_http_version()
+    if head.minor not in ("1.0", "1.1"):
+        raise BadHead(505, "this port speaks HTTP/1.1")
+    _frame(head)
+    return head
+
+
+def _frame(head: Head) -> None:
+    """How it is framed, and what comes behind it."""
+    options: list[bytes] = []
+    for name, value in head.headers:
+        if name == b"connection":
+            options += [option.strip().lower() for option in value.split(b",")]
+        elif name == b"content-length":
+            head.length = int(value)
+        elif name == b"transfer-encoding":
+            head.chunked = True
+        elif name == b"expect":
+            head.expects = value.lower() == b"100-continue"
+    head.keep_alive = b"close" not in options and (head.minor == "1.1" or b"keep-alive" in options)
+
+
+def partly(data: bytes) -> Head:
+    """As much of a head as is there and can be read."""
+    found, head = _Found(), Head()
+    parser = HttpRequestParser(found)
+    with suppress(HttpParserError, HttpParserUpgrade):
+        parser.feed_data(data)
+    head.target, head.headers = found.target, found.headers
+    with suppress(UnicodeDecodeError):
+        head.method = parser.get_method().decode("ascii")
+    head.minor = "1.0" if parser.get_http_version() != "1.1" else "1.1"
+    return head
 
 
 class Reading:
-    """A head while it comes. Apart from `Head`, or the two and the parser would be a circle, left to the collector."""
+    """A head while it comes."""
 
-    __slots__ = ("_parser", "head", "size")
+    __slots__ = ("_data", "_empty")
 
     def __init__(self) -> None:
-        self.head = Head()
-        self._parser = HttpRequestParser(self.head)
-        self.size = 0
+        self._data = b""
+        self._empty = 0
 
-    def feed(self, data: bytes) -> bool:
-        """True: the head is complete. Raises BadHead."""
-        head = self.head
-        self.size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            raise BadHead(400, "this is not an HTTP/1.1 request") from None  # an HTTP/2 preface
-        except HttpParserError as error:
-            if not head.complete:
-                raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
-        if (head.size if head.complete else self.size) > HEAD_BYTES:
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The whole head, and what came behind it; or None: it is not all there. Raises BadHead."""
+        searched = max(len(self._data) - 3, 0)
+        data = self._data = self._data + data if self._data else data
+        while data.startswith(b"\r\n"):
+            data, searched = data[2:], 0
+            self._data = data
+            self._empty += 1
+            if self._empty > EMPTY_LINES:
+                raise BadHead(400, "this is not an HTTP/1.1 request: there are only empty lines")
+        end = data.find(b"\r\n\r\n", searched) + 4
+        if (end if end > 3 else len(data)) > HEAD_BYTES:
             raise BadHead(431, f"a request's head has at most {HEAD_BYTES} bytes")
-        if not head.complete:
-            return False
-        head.method = self._parser.get_method().decode("ascii")
-        head.minor = self._parser.get_http_version()
-        if head.minor not in ("1.0", "1.1"):
-            head.minor = "1.0"
-            raise BadHead(505, "this port speaks HTTP/1.1")
-        return True
+        if end <= 3:
+            if not BEGINNING.match(data):
+                raise BadHead(400, "this is not an HTTP/1.1 request: it does not begin with a method")
+            return None
+        self._data = data[:end]
+        return self._data, data[end:]
+
+    @property
+    def partly(self) -> Head:
+        """What can be said of it so far, or of what is wrong with it."""
+        return partly(self._data)
 
 
 # Headers that hold nobody's secret. What is not named here, a cookie or somebody's own token, is read anew each time.
@@ -105,7 +177,12 @@ def holds_no_secret(head: Head) -> bool:
     )
 
 
-Known = tuple[Request, Decision]
+class Known(NamedTuple):
+    """A request, and what was decided about it."""
+
+    head: Head
+    request: Request
+    decision: Decision
 
 
 class RememberedHeads:
@@ -119,9 +196,9 @@ class RememberedHeads:
     def get(self, data: bytes) -> Known | None:
         return self._known.get(data)
 
-    def keep(self, data: bytes, head: Head, known: Known) -> None:
-        """`data`: what has come from a client, all in one piece. It is kept if it is this head, and no more."""
-        if len(data) <= REMEMBERED_BYTES and data.find(b"\r\n\r\n") == len(data) - 4 and holds_no_secret(head):
+    def keep(self, data: bytes, known: Known) -> None:
+        """`data`: the head, as it came."""
+        if len(data) <= REMEMBERED_BYTES and holds_no_secret(known.head):
             if len(self._known) == self._most:
                 self._known.popitem(last=False)
             self._known[data] = known

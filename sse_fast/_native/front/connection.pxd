@@ -1,7 +1,7 @@
 # A connection of the front, and the table of them, for C callers.
 #
 # `admit` takes in who was accepted; `turn` hears from epoll and tells each; a connection asks its table to be watched, to
-# be given a time, and to be forgotten.
+# be given a time, and to be forgotten. Other sockets of the front hang in the same table, as `Watched`.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -18,28 +18,51 @@ cdef enum:
 cdef enum Life:
     GONE = 0                        # also what nobody has accepted
     READING = 1
-    ANSWERING = 2
-    LINGERING = 3
-    STREAMING = 4
+    WAITING = 2
+    FINISHING = 3
+    ANSWERING = 4
+    LINGERING = 5
+    STREAMING = 6
 
 
-cdef class Connection(SocketSink):
+cdef class Connections
+
+
+cdef class Watched(SocketSink):     # a socket that hangs in the table; subclasses have `happened` and `abort`
     cdef:
         Connections table
+        uint32_t serial             # tells those apart that had the same descriptor; 0: the descriptor is not its own
+        uint32_t watched            # what epoll tells of it
+
+    cdef int happened(self, uint32_t events) except -1
+
+
+cdef class Connection(Watched):
+    cdef:
         Subscriber subscriber
         readonly str address        # the client's IP address
-        public object context       # the transport's, until the request is answered
-        double due                  # when it is closed if it has not moved on; a stream has no such time
-        uint32_t serial             # tells connections apart that had the same descriptor
+        public object context       # who has it, until the exchange is over
+        bytes kept                  # bytes that came ahead of their exchange
+        double due                  # when its time is over
+        double queued               # when that is looked at
         uint32_t dropped            # bytes the client sent that nobody wanted
         unsigned char _state
         bint chunked
+        bint idle                   # nothing of a request has come
+        bint served                 # an exchange was here
+        bint feeding
+        bint tunnelling, half_closed, shutting
 
+    cdef int _under_way(self, str what) except -1
+    cdef uint32_t _interest(self) noexcept
+    cdef int _rewatch(self) except -1
     cdef int _send_or_go(self, bytes data) except -1
     cdef int _resume(self) except -1
+    cdef int _over(self, bint last) except -1
+    cdef int _begin(self) except -1
     cdef int _linger(self) except -1
-    cdef int happened(self, uint32_t events) except -1
     cdef int _read(self) except -1
+    cdef int _feed(self, bytes data) except -1
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
     cdef int _complete(self, reason) except -1
@@ -49,12 +72,13 @@ cdef class Connection(SocketSink):
 cdef class Connections:
     cdef:
         readonly FanOut fanout
-        readonly double head_seconds
+        readonly double head_seconds, idle_seconds, stuck_seconds, linger_seconds
         int epoll                   # -1: closed
         list by_descriptor
         object feed, resume, left   # the transport's
         object _late
-        object _due                 # deque of (when, connection)
+        list _due                   # heap of (when, key as epoll has it); holds no connection
+        int ahead                   # requests that were fed in this turn behind others of their connection
         uint32_t _serial
         double now
         char buffer[READ_SIZE]
@@ -65,9 +89,12 @@ cdef class Connections:
     cdef int incoming(self) except -1
     cdef bint admit(self, int fd, str address) except -1
     cdef int close_late(self, double now) except -1
-    cdef int watch(self, Connection connection, uint32_t events) except -1
-    cdef int limit_time(self, Connection connection) except -1
-    cdef int forget(self, Connection connection) except -1
+    cdef int _expire(self, Connection connection) except -1
+    cdef bint enter(self, Watched watched, int fd, uint32_t events) except -1
+    cdef int watch(self, Watched watched, uint32_t events) except -1
+    cdef int limit(self, Connection connection, double seconds) except -1
+    cdef int _await(self, Connection connection) except -1
+    cdef int forget(self, Watched watched) except -1
     cdef int progressed(self, Subscriber subscriber) except -1
 
 

@@ -1,0 +1,334 @@
+"""One request of a native connection, from its first bytes until it is answered, or has become a stream.
+
+    head --> Subscribe: the connection becomes a stream
+         --> Answer: in place
+         --> Publish: its body, then in place; a large one is relayed, with what has been read of it
+         --> Elsewhere: relayed
+
+What comes behind the request is kept for the next one, and read when this one is answered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from sse_fast._native.front.connection import Connection
+from sse_fast.errors import Overloaded, SSEFastError
+from sse_fast.protocol.decision import Answer, Publish, Subscribe
+from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
+from sse_fast.protocol.request import Request
+from sse_fast.transports.body import Body
+from sse_fast.transports.head import BadHead, Head, Known, Reading
+
+logger = logging.getLogger("sse_fast.transports")
+
+IN_PLACE = 256 * 1024  # bytes of a body that is read here
+BODIES = 64 * 1024 * 1024  # bytes of all that a worker is reading
+BODY_SECONDS = 30.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Publisher = Callable[[Publish, bytes], Answer | Coroutine[Any, Any, Answer]]
+"""What is published by a request with this body, and the answer to it: at once where nothing has to be waited for. It
+raises nothing."""
+
+
+class Relayed(Protocol):
+    """An exchange that somebody else answers. It sends by the connection, and ends with its `finish` or `abort`."""
+
+    def body(self, piece: bytes, last: bool, /) -> None:
+        """More of the request's body, without its framing; the connection reads on when it is told to `read`."""
+
+    def writable(self) -> None:
+        """What the connection was sent is out."""
+
+    def late(self) -> None:
+        """The time that was given to the connection is over."""
+
+    def gone(self) -> None:
+        """The connection is closed."""
+
+    def broken(self) -> bool:
+        """The body cannot be read to its end; the connection is not this exchange's any more. Whether nothing of an
+        answer was sent yet."""
+
+    def tunnelled(self, data: bytes, /) -> None:
+        """Bytes of a connection that is a tunnel; none: its client sends no more."""
+
+
+class Relay(Protocol):
+    """Hands requests on to whoever answers what nobody here does."""
+
+    @property
+    def busy(self) -> int:
+        """Exchanges under way."""
+
+    def begin(
+        self,
+        connection: Connection,
+        head: Head,
+        /,
+        *,
+        client: str,
+        trusted: bool,
+        keep: bool,
+        length: int | None,
+        expects: bool,
+    ) -> Relayed:
+        """Hand on this request of a connection that waits. client: who asks, as the head and its proxies say; trusted:
+        one of those sent it. keep: the connection stays open behind it. length: of the body; None: nobody knows.
+        expects: the client waits for a "100 Continue", of which it has been told nothing."""
+
+    def tick(self, now: float, /) -> None: ...
+    def leave(self) -> None: ...
+    async def finish(self, seconds: float, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """What an exchange needs of the front: see there."""
+
+    head_seconds: float
+    body_seconds: float
+    relay: Relay | None
+    exchanges: "set[Exchange]"
+    held: int
+
+    def known(self, data: bytes, /) -> Known: ...
+    def published(self, wanted: Publish, body: bytes, /) -> Answer | Coroutine[Any, Any, Answer]: ...
+    def client_of(self, connection: Connection, request: Request, /) -> str: ...
+    def trusts(self, address: str, /) -> bool: ...
+    def turned_away(self) -> None: ...
+    def respond(self, connection: Connection, head: Head, answer: Answer, /, *, last: bool) -> None: ...
+    def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
+    def stream(self, connection: Connection, known: Known, /) -> None: ...
+
+
+class Exchange:
+    """Exchange(front): has a connection, as its context, while a request is under way."""
+
+    __slots__ = ("_body", "_continued", "_front", "_held", "_known", "_parts", "_publishing", "_reading", "_relayed")
+
+    def __init__(self, front: Server) -> None:
+        self._front = front
+        self._reading: Reading | None = None
+        self._known: Known | None = None
+        self._body: Body | None = None
+        self._continued = False
+        self._parts: list[bytes] = []  # of a body that is read here
+        self._held = 0  # bytes in them
+        self._publishing: asyncio.Task[None] | None = None
+        self._relayed: Relayed | None = None
+
+    # ---- for the connection ------------------------------------------------------------------------------------------
+
+    def feed(self, connection: Connection, data: bytes) -> None:
+        if self._known is None:
+            self._read_head(connection, data)
+        elif self._relayed is not None:
+            self._relay_body(connection, self._relayed, data)
+        else:
+            self._read_body(connection, self._known.head, data)
+
+    def writable(self, connection: Connection) -> None:
+        if self._relayed is not None:
+            self._relayed.writable()
+
+    def late(self, connection: Connection) -> None:
+        if self._relayed is not None:
+            self._relayed.late()
+        elif self._reading is not None:
+            late = BadHead(408, f"a request's head comes within {self._front.head_seconds:g} s")
+            self._front.refuse(connection, self._reading.partly, late)
+        else:
+            self._refuse(connection, TooLate(f"the body did not come within {self._front.body_seconds:g} s"))
+
+    def gone(self, connection: Connection) -> None:
+        if self._relayed is not None:
+            self._relayed.gone()
+        elif self._publishing is None:
+            self._let_go()
+
+    # ---- the head ----------------------------------------------------------------------------------------------------
+
+    def _read_head(self, connection: Connection, data: bytes) -> None:
+        reading = self._reading = self._reading or Reading()
+        try:
+            found = reading.feed(data)
+            known = self._front.known(found[0]) if found is not None else None
+        except BadHead as bad:
+            self._front.refuse(connection, reading.partly, bad)
+            return
+        if found is not None and known is not None:
+            self._reading = None
+            self.begin(connection, known, found[1])
+        elif connection.context is None:
+            connection.context = self
+            connection.give(self._front.head_seconds)
+
+    def begin(self, connection: Connection, known: Known, rest: bytes) -> None:
+        """The head is there; behind it came `rest`."""
+        self._known = known
+        decision, head = known.decision, known.head
+        if isinstance(decision, Subscribe):
+            self._front.stream(connection, known)
+        elif isinstance(decision, Answer):
+            if not head.has_body:  # one that nobody reads would be taken for the next request
+                connection.keep(rest)
+            self._front.turned_away()
+            self._front.respond(connection, head, decision, last=head.has_body)
+        else:
+            self._body = Body(head)
+            if isinstance(decision, Publish) and head.length <= IN_PLACE:
+                self._read_body(connection, head, rest)
+            else:
+                self._relay(connection, head, rest)
+
+    # ---- publishing in place -----------------------------------------------------------------------------------------
+
+    def _read_body(self, connection: Connection, head: Head, data: bytes) -> None:
+        body, wanted = self._body, self._wanted
+        assert body is not None
+        try:
+            piece = body.feed(data)
+        except BadHead as bad:
+            self._let_go()
+            self._front.refuse(connection, head, bad)
+            return
+        size = self._held + len(piece)
+        if size > wanted.most:
+            self._refuse(connection, too_much(wanted))
+        elif body.complete:
+            connection.keep(body.rest)
+            self._parts.append(piece)
+            self._publish(connection, wanted, b"".join(self._parts))
+        elif size > IN_PLACE:
+            self._relay(connection, head, b"", piece)
+        elif not self._hold(piece):
+            self._refuse(connection, Overloaded("all bodies that are read now are too many for one worker's memory"))
+        elif connection.context is None:
+            connection.context = self
+            connection.give(self._front.body_seconds)
+            if head.expects and not data:
+                self._continued = True
+                connection.send(CONTINUE)
+
+    def _publish(self, connection: Connection, wanted: Publish, data: bytes) -> None:
+        answer = self._front.published(wanted, data)
+        if isinstance(answer, Answer):
+            self._respond(connection, answer)
+        else:
+            connection.context = self
+            connection.wait()
+            connection.give(None)
+            self._front.exchanges.add(self)
+            self._publishing = asyncio.get_running_loop().create_task(self._wait_for(connection, answer))
+
+    async def _wait_for(self, connection: Connection, answering: Coroutine[Any, Any, Answer]) -> None:
+        """The answer, if its client is still there; what was asked is done in any case."""
+        try:
+            answer = await answering
+            if connection.context is self:
+                self._respond(connection, answer)
+        except Exception:
+            logger.exception("an answer failed; its connection is closed")
+            connection.abort()
+        finally:
+            self._let_go()
+
+    # ---- relaying ----------------------------------------------------------------------------------------------------
+
+    def _relay(self, connection: Connection, head: Head, data: bytes, read: bytes = b"") -> None:
+        """Somebody else answers. Of the body `read` has been read, and of `data` nothing yet."""
+        front, known, body = self._front, self._known, self._body
+        assert known is not None
+        assert body is not None
+        if front.relay is None:
+            if not isinstance(known.decision, Publish):
+                raise TypeError(f"without a relay this cannot be carried out: {known.decision}")
+            self._refuse(connection, too_much(known.decision, IN_PLACE))
+            return
+        try:
+            read = b"".join((*self._parts, read, body.feed(data)))
+        except BadHead as bad:
+            self._let_go()
+            front.refuse(connection, head, bad)
+            return
+        self._let_go()
+        connection.context = self
+        connection.wait()
+        connection.give(None)
+        if body.complete:
+            connection.keep(body.rest)
+        self._relayed = front.relay.begin(
+            connection,
+            head,
+            client=front.client_of(connection, known.request),
+            trusted=front.trusts(connection.address),
+            keep=head.keep_alive,
+            length=None if head.chunked else head.length,
+            expects=head.expects and not self._continued and not read,
+        )
+        if connection.context is self and head.has_body and (read or body.complete):
+            self._relayed.body(read, body.complete)
+
+    def _relay_body(self, connection: Connection, relayed: Relayed, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        if body.complete:
+            relayed.tunnelled(data)
+            return
+        try:
+            piece = body.feed(data)
+        except BadHead as bad:
+            assert self._known is not None
+            self._relayed = None
+            if relayed.broken():
+                self._front.refuse(connection, self._known.head, bad)
+            else:
+                connection.abort()
+            return
+        if body.complete:
+            connection.wait()
+            connection.keep(body.rest)
+        if piece or body.complete:
+            relayed.body(piece, body.complete)
+
+    # ---- answering ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _wanted(self) -> Publish:
+        assert self._known is not None
+        assert isinstance(self._known.decision, Publish)
+        return self._known.decision
+
+    def _respond(self, connection: Connection, answer: Answer, *, last: bool = False) -> None:
+        assert self._known is not None
+        self._let_go()
+        self._front.respond(connection, self._known.head, answer, last=last)
+
+    def _refuse(self, connection: Connection, error: SSEFastError) -> None:
+        """What comes of the body nobody reads."""
+        self._respond(connection, problem_of(error, self._wanted.headers), last=True)
+
+    # ---- what it holds -----------------------------------------------------------------------------------------------
+
+    def _hold(self, piece: bytes) -> bool:
+        """Keep this of the body; False: all that is kept in this worker would be too much."""
+        front = self._front
+        front.exchanges.add(self)
+        front.held += len(piece)
+        self._held += len(piece)
+        self._parts.append(piece)
+        return front.held <= BODIES
+
+    def _let_go(self) -> None:
+        self._front.exchanges.discard(self)
+        self._front.held -= self._held
+        self._held = 0
+        self._parts.clear()
+
+
+def too_much(wanted: Publish, most: int | None = None) -> TooMuch:
+    limit = wanted.most if most is None else most
+    return TooMuch(f"the body is larger than {limit} bytes, the most that {wanted.form.words} has")

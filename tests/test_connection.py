@@ -1,0 +1,397 @@
+"""A connection of the front, exchange by exchange: real sockets and no event loop, the test says whose turn it is."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from stream_port import connect
+from test_listener import SMALL, Port, at_end, received, reset
+
+from sse_fast._native.front.connection import Connection
+from sse_fast.errors import EndReason
+
+LARGE = 16 << 20
+
+
+class Context:
+    """Has a connection while an exchange is under way, and writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.data = b""
+        self.at_feed: Callable[[Connection], None] = lambda connection: None
+
+    def feed(self, connection: Connection, data: bytes) -> None:
+        self.data += data
+        self.told.append("feed")
+        self.at_feed(connection)
+
+    def writable(self, connection: Connection) -> None:
+        self.told.append("writable")
+
+    def late(self, connection: Connection) -> None:
+        self.told.append("late")
+
+    def gone(self, connection: Connection) -> None:
+        assert connection.state == "gone"
+        self.told.append("gone")
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    port = Port()
+    yield port
+    port.end()
+
+
+def by_lines(connection: Connection, data: bytes) -> None:
+    """A request is a line, and is answered with itself; `last` ends it."""
+    line, _, rest = data.partition(b"\n")
+    connection.keep(rest)
+    connection.answer(line + b";", line == b"last")
+
+
+def taken(port: Port, context: Context) -> Callable[[Connection, bytes], None]:
+    def take(connection: Connection, data: bytes) -> None:
+        connection.context = context
+
+    return take
+
+
+def test_requests_follow_each_other_on_a_connection_until_the_last_answer(port: Port) -> None:
+    port.at_feed = by_lines
+    with port.client(b"one\n") as client:
+        assert received(client) == b"one;"
+        client.send(b"two\n")
+        port.until(lambda: len(port.fed) == 2)
+        assert received(client) == b"two;"
+        client.send(b"last\n")
+        port.until(lambda: len(port.fed) == 3)
+        assert received(client) == b"last;"
+        assert at_end(client)
+    port.until(port.gone)
+    assert len(set(map(id, port.connections))) == 1
+
+
+def test_pipelined_requests_are_answered_in_order_and_so_many_in_one_turn_that_others_have_theirs(port: Port) -> None:
+    port.at_feed = by_lines
+    with connect(port.number, b"a\n" * 1000) as many, connect(port.number, b"b\n") as one:
+        port.until(lambda: port.listener.accepted == 2)
+        port.until(lambda: len(port.fed) >= 1001)
+        assert received(many) == b"a;" * 1000
+        assert received(one) == b"b;"
+    first_of_the_other = port.fed.index(b"b\n")
+    assert first_of_the_other < 200
+
+
+def test_while_an_exchange_waits_nothing_is_read_and_nothing_spins(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.wait()
+
+    port.at_feed = wait
+    with port.client(b"one\n") as client:
+        client.send(b"two\n" * 1000)
+        assert port.turn() < 3
+        assert (context.told, port.connections[0].state) == ([], "waiting")
+        port.at_feed = by_lines
+        port.connections[0].answer(b"one;", False)
+        port.until(lambda: len(port.fed) >= 1001)
+        assert received(client) == b"one;" + b"two;" * 1000
+
+
+def test_what_is_kept_is_fed_before_anything_else_is_read_and_never_from_within(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.keep(b"two\n")
+        connection.context = context
+        connection.wait()
+
+    port.at_feed = wait
+    with port.client(b"one\n") as client:
+        client.send(b"three\n")
+        port.turn()
+        port.at_feed = by_lines
+        (connection,) = port.connections
+        connection.answer(b"one;", False)
+        assert (port.fed, connection.state) == ([b"one\n"], "reading")
+        port.until(lambda: len(port.fed) == 3)
+        assert port.fed == [b"one\n", b"two\n", b"three\n"]
+        assert received(client) == b"one;two;three;"
+
+
+def test_a_body_is_read_when_its_exchange_wants_it(port: Port) -> None:
+    context = Context()
+    context.at_feed = lambda connection: connection.wait()
+    port.at_feed = taken(port, context)
+    with port.client(b"head") as client:
+        for number in range(1, 4):
+            client.send(b"part")
+            port.until(lambda number=number: context.data == b"part" * number)
+            client.send(b"")
+            assert port.turn() < 3
+            port.connections[0].read()
+        assert context.told == ["feed"] * 3
+
+
+def test_an_answer_in_pieces_waits_for_who_reads_it(port: Port) -> None:
+    context = Context()
+    port.at_feed = taken(port, context)
+    with port.client(b"one\n", buffer=SMALL) as client:
+        (connection,) = port.connections
+        connection.wait()
+        piece = os.urandom(LARGE)
+        assert not connection.send(piece)
+        got = bytearray()
+        while "writable" not in context.told:
+            got += received(client)
+            port.turn()
+        assert connection.send(b"end")
+        port.at_feed = by_lines
+        connection.finish(False)
+        client.send(b"two\n")
+        while not got.endswith(b"two;"):
+            got += received(client)
+            port.turn()
+        assert bytes(got) == piece + b"endtwo;"
+        assert context.told == ["writable"]
+
+
+def test_who_does_not_read_an_answer_gets_no_second_one(port: Port) -> None:
+    port.at_feed = lambda connection, data: connection.answer(bytes(LARGE), False)
+    with port.client(b"one\n", buffer=SMALL) as client:
+        client.send(b"two\n")
+        assert port.turn() < 10
+        assert (len(port.fed), port.connections[0].state) == (1, "finishing")
+        port.turn(29.9)
+        assert port.listener.open == 1
+        port.turn(30.1)  # what it took at once counts
+        port.turn(30.1)
+        assert port.listener.open == 0
+
+
+def test_who_takes_an_answer_slowly_is_not_taken_for_one_who_takes_nothing(port: Port) -> None:
+    context = Context()
+    port.at_feed = taken(port, context)
+    with port.client(b"one\n", buffer=SMALL) as client:
+        port.connections[0].send(bytes(LARGE))
+        for _ in range(5):
+            while len(received(client, 30_000)) == 0:
+                port.turn()
+            port.turn(30.1)
+            assert port.listener.open == 1
+        port.turn(30.1)  # it may have taken something since
+        port.turn(30.1)
+        assert (port.listener.open, context.told) == (0, ["gone"])
+
+
+@pytest.mark.parametrize("go", [socket.socket.close, reset, lambda client: client.shutdown(socket.SHUT_WR)])
+def test_a_client_that_goes_while_its_exchange_waits_is_told_of_once(port: Port, go: Callable[..., None]) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.wait()
+
+    port.at_feed = wait
+    client = port.client(b"one\n")
+    go(client)
+    port.until(port.gone)
+    assert context.told == ["gone"]
+    client.close()
+
+
+def test_whoever_is_told_of_an_end_may_fail(port: Port) -> None:
+    class Failing(Context):
+        def gone(self, connection: Connection) -> None:
+            raise RuntimeError("not now")
+
+    port.at_feed = taken(port, Failing())
+    port.client(b"one\n").close()
+    port.until(port.gone)
+
+
+def test_an_answer_that_is_finished_owes_nobody_its_end(port: Port) -> None:
+    context = Context()
+    port.at_feed = taken(port, context)
+    with port.client(b"one\n"):
+        port.connections[0].answer(b"!", False)
+        assert port.connections[0].context is None
+    port.until(port.gone)
+    assert context.told == []
+
+
+def test_a_client_that_closes_its_side_behind_its_last_request_is_answered(port: Port) -> None:
+    port.at_feed = by_lines
+    with connect(port.number, b"a\n" * 300 + b"last\n") as client:
+        client.shutdown(socket.SHUT_WR)
+        port.until(lambda: port.listener.accepted == 1 and port.gone())
+        assert received(client) == b"a;" * 300 + b"last;"
+
+
+def test_between_exchanges_a_connection_may_be_idle_for_so_long_and_is_closed_without_a_reset() -> None:
+    port = Port(idle_seconds=20.0)
+    port.at_feed = by_lines
+    with port.client(b"one\n") as client:
+        assert received(client) == b"one;"
+        port.turn(19.9)
+        assert port.listener.open == 1
+        client.send(b"two\n")
+        port.until(lambda: len(port.fed) == 2)
+        port.turn(19.9)
+        assert port.listener.open == 1, "the time begins again with each exchange"
+        port.turn(0.2)
+        assert (port.listener.open, port.listener.late) == (0, 0)
+        assert received(client) == b"two;"
+        assert at_end(client)
+    port.end()
+
+
+def test_time_that_is_given_is_the_exchange_s_own_and_ends_with_it(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.wait()
+        connection.give(3.0)
+
+    port.at_feed = wait
+    with port.client(b"one\n") as client:
+        (connection,) = port.connections
+        port.turn(2.9)
+        assert context.told == []
+        port.turn(0.2)
+        assert context.told == ["late"]
+        port.turn(100.0)
+        assert context.told == ["late"], "it is told once"
+        connection.give(5.0)
+        connection.give(1.0)
+        port.turn(1.1)
+        assert context.told == ["late"] * 2, "the shorter time holds, though it was given later"
+        connection.give(1.0)
+        connection.give(None)
+        port.turn(100.0)
+        connection.give(3.0)
+        connection.answer(b"!", False)
+        port.turn(3.1)
+        assert context.told == ["late"] * 2
+        assert (received(client), connection.state) == (b"!", "reading")
+
+
+def test_what_comes_behind_the_last_answer_is_dropped_up_to_a_bound(port: Port) -> None:
+    port.at_feed = lambda connection, data: connection.answer(b"refused")
+    with port.client(b"head") as client:
+        for _ in range(48):
+            client.send(bytes(64 << 10))
+            port.turn()
+        assert received(client) == b"refused"
+        assert port.connections[0].state == "lingering"
+        for _ in range(48):
+            try:
+                client.send(bytes(64 << 10))
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            port.turn()
+        port.until(port.gone)
+
+
+def test_a_kept_connection_becomes_a_stream(port: Port) -> None:
+    port.at_feed = by_lines
+    with port.client(b"one\n") as client:
+        port.at_feed = port.begin
+        client.send(b"stream\nfar too early")
+        port.until(lambda: port.listener.streams == 1)
+        port.publish(b"data:1\n\n")
+        assert b"data:1\n" in received(client)
+    port.until(port.gone)
+    assert port.reasons == [EndReason.CLIENT]
+
+
+def test_a_connection_that_waits_becomes_a_stream_and_what_came_ahead_is_dropped(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.keep(b"ahead")
+        connection.wait()
+
+    port.at_feed = wait
+    with port.client(b"one\n") as client:
+        port.begin(port.connections[0])
+        client.send(b"more")
+        port.serve()
+        port.publish(b"data:1\n\n")
+        assert b"data:1\n" in received(client)
+        assert port.fed == [b"one\n"]
+        port.turn(1000.0)
+        assert port.listener.streams == 1
+    port.until(port.gone)
+    assert context.told == []
+
+
+def test_of_a_tunnel_each_side_ends_for_itself(port: Port) -> None:
+    context = Context()
+
+    def tunnel(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.keep(b"first ")
+        connection.wait()
+        connection.send(b"switching ")
+        connection.tunnel()
+        connection.read()
+
+    port.at_feed = tunnel
+    with port.client(b"upgrade\n") as client:
+        client.send(b"second")
+        port.until(lambda: context.data == b"first second")
+        client.shutdown(socket.SHUT_WR)
+        port.until(lambda: context.told == ["feed"] * 3)
+        assert context.data == b"first second"
+        assert port.turn() < 3
+        (connection,) = port.connections
+        assert connection.send(b"and on")
+        connection.shut()
+        port.until(port.gone)
+        assert received(client) == b"switching and on"
+        assert at_end(client)
+    assert context.told == ["feed"] * 3 + ["gone"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda connection: connection.wait(),
+        lambda connection: connection.read(),
+        lambda connection: connection.send(b""),
+        lambda connection: connection.finish(True),
+        lambda connection: connection.answer(b""),
+        lambda connection: connection.give(1.0),
+        lambda connection: connection.tunnel(),
+        lambda connection: connection.shut(),
+    ],
+)
+@pytest.mark.parametrize("state", ["gone", "lingering", "streaming"])
+def test_what_makes_no_sense_is_refused_by_name(port: Port, state: str, call: Callable[[Connection], None]) -> None:
+    port.at_feed = {
+        "gone": lambda connection, data: connection.abort(),
+        "lingering": lambda connection, data: connection.answer(b"!"),
+        "streaming": port.begin,
+    }[state]
+    with port.client(b"one\n"), pytest.raises(RuntimeError, match=f"a {state} connection cannot"):
+        call(port.connections[0])
+
+
+def test_who_waits_for_a_request_is_closed_at_once_when_the_server_leaves(port: Port) -> None:
+    port.at_feed = by_lines
+    with port.client(b"one\n") as idle, port.client(b"") as silent:
+        port.at_feed = taken(port, Context())
+        with port.client(b"half a request"):
+            port.listener.close_idle()
+            assert port.listener.open == 1
+            assert received(idle) == b"one;"
+            assert at_end(idle)
+            assert at_end(silent)
