@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -49,6 +49,9 @@ bench-app: $(VENV)/.bench ## Measure a FastAPI app behind the front: relayed req
 	$(BIN)/python benches/bench_relay.py $(ARGS)
 	$(BIN)/python benches/bench_hold.py $(ARGS)
 
+bench-publish: $(VENV)/.bench ## Measure one POST of one event beside Nchan and Centrifugo, alone and with its delivery
+	$(BIN)/python benches/bench_publish.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -58,6 +61,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_stream.py --quick
 	$(BIN)/python benches/bench_workers.py --quick
 	$(BIN)/python benches/bench_relay.py --quick
+	$(BIN)/python benches/bench_publish.py --quick
 	$(BIN)/python benches/bench_hold.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
