@@ -65,6 +65,8 @@ DRIVERS = [
         "fuzz_listener.py",
         share=1.5,
     ),
+    # App servers that answer what they like.
+    Driver("front.upstream front.connection", "test_relay.py"),
     Driver("base.tcp", "test_kernel.py"),
     # The load client, and a server that lies to it.
     Driver(

@@ -27,6 +27,7 @@ from sse_fast._native.base.linux cimport (
     EPOLL_CTL_ADD,
     EPOLL_CTL_MOD,
     EPOLLERR,
+    EPOLLET,
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
@@ -239,8 +240,10 @@ cdef class Connection(Watched):
             wanted |= WATCHED
         elif self._state == WAITING:
             wanted |= EPOLLRDHUP
-        if self.tunnelling:
+        if self.tunnelling:         # that both sides have ended is told whatever is asked for: once is enough
             wanted &= ~<uint32_t>EPOLLRDHUP
+            if wanted == 0:
+                wanted = EPOLLET
         return wanted
 
     cdef int _rewatch(self) except -1:
@@ -268,6 +271,7 @@ cdef class Connection(Watched):
     cdef int _over(self, bint last) except -1:
         """The exchange is. What is not out yet goes first: a client that does not read gets no second answer."""
         self.context = None
+        self.tunnelling = False
         if self.rest is not None:
             self._state = ANSWERING if last else FINISHING
         elif last:
@@ -294,11 +298,11 @@ cdef class Connection(Watched):
         return 0
 
     cdef int happened(self, uint32_t events) except -1:
-        if events & EPOLLIN and not events & (EPOLLERR | EPOLLHUP):
+        if events & EPOLLIN and (self.tunnelling or not events & (EPOLLERR | EPOLLHUP)):
             self._read()
         if self._state == GONE:
             return 0
-        if events & (EPOLLERR | EPOLLHUP):
+        if events & EPOLLERR or events & EPOLLHUP and not self.tunnelling:
             self._go(CLIENT)
         elif events & EPOLLRDHUP and not self.tunnelling and (self._state == STREAMING or self._state == WAITING):
             self._go(CLIENT)        # others are read to the end, and may have closed their own side

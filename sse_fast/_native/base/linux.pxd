@@ -24,6 +24,7 @@ cdef extern from "sys/socket.h" nogil:
     enum:
         AF_INET
         AF_INET6
+        AF_UNIX
         AF_UNSPEC
         SOCK_STREAM
         SOCK_NONBLOCK
@@ -35,6 +36,7 @@ cdef extern from "sys/socket.h" nogil:
         SO_MEMINFO
         MSG_NOSIGNAL
         MSG_DONTWAIT
+        MSG_PEEK
         SHUT_WR
     ctypedef unsigned int socklen_t
     struct sockaddr:
@@ -55,6 +57,12 @@ cdef extern from "sys/socket.h" nogil:
     int getsockopt(int fd, int level, int option, void* value, socklen_t* length)
     ssize_t recv(int fd, void* buffer, size_t length, int flags)
     ssize_t send(int fd, const void* data, size_t length, int flags)
+
+
+cdef extern from "sys/un.h" nogil:
+    struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
 
 
 cdef extern from "linux/sock_diag.h" nogil:
