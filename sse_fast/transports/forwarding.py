@@ -6,11 +6,13 @@ client is where a stranger says it. Everything else stays as it came, in its ord
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 Header = tuple[bytes, bytes]
 
 HOP_BY_HOP = frozenset(b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split())
 """Trailers are not forwarded, and so not announced."""
+PLAIN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))  # of `Connection`: names of no header that matters
 NEVER_NAMED = frozenset((b"content-length", b"host"))  # what `Connection` cannot take out of a message
 FORWARDING = frozenset((b"forwarded", b"x-real-ip"))
 NOT_TUNNELLED = (b"h2c", b"http", b"tls")  # what a client says within those would be taken for the relay's word
@@ -70,39 +72,40 @@ def request_head(
 
     `headers`: names in lower case, at most one Content-Length among them. `client`: the address of who asks;
     `trusted`: what the request says of that beside it is a trusted proxy's word. `authority`: of a request without a
-    Host. `expects`: it waits for 100 (Continue). `marks`: lines to add.
+    Host. `expects`: it waits for 100 (Continue). `marks`: lines to add, each with its end.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), origin_form(method, target))]
-    named: set[bytes] | frozenset[bytes] = frozenset()
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), origin_form(method, target))]
+    named: set[bytes] = set()
     hosted = False
     for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close", b"upgrade"):
+        if name == b"connection" and value.lower() not in PLAIN_OPTIONS:
             named = tokens(headers, b"connection") - NEVER_NAMED
             break
-    for name, value in headers:
+    for header in headers:
+        name = header[0]
         if name in HOP_BY_HOP or name in named:
             continue
-        if (spoken := _forged(name)) and not (trusted and spoken is PROXYS):
+        if (word := _whose(name)) is not None and not (trusted and word is PROXYS):
             continue
         if name == b"expect" and not expects:
             continue
         hosted = hosted or name == b"host"
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(b": ".join(header))
     if not hosted:
-        lines.insert(1, b"host: %b\r\n" % authority)
+        lines.insert(1, b"host: " + authority)
     if chunked:
-        lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"transfer-encoding: chunked")
     if upgrade is not None:
-        lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade)
-    lines.append(b"x-forwarded-for: %b\r\n%b\r\n" % (client.encode("latin-1", "replace") or NOBODY, marks))
-    return b"".join(lines)
+        lines += (b"connection: upgrade", b"upgrade: " + upgrade)
+    lines.append(b"x-forwarded-for: " + (client.encode("latin-1", "replace") or NOBODY))
+    return b"\r\n".join((*lines, marks + b"\r\n"))
 
 
 PROXYS, NOBODYS = "a proxy's word", "nobody's word"
 
 
 @lru_cache(maxsize=1024)
-def _forged(name: bytes) -> str | None:
+def _whose(name: bytes) -> str | None:
     """Whose word a header is that a client may not say; None: anybody's. Servers of other kinds do not tell `_` from
     `-`, so what would be another header to them is nobody's."""
     plain = name.replace(b"_", b"-")
@@ -114,20 +117,40 @@ def _forged(name: bytes) -> str | None:
     return PROXYS if forwarding else None
 
 
-def response_head(status: int, reason: bytes, headers: list[Header], *added: bytes) -> bytes:
-    """The head of a response as the client gets it: `headers` as the app server wrote them but for those that are not
-    for the client; `added`: whole lines."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    named: set[bytes] | frozenset[bytes] = frozenset()
-    if any(name.lower() == b"connection" for name, _ in headers):
-        named = tokens(headers, b"connection") - NEVER_NAMED
-    # Some read it where there may be none (RFC 9110, section 8.6), and would take what follows for a body.
-    bodiless = status < 200 or status == 204
-    for name, value in headers:
+class Outcome(NamedTuple):
+    """Of the headers of a response: the lines that are for the client, as the app server wrote them. options: what
+    `Connection` says. codings: transfer codings, as they stand there. length: Content-Length."""
+
+    lines: list[bytes]
+    options: set[bytes]
+    codings: list[bytes]
+    length: bytes | None
+
+
+def response_headers(status: int, headers: list[Header]) -> Outcome:
+    """`headers`: as the app server wrote them, Content-Length once at most."""
+    lines, codings, length = [], [], None
+    options: set[bytes] = set()
+    for header in headers:
+        name, value = header
         low = name.lower()
-        if low in HOP_BY_HOP or low in named or low.startswith(b"grip-") or (bodiless and low == b"content-length"):
-            continue
-        lines.append(b"%b: %b\r\n" % (name, value))
-    lines += added
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        if low == b"content-length":
+            length = value
+            # Some read it where there may be none (RFC 9110, section 8.6), and would take what follows for a body.
+            if status >= 200 and status != 204:
+                lines.append(b": ".join(header))
+        elif low == b"transfer-encoding":
+            codings.append(value.lower())
+        elif low == b"connection":
+            options |= tokens(headers, b"connection")
+        elif low not in HOP_BY_HOP and not low.startswith(b"grip-"):
+            lines.append(b": ".join(header))
+    if not options <= PLAIN_OPTIONS:
+        named = options - NEVER_NAMED
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
+    return Outcome(lines, options, codings, length)
+
+
+def response_head(status: int, reason: bytes, lines: list[bytes], *added: bytes) -> bytes:
+    """The head of a response as the client gets it."""
+    return b"\r\n".join((b"HTTP/1.1 %d %b" % (status, reason), *lines, *added, b"", b""))

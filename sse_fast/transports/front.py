@@ -31,7 +31,6 @@ BACKLOG = 4096
 HEAD_SECONDS = 10.0
 TICK = 0.25  # seconds
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
-NOBODY = b"192.0.2.1"  # RFC 5737
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 
 
@@ -127,12 +126,12 @@ class Front:
         if self.listener is not None:
             self._ticking.cancel()
             asyncio.get_running_loop().remove_reader(self.listener.fileno())
+            if self.relay is not None:
+                self.relay.close()
+                self.relay = None
             self.listener.close()
             self._socket.close()
             self.listener = None
-        if self.relay is not None:
-            self.relay.close()
-            self.relay = None
 
     def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
         self._ticking = loop.call_later(TICK, self._tick, loop, listener)
@@ -209,7 +208,12 @@ class Front:
 
     def trusts(self, address: str) -> bool:
         """Whether it is a proxy's whose word is taken."""
-        return self._policy.proxies is not None and self._policy.proxies.client_of(address, NOBODY) != address
+        return self._policy.trusts(address)
+
+    def readable(self, head: Head) -> Headers:
+        """Who may read what is answered here to this request."""
+        origins = self._policy.origins
+        return origins.headers_for(dict(head.headers).get(b"origin")) if origins is not None else ()
 
     def turned_away(self) -> None:
         """An answer that was decided counts as a stream that was refused."""
@@ -265,11 +269,9 @@ class Front:
     def _refused(self, head: Head, bad: BadHead) -> bytes:
         self.bad_heads += 1
         self.turned_away()
-        origins = self._policy.origins
-        readable = origins.headers_for(dict(head.headers).get(b"origin")) if origins is not None else ()
         plain = Head()
         plain.minor = head.minor
-        return self._rendered(plain, problem(bad.status, str(bad), readable), last=True)
+        return self._rendered(plain, problem(bad.status, str(bad), self.readable(head)), last=True)
 
     def _rendered(self, head: Head, answer: Answer, last: bool) -> bytes:
         rendered = rendered_head(answer.status, answer.headers)

@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sse_fast.transports.forwarding import Header, response_head, tokens
+from sse_fast.transports.forwarding import Header, Outcome, response_head, response_headers
 
 HEAD_BYTES = 64 * 1024
 
@@ -31,6 +31,9 @@ class Body(Enum):
     CHUNKED = auto()
     UNTIL_CLOSE = auto()
     TUNNEL = auto()
+
+
+UNKNOWN, NONE, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL = Body  # a member is looked up slowly
 
 
 class _Excess(Exception):
@@ -106,7 +109,7 @@ class Response:
         self.claimed = False
         self.status = 0
         """Of the answer, once its head has come; interim ones are none."""
-        self.body = Body.UNKNOWN
+        self.body = UNKNOWN
         self.complete = False
         self.excess = False
         self.keeps_upstream = False
@@ -117,19 +120,19 @@ class Response:
     @property
     def tunnel(self) -> bool:
         """From here on both sides say what they like to each other."""
-        return self.body is Body.TUNNEL
+        return self.body is TUNNEL
 
     def feed(self, data: bytes) -> bytes:
         """What the client is to be sent, now that the app server has sent this. Raises BadResponse; then nothing of
         this was for the client."""
-        if self.body is Body.UNKNOWN:
+        if self.body is UNKNOWN:
             return self._heads(data)
         return self._piece(data)
 
     def ended(self) -> bool:
         """The app server's connection has come to its end. Whether the response is complete."""
         self.keeps_upstream = False
-        if self.body is Body.UNTIL_CLOSE:
+        if self.body is UNTIL_CLOSE:
             self.complete = True
         return self.complete
 
@@ -140,7 +143,7 @@ class Response:
         out = b""
         seen = len(self._input)
         data = self._input + data if self._input else data
-        while self.body is Body.UNKNOWN:
+        while self.body is UNKNOWN:
             end = data.find(b"\r\n\r\n", max(0, seen - 3)) + 4
             if (end if end > 3 else len(data)) > HEAD_BYTES:
                 raise BadResponse(f"the head of the response has more than {HEAD_BYTES} bytes")
@@ -181,60 +184,55 @@ class Response:
     def _interim(self, status: int) -> bytes:
         if self.minor == "1.0" or (status == 100 and not self.continues):
             return b""
-        return response_head(status, self._heard.reason, self._heard.headers)
+        return response_head(status, self._heard.reason, response_headers(status, self._heard.headers).lines)
 
     def _switch(self) -> bytes:
         headers = self._heard.headers
         protocol = [value for name, value in headers if name.lower() == b"upgrade"]
         if not self.upgrade or len(protocol) != 1:
             raise BadResponse("the response is 101, and no other protocol was agreed on")
-        self.status, self.body, self.keep = 101, Body.TUNNEL, False
-        lines = b"connection: upgrade\r\nupgrade: %b\r\n" % protocol[0]
-        return response_head(101, self._heard.reason, headers, lines)
+        self.status, self.body, self.keep = 101, TUNNEL, False
+        lines = response_headers(101, headers).lines
+        return response_head(101, self._heard.reason, lines, b"connection: upgrade", b"upgrade: " + protocol[0])
 
     def _answer(self, status: int, version: str) -> bytes:
         headers = self._heard.headers
-        self.status, self.body = status, self._framing(status, version)
-        options = tokens(headers, b"connection")
-        self.keeps_upstream = version == "1.1" and b"close" not in options and self.body is not Body.UNTIL_CLOSE
-        self.complete = self.body is Body.NONE or (self.body is Body.COUNTED and not self._left)
+        outcome = response_headers(status, headers)
+        self.status, self.body = status, self._framing(status, version, outcome)
+        self.keeps_upstream = version == "1.1" and self.body is not UNTIL_CLOSE and b"close" not in outcome.options
+        self.complete = self.body is NONE or (self.body is COUNTED and not self._left)
         if self.claim is not None and self.claim(status, headers):
             self.claimed = True
             return b""
-        lines = []
-        if self.body is Body.CHUNKED:
+        lines = outcome.lines
+        if self.body is CHUNKED:
             if self.minor == "1.1":
-                lines.append(b"transfer-encoding: chunked\r\n")
+                lines.append(b"transfer-encoding: chunked")
             else:
                 self.keep = False
-        elif self.body is Body.UNTIL_CLOSE:
+        elif self.body is UNTIL_CLOSE:
             self.keep = False
         if not self.keep:
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         elif self.minor == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        return response_head(status, self._heard.reason, headers, *lines)
+            lines.append(b"connection: keep-alive")
+        return response_head(status, self._heard.reason, lines)
 
-    def _framing(self, status: int, version: str) -> Body:
+    def _framing(self, status: int, version: str, outcome: Outcome) -> Body:
         """Raises BadResponse for what two readers could understand in two ways."""
-        codings = length = None
-        for name, value in self._heard.headers:
-            if (low := name.lower()) == b"transfer-encoding":
-                codings = value.lower() if codings is None else b"two of them"
-            elif low == b"content-length":
-                length = value
-        if codings is not None and (codings != b"chunked" or version != "1.1"):
+        _, _, codings, length = outcome
+        if codings and (codings != [b"chunked"] or version != "1.1"):
             raise BadResponse("the response has another transfer coding than chunked")
-        if length is not None and (codings is not None or not length.isdigit()):
+        if length is not None and (codings or not length.isdigit()):
             raise BadResponse("the response has a Content-Length that says nothing")
         if self.method == "HEAD" or status in (204, 304):
-            return Body.NONE
-        if codings is not None:
-            return Body.CHUNKED
+            return NONE
+        if codings:
+            return CHUNKED
         if length is not None:
             self._left = int(length)
-            return Body.COUNTED
-        return Body.UNTIL_CLOSE
+            return COUNTED
+        return UNTIL_CLOSE
 
     # ---- bodies -----------------------------------------------------------------------------------------------------
 
@@ -242,15 +240,14 @@ class Response:
         if self.complete:
             self._exceeded()
             return b""
-        match self.body:
-            case Body.COUNTED:
-                if len(data) > self._left:
-                    self._exceeded()
-                    data = data[: self._left]
-                self._left -= len(data)
-                self.complete = not self._left
-            case Body.CHUNKED:
-                data = self._chunks(data)
+        if self.body is COUNTED:
+            if len(data) > self._left:
+                self._exceeded()
+                data = data[: self._left]
+            self._left -= len(data)
+            self.complete = not self._left
+        elif self.body is CHUNKED:
+            data = self._chunks(data)
         return b"" if self.claimed else data
 
     def _chunks(self, data: bytes) -> bytes:

@@ -1,0 +1,243 @@
+"""The relay: hands on the requests that nobody here answers to the app server of this worker, exchange by exchange.
+
+    client --> connection --> RelayedExchange --> upstream --> app server
+    client <-- connection <-- RelayedExchange <-- upstream <-- app server
+
+What it keeps: connections to the app server, of which there are at most `most`; exchanges for which none is free, in
+their order, so many and so long at most.
+What it drops: connections that are idle for a while, or say what nobody asked for.
+Who is told: a client whose exchange fails, see `relayed`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from typing import TYPE_CHECKING
+
+from sse_fast._native.front.connection import Connection
+from sse_fast._native.front.upstream import Upstream, connect
+from sse_fast.transports.head import Head
+from sse_fast.transports.relayed import Hold, RelayedExchange
+
+if TYPE_CHECKING:
+    from sse_fast.transports.front import Front
+
+logger = logging.getLogger("sse_fast.transports")
+
+MOST = 256
+WAITING = 1024  # exchanges at once for which no connection is free
+PATIENCE = 5.0  # seconds they wait
+TIMEOUT = 60.0  # seconds without a byte from the app before its answer
+BODY_SECONDS = 30.0  # without a byte of the request's body
+TUNNEL_SECONDS = 3600.0  # without a byte in either direction
+IDLE_SECONDS = 5.0  # less than any app server keeps a connection
+
+FULL = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM))  # of connecting: later, perhaps
+STOPPING = "the server is shutting down; come back in a moment"
+
+
+class Relay:
+    """Relay(front, path, …): relays to the app server that listens at the Unix socket `path`, for as long as `front`
+    listens.
+
+    `most`: connections to it at once; `waiting`: exchanges that wait for one, `patience` seconds each. `timeout`:
+    seconds without a byte from the app before its answer. `body_seconds`: without a byte of a request's body.
+    `tunnel_seconds`: of a tunnel without a byte. `authority`: Host of a request that has none.
+    """
+
+    def __init__(
+        self,
+        front: "Front",
+        path: str,
+        *,
+        most: int = MOST,
+        waiting: int = WAITING,
+        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
+        body_seconds: float = BODY_SECONDS,
+        tunnel_seconds: float = TUNNEL_SECONDS,
+        authority: bytes = b"localhost",
+    ) -> None:
+        self.front = front
+        self._path = path
+        self._most, self._waiting = most, waiting
+        self.patience, self.timeout = patience, timeout
+        self.body_seconds, self.tunnel_seconds = body_seconds, tunnel_seconds
+        self.authority = authority
+        self.hold: Hold | None = None
+        self.open = 0
+        """Connections to the app server."""
+        self.exchanges = self.tunnels = 0
+        """Begun, so far; those of them that are tunnels now."""
+        self.failed: Counter[int] = Counter()
+        """What was answered in the app's place, by status."""
+        self._under_way: dict[RelayedExchange, None] = {}
+        self._queue: dict[RelayedExchange, None] = {}
+        self._idle: dict[Upstream, float] = {}  # since when, in this order
+        self._now = 0.0
+        self._beginning = False
+        self._silent_until = 0.0
+        self._quiet: asyncio.Event | None = None
+
+    @property
+    def busy(self) -> int:
+        """Exchanges under way; a tunnel is none."""
+        return len(self._under_way) - self.tunnels
+
+    @property
+    def queued(self) -> int:
+        """Exchanges that wait for a connection."""
+        return len(self._queue)
+
+    @property
+    def idle(self) -> int:
+        """Connections to the app server that wait for an exchange."""
+        return len(self._idle)
+
+    def begin(
+        self,
+        connection: Connection,
+        head: Head,
+        /,
+        *,
+        client: str,
+        trusted: bool,
+        keep: bool,
+        length: int | None,
+        expects: bool,
+    ) -> RelayedExchange:
+        """Hand on this request of a connection that waits. `client`: who asks; `trusted`: what the request says beside
+        that is a trusted proxy's word. `keep`: the connection may be kept behind it. `length`: of its body; None: that
+        is chunked. `expects`: its client waits for 100 (Continue)."""
+        exchange = RelayedExchange(
+            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, expects=expects
+        )
+        self._under_way[exchange] = None
+        self.exchanges += 1
+        if self.front.closing:
+            exchange.fail(503, STOPPING)
+        elif self._queue or not self._begun(exchange):
+            if len(self._queue) < self._waiting:
+                self._queue[exchange] = None
+                connection.give(self.patience)
+            else:
+                exchange.fail(503, "the app is busy, and so many wait already; come back in a moment")
+        return exchange
+
+    def tick(self, now: float) -> None:
+        """A few times a second: `now` is seconds on a steady clock."""
+        self._now = now
+        while self._idle:
+            upstream, since = next(iter(self._idle.items()))
+            if since > now - IDLE_SECONDS:
+                break
+            self._drop(upstream)
+        self._next()
+
+    def leave(self) -> None:
+        """The server is about to end: what is under way is finished, and nothing is begun."""
+        for upstream in list(self._idle):
+            self._drop(upstream)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until no exchange is under way, so long at most; then what has no answer is answered here, and the rest
+        broken off. Tunnels stay."""
+        if self.busy:
+            self._quiet = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), seconds)
+            for exchange in [one for one in self._under_way if not one.tunnel]:
+                exchange.give_up()
+
+    def close(self) -> None:
+        """End what is open."""
+        for exchange in list(self._under_way):
+            exchange.give_up()
+        self.leave()
+
+    # ---- for exchanges -----------------------------------------------------------------------------------------------
+
+    def again(self, exchange: RelayedExchange, upstream: Upstream) -> None:
+        """By another connection, a new one."""
+        self._drop(upstream)
+        if not self._begun(exchange, fresh=True):
+            self._queue[exchange] = None
+
+    def over(self, exchange: RelayedExchange, upstream: Upstream | None, *, keep: bool) -> None:
+        """It is, and its connection to the app server may be `keep`t."""
+        del self._under_way[exchange]
+        self._queue.pop(exchange, None)
+        self.tunnels -= exchange.tunnel
+        if upstream is not None:
+            if keep and not self.front.closing:
+                upstream.context = self
+                upstream.resume()
+                self._idle[upstream] = self._now
+            else:
+                self._drop(upstream)
+        self._next()
+        if self._quiet is not None and not self.busy:
+            self._quiet.set()
+
+    def complain(self, what: str, *about: object) -> None:
+        """Say in the log what is wrong with the app, once a second at most."""
+        if self._now >= self._silent_until:
+            self._silent_until = self._now + 1.0
+            logger.warning(what, *about)
+
+    # ---- connections to the app server -------------------------------------------------------------------------------
+
+    def _begun(self, exchange: RelayedExchange, *, fresh: bool = False) -> bool:
+        """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
+        while self._idle and not fresh:
+            upstream, _ = self._idle.popitem()
+            if exchange.repeatable or upstream.quiet():
+                upstream.context = exchange
+                exchange.start(upstream, reused=True)
+                return True
+            self._drop(upstream)
+        if self.open >= self._most:
+            return False
+        assert self.front.listener is not None
+        try:
+            upstream = connect(self.front.listener, self._path, exchange)
+        except OSError as error:
+            if error.errno in FULL:
+                return False
+            self.complain("the app cannot be reached: %s", error)
+            exchange.fail(502, "the app cannot be reached")
+            return True
+        self.open += 1
+        exchange.start(upstream, reused=False)
+        return True
+
+    def _next(self) -> None:
+        """Begin those that wait, while there are connections for them."""
+        if self._beginning:
+            return  # one that fails at once frees its connection for the next
+        self._beginning = True
+        try:
+            while self._queue:
+                exchange = next(iter(self._queue))
+                if not self._begun(exchange):
+                    return
+                self._queue.pop(exchange, None)
+        finally:
+            self._beginning = False
+
+    def _drop(self, upstream: Upstream) -> None:
+        self._idle.pop(upstream, None)
+        upstream.context = None
+        upstream.abort()
+        self.open -= 1
+
+    def received(self, upstream: Upstream, data: bytes) -> None:
+        """From one that is idle: it closes, or says what nobody asked for."""
+        self._drop(upstream)
+
+    def sent(self, upstream: Upstream) -> None: ...
+
+    def lost(self, upstream: Upstream) -> None:
+        self._drop(upstream)

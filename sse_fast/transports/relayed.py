@@ -1,0 +1,369 @@
+"""One relayed exchange: a request on its way to the app server, and the response on its way back.
+
+What it keeps: at most one piece that the other side has not taken, in either direction; whoever is slow is waited for.
+What it drops: everything, when its client has gone, and the connection to the app server with it, so that the app hears
+of it.
+Who is told: a client whose exchange fails, by 408 (its body stopped coming), 502 (what came is no response), 503 (no
+connection was free in time) or 504 (no response came in time); behind the beginning of a response only by an end that
+is not a clean one.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sse_fast._native.front.connection import Connection
+from sse_fast._native.front.upstream import Upstream
+from sse_fast.protocol.problem import AGAIN, problem
+from sse_fast.transports.forwarding import Header, request_head, upgrade_of
+from sse_fast.transports.head import Head
+from sse_fast.transports.response import BadResponse, Body, Response
+
+if TYPE_CHECKING:
+    from sse_fast.transports.front import Front
+
+HALF_SECONDS = 30.0  # without a byte, of a tunnel one side of which has ended
+BOTH = 2
+CLAIMED_BODY = 64 * 1024  # bytes behind a head that was not for the client
+
+REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, section 9.2.2
+
+
+class Hold(Protocol):
+    """What an app may answer with instead of a response: that its client becomes a stream."""
+
+    def mark(self, exchange: "RelayedExchange") -> bytes:
+        """Header lines to add to the request, before the app is asked."""
+
+    def claim(self, exchange: "RelayedExchange", status: int, headers: list[Header]) -> bool:
+        """The head of the answer has come, as the app wrote it. True: nothing of it is for the client, and `take` comes
+        when it is complete."""
+
+    def take(self, exchange: "RelayedExchange") -> None:
+        """The client's connection is the hold's, in the midst of its exchange."""
+
+
+class Relaying(Protocol):
+    """What all exchanges have in common: see `Relay`."""
+
+    front: "Front"
+    hold: Hold | None
+    authority: bytes
+    patience: float
+    timeout: float
+    body_seconds: float
+    tunnel_seconds: float
+    tunnels: int
+    failed: Counter[int]
+
+    def over(self, exchange: "RelayedExchange", upstream: Upstream | None, /, *, keep: bool) -> None:
+        """It is, and its connection to the app server may be kept."""
+
+    def again(self, exchange: "RelayedExchange", upstream: Upstream, /) -> None:
+        """By another connection: that one had been closed."""
+
+    def complain(self, what: str, /, *about: object) -> None:
+        """Say in the log what is wrong with the app."""
+
+
+class RelayedExchange:
+    """One exchange: the context of its upstream, and what the client's connection hands its bytes to. Made by
+    `Relay.begin`.
+
+    `context`: a hold's own.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_chunked",
+        "_claimed",
+        "_continues",
+        "_ended",
+        "_heard",
+        "_keep",
+        "_over",
+        "_received",
+        "_relay",
+        "_request",
+        "_response",
+        "_reused",
+        "_sent",
+        "_upstream",
+        "client",
+        "connection",
+        "context",
+        "head",
+        "repeatable",
+    )
+
+    def __init__(
+        self,
+        relay: Relaying,
+        connection: Connection,
+        head: Head,
+        *,
+        client: str,
+        trusted: bool,
+        keep: bool,
+        length: int | None,
+        expects: bool,
+    ) -> None:
+        self._relay, self.connection, self.head, self.client = relay, connection, head, client
+        self.context: Any = None
+        upgrade = upgrade_of(head.method, head.minor, head.headers) if length == 0 else None
+        self._response = Response(
+            head.method, head.minor, upgrade=upgrade is not None, continues=expects, keep=keep and length == 0
+        )
+        self._upstream: Upstream | None = None
+        self._chunked = length is None
+        self._received = length == 0  # the request's body is
+        self.repeatable = length == 0 and upgrade is None and head.method in REPEATABLE
+        self._reused = False
+        self._heard = False  # a byte of the app's
+        self._sent = False  # a byte of its answer
+        self._blocked = False  # the client has not taken all that it was sent
+        self._ended = 0  # sides of a tunnel
+        self._continues = expects  # no body before the app has asked for it
+        self._claimed = 0  # bytes that were not for the client
+        self._over = False
+        marks = b""
+        if relay.hold is not None:
+            marks = relay.hold.mark(self)
+            self._response.claim = self._claim
+        self._request = request_head(
+            head.method,
+            head.target,
+            head.headers,
+            client=client,
+            trusted=trusted,
+            authority=relay.authority,
+            chunked=self._chunked,
+            upgrade=upgrade,
+            expects=expects,
+            marks=marks,
+        )
+        self._keep = keep
+
+    @property
+    def tunnel(self) -> bool:
+        return self._response.tunnel
+
+    # ---- for the relay -----------------------------------------------------------------------------------------------
+
+    def start(self, upstream: Upstream, reused: bool) -> None:
+        """An upstream is there for it."""
+        self._upstream, self._reused = upstream, reused
+        taken = upstream.send(self._request)
+        if not self.repeatable:
+            self._request = b""
+        if taken and not self._received:
+            self.connection.read()
+        self._limit()
+
+    def fail(self, status: int, detail: str) -> None:
+        """Answer in the app's place; where it has answered already, break off."""
+        if self._sent:
+            self._break()
+            return
+        self._relay.failed[status] += 1
+        self._leave(keep=False)
+        front, head = self._relay.front, self.head
+        headers = (*front.readable(head), *(AGAIN if status == 503 else ()))
+        front.respond(self.connection, head, problem(status, detail, headers), last=not self._received)
+
+    def give_up(self) -> None:
+        """The server ends before the app has answered."""
+        if self.tunnel:
+            self._leave(keep=False)
+            self.connection.finish(True)
+        else:
+            self.fail(503, "the server is shutting down; come back in a moment")
+
+    # ---- for the client's connection ---------------------------------------------------------------------------------
+
+    def body(self, piece: bytes, last: bool) -> None:
+        """More of the request's body."""
+        if self._over:
+            return
+        self._received, self._continues = last, False
+        if self._chunked:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+            if last:
+                piece += b"0\r\n\r\n"
+        if self._upstream is None:
+            self._request += piece
+            return
+        if not self._upstream.send(piece) or last:
+            self.connection.wait()
+        self._limit()
+
+    def writable(self) -> None:
+        """The client has taken what it was sent."""
+        self._blocked = False
+        if self._upstream is not None:
+            self._upstream.resume()
+            self._limit()
+
+    def late(self) -> None:
+        if self._upstream is None:
+            self.fail(503, f"the app is busy: no connection to it was free within {self._relay.patience:g} s")
+        elif self.tunnel:
+            self.give_up()
+        elif self.connection.state == "reading" and not self._continues:
+            if self._sent:
+                self.connection.abort()  # `gone` is told
+            else:
+                self.fail(408, f"the body of the request stopped coming for {self._relay.body_seconds:g} s")
+        elif not self._response.status:
+            self.fail(504, f"the app did not answer within {self._relay.timeout:g} s")
+
+    def gone(self) -> None:
+        """The client is."""
+        if not self._over:
+            self._leave(keep=False)
+
+    def broken(self) -> bool:
+        """What comes is not the body that was announced. True: the client has been told nothing yet."""
+        if not self._over:
+            self._leave(keep=False)
+        return not self._sent
+
+    def tunnelled(self, data: bytes) -> None:
+        """From the client, once there is a tunnel."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        if not data:
+            upstream.shut()
+            self._half_ended()
+        elif not upstream.send(data):
+            self.connection.wait()
+        elif upstream.broken:
+            self.give_up()
+        else:
+            self._limit()
+
+    # ---- for the upstream --------------------------------------------------------------------------------------------
+
+    def received(self, upstream: Upstream, data: bytes) -> None:
+        """From the app server; none: it says no more."""
+        if not data:
+            self._app_ended(broke=False)
+            return
+        self._heard = True
+        response = self._response
+        was_tunnel = response.tunnel
+        if not response.status:
+            response.keep = self._keep and self._received and not self._relay.front.closing
+        try:
+            out = response.feed(data)
+        except BadResponse as bad:
+            self._relay.complain("the app's response cannot be relayed: %s", bad)
+            self.fail(502, f"what the app answered cannot be relayed: {bad}")
+            return
+        if response.claimed:
+            self._claimed += len(data)
+            if response.complete or self._claimed > CLAIMED_BODY:
+                self._taken()
+            return
+        self._sent = response.status != 0
+        self._relay.tunnels += response.tunnel and not was_tunnel
+        if response.complete:
+            self._finish(out)
+            return
+        if out and not self.connection.send(out):
+            self._blocked = True
+            upstream.pause()
+        if self._over:
+            return  # the client has gone
+        if response.tunnel and not was_tunnel:
+            self.connection.tunnel()
+            self.connection.read()
+        self._limit()
+
+    def _app_ended(self, *, broke: bool) -> None:
+        """The app server has closed its connection, or that broke."""
+        response = self._response
+        if response.tunnel and not broke:
+            self.connection.shut()
+            self._half_ended()
+        elif response.claimed:
+            self._taken()
+        elif response.ended() and not broke:
+            self._finish(b"")
+        elif not self._heard and self._reused and self.repeatable:
+            # It had closed this one already: the request was not read (RFC 9112, section 9.3.1).
+            upstream, self._upstream = self._upstream, None
+            assert upstream is not None
+            self._relay.again(self, upstream)
+        else:
+            self.fail(502, "the app closed its connection before its answer was complete")
+
+    def sent(self, upstream: Upstream) -> None:
+        """The app server has taken what it was sent."""
+        if self._ended == BOTH:
+            self.give_up()
+            return
+        if not self._received or self.tunnel:
+            self.connection.read()
+        self._limit()
+
+    def lost(self, upstream: Upstream) -> None:
+        self._app_ended(broke=True)
+
+    # ---- its ends ----------------------------------------------------------------------------------------------------
+
+    def _limit(self) -> None:
+        """The time until something has to move. Of a client that takes nothing the connection itself sees to it."""
+        if self._blocked:
+            return
+        relay, seconds = self._relay, None
+        if self.tunnel:
+            seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
+        elif self.connection.state == "reading" and not self._continues:
+            seconds = relay.body_seconds
+        elif not self._response.status:
+            seconds = relay.timeout
+        self.connection.give(seconds)
+
+    def _finish(self, out: bytes) -> None:
+        """The response is complete with this."""
+        response = self._response
+        last = not response.keep or not self._received or self._relay.front.closing
+        self._leave(keep=response.keeps_upstream and self._received)
+        self.connection.answer(out, last)
+
+    def _break(self) -> None:
+        """The client must not take what it got for the whole."""
+        response = self._response
+        self._leave(keep=False)
+        if response.body is Body.UNTIL_CLOSE or (response.body is Body.CHUNKED and response.minor == "1.0"):
+            self.connection.abort()  # to it any end is as good as another
+        else:
+            self.connection.finish(True)
+
+    def _taken(self) -> None:
+        """What was not for the client is complete."""
+        hold = self._relay.hold
+        self._leave(keep=self._response.complete and self._response.keeps_upstream)
+        assert hold is not None
+        hold.take(self)
+
+    def _claim(self, status: int, headers: list[Header]) -> bool:
+        hold = self._relay.hold
+        return hold is not None and self._received and hold.claim(self, status, headers)
+
+    def _half_ended(self) -> None:
+        """One side of a tunnel has no more to say; what it said before is still sent."""
+        self._ended += 1
+        if self._ended < BOTH:
+            self._limit()
+        elif self._upstream is not None and (self._upstream.broken or not self._upstream.unsent):
+            self.give_up()
+
+    def _leave(self, *, keep: bool) -> None:
+        """It is over, but for what is still to be said to the client. `keep`: its upstream may go on."""
+        upstream, self._upstream = self._upstream, None
+        self._over = True
+        self._request = b""
+        self._response.claim = None
+        self._relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))
