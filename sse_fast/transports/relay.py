@@ -116,15 +116,22 @@ class Relay:
         )
         self._under_way[exchange] = None
         self.exchanges += 1
+        try:
+            self._admit(exchange)
+        except BaseException:
+            exchange.gone()
+            raise
+        return exchange
+
+    def _admit(self, exchange: RelayedExchange) -> None:
+        """Begin it, or have it wait, or refuse it."""
         if self.front.closing:
             exchange.fail(503, STOPPING)
         elif self._queue or not self._begun(exchange):
             if len(self._queue) < self._waiting:
-                self._queue[exchange] = None
-                connection.give(self.patience)
+                self._wait(exchange)
             else:
                 exchange.fail(503, "the app is busy, and so many wait already; come back in a moment")
-        return exchange
 
     def tick(self, now: float) -> None:
         """A few times a second: `now` is seconds on a steady clock."""
@@ -148,14 +155,17 @@ class Relay:
             self._quiet = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._quiet.wait(), seconds)
-            for exchange in [one for one in self._under_way if not one.tunnel]:
-                exchange.give_up()
+            self._give_up([exchange for exchange in self._under_way if not exchange.tunnel])
 
     def close(self) -> None:
         """End what is open."""
-        for exchange in list(self._under_way):
-            exchange.give_up()
+        self._give_up(list(self._under_way))
         self.leave()
+
+    def _give_up(self, exchanges: list[RelayedExchange]) -> None:
+        self._queue.clear()
+        for exchange in exchanges:
+            exchange.give_up()
 
     # ---- for exchanges -----------------------------------------------------------------------------------------------
 
@@ -163,7 +173,7 @@ class Relay:
         """By another connection, a new one."""
         self._drop(upstream)
         if not self._begun(exchange, fresh=True):
-            self._queue[exchange] = None
+            self._wait(exchange)
 
     def over(self, exchange: RelayedExchange, upstream: Upstream | None, *, keep: bool) -> None:
         """It is, and its connection to the app server may be `keep`t."""
@@ -212,6 +222,10 @@ class Relay:
         self.open += 1
         exchange.start(upstream, reused=False)
         return True
+
+    def _wait(self, exchange: RelayedExchange) -> None:
+        self._queue[exchange] = None
+        exchange.connection.give(self.patience)
 
     def _next(self) -> None:
         """Begin those that wait, while there are connections for them."""

@@ -17,10 +17,12 @@ from sse_fast.protocol.problem import AGAIN, problem
 from sse_fast.transports.forwarding import Header, request_head, upgrade_of
 from sse_fast.transports.head import Head
 from sse_fast.transports.response import BadResponse, Body, Response
+from sse_fast.transports.streams import ADDRESS_LENGTH
 
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
 
+LOCAL = "local"  # what a connection by a Unix socket has for an address
 HALF_SECONDS = 30.0  # without a byte, of a tunnel one side of which has ended
 BOTH = 2
 CLAIMED_BODY = 64 * 1024  # bytes behind a head that was not for the client
@@ -109,6 +111,7 @@ class RelayedExchange:
     ) -> None:
         self._relay, self.connection, self.head, self.client = relay, connection, head, client
         self.context: Any = None
+        expects = expects and head.minor == "1.1"  # RFC 9110, section 10.1.1
         upgrade = upgrade_of(head.method, head.minor, head.headers) if length == 0 else None
         self._response = Response(
             head.method, head.minor, upgrade=upgrade is not None, continues=expects, keep=keep and length == 0
@@ -133,7 +136,7 @@ class RelayedExchange:
             head.method,
             head.target,
             head.headers,
-            client=client,
+            client=client[:ADDRESS_LENGTH] if client != LOCAL else "",
             trusted=trusted,
             authority=relay.authority,
             chunked=self._chunked,
@@ -165,16 +168,16 @@ class RelayedExchange:
             self._break()
             return
         self._relay.failed[status] += 1
-        self._leave(keep=False)
         front, head = self._relay.front, self.head
         headers = (*front.readable(head), *(AGAIN if status == 503 else ()))
         front.respond(self.connection, head, problem(status, detail, headers), last=not self._received)
+        self._leave(keep=False)
 
     def give_up(self) -> None:
         """The server ends before the app has answered."""
         if self.tunnel:
-            self._leave(keep=False)
             self.connection.finish(True)
+            self._leave(keep=False)
         else:
             self.fail(503, "the server is shutting down; come back in a moment")
 
@@ -213,18 +216,18 @@ class RelayedExchange:
                 self.connection.abort()  # `gone` is told
             else:
                 self.fail(408, f"the body of the request stopped coming for {self._relay.body_seconds:g} s")
+        elif self._response.claimed:
+            self._taken()
         elif not self._response.status:
             self.fail(504, f"the app did not answer within {self._relay.timeout:g} s")
 
     def gone(self) -> None:
         """The client is."""
-        if not self._over:
-            self._leave(keep=False)
+        self._leave(keep=False)
 
     def broken(self) -> bool:
         """What comes is not the body that was announced. True: the client has been told nothing yet."""
-        if not self._over:
-            self._leave(keep=False)
+        self._leave(keep=False)
         return not self._sent
 
     def tunnelled(self, data: bytes) -> None:
@@ -264,6 +267,8 @@ class RelayedExchange:
             self._claimed += len(data)
             if response.complete or self._claimed > CLAIMED_BODY:
                 self._taken()
+            else:
+                self._limit()
             return
         self._sent = response.status != 0
         self._relay.tunnels += response.tunnel and not was_tunnel
@@ -308,7 +313,11 @@ class RelayedExchange:
         self._limit()
 
     def lost(self, upstream: Upstream) -> None:
-        self._app_ended(broke=True)
+        try:
+            self._app_ended(broke=True)
+        except BaseException:  # nobody else sees to the client
+            self.connection.abort()
+            raise
 
     # ---- its ends ----------------------------------------------------------------------------------------------------
 
@@ -321,7 +330,7 @@ class RelayedExchange:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
         elif self.connection.state == "reading" and not self._continues:
             seconds = relay.body_seconds
-        elif not self._response.status:
+        elif not self._response.status or self._response.claimed:
             seconds = relay.timeout
         self.connection.give(seconds)
 
@@ -329,24 +338,24 @@ class RelayedExchange:
         """The response is complete with this."""
         response = self._response
         last = not response.keep or not self._received or self._relay.front.closing
-        self._leave(keep=response.keeps_upstream and self._received)
         self.connection.answer(out, last)
+        self._leave(keep=response.keeps_upstream and self._received)
 
     def _break(self) -> None:
         """The client must not take what it got for the whole."""
         response = self._response
-        self._leave(keep=False)
         if response.body is Body.UNTIL_CLOSE or (response.body is Body.CHUNKED and response.minor == "1.0"):
             self.connection.abort()  # to it any end is as good as another
         else:
             self.connection.finish(True)
+        self._leave(keep=False)
 
     def _taken(self) -> None:
         """What was not for the client is complete."""
         hold = self._relay.hold
-        self._leave(keep=self._response.complete and self._response.keeps_upstream)
         assert hold is not None
         hold.take(self)
+        self._leave(keep=self._response.complete and self._response.keeps_upstream)
 
     def _claim(self, status: int, headers: list[Header]) -> bool:
         hold = self._relay.hold
@@ -361,7 +370,9 @@ class RelayedExchange:
             self.give_up()
 
     def _leave(self, *, keep: bool) -> None:
-        """It is over, but for what is still to be said to the client. `keep`: its upstream may go on."""
+        """It is over, but for what the client has not taken yet. `keep`: its upstream may go on."""
+        if self._over:
+            return
         upstream, self._upstream = self._upstream, None
         self._over = True
         self._request = b""
