@@ -168,6 +168,12 @@ class RelayPort:
         async with self.client() as client:
             return await client.ask(request)
 
+    def waiting(self) -> tuple[int, int]:
+        """Bytes that wait in the relay now: for clients, and for the app server."""
+        upstreams = [exchange._upstream for exchange in self.relay._under_way]
+        connections = [exchange.connection for exchange in self.relay._under_way]
+        return sum(each.unsent for each in connections), sum(each.unsent for each in upstreams if each is not None)
+
     async def settled(self) -> None:
         """Wait until nothing is under way."""
         await until(lambda: not self.relay.busy and not self.relay.tunnels)

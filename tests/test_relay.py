@@ -1,9 +1,11 @@
 """The relay, between a real front and an app server that follows a script."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from relay_port import GET, OK, Peer, RelayPort
@@ -12,6 +14,7 @@ from support import no_garbage_of, until
 from sse_fast.access.origins import Origins
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.protocol.policy import Policy
+from sse_fast.transports import relay
 from sse_fast.transports.forwarding import Header
 from sse_fast.transports.relayed import RelayedExchange
 
@@ -21,6 +24,7 @@ UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrad
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SOON = 0.3  # seconds, for what takes as long as it is given
 MiB = 2**20
+PIECE = 64 * 1024 + 16  # bytes that may wait in each direction: what one read brings, with its framing
 
 
 def saying(*answers: bytes, close: bool = False) -> Callable[[Peer], Any]:
@@ -422,6 +426,15 @@ async def test_an_app_server_that_accepts_nobody_is_busy() -> None:
             await asyncio.gather(*asking, return_exceptions=True)
 
 
+async def test_an_exchange_waits_for_a_descriptor_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with RelayPort.opened(patience=5) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(relay, "connect", Mock(side_effect=OSError(errno.EMFILE, "no descriptor is left")))
+            asking = asyncio.create_task(port.ask())
+            await until(lambda: port.relay.queued)
+        assert await asking == (200, b"ok")
+
+
 # ---- clients that leave, and are slow ----
 
 
@@ -438,6 +451,31 @@ async def test_an_app_hears_at_once_of_a_client_that_leaves() -> None:
         async with port.client() as client:
             client.say(GET)
             await client.until(b"1\r\nx\r\n")
+        async with asyncio.timeout(5):
+            await left.wait()
+        await port.settled()
+
+
+async def test_a_client_that_takes_nothing_is_ended() -> None:
+    left = asyncio.Event()
+
+    async def app(app: Peer) -> None:
+        await app.request()
+        app.say(CHUNKED)
+        try:
+            while True:
+                await app.send(b"10000\r\n%b\r\n" % bytes(65536))
+        except ConnectionError:
+            left.set()
+
+    async with RelayPort.opened(app) as port, port.client(buffer=4096) as client:
+        client.say(GET)
+        await until(lambda: port.waiting()[0])
+        listener, now = port.front.listener, asyncio.get_running_loop().time()
+        assert listener is not None
+        for _ in range(20):  # while it takes bytes it is none
+            listener.tick(now := now + listener.stuck_seconds + 1)
+            await asyncio.sleep(0)
         async with asyncio.timeout(5):
             await left.wait()
         await port.settled()
@@ -478,7 +516,8 @@ async def test_a_slow_reader_is_waited_for(framing: bytes) -> None:
 
     async with RelayPort.opened(app) as port, port.client(buffer=65536) as client:
         client.say(GET)
-        assert await stopped < 12 * MiB  # what kernels keep
+        assert await stopped < 32 * MiB  # what kernels keep, and no more
+        assert 0 < port.waiting()[0] <= PIECE
         size = 0
         head = await client.head()
         if b"chunked" in head:
@@ -508,7 +547,8 @@ async def test_a_slow_app_is_waited_for() -> None:
         await until(lambda: port.relay.open)
         piece = b"x" * 65536
         taken = await taken_of(client, piece, 32 * MiB)
-        assert taken < 12 * MiB
+        assert taken < 32 * MiB
+        assert 0 < port.waiting()[1] <= PIECE
         go_on.set()
         for _ in range(32 * MiB // 65536 - taken // 65536 - 1):
             await client.send(piece)

@@ -86,6 +86,11 @@ cdef class Watched(SocketSink):
         if self.serial:
             close(self.fd)
 
+    @property
+    def unsent(self):
+        """Bytes that it was sent and the kernel has not taken yet."""
+        return len(self.rest) - self.rest_at if self.rest is not None else 0
+
     def abort(self):
         """Close without another word. Again: nothing happens."""
         raise NotImplementedError

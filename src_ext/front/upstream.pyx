@@ -81,11 +81,6 @@ cdef class Upstream(Watched):
         """Whether it is open, and has nothing to say: one that was idle may have been closed since epoll looked."""
         return self.fd >= 0 and recv(self.fd, self.table.buffer, 1, MSG_DONTWAIT | MSG_PEEK) < 0 and errno == EAGAIN
 
-    @property
-    def unsent(self):
-        """Bytes that the server has not taken yet."""
-        return len(self.rest) - self.rest_at if self.rest is not None else 0
-
     def abort(self):
         """Close. Again: nothing happens."""
         cdef object context = self.context
