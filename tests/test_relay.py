@@ -284,9 +284,21 @@ async def test_a_request_with_a_body_is_not_repeated() -> None:
 
 
 async def test_a_connection_that_was_closed_meanwhile_takes_no_request_that_cannot_be_repeated() -> None:
-    async with RelayPort.opened(saying(OK, close=True)) as port, port.client() as client:
-        for _ in range(20):
-            assert await client.ask(POST + b"Content-Length: 1\r\n\r\nx") == (200, b"ok")
+    apps = []
+
+    async def app(app: Peer) -> None:
+        apps.append(app)
+        await app.request()
+        app.say(OK)
+        await app.rest()
+
+    async with RelayPort.opened(app) as port, port.client() as client:
+        for number in range(5):
+            client.writer.write(POST + b"Content-Length: 1\r\n\r\nx")  # at once, so the relay hears of it first
+            if apps:
+                apps[-1].writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            assert await client.answer() == (200, b"ok")
+            assert len(apps) == number + 1
 
 
 # ---- time ----
@@ -322,8 +334,11 @@ async def test_a_body_that_stops_coming_is_answered_408() -> None:
 
 
 async def test_a_body_that_waits_for_100_has_the_apps_time() -> None:
-    async with RelayPort.opened(saying(), body_seconds=SOON / 3, timeout=2 * SOON) as port, port.client() as client:
-        assert (await client.ask(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"))[0] == 504
+    async with RelayPort.opened(saying(), body_seconds=SOON, timeout=4 * SOON) as port, port.client() as client:
+        client.say(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.head(), 2.5 * SOON)
+        assert (await client.head()).startswith(b"HTTP/1.1 504 ")
 
 
 async def test_an_idle_connection_to_the_app_goes_after_a_while() -> None:
@@ -351,6 +366,7 @@ async def test_exchanges_wait_in_order_for_a_connection() -> None:
             app.say(OK)
 
     async with RelayPort.opened(app, most=2) as port:
+        port.relay.tick = Mock()  # type: ignore[method-assign]
         asking = []
         for number in range(6):
             asking.append(asyncio.create_task(port.ask(GET.replace(b"it", b"%d " % number))))
@@ -674,6 +690,7 @@ async def test_what_is_under_way_is_finished_when_the_server_ends() -> None:
         await app.request()
         await gate.wait()
         app.say(OK)
+        await app.rest()
 
     async with RelayPort.opened(app) as port, port.client() as client:
         client.say(GET)
@@ -758,6 +775,18 @@ async def test_an_answer_may_be_held() -> None:
         assert holding.taken == [("cursor", [(b"Grip-Hold", b"stream"), (b"Content-Length", b"2")])]
         assert await client.ask() == (200, b"ok")
         assert port.accepted == 1
+
+
+@pytest.mark.parametrize("length", [10, MiB])
+async def test_what_is_behind_a_held_answer_is_not_waited_for_without_end(length: int) -> None:
+    answer = OK.replace(b"Content-Length: 2", b"Grip-Hold: stream\r\nContent-Length: %d" % length)
+    async with RelayPort.opened(saying(answer + bytes(min(length // 2, 128 * 1024))), timeout=SOON) as port:
+        port.relay.hold = Holding()
+        async with port.client() as client:
+            client.say(GET)
+            assert (await client.head()).startswith(b"HTTP/1.1 200 Held\r\n")
+            await port.settled()
+            assert port.relay.open == 0
 
 
 # ---- nothing is left ----

@@ -337,7 +337,7 @@ class RelayedExchange:
     def _finish(self, out: bytes) -> None:
         """The response is complete with this."""
         response = self._response
-        last = not response.keep or not self._received or self._relay.front.closing
+        last = not response.keep or self._relay.front.closing
         self.connection.answer(out, last)
         self._leave(keep=response.keeps_upstream and self._received)
 
