@@ -26,7 +26,8 @@ from sse_fast.hub.subscription import Subscription
 
 if TYPE_CHECKING:
     from sse_fast.edge.app import create_app
-    from sse_fast.embed.hub import Hub, HubResponse, StreamInfo
+    from sse_fast.embed.hub import Hub, HubResponse
+    from sse_fast.embed.presence import StreamInfo
     from sse_fast.embed.responses import EventSourceResponse
     from sse_fast.embed.writer import SSEWriter, WriterResponse
     from sse_fast.settings import Settings
@@ -65,7 +66,7 @@ _LAZY = {
     "HubResponse": "sse_fast.embed.hub",
     "SSEWriter": "sse_fast.embed.writer",
     "Settings": "sse_fast.settings",
-    "StreamInfo": "sse_fast.embed.hub",
+    "StreamInfo": "sse_fast.embed.presence",
     "WriterResponse": "sse_fast.embed.writer",
     "create_app": "sse_fast.edge.app",
 }

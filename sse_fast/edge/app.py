@@ -33,6 +33,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.front import Front
+from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bound_socket, bounds_of, tcp_memory
 from sse_fast.transports.quiet import QuietConnections
 from sse_fast.transports.streams import Streams
@@ -130,6 +131,8 @@ class Edge:
         self._answered = False
         self._stats: asyncio.Task[None] | None = None
         self.transport: Front | None = None
+        self.holds: Holds | None = None
+        """Where a front is before this app: the exchanges that it may answer with a hold."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

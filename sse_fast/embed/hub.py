@@ -1,18 +1,17 @@
 """The hub inside your own app: it answers requests with streams, and tells when they open and end.
 
-A stream is carried out by `transports.asgi`, for the edge and for here alike. What this file adds to it: the channels
-come from the app instead of from the path, `filter` and `transform`, presence, and the end at a signal.
+A stream is carried out by `transports.asgi`, for the edge and for here alike, or held by the front that the app is
+behind (`transports.hold`). What this file adds to it: the channels come from the app instead of from the path, `filter`
+and `transform`, presence, and the end at a signal.
 """
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from itertools import count
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
-import anyio
 from starlette.responses import Response
 
 from sse_fast._native.log.keys import KeyTable
@@ -22,7 +21,9 @@ from sse_fast.access.limits import Admission
 from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.base import shutdown
 from sse_fast.embed.filters import Filter, FilteredSend, Frames, Transform, check_filter
-from sse_fast.errors import EndReason, HubClosed, InvalidEvent
+from sse_fast.embed.held import HeldStream
+from sse_fast.embed.presence import OnJoin, OnLeave, StreamInfo, tell_joined, tell_left
+from sse_fast.errors import EndReason, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import RETRY, Encoded, channel_name
 from sse_fast.hub import hub as node
@@ -33,14 +34,12 @@ from sse_fast.protocol.native import asked_id, reads_json
 from sse_fast.protocol.policy import HISTORY
 from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request
-from sse_fast.transports.asgi import Stream
+from sse_fast.transports.asgi import Stream, send_answer
+from sse_fast.transports.hold import MARK, Mark, Offer
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.embed")
-
-END_SECONDS = 1.0  # the most that a stream which is ended waits until all that was published is handed out
-LEAVE_SECONDS = 10.0  # that `on_leave` may take; a server that stops waits for it
 
 
 class HasScope(Protocol):
@@ -48,41 +47,6 @@ class HasScope(Protocol):
 
     @property
     def scope(self) -> Any: ...
-
-
-OnJoin = Callable[["StreamInfo"], Awaitable[None] | None]
-OnLeave = Callable[["StreamInfo", EndReason], Awaitable[None] | None]
-
-
-class StreamInfo:
-    """A stream, as `on_join` and `on_leave` are told of it.
-
-    id: a number that no other stream of this hub has. channels: their names. resumed: how it began, "live", "complete"
-    or "gap". client: the client's address as the server knows it. scope: the request's ASGI scope.
-    """
-
-    __slots__ = ("_stream", "channels", "client", "id", "resumed", "scope")
-
-    def __init__(self, stream: "_HubStream", id: int, scope: Scope, channels: tuple[str, ...], resumed: str) -> None:
-        self._stream: _HubStream | None = stream
-        self.id = id
-        self.channels = channels
-        self.resumed = resumed
-        self.client: str | None = (scope.get("client") or (None,))[0]
-        self.scope = scope
-
-    async def end(self) -> None:
-        """End this stream. The client gets what was published before, `$closing`, and the end of the response; a
-        browser's EventSource comes back then, until it is answered with 204 or an error. Again: nothing happens."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + END_SECONDS
-        while self._stream is not None and self._stream.hub.fanout.busy and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0)  # the pump's turn of the loop
-        if self._stream is not None:
-            self._stream.end()
-
-    def _forget(self) -> None:
-        self._stream = None
 
 
 class NodeOptions(TypedDict, total=False):
@@ -243,6 +207,10 @@ class Hub(node.Hub):
     ) -> "HubResponse":
         """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
 
+        Under `sse-fast serve --app` it is held: the handler's task ends, and the server's own socket goes on as a
+        stream. One with `filter` or `transform`, or that answers another method than GET, is streamed by ASGI there,
+        as all are under other servers, at the price of a task each.
+
         It begins after `last_event_id` ("earliest": all that is kept), by default what the client says itself, in the
         header Last-Event-ID or the parameter last_event_id; else with the newest `history` events, else now. HEAD is
         answered without a stream. retry: milliseconds. envelope: each event's data is JSON, `{"channel", "event",
@@ -366,21 +334,35 @@ class HubResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = _HubStream(self, scope, receive, send)
+        headers = tuple(self.raw_headers)
+        wanted = self.wanted._replace(headers=headers, reads_json=reads_json(Request.from_scope(scope)))
+        mark: Mark | None = scope.get(MARK)
         if self._refusal is not None:
             await stream.refuse(self._refusal)
         elif scope["method"] == "HEAD":
-            await stream.refuse(Answer(200, tuple(self.raw_headers)))
+            await stream.refuse(Answer(200, headers))
+        elif mark is not None and Need.FILTER not in wanted.needs:
+            head, body = mark.answer(Offer(wanted, self.retry, self._held(mark, scope)), headers)
+            await send_answer(Answer(200, head, body), send)
+            return  # the background task comes behind the stream
         else:
             if not self.hub.of_the_server:  # which drains it
                 shutdown.watch(self.hub.stop_soon)
-            json = reads_json(Request.from_scope(scope))
             try:
-                await stream.answer(self.wanted._replace(headers=tuple(self.raw_headers), reads_json=json))
+                await stream.answer(wanted)
             finally:
                 if not self.hub.admission.connections:
                     shutdown.unwatch(self.hub.stop_soon)
         if self.background is not None:
             await self.background()
+
+    def _held(self, mark: Mark, scope: Scope) -> HeldStream | None:
+        """Who is to be told of the stream, where the front holds it; None: nobody."""
+        if not self.joined and not self.left and self.background is None:
+            return None
+        hub, channels = self.hub, self.wanted.channels
+        number = next(hub.stream_numbers)
+        return HeldStream(mark.holds, hub, number, scope, channels, self.joined, self.left, self.background)
 
     def writer(self, send: Send) -> Send:
         if self._filter is None and self._transform is None:
@@ -399,8 +381,8 @@ class _HubStream(Stream):
         self._info: StreamInfo | None = None
 
     @property
-    def hub(self) -> Hub:
-        return self._response.hub
+    def busy(self) -> bool:
+        return self._streams.hub.fanout.busy
 
     def end(self) -> None:
         self._end(EndReason.APP, None)
@@ -411,31 +393,12 @@ class _HubStream(Stream):
     async def _joined(self, subscription: Subscription) -> None:
         if not self._response.joined and not self._response.left:
             return
-        number = next(self.hub.stream_numbers)
-        wanted = self._response.wanted
-        self._info = StreamInfo(self, number, self._scope, wanted.channels, subscription.resumed)
-        for told in self._response.joined:
-            await _tell(told, self._info)
+        response = self._response
+        number = next(response.hub.stream_numbers)
+        self._info = StreamInfo(self, number, self._scope, response.wanted.channels, subscription.resumed)
+        await tell_joined(response.joined, self._info)
 
     async def _left(self) -> None:
         info, self._info = self._info, None
-        if info is None:
-            return
-        info._forget()
-        # Also where the task is being cancelled; but not for ever.
-        with anyio.move_on_after(LEAVE_SECONDS, shield=True) as bound:
-            for told in self._response.left:
-                await _tell(told, info, self.end_reason)
-        if bound.cancelled_caught:
-            logger.warning("on_leave took more than %g s, and was cancelled", LEAVE_SECONDS)
-
-
-async def _tell(told: Callable[..., Awaitable[None] | None], *what: Any) -> None:
-    try:
-        answer = told(*what)
-        if inspect.isawaitable(answer):
-            await answer
-    except HubClosed:
-        pass  # it wanted to publish who left, while everybody leaves
-    except Exception:
-        logger.exception("a presence callback failed")
+        if info is not None:
+            await tell_left(self._response.left, info, self.end_reason)

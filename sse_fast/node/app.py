@@ -22,6 +22,7 @@ from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import every_hub_is
 from sse_fast.errors import EndReason, SSEFastError
 from sse_fast.protocol.request import below
+from sse_fast.transports.hold import EXCHANGE, MARK
 
 logger = logging.getLogger("sse_fast.node")
 
@@ -241,12 +242,24 @@ class Beside:
             await self._edge(below, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._unmask(scope)
         if scope["type"] == "websocket":
             self._websockets.add(send)
         try:
             await self._app(scope, receive, send)
         finally:
             self._websockets.discard(send)
+
+    def _unmask(self, scope: Scope) -> None:
+        """What marks a request of the relay's becomes its mark; the app sees nothing of it."""
+        holds = self._edge.holds
+        if holds is None:
+            return
+        for name, value in scope["headers"]:
+            if name == EXCHANGE:
+                scope[MARK] = holds.find(value)
+                scope["headers"] = [header for header in scope["headers"] if header[0] != EXCHANGE]
+                return
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app starts before the edge does, with which the worker listens, and over a hub that is there already."""
@@ -283,6 +296,8 @@ class Beside:
         await self._requests.finish(deadline - loop.time())
         if cut := self._requests.under_way:
             logger.warning(f"{cut} requests of the app were not finished within the drain's time, and are cut")
+        if self._edge.holds is not None:
+            await self._edge.holds.finish(deadline - loop.time())
         await self._lifespan.stop(max(SHUTDOWN_SECONDS, deadline - loop.time()))
 
 

@@ -42,8 +42,11 @@ class Transport(StrEnum):
     NATIVE = "native"
 
 
-OFFERS: dict[Transport, frozenset[Need]] = {Transport.ASGI: frozenset(Need), Transport.NATIVE: frozenset()}
-"""What a stream may need of each. A native one is sent the same bytes as all others, and nobody's code runs for it."""
+OFFERS: dict[Transport, frozenset[Need]] = {
+    Transport.ASGI: frozenset(Need),
+    Transport.NATIVE: frozenset({Need.PRESENCE}),
+}
+"""What a stream may need of each. A native one is sent the same bytes as all others."""
 
 
 class Lives:

@@ -1,0 +1,380 @@
+"""Hold, as laws: what an app behind the front answers becomes a native stream, whatever its middlewares do to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from support import until
+from taking import Taking
+
+from sse_fast import EndReason, Hub, StreamInfo
+from sse_fast.hub.subscription import Subscription
+from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.transports.head import Head
+from sse_fast.transports.hold import BODY, EXCHANGE, MARK, Holds
+
+# ---- between the front and the app, without either -------------------------------------------------------------------
+
+
+class Exchange:
+    """A relayed exchange; its connection is nothing."""
+
+    def __init__(self, method: str = "GET") -> None:
+        self.head = Head()
+        self.head.method = method
+        self.head.target = b"/events"
+        self.client = "192.0.2.7"
+        self.connection: Any = object()
+        self.context: Any = None
+
+
+class Taken:
+    """A front that writes down what it is told."""
+
+    def __init__(self, *, room: bool = True) -> None:
+        self.room = room
+        self.opened: list[tuple[Subscribe, dict[str, Any]]] = []
+        self.answers: list[Answer] = []
+
+    def respond(self, connection: Any, head: Any, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def open(self, connection: Any, head: Any, wanted: Subscribe, address: str, **rest: Any) -> bool:
+        self.opened.append((wanted, rest))
+        return self.room
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub(log_size=256 * 1024) as hub:
+        yield hub
+
+
+class Asked:
+    """One request of a marked exchange, its answer as the app wrote it, and what the front made of it."""
+
+    def __init__(self, app: Any, *, method: str = "GET", room: bool = True, headers: dict[bytes, bytes] | None = None):
+        self.app, self.front = app, Taken(room=room)
+        self.holds = Holds(self.front, lambda: 7)
+        self.exchange = Exchange(method)
+        self.headers = headers or {}
+        self.status = 0
+        self.answered: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def run(self) -> "Asked":
+        mark = self.holds.mark(self.exchange)
+        scope = {
+            "type": "http",
+            "method": self.exchange.head.method,
+            "path": "/events",
+            "query_string": b"",
+            "headers": list(self.headers.items()),
+            "http_version": "1.1",
+        }
+        if mark:
+            name, _, value = mark.removesuffix(b"\r\n").partition(b": ")
+            assert name == EXCHANGE
+            scope[MARK] = self.holds.find(value)
+
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, object]:
+            if messages:
+                return messages.pop()
+            await asyncio.Event().wait()  # the client stays
+            return {}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.status, self.answered = message["status"], list(message["headers"])
+            else:
+                self.body += message.get("body", b"")
+
+        async with asyncio.timeout(10):
+            await self.app(scope, receive, send)
+        return self
+
+    def claimed(self) -> bool:
+        """Give the front the answer's head."""
+        return self.holds.claim(self.exchange, self.status, self.answered)
+
+    async def relayed(self) -> "Asked":
+        await self.run()
+        if self.claimed():
+            self.holds.take(self.exchange)
+        self.holds.leave(self.exchange)
+        return self
+
+
+def app_of(hub: Hub, *middleware: Middleware, background: BackgroundTask | None = None, **options: Any) -> Starlette:
+    async def events(request: Request) -> Response:
+        response = hub.response(request, options.pop("channels", ["a"]), **options)
+        response.background = background
+        return response
+
+    return Starlette(routes=[Route("/events", events, methods=["GET", "POST"])], middleware=list(middleware))
+
+
+async def test_an_answer_to_a_marked_request_ends_at_once_and_says_what_becomes_of_its_connection(hub: Hub) -> None:
+    app = app_of(hub, channels=["a", "room:4 2".replace(" ", "é")], history=3, headers={"X-Own": "1"}, retry=50)
+    asked = await Asked(app).run()
+    said = dict(asked.answered)
+    assert (asked.status, asked.body) == (200, BODY)
+    assert said[b"grip-hold"] == b"stream"
+    assert [value for name, value in asked.answered if name == b"grip-channel"] == [b"a", b"room:4%C3%A92"]
+    assert asked.claimed()
+    asked.holds.take(asked.exchange)
+    [(wanted, rest)] = asked.front.opened
+    assert wanted[:4] == (("a", "room:4é2"), None, 3, False)
+    assert rest == {"retry": 50, "since": 7, "presence": None}
+    assert dict(wanted.headers) == {
+        b"content-type": b"text/event-stream; charset=utf-8",
+        b"cache-control": b"no-cache, no-transform",
+        b"x-accel-buffering": b"no",
+        b"x-own": b"1",
+    }
+    assert wanted.readable == ((b"x-own", b"1"),)
+    assert len(asked.holds) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("POST", {}), ("GET", {"filter": lambda event: True}), ("GET", {"transform": lambda event: event})],
+    ids=["POST", "filter", "transform"],
+)
+async def test_what_cannot_be_held_is_streamed_by_asgi(hub: Hub, method: str, options: dict[str, Any]) -> None:
+    asked = Asked(app_of(hub, **options), method=method)
+    running = asyncio.ensure_future(asked.run())
+    await until(lambda: asked.body)
+    assert b"$connected" in asked.body
+    assert not asked.claimed()
+    running.cancel()
+
+
+async def test_an_unmarked_request_is_streamed_by_asgi_and_never_says_how_to_hold_it(hub: Hub) -> None:
+    asked = Asked(app_of(hub))
+    asked.holds.mark = lambda exchange: b""  # type: ignore[method-assign]
+    running = asyncio.ensure_future(asked.run())
+    await until(lambda: asked.body)
+    assert not any(name.startswith(b"grip-") for name, _ in asked.answered)
+    running.cancel()
+
+
+async def test_what_a_client_says_wrong_is_answered_and_head_gets_the_stream_s_head(hub: Hub) -> None:
+    wrong = await Asked(app_of(hub), headers={b"last-event-id": b"x" * 200}).relayed()
+    assert (wrong.status, wrong.front.opened, wrong.front.answers) == (400, [], [])
+    head = await Asked(app_of(hub), method="HEAD").relayed()
+    assert (head.status, head.body, head.front.opened) == (200, b"", [])
+
+
+class Adds(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.set_cookie("session", "s3cret")
+        response.set_cookie("theme", "dark")
+        return response
+
+
+async def test_what_middlewares_add_stays_in_the_stream_s_head_and_what_is_of_the_answer_s_body_does_not(
+    hub: Hub,
+) -> None:
+    cors = Middleware(CORSMiddleware, allow_origins=["https://a.example"], allow_credentials=True)
+    gzip = Middleware(GZipMiddleware, minimum_size=1)
+    app = app_of(hub, Middleware(Adds), cors, gzip, Middleware(Adds))
+    asked = await Asked(app, headers={b"origin": b"https://a.example", b"accept-encoding": b"gzip"}).relayed()
+    [(wanted, _)] = asked.front.opened
+    names = [name for name, _ in wanted.headers]
+    assert names[0] == b"content-type"
+    assert all(name.startswith(b"access-control-") for name in names[1:3])
+    assert names.count(b"set-cookie") == 4
+    assert not {b"content-length", b"content-encoding", EXCHANGE, b"grip-hold", b"grip-channel"} & set(names)
+    assert (b"access-control-allow-origin", b"https://a.example") in wanted.readable
+    assert b"content-type" not in dict(wanted.readable)
+
+
+def changes(what: Callable[[Any], None]) -> Middleware:
+    """A middleware that changes the head of each answer."""
+
+    class Changes:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def changed(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    what(message)
+                await send(message)
+
+            await self.app(scope, receive, changed)
+
+    return Middleware(Changes)
+
+
+def without(*names: bytes) -> Callable[[Any], None]:
+    def what(message: Any) -> None:
+        message["headers"] = [header for header in message["headers"] if header[0] not in names]
+
+    return what
+
+
+def saying(name: bytes, value: bytes) -> Callable[[Any], None]:
+    def what(message: Any) -> None:
+        message["headers"] = [*(header for header in message["headers"] if header[0] != name), (name, value)]
+
+    return what
+
+
+ALTERATIONS = {
+    "all is taken out": without(b"grip-hold", b"grip-channel", EXCHANGE),
+    "hold": without(b"grip-hold"),
+    "channel": without(b"grip-channel"),
+    "offer": without(EXCHANGE),
+    "another hold": saying(b"grip-hold", b"response"),
+    "another channel": saying(b"grip-channel", b"secret"),
+    "another's offer": saying(EXCHANGE, b"0-1.1"),
+    "another type": saying(b"content-type", b"text/html"),
+}
+
+
+@pytest.mark.parametrize("altered", ALTERATIONS.values(), ids=ALTERATIONS)
+async def test_an_answer_that_has_lost_what_it_says_is_an_error_and_no_empty_stream(
+    hub: Hub, altered: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    left: list[Any] = []
+    app = app_of(hub, changes(altered), on_leave=lambda *told: left.append(told))
+    asked = await Asked(app).relayed()
+    [answer] = asked.front.answers
+    assert (answer.status, asked.front.opened) == (502, [])
+    assert "middleware" in caplog.text
+    assert "/events" in caplog.text
+    await asked.holds.finish(10)
+    assert (left, len(asked.holds)) == ([], 0)
+
+
+def refused(message: Any) -> None:
+    message["status"] = 403
+
+
+@pytest.mark.parametrize("instead", [refused, None], ids=["another status", "another answer"])
+async def test_an_app_that_thinks_better_of_it_is_relayed_as_it_is(hub: Hub, instead: Any) -> None:
+    class Instead(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            await call_next(request)
+            return JSONResponse({"no": "stream"})
+
+    ran: list[str] = []
+    app = app_of(
+        hub, changes(instead) if instead else Middleware(Instead), background=BackgroundTask(ran.append, "background")
+    )
+    asked = await Asked(app).relayed()
+    assert (asked.front.opened, asked.front.answers) == ([], [])
+    assert asked.status == (403 if instead else 200)
+    await asked.holds.finish(10)
+    assert (ran, len(asked.holds)) == (["background"], 0)
+
+
+async def test_a_client_that_goes_while_the_app_is_asked_leaves_nothing(hub: Hub) -> None:
+    asked = await Asked(app_of(hub)).run()
+    asked.holds.leave(asked.exchange)
+    assert len(asked.holds) == 0
+    assert not asked.claimed()
+
+
+async def test_of_several_offers_in_one_exchange_the_last_counts_and_the_others_are_over(hub: Hub) -> None:
+    """As where an app asks itself, with the headers and the scope that it was asked with."""
+    ran: list[str] = []
+
+    async def twice(scope: Any, receive: Any, send: Any) -> None:
+        async def nowhere(message: Any) -> None: ...
+
+        if scope["type"] == "http":
+            for number, way in ((1, nowhere), (2, send)):
+                response = hub.response(scope, [f"c{number}"])
+                response.background = BackgroundTask(ran.append, f"background {number}")
+                await response(scope, receive, way)
+
+    asked = await Asked(twice).relayed()
+    [(wanted, _)] = asked.front.opened
+    assert wanted.channels == ("c2",)
+    await asked.holds.finish(10)
+    assert ran == ["background 1"]
+
+
+async def test_names_that_are_too_many_for_headers_are_left_out_and_held_all_the_same(hub: Hub) -> None:
+    channels = [f"channel:{'x' * 100}:{number}" for number in range(200)]
+    asked = await Asked(app_of(hub, channels=channels)).relayed()
+    assert b"grip-channel" not in dict(asked.answered)
+    assert asked.front.opened[0][0].channels == tuple(channels)
+
+
+# ---- who is told -----------------------------------------------------------------------------------------------------
+
+
+class Connected:
+    """A connection that has become a stream."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.ended: list[EndReason] = []
+
+    def start(self) -> None:
+        self.started = True
+
+    def end(self, reason: EndReason) -> None:
+        self.ended.append(reason)
+
+
+async def test_the_app_is_told_who_joins_before_its_first_event_and_who_leaves_once_and_in_that_order(hub: Hub) -> None:
+    told: list[str] = []
+    infos: list[StreamInfo] = []
+    may_join = asyncio.Event()
+
+    async def joined(info: StreamInfo) -> None:
+        await may_join.wait()
+        infos.append(info)
+        told.append(f"joined {info.resumed} {','.join(info.channels)} {info.client}")
+
+    def fails(info: StreamInfo, reason: EndReason) -> None:
+        told.append(f"left {reason}")
+        raise KeyError
+
+    hub.on_join, hub.on_leave = lambda info: told.append("hub joined"), lambda info, reason: told.append("hub left")
+    app = app_of(hub, on_join=joined, on_leave=fails, background=BackgroundTask(told.append, "background"))
+    asked = await Asked(app).relayed()
+    [(_, rest)] = asked.front.opened
+    presence, connection = rest["presence"], Connected()
+    subscriber = hub.fanout.subscribe([b"a"], Taking())
+    presence.opened(connection, Subscription(hub, subscriber, Taking(), None))
+    await asyncio.sleep(0)
+    assert not connection.started
+    presence.left(EndReason.SLOW)  # while it joins
+    assert told == ["hub joined"]
+    may_join.set()
+    await asked.holds.finish(10)
+    assert told == ["hub joined", "joined live a None", "left slow", "hub left", "background"]
+    await infos[0].end()
+    assert connection.ended == []
+
+
+async def test_a_stream_that_nobody_wants_to_know_of_keeps_nothing(hub: Hub) -> None:
+    asked = await Asked(app_of(hub)).relayed()
+    assert asked.front.opened[0][1]["presence"] is None
+
+
+async def test_who_finds_no_room_neither_joins_nor_leaves(hub: Hub) -> None:
+    told: list[Any] = []
+    app = app_of(hub, on_join=told.append, on_leave=lambda *what: told.append(what))
+    asked = await Asked(app, room=False).relayed()
+    await asked.holds.finish(10)
+    assert told == []
