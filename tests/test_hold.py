@@ -49,7 +49,7 @@ class Taken:
     def respond(self, connection: Any, head: Any, answer: Answer) -> None:
         self.answers.append(answer)
 
-    def open(self, connection: Any, head: Any, wanted: Subscribe, address: str, **rest: Any) -> bool:
+    def hold(self, connection: Any, head: Any, wanted: Subscribe, address: str, **rest: Any) -> bool:
         self.opened.append((wanted, rest))
         return self.room
 

@@ -745,6 +745,7 @@ class Holding:
 
     def __init__(self) -> None:
         self.taken: list[tuple[Any, list[Header]]] = []
+        self.left = 0
 
     def mark(self, exchange: RelayedExchange) -> bytes:
         exchange.context = "cursor"
@@ -757,6 +758,9 @@ class Holding:
     def take(self, exchange: RelayedExchange) -> None:
         self.taken.append((exchange.context, self.headers))
         exchange.connection.answer(b"HTTP/1.1 200 Held\r\nContent-Length: 0\r\n\r\n", False)
+
+    def leave(self, exchange: RelayedExchange) -> None:
+        self.left += 1
 
 
 async def test_an_answer_may_be_held() -> None:
@@ -773,8 +777,25 @@ async def test_an_answer_may_be_held() -> None:
         client.say(GET[:-2] + b"Grip-Sig: forged\r\n\r\n")
         assert (await client.head()).startswith(b"HTTP/1.1 200 Held\r\n")
         assert holding.taken == [("cursor", [(b"Grip-Hold", b"stream"), (b"Content-Length", b"2")])]
+        assert holding.left == 1
         assert await client.ask() == (200, b"ok")
         assert port.accepted == 1
+        assert (len(holding.taken), holding.left) == (1, 2)
+
+
+async def test_an_answer_that_was_to_be_held_and_whose_client_goes_is_left() -> None:
+    async def app(app: Peer) -> None:
+        await app.request()
+        app.say(OK.replace(b"Content-L", b"Grip-Hold: stream\r\nContent-L")[:-1])
+        await asyncio.Event().wait()
+
+    async with RelayPort.opened(app) as port:
+        port.relay.hold = holding = Holding()
+        async with port.client() as client:
+            client.say(GET)
+            await until(lambda: hasattr(holding, "headers"))
+        await until(lambda: holding.left)
+        assert (holding.taken, holding.left, port.relay.busy) == ([], 1, 0)
 
 
 @pytest.mark.parametrize("length", [10, MiB])

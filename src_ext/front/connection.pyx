@@ -174,12 +174,14 @@ cdef class Connection(Watched):
         if self.rest is None:
             shutdown(self.fd, SHUT_WR)
 
-    def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked):
+    def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked, held=None):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
         in chunks (RFC 9112, section 7.1) or as it is. At its end, which may be now, the transport's `left` is told this
-        `address`. Raises RuntimeError: it is no stream, and nobody is told."""
+        `address`. Raises RuntimeError: it is no stream, and nobody is told. `held`: nothing follows the opening until
+        `start`, and its `left(reason)` is called too."""
         self._under_way("become a stream")
-        self.context = None
+        self.context = held
+        self.parked = held is not None
         self.kept = None
         self.subscriber = subscriber
         self.address = address
@@ -195,6 +197,20 @@ cdef class Connection(Watched):
         except Exception:           # from here on `left` is owed, and nobody else may tell it
             self._go(ERROR)
             report("a stream could not begin; the others go on")
+
+    def start(self):
+        """What the fan-out has may follow. Again, or when it is over: nothing happens."""
+        if self._state == STREAMING and self.parked:
+            self.parked = False
+            if self.rest is None:
+                self._resume()
+
+    def end(self, reason):
+        """End a stream as this reason has it. When it is over: nothing happens."""
+        if self._state == STREAMING:
+            if self.subscriber is not None:
+                self.table.fanout.let_go(self.subscriber)
+            self.ended(reason, None)
 
     def abort(self):
         """Close without another word."""
@@ -269,6 +285,8 @@ cdef class Connection(Watched):
 
     cdef int _resume(self) except -1:
         """All is sent: the fan-out may write."""
+        if self.parked:
+            return 0
         self.takes_chunks = self.chunked
         self.table.resume(self.subscriber)
         return 0
@@ -424,6 +442,8 @@ cdef class Connection(Watched):
             self.table.streams -= 1
             try:
                 self.table.left(self.address, reason)
+                if context is not None:
+                    context.left(reason)
             except Exception:
                 report("the end of a stream could not be told; the others go on")
         elif context is not None:

@@ -24,6 +24,7 @@ from sse_fast.protocol.problem import problem, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
+from sse_fast.transports.hold import Presence
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
@@ -219,10 +220,13 @@ class Front:
         """An answer that was decided counts as a stream that was refused."""
         self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
 
-    def respond(self, connection: Connection, head: Head, answer: Answer, *, last: bool = False) -> None:
-        """Answer in place. last: the connection closes, which it may do for other reasons too."""
+    def respond(
+        self, connection: Connection, head: Head, answer: Answer, *, last: bool = False, own: bool = True
+    ) -> None:
+        """Answer in place. last: the connection closes, which it may do for other reasons too. own: it has no headers
+        but this server's."""
         last = last or self.closing or not head.keep_alive or not answer.whole
-        connection.answer(self._rendered(head, answer, last), last)
+        connection.answer(self._rendered(head, answer, last, own), last)
 
     def refuse(self, connection: Connection, head: Head, bad: BadHead) -> None:
         """Where the next request would begin nobody knows."""
@@ -233,16 +237,50 @@ class Front:
         head, request, wanted = known
         assert isinstance(wanted, Subscribe)
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
+        if (life := self._admitted(connection, head, wanted, address, own=True)) is not None:
+            self._stream(connection, head, wanted, address, life)
+
+    def hold(
+        self,
+        connection: Connection,
+        head: Head,
+        wanted: Subscribe,
+        address: str,
+        *,
+        retry: int | None,
+        since: int,
+        presence: Presence | None,
+    ) -> bool:
+        """`stream`, as an app has answered. False: there is no room for it, and its client was told."""
+        address = address[:ADDRESS_LENGTH]
+        life = self._admitted(connection, head, wanted, address, own=False)
+        if life is not None:
+            self._stream(connection, head, wanted, address, life, retry=retry, since=since, presence=presence)
+        return life is not None
+
+    def _admitted(
+        self, connection: Connection, head: Head, wanted: Subscribe, address: str, *, own: bool
+    ) -> Life | None:
         try:
-            life = self._streams.enter(address, Transport.NATIVE, wanted)
+            return self._streams.enter(address, Transport.NATIVE, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
             self.turned_away()
-            self.respond(connection, head, answer)
-        else:
-            self._stream(connection, head, wanted, address, life)
+            self.respond(connection, head, answer, own=own)
+            return None
 
-    def _stream(self, connection: Connection, head: Head, wanted: Subscribe, address: str, life: Life) -> None:
+    def _stream(
+        self,
+        connection: Connection,
+        head: Head,
+        wanted: Subscribe,
+        address: str,
+        life: Life,
+        *,
+        retry: int | None = None,
+        since: int | None = None,
+        presence: Presence | None = None,
+    ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
         subscription = None
@@ -253,11 +291,14 @@ class Front:
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
                 envelope=wanted.envelope,
+                since=since,
             )
-            answer = Answer(200, wanted.headers, streams.preamble(subscription), whole=False)
-            opening = self._rendered(head, answer, last=True)
+            answer = Answer(200, wanted.headers, streams.preamble(subscription, retry), whole=False)
+            opening = self._rendered(head, answer, last=True, own=since is None)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
-            connection.stream(opening, subscription.subscriber, address, head.minor == "1.1")
+            connection.stream(opening, subscription.subscriber, address, head.minor == "1.1", presence)
+            if presence is not None and connection.state == "streaming":
+                presence.opened(connection, subscription)
         except BaseException:
             if subscription is not None:
                 subscription.close()
@@ -273,8 +314,8 @@ class Front:
         plain.minor = head.minor
         return self._rendered(plain, problem(bad.status, str(bad), self.readable(head)), last=True)
 
-    def _rendered(self, head: Head, answer: Answer, last: bool) -> bytes:
-        rendered = rendered_head(answer.status, answer.headers)
+    def _rendered(self, head: Head, answer: Answer, last: bool, own: bool = True) -> bytes:
+        rendered = (remembered_head if own else rendered_head)(answer.status, answer.headers)
         silent = head.method == "HEAD"
         if answer.whole or silent or head.minor != "1.1":
             option = b"connection: close\r\n" if last else KEPT if head.minor == "1.0" else b""
@@ -284,9 +325,11 @@ class Front:
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
 
 
-@lru_cache(maxsize=256)  # nearly always the same few
 def rendered_head(status: int, headers: Headers) -> bytes:
     """The head of an answer, open at its end."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     phrase = HTTPStatus(status).phrase.encode()
     return b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, b"".join(lines))
+
+
+remembered_head = lru_cache(maxsize=256)(rendered_head)  # nearly always the same few

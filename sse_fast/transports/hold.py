@@ -88,7 +88,7 @@ class Front(Protocol):
     def respond(self, connection: "Connection", head: "Head", answer: Answer) -> None:
         """Answer in place."""
 
-    def open(
+    def hold(
         self,
         connection: "Connection",
         head: "Head",
@@ -99,7 +99,7 @@ class Front(Protocol):
         since: int,
         presence: Presence | None,
     ) -> bool:
-        """Have the connection become a stream. False: it is told that there is no room for it."""
+        """Have the connection become a stream of its own headers. False: it is told that there is no room for it."""
 
 
 class Mark:
@@ -213,7 +213,7 @@ class Holds:
             self._front.respond(exchange.connection, exchange.head, problem(502, ALTERED))
             return
         wanted = offer.wanted._replace(headers=mark.headers, readable=beside_a_stream(mark.headers))
-        if self._front.open(
+        if self._front.hold(
             exchange.connection,
             exchange.head,
             wanted,

@@ -43,6 +43,9 @@ class Hold(Protocol):
     def take(self, exchange: "RelayedExchange") -> None:
         """The client's connection is the hold's, in the midst of its exchange."""
 
+    def leave(self, exchange: "RelayedExchange") -> None:
+        """The exchange is over, whether `take` came or not."""
+
 
 class Relaying(Protocol):
     """What all exchanges have in common: see `Relay`."""
@@ -377,4 +380,6 @@ class RelayedExchange:
         self._over = True
         self._request = b""
         self._response.claim = None
+        if self._relay.hold is not None:
+            self._relay.hold.leave(self)
         self._relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))

@@ -41,7 +41,7 @@ cdef class Connection(Watched):
     cdef:
         Subscriber subscriber
         readonly str address        # the client's IP address
-        public object context       # who has it, until the exchange is over
+        public object context       # who has it, until the exchange is over; of a stream, who is told of its end
         bytes kept                  # bytes that came ahead of their exchange
         double due                  # when its time is over
         double queued               # when that is looked at
@@ -51,6 +51,7 @@ cdef class Connection(Watched):
         bint idle                   # nothing of a request has come
         bint served                 # an exchange was here
         bint feeding
+        bint parked                 # a stream that waits for `start`
         bint tunnelling, half_closed, shutting
 
     cdef int _under_way(self, str what) except -1
