@@ -65,6 +65,7 @@ DRIVERS = [
         "fuzz_listener.py",
         share=1.5,
     ),
+    Driver("front.posts front.connection base.siphash", "test_posts.py", share=0.5),
     # App servers that answer what they like.
     Driver("front.upstream front.connection", "test_relay.py"),
     Driver("base.tcp", "test_kernel.py"),

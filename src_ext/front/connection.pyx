@@ -16,7 +16,7 @@ import os
 from heapq import heappop, heappush
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -50,6 +50,7 @@ from sse_fast._native.base.linux cimport (
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
+from sse_fast._native.front.posts cimport Posts
 from sse_fast._native.wire.control cimport closing
 from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason
@@ -358,7 +359,8 @@ cdef class Connection(Watched):
             while True:
                 self.idle = False
                 if self.context is None:
-                    self.table.feed(self, data)
+                    if self.table.posts is None or not self._publish_known(data):
+                        self.table.feed(self, data)
                 else:
                     self.context.feed(self, data)
                 if self._state != READING or self.kept is None or self.table.ahead == AHEAD_A_TURN:
@@ -370,6 +372,21 @@ cdef class Connection(Watched):
             self.feeding = False
         self._rewatch()
         return 0
+
+    cdef bint _publish_known(self, bytes data) except -1:
+        """Publish, and answer, what is known at its beginning; the rest is kept. False: nothing is."""
+        cdef Posts posts = self.table.posts
+        cdef int ahead = 1 + AHEAD_A_TURN - self.table.ahead
+        cdef Py_ssize_t taken = posts.take(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &ahead)
+        if taken == 0:
+            return False
+        self.table.ahead = AHEAD_A_TURN - ahead
+        self._send_or_go(PyBytes_FromStringAndSize(posts.room, posts.filled))
+        if self._state != GONE:
+            if taken < PyBytes_GET_SIZE(data):
+                self.kept = data[taken:]
+            self._over(False)
+        return True
 
     cdef int _writable(self) except -1:
         cdef bint was = self.rest is not None

@@ -64,6 +64,9 @@ class Backplane(Protocol):
     def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
         """`append` in this turn of the loop. None, and nothing was published: it has to be waited for, so `append`."""
 
+    def append_one(self, event: Encoded) -> str | None:
+        """`append_now` of a single event, of whose id nothing but its text is wanted."""
+
     async def append_once(self, events: list[Encoded], keys: Keys) -> "Once":
         """`append` those events whose idempotency keys are new.
 
@@ -159,6 +162,12 @@ class LogBackplane:
             return None
         first = self._append(events, size)
         return EventIds(self._epoch, range(first, first + len(events)))
+
+    def append_one(self, event: Encoded) -> str | None:
+        size = len(event[1])
+        if self._index.unread + size > self._share:
+            return None
+        return f"{self._epoch}-{self._append([event], size)}"
 
     def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> int:
         """The first position; 0: other workers have brought the head beyond `limit`, and nothing was appended."""

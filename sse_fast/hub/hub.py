@@ -161,6 +161,11 @@ class Hub:
         self._open_for("events")
         return self.backplane.append_now(events)
 
+    def append_one(self, event: Encoded) -> str | None:
+        """`append_now` of a single event, of whose id nothing but its text is wanted."""
+        self._open_for("events")
+        return self.backplane.append_one(event)
+
     async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
         """`append` those events whose idempotency keys are new; the ids of all, and how many had been published before.
 

@@ -26,6 +26,7 @@ from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Rela
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
 from sse_fast.transports.life import Life, Transport
+from sse_fast.transports.posts import learn, posts_of
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 BACKLOG = 4096
@@ -68,6 +69,7 @@ class Front:
         self.held = 0  # bytes of their bodies
         self.bad_heads = 0
         self._remembered = RememberedHeads()
+        self._posts = posts_of(streams.hub, policy) if publish is not None else None
         self.listener: Listener | None = None
 
     def open(self, listening: socket.socket) -> None:
@@ -84,6 +86,7 @@ class Front:
             listener = Listener(
                 listening, self._streams.hub.fanout, self, head_seconds=self.head_seconds, most=self._most
             )
+            listener.posts = self._posts
             loop.add_reader(listener.fileno(), listener.turn)
             undo.pop_all()
         self.listener = listener
@@ -104,6 +107,8 @@ class Front:
     def leave(self) -> None:
         """From here on every answer is the last of its connection, and those that wait for a request are closed."""
         self.closing = True
+        if self._posts is not None:
+            self._posts.enabled = False  # their answers keep the connection
         if self.relay is not None:
             self.relay.leave()
         if self.listener is not None:
@@ -137,6 +142,8 @@ class Front:
     def _tick(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
         self._ticking = loop.call_later(TICK, self._tick, loop, listener)
         self._date = formatdate(usegmt=True).encode()
+        if self._posts is not None:
+            self._posts.date = b"date: %b\r\n\r\n" % self._date
         now = loop.time()
         listener.tick(now)
         if self.relay is not None:
@@ -203,6 +210,11 @@ class Front:
         if self._publish is None:
             raise TypeError(f"nobody publishes at this port: {wanted}")
         return self._publish(wanted, body)
+
+    def learn(self, known: Known, answer: Answer) -> None:
+        """What was published in place may be known by its header block from here on."""
+        if self._posts is not None:
+            learn(self._posts, self._policy, known, answer, rendered_head(answer.status, answer.headers))
 
     def client_of(self, connection: Connection, request: Request) -> str:
         return self._policy.client_of(request, connection.address)

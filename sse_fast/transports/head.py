@@ -24,12 +24,14 @@ class BadHead(Exception):
 
 
 class Head:
-    """A request's head. headers: their names in lower case, in their order. minor: "1.0" or "1.1". keep_alive: another
-    request may come behind it. length, chunked: of its body. expects: the client waits for "100 Continue"."""
+    """A request's head. data: its bytes, if it is whole. headers: their names in lower case, in their order. minor:
+    "1.0" or "1.1". keep_alive: another request may come behind it. length, chunked: of its body. expects: the client
+    waits for "100 Continue"."""
 
-    __slots__ = ("chunked", "expects", "headers", "keep_alive", "length", "method", "minor", "target")
+    __slots__ = ("chunked", "data", "expects", "headers", "keep_alive", "length", "method", "minor", "target")
 
     def __init__(self) -> None:
+        self.data = b""
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.method, self.minor = "GET", "1.1"
@@ -80,7 +82,7 @@ def parsed(data: bytes) -> Head:
         raise BadHead(400, f"this is not an HTTP/1.1 request: {error}") from None
     if found.begun != 1 or not found.complete or found.excess:
         raise BadHead(400, "this is not an HTTP/1.1 request: its head does not end where its empty line is")
-    head.target, head.headers = found.target, found.headers
+    head.data, head.target, head.headers = data, found.target, found.headers
     head.method = parser.get_method().decode("ascii")
     head.minor = parser.get_http_version()
     if head.minor not in ("1.0", "1.1"):

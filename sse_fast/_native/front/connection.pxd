@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport SocketSink
+from sse_fast._native.front.posts cimport Posts
 
 
 cdef enum:
@@ -64,6 +65,7 @@ cdef class Connection(Watched):
     cdef int _linger(self) except -1
     cdef int _read(self) except -1
     cdef int _feed(self, bytes data) except -1
+    cdef bint _publish_known(self, bytes data) except -1
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
     cdef int _complete(self, reason) except -1
@@ -79,6 +81,7 @@ cdef class Connections:
         object feed, resume, left   # the transport's
         object _late
         list _due                   # heap of (when, key as epoll has it); holds no connection
+        public Posts posts          # those that are known by their header block; None: none are
         int ahead                   # requests that were fed in this turn behind others of their connection
         uint32_t _serial
         double now

@@ -3,6 +3,7 @@ from typing import Protocol, type_check_only
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import SocketSink
+from sse_fast._native.front.posts import Posts
 from sse_fast.errors import EndReason
 
 @type_check_only
@@ -52,6 +53,7 @@ class Connection(Watched):
     def abort(self) -> None: ...
 
 class Connections:
+    posts: Posts | None
     @property
     def fanout(self) -> FanOut: ...
     @property

@@ -1,0 +1,33 @@
+# POSTs whose header block is known, for C callers: a connection hands `take` what came, and gets back what is left.
+
+from sse_fast._native.base.siphash cimport KEY
+
+
+cdef enum:
+    ROOM = 16384                    # bytes of answers that go out in one send
+
+
+cdef class Known:                   # what is known of a header block
+    cdef:
+        Py_ssize_t length           # of the body behind it
+        bytes before, behind        # the answer's head, up to its Content-Length and from there to its date
+
+
+cdef class Posts:
+    cdef:
+        object append
+        bytes start                 # "POST /publish/"
+        Py_ssize_t limit            # bytes of an encoded event
+        Py_ssize_t most
+        dict known                  # digest of a header block -> Known
+        unsigned char key[KEY]
+        public bytes date
+        public bint enabled
+        char room[ROOM]
+        Py_ssize_t filled           # bytes of it
+        readonly unsigned long long taken
+
+    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most) except -1
+    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1
+    cdef bytes _channel(self, const char* name, Py_ssize_t length)
+    cdef int _answer(self, Known known, str id) except -1
