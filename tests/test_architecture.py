@@ -31,7 +31,7 @@ ROOMS: dict[str, str | None] = {
     "_native.log": "_native.base _native.wire errors",
     "_native.fanout": "_native.base _native.log _native.wire errors",
     "_native.bench": "_native.base _native.wire",
-    "_native.front": "_native.base _native.fanout _native.wire ends errors",
+    "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "client": "_native.wire errors serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",

@@ -1,5 +1,7 @@
 from collections.abc import Callable
 
+class Known: ...
+
 class Posts:
     date: bytes
     enabled: bool
