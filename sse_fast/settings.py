@@ -28,6 +28,11 @@ PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 APP = re.compile(rf"{NAME}:{NAME}")
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+# Settings that are none any more.
+GONE = dict.fromkeys(
+    ("stream_port", "stream_redirect"),
+    "is no setting any more: the one port has everything, and streams are native there; leave it out",
+)
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
 NOT_SETTINGS = {HANDED_DOWN} | {
     f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "URL", "DEBUG")
@@ -60,15 +65,6 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key."
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
-    stream_port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65535,
-        description="A second port, for GET /sse… only, in clear: streams there cost less, see README.",
-    )
-    stream_redirect: bool = Field(
-        default=False, description="Answer GET /sse… on the main port with 307 to the stream port."
-    )
     trusted_proxies: list[str] = Field(
         default=[],
         description="Addresses or networks of proxies whose X-Forwarded-For names the client, or '*' for all.",
@@ -256,15 +252,6 @@ class Settings(BaseSettings):
     def _safe_and_whole(self) -> Self:
         if (self.ssl_certificate is None) != (self.ssl_keyfile is None):
             raise ValueError("ssl_certificate and ssl_keyfile go together; give both or neither")
-        if self.stream_port is not None and self.uds is None and self.stream_port == self.port:
-            raise ValueError(f"port and stream_port are both {self.port}; the stream port is a second one")
-        if self.stream_redirect and self.stream_port is None:
-            raise ValueError("stream_redirect leads to the stream port; set stream_port too")
-        if self.stream_redirect and (self.ssl_certificate is not None or self.uds is not None):
-            raise ValueError(
-                "stream_redirect leads from a main port in clear to the stream port, which has no TLS; put both ports "
-                "behind one proxy instead, see examples/deploy"
-            )
         if self.app is None and self.factory:
             raise ValueError("factory says that app names a function; set app too")
         if self.app is None and self.edge_path != type(self).model_fields["edge_path"].default:
@@ -275,6 +262,11 @@ class Settings(BaseSettings):
                 f"({int(self.log_size)} bytes); make the log larger or the events smaller"
             )
         return self
+
+    @property
+    def has_front(self) -> bool:
+        """Whether clients meet the front, and the ASGI server stands behind it. TLS is the ASGI server's."""
+        return self.ssl_certificate is None
 
     @property
     def loopback(self) -> bool:
@@ -298,6 +290,9 @@ class Settings(BaseSettings):
     def load(cls, flags: Mapping[str, Any] | None = None) -> Self:
         """Settings from flags, variables, `sse-fast.toml` and defaults. Raises BadSettings."""
         flags = flags or {}
+        in_environment = {given.upper() for given in os.environ}
+        if gone := [f"{variable(name)} {why}" for name, why in GONE.items() if variable(name) in in_environment]:
+            raise BadSettings(gone)
         try:
             return cls(**flags)
         except ValidationError as error:
@@ -353,6 +348,8 @@ def _problem(detail: Any, flags: Mapping[str, Any]) -> str:
     if not detail["loc"]:
         return str(message)  # about several settings at once; it names them itself
     name = str(detail["loc"][0])
+    if name in GONE:
+        return f"{flag(name) if name in flags else f'{name} in {TOML_FILE}'} {GONE[name]}"
     if name not in Settings.model_fields:
         return f"{name} in {TOML_FILE} is not a setting{_did_you_mean(name, Settings.model_fields)}"
     in_environment = {given.upper() for given in os.environ}

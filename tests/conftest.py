@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from playwright.async_api import Browser, async_playwright
 from support import free_port
 
 from sse_fast.cli import main as cli
+from sse_fast.settings import variable
+from sse_fast.transports.life import Transport
 
 # A shell that started the tests in the background had them ignore Ctrl-C, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -63,14 +66,17 @@ def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> An
     return found
 
 
-class EdgeProcess:
-    """`python -m sse_fast serve` on a port of its own, with its log in a file."""
+ASGI_SERVER = "granian --interface asgi --loop uvloop --http 1 --factory --host 127.0.0.1 --port {port}"
 
-    def __init__(self, directory: Path, flags: tuple[str, ...], *, with_stream_port: bool) -> None:
-        self.port = self.stream_port = free_port()
-        if with_stream_port:
-            self.stream_port = free_port()
-            flags += ("--stream-port", str(self.stream_port))
+
+class EdgeProcess:
+    """An edge on a port of its own, with its log in a file: `python -m sse_fast serve`, whose streams are native; or,
+    where they are to go by ASGI, `create_app` under a server that knows nothing of it."""
+
+    def __init__(self, directory: Path, flags: tuple[str, ...], transport: Transport) -> None:
+        self.port = free_port()
+        self.transport = transport
+        self._tls = ssl._create_unverified_context() if "--ssl-certificate" in flags else None
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = directory / f"edge-{self.port}.log"
         self.noise_expected = False
@@ -85,11 +91,15 @@ class EdgeProcess:
 
     def begin(self) -> None:
         """`start`, but it returns at once."""
-        settings = ("--host", "127.0.0.1", "--port", str(self.port), *self._flags)
+        command = ["sse_fast", "serve", "--host", "127.0.0.1", "--port", str(self.port), *self._flags]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_FAST_")}
+        if self.transport is Transport.ASGI:
+            command = [*ASGI_SERVER.format(port=self.port).split(), "sse_fast.edge.app:create_app"]
+            for given, value in zip(self._flags[::2], self._flags[1::2], strict=True):
+                environment[variable(given.removeprefix("--").replace("-", "_"))] = value
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sse_fast", "serve", *settings],
+                [sys.executable, "-m", *command],
                 cwd=self._directory,  # no sse-fast.toml here
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -113,7 +123,10 @@ class EdgeProcess:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        if self._tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        else:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self._tls)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -158,6 +171,13 @@ class EdgeProcess:
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children()
 
+    def behind(self) -> Path:
+        """The Unix socket on which the ASGI server of the only worker listens, behind its front."""
+        (worker,) = self.workers()
+        names = {str(connection.laddr) for connection in worker.net_connections("unix")}
+        (found,) = (Path(name) for name in names if name.endswith(f"/{worker.pid}"))
+        return found
+
     # ---- ending it ---------------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:
@@ -197,17 +217,16 @@ class EdgeProcess:
 
 
 Edges = Callable[..., EdgeProcess]
-BOTH_PORTS = pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
+BOTH_TRANSPORTS = pytest.mark.parametrize("transport", Transport)
 
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edges]:
-    """Start edges: `edge("--retry", "100", with_stream_port=True)`; without it `stream_port` is the main port. Each is
-    stopped by SIGTERM after the test, and must end well."""
+    """Start edges: `edge("--retry", "100")`. Each is stopped by SIGTERM after the test, and must end well."""
     started: list[EdgeProcess] = []
 
-    def start(*flags: str, with_stream_port: bool = False) -> EdgeProcess:
-        process = EdgeProcess(tmp_path, flags, with_stream_port=with_stream_port)
+    def start(*flags: str, transport: Transport = Transport.NATIVE) -> EdgeProcess:
+        process = EdgeProcess(tmp_path, flags, transport)
         started.append(process)
         process.start()
         return process
@@ -228,7 +247,7 @@ def edge_that_starts(tmp_path: Path) -> Iterator[Edges]:
     started: list[EdgeProcess] = []
 
     def begin(*flags: str) -> EdgeProcess:
-        process = EdgeProcess(tmp_path, flags, with_stream_port=False)
+        process = EdgeProcess(tmp_path, flags, Transport.NATIVE)
         started.append(process)
         process.begin()
         return process

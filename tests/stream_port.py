@@ -1,12 +1,12 @@
-"""A stream port in this process: hub, admission, the streams and the front, put together as the edge does."""
+"""A front in this process: hub, admission, the streams and the front, put together as the edge does."""
 
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from support import free_port
 
 from sse_fast._native.front.listener import Listener
 from sse_fast.access.limits import Admission
@@ -16,6 +16,7 @@ from sse_fast.hub.hub import Hub
 from sse_fast.node.workers import WorkerSlot
 from sse_fast.protocol.policy import Policy
 from sse_fast.settings import Settings
+from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import Bounds, bound_socket
 from sse_fast.transports.life import Lives, Transport
@@ -33,7 +34,7 @@ class StreamPort:
         self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000))
-        policy = Policy(max_channels=8, origins=Origins([ORIGIN]), only_streams="port 8000")
+        policy = Policy(max_channels=8, origins=Origins([ORIGIN]))
         self.bounds: Bounds | None = settings.pop("bounds", None)
         self.transport = Front(self.streams, policy, **{"head_seconds": 0.5, "most": 10_000} | settings)
 
@@ -101,10 +102,15 @@ def connect(port: int, request: bytes = b"", *, buffer: int = 0, source: str = "
     return client
 
 
+def entrance_at(host: str = "127.0.0.1") -> Entrance:
+    """Of a front behind which nobody is."""
+    return Entrance(bound_socket(host, 0, None), Path("/nowhere"))
+
+
 @asynccontextmanager
 async def edge_of(*, slot: WorkerSlot | None = None, **settings: Any) -> AsyncIterator[Edge]:
-    """The edge in this process, with its stream port open."""
-    edge = Edge(Settings(stream_port=free_port(), **settings), slot=slot)
+    """The edge in this process, with its front open and no ASGI server behind it: see `by_asgi`."""
+    edge = Edge(Settings(**settings), slot=slot, entrance=entrance_at(settings.get("host", "127.0.0.1")))
     edge._start_up()
     try:
         yield edge
@@ -112,5 +118,5 @@ async def edge_of(*, slot: WorkerSlot | None = None, **settings: Any) -> AsyncIt
         await edge.close()
 
 
-def main_port(edge: Edge) -> httpx.AsyncClient:
+def by_asgi(edge: Edge) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost")  # type: ignore[arg-type]

@@ -16,9 +16,8 @@ from support import free_port
 
 from sse_fast.base.descriptors import (
     LEAST_DESCRIPTORS,
-    connections_beside_streams,
-    own_descriptors,
-    reachable_connections,
+    budget,
+    descriptors_for,
 )
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.node import serve
@@ -73,6 +72,12 @@ def test_a_bad_value_is_one_line_and_status_2(run, monkeypatch):
     assert_one_line(run("serve", "--port", "x"), 2, "--port", "integer")
     monkeypatch.setenv("SSE_FAST_LOG_SIZE", "64QB")
     assert_one_line(run("serve"), 2, "SSE_FAST_LOG_SIZE", "64QB", "e.g. 64MiB")
+
+
+@pytest.mark.parametrize("flags", ["--stream-port 8001", "--stream-redirect", "--stream-redirect --port 8001"])
+def test_a_flag_that_is_none_any_more_is_one_line_that_says_what_is_right(run, flags):
+    assert_one_line(run("serve", *flags.split()), 2, flags.split()[0], "the one port has everything")
+    assert "--stream" not in run("serve", "--help").output
 
 
 def test_an_unsafe_start_is_refused(run):
@@ -149,22 +154,6 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(tmp_path):
         serve.check_certificate(Settings(ssl_certificate=tmp_path / "c.pem", ssl_keyfile=locked))
 
 
-def test_all_descriptors_but_the_reserve_are_for_streams():
-    assert serve.reachable_connections(20_000) == 20_000 - 512
-    assert serve.reachable_connections(256) == 128
-
-
-@pytest.mark.parametrize("descriptors", [256, 300, 512, 700, 1024, 1500, 20_000, 1 << 20])
-def test_streams_never_take_the_connections_that_publishers_and_health_checks_need(descriptors):
-    streams = reachable_connections(descriptors)
-    accepted = arguments(descriptors, max_connections=streams)["backpressure"]
-    assert accepted - streams >= 64
-    assert connections_beside_streams(descriptors) >= 32
-    own = own_descriptors(descriptors)
-    assert own >= 64
-    assert streams + connections_beside_streams(descriptors) < accepted <= descriptors - own
-
-
 def test_a_descriptor_limit_with_which_nobody_could_be_served_is_refused_and_what_is_needed_is_said(run, monkeypatch):
     monkeypatch.setattr(serve, "Supervisor", None)  # nothing is to start here, come what may
     monkeypatch.setattr(serve, "raise_descriptor_limit", lambda: LEAST_DESCRIPTORS - 1)
@@ -193,8 +182,8 @@ def test_the_start_line_says_what_holds_and_not_what_was_asked_for(run, monkeypa
     with caplog.at_level(logging.INFO, logger=serve.log.name):
         assert serve.serve(asked) == 0
     warning, announced = caplog.records
-    assert "max_connections=1000000 cannot be reached, and 1488 holds" in warning.message
-    assert announced.max_connections == 1488
+    assert "max_connections=1000000 cannot be reached, and 1582 holds" in warning.message
+    assert announced.max_connections == 1582
     assert announced.log_size == "4 MiB"
 
 
@@ -230,10 +219,21 @@ def test_http2_comes_with_tls_only():
     assert arguments()["http2_settings"].max_concurrent_streams >= 1000
 
 
-def test_admission_answers_before_the_accept_queue_does_and_that_before_accept_fails():
-    assert arguments(max_connections=1000)["backpressure"] == 2024
-    assert arguments(max_connections=19_488)["backpressure"] == 20_000 - 128
-    assert arguments(max_connections=50_000)["backpressure"] == 20_000 - 128
+TLS = {"ssl_certificate": "c", "ssl_keyfile": "k"}
+
+
+@pytest.mark.parametrize("streams", [1000, 18_095, 50_000])
+def test_granian_accepts_whatever_there_is_a_descriptor_for_and_behind_a_front_what_is_relayed(streams):
+    has = budget(20_000, streams)
+    assert arguments(max_connections=streams)["backpressure"] == has.relayed
+    assert arguments(max_connections=streams, **TLS)["backpressure"] == has.without_relay
+
+
+@pytest.mark.parametrize("streams", [1, 112, 5000, 1_000_000])
+def test_the_descriptors_that_the_warning_asks_for_are_enough_and_hardly_one_too_many(streams):
+    needed = descriptors_for(streams)
+    assert budget(needed).streams >= streams
+    assert needed == LEAST_DESCRIPTORS or budget(needed - 8).streams < streams
 
 
 def test_a_worker_outlives_its_drain_but_not_by_much():

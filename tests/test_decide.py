@@ -24,17 +24,13 @@ from sse_fast.protocol.request import READ, Request
 HERE = "http://page.example"
 PLAIN = Policy(max_channels=4, max_history=100, max_event_size=10, max_json_size=20, max_body_size=30)
 OPEN = Policy(origins=Origins([HERE]))
-STREAMS_ONLY = Policy(only_streams="port 8000")
-REDIRECTING = Policy(redirect_port=9000)
 KEYED = Policy(publishers=Publishers("s3cret"))
 POLICIES = [
     PLAIN,
     OPEN,
-    STREAMS_ONLY,
-    REDIRECTING,
     KEYED,
-    Policy(origins=Origins(["*"]), only_streams="port 8000"),
-    Policy(origins=Origins([HERE]), redirect_port=9000, publishers=Publishers("s3cret")),
+    Policy(origins=Origins(["*"])),
+    Policy(origins=Origins([HERE]), publishers=Publishers("s3cret")),
 ]
 
 
@@ -42,7 +38,7 @@ def asked(head: str, policy: Policy = PLAIN, /, **headers: str) -> Decision:
     """What is decided about `METHOD TARGET`; in names of headers `_` is `-`."""
     method, target = head.split(" ")
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return decide(Request.from_head(method, target.encode(), given, "1.1", ("127.0.0.1", 8000)), policy)
+    return decide(Request.from_head(method, target.encode(), given, "1.1"), policy)
 
 
 def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[bytes, bytes]:
@@ -123,39 +119,6 @@ def test_who_may_not_publish_is_told_so_before_anything_of_his_request_is_looked
     assert "s3cret" not in repr(KEYED)
 
 
-def test_a_port_for_streams_only_says_where_the_rest_is_and_never_hands_a_request_on() -> None:
-    for head in ("GET /", "POST /publish/a", "OPTIONS /publish", "GET /sses"):
-        assert_problem(
-            asked(head, STREAMS_ONLY), 404, "GET, HEAD, OPTIONS under /sse", "everything else is on port 8000"
-        )
-    assert_problem(asked("POST /sse/a", STREAMS_ONLY), 405, "everything else is on port 8000")
-    assert asked("GET /sse/a", STREAMS_ONLY) == Subscribe(("a",))
-
-
-def test_where_streams_are_elsewhere_a_redirect_says_so_before_it_reads_what_is_asked() -> None:
-    for head in ("GET /sse/a?x=%20", "HEAD /sse/a?x=%20"):
-        decision = asked(head, REDIRECTING, host="name.example:8000")
-        assert isinstance(decision, Answer)
-        assert (decision.status, dict(decision.headers)[b"location"]) == (307, b"http://name.example:9000/sse/a?x=%20")
-    nameless = asked("GET /sse/a", REDIRECTING)
-    assert isinstance(nameless, Answer)
-    assert dict(nameless.headers)[b"location"] == b"http://127.0.0.1:9000/sse/a"
-    assert_problem(asked("POST /sse/a", REDIRECTING), 405)
-
-
-def test_a_query_of_any_bytes_is_redirected_as_it_came() -> None:
-    decision = decide(Request.from_head("GET", b"/sse/a?x=\xff\xc3&y=%20 z", [(b"host", b"h")], "1.1"), REDIRECTING)
-    assert isinstance(decision, Answer)
-    assert dict(decision.headers)[b"location"] == b"http://h:9000/sse/a?x=%FF%C3&y=%20%20z"
-
-
-def test_what_a_port_for_streams_only_has_not_got_says_too_who_may_read_that() -> None:
-    policy = Policy(origins=Origins([HERE]), only_streams="port 8000")
-    assert (
-        assert_problem(asked("GET /stats", policy, origin=HERE), 404)[b"access-control-allow-origin"] == HERE.encode()
-    )
-
-
 ORIGINS = [None, HERE, "http://elsewhere.example", "null", ""]
 
 
@@ -215,10 +178,8 @@ heads = st.lists(st.tuples(st.sampled_from(sorted(READ)), st.binary(max_size=30)
 def test_whatever_is_asked_something_is_decided(
     method: str, target: bytes, headers: list[tuple[bytes, bytes]], policy: Policy
 ) -> None:
-    decision = decide(Request.from_head(method, target, headers, "1.1", ("127.0.0.1", 80)), policy)
+    decision = decide(Request.from_head(method, target, headers, "1.1"), policy)
     assert isinstance(decision, Subscribe | Publish | Answer | Elsewhere)
-    if policy.only_streams is not None:
-        assert isinstance(decision, Subscribe | Answer)
     said = b"".join(value for _, value in decision.headers)
     assert b"\r" not in said
     assert b"\n" not in said
@@ -237,10 +198,9 @@ def test_a_head_is_the_same_request_by_both_ways(
         "root_path": "",
         "query_string": query,
         "headers": headers,
-        "server": ("127.0.0.1", 80),
     }
     by_asgi = Request.from_scope(scope)
-    by_bytes = Request.from_head(method, target, headers, "1.1", ("127.0.0.1", 80))
+    by_bytes = Request.from_head(method, target, headers, "1.1")
     assert by_asgi == by_bytes
     assert decide(by_asgi, policy) == decide(by_bytes, policy)
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from stream_port import edge_of
-from support import free_port, until
+from stream_port import edge_of, entrance_at
+from support import until
 
 from sse_fast._native.log.ring import segment_size
 from sse_fast.base import shutdown
+from sse_fast.base.descriptors import Budget
 from sse_fast.edge import app
 from sse_fast.edge.app import Edge, end_streams_on_signals
 from sse_fast.node import worker
@@ -24,16 +23,16 @@ from sse_fast.node.segment import create_shared
 from sse_fast.node.workers import Node, WorkerSlot
 from sse_fast.settings import Settings
 from sse_fast.testing import EventClient
-from sse_fast.transports import front as transport
+from sse_fast.transports import front
 from sse_fast.transports.streams import ADDRESS_LENGTH
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 async def opened(edge: Edge, address: str = "127.0.0.1", header: str = "") -> asyncio.StreamWriter:
-    """A stream at the stream port that has been told it is connected."""
-    assert edge.transport is not None
-    reader, writer = await asyncio.open_connection(address, edge.transport.port)
+    """A native stream that has been told it is connected."""
+    assert edge.front is not None
+    reader, writer = await asyncio.open_connection(address, edge.front.port)
     writer.write(f"GET /sse/a HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
     await reader.readuntil(b"event: $connected")
     return writer
@@ -46,15 +45,7 @@ def own_route(edge: Edge) -> EventClient:
     )
 
 
-async def test_a_redirect_from_where_the_edge_is_mounted_leads_to_a_path_that_the_stream_port_has() -> None:
-    async with edge_of(stream_redirect=True) as edge:
-        transport = httpx.ASGITransport(Starlette(routes=[Mount("/edge", edge)]))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            answer = await client.get("/edge/sse/a?channel=b")
-        assert answer.headers["location"] == f"http://localhost:{edge.settings.stream_port}/sse/a?channel=b"
-
-
-async def test_the_stream_port_of_a_server_on_all_ipv6_addresses_is_open_on_ipv4_as_the_main_port_is() -> None:
+async def test_a_server_on_all_ipv6_addresses_is_open_on_ipv4_too() -> None:
     async with edge_of(host="::", open=True) as edge:
         for address in ("127.0.0.1", "::1"):
             (await opened(edge, address)).close()
@@ -117,33 +108,23 @@ async def test_an_edge_that_is_told_of_no_start_is_not_ready_until_it_has_read_t
     await edge.close()
 
 
-async def test_a_start_that_fails_is_told_to_the_server_and_says_why() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        settings = Settings(port=1, stream_port=other.getsockname()[1])
-        (failed,) = await lifespan(Edge(settings))
-    assert failed["type"] == "lifespan.startup.failed"
-    assert "in use" in failed["message"]
-    assert str(settings.stream_port) in failed["message"]
-
-
-async def test_a_stream_port_that_cannot_be_served_is_not_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_that_fails_is_told_to_the_server_and_says_why_and_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def no_descriptor(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(transport, "Listener", no_descriptor)
-    settings = Settings(port=1, stream_port=free_port())
-    edge = Edge(settings)
-    (failed,) = await lifespan(edge)
+    monkeypatch.setattr(front, "Listener", no_descriptor)
+    entrance = entrance_at("127.0.0.1")
+    port = entrance.listening.getsockname()[1]
+    (failed,) = await lifespan(Edge(Settings(), entrance=entrance))
+    assert failed["type"] == "lifespan.startup.failed"
     assert os.strerror(errno.EMFILE) in failed["message"]
-    with socket.create_server(("127.0.0.1", settings.stream_port or 0)):
+    with socket.create_server(("127.0.0.1", port)):
         pass  # nobody has it
-    monkeypatch.undo()
-    edge._start_up()
-    (await opened(edge)).close()
-    await edge.close()
 
 
-async def test_a_limit_beyond_all_descriptors_is_none_at_the_stream_port() -> None:
+async def test_a_limit_beyond_all_descriptors_is_none() -> None:
     async with edge_of(max_connections=3_000_000_000) as edge:
         (await opened(edge)).close()
 
@@ -173,14 +154,13 @@ async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worke
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`max_connections` is the node's."""
-    monkeypatch.setattr(app, "reachable_connections", lambda descriptors: 4)
-    monkeypatch.setattr(app, "connections_beside_streams", lambda descriptors: 2)
+    monkeypatch.setattr(app, "budget", lambda descriptors, streams: Budget(own=64, streams=4, others=2, relayed=1))
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
     async with edge_of(slot=WorkerSlot.claim(node.environment()), max_connections=8) as edge:
-        assert edge.transport is not None
+        assert edge.front is not None
         silent = []
         for _ in range(7):
-            reader, writer = await asyncio.open_connection("127.0.0.1", edge.transport.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
             writer.write(b"GET /sse/a HTTP/1.1\r\n")
             silent.append((reader, writer))
         await until(lambda: edge.metrics.snapshot()["refused_by"]["descriptors"] == 1)

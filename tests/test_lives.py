@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stream_port import StreamPort, edge_of, main_port
+from stream_port import StreamPort, by_asgi, edge_of
 from support import until
 
 from sse_fast import Hub as OwnHub
@@ -63,12 +63,12 @@ REFUSED = [(Life.ARRIVED, Life.REFUSED)]
 
 @pytest.mark.usefixtures("nothing_set")
 async def test_a_stream_walks_the_same_way_by_both_transports(walked: list[tuple[Life, Life]]) -> None:
-    async with edge_of(max_connections=1) as edge, main_port(edge) as client:
-        assert edge.transport is not None
+    async with edge_of(max_connections=1) as edge, by_asgi(edge) as client:
+        assert edge.front is not None
 
         async def native(request: bytes, enough: bytes) -> asyncio.StreamWriter:
-            assert edge.transport is not None
-            reader, writer = await asyncio.open_connection("127.0.0.1", edge.transport.port)
+            assert edge.front is not None
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
             writer.write(request)
             await reader.readuntil(enough)
             return writer
@@ -100,7 +100,7 @@ async def test_a_stream_that_ends_in_the_moment_of_its_beginning_has_begun(walke
         port.transport.resume = lambda subscriber: 1 / 0  # type: ignore[method-assign, assignment]
         listener = port.listener
         port.transport.close()
-        port.transport.open("127.0.0.1", 0)
+        port.open()
         with port.connect(GET):
             await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
         assert walked == OPENED
@@ -140,9 +140,9 @@ async def test_who_wants_what_its_transport_has_not_got_is_told_so_for_good(
     for module in (front, app):
         monkeypatch.setattr(module, "decide", lambda request, policy: wanted)
     monkeypatch.setitem(OFFERS, Transport.ASGI, frozenset())
-    async with edge_of() as edge, main_port(edge) as main, httpx.AsyncClient() as native:
-        assert edge.transport is not None
-        port = f"http://127.0.0.1:{edge.transport.port}"
+    async with edge_of() as edge, by_asgi(edge) as main, httpx.AsyncClient() as native:
+        assert edge.front is not None
+        port = f"http://127.0.0.1:{edge.front.port}"
         for client, target, transport in ((main, "/sse/a", "asgi"), (native, f"{port}/sse/a", "native")):
             answer = await client.get(target)
             assert answer.status_code == 501

@@ -716,14 +716,17 @@ async def test_what_has_no_answer_when_the_server_ends_is_answered_503() -> None
         assert b"retry-after: 1\r\n" in out
 
 
-async def test_nothing_is_begun_when_the_server_ends() -> None:
-    async with RelayPort.opened() as port, port.client() as client:
-        client.say(GET[:-2])
-        await until(lambda: port.front.listener and port.front.listener.open)
-        await asyncio.sleep(0.05)
+async def test_who_asks_once_more_while_the_server_ends_is_answered_and_then_nobody() -> None:
+    async with RelayPort.opened() as port, port.client() as kept, port.client() as late:
+        for client in (kept, late):
+            client.say(GET)
+            await client.answer()
         port.front.leave()
-        client.say(b"\r\n")
-        assert (await client.rest()).startswith(b"HTTP/1.1 503 ")
+        kept.say(GET)
+        assert await kept.rest() == OK[:-4] + b"connection: close\r\n\r\nok"
+        await port.front.finish(30)
+        late.say(GET)
+        assert (await late.rest()).startswith(b"HTTP/1.1 503 ")
 
 
 async def test_a_tunnel_is_not_waited_for() -> None:

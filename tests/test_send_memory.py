@@ -7,12 +7,15 @@ where it is in another one.
 import asyncio
 import re
 import socket
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from conftest import EdgeProcess, Edges, program, until
 from stream_port import StreamPort, connect
 from support import until as eventually
@@ -44,13 +47,17 @@ def clients() -> Iterator[ExitStack]:
         yield stack
 
 
-def not_reading(number: int, port: int, request: bytes, clients: ExitStack) -> list[socket.socket]:
-    """So many clients that ask for a stream and do not read it."""
-    made = [clients.enter_context(socket.socket()) for _ in range(number)]
-    for client in made:
+def not_reading(
+    number: int, port: int, request: bytes, clients: ExitStack, tls: ssl.SSLContext | None = None
+) -> list[socket.socket]:
+    """So many clients that ask for something and do not read it."""
+    made = []
+    for _ in range(number):
+        client = clients.enter_context(socket.socket())
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
         client.connect(("127.0.0.1", port))
-        client.send(request)
+        made.append(clients.enter_context(tls.wrap_socket(client)) if tls is not None else client)
+        made[-1].send(request)
     return made
 
 
@@ -352,7 +359,7 @@ def test_a_servers_very_first_connection_is_under_the_bounds(
 
     def connected() -> bool:
         with suppress(ConnectionRefusedError):
-            clients.enter_context(connect(server.port))
+            clients.enter_context(connect(server.port, b"G"))
             return True
         return False
 
@@ -360,36 +367,31 @@ def test_a_servers_very_first_connection_is_under_the_bounds(
     assert kernel.send_buffers(server.port) == [384 * KIB]
 
 
-def test_at_both_ports_clients_that_do_not_read_pin_little_each(
+def test_clients_that_do_not_read_pin_little_each(edge: Edges, kernel: Kernel, clients: ExitStack) -> None:
+    server = edge()
+    fill(server)
+    not_reading(20, server.port, EARLIEST, clients)
+    not_reading(20, server.port, LIVE, clients)
+    server.wait_connections(40)
+    fill(server)
+    until(lambda: server.stats()["blocked"] == 40, "all are blocked")
+    assert max(kernel.held(server.port)) < PER_CLIENT
+    assert sum(kernel.held(server.port)) > 40 * BOUNDS.unsent
+
+
+def test_under_skip_too_the_connection_of_a_client_that_takes_nothing_ends(
     edge: Edges, kernel: Kernel, clients: ExitStack
 ) -> None:
-    server = edge(with_stream_port=True)
-    fill(server)
-    for port in (server.port, server.stream_port):
-        not_reading(20, port, EARLIEST, clients)
-        not_reading(20, port, LIVE, clients)
-    server.wait_connections(80)
-    fill(server)
-    until(lambda: server.stats()["blocked"] == 80, "all are blocked")
-    for port in (server.port, server.stream_port):
-        assert max(kernel.held(port)) < PER_CLIENT
-        assert sum(kernel.held(port)) > 40 * BOUNDS.unsent
-
-
-@pytest.mark.parametrize("with_stream_port", [False, True], ids=["main port", "stream port"])
-def test_under_skip_too_the_connection_of_a_client_that_takes_nothing_ends(
-    edge: Edges, kernel: Kernel, clients: ExitStack, with_stream_port: bool
-) -> None:
-    server = edge("--slow-policy", "skip", "--send-timeout", "0.2", with_stream_port=with_stream_port)
+    server = edge("--slow-policy", "skip", "--send-timeout", "0.2")
     server.noise_expected = True  # it says that it ended them
     fill(server)
-    not_reading(10, server.stream_port, EARLIEST, clients)
+    not_reading(10, server.port, EARLIEST, clients)
     until(lambda: ended(server) == 10, "the streams' end")
-    until(lambda: sum(kernel.held(server.stream_port)) == 0, "the end of their connections")
+    until(lambda: sum(kernel.held(server.port)) == 0, "the end of their connections")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_past_the_nodes_memory_the_main_port_gives_back_what_is_over(
+def test_past_the_nodes_memory_streams_give_back_what_is_over(
     edge: Edges, kernel: Kernel, clients: ExitStack, workers: str
 ) -> None:
     server = edge("--send-memory", "1MiB", "--workers", workers)
@@ -400,16 +402,21 @@ def test_past_the_nodes_memory_the_main_port_gives_back_what_is_over(
     assert server.stats()["connections"] >= MIB // PER_CLIENT // 2, "no more were ended than had to be"
 
 
-def test_at_the_main_port_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
-    edge: Edges, kernel: Kernel, clients: ExitStack
+def test_with_a_certificate_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
+    edge: Edges, kernel: Kernel, clients: ExitStack, tmp_path: Path
 ) -> None:
-    server = edge("--send-memory", "1MiB", "--send-timeout", "60")
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    files = ("--ssl-certificate", str(tmp_path / "cert.pem"), "--ssl-keyfile", str(tmp_path / "key.pem"))
+    server = edge("--send-memory", "1MiB", "--send-timeout", "60", *files)
     server.noise_expected = True
-    not_reading(3, server.port, LIVE, clients)
+    tls = ssl._create_unverified_context()
+    not_reading(3, server.port, LIVE, clients, tls)
     server.wait_connections(3)
     fill(server)
     until(lambda: server.stats()["blocked"] == 3, "the streams are blocked")
-    not_reading(200, server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 60, clients)
+    not_reading(200, server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 60, clients, tls)
     until(lambda: "answers nobody reads" in server.log(), "the end of the answers")
     until(lambda: sum(kernel.held(server.port)) <= MIB, "at most 1 MiB")
     assert server.stats()["connections"] == 3

@@ -76,6 +76,17 @@ def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_name():
     assert_refused({}, "max_conections in sse-fast.toml", "did you mean max_connections?")
 
 
+@pytest.mark.parametrize("name", ["stream_port", "stream_redirect"])
+def test_what_is_no_setting_any_more_is_refused_wherever_it_stands_and_says_why(name, monkeypatch):
+    Path("sse-fast.toml").write_text(f"{name} = 8001\n")
+    assert_refused({}, f"{name} in sse-fast.toml is no setting any more", "the one port")
+    Path("sse-fast.toml").unlink()
+    monkeypatch.setenv(f"SSE_FAST_{name.upper()}", "8001")
+    assert_refused({}, f"SSE_FAST_{name.upper()} is no setting any more", "the one port")
+    monkeypatch.delenv(f"SSE_FAST_{name.upper()}")
+    assert_refused({name: "8001"}, f"--{name.replace('_', '-')} is no setting any more", "the one port")
+
+
 def test_a_file_that_is_not_toml_is_refused():
     Path("sse-fast.toml").write_text("port = = 1\n")
     assert_refused({}, "sse-fast.toml is not valid TOML", "line 1")

@@ -43,7 +43,7 @@ class Stream(Reader):
     not os.environ.get("SSE_FAST_EVERY_ALLOCATION"), reason="takes a minute: SSE_FAST_EVERY_ALLOCATION=1"
 )
 def test_a_server_whose_address_space_is_squeezed_loses_nothing_in_silence(edge: Edges, rng: random.Random) -> None:
-    server = edge(with_stream_port=True)
+    server = edge()
     server.noise_expected = True
     streams: list[tuple[str, Stream]] = []
     failed = died = 0
@@ -56,7 +56,7 @@ def test_a_server_whose_address_space_is_squeezed_loses_nothing_in_silence(edge:
             while sum(not stream.ended for _, stream in streams) < 30:
                 channels = rng.choice(["a", "b", "ab"])
                 target = "/sse?" + "&".join(f"channel={name}" for name in channels)
-                streams.append((channels, Stream(rng.choice([server.port, server.stream_port]), target)))
+                streams.append((channels, Stream(server.port, target)))
         with suppress(psutil.NoSuchProcess):
             slack = rng.choice([0, 1 << 16, 1 << 18, 1 << 20, 1 << 21])
             worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + slack, -1))

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 # More than this is not taken of an unlimited limit: some libraries walk through all descriptors there could be.
 DESCRIPTORS_AT_MOST = 1 << 20
-# Descriptors that a worker does not leave to streams: publishers, health checks, refusals, the log, the event loop.
-DESCRIPTOR_RESERVE = 512
 # With fewer no worker could serve streams and still answer publishers and health checks.
 LEAST_DESCRIPTORS = 256
 
 A_RELAYED_EXCHANGE = 2  # descriptors beside its client's: the relay's end and the application server's
-LEAST_RELAYED = 16  # exchanges at once
+LEAST_RELAYED, MOST_RELAYED = 16, 256  # exchanges at once, where streams may have all else
 BESIDE_STREAMS = 1024  # connections of the application server's, so that admission can answer whoever is one too many
 OTHERS_PER_RELAYED = 3  # one is its client; the rest reads heads, publishes, or is kept alive between requests
 
@@ -45,13 +43,21 @@ def budget(descriptors: int, streams: int | None = None) -> Budget:
     that leaves is for relayed exchanges and their clients."""
     own = max(64, min(descriptors // 8, 128), descriptors // 32)
     room = descriptors - own
-    relayed = max(LEAST_RELAYED, room // 32)
+    relayed = max(LEAST_RELAYED, min(room // 32, MOST_RELAYED))
     each = A_RELAYED_EXCHANGE + OTHERS_PER_RELAYED
     most = room - each * relayed
     if streams is not None and streams < most:
         relayed += (most - streams) // each
         most = streams
     return Budget(own, most, room - most - A_RELAYED_EXCHANGE * relayed, relayed)
+
+
+def descriptors_for(streams: int) -> int:
+    """With so many, `budget` has so many streams."""
+    needed = LEAST_DESCRIPTORS
+    while (missing := streams - budget(needed).streams) > 0:
+        needed += missing
+    return needed
 
 
 def raise_descriptor_limit() -> int:
@@ -62,18 +68,3 @@ def raise_descriptor_limit() -> int:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
     return max(soft, wanted)
-
-
-def reachable_connections(descriptors: int) -> int:
-    """How many streams fit into so many descriptors: all but the reserve, or half where there are very few."""
-    return max(descriptors - DESCRIPTOR_RESERVE, descriptors // 2)
-
-
-def own_descriptors(descriptors: int) -> int:
-    """How many of them no connection may take, or accept(2) would fail: a worker's own, some 40, and what it opens."""
-    return min(128, descriptors // 4)
-
-
-def connections_beside_streams(descriptors: int) -> int:
-    """How many connections the stream port may have of clients that have no stream: refused, or slow to ask."""
-    return (descriptors - own_descriptors(descriptors) - reachable_connections(descriptors)) // 2

@@ -114,8 +114,7 @@ Examples:
       --content-type application/json --body '{"channel": "news", "data": {json}}'
       one that wants headers, and JSON to publish; the payload is found inside whatever it wraps it in
 
-A URL without a path means `sse-fast serve` there. With a stream port, URL names that port and --publish the main one:
-`http://127.0.0.1:8001 --publish http://127.0.0.1:8000`.
+A URL without a path means `sse-fast serve` there.
 
 Exit status 1 means that a stream was wrong: lost, doubled, torn, out of order, cut or refused; the report says which.
 Every mode has its own --help.

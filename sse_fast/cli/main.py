@@ -29,7 +29,7 @@ from sse_fast.client.publisher import Publisher
 from sse_fast.event_rules import MAX_CHANNELS, channel_name
 from sse_fast.event_rules import idempotency_key as check_key
 from sse_fast.logs import printable
-from sse_fast.settings import PUBLISH_KEY, Settings, flag, variable
+from sse_fast.settings import GONE, PUBLISH_KEY, Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -56,6 +56,14 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
         else:
             several = get_origin(field.annotation) is list
             command = click.option(flag(name), name, metavar=metavar(field), multiple=several, help=text)(command)
+    return command
+
+
+def gone_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What was a setting: it is answered with what is right, not with "no such option"."""
+    for name in GONE:
+        # A flag that took a value and one that took none: whatever stands behind it is not looked at.
+        command = click.option(flag(name), name, is_flag=False, flag_value="", default=None, hidden=True)(command)
     return command
 
 
@@ -113,6 +121,7 @@ Examples:
 """,
 )
 @setting_options
+@gone_options
 def serve(**flags: Any) -> None:
     """Run the server until Ctrl-C or SIGTERM, then drain: streams are told, and clients come back by themselves.
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -19,7 +20,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import Publishers
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
-from sse_fast.base.descriptors import budget, connections_beside_streams, raise_descriptor_limit, reachable_connections
+from sse_fast.base.descriptors import budget, raise_descriptor_limit
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
@@ -32,10 +33,12 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream
+from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.hold import Holds
-from sse_fast.transports.kernel import ServerConnections, bound_socket, bounds_of, tcp_memory
+from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
 from sse_fast.transports.quiet import QuietConnections
+from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.edge")
@@ -71,8 +74,10 @@ class Edge:
         settings: Settings,
         *,
         slot: WorkerSlot | None = None,
+        entrance: Entrance | None = None,
         on_startup: Callable[["Edge"], None] | None = None,
     ) -> None:
+        """`entrance`: clients meet a front of this app, which listens there, and the ASGI server stands behind it."""
         self.settings = settings
         self.hub = Hub(
             log_size=settings.log_size,
@@ -91,13 +96,11 @@ class Edge:
             drain_timeout=settings.drain_timeout,
         )
         # What this worker has descriptors for. In somebody else's server nobody knows.
-        descriptors = raise_descriptor_limit() if slot is not None else NO_LIMIT
-        self._most_here = reachable_connections(descriptors)
-        self._beside_streams = connections_beside_streams(descriptors)
+        self._budget = budget(raise_descriptor_limit() if slot is not None else NO_LIMIT, settings.max_connections)
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
-            most_here=self._most_here,
+            most_here=self._budget.streams,
             tally=slot,
         )
         self._streams = Streams(
@@ -108,29 +111,27 @@ class Edge:
         )
         self.at_close = contextlib.ExitStack()
         self.quiet: QuietConnections | None = None
-        if slot is not None and settings.uds is None:  # the sockets of the main port are ours: see supervisor.py
+        if slot is not None and entrance is None and settings.uds is None:  # its sockets are ours: see supervisor.py
             connections = ServerConnections(settings.port, bounds_of(settings))
             self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
             self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
-            if settings.ssl_certificate is not None:
-                has = budget(descriptors, settings.max_connections)
-                self.quiet = QuietConnections(connections, has.without_relay - has.relayed)
-                self.at_close.callback(self.quiet.close)
+            self.quiet = QuietConnections(connections, self._budget.without_relay - self._budget.relayed)
+            self.at_close.callback(self.quiet.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         if not self.hub.of_the_server:
             self.hub.admission, self.hub.streams = self._admission, self._streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
         self._publishing = Publishing(self.hub, self.requests)
-        redirect_port = settings.stream_port if settings.stream_redirect else None
-        self._operations = Operations(self.hub, self.metrics, self.requests, redirected_to=redirect_port)
+        self._operations = Operations(self.hub, self.metrics, self.requests)
         self.policy = policy_of(settings, self.hub.max_event_size)
         self._slot = slot
+        self.entrance = entrance
         self._on_startup = on_startup
         self._answered = False
         self._stats: asyncio.Task[None] | None = None
-        self.transport: Front | None = None
+        self.front: Front | None = None
         self.holds: Holds | None = None
         """Where a front is before this app: the exchanges that it may answer with a hold."""
 
@@ -197,10 +198,10 @@ class Edge:
         await self.hub.take_in()
 
     def _start_up(self) -> None:
-        """Again: nothing happens. Raises OSError where the stream port cannot be had."""
+        """Again: nothing happens. Raises OSError where nobody can listen."""
         if self._stats is None:
-            if self.transport is None:
-                self.transport = self._open_stream_port()
+            if self.front is None and self.entrance is not None:
+                self.front = self._open_front(self.entrance)
             if self._slot is not None:
                 self._slot.start(self.hub.look, self.metrics.say)
                 self.at_close.callback(self._slot.close)
@@ -215,6 +216,17 @@ class Edge:
             on_startup, self._on_startup = self._on_startup, None
             on_startup(self)
 
+    def leave(self) -> None:
+        """Begin to stop: nothing more is taken to be published, and every answer is its connection's last."""
+        self.requests.closing = True
+        if self.front is not None:
+            self.front.leave()
+
+    async def finish_relayed(self, deadline: float) -> None:
+        """Wait until the app behind the front has answered everything, at most until then, of the loop's clock."""
+        if self.front is not None:
+            await self.front.finish(max(0.0, deadline - asyncio.get_running_loop().time()))
+
     async def close(self) -> None:
         """End every stream and stop."""
         if self._stats is not None:
@@ -222,22 +234,27 @@ class Edge:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._stats
         await self.hub.close()
-        if self.transport is not None:
-            self.transport.close()
+        if self.front is not None:
+            self.front.close()
         self.at_close.close()  # last: streams that end are counted out of the slot
 
-    def _open_stream_port(self) -> Front | None:
-        settings = self.settings
-        if settings.stream_port is None:
-            return None
-        transport = Front(
+    def _open_front(self, entrance: Entrance) -> Front:
+        front = Front(
             self._streams,
-            replace(self.policy, redirect_port=None, only_streams=main_port(settings)),
-            # Admission answers streams over the limit; this is for clients that connect and send nothing.
-            most=min(settings.max_connections or NO_LIMIT, self._most_here) + self._beside_streams,
+            replace(self.policy, path=self.settings.edge_path if self.settings.app is not None else ""),
+            most=self._budget.connections,
+            publish=self._publishing.publish,
+            relay=lambda front: self._relay_to(front, entrance.behind),
         )
-        transport.open(bound_socket(settings.host, settings.stream_port, bounds_of(settings)))
-        return transport
+        front.open(entrance.listening)
+        self.requests.at_the_front = lambda: len(front.exchanges)
+        return front
+
+    def _relay_to(self, front: Front, behind: Path) -> Relay:
+        relay = Relay(front, str(behind), most=self._budget.relayed)
+        if self.settings.app is not None:
+            relay.hold = self.holds = Holds(front, lambda: self.hub.log.position)
+        return relay
 
     async def _publish_stats(self) -> None:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
@@ -256,9 +273,8 @@ def create_app(settings: Settings | None = None) -> Edge:
 
 
 def policy_of(settings: Settings, max_event_size: int) -> Policy:
-    """What the main port decides by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
+    """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
     key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
-    origins = settings.cors_origins + (own_origins(settings) if settings.stream_redirect else [])
     return Policy(
         max_channels=settings.max_channels_per_stream,
         max_history=settings.max_history,
@@ -266,21 +282,9 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
         max_body_size=settings.max_body_size,
         publishers=Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open),
-        origins=Origins(origins) if origins else None,
+        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
-        redirect_port=settings.stream_port if settings.stream_redirect else None,
     )
-
-
-def main_port(settings: Settings) -> str:
-    """Where it is, in words."""
-    return f"the socket {settings.uds}" if settings.uds is not None else f"port {settings.port}"
-
-
-def own_origins(settings: Settings) -> list[str]:
-    """The names by which pages of the main port are known for sure; to the stream port they are another origin."""
-    names = {"localhost", "127.0.0.1", settings.host} - {"0.0.0.0", "::"}
-    return [f"http://{f'[{name}]' if ':' in name else name}:{settings.port}" for name in sorted(names)]
 
 
 def end_streams_on_signals(app: Edge) -> None:
@@ -308,7 +312,7 @@ def once(start: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
 
 async def _finish_publishing(app: Edge) -> None:
     """Take no more to be published; what is under way is answered first, while the hub takes it."""
-    app.requests.closing = True
+    app.leave()
     await app.requests.finish(app.settings.drain_timeout / 2)
 
 

@@ -43,13 +43,12 @@ def json(content: Any, status: int = 200) -> Response:
 
 
 class Operations:
-    """The routes, over one hub. `redirected_to`: the port that requests for streams are redirected to."""
+    """The routes, over one hub."""
 
-    def __init__(self, hub: Hub, metrics: Metrics, requests: Requests, *, redirected_to: int | None = None) -> None:
+    def __init__(self, hub: Hub, metrics: Metrics, requests: Requests) -> None:
         self._hub = hub
         self._requests = requests
         self._metrics = metrics
-        self._redirected_to = redirected_to
         self._listings = Listings(hub.fanout.index)
         self.app = Starlette(
             routes=[
@@ -126,10 +125,7 @@ class Operations:
         return Response(body, headers={"content-type": content_type})
 
     async def page(self, request: Request) -> Response:
-        streams = None
-        if self._redirected_to is not None:
-            streams = str(request.url.replace(scheme="http", port=self._redirected_to, path="", query=""))
-        return Response(page.PAGE, headers=page.headers(streams))
+        return Response(page.PAGE, headers=page.HEADERS)
 
 
 def response_of(answer: Answer) -> Response:

@@ -1,7 +1,7 @@
 """The requests beside the streams: counted until they are answered, so that a server can end after the last one."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sse_fast.asgi import Scope, Send
@@ -15,6 +15,8 @@ class Requests:
     def __init__(self) -> None:
         self.closing = False
         self.under_way = 0
+        self.at_the_front: Callable[[], int] = lambda: 0
+        """How many more are under way that this app has not been told of."""
 
     async def answered(self, answering: Awaitable[None]) -> None:
         self.under_way += 1
@@ -42,5 +44,5 @@ class Requests:
         """Wait until the requests under way have been answered, at most so long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while self.under_way and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
+        while (self.under_way or self.at_the_front()) and loop.time() < deadline:  # noqa: ASYNC110 - only at the end
             await asyncio.sleep(0.005)

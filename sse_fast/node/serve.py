@@ -24,21 +24,17 @@ from pydantic import ByteSize
 
 from sse_fast._native.log.ring import HEADER_SIZE, segment_size
 from sse_fast.base.address import resolve
-from sse_fast.base.descriptors import (
-    DESCRIPTOR_RESERVE,
-    LEAST_DESCRIPTORS,
-    own_descriptors,
-    raise_descriptor_limit,
-    reachable_connections,
-)
+from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for, raise_descriptor_limit
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
 from sse_fast.node.claims import claim_port, claimed_path
 from sse_fast.node.memory import memory_available, memory_limit
 from sse_fast.node.segment import create_shared, open_log_file
+from sse_fast.node.sockets import SocketDirectory
 from sse_fast.node.supervisor import Supervisor
 from sse_fast.node.workers import Node, die_with_parent
 from sse_fast.settings import Settings, flag, unknown_variables
+from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.kernel import Bounds, bounds_of
 from sse_fast.version import VERSION
 
@@ -49,8 +45,6 @@ RUNTIME_MODE = RuntimeModes.mt
 RUNTIME_THREADS = 1
 
 BACKLOG = 4096
-# Connections over max_connections that Granian still takes, so that admission can answer them and health checks get in.
-CONNECTIONS_BESIDE_STREAMS = 1024
 
 RAISE = "Raise the hard limit (ulimit -Hn; LimitNOFILE= in systemd; --ulimit nofile= with Docker)"
 
@@ -74,6 +68,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
     """What Granian is started with. `settings.max_connections` is a number here."""
     assert settings.max_connections is not None
     tls = settings.ssl_certificate is not None
+    has = budget(descriptors, settings.max_connections)
     return {
         "target": "sse_fast.node.worker:edge",
         "address": _address(settings.host, settings.port)[0],
@@ -94,10 +89,8 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         "runtime_threads": RUNTIME_THREADS,
         "backlog": BACKLOG,
         # Connections over the limit are answered by admission, not kept in an accept queue; short of accept(2) failing.
-        "backpressure": max(
-            1,
-            min(settings.max_connections + CONNECTIONS_BESIDE_STREAMS, descriptors - own_descriptors(descriptors)),
-        ),
+        # Behind a front it is the relay that bounds them.
+        "backpressure": has.relayed if settings.has_front else has.without_relay,
         # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
         "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
         "log_level": LogLevels(settings.log_level),
@@ -117,8 +110,6 @@ def serve(settings: Settings) -> int:
             while_starting.enter_context(claim_path(settings.uds))
         else:
             claims.enter_context(claim_address(settings.host, settings.port))
-        if settings.stream_port is not None:
-            claims.enter_context(claim_address(settings.host, settings.stream_port, "--stream-port"))
         return _serve(settings, while_starting)
 
 
@@ -130,17 +121,18 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
             f"this process may open {descriptors} descriptors, and a server needs {LEAST_DESCRIPTORS} at least: one "
             f"for each stream, and some for publishers, health checks and itself. {RAISE} to that or more"
         )
-    reachable = settings.workers * reachable_connections(descriptors)
+    reachable = settings.workers * budget(descriptors).streams
     if settings.max_connections is None:
         settings = settings.model_copy(update={"max_connections": reachable})
     elif settings.max_connections > reachable:
-        log.warning(_too_few_descriptors(settings.max_connections, reachable, descriptors))
+        log.warning(_too_few_descriptors(settings, reachable, descriptors))
         settings = settings.model_copy(update={"max_connections": reachable})
 
-    node = create_node(settings, reachable_connections(descriptors))
+    sockets = create_sockets() if settings.has_front else None
+    node = create_node(settings, budget(descriptors).streams)
     os.environ.update(settings.to_environment() | node.environment())
     arguments = granian_arguments(settings, descriptors)
-    server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), **arguments)
+    server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), sockets, **arguments)
     server.on_startup(while_starting.close)
     server.on_startup(lambda: _announce(settings))
     try:
@@ -152,6 +144,8 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         return 0 if server.interrupt_signal and not server.given_up else int(stop.code or 0)
     finally:
         node.close()
+        if sockets is not None:
+            sockets.close()
         # Python gives signals their defaults back while it ends, and one that comes then would be the exit status.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -168,6 +162,17 @@ def granted_bounds(settings: Settings) -> Bounds:
             "--send-buffer lower"
         )
     return bounds
+
+
+def create_sockets() -> SocketDirectory:
+    """Where the workers' ASGI servers will listen behind the fronts. CannotServe."""
+    try:
+        return SocketDirectory.made()
+    except OSError as error:
+        raise CannotServe(
+            f"there is no place for the Unix sockets at which the parts of a worker meet ({error}); set TMPDIR to a "
+            "directory that can be written and has a short path"
+        ) from None
 
 
 def create_node(settings: Settings, streams: int) -> Node:
@@ -224,7 +229,7 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def load_edge() -> Any:
+def load_edge(entrance: Entrance | None = None) -> Any:
     """The ASGI app of a worker process. Granian's own loader would put the working directory before the packages."""
     # A forked worker has its parent's handlers, which would do nothing here, until the loop has some of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -233,10 +238,10 @@ def load_edge() -> Any:
     die_with_parent()
     from sse_fast.node.worker import edge
 
-    return edge()
+    return edge(entrance)
 
 
-def claim_address(host: str, port: int, option: str = "--port") -> socket.socket:
+def claim_address(host: str, port: int) -> socket.socket:
     """The port, for as long as the socket is open. CannotServe where nothing can listen, or another server does."""
     address, family = _address(host, port)
     try:
@@ -244,8 +249,8 @@ def claim_address(host: str, port: int, option: str = "--port") -> socket.socket
     except OSError as error:
         raise CannotServe(
             {
-                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose a {option}",
-                errno.EACCES: f"port {port} needs privileges; choose a {option} from 1024 on",
+                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose another --port",
+                errno.EACCES: f"port {port} needs privileges; choose a --port from 1024 on",
                 errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
             }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
         ) from None
@@ -313,18 +318,18 @@ def _announce(settings: Settings) -> None:
         extra={
             "publish": "open to anybody" if settings.publish_key is None else "needs the key",
             "workers": settings.workers,
-            "stream_port": settings.stream_port,
             "max_connections": settings.max_connections,
             "log_size": _shown(log_capacity(settings)),
         },
     )
 
 
-def _too_few_descriptors(max_connections: int, reachable: int, descriptors: int) -> str:
-    needed = max_connections + DESCRIPTOR_RESERVE
+def _too_few_descriptors(settings: Settings, reachable: int, descriptors: int) -> str:
+    assert settings.max_connections is not None
+    needed = descriptors_for(-(-settings.max_connections // settings.workers))
     return (
-        f"max_connections={max_connections} cannot be reached, and {reachable} holds: a worker may open {descriptors} "
-        f"descriptors, some of them for other uses. {RAISE} to {needed}, or set max_connections lower"
+        f"max_connections={settings.max_connections} cannot be reached, and {reachable} holds: a worker may open "
+        f"{descriptors} descriptors, some of them for other uses. {RAISE} to {needed}, or set max_connections lower"
     )
 
 

@@ -14,12 +14,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from granian._granian import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
 
+from sse_fast.node.sockets import SocketDirectory
 from sse_fast.node.workers import LEAVE, UNUSABLE_APP, Node
+from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.kernel import Bounds, bound_socket
 
 log = logging.getLogger("sse_fast.node")
@@ -34,14 +37,23 @@ LOCKS_OUT = 2.0  # seconds of silence granted to a worker that holds the log's l
 
 
 class Supervisor(MPServer):
-    """Granian over the workers of a node."""
+    """Granian over the workers of a node. `sockets`: each worker has a front, and Granian listens behind it in there.
+    None: Granian is what clients connect to."""
 
-    def __init__(self, node: Node, hung_worker_timeout: float, bounds: Bounds, **arguments: Any) -> None:
+    def __init__(
+        self,
+        node: Node,
+        hung_worker_timeout: float,
+        bounds: Bounds,
+        sockets: SocketDirectory | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self._node = node
         self._slots = node.slots
         self._hung_worker_timeout = hung_worker_timeout
         self._bounds = bounds
+        self._sockets = sockets
         self._newcomers: list[WorkerProcess] = []
         self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
@@ -52,8 +64,11 @@ class Supervisor(MPServer):
     # ---- Granian's seams ---------------------------------------------------------------------------------------------
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
-        if self.bind_uds is None:
-            target = partial(_on_bounded_socket, target, self.bind_addr, self.bind_port, self.backlog, self._bounds)
+        address = None if self.bind_uds is not None else (self.bind_addr, self.bind_port)
+        if self._sockets is not None:
+            target = partial(_behind_a_front, target, address, self._bounds, self._sockets.path, self.backlog)
+        elif address is not None:
+            target = partial(_on_bounded_socket, target, address, self._bounds, self.backlog)
         worker: WorkerProcess = super()._spawn_worker(idx, target, callback_loader)
         return worker
 
@@ -256,10 +271,9 @@ class Supervisor(MPServer):
 
 def _on_bounded_socket(
     spawned: Callable[..., None],
-    address: str,
-    port: int,
-    backlog: int,
+    address: tuple[str, int],
     bounds: Bounds,
+    backlog: int,
     worker: int,
     name: str | None,
     loader: Any,
@@ -267,6 +281,30 @@ def _on_bounded_socket(
     *arguments: Any,
 ) -> None:
     """Granian's `spawned`, in the worker, on a socket of ours: it listens there when the app has started."""
-    made = bound_socket(address, port, bounds)
+    made = bound_socket(*address, bounds)
     holder = SocketHolder(made.detach(), False, backlog)  # type: ignore[call-arg]
     spawned(worker, name, loader, ((None, holder), None), *arguments)
+
+
+def _behind_a_front(
+    spawned: Callable[..., None],
+    address: tuple[str, int] | None,
+    bounds: Bounds,
+    sockets: Path,
+    backlog: int,
+    worker: int,
+    name: str | None,
+    loader: Any,
+    sock: Any,
+    *arguments: Any,
+) -> None:
+    """Granian's `spawned`, in the worker, on a Unix socket of this worker's own. The public socket is for the app's
+    front: `address` bound, or, where there is none, the Unix socket that the parent shares with all workers."""
+    _, shared = sock
+    directory = SocketDirectory(sockets)
+    # It listens before the front does: what is relayed until Granian accepts waits there.
+    holder = SocketHolder(directory.listen(backlog).detach(), True, backlog)  # type: ignore[call-arg]
+    if shared is not None:
+        shared.setblocking(False)  # other workers may have accepted whoever is there
+    entrance = Entrance(shared if address is None else bound_socket(*address, bounds), directory.of(os.getpid()))
+    spawned(worker, name, partial(loader, entrance), ((None, holder), None), *arguments)

@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import gc
 import logging
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 from typing import NoReturn
 
 from sse_fast.base.listening import listening_sockets, stop_listening
 from sse_fast.edge.app import Edge, drain, once
 from sse_fast.node.app import Beside, UnusableApp, app_beside
+from sse_fast.node.sockets import SocketDirectory
 from sse_fast.node.workers import LEAVE, UNUSABLE_APP, WorkerSlot
 from sse_fast.settings import Settings
+from sse_fast.transports.behind import BehindRelay
+from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.quiet import App
 
 logger = logging.getLogger("sse_fast.node")
@@ -26,8 +31,9 @@ LAST_ANSWERS = 0.5
 LAST_ANSWER = 0.03
 
 
-def edge() -> App:
-    """What Granian loads in each worker of `sse-fast serve`. Where the app cannot be had the process ends."""
+def edge(entrance: Entrance | None = None) -> App:
+    """What Granian loads in each worker of `sse-fast serve`. Where the app cannot be had the process ends. `entrance`:
+    Granian stands behind the worker's front."""
     # A stream is a few dozen objects that live long and leave no cycles; at its defaults the collector would walk over
     # all of them again and again while clients come, which is half of what opening a stream costs.
     gc.freeze()
@@ -36,6 +42,7 @@ def edge() -> App:
     app = Edge(
         Settings.from_environment(),
         slot=WorkerSlot.claim(),
+        entrance=entrance,
         on_startup=lambda app: drain_on_signals(app, beside),
     )
     loaded: App = app
@@ -45,7 +52,17 @@ def edge() -> App:
         except UnusableApp as error:
             logger.error(str(error), exc_info=error.__cause__)
             _exit(UNUSABLE_APP)
-    return loaded if app.quiet is None else app.quiet.watched(loaded)
+    if app.quiet is not None:
+        loaded = app.quiet.watched(loaded)
+    if entrance is not None:
+        loaded = BehindRelay(loaded, reached_at(entrance.listening))
+    return loaded
+
+
+def reached_at(listening: socket.socket) -> tuple[str, int | None]:
+    """Host and port, or a path and None, as ASGI has it (HTTP connection scope, `server`)."""
+    name = listening.getsockname()
+    return (name, None) if isinstance(name, str) else name[:2]
 
 
 def drain_on_signals(app: Edge, beside: Beside | None) -> None:
@@ -69,21 +86,40 @@ def drain_on_signals(app: Edge, beside: Beside | None) -> None:
     loop.add_signal_handler(LEAVE, leave)
 
 
+def _leave_sockets(app: Edge) -> None:
+    if app.entrance is not None:
+        parent = multiprocessing.parent_process()
+        orphan = parent is not None and parent.pid != os.getppid()
+        SocketDirectory(app.entrance.behind.parent).leave(last=orphan)
+
+
 async def _stop_listening(app: Edge, handshake: float) -> None:
-    ports = [port for port in (app.settings.port, app.settings.stream_port) if port is not None]
+    """Nobody who has come is reset; who comes from now on is others' to serve, or meets nobody."""
+    if app.front is not None and app.settings.uds is not None:
+        app.front.stop_accepting()  # all workers share the socket, and the others accept who waits
+        return
     with contextlib.suppress(OSError):  # no descriptor is left: then the newest connections are cut
-        await stop_listening(await asyncio.to_thread(listening_sockets, ports), handshake)
+        if app.entrance is not None:
+            sockets = [app.entrance.listening.fileno()]
+        else:
+            sockets = await asyncio.to_thread(listening_sockets, [app.settings.port])
+        await stop_listening(sockets, handshake)
 
 
 async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_serve: bool = False) -> None:
-    """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves."""
+    """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves.
+
+    First what is being published is answered, then the streams are told; what the app behind the front answers has
+    all the time that there is.
+    """
     deadline = asyncio.get_running_loop().time() + app.settings.drain_timeout
-    app.requests.closing = True
+    app.leave()
     if others_serve:
         await _stop_listening(app, HANDSHAKE)
     if beside is not None:
         beside.leave()
     await drain(app)
+    await app.finish_relayed(deadline)
     if beside is not None:
         await beside.finish(deadline)
     if not others_serve:
@@ -93,6 +129,7 @@ async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_ser
     await asyncio.sleep(LAST_ANSWER)
     app.hub.streams.all_left()
     app.metrics.say()
+    _leave_sockets(app)
     _exit(0)
 
 

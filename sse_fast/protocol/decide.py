@@ -9,7 +9,7 @@ from sse_fast.errors import SSEFastError
 from sse_fast.protocol import native
 from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Headers
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request, below
 
 
@@ -23,18 +23,13 @@ def decide(request: Request, policy: Policy) -> Decision:
             return Elsewhere()
         path = ours
         request = request._replace(path=ours)
-    streams = native.is_stream(path)
     if policy.origins is not None:
         readable = policy.origins.headers_for(request.headers.get(b"origin"))
-    if policy.only_streams is not None and not streams:
-        there = f"everything else is on {policy.only_streams}"
-        detail = f"this port serves event streams only, {native.STREAM_METHODS} under /sse; {there}"
-        return problem(404, detail, readable)
     if policy.origins is not None and is_preflight(request.method, request.headers):
         response = policy.origins.preflight(request.headers)
         return Answer(response.status_code, tuple(response.raw_headers), bytes(response.body))
     try:
-        if streams:
+        if native.is_stream(path):
             return native.stream(request, policy, readable)
         if native.is_publish(path):
             return native.publish(request, policy, readable)

@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
-from urllib.parse import parse_qsl, quote
-
-from starlette.datastructures import URL
+from urllib.parse import parse_qsl
 
 from sse_fast.errors import InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
@@ -49,7 +47,6 @@ NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/j
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
 MOST_OTHER_PARAMETERS = 64  # in one of anything else
-IN_A_URL = ":/%#?=@[]!$&'()*+,;"  # what may stand in one as it is, as Starlette has it
 REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
 
 
@@ -64,10 +61,7 @@ def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
     """Of a request under /sse; `readable`: who may read the answer. Raises InvalidEvent."""
     method = request.method
     if method not in ("GET", "HEAD"):
-        beside = f"; everything else is on {policy.only_streams}" if policy.only_streams is not None else ""
-        return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}{beside}", readable)
-    if policy.redirect_port is not None:
-        return _redirect(request, policy.redirect_port, readable)
+        return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}", readable)
     channels, last_event_id, history, envelope = subscription(
         request.path[5:], request.query, request.header(b"last-event-id"), policy.max_channels, policy.max_history
     )
@@ -79,22 +73,6 @@ def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
 
 def reads_json(request: Request) -> bool:
     return b"application/json" in request.headers.get(b"accept", b"")
-
-
-def _redirect(request: Request, port: int, readable: Headers) -> Answer:
-    """307: the same request at the stream port, on the name by which the client knows this server."""
-    host = request.headers.get(b"host")
-    scope = {
-        "path": quote(request.path, errors="replace"),
-        "server": request.server,
-        "headers": [(b"host", host)] if host is not None else [],
-    }
-    url = str(URL(scope=scope).replace(scheme="http", port=port))
-    if request.query:
-        url += "?" + quote(request.query, safe=IN_A_URL)
-    location = quote(url, safe=IN_A_URL).encode()
-    length = (b"content-length", b"0")
-    return Answer(307, in_order((b"location", location), (b"cache-control", b"no-store"), length, *readable))
 
 
 def subscription(

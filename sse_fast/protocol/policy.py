@@ -1,4 +1,4 @@
-"""What deciding goes by, beside the request: one frozen value for each transport, made when the server starts."""
+"""What deciding goes by, beside the request: one frozen value, made when the server starts."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,9 +23,8 @@ class Proxies(Protocol):
 class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
     the body of a publish request: of one event, of JSON, of NDJSON. publishers: who may publish. origins: whose pages
-    may read answers; None: their own only, and no header says more. redirect_port: streams are answered with 307 to it.
-    only_streams: everything else is not here but on this port, in words. path: where all of ours is, the rest is
-    elsewhere; "": at the root."""
+    may read answers; None: their own only, and no header says more. path: where all of ours is, the rest is elsewhere;
+    "": at the root."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -35,8 +34,6 @@ class Policy:
     publishers: Publishers = field(default_factory=Publishers)
     origins: Origins | None = None
     proxies: Proxies | None = None
-    redirect_port: int | None = None
-    only_streams: str | None = None
     path: str = ""
 
     def client_of(self, request: Request, peer: str) -> str:

@@ -22,14 +22,13 @@ LISTS = frozenset((b"accept", b"access-control-request-headers", b"idempotency-k
 
 class Request(NamedTuple):
     """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
-    lower case. version: "1.0", "1.1" or "2". server: by what name and port the server knows itself, if it does."""
+    lower case. version: "1.0", "1.1" or "2"."""
 
     method: str
     path: str
     query: bytes = b""
     headers: Mapping[bytes, bytes] = MappingProxyType({})
     version: str = "1.1"
-    server: tuple[str, int | None] | None = None
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> "Request":
@@ -40,23 +39,15 @@ class Request(NamedTuple):
             scope["query_string"],
             read_headers(scope["headers"]),
             scope.get("http_version", "1.1"),
-            scope.get("server"),
         )
 
     @classmethod
-    def from_head(
-        cls,
-        method: str,
-        target: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
-        version: str,
-        server: tuple[str, int] | None = None,
-    ) -> "Request":
+    def from_head(cls, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> "Request":
         """Of a head as it stands in HTTP/1: the target whole, the names of headers in lower case."""
         if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.partition(b"#")[0].partition(b"?")
-        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers), version, server)
+        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers), version)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

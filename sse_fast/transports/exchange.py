@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from sse_fast._native.front.connection import Connection
-from sse_fast.errors import Overloaded, SSEFastError
+from sse_fast.errors import HubClosed, Overloaded, SSEFastError
 from sse_fast.protocol.decision import Answer, Publish, Subscribe
 from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
 from sse_fast.protocol.request import Request
@@ -93,6 +93,7 @@ class Server(Protocol):
     relay: Relay | None
     exchanges: "set[Exchange]"
     held: int
+    closing: bool
 
     def known(self, data: bytes, /) -> Known: ...
     def published(self, wanted: Publish, body: bytes, /) -> Answer | Coroutine[Any, Any, Answer]: ...
@@ -180,7 +181,9 @@ class Exchange:
             self._front.respond(connection, head, decision, last=head.has_body)
         else:
             self._body = Body(head)
-            if isinstance(decision, Publish) and head.length <= IN_PLACE:
+            if isinstance(decision, Publish) and self._front.closing:
+                self._refuse(connection, HubClosed("this server is shutting down and takes no more events"))
+            elif isinstance(decision, Publish) and head.length <= IN_PLACE:
                 self._read_body(connection, head, rest)
             else:
                 self._relay(connection, head, rest)

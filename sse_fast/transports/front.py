@@ -41,7 +41,7 @@ class Front:
 
     `most`: connections at once. `head_seconds`, `body_seconds`: that a request's head may take from its first byte, and
     the body of one that is answered here. `publish`: publishes. `relay`: makes what answers everything else, once there
-    is a `listener`; without one, `policy.only_streams` says where that is.
+    is a `listener`.
     """
 
     def __init__(
@@ -77,9 +77,7 @@ class Front:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             self._socket = undo.enter_context(listening)
-            self._server: tuple[str, int] | None = None
             if listening.family != socket.AF_UNIX:
-                self._server = listening.getsockname()[:2]
                 # A connection is accepted with its request, which saves a turn of the loop for each.
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             listening.listen(BACKLOG)
@@ -96,8 +94,9 @@ class Front:
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return self._server[1]
+        """Where it listens, of TCP."""
+        port: int = self._socket.getsockname()[1]
+        return port
 
     @property
     def busy(self) -> int:
@@ -105,14 +104,13 @@ class Front:
         return len(self.exchanges) + (self.relay.busy if self.relay is not None else 0)
 
     def leave(self) -> None:
-        """From here on every answer is the last of its connection, and those that wait for a request are closed."""
+        """From here on nothing is taken to be published, and every answer is the last of its connection. Whose next
+        request has not come yet stays: it may be on its way, and would never be answered."""
         self.closing = True
         if self._posts is not None:
             self._posts.enabled = False  # their answers keep the connection
         if self.relay is not None:
             self.relay.leave()
-        if self.listener is not None:
-            self.listener.close_idle()
 
     def stop_accepting(self) -> None:
         if self.listener is not None:
@@ -200,7 +198,7 @@ class Front:
         return known
 
     def _decided(self, head: Head) -> Known:
-        request = Request.from_head(head.method, head.target, head.headers, head.minor, self._server)
+        request = Request.from_head(head.method, head.target, head.headers, head.minor)
         decision = decide(request, self._policy)
         if isinstance(decision, Subscribe) and head.has_body:
             decision = problem(400, "the request for a stream has no body", decision.readable)

@@ -36,7 +36,7 @@ LIVES: dict[Life, dict[str, Life]] = {
 
 
 class Transport(StrEnum):
-    """Where a request came in: the ASGI server's port, or the stream port."""
+    """How a stream is sent: by an ASGI server, or by the front, which owns its connection."""
 
     ASGI = "asgi"
     NATIVE = "native"

@@ -79,6 +79,7 @@ class Relay:
         self._now = 0.0
         self._beginning = False
         self._silent_until = 0.0
+        self._finishing = False
         self._quiet: asyncio.Event | None = None
 
     @property
@@ -125,7 +126,7 @@ class Relay:
 
     def _admit(self, exchange: RelayedExchange) -> None:
         """Begin it, or have it wait, or refuse it."""
-        if self.front.closing:
+        if self._finishing:
             exchange.fail(503, STOPPING)
         elif self._queue or not self._begun(exchange):
             if len(self._queue) < self._waiting:
@@ -144,13 +145,14 @@ class Relay:
         self._next()
 
     def leave(self) -> None:
-        """The server is about to end: what is under way is finished, and nothing is begun."""
+        """The server is about to end: a client's next request is its last."""
         for upstream in list(self._idle):
             self._drop(upstream)
 
     async def finish(self, seconds: float) -> None:
-        """Wait until no exchange is under way, so long at most; then what has no answer is answered here, and the rest
-        broken off. Tunnels stay."""
+        """Begin no more, and wait until no exchange is under way, so long at most; then what has no answer is answered
+        here, and the rest broken off. Tunnels stay."""
+        self._finishing = True
         if self.busy:
             self._quiet = asyncio.Event()
             with contextlib.suppress(TimeoutError):

@@ -35,13 +35,13 @@ def proxy_program(name: str) -> str:
 
 
 class Proxy(ABC):
-    """A proxy in front of an edge's two ports, on a port of its own with a certificate for localhost."""
+    """A proxy in front of an edge, on a port of its own with a certificate for localhost."""
 
     name: ClassVar[str]
 
-    def __init__(self, directory: Path, main_port: int, stream_port: int) -> None:
+    def __init__(self, directory: Path, edge: int) -> None:
         self.directory = directory
-        self.main_port, self.stream_port = main_port, stream_port
+        self.edge = edge
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
         authority = trustme.CA()
@@ -119,9 +119,8 @@ class Nginx(Proxy):
                 "listen 443 ": f"listen 127.0.0.1:{self.port} ",
                 "/etc/ssl/certs/events.pem": f"{self.directory}/chain.pem",
                 "/etc/ssl/private/events.key": f"{self.directory}/key.pem",
-                "http://127.0.0.1:8001;": f"http://127.0.0.1:{self.stream_port};",
                 "allow 127.0.0.0/8;": f"allow {INSIDER};",
-                "server 127.0.0.1:8000;": f"server 127.0.0.1:{self.main_port};",
+                "server 127.0.0.1:8000;": f"server 127.0.0.1:{self.edge};",
             },
         )
         config = self.directory / "nginx.conf"
@@ -148,8 +147,7 @@ class Haproxy(Proxy):
                 "bind :443 ": f"bind 127.0.0.1:{self.port} ",
                 "/etc/haproxy/events.pem": f"{self.directory}/events.pem",
                 "insider src 127.0.0.0/8": f"insider src {INSIDER}",
-                "127.0.0.1:8001": f"127.0.0.1:{self.stream_port}",
-                "127.0.0.1:8000": f"127.0.0.1:{self.main_port}",
+                "127.0.0.1:8000": f"127.0.0.1:{self.edge}",
             },
         )
         config = self.directory / "haproxy.cfg"

@@ -141,14 +141,14 @@ async def whole_log(port: int, channels: list[str], end: int) -> Ledger:
 
 
 class Streams:
-    """The swarm at one port, and its publishers at the main one."""
+    """A swarm of streams, and their publishers."""
 
-    def __init__(self, server: EdgeProcess, name: str, port: int) -> None:
+    def __init__(self, server: EdgeProcess, name: str) -> None:
         self.channels = [f"{name}-{number}" for number in range(STREAM_CHANNELS)]
         self.fleet = Fleet(
             Plan(
                 Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
-                Target(f"http://127.0.0.1:{port}/sse/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
+                Target(f"{server.url}/sse/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
                 publishers=8,
                 processes=1,
                 patience=ANSWER_WITHIN,
@@ -190,20 +190,19 @@ class Streams:
 async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[], Awaitable[None]]) -> Counter[str]:
     """Have everybody publish and listen while `rage` goes on; then compare the books. What happened, in numbers."""
     book, over = Book(), asyncio.Event()
-    ports = (server.port, server.stream_port)
     customers = [
         Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True) for _ in range(CUSTOMERS)
     ]
     with ExitStack() as stack:
-        swarms = [Streams(server, *named) for named in zip(("asgi", "native"), ports, strict=True)]
+        swarms = [Streams(server, name) for name in ("one", "other")]
         for swarm in swarms:
             stack.enter_context(swarm.fleet)
             await asyncio.to_thread(swarm.begin)
         async with asyncio.TaskGroup() as group:
             for number in range(PUBLISHERS):
                 group.create_task(publish(server, f"p{number}", book, over, random.Random(rng.random())))
-            for number, customer in enumerate(customers):
-                group.create_task(come_and_go(customer, ports[number % 2], over, random.Random(rng.random())))
+            for customer in customers:
+                group.create_task(come_and_go(customer, server.port, over, random.Random(rng.random())))
             await rage()
             over.set()
         await asyncio.to_thread(everybody_serves, server, WORKERS)
@@ -223,9 +222,9 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
         # A third of them never comes back: what they got must still be what they were owed, as far as it went.
         lost = set(map(id, rng.sample(customers, len(customers) // 3)))
         async with asyncio.TaskGroup() as group:
-            for number, customer in enumerate(customers):
+            for customer in customers:
                 if id(customer) not in lost:
-                    group.create_task(catch_up(customer, ports[number % 2], log))
+                    group.create_task(catch_up(customer, server.port, log))
         for customer in customers:
             customer.check(log, to_the_end=id(customer) not in lost)
         counters = [swarm.fleet.board.counters() for swarm in swarms]
@@ -247,9 +246,9 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
 
 
 def server_of(edge: Edges, *flags: str) -> EdgeProcess:
-    """A server of several workers with both ports."""
+    """A server of several workers."""
     flags += ("--workers", str(WORKERS), "--hung-worker-timeout", str(HANGS))
-    server = edge(*flags, with_stream_port=True)
+    server = edge(*flags)
     server.noise_expected = True  # it tells of those that die
     everybody_serves(server, WORKERS)
     return server

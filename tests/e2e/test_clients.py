@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from conftest import BOTH_PORTS, EdgeProcess, Edges
+from conftest import BOTH_TRANSPORTS, EdgeProcess, Edges
 from fault_proxy import FaultProxy
 from real_clients import CLIENTS, Client, Curl, maker
 from whatwg import Event
+
+from sse_fast.transports.life import Transport
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,12 +67,10 @@ async def lasting(lasting_kind: Callable[[], Client]) -> AsyncIterator[Opened]:
         yield lambda base: stack.enter_async_context(listening(lasting_kind, base))
 
 
-@BOTH_PORTS
-async def test_a_client_is_handed_exactly_what_was_published(
-    edge: Edges, client: Opened, with_stream_port: bool
-) -> None:
-    server = edge(with_stream_port=with_stream_port)
-    listener = await client(f"http://127.0.0.1:{server.stream_port}")
+@BOTH_TRANSPORTS
+async def test_a_client_is_handed_exactly_what_was_published(edge: Edges, client: Opened, transport: Transport) -> None:
+    server = edge(transport=transport)
+    listener = await client(f"http://127.0.0.1:{server.port}")
     ids = [server.publish(CHANNEL, data, event) for event, data in PUBLISHED]
     await listener.until_id(ids[-1])
     assert listener.received == [
@@ -124,15 +124,15 @@ async def test_a_client_resumes_where_it_was_after_the_death_of_its_worker(edge:
     assert "closed" not in listener.states
 
 
-@BOTH_PORTS
+@BOTH_TRANSPORTS
 async def test_a_client_resumes_without_loss_or_duplicate_wherever_its_connections_are_cut(
-    edge: Edges, lasting: Opened, with_stream_port: bool
+    edge: Edges, lasting: Opened, transport: Transport
 ) -> None:
-    server = edge("--retry", "20", with_stream_port=with_stream_port)
+    server = edge("--retry", "20", transport=transport)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    async with FaultProxy(server.stream_port) as proxy:
+    async with FaultProxy(server.port) as proxy:
         listener = await lasting(proxy.url)
         # fetch-event-source takes an id for seen as soon as its line is there. The server sends that line last, so all
         # that can be lost is an event which lacks only the line end behind it.

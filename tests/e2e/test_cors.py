@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from conftest import EdgeProcess, Edges, free_port
+from conftest import BOTH_TRANSPORTS, EdgeProcess, Edges, free_port
 from fault_proxy import FaultProxy
 from firefox import Firefox, FirefoxPage
 from stream_port import connect, edge_of
 from support import until
 
+from sse_fast.base.descriptors import Budget
 from sse_fast.edge import app
+from sse_fast.transports.life import Transport
 from sse_fast.transports.streams import Streams
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -128,17 +130,17 @@ async def test_a_refusal_can_be_read_from_a_listed_origin(edge: Edges, page: Any
     assert await page.evaluate(READ, f"{server.url}/sse/$nothing") == 400
 
 
-@pytest.mark.parametrize("beside", [0, 256], ids=["no connection left", "no stream left"])
+@pytest.mark.parametrize("others", [0, 256], ids=["no connection left", "no stream left"])
 async def test_a_page_with_credentials_comes_back_to_a_full_server_until_there_is_room(
-    page: Any, origin: int, beside: int, monkeypatch: pytest.MonkeyPatch
+    page: Any, origin: int, others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "connections_beside_streams", lambda descriptors: beside)
+    monkeypatch.setattr(app, "budget", lambda descriptors, streams: Budget(64, streams=1, others=others, relayed=1))
     monkeypatch.setattr(Streams, "come_back_in", lambda streams, error: 100)
     async with edge_of(max_connections=1, cors_origins=[f"http://127.0.0.1:{origin}"]) as edge:
-        assert edge.transport is not None
-        with connect(edge.transport.port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert edge.front is not None
+        with connect(edge.front.port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"):
             await until(lambda: edge.hub.fanout.connections == 1)
-            told = asyncio.create_task(page.evaluate(LISTEN, [f"http://127.0.0.1:{edge.transport.port}/sse/a", True]))
+            told = asyncio.create_task(page.evaluate(LISTEN, [f"http://127.0.0.1:{edge.front.port}/sse/a", True]))
             await until(lambda: edge.metrics.snapshot()["refused"] >= 3 or told.done())
             assert not told.done(), "it was refused for good"
         assert await told == "connected"
@@ -154,34 +156,30 @@ async def head_of(port: int, origin: str) -> bytes:
     return head
 
 
+@BOTH_TRANSPORTS
 async def test_a_page_whose_stream_was_cut_anywhere_behind_the_cors_headers_comes_back(
-    edge: Edges, page: Any, origin: int
+    edge: Edges, page: Any, origin: int, transport: Transport
 ) -> None:
-    server = edge("--cors-origins", f"http://127.0.0.1:{origin}", "--retry", "20", with_stream_port=True)
+    server = edge("--cors-origins", f"http://127.0.0.1:{origin}", "--retry", "20", transport=transport)
+    head = await head_of(server.port, f"http://127.0.0.1:{origin}")
+    needed = (b"HTTP/1.1", b"content-type:", b"access-control-")
+    curable = sum(len(line) + 2 for line in head.split(b"\r\n") if line.startswith(needed))
+    first = set(range(curable, len(head) + 1))
 
-    async def refused(port: int) -> list[int]:
-        head = await head_of(port, f"http://127.0.0.1:{origin}")
-        needed = (b"HTTP/1.1", b"content-type:", b"access-control-")
-        curable = sum(len(line) + 2 for line in head.split(b"\r\n") if line.startswith(needed))
-        first = set(range(curable, len(head) + 1))
+    def lifetime(request: bytes) -> int | None:
+        size = int(request.split(b" ")[1].removeprefix(b"/sse/"))
+        if size not in first:
+            return None
+        first.remove(size)
+        return size
 
-        def lifetime(request: bytes) -> int | None:
-            size = int(request.split(b" ")[1].removeprefix(b"/sse/"))
-            if size not in first:
-                return None
-            first.remove(size)
-            return size
-
-        async with FaultProxy(port) as proxy:
-            proxy.lifetime, proxy.politely = lifetime, True
-            found: list[int] = await page.evaluate(LISTEN_CUT, [proxy.url, sorted(first)])
-            assert not first
-            assert proxy.cuts == len(head) + 1 - curable
-        return [size - len(head) for size in found]
-
+    async with FaultProxy(server.port) as proxy:
+        proxy.lifetime, proxy.politely = lifetime, True
+        found: list[int] = await page.evaluate(LISTEN_CUT, [proxy.url, sorted(first)])
+        assert not first
+        assert proxy.cuts == len(head) + 1 - curable
     # A whole head, and no byte of a stream behind it, is nobody to Firefox.
-    given_up = [0] if isinstance(page, FirefoxPage) else []
-    assert await asyncio.gather(refused(server.port), refused(server.stream_port)) == [given_up, given_up]
+    assert [size - len(head) for size in found] == ([0] if isinstance(page, FirefoxPage) else [])
 
 
 async def test_firefox_gives_up_a_stream_of_another_origin_when_it_finds_nobody(

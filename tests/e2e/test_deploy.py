@@ -14,7 +14,6 @@ from firefox import Firefox
 from playwright.async_api import Browser, expect
 from proxies import PROXIES, Proxy
 from real_clients import CLIENTS, Chromium, Client, Gecko
-from support import free_port
 from whatwg import Event, Parser
 
 from sse_fast.settings import MIB
@@ -28,13 +27,12 @@ Behind = Callable[..., tuple[EdgeProcess, Proxy]]
 
 @pytest.fixture(params=PROXIES)
 def behind(request: pytest.FixtureRequest, edge: Edges, tmp_path: Path) -> Iterator[Behind]:
-    """`behind("--retry", "100")`: an edge with two ports, and the proxy in front of them."""
+    """`behind("--retry", "100")`: an edge, and the proxy in front of it."""
     proxies = ExitStack()
 
     def start(*flags: str) -> tuple[EdgeProcess, Proxy]:
-        stream_port = free_port()
-        server = edge("--stream-port", str(stream_port), "--trusted-proxies", "127.0.0.0/8", *flags)
-        proxy = PROXIES[request.param](tmp_path, server.port, stream_port)
+        server = edge("--trusted-proxies", "127.0.0.0/8", *flags)
+        proxy = PROXIES[request.param](tmp_path, server.port)
         proxies.enter_context(proxy.running())
         return server, proxy
 

@@ -15,9 +15,11 @@ from collections.abc import Callable
 
 import httpx
 from client import position
-from conftest import BOTH_PORTS, PATIENCE, Edges
+from conftest import BOTH_TRANSPORTS, PATIENCE, Edges
 from fault_proxy import FaultProxy
 from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_batch, post
+
+from sse_fast.transports.life import Transport
 
 SECONDS = float(os.environ.get("SSE_FAST_LEDGER_SECONDS", "8"))
 PUBLISHERS = 6
@@ -83,21 +85,21 @@ async def keep_ledger(
     assert tally["connections"] > 2 * count
 
 
-@BOTH_PORTS
+@BOTH_TRANSPORTS
 async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go(
-    edge: Edges, rng: random.Random, with_stream_port: bool
+    edge: Edges, rng: random.Random, transport: Transport
 ) -> None:
-    server = edge(with_stream_port=with_stream_port)
-    await keep_ledger(server.port, server.stream_port, 200, rng)
+    server = edge(transport=transport)
+    await keep_ledger(server.port, server.port, 200, rng)
     assert server.stats()["gaps"] == 0
 
 
-@BOTH_PORTS
+@BOTH_TRANSPORTS
 async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
-    edge: Edges, rng: random.Random, with_stream_port: bool
+    edge: Edges, rng: random.Random, transport: Transport
 ) -> None:
-    server = edge(with_stream_port=with_stream_port)
-    async with FaultProxy(server.stream_port) as proxy:
+    server = edge(transport=transport)
+    async with FaultProxy(server.port) as proxy:
         proxy.lifetime = lambda _: rng.choice((None, rng.randint(1, 400), rng.randint(200, 60_000)))
 
         async def harass() -> None:

@@ -152,10 +152,9 @@ async def test_an_event_that_enters_by_any_worker_reaches_the_streams_of_all(nod
         assert [(event.last_event_id, event.data) for event in events] == [(id, str(n)) for n, id in enumerate(ids)]
 
 
-async def test_streams_of_the_stream_port_are_served_by_every_worker_too(node: Callable[..., EdgeProcess]) -> None:
-    port = free_port()
-    server = node("--stream-port", str(port))
-    streams = [await Stream.open(port, "/sse/a") for _ in range(24)]
+async def test_streams_are_served_by_every_worker_and_are_native_at_each(node: Callable[..., EdgeProcess]) -> None:
+    server = node()
+    streams = [await Stream.open(server.port, "/sse/a") for _ in range(24)]
     assert sum(worker["connections"] > 0 for worker in server.stats()["workers"]) > 1, "the kernel did not spread them"
     ids = [WorkerClient(server, pid).publish("a", "x") for pid in pids(server)]
     for stream in streams:
@@ -207,7 +206,7 @@ async def test_every_worker_tells_the_sums_of_all(node: Callable[..., EdgeProces
         told = client.metrics()
         for name in ("published_total", "published_bytes_total", "deliveries_total", "log_position"):
             assert told[f"sse_fast_{name}", "[]"] == (wanted | {"log_position": 3})[name.removesuffix("_total")]
-        assert told["sse_fast_connections", "[('transport', 'asgi')]"] == 3
+        assert told["sse_fast_connections", "[('transport', 'native')]"] == 3
         assert told["sse_fast_workers", "[]"] == WORKERS
     for stream in streams:
         stream.cut()
@@ -448,12 +447,12 @@ INSTANTS = {
     "while it loads the app": """
 import sse_fast.node.serve as serve
 load = serve.load_edge
-serve.load_edge = lambda: (wait_for_the_end_of_the_parent(), load())[1]
+serve.load_edge = lambda *given: (wait_for_the_end_of_the_parent(), load(*given))[1]
 """,
     "once the kernel is to tell": """
 import sse_fast.node.worker as worker
 edge = worker.edge
-worker.edge = lambda: (wait_for_the_end_of_the_parent(), edge())[1]
+worker.edge = lambda *given: (wait_for_the_end_of_the_parent(), edge(*given))[1]
 """,
     "before it has its own handlers, and the signal is lost": """
 import sse_fast.edge.app as app
@@ -525,11 +524,11 @@ async def test_a_log_in_a_file_outlives_the_whole_server_and_clients_resume_from
     assert len({id.partition("-")[0] for id in ids}) == 3, "each server has an epoch of its own"
 
 
-@pytest.mark.parametrize("where", ["port", "stream port", "socket"])
+@pytest.mark.parametrize("where", ["port", "socket"])
 def test_of_two_servers_started_at_once_one_serves_and_the_other_says_why_it_does_not(
     where: str, edge_that_starts: Edges, tmp_path: Path
 ) -> None:
-    shared = {"port": ["--port"], "stream port": ["--stream-port"], "socket": ["--uds"]}[where]
+    shared = {"port": ["--port"], "socket": ["--uds"]}[where]
     shared.append(str(tmp_path / "edge.sock") if where == "socket" else str(free_port()))
     both = [edge_that_starts(*shared) for _ in range(2)]
     until(lambda: not all(server.running for server in both), "the end of one of them")

@@ -9,7 +9,6 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 
-ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d+")
 PAGE: bytes = files(__name__).joinpath("index.html").read_bytes()
 
 
@@ -19,32 +18,21 @@ def _sources(tag: bytes) -> str:
     return " ".join(f"'sha256-{b64encode(sha256(block).digest()).decode()}'" for block in blocks)
 
 
-def _policy(connect: str) -> str:
-    return "; ".join(
+HEADERS: dict[str, str] = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "; ".join(
         (
             "default-src 'none'",
             f"script-src {_sources(b'script')}",
             f"style-src {_sources(b'style')}",
-            f"connect-src {connect}",
+            "connect-src 'self'",
             "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
         )
-    )
-
-
-HEADERS: dict[str, str] = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": _policy("'self'"),
+    ),
     "Cache-Control": "no-cache",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-def headers(streams: str | None = None) -> dict[str, str]:
-    """`streams`: the origin that requests for streams are redirected to; a browser's policy holds for redirects too."""
-    if streams is None or not ORIGIN.fullmatch(streams):  # made of a Host header, and must not end in a directive
-        return HEADERS
-    return HEADERS | {"Content-Security-Policy": _policy(f"'self' {streams}")}
