@@ -144,6 +144,23 @@ async def test_what_an_idle_connection_says_reaches_nobody() -> None:
         assert await client.ask() == (200, b"ok")
 
 
+async def test_what_a_connection_says_before_it_is_asked_is_no_answer() -> None:
+    apps = []
+
+    async def app(app: Peer) -> None:
+        apps.append(app)
+        while True:
+            await app.request()
+            app.say(OK)
+
+    async with RelayPort.opened(app) as port, port.client() as client:
+        assert await client.ask() == (200, b"ok")
+        client.say(GET)  # at once, so the relay hears of it first
+        apps[0].say(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        assert await client.answer() == (200, b"ok")
+        assert len(apps) == 2
+
+
 async def test_a_client_of_http_1_0_gets_no_chunks_and_its_connection_closes() -> None:
     async with RelayPort.opened(saying(CHUNKED + b"5\r\nhello\r\n0\r\n\r\n")) as port, port.client() as client:
         client.say(b"GET / HTTP/1.0\r\n\r\n")
@@ -333,6 +350,45 @@ async def test_a_body_that_stops_coming_is_answered_408() -> None:
         await port.settled()
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 60000", b"Content-Length: 6000000", b"Transfer-Encoding: chunked"]
+)
+async def test_a_body_that_comes_byte_by_byte_is_answered_408(framing: bytes) -> None:
+    async with RelayPort.opened(saying(), body_seconds=SOON) as port, port.client() as client:
+        client.say(POST + framing + b"\r\n\r\n")
+        answer = asyncio.create_task(client.head())
+        while not answer.done():
+            client.say(b"1\r\nx\r\n")
+            await asyncio.sleep(0.02)
+        assert (await answer).startswith(b"HTTP/1.1 408 ")
+        await port.settled()
+
+
+async def test_a_short_body_is_there_before_the_app_is_asked() -> None:
+    async with RelayPort.opened(most=1) as port, port.client() as slow:
+        slow.say(POST + b"Content-Length: 5\r\n\r\nhell")
+        await until(lambda: port.relay.busy)
+        assert await port.ask() == (200, b"ok")
+        assert await slow.ask(b"o") == (200, b"ok")
+
+
+async def test_a_body_may_come_slowly_while_the_app_answers() -> None:
+    async def app(app: Peer) -> None:
+        await app.head()
+        app.say(CHUNKED + b"1\r\nx\r\n")
+        await app.until(b"0\r\n\r\n")
+        app.say(b"0\r\n\r\n")
+
+    async with RelayPort.opened(app, body_seconds=2 * SOON) as port, port.client() as client:
+        client.say(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        await client.until(b"x\r\n")
+        for _ in range(8):
+            client.say(b"1\r\ny\r\n")
+            await asyncio.sleep(SOON / 2)
+        client.say(b"0\r\n\r\n")
+        assert await client.rest() == b"0\r\n\r\n"
+
+
 async def test_a_body_that_waits_for_100_has_the_apps_time() -> None:
     async with RelayPort.opened(saying(), body_seconds=SOON, timeout=4 * SOON) as port, port.client() as client:
         client.say(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
@@ -410,10 +466,13 @@ async def test_a_body_waits_with_its_exchange() -> None:
         asking = asyncio.create_task(port.ask())
         await until(lambda: port.relay.open)
         client.say(POST + b"Content-Length: 12\r\n\r\nhello ")
-        await until(lambda: port.relay.queued)
+        await until(lambda: port.relay.held)
         client.say(b"world!")
+        await until(lambda: port.relay.queued)
+        assert port.relay.held == 12
         gate.set()
         assert await client.answer() == (200, b"d!")
+        assert port.relay.held == 0
         await asking
 
 
@@ -560,7 +619,6 @@ async def test_a_slow_app_is_waited_for() -> None:
 
     async with RelayPort.opened(app) as port, port.client() as client:
         client.say(POST + b"Content-Length: %d\r\n\r\n" % (32 * MiB))
-        await until(lambda: port.relay.open)
         piece = b"x" * 65536
         taken = await taken_of(client, piece, 32 * MiB)
         assert taken < 32 * MiB

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream, connect
 from sse_fast.transports.head import Head
-from sse_fast.transports.relayed import Hold, RelayedExchange
+from sse_fast.transports.relayed import HELD, Hold, RelayedExchange
 
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
@@ -69,6 +69,8 @@ class Relay:
         self.hold: Hold | None = None
         self.open = 0
         """Connections to the app server."""
+        self.held = 0
+        """Bytes of bodies that wait for one."""
         self.exchanges = self.tunnels = 0
         """Begun, so far; those of them that are tunnels now."""
         self.failed: Counter[int] = Counter()
@@ -76,7 +78,7 @@ class Relay:
         self._under_way: dict[RelayedExchange, None] = {}
         self._queue: dict[RelayedExchange, None] = {}
         self._idle: dict[Upstream, float] = {}  # since when, in this order
-        self._now = 0.0
+        self.now = 0.0
         self._beginning = False
         self._silent_until = 0.0
         self._finishing = False
@@ -118,25 +120,25 @@ class Relay:
         self._under_way[exchange] = None
         self.exchanges += 1
         try:
-            self._admit(exchange)
+            exchange.begin()
         except BaseException:
             exchange.gone()
             raise
         return exchange
 
-    def _admit(self, exchange: RelayedExchange) -> None:
+    def admit(self, exchange: RelayedExchange) -> None:
         """Begin it, or have it wait, or refuse it."""
         if self._finishing:
             exchange.fail(503, STOPPING)
         elif self._queue or not self._begun(exchange):
-            if len(self._queue) < self._waiting:
+            if len(self._queue) < self._waiting and self.held <= HELD:
                 self._wait(exchange)
             else:
                 exchange.fail(503, "the app is busy, and so many wait already; come back in a moment")
 
     def tick(self, now: float) -> None:
         """A few times a second: `now` is seconds on a steady clock."""
-        self._now = now
+        self.now = now
         while self._idle:
             upstream, since = next(iter(self._idle.items()))
             if since > now - IDLE_SECONDS:
@@ -186,7 +188,7 @@ class Relay:
             if keep and not self.front.closing:
                 upstream.context = self
                 upstream.resume()
-                self._idle[upstream] = self._now
+                self._idle[upstream] = self.now
             else:
                 self._drop(upstream)
         self._next()
@@ -195,8 +197,8 @@ class Relay:
 
     def complain(self, what: str, *about: object) -> None:
         """Say in the log what is wrong with the app, once a second at most."""
-        if self._now >= self._silent_until:
-            self._silent_until = self._now + 1.0
+        if self.now >= self._silent_until:
+            self._silent_until = self.now + 1.0
             logger.warning(what, *about)
 
     # ---- connections to the app server -------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class Relay:
         """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
         while self._idle and not fresh:
             upstream, _ = self._idle.popitem()
-            if exchange.repeatable or upstream.quiet():
+            if upstream.quiet():  # what it says unasked nobody may take for an answer
                 upstream.context = exchange
                 exchange.start(upstream, reused=True)
                 return True

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LOCAL = "local"  # what a connection by a Unix socket has for an address
 HALF_SECONDS = 30.0  # without a byte, of a tunnel one side of which has ended
 BOTH = 2
+GATHERED = 64 * 1024  # bytes of a body that are read before it takes a connection to the app
+HELD = 64 * 1024 * 1024  # bytes of them at once
+SLOWEST = 500  # bytes a second
 CLAIMED_BODY = 64 * 1024  # bytes behind a head that was not for the client
 
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, section 9.2.2
@@ -47,6 +50,25 @@ class Hold(Protocol):
         """The exchange is over, whether `take` came or not."""
 
 
+class Pace:
+    """Pace(seconds): that a client's body may still take. Each piece earns it time, up to those `seconds`; who stops,
+    or gives a byte now and then, runs out of it."""
+
+    __slots__ = ("_most", "_since", "left")
+
+    def __init__(self, seconds: float) -> None:
+        self.left = self._most = seconds
+        self._since = 0.0
+
+    def begin(self, now: float) -> None:
+        """It is read from now on."""
+        self._since = now
+
+    def came(self, size: int, now: float) -> None:
+        self.left = min(self._most, self.left - (now - self._since) + size / SLOWEST)
+        self._since = now
+
+
 class Relaying(Protocol):
     """What all exchanges have in common: see `Relay`."""
 
@@ -57,8 +79,13 @@ class Relaying(Protocol):
     timeout: float
     body_seconds: float
     tunnel_seconds: float
+    now: float
     tunnels: int
+    held: int
     failed: Counter[int]
+
+    def admit(self, exchange: "RelayedExchange", /) -> None:
+        """Begin it, or have it wait, or refuse it."""
 
     def over(self, exchange: "RelayedExchange", upstream: Upstream | None, /, *, keep: bool) -> None:
         """It is, and its connection to the app server may be kept."""
@@ -83,9 +110,12 @@ class RelayedExchange:
         "_claimed",
         "_continues",
         "_ended",
+        "_gathers",
         "_heard",
+        "_held",
         "_keep",
         "_over",
+        "_pace",
         "_received",
         "_relay",
         "_request",
@@ -148,6 +178,11 @@ class RelayedExchange:
             marks=marks,
         )
         self._keep = keep
+        self._held = 0  # bytes of the body in `_request`
+        self._pace = Pace(relay.body_seconds)
+        # A short body is there before the app is asked: who is slow with it keeps nobody else from the app. Of one
+        # without a length nobody knows whether the app is to answer what it has.
+        self._gathers = bool(length) and not expects
 
     @property
     def tunnel(self) -> bool:
@@ -155,15 +190,23 @@ class RelayedExchange:
 
     # ---- for the relay -----------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """The connection is its own."""
+        if self._gathers:
+            self._read()
+        else:
+            self._relay.admit(self)
+
     def start(self, upstream: Upstream, reused: bool) -> None:
         """An upstream is there for it."""
         self._upstream, self._reused = upstream, reused
         taken = upstream.send(self._request)
         if not self.repeatable:
-            self._request = b""
+            self._drop_request()
         if taken and not self._received:
-            self.connection.read()
-        self._limit()
+            self._read()
+        else:
+            self._limit()
 
     def fail(self, status: int, detail: str) -> None:
         """Answer in the app's place; where it has answered already, break off."""
@@ -195,12 +238,27 @@ class RelayedExchange:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
             if last:
                 piece += b"0\r\n\r\n"
+        self._pace.came(len(piece), self._relay.now)
         if self._upstream is None:
-            self._request += piece
+            self._gather(piece, last)
+        else:
+            if not self._upstream.send(piece) or last:
+                self.connection.wait()
+            self._limit()
+
+    def _gather(self, piece: bytes, last: bool) -> None:
+        relay = self._relay
+        self._request += piece
+        self._held += len(piece)
+        relay.held += len(piece)
+        if not self._gathers:  # it waits for an upstream
             return
-        if not self._upstream.send(piece) or last:
+        if last or len(self._request) >= GATHERED or relay.held > HELD:
+            self._gathers = False
             self.connection.wait()
-        self._limit()
+            relay.admit(self)
+        else:
+            self._limit()
 
     def writable(self) -> None:
         """The client has taken what it was sent."""
@@ -210,15 +268,18 @@ class RelayedExchange:
             self._limit()
 
     def late(self) -> None:
-        if self._upstream is None:
-            self.fail(503, f"the app is busy: no connection to it was free within {self._relay.patience:g} s")
-        elif self.tunnel:
+        if self.tunnel:
             self.give_up()
         elif self.connection.state == "reading" and not self._continues:
             if self._sent:
                 self.connection.abort()  # `gone` is told
             else:
-                self.fail(408, f"the body of the request stopped coming for {self._relay.body_seconds:g} s")
+                pace = (
+                    f"stopped coming for {self._relay.body_seconds:g} s, or comes by less than {SLOWEST} bytes a second"
+                )
+                self.fail(408, f"the body of the request {pace}")
+        elif self._upstream is None:
+            self.fail(503, f"the app is busy: no connection to it was free within {self._relay.patience:g} s")
         elif self._response.claimed:
             self._taken()
         elif not self._response.status:
@@ -285,8 +346,9 @@ class RelayedExchange:
             return  # the client has gone
         if response.tunnel and not was_tunnel:
             self.connection.tunnel()
-            self.connection.read()
-        self._limit()
+            self._read()
+        else:
+            self._limit()
 
     def _app_ended(self, *, broke: bool) -> None:
         """The app server has closed its connection, or that broke."""
@@ -312,8 +374,9 @@ class RelayedExchange:
             self.give_up()
             return
         if not self._received or self.tunnel:
-            self.connection.read()
-        self._limit()
+            self._read()
+        else:
+            self._limit()
 
     def lost(self, upstream: Upstream) -> None:
         try:
@@ -322,7 +385,13 @@ class RelayedExchange:
             self.connection.abort()
             raise
 
-    # ---- its ends ----------------------------------------------------------------------------------------------------
+    # ---- what is waited for ------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """What its client sends."""
+        self._pace.begin(self._relay.now)
+        self.connection.read()
+        self._limit()
 
     def _limit(self) -> None:
         """The time until something has to move. Of a client that takes nothing the connection itself sees to it."""
@@ -332,7 +401,7 @@ class RelayedExchange:
         if self.tunnel:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
         elif self.connection.state == "reading" and not self._continues:
-            seconds = relay.body_seconds
+            seconds = relay.body_seconds if self._response.status else max(self._pace.left, 0.0)
         elif not self._response.status or self._response.claimed:
             seconds = relay.timeout
         self.connection.give(seconds)
@@ -372,13 +441,19 @@ class RelayedExchange:
         elif self._upstream is not None and (self._upstream.broken or not self._upstream.unsent):
             self.give_up()
 
+    def _drop_request(self) -> None:
+        """It has been sent, or never will be."""
+        self._relay.held -= self._held
+        self._held = 0
+        self._request = b""
+
     def _leave(self, *, keep: bool) -> None:
         """It is over, but for what the client has not taken yet. `keep`: its upstream may go on."""
         if self._over:
             return
         upstream, self._upstream = self._upstream, None
         self._over = True
-        self._request = b""
+        self._drop_request()
         self._response.claim = None
         if self._relay.hold is not None:
             self._relay.hold.leave(self)

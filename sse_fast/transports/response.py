@@ -8,6 +8,7 @@ Who is told: whoever feeds it, by its attributes, and by BadResponse where the b
 No I/O. llhttp, by httptools, reads heads, each alone, and chunked bodies.
 """
 
+import re
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -16,6 +17,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from sse_fast.transports.forwarding import Header, Outcome, response_head, response_headers
 
 HEAD_BYTES = 64 * 1024
+INTERIM = 16  # responses before the answer
+REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9112, section 4; llhttp looks at none of it
 
 
 class BadResponse(Exception):
@@ -84,6 +87,7 @@ class Response:
     __slots__ = (
         "_heard",
         "_input",
+        "_interims",
         "_left",
         "_parser",
         "body",
@@ -115,7 +119,7 @@ class Response:
         self.keeps_upstream = False
         """Once it is complete: another request may go the same way."""
         self._input = b""
-        self._left = 0
+        self._left = self._interims = 0
 
     @property
     def tunnel(self) -> bool:
@@ -172,6 +176,8 @@ class Response:
         version = parser.get_http_version()
         if not heard.headed or version not in ("1.0", "1.1"):
             raise BadResponse("this is not the head of an HTTP/1.1 response")
+        if not REASON.fullmatch(heard.reason):
+            raise BadResponse("the response's reason has control characters")
         status = parser.get_status_code()
         if status < 100:
             raise BadResponse(f"there is no status {status}")
@@ -182,6 +188,9 @@ class Response:
         return self._answer(status, version)
 
     def _interim(self, status: int) -> bytes:
+        self._interims += 1
+        if self._interims > INTERIM:
+            raise BadResponse(f"there are more than {INTERIM} interim responses before the answer")
         if self.minor == "1.0" or (status == 100 and not self.continues):
             return b""
         return response_head(status, self._heard.reason, response_headers(status, self._heard.headers).lines)
