@@ -229,7 +229,7 @@ async def test_a_wrong_key_is_not_known_by_a_right_one() -> None:
 
 
 async def test_no_more_blocks_are_remembered_than_so_many() -> None:
-    posts = Posts(b"POST /publish/", 100, lambda event: None, most=3)
+    posts = Posts(b"POST /publish/", 100, lambda event: None, lambda: None, most=3)
     for number in range(10):
         posts.remember(b"X: %d\r\n\r\n" % number, 5, b"", b"")
         assert len(posts) <= 3

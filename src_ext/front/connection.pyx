@@ -63,6 +63,8 @@ logger = logging.getLogger("sse_fast.listener")
 
 cdef enum:
     EVENTS_A_TURN = 128             # a stream opened takes some 20 us: a few milliseconds
+    LOOKS_A_TURN = 8
+    LOOK_EVERY = 16                 # turns
     AHEAD_A_TURN = 128              # requests that are answered in a turn beside the first of each connection
     DROPPED_MOST = 65536            # bytes a client may send on an open stream
     LINGERED_MOST = 4 << 20         # bytes it may send behind its last answer: the rest of a body that nobody wanted
@@ -515,15 +517,32 @@ cdef class Connections:
 
     def turn(self):
         """Handle what has happened, up to a bound; the rest stays for the next call."""
+        cdef int looks = 0, left = EVENTS_A_TURN, count
+        self.ahead = 0
+        while self.epoll >= 0:
+            count = self._look(left)
+            if looks:
+                self.lively = count > 0
+            looks += 1
+            left -= count
+            if count == 0 or left == 0 or looks == LOOKS_A_TURN:
+                break
+            # Clients that were answered may have sent something again: to look is far less than a turn of the loop.
+            # Where that was for nothing it is tried now and then.
+            self.turns += 1
+            if not self.lively and self.turns % LOOK_EVERY:
+                break
+        if self.posts is not None and self.posts.news:
+            self.posts.hand_out()
+
+    cdef int _look(self, int most) except -1:
+        """Handle so many of what has happened; how many."""
         cdef epoll_event events[EVENTS_A_TURN]
         cdef int count, i
         cdef uint64_t key
         cdef Watched watched
-        if self.epoll < 0:
-            return
-        self.ahead = 0
         with nogil:
-            count = epoll_wait(self.epoll, events, EVENTS_A_TURN, 0)
+            count = epoll_wait(self.epoll, events, most, 0)
         for i in range(count):
             key = events[i].data.u64
             if key >> 32 == <uint32_t>LISTENING:
@@ -537,6 +556,7 @@ cdef class Connections:
                 except Exception:
                     watched.abort()
                     report("a connection failed and is closed; the others go on")
+        return max(count, 0)
 
     cdef int incoming(self) except -1:
         """Somebody is at the listening socket, which is watched under the serial LISTENING."""

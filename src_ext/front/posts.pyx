@@ -64,15 +64,18 @@ cdef class Known:
 
 @cython.final
 cdef class Posts:
-    """Posts(start, limit, append, *, most=1024): `start` is what such a request begins with, up to the channel's name;
+    """Posts(start, limit, append, hand_out, *, most=1024): `start` is what such a request begins with, up to the channel's name;
     `limit`: bytes of an encoded event; `append((channel, frame))` publishes it, and returns its id, or None where it
-    would have to wait; if it raises, but for MemoryError, nothing was published. `date`: the answers' field, whole,
+    would have to wait; if it raises, but for MemoryError, nothing was published. `hand_out()` is called when a turn of
+    requests is through, in which something was. `date`: the answers' field, whole,
     with the line that ends the head; nothing is taken before there is one, nor while it is not `enabled`."""
 
-    def __cinit__(self, bytes start not None, Py_ssize_t limit, append not None, *, Py_ssize_t most=1024):
+    def __cinit__(
+        self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
+    ):
         cdef bytes key = os.urandom(KEY)
         memcpy(self.key, PyBytes_AS_STRING(key), KEY)
-        self.start, self.limit, self.append, self.most = start, limit, append, most
+        self.start, self.limit, self.append, self._hand_out, self.most = start, limit, append, hand_out, most
         self.known = {}
         self.date = b""
         self.enabled = True
@@ -108,6 +111,11 @@ cdef class Posts:
             most[0] -= 1
         return at
 
+    cdef int hand_out(self) except -1:
+        self.news = False
+        self._hand_out()
+        return 0
+
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1:
         """The bytes of the first request; 0: it is none of these, or not all there."""
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left
@@ -136,6 +144,7 @@ cdef class Posts:
             frame = frame_of(PyBytes_FromStringAndSize(end, known.length), None, None, None, None)
             if PyBytes_GET_SIZE(frame) > self.limit:
                 return 0
+            self.news = True            # whether it raises or not
             id = self.append((self._channel(name, name_length), frame))
         except MemoryError:
             raise                       # it may have been published, and must not be again

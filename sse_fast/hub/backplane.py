@@ -65,7 +65,11 @@ class Backplane(Protocol):
         """`append` in this turn of the loop. None, and nothing was published: it has to be waited for, so `append`."""
 
     def append_one(self, event: Encoded) -> str | None:
-        """`append_now` of a single event, of whose id nothing but its text is wanted."""
+        """`append_now` of a single event, of whose id nothing but its text is wanted, and which wakes nobody: see
+        `tell`."""
+
+    def tell(self) -> None:
+        """Wake who reads: others than this hub."""
 
     async def append_once(self, events: list[Encoded], keys: Keys) -> "Once":
         """`append` those events whose idempotency keys are new.
@@ -167,7 +171,10 @@ class LogBackplane:
         size = len(event[1])
         if self._index.unread + size > self._share:
             return None
-        return f"{self._epoch}-{self._append([event], size)}"
+        published, published_bytes = self.published + 1, self.published_bytes + size
+        first = self.log.append(*event)
+        self.published, self.published_bytes = published, published_bytes  # for which memory is never out
+        return f"{self._epoch}-{first}"
 
     def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> int:
         """The first position; 0: other workers have brought the head beyond `limit`, and nothing was appended."""
@@ -207,10 +214,13 @@ class LogBackplane:
         """There is news in the log."""
         try:  # for others' events if not for these
             self._wake()
-            if self._peers is not None:
-                self._peers.notify()
+            self.tell()
         except MemoryError:
             pass  # every worker looks for news in its next tick
+
+    def tell(self) -> None:
+        if self._peers is not None:
+            self._peers.notify()
 
     def _ids_of(self, positions: Sequence[int], lowest: int) -> Sequence[EventId]:
         if lowest >= self._began:

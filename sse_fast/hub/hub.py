@@ -162,9 +162,17 @@ class Hub:
         return self.backplane.append_now(events)
 
     def append_one(self, event: Encoded) -> str | None:
-        """`append_now` of a single event, of whose id nothing but its text is wanted."""
-        self._open_for("events")
+        """`append_now` of a single event, of whose id nothing but its text is wanted, on a hub that has started. It is
+        handed out by `hand_out`, which is called in the same turn of the loop."""
+        if self.draining or self.log.overwritten:
+            self._open_for("events")
         return self.backplane.append_one(event)
+
+    def hand_out(self) -> None:
+        """What came by `append_one`, now and not in another turn of the loop."""
+        with contextlib.suppress(MemoryError):  # every worker looks for news in its next tick
+            self.backplane.tell()
+        self._pump()
 
     async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
         """`append` those events whose idempotency keys are new; the ids of all, and how many had been published before.

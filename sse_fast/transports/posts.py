@@ -17,7 +17,7 @@ def posts_of(hub: Hub, policy: Policy) -> Posts | None:
     """None: where the edge is, such requests are not known by their first bytes."""
     if PLAIN_PATH.fullmatch(policy.path) is None:
         return None
-    return Posts(f"POST {policy.path}/publish/".encode(), hub.max_event_size, hub.append_one)
+    return Posts(f"POST {policy.path}/publish/".encode(), hub.max_event_size, hub.append_one, hub.hand_out)
 
 
 def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes) -> None:

@@ -82,6 +82,8 @@ cdef class Connections:
         object _late
         list _due                   # heap of (when, key as epoll has it); holds no connection
         public Posts posts          # those that are known by their header block; None: none are
+        bint lively                 # the last second look of a turn found something
+        uint32_t turns
         int ahead                   # requests that were fed in this turn behind others of their connection
         uint32_t _serial
         double now
@@ -90,6 +92,7 @@ cdef class Connections:
         readonly uint64_t accepted, late
         readonly int open, streams
 
+    cdef int _look(self, int most) except -1
     cdef int incoming(self) except -1
     cdef bint admit(self, int fd, str address) except -1
     cdef int close_late(self, double now) except -1

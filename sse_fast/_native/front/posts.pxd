@@ -15,7 +15,8 @@ cdef class Known:                   # what is known of a header block
 
 cdef class Posts:
     cdef:
-        object append
+        object append, _hand_out
+        bint news                   # something may have been published since it was handed out
         bytes start                 # "POST /publish/"
         Py_ssize_t limit            # bytes of an encoded event
         Py_ssize_t most
@@ -28,6 +29,7 @@ cdef class Posts:
         readonly unsigned long long taken
 
     cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most) except -1
+    cdef int hand_out(self) except -1
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1
     cdef bytes _channel(self, const char* name, Py_ssize_t length)
     cdef int _answer(self, Known known, str id) except -1

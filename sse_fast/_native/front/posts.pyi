@@ -6,7 +6,13 @@ class Posts:
     date: bytes
     enabled: bool
     def __init__(
-        self, start: bytes, limit: int, append: Callable[[tuple[bytes, bytes]], str | None], *, most: int = 1024
+        self,
+        start: bytes,
+        limit: int,
+        append: Callable[[tuple[bytes, bytes]], str | None],
+        hand_out: Callable[[], None],
+        *,
+        most: int = 1024,
     ) -> None: ...
     @property
     def taken(self) -> int: ...
