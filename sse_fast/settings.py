@@ -122,6 +122,13 @@ class Settings(BaseSettings):
         default="disconnect",
         description="What meets a client that is too slow: it resumes by id, or it is told of a gap.",
     )
+    relay_timeout: float = Field(
+        default=60,
+        gt=0,
+        le=3600,
+        description="Seconds without a byte after which a relayed request that the app has not begun to answer is "
+        "answered 504.",
+    )
     drain_timeout: float = Field(
         default=10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams."
     )

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 from relay_port import GET, OK, Peer, RelayPort
+from stream_port import edge_of
 from support import no_garbage_of, until
 
 from sse_fast.access.origins import Origins
@@ -16,6 +17,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.protocol.policy import Policy
 from sse_fast.transports import relay
 from sse_fast.transports.forwarding import Header
+from sse_fast.transports.relay import Relay
 from sse_fast.transports.relayed import RelayedExchange
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -327,6 +329,13 @@ async def test_an_app_that_does_not_answer_is_not_waited_for() -> None:
         assert (status, b"0.3 s" in body) == (504, True)
         await port.settled()
         assert port.relay.open == 0
+
+
+async def test_how_long_that_is_is_a_setting() -> None:
+    async with edge_of(relay_timeout=7) as edge:
+        assert edge.front is not None
+        assert isinstance(edge.front.relay, Relay)
+        assert edge.front.relay.timeout == 7
 
 
 async def test_an_app_that_answers_slowly_is_waited_for() -> None:

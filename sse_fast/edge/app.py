@@ -251,7 +251,7 @@ class Edge:
         return front
 
     def _relay_to(self, front: Front, behind: Path) -> Relay:
-        relay = Relay(front, str(behind), most=self._budget.relayed)
+        relay = Relay(front, str(behind), most=self._budget.relayed, timeout=self.settings.relay_timeout)
         if self.settings.app is not None:
             relay.hold = self.holds = Holds(front, lambda: self.hub.log.position)
         return relay
