@@ -162,6 +162,9 @@ PREFLIGHT = {
     "Access-Control-Request-Method": "GET",
     "Access-Control-Request-Headers": "Last-Event-ID",
 }
+PREFLIGHT_HEAD = (
+    f"OPTIONS /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode()
+)
 OF_THE_SERVER = {"date", "server", "connection", "transfer-encoding", "content-length"}
 
 
@@ -218,11 +221,10 @@ async def test_http_1_0_gets_the_bytes_as_they_are(port: StreamPort) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET http://somewhere.example/sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
-        b"\r\nGET /sse/a HTTP/1.1\r\n\r\n",
-        b"GET /sse/a#fragment HTTP/1.1\r\n\r\n",
+        b"GET http://somewhere.example/sse/a HTTP/1.1\r\nHost: Somewhere.example\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        b"\r\nGET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
         GET + GET,
         GET + b"POST /sse/b HTTP/1.0\r\nLast-Event-ID: earliest\r\nX: y\r\n\r\n",
         GET + b"\x00\xff nonsense",
@@ -239,12 +241,13 @@ async def test_what_comes_with_a_request_and_behind_it_changes_nothing(
 
 
 async def test_head_and_options_are_answered(port: StreamPort) -> None:
-    head = await ask(port, b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+    head = await ask(port, b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (head.status, head.body, head.whole) == (200, b"", True)
-    options = await ask(port, b"OPTIONS /sse/a HTTP/1.1\r\n\r\n")
+    options = await ask(port, b"OPTIONS /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (options.status, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
     preflight = await ask(
-        port, f"OPTIONS /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode()
+        port,
+        PREFLIGHT_HEAD,
     )
     assert (preflight.status, preflight.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert port.counts.accepted == 0
@@ -268,19 +271,19 @@ def holders(backwards: bytes) -> list[object]:
 @pytest.mark.parametrize(
     "request_",
     [
-        "GET /sse/a?token={} HTTP/1.1\r\n\r\n",
-        "GET /sse/a?history=1&access_token={} HTTP/1.1\r\n\r\n",
-        "GET /sse/a?histroy={} HTTP/1.1\r\n\r\n",
-        "GET /sse/a#{} HTTP/1.1\r\n\r\n",
-        "GET http://me:{}@x/sse/a HTTP/1.1\r\n\r\n",
-        "GET /sse/a HTTP/1.1\r\nX-Api-Key: {}\r\n\r\n",
-        "GET /sse/a HTTP/1.1\r\nReferer: http://x/page?invitation={}\r\n\r\n",
-        "GET /sse/a HTTP/1.1\r\nContent-Length: 16\r\n\r\n{}",
-        *(f"GET /sse/a HTTP/1.1\r\n{name}: a={{}}\r\n\r\n" for name in ("Cookie", "COOKIE", "cOOkIE")),
-        *(f"GET /sse/a HTTP/1.1\r\n{name}: {{}}\r\n\r\n" for name in ("authorization", "AUTHORIZATION")),
-        "GET /sse/a HTTP/1.1\r\nProxy-AUTHORIZATION: Basic {}\r\n\r\n",
+        "GET /sse/a?token={} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /sse/a?history=1&access_token={} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /sse/a?histroy={} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /sse/a#{} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://me:{}@x/sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nHost: x\r\nX-Api-Key: {}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nHost: x\r\nReferer: http://x/page?invitation={}\r\n\r\n",
+        "GET /sse/a HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{}",
+        *(f"GET /sse/a HTTP/1.1\r\nHost: x\r\n{name}: a={{}}\r\n\r\n" for name in ("Cookie", "COOKIE", "cOOkIE")),
+        *(f"GET /sse/a HTTP/1.1\r\nHost: x\r\n{name}: {{}}\r\n\r\n" for name in ("authorization", "AUTHORIZATION")),
+        "GET /sse/a HTTP/1.1\r\nHost: x\r\nProxy-AUTHORIZATION: Basic {}\r\n\r\n",
         *(
-            f"GET /sse/a HTTP/1.1\r\nX-Forwarded-{what}: {{}}\r\n\r\n"
+            f"GET /sse/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-{what}: {{}}\r\n\r\n"
             for what in ("Access-Token", "User", "Email", "Client-Cert")
         ),
     ],
@@ -313,7 +316,7 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
             assert (await listen(port, request)).status == 200
     assert len(read) == 2
     for number in range(2 * REMEMBERED_HEADS):
-        await ask(port, f"HEAD /sse/{number} HTTP/1.1\r\n\r\n".encode())
+        await ask(port, f"HEAD /sse/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert len(port.transport._remembered._known) == REMEMBERED_HEADS
 
 
@@ -355,14 +358,14 @@ async def test_another_method_than_those_of_a_stream_is_refused(port: StreamPort
     ("request_", "status"),
     [
         (b"hello\r\n\r\n", 400),
-        (b"BREW /sse/a HTTP/1.1\r\n\r\n", 400),
-        (b"GET /sse/a b HTTP/1.1\r\n\r\n", 400),
-        (b"GET /sse/\xc3\xa9 HTTP/1.1\r\n\r\n", 400),
+        (b"BREW /sse/a HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /sse/a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /sse/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /sse/a HTTP/3.0\r\n\r\n", 400),
-        (b"GET /sse/a HTTP/1.1\r\nno colon\r\n\r\n", 400),
-        (b"GET /sse/a HTTP/1.1\r\nA: b\0c\r\n\r\n", 400),
-        (b"GET /sse/a HTTP/1.1\r\nContent-Length: five\r\n\r\n", 400),
-        (b"GET /sse/a HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nHost: x\r\nContent-Length: five\r\n\r\n", 400),
+        (b"GET /sse/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(512), 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"GET /sse/a\r\n\r\n", 505),
@@ -377,14 +380,100 @@ async def test_what_is_no_request_is_told_so_and_closed(port: StreamPort, reques
     await until(lambda: port.listener.open == 0)
 
 
+def lines(*lines: bytes, first: bytes = b"GET /sse/a HTTP/1.1") -> bytes:
+    return b"\r\n".join((first, *lines, b"", b""))
+
+
+HOST = b"Host: x"
+BODY = b"5\r\nhello\r\n0\r\n\r\n"
+ODD = {
+    "no Host": lines(),
+    "two Hosts": lines(HOST, HOST),
+    "two Hosts that differ": lines(HOST, b"host: y"),
+    "an empty Host": lines(b"Host:"),
+    "a Host that is a list": lines(b"Host: x, y"),
+    "a Host with a path": lines(b"Host: x/y"),
+    "a Host with userinfo": lines(b"Host: me@x"),
+    "a Host with a port that is none": lines(b"Host: x:y"),
+    "a Host with a space": lines(b"Host: x y"),
+    "two Hosts in HTTP/1.0": lines(HOST, HOST, first=b"GET /sse/a HTTP/1.0"),
+    "a Host that is none in HTTP/1.0": lines(b"Host: x y", first=b"GET /sse/a HTTP/1.0"),
+    "a space before the colon": lines(HOST, b"Content-Length : 5"),
+    "a folded line": lines(HOST, b"X: a", b" b"),
+    "a line that begins with a space": lines(b" Host: x"),
+    "bare LF": b"GET /sse/a HTTP/1.1\nHost: x\n\n",
+    "bare LF in a value": lines(HOST, b"X: a\nContent-Length: 5"),
+    "bare LF before the empty line": b"GET /sse/a HTTP/1.1\r\nHost: x\n\r\n",
+    "bare CR in a value": lines(HOST, b"X: a\rb"),
+    "bare CR in the target": lines(HOST, first=b"GET /sse/a\r HTTP/1.1"),
+    "NUL": lines(HOST, b"X: a\0b"),
+    "a vertical tab": lines(HOST, b"Transfer-Encoding: \x0bchunked"),
+    "DEL": lines(HOST, b"X: \x7f"),
+    "two spaces in the first line": lines(HOST, first=b"GET  /sse/a HTTP/1.1"),
+    "a tab in the first line": lines(HOST, first=b"GET\t/sse/a HTTP/1.1"),
+    "a space behind the first line": lines(HOST, first=b"GET /sse/a HTTP/1.1 "),
+    "RTSP": lines(HOST, first=b"GET /sse/a RTSP/1.0"),
+    "ICE": lines(HOST, first=b"SOURCE /sse/a ICE/1.0"),
+    "two digits of a version": lines(HOST, first=b"GET /sse/a HTTP/1.01"),
+    "http in lower case": lines(HOST, first=b"GET /sse/a http/1.1"),
+    "a method in lower case": lines(HOST, first=b"get /sse/a HTTP/1.1"),
+    "a fragment": lines(HOST, first=b"GET /sse/a#b HTTP/1.1"),
+    "no path": lines(HOST, first=b"GET sse/a HTTP/1.1"),
+    "* for GET": lines(HOST, first=b"GET * HTTP/1.1"),
+    "a tunnel": lines(b"Host: x:443", first=b"CONNECT x:443 HTTP/1.1"),
+    "another scheme": lines(HOST, first=b"GET https://x/sse/a HTTP/1.1"),
+    "an authority that is not Host's": lines(HOST, first=b"GET http://y/sse/a HTTP/1.1"),
+    "userinfo": lines(HOST, first=b"GET http://me@x/sse/a HTTP/1.1"),
+    "two Content-Lengths": lines(HOST, b"Content-Length: 5", b"Content-Length: 5"),
+    "a Content-Length that is a list": lines(HOST, b"Content-Length: 5, 5"),
+    "a Content-Length with a sign": lines(HOST, b"Content-Length: +5"),
+    "a negative Content-Length": lines(HOST, b"Content-Length: -5"),
+    "a Content-Length in hex": lines(HOST, b"Content-Length: 0x5"),
+    "an empty Content-Length": lines(HOST, b"Content-Length:"),
+    "an endless Content-Length": lines(HOST, b"Content-Length: " + b"9" * 30),
+    "a length and chunks": lines(HOST, b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunks and a length": lines(HOST, b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+    "chunks twice": lines(HOST, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    "chunks in HTTP/1.0": lines(b"Transfer-Encoding: chunked", first=b"POST /publish/a HTTP/1.0"),
+    "a transfer coding that is none": lines(HOST, b"Transfer-Encoding: identity"),
+    "chunks in chunks": lines(HOST, b"Transfer-Encoding: chunked, chunked"),
+    "chunks that are not last": lines(HOST, b"Transfer-Encoding: chunked, gzip"),
+    "a hop's Host": lines(HOST, b"Connection: Host"),
+    "a hop's Content-Length": lines(HOST, b"Connection: close, content-length", b"Content-Length: 5"),
+    "nothing but empty lines": b"\r\n" * 10,
+}
+
+
+@pytest.mark.parametrize("pieces", [1 << 20, 1])
+@pytest.mark.parametrize("odd", ODD)
+async def test_what_two_readers_could_take_for_two_things_is_refused(port: StreamPort, odd: str, pieces: int) -> None:
+    answer = Answer(await raw_answer(port.number, ODD[odd] + BODY, pieces=pieces))
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert "HTTP/1.1 request" in answer.detail
+    assert port.transport.bad_heads == 1
+    assert port.counts.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"Transfer-Encoding: gzip, chunked", 501),
+        (b"Expect: 200-ok", 417),
+    ],
+)
+async def test_what_this_server_cannot_do_is_said_to_be_that(port: StreamPort, line: bytes, status: int) -> None:
+    answer = Answer(await raw_answer(port.number, lines(HOST, line, first=b"POST /publish/a HTTP/1.1") + BODY))
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
+
+
 @pytest.mark.parametrize("pieces", [1 << 20, 1000])
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES + b"\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\n" + b"X: 1\r\n" * (HEAD_BYTES // 5) + b"\r\n",
-        b"GET /sse/" + b"x" * HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
-        b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES,
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * HEAD_BYTES + b"\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * (HEAD_BYTES // 5) + b"\r\n",
+        b"GET /sse/" + b"x" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * HEAD_BYTES,
     ],
 )
 async def test_a_head_has_a_largest_size_however_it_comes(port: StreamPort, request_: bytes, pieces: int) -> None:
@@ -394,13 +483,13 @@ async def test_a_head_has_a_largest_size_however_it_comes(port: StreamPort, requ
 
 
 async def test_a_head_just_below_that_is_read(port: StreamPort) -> None:
-    request = b"GET /sse/a HTTP/1.1\r\nX: " + b"x" * (HEAD_BYTES - 100) + b"\r\n\r\n"
+    request = b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (HEAD_BYTES - 100) + b"\r\n\r\n"
     assert (await listen(port, request, pieces=1000)).status == 200
 
 
 async def test_a_head_that_does_not_come_in_time_is_told_so_and_silence_is_closed() -> None:
     async with StreamPort.opened(head_seconds=0.3) as port:
-        answer = Answer(await raw_answer(port.number, b"GET /sse/a HTTP/1.1\r\nX: "))
+        answer = Answer(await raw_answer(port.number, b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: "))
         assert answer.status == 408
         assert "within 0.3 s" in answer.detail
         assert await raw_answer(port.number, b"") == b""
@@ -419,7 +508,7 @@ async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_5
             browser = await ask(port, GET)
             assert (browser.status, browser.whole) == (200, False)
             assert browser.events == [("$closing", '{"reason":"overloaded"}')]
-            program = await ask(port, b"GET /sse/a HTTP/1.1\r\nAccept: application/json\r\n\r\n")
+            program = await ask(port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
             assert (program.status, program.whole) == (503, True)
             assert 7 <= int(program.headers["retry-after"]) <= 13
             assert port.admission.refused[limit] == 2
@@ -446,14 +535,14 @@ async def full(asked: bytes, **limits: int) -> Answer:
     "asked",
     [
         GET,
-        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\n\r\n".encode(),
-        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nCookie: who=me\r\n\r\n".encode(),
-        b"GET /sse/a HTTP/1.1\r\nOrigin: http://elsewhere.example\r\n\r\n",
-        f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccept: application/json\r\n\r\n".encode(),
-        b"HEAD /sse/a HTTP/1.1\r\n\r\n",
-        f"OPTIONS /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: GET\r\n\r\n".encode(),
-        b"GET /sse/a?history=x HTTP/1.1\r\n\r\n",
-        b"POST /sse/a HTTP/1.1\r\n\r\n",
+        f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n\r\n".encode(),
+        f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nCookie: who=me\r\n\r\n".encode(),
+        b"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: http://elsewhere.example\r\n\r\n",
+        f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nAccept: application/json\r\n\r\n".encode(),
+        b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        PREFLIGHT_HEAD,
+        b"GET /sse/a?history=x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
         b"no request at all\r\n\r\n",
     ],
 )
@@ -470,7 +559,7 @@ async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_fo
 )
 async def test_what_is_wrong_with_a_head_may_be_read_by_the_origin_that_it_names(rest: bytes, status: int) -> None:
     async with StreamPort.opened(head_seconds=0.3) as port:
-        head = f"GET /sse/a HTTP/1.1\r\nOrigin: {ORIGIN}\r\n".encode()
+        head = f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n".encode()
         answer = Answer(await raw_answer(port.number, head + rest))
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, ORIGIN)
 
@@ -585,9 +674,9 @@ async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(port: St
 
     async def everything() -> None:
         await listen(port)
-        await ask(port, b"GET /sse/a/b/c HTTP/1.1\r\n\r\n")
+        await ask(port, b"GET /sse/a/b/c HTTP/1.1\r\nHost: x\r\n\r\n")
         await raw_answer(port.number, b"nonsense\r\n\r\n")
-        await ask(port, b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+        await ask(port, b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
         with port.connect(b"GET /sse/a HT"):
             await until(lambda: port.listener.open)
         await until(lambda: port.listener.open == 0)
@@ -609,7 +698,7 @@ async def test_behind_a_trusted_proxy_limits_see_the_client_s_address_and_nobody
         number = edge.front.port
 
         def request(address: str) -> bytes:
-            return f"GET /sse/a HTTP/1.1\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
+            return f"GET /sse/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
 
         async def opened(address: str, source: str) -> tuple[str, asyncio.StreamWriter]:
             reader, writer = await asyncio.open_connection("127.0.0.1", number, local_addr=(source, 0))
@@ -640,7 +729,7 @@ async def test_on_all_addresses_clients_of_both_families_are_served() -> None:
         assert edge.front is not None
         for address in ("127.0.0.1", "::1"):
             reader, writer = await asyncio.open_connection(address, edge.front.port)
-            writer.write(b"HEAD /sse/a HTTP/1.1\r\n\r\n")
+            writer.write(b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n", address
             writer.close()
 
@@ -650,7 +739,13 @@ async def test_counters_by_transport_add_up() -> None:
     async with edge_of(max_connections=3) as edge, by_asgi(edge) as client:
         assert edge.front is not None
         number = edge.front.port
-        for request in (GET, GET, b"nonsense\r\n\r\n", b"GET /sse/a HTTP/1.0\r\n\r\n", b"HEAD /sse/a HTTP/1.1\r\n\r\n"):
+        for request in (
+            GET,
+            GET,
+            b"nonsense\r\n\r\n",
+            b"GET /sse/a HTTP/1.0\r\n\r\n",
+            b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
             await raw_answer(number, request, enough=b"id: ")
         await until(lambda: edge.hub.fanout.connections == 0)
         open_ = [await asyncio.open_connection("127.0.0.1", number) for _ in range(5)]

@@ -84,7 +84,7 @@ async def test_a_stream_walks_the_same_way_by_both_transports(walked: list[tuple
         walked.clear()
         writer = await native(GET, b"$connected")
         walked.clear()
-        for request, target, status in ((GET, "/sse/a", 503), (b"GET /sse HTTP/1.1\r\n\r\n", "/sse", 400)):
+        for request, target, status in ((GET, "/sse/a", 503), (b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n", "/sse", 400)):
             (await native(request, b"\r\n\r\n")).close()
             assert (await client.get(target, headers={"accept": "application/json"})).status_code == status
             assert walked == REFUSED * 2

@@ -57,14 +57,14 @@ class Chunks:
     """A chunked body (RFC 9112, section 7.1). llhttp reads it, in pieces that end where the body may end, at an empty
     line: it does not tell where it stopped."""
 
-    __slots__ = ("_decoded", "_framing", "_parser", "_tail")
+    __slots__ = ("_decoded", "_parser", "_spare", "_tail")
 
     def __init__(self) -> None:
         self._decoded = _Decoded()
         self._parser = HttpRequestParser(self._decoded)
         self._parser.feed_data(CHUNKED)
         self._tail = b""
-        self._framing = 0  # bytes since the last that was of the body itself
+        self._spare = HEAD_BYTES  # bytes that may come beside the body itself: extensions, trailers
 
     def feed(self, data: bytes) -> tuple[bytes, int | None]:
         """What of it is the body's, and where in `data` that ended, if it did. Raises BadHead."""
@@ -74,18 +74,18 @@ class Chunks:
         while at < len(joined) and not decoded.complete:
             line = joined.find(b"\r\n\r\n", max(at - 3, 0))
             end = line + 4 if line >= 0 else len(joined)
-            before = len(decoded.parts)
             try:
                 self._parser.feed_data(joined[at:end])
             except HttpParserError as error:
                 raise BadHead(400, f"the body's chunks cannot be read: {error}") from None
-            self._framing = 0 if len(decoded.parts) > before else self._framing + end - at
             at = end
         if decoded.begun != 1:
             raise BadHead(400, "the body's chunks cannot be read: they do not end where they say")
-        if self._framing > HEAD_BYTES:
-            raise BadHead(400, f"what stands between chunks, and behind the last one, has at most {HEAD_BYTES} bytes")
-        self._tail = joined[-3:]
         body = b"".join(decoded.parts)
         decoded.parts.clear()
+        self._tail = joined[-3:]
+        # One byte in each chunk is five of framing.
+        self._spare += 16 * len(body) - (at - tail - len(body))
+        if self._spare < 0:
+            raise BadHead(400, "the body's chunks have too little in them, or too much between or behind them")
         return body, at - tail if decoded.complete else None

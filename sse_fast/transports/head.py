@@ -14,6 +14,13 @@ from sse_fast.protocol.request import Request
 HEAD_BYTES = 16 * 1024
 EMPTY_LINES = 4  # before a request (RFC 9112, section 2.2)
 BEGINNING = re.compile(rb"\r?\Z|[A-Z-]+(?: |\Z)")
+TEXT = bytes([*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)])
+FRAMING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+END_TO_END = frozenset((b"content-length", b"host", b"transfer-encoding"))  # dropped as a hop's they would mean another
+LENGTH = re.compile(rb"[0-9]{1,18}")
+HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
+ABSOLUTE = re.compile(rb"http://([^/?]+)((?:[/?].*)?)", re.I)
 REMEMBERED_BYTES, REMEMBERED_HEADS = 1024, 256  # of a head, and how many
 
 
@@ -87,23 +94,85 @@ def parsed(data: bytes) -> Head:
     head.minor = parser.get_http_version()
     if head.minor not in ("1.0", "1.1"):
         raise BadHead(505, "this port speaks HTTP/1.1")
-    _frame(head)
+    line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), head.target, head.minor.encode())
+    if not data.startswith(line):
+        raise BadHead(400, "this is not an HTTP/1.1 request: it does not begin with METHOD TARGET HTTP/1.1")
+    refuse_odd(data)
+    host = _framed(head)
+    _aim(head, host)
     return head
 
 
-def _frame(head: Head) -> None:
-    """How it is framed, and what comes behind it."""
+def refuse_odd(data: bytes) -> None:
+    """Raise BadHead for bytes that others may read as the end of a line, or of the head."""
+    ends = data.count(b"\r\n")
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or data.translate(None, TEXT):
+        raise BadHead(
+            400, "this is not an HTTP/1.1 request: lines end with CR LF, and have no other control characters"
+        )
+
+
+def _framed(head: Head) -> bytes | None:
+    """Read from the headers how the request is framed, and what comes behind it. Returns its Host. Raises BadHead for
+    whatever two readers could take for two things."""
+    host: bytes | None = None
+    length: bytes | None = None
     options: list[bytes] = []
     for name, value in head.headers:
+        if name not in FRAMING:
+            continue
         if name == b"connection":
-            options += [option.strip().lower() for option in value.split(b",")]
+            options += [option.strip(b" \t").lower() for option in value.split(b",")]
+        elif name == b"host":
+            if host is not None:
+                raise BadHead(400, "an HTTP/1.1 request has one Host; this has two")
+            host = value
         elif name == b"content-length":
-            head.length = int(value)
+            if length is not None:
+                raise BadHead(400, "an HTTP/1.1 request has one Content-Length; this has two")
+            length = value
         elif name == b"transfer-encoding":
+            if head.chunked or head.minor == "1.0":
+                raise BadHead(400, "an HTTP/1.1 request has one Transfer-Encoding, and one of HTTP/1.0 has none")
+            if value.lower() != b"chunked":
+                raise BadHead(501, "the one transfer coding that HTTP/1.1 requests may have here is chunked")
             head.chunked = True
-        elif name == b"expect":
-            head.expects = value.lower() == b"100-continue"
+        elif value.lower() != b"100-continue":
+            raise BadHead(417, "the one expectation that HTTP/1.1 requests may have here is 100-continue")
+        else:
+            head.expects = head.minor == "1.1"
+    if length is not None:
+        if head.chunked:
+            raise BadHead(400, "an HTTP/1.1 request has a Content-Length or a Transfer-Encoding, not both")
+        if not LENGTH.fullmatch(length):
+            raise BadHead(400, "an HTTP/1.1 request's Content-Length is a number of bytes, in digits")
+        head.length = int(length)
+    if not END_TO_END.isdisjoint(options):
+        raise BadHead(400, "an HTTP/1.1 request's Connection cannot name Host, or how its body is framed")
     head.keep_alive = b"close" not in options and (head.minor == "1.1" or b"keep-alive" in options)
+    return host
+
+
+def _aim(head: Head, host: bytes | None) -> None:
+    """Raise BadHead for a request that does not say in one way whom it is for. In absolute-form (RFC 9112, section
+    3.2.2) it says so twice, and goes on in origin-form."""
+    target = head.target
+    if host is None:
+        if head.minor == "1.1":
+            raise BadHead(400, "an HTTP/1.1 request has a Host (RFC 9112, section 3.2); this has none")
+    elif not HOST.fullmatch(host):
+        raise BadHead(400, "an HTTP/1.1 request's Host is a name or an address, and maybe a port")
+    if not TARGET.fullmatch(target):
+        raise BadHead(400, "an HTTP/1.1 request's target has printable ASCII characters, and no '#'")
+    if target.startswith(b"/") or (target == b"*" and head.method == "OPTIONS"):
+        return
+    found = ABSOLUTE.fullmatch(target)
+    if found is None or head.method == "CONNECT":
+        raise BadHead(400, "an HTTP/1.1 request's target is a path, or an http:// URL; * is for OPTIONS")
+    if host is None or found[1].lower() != host.lower():
+        raise BadHead(400, "an HTTP/1.1 request's URL names the same as its Host")
+    path = found[2]
+    head.target = path if path.startswith(b"/") else b"/" + path if path or head.method != "OPTIONS" else b"*"
 
 
 def partly(data: bytes) -> Head:
@@ -144,6 +213,7 @@ class Reading:
         if end <= 3:
             if not BEGINNING.match(data):
                 raise BadHead(400, "this is not an HTTP/1.1 request: it does not begin with a method")
+            refuse_odd(data.removesuffix(b"\r"))
             return None
         self._data = data[:end]
         return self._data, data[end:]
@@ -165,8 +235,6 @@ PLAIN_FAMILIES = (b"sec-fetch-", b"sec-ch-", b"sec-gpc")
 
 def holds_no_secret(head: Head) -> bool:
     target = head.target
-    if not target.startswith(b"/") or b"#" in target:
-        return False
     if b"?" in target and not query_is_plain(target.partition(b"?")[2]):
         return False
     if PLAIN_HEADERS.issuperset([name for name, _ in head.headers]):
