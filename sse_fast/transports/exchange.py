@@ -129,8 +129,8 @@ class Exchange:
             self._read_head(connection, data)
         elif self._relayed is not None:
             self._relay_body(connection, self._relayed, data)
-        else:
-            self._read_body(connection, self._known.head, data)
+        elif (piece := self._decoded(connection, self._known.head, data)) is not None:
+            self._take(connection, self._known.head, piece)
 
     def writable(self, connection: Connection) -> None:
         if self._relayed is not None:
@@ -180,40 +180,48 @@ class Exchange:
             self._front.turned_away()
             self._front.respond(connection, head, decision, last=head.has_body)
         else:
-            self._body = Body(head)
-            if isinstance(decision, Publish) and self._front.closing:
+            publish = isinstance(decision, Publish)
+            if publish and self._front.closing:
                 self._refuse(connection, HubClosed("this server is shutting down and takes no more events"))
-            elif isinstance(decision, Publish) and head.length <= IN_PLACE:
-                self._read_body(connection, head, rest)
+            elif (piece := self._decoded(connection, head, rest)) is None:
+                pass
+            elif publish and head.length <= IN_PLACE:
+                self._take(connection, head, piece)
             else:
-                self._relay(connection, head, rest)
+                self._relay(connection, head, piece)
 
-    # ---- publishing in place -----------------------------------------------------------------------------------------
-
-    def _read_body(self, connection: Connection, head: Head, data: bytes) -> None:
-        body, wanted = self._body, self._wanted
-        assert body is not None
+    def _decoded(self, connection: Connection, head: Head, data: bytes) -> bytes | None:
+        """What this has of the body, whose end is where the next request begins. None: nobody knows where that is, and
+        the client was told."""
+        body = self._body = self._body or Body(head)
         try:
             piece = body.feed(data)
         except BadHead as bad:
             self._let_go()
             self._front.refuse(connection, head, bad)
-            return
+            return None
+        connection.keep(body.rest)
+        return piece
+
+    # ---- publishing in place -----------------------------------------------------------------------------------------
+
+    def _take(self, connection: Connection, head: Head, piece: bytes) -> None:
+        """More of the body."""
+        body, wanted = self._body, self._wanted
+        assert body is not None
         size = self._held + len(piece)
         if size > wanted.most:
             self._refuse(connection, too_much(wanted))
-        elif body.complete:
-            connection.keep(body.rest)
-            self._parts.append(piece)
-            self._publish(connection, wanted, b"".join(self._parts))
         elif size > IN_PLACE:
-            self._relay(connection, head, b"", piece)
+            self._relay(connection, head, piece)
+        elif body.complete:
+            self._publish(connection, wanted, b"".join((*self._parts, piece)) if self._parts else piece)
         elif not self._hold(piece):
             self._refuse(connection, Overloaded("all bodies that are read now are too many for one worker's memory"))
         elif connection.context is None:
             connection.context = self
             connection.give(self._front.body_seconds)
-            if head.expects and not data:
+            if head.expects and not piece:
                 self._continued = True
                 connection.send(CONTINUE)
 
@@ -244,8 +252,8 @@ class Exchange:
 
     # ---- relaying ----------------------------------------------------------------------------------------------------
 
-    def _relay(self, connection: Connection, head: Head, data: bytes, read: bytes = b"") -> None:
-        """Somebody else answers. Of the body `read` has been read, and of `data` nothing yet."""
+    def _relay(self, connection: Connection, head: Head, piece: bytes) -> None:
+        """Somebody else answers; so much of the body was read beside what is held."""
         front, known, body = self._front, self._known, self._body
         assert known is not None
         assert body is not None
@@ -254,18 +262,11 @@ class Exchange:
                 raise TypeError(f"without a relay this cannot be carried out: {known.decision}")
             self._refuse(connection, too_much(known.decision, IN_PLACE))
             return
-        try:
-            read = b"".join((*self._parts, read, body.feed(data)))
-        except BadHead as bad:
-            self._let_go()
-            front.refuse(connection, head, bad)
-            return
+        read = b"".join((*self._parts, piece))
         self._let_go()
         connection.context = self
         connection.wait()
         connection.give(None)
-        if body.complete:
-            connection.keep(body.rest)
         self._relayed = front.relay.begin(
             connection,
             head,
