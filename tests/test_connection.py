@@ -386,15 +386,3 @@ def test_what_makes_no_sense_is_refused_by_name(port: Port, state: str, call: Ca
     }[state]
     with port.client(b"one\n"), pytest.raises(RuntimeError, match=f"a {state} connection cannot"):
         call(port.connections[0])
-
-
-def test_who_waits_for_a_request_is_closed_at_once_when_the_server_leaves(port: Port) -> None:
-    port.at_feed = by_lines
-    with port.client(b"one\n") as idle, port.client(b"") as silent:
-        port.at_feed = taken(port, Context())
-        with port.client(b"half a request"):
-            port.listener.close_idle()
-            assert port.listener.open == 1
-            assert received(idle) == b"one;"
-            assert at_end(idle)
-            assert at_end(silent)

@@ -676,7 +676,7 @@ async def test_who_asks_is_told_to_the_relay(monkeypatch: pytest.MonkeyPatch) ->
 # ---- the end ----
 
 
-async def test_who_leaves_closes_idle_connections_and_answers_the_others_for_the_last_time(front: FrontOf) -> None:
+async def test_who_leaves_answers_each_connection_for_the_last_time(front: FrontOf) -> None:
     idle, half, publishing, relayed = [await front.client() for _ in range(4)]
     for client in (idle, half, publishing, relayed):
         assert (await client.ask(get("/echo"))).status == 200
@@ -685,6 +685,8 @@ async def test_who_leaves_closes_idle_connections_and_answers_the_others_for_the
     await until(lambda: front.front.exchanges)
     await asyncio.sleep(0.05)
     front.front.leave()
+    said = await idle.ask(get("/sse/a/b/c"))
+    assert (said.status, said.headers["connection"]) == (400, "close")
     assert await idle.closed()
     said = await half.ask(b"\r\n")
     assert (said.status, said.headers["connection"]) == (400, "close")

@@ -44,10 +44,10 @@ from sse_fast._native.base.linux cimport (
     sockaddr_storage,
     socklen_t,
 )
-from sse_fast._native.front.connection cimport LISTENING, READ_SIZE, READING, Connection, Connections, Watched, report
+from sse_fast._native.front.connection cimport LISTENING, READ_SIZE, Connection, Connections, Watched, report
 from sse_fast.errors import EndReason
 
-cdef object CLIENT = EndReason.CLIENT, SHUTDOWN = EndReason.SHUTDOWN
+cdef object SHUTDOWN = EndReason.SHUTDOWN
 
 cdef enum:
     ACCEPTS_A_TURN = 128
@@ -87,16 +87,6 @@ cdef class Listener(Connections):
         if not self._stopped:
             self._stopped = True
             self._listen(False)
-
-    def close_idle(self):
-        """Close the connections that nothing of a request has come on."""
-        cdef Watched watched
-        cdef Connection connection
-        for watched in self.by_descriptor:
-            if isinstance(watched, Connection):
-                connection = <Connection>watched
-                if connection._state == READING and connection.idle and connection.kept is None:
-                    connection._go(CLIENT)
 
     def close(self):
         """Close every connection; streams are ended as by a shutdown. Again: nothing happens."""
