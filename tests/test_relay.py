@@ -434,7 +434,7 @@ async def test_exchanges_wait_in_order_for_a_connection() -> None:
         port.relay.tick = Mock()  # type: ignore[method-assign]
         asking = []
         for number in range(6):
-            asking.append(asyncio.create_task(port.ask(GET.replace(b"it", b"%d " % number))))
+            asking.append(asyncio.create_task(port.ask(GET.replace(b"it", b"%d" % number))))
             await until(lambda number=number: port.relay.busy == number + 1)
         assert (port.relay.open, port.relay.queued) == (2, 4)
         for _ in range(6):
