@@ -77,7 +77,8 @@ class EdgeProcess:
         self.port = free_port()
         self.transport = transport
         self._tls = ssl._create_unverified_context() if "--ssl-certificate" in flags else None
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.edge_path = "/edge" if "--app" in flags else ""
+        self.url = f"http://127.0.0.1:{self.port}{self.edge_path}"
         self.log_file = directory / f"edge-{self.port}.log"
         self.noise_expected = False
         self._directory = directory
@@ -128,7 +129,7 @@ class EdgeProcess:
         else:
             connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self._tls)
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, self.edge_path + path, body, headers or {})
             response = connection.getresponse()
             return response.status, response.read()
         finally:

@@ -8,6 +8,7 @@ what got no answer, or 503, the app has never seen. Where a worker is killed, it
 import asyncio
 import json
 import random
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from enum import Enum
 from itertools import count
 from pathlib import Path
 
+import pytest
 from client import Chunks, reset_or_close
+from conftest import PATIENCE
 from relayed_app import content
 
 MOST = 200_000  # bytes of a body
@@ -181,3 +184,35 @@ async def answer_to(call: Call, reader: asyncio.StreamReader, book: CallBook) ->
     assert body == call.owed, f"{call.token}: {len(body)} bytes that are not the {len(call.owed)} it is owed"
     assert closes or not call.last, f"the connection stays, after {call.request[:200]!r}"
     return Outcome.ANSWERED, closes
+
+
+@dataclass
+class Callers:
+    """So many callers of the app of a server that was started with `flags`."""
+
+    book: CallBook
+    seen: Path
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of_an_app_in(cls, directory: Path, monkeypatch: pytest.MonkeyPatch) -> "Callers":
+        """The app is put into the directory, which is to be the server's own."""
+        shutil.copy(Path(__file__).parent / "relayed_app.py", directory)
+        seen = directory / "seen"
+        seen.touch()
+        monkeypatch.setenv("RELAYED_APP_SEEN", str(seen))
+        return cls(CallBook(), seen, ("--app", "relayed_app:app"))
+
+    async def call(
+        self, port: int, count: int, over: asyncio.Event, rng: random.Random, *, within: float = PATIENCE
+    ) -> None:
+        """Until it is over. `within`: seconds that each takes for one that never comes."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                own = random.Random(rng.random())
+                group.create_task(call_on(port, self.book, f"c{number}", over, own, within))
+
+    def compare(self, *, deaths: bool) -> Counter[str]:
+        """Hold them to the law; how their calls ended, in numbers."""
+        self.book.compare(self.seen, deaths=deaths)
+        return self.book.tally()

@@ -72,9 +72,9 @@ class Stream:
 
     @classmethod
     async def subscribe(
-        cls, port: int, channels: Iterable[str], last_event_id: str | None, query: str = ""
+        cls, port: int, channels: Iterable[str], last_event_id: str | None, query: str = "", edge_path: str = ""
     ) -> "Stream":
-        path = "/sse?" + urlencode([("channel", channel) for channel in channels]) + query
+        path = f"{edge_path}/sse?" + urlencode([("channel", channel) for channel in channels]) + query
         stream = await cls.open(port, path, {} if last_event_id is None else {"Last-Event-ID": last_event_id})
         assert stream.status == 200
         assert stream.headers["transfer-encoding"] == "chunked"

@@ -39,9 +39,11 @@ class Customer:
     connections: int = 0
     complaints: list[str] = field(default_factory=list)
     server_may_close: bool = False
+    edge_path: str = ""
 
     async def listen(self, port: int, query: str = "") -> Stream:
-        stream = await Stream.subscribe(port, self.channels, self.cursor, query if self.cursor is None else "")
+        query = query if self.cursor is None else ""
+        stream = await Stream.subscribe(port, self.channels, self.cursor, query, self.edge_path)
         self.connections += 1
         return stream
 

@@ -1,4 +1,5 @@
-"""The app behind the front, for caller.py: answers that can be checked byte by byte, and a record of what was asked.
+"""The app behind the front, for caller.py: answers that can be checked byte by byte, and a record of what was asked;
+and streams of its own, under /held.
 
 RELAYED_APP_SEEN names a file. Each request writes its token there, a line, before anything else of it happens; a line
 is one write, so what a worker has written stays when the worker is killed.
@@ -9,13 +10,21 @@ import json
 import os
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
+
+from sse_fast import Hub
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PIECE = 20_000  # bytes
+
+
+@cache
+def hub() -> Hub:
+    return Hub()
 
 
 def content(token: str, size: int) -> bytes:
@@ -36,6 +45,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """/TOKEN?wait=SECONDS&size=BYTES&chunked=1: a body of that size, or what came of a body that was sent."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
+    if scope["path"].startswith("/held/"):
+        await hub().response(scope, [scope["path"].removeprefix("/held/")])(scope, receive, send)
+        return
     token, query = scope["path"].removeprefix("/"), dict(parse_qsl(scope["query_string"].decode()))
     record(token)
     await asyncio.sleep(float(query.get("wait", 0)))

@@ -1,9 +1,11 @@
-"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients at both ports.
+"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients, of the edge's streams and
+of those that an app behind the front answers with.
 
 The law: what was acknowledged reaches everybody, once, in order, and no gap is told, for the log here is large enough.
 An event whose acknowledgement was lost with its connection is in the log once or not at all; if it is there it is owed
 like any other. So what the log holds in the end is read first and put to the publishers' books, and then every client
-is held to the log.
+is held to the log. An app behind the front is called all the while, and its answers are held to a law of their own
+(`caller.CallBook`).
 
 Two kinds of clients: some that parse every byte, and come and go (`ledger.Customer`); thousands that are held to their
 books natively, and come back when the server ends them (`sse_fast.bench`).
@@ -27,6 +29,8 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
+from caller import Callers
 from chaos import HANGS, Chaos
 from client import position
 from conftest import PATIENCE, EdgeProcess, Edges
@@ -40,9 +44,10 @@ SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "30"))
 WORKERS = 4
 PUBLISHERS = 6
 CUSTOMERS = 160
-STREAMS = 1500  # of the swarm, at each port
+CALLERS = 8
+STREAMS = 1500  # of each swarm
 STREAM_CHANNELS = 6
-EVENTS_A_SECOND = 20.0  # of the swarm, at each port
+EVENTS_A_SECOND = 20.0  # of each swarm
 ANSWER_WITHIN = 2.5  # seconds
 END = "the-end"  # the channel of the last event
 COMES_BACK = 0.3
@@ -121,12 +126,12 @@ async def come_and_go(customer: Customer, port: int, over: asyncio.Event, rng: r
         await asyncio.sleep(rng.choice((0, 0.01, 0.5 * rng.random())))
 
 
-async def whole_log(port: int, channels: list[str], end: int) -> Ledger:
+async def whole_log(server: EdgeProcess, channels: list[str], end: int) -> Ledger:
     """All that is in the log. `end`: the position of its last event, which is on the channel END."""
     log: Ledger = {}
     for channel in channels:  # one by one, as an event does not say which channel it came by
-        reader = Customer([channel, END], cursor="earliest")
-        stream = await reader.listen(port)
+        reader = Customer([channel, END], cursor="earliest", edge_path=server.edge_path)
+        stream = await reader.listen(server.port)
         async with asyncio.timeout(PATIENCE):
             await reader.read(stream, until=end)
         stream.cut()
@@ -141,14 +146,14 @@ async def whole_log(port: int, channels: list[str], end: int) -> Ledger:
 
 
 class Streams:
-    """A swarm of streams, and their publishers."""
+    """A swarm of streams by one way to them, and their publishers."""
 
-    def __init__(self, server: EdgeProcess, name: str) -> None:
+    def __init__(self, server: EdgeProcess, name: str, way: str) -> None:
         self.channels = [f"{name}-{number}" for number in range(STREAM_CHANNELS)]
         self.fleet = Fleet(
             Plan(
                 Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
-                Target(f"{server.url}/sse/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
+                Target(f"{way}/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
                 publishers=8,
                 processes=1,
                 patience=ANSWER_WITHIN,
@@ -187,14 +192,19 @@ class Streams:
 # ---- all of it together ----------------------------------------------------------------------------------------------
 
 
-async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[], Awaitable[None]]) -> Counter[str]:
-    """Have everybody publish and listen while `rage` goes on; then compare the books. What happened, in numbers."""
+async def hold_the_law(
+    server: EdgeProcess, callers: Callers, rng: random.Random, rage: Callable[[], Awaitable[None]]
+) -> Counter[str]:
+    """Have everybody publish, listen and call the app while `rage` goes on; then compare the books. What happened, in
+    numbers."""
     book, over = Book(), asyncio.Event()
     customers = [
-        Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True) for _ in range(CUSTOMERS)
+        Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), server_may_close=True, edge_path=server.edge_path)
+        for _ in range(CUSTOMERS)
     ]
     with ExitStack() as stack:
-        swarms = [Streams(server, name) for name in ("one", "other")]
+        ways = {"edge": f"{server.url}/sse", "held": f"http://127.0.0.1:{server.port}/held"}
+        swarms = [Streams(server, name, way) for name, way in ways.items()]
         for swarm in swarms:
             stack.enter_context(swarm.fleet)
             await asyncio.to_thread(swarm.begin)
@@ -203,6 +213,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
                 group.create_task(publish(server, f"p{number}", book, over, random.Random(rng.random())))
             for customer in customers:
                 group.create_task(come_and_go(customer, server.port, over, random.Random(rng.random())))
+            group.create_task(callers.call(server.port, CALLERS, over, rng, within=ANSWER_WITHIN))
             await rage()
             over.set()
         await asyncio.to_thread(everybody_serves, server, WORKERS)
@@ -214,7 +225,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
         stats = await asyncio.to_thread(server.stats)
         assert stats["log"]["position"] == stats["log"]["events"] == end
         assert stats["gaps"] == stats["refused"] == 0
-        log = await whole_log(server.port, [*CHANNELS, *swarms[0].channels, *swarms[1].channels], end)
+        log = await whole_log(server, [*CHANNELS, *swarms[0].channels, *swarms[1].channels], end)
         book.compare({at: entry for at, entry in log.items() if entry.channel in CHANNELS})
         for swarm in swarms:
             swarm.compare(log)
@@ -230,6 +241,7 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
         counters = [swarm.fleet.board.counters() for swarm in swarms]
     await asyncio.to_thread(server.wait_connections, 0)
     tally = Counter(events=len(log), customers=len(customers), streams=len(swarms) * STREAMS)
+    tally += callers.compare(deaths=True)
     tally["acknowledged"] = len(book.acknowledged) + sum(one["answered"] for one in counters)
     tally["connections of customers"] = sum(customer.connections for customer in customers)
     tally["deliveries to customers"] = sum(len(customer.events) for customer in customers)
@@ -242,7 +254,14 @@ async def hold_the_law(server: EdgeProcess, rng: random.Random, rage: Callable[[
             tally[word] += count
     assert tally["deliveries to customers"] > 10 * CUSTOMERS
     assert tally["connections of streams"] > 3 * STREAMS, "chaos did not reach them"
+    assert tally["calls answered"] > 10 * CALLERS
+    assert tally["calls broken"], "chaos did not reach the callers"
     return tally
+
+
+@pytest.fixture
+def callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callers:
+    return Callers.of_an_app_in(tmp_path, monkeypatch)
 
 
 def server_of(edge: Edges, *flags: str) -> EdgeProcess:
@@ -255,14 +274,14 @@ def server_of(edge: Edges, *flags: str) -> EdgeProcess:
 
 
 async def test_workers_killed_stopped_and_restarted_lose_nothing_and_leave_nothing_behind(
-    edge: Edges, rng: random.Random
+    edge: Edges, callers: Callers, rng: random.Random
 ) -> None:
-    server = server_of(edge)
+    server = server_of(edge, *callers.flags)
     parent = psutil.Process(server.pid)
     descriptors, threads = parent.num_fds(), parent.num_threads()
     chaos = Chaos(server, WORKERS, rng)
 
-    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS, chaos.acts_on_workers()))
+    tally = await hold_the_law(server, callers, rng, lambda: chaos.rage(SECONDS, chaos.acts_on_workers()))
     print(dict(tally | chaos.tally))
 
     await eventually(lambda: parent.num_fds() == descriptors, f"the parent to have {descriptors} descriptors")
@@ -271,11 +290,11 @@ async def test_workers_killed_stopped_and_restarted_lose_nothing_and_leave_nothi
 
 
 async def test_a_whole_server_killed_over_and_over_loses_nothing_that_is_in_its_log_file(
-    edge: Edges, rng: random.Random, tmp_path: Path
+    edge: Edges, callers: Callers, rng: random.Random, tmp_path: Path
 ) -> None:
-    server = server_of(edge, "--log-file", str(tmp_path / "log"))
+    server = server_of(edge, "--log-file", str(tmp_path / "log"), *callers.flags)
     chaos = Chaos(server, WORKERS, rng)
-    tally = await hold_the_law(server, rng, lambda: chaos.rage(SECONDS / 2, chaos.acts_on_all()))
+    tally = await hold_the_law(server, callers, rng, lambda: chaos.rage(SECONDS / 2, chaos.acts_on_all()))
     print(dict(tally | chaos.tally))
     assert "set aside" not in server.log()
     nothing_stays(server, chaos)

@@ -12,10 +12,13 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
+import pytest
+from caller import Callers
 from client import position
-from conftest import BOTH_TRANSPORTS, PATIENCE, Edges
+from conftest import BOTH_TRANSPORTS, PATIENCE, EdgeProcess, Edges
 from fault_proxy import FaultProxy
 from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_batch, post
 
@@ -23,12 +26,13 @@ from sse_fast.transports.life import Transport
 
 SECONDS = float(os.environ.get("SSE_FAST_LEDGER_SECONDS", "8"))
 PUBLISHERS = 6
+CALLERS = 8
 
 
-async def publish(port: int, name: str, ledger: Ledger, over: asyncio.Event, rng: random.Random) -> None:
+async def publish(url: str, name: str, ledger: Ledger, over: asyncio.Event, rng: random.Random) -> None:
     """One publisher on one kept-alive connection: single events, arrays, NDJSON; now and then a burst, or a pause."""
     number = 0
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
         while not over.is_set():
             batch = make_batch(name, number, rng)
             number += len(batch)
@@ -54,17 +58,29 @@ async def come_and_go(customer: Customer, port: int, over: asyncio.Event, rng: r
 
 
 async def keep_ledger(
-    server_port: int, client_port: int, count: int, rng: random.Random, calm: Callable[[], object] = lambda: None
+    server: EdgeProcess,
+    count: int,
+    rng: random.Random,
+    *,
+    by: FaultProxy | None = None,
+    calm: Callable[[], object] = lambda: None,
+    callers: Callers | None = None,
 ) -> None:
-    """Publish to the one port, listen at the other, and compare. `calm` is called before all catch up."""
+    """Publish, listen, by a proxy if there is one, have the app be called if there is one, and compare. `calm` is
+    called before all catch up."""
+    port = by.port if by is not None else server.port
     ledger: Ledger = {}
     over = asyncio.Event()
-    customers = [Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5)))) for _ in range(count)]
+    customers = [
+        Customer(rng.sample(CHANNELS, rng.choice((1, 1, 2, 5))), edge_path=server.edge_path) for _ in range(count)
+    ]
     async with asyncio.TaskGroup() as group:
         for number in range(PUBLISHERS):
-            group.create_task(publish(server_port, f"p{number}", ledger, over, random.Random(rng.random())))
+            group.create_task(publish(server.url, f"p{number}", ledger, over, random.Random(rng.random())))
         for customer in customers:
-            group.create_task(come_and_go(customer, client_port, over, random.Random(rng.random())))
+            group.create_task(come_and_go(customer, port, over, random.Random(rng.random())))
+        if callers is not None:
+            group.create_task(callers.call(server.port, CALLERS, over, rng))
         await asyncio.sleep(SECONDS)
         over.set()
     calm()
@@ -75,7 +91,7 @@ async def keep_ledger(
     async with asyncio.TaskGroup() as group:
         for customer in customers:
             if id(customer) not in lost:
-                group.create_task(catch_up(customer, client_port, ledger))
+                group.create_task(catch_up(customer, port, ledger))
     for customer in customers:
         customer.check(ledger, to_the_end=id(customer) not in lost)
     tally = Counter(events=len(ledger), connections=sum(customer.connections for customer in customers))
@@ -90,8 +106,20 @@ async def test_nothing_is_lost_doubled_or_out_of_order_while_clients_come_and_go
     edge: Edges, rng: random.Random, transport: Transport
 ) -> None:
     server = edge(transport=transport)
-    await keep_ledger(server.port, server.port, 200, rng)
+    await keep_ledger(server, 200, rng)
     assert server.stats()["gaps"] == 0
+
+
+async def test_nothing_is_lost_doubled_or_out_of_order_beside_an_app_and_every_call_of_it_is_answered(
+    edge: Edges, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = Callers.of_an_app_in(tmp_path, monkeypatch)
+    server = edge(*callers.flags)
+    await keep_ledger(server, 100, rng, callers=callers)
+    assert server.stats()["gaps"] == 0
+    tally = callers.compare(deaths=False)
+    print(dict(tally))
+    assert tally["calls answered"] == tally.total() > 10 * CALLERS
 
 
 @BOTH_TRANSPORTS
@@ -124,7 +152,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
             proxy.stalled, proxy.single_bytes, proxy.bytes_per_second = False, False, None
 
         try:
-            await keep_ledger(server.port, proxy.port, 80, rng, calm)
+            await keep_ledger(server, 80, rng, by=proxy, calm=calm)
         finally:
             harassing.cancel()
         assert proxy.cuts > 50

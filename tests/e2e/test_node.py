@@ -66,6 +66,8 @@ class WorkerClient:
     """A kept-alive connection to a certain worker."""
 
     def __init__(self, server: EdgeProcess, pid: int) -> None:
+        self._edge_path = server.edge_path
+
         def there() -> http.client.HTTPConnection | None:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
             self._connection = connection
@@ -78,7 +80,7 @@ class WorkerClient:
         until(there, f"a connection to worker {pid}")
 
     def get(self, path: str) -> bytes:
-        self._connection.request("GET", path)
+        self._connection.request("GET", self._edge_path + path)
         return self._connection.getresponse().read()
 
     def stats(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class WorkerClient:
         }
 
     def publish(self, channel: str, data: str) -> str:
-        self._connection.request("POST", f"/publish/{channel}", data.encode())
+        self._connection.request("POST", f"{self._edge_path}/publish/{channel}", data.encode())
         response = self._connection.getresponse()
         body = response.read()
         assert response.status == 200, body

@@ -1,0 +1,49 @@
+"""An app behind the front while the server restarts, worker by worker, and in the end stops: no answer is lost.
+
+SSE_FAST_RESTARTS says how often it restarts.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from caller import Callers
+from conftest import PATIENCE, Edges, until
+from test_node import everybody_serves
+
+WORKERS = 4
+RESTARTS = int(os.environ.get("SSE_FAST_RESTARTS", "1"))
+CALLERS = 16
+
+
+async def test_rolling_restarts_and_a_stop_lose_no_relayed_answer(
+    edge: Edges, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = Callers.of_an_app_in(tmp_path, monkeypatch)
+    server = edge("--workers", str(WORKERS), *callers.flags)
+    server.noise_expected = True  # Granian warns of more workers than cores
+    await asyncio.to_thread(everybody_serves, server, WORKERS)
+    over = asyncio.Event()
+
+    def restart() -> None:
+        before = server.workers()
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: not any(map(psutil.Process.is_running, before)), "workers that are all new", 3 * PATIENCE)
+        everybody_serves(server, WORKERS)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(callers.call(server.port, CALLERS, over, rng))
+        for _ in range(RESTARTS):
+            await asyncio.to_thread(restart)
+        answered = callers.book.tally()["calls answered"]
+        server.terminate()
+        assert await asyncio.to_thread(server.wait) == 0, server.log()
+        over.set()
+    tally = callers.compare(deaths=False)
+    print(dict(tally))
+    assert tally["calls answered"] >= answered > 10 * CALLERS
+    assert not tally["calls refused with 502"] + tally["calls refused with 504"]
