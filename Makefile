@@ -38,8 +38,8 @@ bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk pub
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 
-bench-stream: $(VENV)/.bench ## Measure the stream port beside Nchan and the floor: fan-out, opening, resuming, exactness
-	$(BIN)/python benches/bench_fanout.py --only 'sse_fast,sse_fast stream,raw C,nchan' $(ARGS)
+bench-stream: $(VENV)/.bench ## Measure streams beside Nchan and the floor: fan-out, opening, resuming, exactness
+	$(BIN)/python benches/bench_fanout.py --only 'sse_fast,sse_fast asgi,raw C,nchan' $(ARGS)
 	$(BIN)/python benches/bench_stream.py
 
 bench-workers: $(VENV)/.bench ## Measure two workers beside one, and hold 60,000 streams on one machine

@@ -4,8 +4,8 @@
 
 Servers take turns on one machine, each started afresh for every round:
 
-- **sse_fast**: the edge as `sse-fast serve` starts it, under Granian;
-- **sse_fast stream**: the same, its streams by `--stream-port`;
+- **sse_fast**: the edge as `sse-fast serve` starts it;
+- **sse_fast asgi**: the same app, `create_app`, under Granian alone: streams and publishing by ASGI;
 - **raw C**: send(2) in a loop over all descriptors, the floor of any server that sends each event by itself
   (peers/raw_floor.py);
 - **nchan**: Debian's nginx and libnginx-mod-nchan with one worker (peers/nchan.py);
@@ -31,7 +31,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-from harness import EDGE, HERE, STREAM, Running, Server, granian_command, machine
+from harness import ASGI, EDGE, HERE, Running, Server, granian_command, machine
 from peers import nchan, raw_floor
 
 from sse_fast.base.descriptors import raise_descriptor_limit
@@ -40,16 +40,16 @@ IN_FLIGHT = (1, 16)
 LEAST_EVENTS = 64  # the p99 of fewer says nothing; a slow server's window gets longer instead
 # (who, subscribers, in flight, beside whom, at most so many times their CPU per delivery)
 GOALS = (
-    (EDGE, 1_000, 1, "nchan", 1.25),
-    (EDGE, 10_000, 1, "nchan", 1.1),
-    (EDGE, 1_000, 16, "nchan", 0.3),
-    (EDGE, 10_000, 16, "nchan", 0.3),
-    (EDGE, 10_000, 1, "coroutine", 1 / 3),
-    (EDGE, 10_000, 16, "coroutine", 1 / 3),
-    (STREAM, 1_000, 1, "raw C", 1.2),
-    (STREAM, 10_000, 1, "raw C", 1.2),
-    (STREAM, 1_000, 16, "raw C", 0.25),
-    (STREAM, 10_000, 16, "raw C", 0.25),
+    (EDGE, 1_000, 1, "raw C", 1.2),
+    (EDGE, 10_000, 1, "raw C", 1.2),
+    (EDGE, 1_000, 16, "raw C", 0.25),
+    (EDGE, 10_000, 16, "raw C", 0.25),
+    (ASGI, 1_000, 1, "nchan", 1.25),
+    (ASGI, 10_000, 1, "nchan", 1.1),
+    (ASGI, 1_000, 16, "nchan", 0.3),
+    (ASGI, 10_000, 16, "nchan", 0.3),
+    (ASGI, 10_000, 1, "coroutine", 1 / 3),
+    (ASGI, 10_000, 16, "coroutine", 1 / 3),
 )
 
 CLOCK = """\
@@ -68,7 +68,7 @@ def coroutine_command(port: int, scratch: Path) -> list[str]:
 
 SERVERS = (
     EDGE,
-    STREAM,
+    ASGI,
     raw_floor.PEER,
     nchan.PEER,
     Server(
@@ -116,9 +116,8 @@ class Client:
     def __init__(self, program: Path, running: Running, subscribers: int, cores: set[int]) -> None:
         self.cores = cores
         server = running.server
-        subscribe = [str(running.stream_port), server.subscribe]
-        publish = [str(running.port), server.publish]
-        self.command = [str(program), "127.0.0.1", *subscribe, *publish, str(subscribers)]
+        port = str(running.port)
+        self.command = [str(program), "127.0.0.1", port, server.subscribe, port, server.publish, str(subscribers)]
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from exchanges import exchange
-from harness import HERE, START_SECONDS, STREAM, Running
+from harness import ASGI, HERE, START_SECONDS, Running
 from peers import PEERS, CannotInstall, Peer
 from peers.record import OURS
 from peers.report import place, write_report
@@ -59,7 +59,7 @@ def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[W
     """Start a server, open the streams if any, and measure a window for each number of events in flight."""
     try:
         with Running(peer) as running:
-            wait_until_it_streams(peer, running.stream_port)
+            wait_until_it_streams(peer, running.port)
             time.sleep(peer.settling)
             if subscribers == NOBODY:
                 return [publishing(peer, running, connections, round_, seconds) for connections in IN_FLIGHT]
@@ -109,7 +109,7 @@ def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
 
 def target_of(peer: Peer, running: Running) -> Target:
     return Target(
-        peer.subscribe_url(running.stream_port),
+        peer.subscribe_url(running.port),
         peer.publish_url(running.port),
         body=peer.body,
         content_type=peer.content_type,
@@ -211,7 +211,7 @@ def main() -> int:
                     write_record(arguments.output, about | {"windows": [asdict(one) for one in windows]})
     if arguments.output:
         print(write_report(arguments.output / RECORD))
-    judged = peers if arguments.quick else [peer for peer in peers if peer.name in (OURS, STREAM.name)]
+    judged = peers if arguments.quick else [peer for peer in peers if peer.name in (OURS, ASGI.name)]
     tolerated = {peer.name: peer.known_faults for peer in judged}
     bad = [one for one in windows if one.peer in tolerated and one.problems.keys() - tolerated[one.peer]]
     for one in bad:

@@ -1,5 +1,5 @@
-"""The stream port beside the main port, Nchan and the floor: what a stream costs to open and to hold, what a storm of
-resuming clients costs, and whether everybody gets everything when some don't read.
+"""Streams beside Nchan and the floor: what one costs to open and to hold, what a storm of resuming clients costs, and
+whether everybody gets everything when some don't read.
 
     python benches/bench_stream.py [open] [resume] [exact] [--quick] [--rounds 3] [--json PATH]
 
@@ -12,9 +12,9 @@ resuming clients costs, and whether everybody gets everything when some don't re
   event once, whole and in order. Then the slow and the stopped read on, or come back if they were ended, and must get
   the same.
 
-Servers take turns, started afresh for each, and each round begins with another one. Fan-out is bench_fanout.py's.
-Exits with 1 if any stream of any server misses an event, or gets one twice, torn or out of order; or if a goal is
-missed, without --quick.
+Servers take turns, started afresh for each, and each round begins with another one; **sse_fast asgi** is `create_app`
+under Granian alone, whose streams go by ASGI. Fan-out is bench_fanout.py's. Exits with 1 if any stream of any server
+misses an event, or gets one twice, torn or out of order; or if a goal is missed, without --quick.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from harness import EDGE, STREAM, Running, Server, edge_command, machine
+from harness import ASGI, EDGE, Running, Server, asgi_command, edge_command, machine
 from peers import PEERS, CannotInstall, nchan, raw_floor
 from peers.report import spread, table
 
@@ -52,14 +52,23 @@ size (PSS) from none to all streams open and idle; what the kernel keeps for soc
 Figures are medians over the rounds, in brackets the least and the greatest; ratios are taken within a round."""
 
 
+IMPATIENT = {"send_timeout": str(SEND_TIMEOUT), "log_size": "256MiB"}
+
+
 def impatient_command(port: int, scratch: Path) -> list[str]:
-    return [*edge_command(port, scratch), "--send-timeout", str(SEND_TIMEOUT), "--log-size", "256MiB"]
+    flags = [(f"--{name.replace('_', '-')}", value) for name, value in IMPATIENT.items()]
+    return [*edge_command(port, scratch), *(word for flag in flags for word in flag)]
+
+
+def impatient_asgi_command(port: int, scratch: Path) -> list[str]:
+    variables = [f"SSE_FAST_{name.upper()}={value}" for name, value in IMPATIENT.items()]
+    return ["env", *variables, *asgi_command(port, scratch)]
 
 
 SERVERS: dict[str, tuple[Server, ...]] = {
-    "open": (STREAM, nchan.PEER, raw_floor.PEER, EDGE),
-    "resume": (STREAM, nchan.PEER, EDGE),
-    "exact": (replace(STREAM, command=impatient_command), replace(EDGE, command=impatient_command)),
+    "open": (EDGE, nchan.PEER, raw_floor.PEER, ASGI),
+    "resume": (EDGE, nchan.PEER, ASGI),
+    "exact": (replace(EDGE, command=impatient_command), replace(ASGI, command=impatient_asgi_command)),
 }
 INSTALLED = {peer.name: peer for peer in PEERS}
 
@@ -78,7 +87,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure of the stream port: at most so much, or so many times another server's."""
+    """A figure of sse_fast: at most so much, or so many times another server's."""
 
     part: str
     figure: str
@@ -101,7 +110,7 @@ def fleet_for(server: Server, streams: int, size: int) -> Iterator[Fleet]:
     """The server, running, and a load client for so many streams, its events of `size` bytes."""
     with Running(server) as running:
         target = Target(
-            f"http://127.0.0.1:{running.stream_port}{server.subscribe}",
+            f"http://127.0.0.1:{running.port}{server.subscribe}",
             f"http://127.0.0.1:{running.port}{server.publish}",
         )
         plan = Plan(Storm(streams), target, size=size, drain=PATIENCE, server_pid=running.process.pid)
@@ -243,7 +252,7 @@ def judge(findings: list[Finding]) -> tuple[str, bool]:
     lines, met = [], True
     for goal in GOALS:
         found = {(one.server, one.round): one.figures[goal.figure] for one in findings if goal.figure in one.figures}
-        ours = {round_: value for (server, round_), value in found.items() if server == STREAM.name}
+        ours = {round_: value for (server, round_), value in found.items() if server == EDGE.name}
         others = {round_: found.get((goal.beside or "", round_)) for round_ in ours}
         values = [value / (others[round_] or NEVER) if goal.beside else value for round_, value in ours.items()]
         if not values or (goal.beside and None in others.values()):
@@ -263,7 +272,7 @@ def say(words: str) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What streams cost at the stream port, and whether they are whole.")
+    parser = argparse.ArgumentParser(description="What streams cost, and whether they are whole.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
     parser.add_argument("--open", type=int, default=15_000, help="streams to open (default: %(default)s)")

@@ -2,12 +2,12 @@
 
     python benches/bench_workers.py [fan-out] [hold] [--quick] [--rounds 3] [--streams 60000] [--json PATH]
 
-- **fan-out**: `sse-fast serve --stream-port` with one worker and with two, in turn; 10,000 streams of one channel,
-  64-byte events in a closed loop, 1 and 16 in flight. The load client uses the same cores, so the speed-up is less than
-  two workers have in them; the columns say how many cores each side had.
-- **hold**: as many workers as the descriptors need, half of the streams by the main port, half by the stream port. What
-  a stream costs in memory at each; one event must reach everybody; then all are cut at once, miss 100 events, come back
-  to whichever worker they meet, and must get each event once, whole and in order.
+- **fan-out**: `sse-fast serve` with one worker and with two, in turn; 10,000 streams of one channel, 64-byte events in
+  a closed loop, 1 and 16 in flight. The load client uses the same cores, so the speed-up is less than two workers have
+  in them; the columns say how many cores each side had.
+- **hold**: as many workers as the descriptors need. What a stream costs in memory; one event must reach everybody; then
+  all are cut at once, miss 100 events, come back to whichever worker they meet, and must get each event once, whole and
+  in order.
 
 Exits with 1 if any stream misses an event, or gets one twice, torn or out of order.
 """
@@ -25,12 +25,11 @@ from statistics import median
 from typing import Any
 
 import psutil
-from harness import START_SECONDS, STREAM, Running, Server, edge_command, machine
+from harness import EDGE, START_SECONDS, Running, Server, edge_command, machine
 from peers.report import spread, table
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Broadcast, Mode, Plan, Storm, Target, modes
-from sse_fast.bench.plan import most_connections
 from sse_fast.bench.runner import Fleet
 
 PARTS = ("fan-out", "hold")
@@ -50,36 +49,27 @@ def command(workers: int, port: int, scratch: Path) -> list[str]:
 
 
 def edge(workers: int) -> Server:
-    return replace(STREAM, name=f"{workers} worker{'s'[: workers > 1]}", command=partial(command, workers))
+    return replace(EDGE, name=f"{workers} worker{'s'[: workers > 1]}", command=partial(command, workers))
 
 
 @contextmanager
-def fleet_for(workers: int, mode: Mode, *, both_ports: bool = False) -> Iterator[Fleet]:
-    """An edge of so many workers, all of them listening, and a load client; with an even number of processes where it
-    comes in by both transports: the even ones by the main port."""
+def fleet_for(workers: int, mode: Mode) -> Iterator[Fleet]:
+    """An edge of so many workers, all of them listening, and a load client of as few processes as may be."""
     server = edge(workers)
     with Running(server) as running:
         wait_for_listeners(running, workers)
-        main, stream = (f"http://127.0.0.1:{port}{server.subscribe}" for port in (running.port, running.stream_port))
-        target = Target(stream, f"http://127.0.0.1:{running.port}{server.publish}")
-        if both_ports:
-            target = replace(target, subscribe=main, also=(stream,))
-        least = -(-most_connections(mode) // (raise_descriptor_limit() - DESCRIPTORS_BESIDE))
-        processes = least + least % 2 if both_ports else 1
-        pid = running.process.pid
-        with Fleet(Plan(mode, target, processes=processes, drain=PATIENCE, server_pid=pid)) as fleet:
+        base = f"http://127.0.0.1:{running.port}"
+        target = Target(f"{base}{server.subscribe}", f"{base}{server.publish}")
+        with Fleet(Plan(mode, target, drain=PATIENCE, server_pid=running.process.pid)) as fleet:
             yield fleet
 
 
 def wait_for_listeners(running: Running, workers: int) -> None:
-    """Until each worker listens at both ports: who connects before goes to those that do."""
+    """Until each worker listens: who connects before goes to those that do."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         found = [one for one in psutil.net_connections("tcp4") if one.status == psutil.CONN_LISTEN]
-        if all(
-            len({(one.pid, one.fd) for one in found if one.laddr.port == port}) >= workers
-            for port in (running.port, running.stream_port)
-        ):
+        if len({(one.pid, one.fd) for one in found if one.laddr.port == running.port}) >= workers:
             return
         time.sleep(0.1)
     raise RuntimeError(f"{workers} workers did not listen in {START_SECONDS} s")
@@ -147,14 +137,11 @@ def fan_out(streams: int, rounds: int, seconds: float) -> tuple[list[dict[str, A
 
 def hold(streams: int, workers: int) -> tuple[dict[str, Any], list[str]]:
     figures: dict[str, Any] = {"streams": streams, "workers": workers}
-    with fleet_for(workers, Storm(streams), both_ports=True) as fleet:
+    with fleet_for(workers, Storm(streams)) as fleet:
         figures["load client processes"] = fleet.workers
-        for place, transport in enumerate(("main port", "stream port")):
-            share = streams // 2 if place else streams - streams // 2
-            modes.ramp(fleet, share, range(place, fleet.workers, 2))
-            figures[f"{transport}: streams"] = share
-            figures[f"{transport}: bytes per stream"] = fleet.figures["user_memory_per_connection"]
-            figures[f"{transport}: CPU µs per stream opened"] = fleet.figures["server_cpu_us_per_connect"]
+        modes.ramp(fleet, streams)
+        figures["bytes per stream"] = fleet.figures["user_memory_per_connection"]
+        figures["CPU µs per stream opened"] = fleet.figures["server_cpu_us_per_connect"]
         figures["streams of the emptiest and the fullest process"] = spread_over_processes(fleet)
         began = fleet.moment()
         publish(fleet, 1)

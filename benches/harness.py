@@ -29,15 +29,13 @@ STOP_SECONDS = 15
 
 @dataclass(frozen=True)
 class Server:
-    """One row: how to start it on a port, with a scratch directory, and where to subscribe and publish. `stream_flag`
-    makes it open a second port, which streams are then asked for at."""
+    """One row: how to start it on a port, with a scratch directory, and where to subscribe and publish."""
 
     name: str
     about: str
     subscribe: str
     publish: str
     command: Callable[[int, Path], list[str]]
-    stream_flag: str | None = None
 
 
 def edge_command(port: int, scratch: Path) -> list[str]:
@@ -53,15 +51,16 @@ def granian_command(port: int, target: str, *options: str) -> list[str]:
     return [*granian, *options, target]
 
 
-EDGE = Server(
-    "sse_fast", "the edge under Granian, as `sse-fast serve` starts it", "/sse/bench", "/publish/bench", edge_command
-)
-STREAM = replace(EDGE, name="sse_fast stream", about="its streams by their own port", stream_flag="--stream-port")
+def asgi_command(port: int, scratch: Path) -> list[str]:
+    return granian_command(port, "sse_fast:create_app", "--factory")
+
+
+EDGE = Server("sse_fast", "sse-fast serve", "/sse/bench", "/publish/bench", edge_command)
+ASGI = replace(EDGE, name="sse_fast asgi", about="sse_fast.create_app under Granian alone", command=asgi_command)
 
 
 class Running:
-    """A server while it runs, as a context manager: from the first line of the block on it listens on `port`, and for
-    streams on `stream_port`, which for most is the same."""
+    """A server while it runs, as a context manager: from the first line of the block on it listens on `port`."""
 
     def __init__(self, server: Server, cores: Collection[int] | None = None) -> None:
         self.server = server
@@ -71,11 +70,8 @@ class Running:
         raise_descriptor_limit()  # the server inherits it
         self.scratch = Path(tempfile.mkdtemp(prefix="sse-fast-bench-"))
         self.log = self.scratch / "output.log"
-        self.port = self.stream_port = free_port()
+        self.port = free_port()
         command = self.server.command(self.port, self.scratch)
-        if self.server.stream_flag is not None:
-            self.stream_port = free_port()
-            command += [self.server.stream_flag, str(self.stream_port)]
         # Settings of the machine's owner must not change what is measured.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("SSE_FAST_", "GRANIAN_"))}
         with self.log.open("wb") as output:
@@ -105,8 +101,7 @@ class Running:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.server.name} exited with {self.process.returncode}:\n{self._last_words()}")
             with suppress(OSError):
-                for port in (self.port, self.stream_port):
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.server.name} did not listen in {START_SECONDS} s:\n{self._last_words()}")

@@ -9,7 +9,7 @@ from . import (
     pushpin,
     raw_floor,
     sse_fast,
-    sse_fast_stream,
+    sse_fast_asgi,
     sse_starlette,
 )
 from .base import CannotInstall, Peer
@@ -18,7 +18,7 @@ PEERS = tuple(
     module.PEER
     for module in (
         sse_fast,
-        sse_fast_stream,
+        sse_fast_asgi,
         raw_floor,
         nchan,
         mercure,

@@ -1,4 +1,4 @@
-"""sse_fast itself, as `sse-fast serve` starts it: one worker under Granian. Its settings are the defaults."""
+"""sse_fast itself, as `sse-fast serve` starts it: one worker. Its settings are the defaults."""
 
 from harness import EDGE
 
@@ -6,7 +6,7 @@ from .base import Peer, python_packages, python_version
 
 PEER = Peer(
     name=EDGE.name,
-    about="sse-fast serve",
+    about=EDGE.about,
     subscribe=EDGE.subscribe,
     publish=EDGE.publish,
     command=EDGE.command,

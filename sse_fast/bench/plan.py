@@ -47,9 +47,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Target:
-    """A server: where to subscribe, and how to publish (`publish` None: only modes without events). With URLs in
-    `also`, the processes of the load client take turns: the first asks for its streams at `subscribe`, the next at the
-    first of `also`, and so on."""
+    """A server: where to subscribe, and how to publish (`publish` None: only modes without events)."""
 
     subscribe: str
     publish: str | None = None
@@ -58,25 +56,19 @@ class Target:
     body: str = "{data}"
     content_type: str = "text/plain"
     publish_headers: tuple[tuple[str, str], ...] = ()
-    also: tuple[str, ...] = ()
 
     @classmethod
     def edge(cls, base: str, publish: str | None = None, *, key: str | None = None) -> "Target":
-        """The target for `sse-fast serve` at this address, with its publish key. `publish`: where its main port is, if
-        `base` is its stream port."""
+        """The target for `sse-fast serve` at this address, with its publish key. `publish`: where its events are
+        published, if elsewhere."""
         base, publish = base.rstrip("/"), (publish or base).rstrip("/")
         authorization = (("Authorization", f"Bearer {key}"),) if key else ()
         return cls(
             f"{base}/sse/bench-{{channel}}", f"{publish}/publish/bench-{{channel}}", publish_headers=authorization
         )
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """The URLs to subscribe to."""
-        return (self.subscribe, *self.also)
-
-    def subscribe_request(self, url: str | None = None) -> list[Part]:
-        host, path = _split(url or self.subscribe)
+    def subscribe_request(self) -> list[Part]:
+        host, path = _split(self.subscribe)
         head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
         return [*_parts(head + _lines(self.headers)), LAST_EVENT_ID, b"\r\n"]
 
@@ -95,9 +87,8 @@ class Target:
 
     def check(self, channels: int) -> None:
         """Raise InvalidPlan where no run could work."""
-        for url in self.addresses:
-            if channels > 1 and "{channel}" not in url:
-                raise InvalidPlan(f"{channels} channels need {{channel}} in the URL to subscribe to: {url}")
+        if channels > 1 and "{channel}" not in self.subscribe:
+            raise InvalidPlan(f"{channels} channels need {{channel}} in the URL to subscribe to: {self.subscribe}")
         if self.publish is None:
             return
         anywhere = self.publish + self.body + "".join(value for _, value in self.publish_headers)

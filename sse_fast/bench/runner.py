@@ -78,7 +78,7 @@ class Fleet:
         self.connections = most_connections(plan.mode)
         room = raise_descriptor_limit() - DESCRIPTORS_BESIDE - plan.publishers
         needed = -(-self.connections // max(room, 1))
-        self.workers = max(plan.processes, needed, len(self.target.addresses))
+        self.workers = max(plan.processes, needed, 1)
         if self.workers > MOST_WORKERS:
             raise InvalidPlan(
                 f"{self.connections} connections take {self.workers} processes of {room} descriptors each; at most "
@@ -124,6 +124,8 @@ class Fleet:
             "workers": self.workers,
             "channels": plan.mode.channels,
             "publishers": plan.publishers,
+            "address": _address(self.address),
+            "subscribe": _listed(self.target.subscribe_request()),
             "publish_address": _address(self.publish_address),
             "publish": [_listed(part) for part in publish] if publish else None,
             "run": random.getrandbits(32),
@@ -147,12 +149,7 @@ class Fleet:
         ours.settimeout(ORDER_SECONDS)
         self._lines.append(ours.makefile("rwb"))
         ours.close()  # the file keeps it open
-        address = self.target.addresses[worker % len(self.target.addresses)]
-        subscribe = {
-            "address": _address(address_of(address)),
-            "subscribe": _listed(self.target.subscribe_request(address)),
-        }
-        self._send(worker, setting | subscribe | {"worker": worker})
+        self._send(worker, setting | {"worker": worker})
         self._receive(worker)
 
     def _stop(self) -> None:
