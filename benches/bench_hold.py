@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench_peers import IN_FLIGHT, PATIENCE, publish_for
+from bench_peers import IN_FLIGHT
 from bench_relay import ALONE, RELAYED
+from exchanges import PATIENCE, publish_for
 from harness import Running, Server, machine
 from peers.report import spread, table
 

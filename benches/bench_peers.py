@@ -23,20 +23,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from exchanges import exchange
+from exchanges import PATIENCE, exchange, publish_for
 from harness import ASGI, HERE, START_SECONDS, Running
 from peers import PEERS, CannotInstall, Peer
 from peers.record import OURS
 from peers.report import place, write_report
 
 from sse_fast.base.descriptors import raise_descriptor_limit
-from sse_fast.bench import Broadcast, Plan, Target, modes
+from sse_fast.bench import Broadcast, Plan, modes
 from sse_fast.bench.results import machine, versions
 from sse_fast.bench.runner import Fleet
 
 IN_FLIGHT = (1, 16)
 NOBODY = 0  # subscribers: publishing alone
-PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
 RECORD = "peers.json"
 PERCENTILES = ("count", "p50", "p90", "p99", "p99_9", "max")
 
@@ -69,7 +68,7 @@ def measure(peer: Peer, subscribers: int, round_: int, seconds: float) -> list[W
 
 
 def publishing(peer: Peer, running: Running, connections: int, round_: int, seconds: float) -> Window:
-    found = exchange(running, target_of(peer, running), connections, seconds)
+    found = exchange(running, peer.target(running.port), connections, seconds)
     figures: dict[str, float | int | None] = {
         "publishes": found.answers,
         "publishes_per_second": found.answers / found.seconds,
@@ -98,29 +97,10 @@ def broadcast(peer: Peer, running: Running, subscribers: int, round_: int, secon
     return windows
 
 
-def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
-    """A closed loop for so long; over when the last event has reached everybody, so that a window has whole events,
-    however slow the server is."""
-    fleet.order("closed_loop", in_flight=in_flight, events=0)
-    fleet.stay(seconds)
-    fleet.order("quiet")
-    fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)
-
-
-def target_of(peer: Peer, running: Running) -> Target:
-    return Target(
-        peer.subscribe_url(running.port),
-        peer.publish_url(running.port),
-        body=peer.body,
-        content_type=peer.content_type,
-        publish_headers=peer.publish_headers,
-    )
-
-
 def plan(peer: Peer, running: Running, subscribers: int) -> Plan:
     return Plan(
         Broadcast(subscribers, in_flight=max(IN_FLIGHT)),
-        target_of(peer, running),
+        peer.target(running.port),
         publishers=max(IN_FLIGHT),
         connecting=peer.connecting,
         drain=PATIENCE,

@@ -25,20 +25,19 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from exchanges import Exchanges, exchange
-from harness import Running, granian_command, machine
-from peers import centrifugo, nchan
+from exchanges import PATIENCE, Exchanges, exchange, publish_for
+from harness import Running, machine
+from peers import centrifugo, nchan, sse_fast_asgi
 from peers.base import SERVERS, Peer
 from peers.report import spread, table
 from peers.sse_fast import PEER as OURS
 
 from sse_fast.base.descriptors import raise_descriptor_limit
-from sse_fast.bench import Broadcast, Plan, Target, modes
+from sse_fast.bench import Broadcast, Plan, modes
 from sse_fast.bench.runner import Fleet
 
 PARTS = ("alone", "delivered")
 CONNECTIONS = (1, 16)
-PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost
 NCHAN_GOAL, CENTRIFUGO_GOAL = 1.5, 0.8  # times their CPU
 
 CLOCK = """\
@@ -66,16 +65,12 @@ def centrifugo_command(port: int, scratch: Path) -> list[str]:
     return command
 
 
-def asgi_command(port: int, scratch: Path) -> list[str]:
-    return granian_command(port, "sse_fast:create_app", "--factory")
-
-
 CHANNEL = "bench-{channel}"
 CONNECT = quote(json.dumps({"subs": {CHANNEL: {}}})).replace(quote("{channel}"), "{channel}")
 FRONT = replace(OURS, subscribe=f"/sse/{CHANNEL}", publish=f"/publish/{CHANNEL}")
 PEERS = (
     FRONT,
-    replace(FRONT, name="sse_fast asgi", about="the same app under Granian alone", command=asgi_command),
+    replace(FRONT, name=sse_fast_asgi.PEER.name, about=sse_fast_asgi.PEER.about, command=sse_fast_asgi.PEER.command),
     replace(nchan.PEER, subscribe=f"/sse?id={CHANNEL}", publish=f"/publish?id={CHANNEL}", command=nchan_command),
     replace(
         centrifugo.PEER,
@@ -84,16 +79,6 @@ PEERS = (
         command=centrifugo_command,
     ),
 )
-
-
-def target_of(peer: Peer, running: Running) -> Target:
-    return Target(
-        peer.subscribe_url(running.port),
-        peer.publish_url(running.port),
-        body=peer.body,
-        content_type=peer.content_type,
-        publish_headers=peer.publish_headers,
-    )
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------
@@ -110,13 +95,13 @@ class Finding:
 
 def alone(peer: Peer, running: Running, seconds: float, channels: int) -> Iterator[Exchanges]:
     for connections in CONNECTIONS:
-        yield exchange(running, target_of(peer, running), connections, seconds, channels)
+        yield exchange(running, peer.target(running.port), connections, seconds, channels)
 
 
 def delivered(peer: Peer, running: Running, seconds: float, channels: int) -> Iterator[Exchanges]:
     plan = Plan(
         Broadcast(channels, channels=channels, in_flight=max(CONNECTIONS)),
-        target_of(peer, running),
+        peer.target(running.port),
         publishers=max(CONNECTIONS),
         connecting=peer.connecting,
         drain=PATIENCE,
@@ -142,14 +127,6 @@ def delivered(peer: Peer, running: Running, seconds: float, channels: int) -> It
                 client_cpu_us=(after.client_cpu - before.client_cpu) / answers * 1e6,
                 problems=problems,
             )
-
-
-def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
-    """A closed loop for so long; over when the last event has arrived."""
-    fleet.order("closed_loop", in_flight=in_flight, events=0)
-    fleet.stay(seconds)
-    fleet.order("quiet")
-    fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)
 
 
 MEASURE: dict[str, tuple[Callable[[Peer, Running, float, int], Iterator[Exchanges]], int, int]] = {

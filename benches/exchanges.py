@@ -1,5 +1,6 @@
 """Requests in a closed loop over kept-alive connections, each answered before the next: what one costs the server, and
-how long its answer takes. The load client's publishers make them (sse_fast.bench), natively and with no stream open.
+how long its answer takes. The load client's publishers make them (sse_fast.bench), natively and with no stream open;
+and with streams open, `publish_for` has them publish in whole events.
 
 What is published goes to so many channels in turn. Server CPU is user and system time of all its processes, over the
 window; the time of an answer is from just before the request is sent until its last byte is read.
@@ -14,6 +15,7 @@ from sse_fast.bench.results import difference, timing
 from sse_fast.bench.runner import Fleet
 
 WARM_UP = 0.5  # seconds, at most half a window
+PATIENCE = 60.0  # seconds without a delivery, until what is missing is lost: some write nothing for long under load
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,12 @@ def exchange(running: Running, target: Target, connections: int, seconds: float,
         latency_us={name: getattr(timed, name) for name in ("p50", "p99", "max")},
         problems=problems,
     )
+
+
+def publish_for(fleet: Fleet, in_flight: int, seconds: float) -> None:
+    """A closed loop for so long; over when the last event has reached everybody, so that a window has whole events,
+    however slow the server is."""
+    fleet.order("closed_loop", in_flight=in_flight, events=0)
+    fleet.stay(seconds)
+    fleet.order("quiet")
+    fleet.wait(lambda: 1 - 1 / (2 + fleet.board.counters()["deliveries"]) if fleet.order("busy") else 1, PATIENCE)

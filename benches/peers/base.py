@@ -22,6 +22,8 @@ from typing import Any
 
 from harness import HERE, ROOT, Server
 
+from sse_fast.bench import Target
+
 SERVERS = HERE / "peers" / "servers"
 BUILD = HERE / "build"
 BUILD_SECONDS = 1800
@@ -45,11 +47,15 @@ class Peer(Server):
     settling: float = 0.0  # seconds that it needs after the first stream was answered
     connecting: int = 256  # streams that are asked for at once while all are opened
 
-    def subscribe_url(self, port: int) -> str:
-        return f"http://127.0.0.1:{port}{self.subscribe}"
-
-    def publish_url(self, port: int) -> str:
-        return f"http://{self.publish_host}:{port}{self.publish}"
+    def target(self, port: int) -> Target:
+        """For the load client."""
+        return Target(
+            f"http://127.0.0.1:{port}{self.subscribe}",
+            f"http://{self.publish_host}:{port}{self.publish}",
+            body=self.body,
+            content_type=self.content_type,
+            publish_headers=self.publish_headers,
+        )
 
 
 def run(*command: str, cwd: Path = ROOT, env: Mapping[str, str] = os.environ) -> str:
