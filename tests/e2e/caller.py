@@ -29,6 +29,7 @@ REFUSALS = (502, 503, 504)
 class Outcome(Enum):
     ANSWERED = "answered"
     REFUSED = "refused"  # in words: 502, 503, 504
+    LEFT = "left"  # behind an answer that was said to be the connection's last
     BROKEN = "broken"  # no answer, or not all of it
 
 
@@ -124,6 +125,7 @@ async def connection(port: int, book: CallBook, calls: list[Call], rng: random.R
     except (OSError, TimeoutError):
         return
     sent: list[Call] = []
+    unanswered = Outcome.BROKEN
     try:
         left = list(calls)
         while left:
@@ -136,6 +138,7 @@ async def connection(port: int, book: CallBook, calls: list[Call], rng: random.R
                         outcome, closes = await answer_to(sent[0], reader, book)
                     book.close(sent.pop(0), outcome)
                     if closes:
+                        unanswered = Outcome.LEFT
                         async with asyncio.timeout(within):
                             assert not await reader.read(1), "there is more than the answers"
                         return
@@ -145,7 +148,7 @@ async def connection(port: int, book: CallBook, calls: list[Call], rng: random.R
         pass
     finally:
         for call in sent:
-            book.close(call, Outcome.BROKEN)
+            book.close(call, unanswered)
         reset_or_close(writer, reset=True)
 
 
