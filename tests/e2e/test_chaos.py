@@ -252,7 +252,7 @@ async def hold_the_law(
             tally[word] += count
     assert tally["deliveries to customers"] > 10 * CUSTOMERS
     assert tally["connections of streams"] > 3 * STREAMS, "chaos did not reach them"
-    assert tally["calls answered"] > 10 * CALLERS
+    assert tally["calls answered"] > 2 * CALLERS
     assert tally["calls broken"], "chaos did not reach the callers"
     return tally
 
