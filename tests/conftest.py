@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import pytest_asyncio
+import trustme
 from click.testing import CliRunner, Result
 from firefox import Firefox
 from playwright.async_api import Browser, async_playwright
@@ -76,7 +78,6 @@ class EdgeProcess:
     def __init__(self, directory: Path, flags: tuple[str, ...], transport: Transport) -> None:
         self.port = free_port()
         self.transport = transport
-        self._tls = ssl._create_unverified_context() if "--ssl-certificate" in flags else None
         self.edge_path = "/edge" if "--app" in flags else ""
         self.url = f"http://127.0.0.1:{self.port}{self.edge_path}"
         self.log_file = directory / f"edge-{self.port}.log"
@@ -124,16 +125,24 @@ class EdgeProcess:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        if self._tls is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        else:
-            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self._tls)
+        connection = self._connection()
         try:
             connection.request(method, self.edge_path + path, body, headers or {})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if "--uds" in self._flags:
+            connection = http.client.HTTPConnection("edge", timeout=PATIENCE)
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(self._flags[self._flags.index("--uds") + 1])
+            return connection
+        if "--ssl-certificate" in self._flags:
+            anybody = ssl._create_unverified_context()
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=anybody)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def publish(self, channel: str, data: Any, event: str | None = None) -> str:
         """The acknowledged id."""
@@ -240,6 +249,15 @@ def edge(tmp_path: Path) -> Iterator[Edges]:
             finally:
                 if process.running:
                     process.kill()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, ...]:
+    """The flags with which an edge speaks TLS."""
+    made = trustme.CA().issue_cert("127.0.0.1")
+    made.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    made.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    return ("--ssl-certificate", str(tmp_path / "cert.pem"), "--ssl-keyfile", str(tmp_path / "key.pem"))
 
 
 @pytest.fixture

@@ -11,11 +11,9 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from conftest import EdgeProcess, Edges, program, until
 from stream_port import StreamPort, connect
 from support import until as eventually
@@ -403,13 +401,9 @@ def test_past_the_nodes_memory_streams_give_back_what_is_over(
 
 
 def test_with_a_certificate_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
-    edge: Edges, kernel: Kernel, clients: ExitStack, tmp_path: Path
+    edge: Edges, kernel: Kernel, clients: ExitStack, certificate: tuple[str, ...]
 ) -> None:
-    certificate = trustme.CA().issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    files = ("--ssl-certificate", str(tmp_path / "cert.pem"), "--ssl-keyfile", str(tmp_path / "key.pem"))
-    server = edge("--send-memory", "1MiB", "--send-timeout", "60", *files)
+    server = edge("--send-memory", "1MiB", "--send-timeout", "60", *certificate)
     server.noise_expected = True
     tls = ssl._create_unverified_context()
     not_reading(3, server.port, LIVE, clients, tls)
