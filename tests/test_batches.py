@@ -22,6 +22,7 @@ from support import turns_of_others, until
 
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import BatchTooLarge, HubClosed, LogBusy
 from sse_fast.event import EventId
@@ -92,8 +93,8 @@ def segment() -> Iterator[Segment]:
 
 
 @asynccontextmanager
-async def hub_over(log: Log, others: OtherWorkers | None = None) -> AsyncIterator[Hub]:
-    hub = Hub(log=log, peers=others)
+async def hub_over(log: Log, others: OtherWorkers | None = None, keys: KeyTable | None = None) -> AsyncIterator[Hub]:
+    hub = Hub(log=log, peers=others, keys=keys)
     try:
         yield hub
     finally:
@@ -124,7 +125,7 @@ async def test_a_batch_of_more_events_than_are_appended_at_once_is_refused() -> 
 
 
 @contextmanager
-def stopped_inside_an_append(log: Log, work: Callable[[], object]) -> Iterator[None]:
+def stopped_inside_an_append(log: Log, work: Callable[[], object]) -> Iterator[int]:
     """Another process that has appended something, and is stopped while it has the lock; killed in the end."""
     writer = os.fork()
     if writer == 0:
@@ -141,7 +142,7 @@ def stopped_inside_an_append(log: Log, work: Callable[[], object]) -> Iterator[N
                 break
             os.kill(writer, signal.SIGCONT)
             time.sleep(random.uniform(0.0002, 0.002))  # it needs a processor to get anywhere
-        yield
+        yield writer
     finally:
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
@@ -161,6 +162,34 @@ async def test_a_busy_log_takes_nothing_of_a_batch(segment: Segment, events: int
             with pytest.raises(LogBusy):
                 await hub.append([(b"c", b"data: x\n\n")] * events)
             assert (log.head, log.position, hub.published) == (head, position, 0)
+
+
+async def test_a_log_that_is_busy_is_waited_for_without_holding_the_loop(segment: Segment) -> None:
+    log = Log(segment.memory)
+
+    def append() -> None:
+        while True:
+            log.append_many(largest(log))
+
+    one = (b"c", b"data: x\n\n")
+    with stopped_inside_an_append(log, append) as writer:
+        async with hub_over(log, keys=KeyTable.private(16, 1000)) as hub, turns_of_others() as turns:
+            for publishing in (
+                hub.append([one]),
+                hub.append([one] * 2),
+                hub.append([one] * 1001),
+                hub.append_once([one], "k"),
+                hub.append_once([one] * 1001, "l"),
+            ):
+                before = turns.count
+                with pytest.raises(LogBusy):
+                    await publishing
+                assert turns.count - before >= 10
+            assert hub.published == 0
+            waiting = asyncio.create_task(hub.append([one]))
+            await asyncio.sleep(0)
+            os.kill(writer, signal.SIGKILL)  # its lock is passed on
+            assert len(await waiting) == 1
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 A robust mutex in the segment, held for the copying only, never while its holder waits for the GIL; if the holder dies,
 the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time and overwrite what others
-have appended since. So nobody waits for longer than PATIENCE_US: then LogBusy is raised, nothing was appended, and
+have appended since. So nobody waits for longer than PATIENCE_US, or whatever `Log.longest_wait` says: then LogBusy is raised, nothing was appended, and
 until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
 """
 
@@ -63,7 +63,7 @@ cdef uint32_t holder_of(pthread_mutex_t* lock) noexcept:
     return owner_of(lock)
 
 
-cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int status) except -1:
+cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int64_t most, int status) except -1:
     """Go on after a try that ended with `status`."""
     cdef int64_t deadline = 0
     while True:
@@ -82,9 +82,9 @@ cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int status) except -
         if status == EOWNERDEAD:
             status = pthread_mutex_consistent(lock)
         if status == 0:
-            patience[0] = PATIENCE_US
+            patience[0] = most
             return 0
         if status == ETIMEDOUT:
-            patience[0] = IMPATIENCE_US
+            patience[0] = min(<int64_t>IMPATIENCE_US, most // 4)
             raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
         raise LogBusy(f"the log's lock cannot be had: {os.strerror(status)}; was its memory overwritten?")

@@ -113,7 +113,7 @@ cdef class Log:
         self.header = <LogHeader*>self._view.buf
         take_over(self.header, self._view.len, epoch, checksums)
         self.lock = <pthread_mutex_t*>self.header.lock
-        self.patience = PATIENCE_US
+        self.patience = self.most_patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_ROOM
         self.mask = self.header.capacity - 1
         memcpy(self.opened_as, self.header.epoch, 8)
@@ -248,6 +248,15 @@ cdef class Log:
     def locked_by(self):
         """Id of the thread (of a process with one thread: of the process) that is appending; 0 is nobody."""
         return holder_of(self.lock)
+
+    @property
+    def longest_wait(self):
+        """Microseconds that an append waits for another writer, until it raises LogBusy."""
+        return self.most_patience
+
+    @longest_wait.setter
+    def longest_wait(self, int64_t most):
+        self.patience = self.most_patience = most
 
     @property
     def largest_record(self):
@@ -398,7 +407,7 @@ cdef class Log:
     cdef int _acquire(self) except -1:
         """Take the lock, holding the GIL; until `_release` nothing may raise, and nothing run Python's code."""
         if not self.alone:
-            take(self.lock, &self.patience)
+            take(self.lock, &self.patience, self.most_patience)
             if self.header.keys_next:
                 self._settle_keys()
         return 0

@@ -8,17 +8,20 @@ come back with the events by a follower that appends them to the node's log.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, TypeVar, overload
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
-from sse_fast.errors import InvalidEvent
+from sse_fast.errors import InvalidEvent, LogBusy
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
-from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, Turns, refuse_batch_over
+from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Turns, refuse_batch_over, when_free
 from sse_fast.hub.idempotency import Keys, digests
 from sse_fast.hub.peers import Peers
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Backplane(Protocol):
@@ -129,6 +132,7 @@ class LogBackplane:
         self.published = 0
         self.published_bytes = 0
         self.log = log
+        log.longest_wait = LONGEST_WAIT
         self._epoch, self._began = log.epoch, log.began
         self._check_open = check_open
         self._keys = keys
@@ -143,7 +147,10 @@ class LogBackplane:
         self._turns.start()
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
-        ids = self.append_now(events)
+        try:
+            ids = self.append_now(events)
+        except LogBusy as error:
+            ids = await when_free(lambda: self._if_open(self.append_now, events), error)
         if ids is not None:
             return ids
         refuse_batch_over(BATCH_EVENTS, len(events))
@@ -206,9 +213,19 @@ class LogBackplane:
             self._tell()
             return Once(self._ids_of(positions, lowest), repeated)
 
-        if self._index.unread + room <= self._share and len(events) <= AT_ONCE and (once := append(None)) is not None:
-            return once
+        if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
+            try:
+                once = append(None)
+            except LogBusy as error:
+                once = await when_free(lambda: self._if_open(append, None), error)
+            if once is not None:
+                return once
         return await self._turns.take(len(events), room, append)
+
+    def _if_open(self, append: Callable[[T], U], what: T) -> U:
+        """After the loop was given back."""
+        self._check_open()
+        return append(what)
 
     def _tell(self) -> None:
         """There is news in the log."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.log.ring import Log
-from sse_fast.errors import BatchTooLarge
+from sse_fast.errors import BatchTooLarge, LogBusy
 from sse_fast.hub.peers import Peers
 
 # The most that are appended at once: 10 to 25 ms of this loop and of the log's lock; with a key each up to 40.
@@ -18,6 +18,9 @@ BATCH_EVENTS = 100_000
 LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
 AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
 READERS_SECONDS = 1.0  # the most that it waits
+LONGEST_WAIT = 1000  # microseconds that the loop is held while another worker appends
+BUSY_SECONDS = 0.1  # that a log is waited for whose lock is not given back, and
+LOOK_AGAIN = 0.001  # seconds between two tries
 FAULT_IN_AT_ONCE = 256 * 1024  # bytes of the log whose memory is brought in before the loop is given back
 
 Appended = TypeVar("Appended")
@@ -26,6 +29,32 @@ Appended = TypeVar("Appended")
 def refuse_batch_over(most: int, count: int) -> None:
     if count > most:
         raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
+
+
+class Busy:
+    """How long a log that is locked is waited for, on a loop that has other things to do meanwhile."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def again(self, error: LogBusy) -> None:
+        """Try it again after LOOK_AGAIN, or raise the error: it has been long enough."""
+        now = asyncio.get_running_loop().time()
+        self._until = self._until or now + BUSY_SECONDS
+        if now >= self._until:
+            raise error
+
+
+async def when_free(append: Callable[[], Appended], error: LogBusy) -> Appended:
+    """What `append` returns, which has raised this, as soon as it can be had. Raises LogBusy."""
+    busy = Busy()
+    while True:
+        busy.again(error)
+        await asyncio.sleep(LOOK_AGAIN)
+        try:
+            return append()
+        except LogBusy as again:
+            error = again
 
 
 class Turns:
@@ -48,12 +77,14 @@ class Turns:
 
     async def take(self, events: int, room: int, append: Callable[[int | None], Appended | None]) -> Appended:
         """What `append(limit)` returns, when it is this batch's turn: of so many events, that take `room` bytes of the
-        log. `limit`: if other workers have brought the head beyond it nothing is to be appended, and None returned."""
+        log. Where that raises LogBusy it is tried again for a while. `limit`: if other workers have brought the head
+        beyond it nothing is to be appended, and None returned."""
         async with self._mine:
             if room > self.share or events > AT_ONCE:
                 await self._fault_in(room)
             loop = asyncio.get_running_loop()
             deadline = loop.time() + READERS_SECONDS
+            busy = Busy()
             while True:
                 self._check_open()
                 head = self._log.head  # before the look: others append meanwhile
@@ -62,10 +93,14 @@ class Turns:
                 if go:
                     self._all_read = head
                 if go or head - self._all_read + room <= self.share:
-                    appended = append(None if late else self._all_read + self.share)
+                    try:
+                        appended = append(None if late else self._all_read + self.share)
+                    except LogBusy as error:
+                        appended = None
+                        busy.again(error)
                     if appended is not None:
                         return appended
-                await asyncio.sleep(0 if self._fanout.busy else 0.001)  # the pump's turns; or other workers'
+                await asyncio.sleep(0 if self._fanout.busy else LOOK_AGAIN)  # the pump's turns; or other workers'
 
     async def _fault_in(self, room: int) -> None:
         """Before a large batch, piece by piece, so that the log's lock is not had for long; the batch was looked

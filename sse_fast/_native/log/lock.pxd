@@ -13,18 +13,19 @@ cdef enum:
     IMPATIENCE_US = 1_000
 
 
-cdef inline int take(pthread_mutex_t* lock, int64_t* patience) except -1:
+cdef inline int take(pthread_mutex_t* lock, int64_t* patience, int64_t most) except -1:
     """Take the lock, holding the GIL; until it is given back nothing may raise, and nothing run Python's code.
 
-    Waits for `patience` microseconds, and then raises LogBusy; next time it waits less.
+    Waits for `patience` microseconds, and then raises LogBusy; next time it waits less, until the lock was had: then
+    `most` again.
     """
     cdef int status = pthread_mutex_trylock(lock)
     if status:
-        return wait_for(lock, patience, status)
-    patience[0] = PATIENCE_US
+        return wait_for(lock, patience, most, status)
+    patience[0] = most
     return 0
 
 
-cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int status) except -1
+cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int64_t most, int status) except -1
 cdef int init_lock(pthread_mutex_t* lock) noexcept
 cdef uint32_t holder_of(pthread_mutex_t* lock) noexcept

@@ -20,7 +20,7 @@ cdef class Log:
         Py_buffer _view
         LogHeader* header
         pthread_mutex_t* lock
-        int64_t patience            # microseconds
+        int64_t patience, most_patience     # microseconds; and when the lock was had last time
         bint alone                  # no other process has this memory: no lock is needed
         char* data
         uint64_t mask
