@@ -104,11 +104,14 @@ class Echo:
             self.connection.finish(True)
 
 
+FRONT = ("head_seconds", "body_seconds", "idle_seconds", "publish")
+
+
 class FrontOf:
     """An edge in this process, whose front is at a port; everything else is echoed."""
 
     def __init__(self, **settings: Any) -> None:
-        front = {name: settings.pop(name) for name in ("head_seconds", "body_seconds", "publish") if name in settings}
+        front = {name: settings.pop(name) for name in FRONT if name in settings}
         self.edge = Edge(Settings(**settings))
         self.front = Front(
             self.edge._streams,
@@ -600,6 +603,23 @@ async def test_a_client_that_waits_in_vain_is_told_so_instead(
     said = await client.ask(post(target, b"hello", EXPECTS, *lines)[:-5])
     assert (said.status, said.headers["connection"], client.informed) == (status, "close", [])
     assert await client.closed()
+
+
+@pytest.mark.parametrize("expects", [EXPECTS, "Expect: the-unexpected"])
+async def test_http_1_0_expects_nothing(front: FrontOf, expects: str) -> None:
+    client = await front.client()
+    client.writer.write(post("/publish/a", b"hello", expects, version="1.0")[:-5])
+    await until(lambda: front.front.exchanges)
+    said = await client.ask(b"hello")
+    assert (said.status, client.informed) == (200, [])
+    client.writer.close()
+
+
+async def test_a_connection_is_idle_for_so_long_at_most() -> None:
+    async with FrontOf.opened(idle_seconds=0.3) as front:
+        client = await front.client()
+        assert (await client.ask(post("/publish/a", b"x"))).status == 200
+        assert await client.closed()
 
 
 async def test_of_a_relayed_client_that_waits_the_relay_knows(front: FrontOf) -> None:

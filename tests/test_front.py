@@ -421,6 +421,7 @@ ODD = {
     "no path": lines(HOST, first=b"GET sse/a HTTP/1.1"),
     "* for GET": lines(HOST, first=b"GET * HTTP/1.1"),
     "a tunnel": lines(b"Host: x:443", first=b"CONNECT x:443 HTTP/1.1"),
+    "a tunnel to a path": lines(HOST, first=b"CONNECT /sse/a HTTP/1.1"),
     "another scheme": lines(HOST, first=b"GET https://x/sse/a HTTP/1.1"),
     "an authority that is not Host's": lines(HOST, first=b"GET http://y/sse/a HTTP/1.1"),
     "userinfo": lines(HOST, first=b"GET http://me@x/sse/a HTTP/1.1"),

@@ -31,6 +31,8 @@ from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 BACKLOG = 4096
 HEAD_SECONDS = 10.0
+IDLE_SECONDS = 60.0
+STUCK_SECONDS = 30.0
 TICK = 0.25  # seconds
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
@@ -40,7 +42,8 @@ class Front:
     """Front(streams, policy, …): serves from `open` to `close`, on one event loop.
 
     `most`: connections at once. `head_seconds`, `body_seconds`: that a request's head may take from its first byte, and
-    the body of one that is answered here. `publish`: publishes. `relay`: makes what answers everything else, once there
+    the body of one that is answered here. `idle_seconds`: between two requests. `stuck_seconds`: that a client may take
+    nothing of an answer. `publish`: publishes. `relay`: makes what answers everything else, once there
     is a `listener`.
     """
 
@@ -52,6 +55,8 @@ class Front:
         most: int,
         head_seconds: float = HEAD_SECONDS,
         body_seconds: float = BODY_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        stuck_seconds: float = STUCK_SECONDS,
         publish: Publisher | None = None,
         relay: Callable[["Front"], Relay] | None = None,
     ) -> None:
@@ -59,6 +64,7 @@ class Front:
         self._policy = policy
         self._most = most
         self.head_seconds, self.body_seconds = head_seconds, body_seconds
+        self._seconds = {"head_seconds": head_seconds, "idle_seconds": idle_seconds, "stuck_seconds": stuck_seconds}
         self._publish = publish
         self._make_relay = relay
         self.relay: Relay | None = None
@@ -81,9 +87,7 @@ class Front:
                 # A connection is accepted with its request, which saves a turn of the loop for each.
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             listening.listen(BACKLOG)
-            listener = Listener(
-                listening, self._streams.hub.fanout, self, head_seconds=self.head_seconds, most=self._most
-            )
+            listener = Listener(listening, self._streams.hub.fanout, self, most=self._most, **self._seconds)
             listener.posts = self._posts
             loop.add_reader(listener.fileno(), listener.turn)
             undo.pop_all()

@@ -137,10 +137,10 @@ def _framed(head: Head) -> bytes | None:
             if value.lower() != b"chunked":
                 raise BadHead(501, "the one transfer coding that HTTP/1.1 requests may have here is chunked")
             head.chunked = True
-        elif value.lower() != b"100-continue":
-            raise BadHead(417, "the one expectation that HTTP/1.1 requests may have here is 100-continue")
-        else:
-            head.expects = head.minor == "1.1"
+        elif head.minor == "1.1":  # of HTTP/1.0 it is ignored (RFC 9110, section 10.1.1)
+            if value.lower() != b"100-continue":
+                raise BadHead(417, "the one expectation that HTTP/1.1 requests may have here is 100-continue")
+            head.expects = True
     if length is not None:
         if head.chunked:
             raise BadHead(400, "an HTTP/1.1 request has a Content-Length or a Transfer-Encoding, not both")
@@ -164,10 +164,12 @@ def _aim(head: Head, host: bytes | None) -> None:
         raise BadHead(400, "an HTTP/1.1 request's Host is a name or an address, and maybe a port")
     if not TARGET.fullmatch(target):
         raise BadHead(400, "an HTTP/1.1 request's target has printable ASCII characters, and no '#'")
+    if head.method == "CONNECT":
+        raise BadHead(400, "an HTTP/1.1 request may not be CONNECT: this server is no proxy")
     if target.startswith(b"/") or (target == b"*" and head.method == "OPTIONS"):
         return
     found = ABSOLUTE.fullmatch(target)
-    if found is None or head.method == "CONNECT":
+    if found is None:
         raise BadHead(400, "an HTTP/1.1 request's target is a path, or an http:// URL; * is for OPTIONS")
     if host is None or found[1].lower() != host.lower():
         raise BadHead(400, "an HTTP/1.1 request's URL names the same as its Host")
