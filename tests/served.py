@@ -17,7 +17,7 @@ SERVERS = {
     # Its worker processes hear of no signal; without them it serves in the process that does.
     "hypercorn": ["hypercorn", "--workers", "0", "--bind", "127.0.0.1:{port}", "{app}"],
     "granian": ["granian", "--interface", "asgi", "--port", "{port}", "{app}"],
-    "sse_fast": ["sse_fast", "serve", "--port", "{port}", "--app", "{app}"],
+    "sse_fast": ["sse_fast", "serve", "--port", "{port}", "--app={app}"],
 }
 WITH_WORKERS = SERVERS | {
     "gunicorn": ["gunicorn", "-k", "uvicorn.workers.UvicornWorker", "--bind", "127.0.0.1:{port}", "{app}"],
@@ -45,6 +45,9 @@ class Served:
         except httpx.TransportError:
             return False
         return True
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
 
     async def stop(self) -> int:
         """SIGTERM, and the exit status."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hold_port import HoldPort
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -14,14 +15,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from support import until
+from support import PATIENCE, no_garbage_of, until
 from taking import Taking
 
 from sse_fast import EndReason, Hub, StreamInfo
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.head import Head
-from sse_fast.transports.hold import BODY, EXCHANGE, MARK, Holds
+from sse_fast.transports.hold import BODY, EXCHANGE, MARK, Holds, Mark
 
 # ---- between the front and the app, without either -------------------------------------------------------------------
 
@@ -378,3 +379,267 @@ async def test_who_finds_no_room_neither_joins_nor_leaves(hub: Hub) -> None:
     asked = await Asked(app, room=False).relayed()
     await asked.holds.finish(10)
     assert told == []
+
+
+# ---- over a front, a relay and Granian -------------------------------------------------------------------------------
+
+
+def routes(**handlers: Any) -> Callable[[], Starlette]:
+    return lambda: Starlette(routes=[Route(f"/{name}", handler) for name, handler in handlers.items()])
+
+
+async def test_a_response_behind_the_front_is_a_native_stream_and_the_app_is_done_with_it() -> None:
+    ended: list[str] = []
+
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a", "b"], history=1, headers={"X-Own": "1"}, retry=77)
+
+        async def publish(request: Request) -> Response:
+            return JSONResponse(str(await hub.publish("b", "from a handler")))
+
+        class Ends(BaseHTTPMiddleware):
+            async def dispatch(self, request: Request, call_next: Any) -> Response:
+                response: Response = await call_next(request)
+                ended.append(request.url.path)
+                return response
+
+        return Starlette(routes=[Route("/events", events), Route("/publish", publish)], middleware=[Middleware(Ends)])
+
+    async with HoldPort.opened(make) as port:
+        await port.hub.publish("a", "before")
+        async with await port.open() as stream:
+            assert (stream.status, stream.headers[b"x-own"]) == (200, b"1")
+            assert not any(name.startswith(b"grip-") for name in stream.headers)
+            assert b"content-length" not in stream.headers
+            await stream.read_count(1)
+            await port.settled()
+            await until(lambda: not port.beside._requests.under_way)
+            assert (port.native, port.by_asgi, ended) == (1, 0, ["/events"])
+            assert (await port.http.get("/publish")).is_success
+            assert (await port.http.post("/edge/publish/a", content="from outside")).is_success
+            await stream.read_count(3)
+            assert stream.data == ["before", "from a handler", "from outside"]
+            assert stream.told("$connected") == [{"resume": "live"}]
+            last = stream.events[-1].last_event_id
+            await port.hub.publish("a", "missed")
+        await until(lambda: port.native == 0)
+        async with await port.open(last_event_id=last) as again:
+            await again.read_count(1)
+            assert (again.told("$connected"), again.data) == ([{"resume": "complete"}], ["missed"])
+
+
+@pytest.mark.parametrize("history", [0, 2])
+async def test_nothing_that_is_published_while_the_app_is_asked_is_missed_and_the_history_is_that_of_before(
+    history: int,
+) -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            for number in range(3):
+                await hub.publish("a", f"in the handler {number}")
+                await hub.publish("other", "x")
+            return hub.response(request, ["a"], history=history)
+
+        return routes(events=events)()
+
+    async with HoldPort.opened(make) as port:
+        for number in range(3):
+            await port.hub.publish("a", f"before {number}")
+        async with await port.open() as stream:
+            await port.hub.publish("a", "behind")
+            await stream.read_count(history + 4)
+            before = [f"before {number}" for number in range(3)][-history:] if history else []
+            assert stream.data == [*before, *(f"in the handler {number}" for number in range(3)), "behind"]
+
+
+async def test_who_joins_is_told_of_before_its_first_event_and_may_be_ended_and_every_end_is_told_once() -> None:
+    told: list[str] = []
+    infos: dict[int, StreamInfo] = {}
+    may_join = asyncio.Event()
+
+    def make() -> Starlette:
+        hub = Hub(on_join=lambda info: told.append("hub"), on_leave=lambda info, reason: told.append(f"hub {reason}"))
+
+        async def joined(info: StreamInfo) -> None:
+            infos[info.id] = info
+            await may_join.wait()
+            await hub.publish("a", "who joins")
+
+        async def left(info: StreamInfo, reason: EndReason) -> None:
+            told.append(f"{info.id} left {reason}")
+
+        async def events(request: Request) -> Response:
+            response = hub.response(request, ["a"], on_join=joined, on_leave=left)
+            response.background = BackgroundTask(told.append, "background")
+            return response
+
+        return routes(events=events)()
+
+    async with HoldPort.opened(make) as port:
+        async with await port.open() as stream:
+            await until(lambda: infos)
+            async with await port.open("/edge/sse/a") as other:
+                await other.read_until(lambda: other.told("$connected"))
+                await port.hub.publish("a", "while it joins")
+                await other.read_count(1)
+            await stream.read_until(lambda: stream.told("$connected"))
+            assert port.hub.fanout.deliveries == 1
+            may_join.set()
+            await stream.read_count(2)
+            assert stream.data == ["while it joins", "who joins"]
+            [info] = infos.values()
+            assert (info.client, info.channels, info.resumed) == ("127.0.0.1", ("a",), "live")
+            assert info.scope["path"] == "/events"
+            await port.hub.publish("a", "the last")
+            await info.end()
+            await stream.read_to_the_end()
+            assert (stream.end, stream.data[-1], stream.told("$closing")) == ("clean", "the last", [{"reason": "app"}])
+            await until(lambda: len(told) == 4)
+            await info.end()
+        async with await port.open() as stream:
+            await stream.read_count(1)
+        await until(lambda: len(told) == 8)
+        async with await port.open() as stream:
+            await stream.read_count(1)
+            port.hub.fanout.end_all(EndReason.SHUTDOWN)
+            await until(lambda: len(told) == 12)
+        assert told == [
+            word
+            for number, reason in zip(infos, ("app", "client", "shutdown"), strict=True)
+            for word in ("hub", f"{number} left {reason}", f"hub {reason}", "background")
+        ]
+        assert not port.holds._tasks
+
+
+async def test_limits_and_refusals_are_those_of_the_edge_s_own_streams() -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"])
+
+        cors = Middleware(CORSMiddleware, allow_origins=["https://a.example"])
+        return Starlette(routes=[Route("/events", events)], middleware=[cors])
+
+    async with HoldPort.opened(make, max_connections=1) as port, await port.open("/edge/sse/a") as own:
+        await own.read_until(lambda: own.told("$connected"))
+        async with await port.open() as away:
+            await away.read_to_the_end()
+            assert (away.status, away.told("$closing")) == (200, [{"reason": "overloaded"}])
+        headers = {"accept": "application/json", "origin": "https://a.example"}
+        for path, allowed in (("/events", "https://a.example"), ("/edge/sse/a", None)):
+            answer = await port.http.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["title"]) == (503, "Service Unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers.get("access-control-allow-origin") == allowed
+        await port.settled()
+        assert port.native == 1
+
+
+async def test_an_answer_whose_headers_are_lost_is_a_502_and_its_connection_goes_on() -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"])
+
+        async def other(request: Request) -> Response:
+            return JSONResponse("here")
+
+        app = Starlette(routes=[Route("/events", events), Route("/other", other)])
+        app.user_middleware.append(changes(without(b"grip-hold", b"grip-channel", EXCHANGE)))
+        return app
+
+    async with HoldPort.opened(make) as port:
+        answer = await port.http.get("/events")
+        assert (answer.status_code, answer.headers["content-type"]) == (502, "application/problem+json")
+        assert (await port.http.get("/other")).json() == "here"
+        await port.settled()
+        assert port.native == 0
+
+
+async def test_strangers_neither_mark_a_request_nor_learn_the_mark_of_theirs() -> None:
+    seen: list[Any] = []
+
+    def make() -> Starlette:
+        async def echo(request: Request) -> Response:
+            seen.append((dict(request.headers), type(request.scope.get(MARK))))
+            return JSONResponse({}, headers={"Grip-Hold": "stream", "Grip-Channel": "secret", "Grip-Exchange": "x"})
+
+        return Starlette(routes=[Route("/echo", echo, methods=["GET", "POST"])])
+
+    async with HoldPort.opened(make) as port:
+        forged = {"Grip-Exchange": "1", "grip_exchange": "2", "GRIP-HOLD": "stream", "Grip_Channel": "a"}
+        for method in ("GET", "POST"):
+            answer = await port.http.request(method, "/echo", headers=forged)
+            assert answer.status_code == 200
+            assert not [name for name in answer.headers if "grip" in name.lower()]
+        (marked, mark), (posted, none) = seen
+        assert not [name for name in (*marked, *posted) if "grip" in name]
+        assert (mark, none) == (Mark, type(None))
+        await port.settled()
+
+
+async def test_streams_with_filters_are_relayed_and_end_with_the_others() -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"], filter=lambda event: event.data != "no")
+
+        return routes(events=events)()
+
+    async with HoldPort.opened(make) as port, await port.open() as stream:
+        await stream.read_until(lambda: stream.told("$connected"))
+        await port.hub.publish("a", "no")
+        await port.hub.publish("a", "yes")
+        await stream.read_count(1)
+        assert stream.data == ["yes"]
+        assert (port.native, port.by_asgi) == (0, 1)
+
+
+async def test_a_held_stream_in_http_1_0_has_no_chunks_and_its_head_may_be_asked_for_alone() -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"])
+
+        return Starlette(routes=[Route("/events", events)])
+
+    async with HoldPort.opened(make) as port:
+        head = await port.http.head("/events")
+        assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(b"GET /events HTTP/1.0\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.readuntil(b"event: $connected\n")
+        assert b"transfer-encoding" not in answer.lower()
+        assert b"\r\n\r\n:\nretry: " in answer or b"\r\n\r\nretry: " in answer
+        writer.close()
+
+
+async def test_a_held_stream_that_has_ended_leaves_no_garbage() -> None:
+    def make() -> Starlette:
+        hub = Hub()
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"], on_join=lambda info: None, on_leave=lambda info, reason: None)
+
+        return routes(events=events)()
+
+    async with HoldPort.opened(make) as port:
+
+        async def come_and_go() -> None:
+            async with await port.open() as stream:
+                await stream.read_until(lambda: stream.told("$connected"))
+            await until(lambda: port.native == 0 and not port.holds._tasks)
+
+        await come_and_go()
+        with no_garbage_of("sse_fast"):
+            for _ in range(3):
+                await come_and_go()

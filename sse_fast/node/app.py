@@ -20,7 +20,7 @@ from sse_fast.base import shutdown
 from sse_fast.edge.app import Edge
 from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import every_hub_is
-from sse_fast.errors import EndReason, SSEFastError
+from sse_fast.errors import SSEFastError
 from sse_fast.protocol.request import below
 from sse_fast.transports.hold import EXCHANGE, MARK
 
@@ -197,6 +197,46 @@ class Lifespan:
         self._answers[phase].set()
 
 
+class _WebSocket:
+    """A websocket whose app is told that the server restarts, and its client with it, while it waits for a message. A
+    server can close none whose app is waiting, so the waiting is given up first."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._waiting: asyncio.Task[MutableMapping[str, Any]] | None = None
+        self._left = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if not self._left:
+            waiting = self._waiting = asyncio.ensure_future(self._message())
+            try:
+                return await waiting
+            except asyncio.CancelledError:
+                if not self._left or not waiting.cancelled():
+                    waiting.cancel()
+                    raise
+            finally:
+                self._waiting = None
+        await self._close()
+        return {"type": "websocket.disconnect", "code": SERVICE_RESTART}
+
+    def leave(self) -> None:
+        self._left = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        else:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+
+    async def _message(self) -> MutableMapping[str, Any]:
+        return await self._receive()
+
+    async def _close(self) -> None:
+        if self._closing is None or self._closing is asyncio.current_task():
+            with contextlib.suppress(Exception):  # it has gone, or was never accepted
+                await self._send({"type": "websocket.close", "code": SERVICE_RESTART})
+
+
 # ---- beside the edge -------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +257,7 @@ class Beside:
         self._edge, self._app, self._path = edge, app, path
         self._lifespan = Lifespan(app)
         self._requests = Requests()
-        self._websockets: set[Send] = set()
+        self._websockets: set[_WebSocket] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -243,12 +283,15 @@ class Beside:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._unmask(scope)
-        if scope["type"] == "websocket":
-            self._websockets.add(send)
-        try:
+        if scope["type"] != "websocket":
             await self._app(scope, receive, send)
+            return
+        websocket = _WebSocket(receive, send)
+        self._websockets.add(websocket)
+        try:
+            await self._app(scope, websocket.receive, send)
         finally:
-            self._websockets.discard(send)
+            self._websockets.discard(websocket)
 
     def _unmask(self, scope: Scope) -> None:
         """What marks a request of the relay's becomes its mark; the app sees nothing of it."""
@@ -285,22 +328,16 @@ class Beside:
     def leave(self) -> None:
         """The worker is to end: have the app's own streams end, and tell who holds a websocket."""
         shutdown.tell()
-        loop = asyncio.get_running_loop()
-        self._closing = [loop.create_task(_close(send)) for send in self._websockets]
+        for websocket in self._websockets:
+            websocket.leave()
 
     async def finish(self, deadline: float) -> None:
         """Until `deadline`, of the loop's clock, wait for what is under way, background tasks included; then shut the
-        app down. Streams have been told that they end."""
+        app down. Its streams have ended."""
         loop = asyncio.get_running_loop()
-        self._edge.hub.fanout.end_all(EndReason.SHUTDOWN)
         await self._requests.finish(deadline - loop.time())
         if cut := self._requests.under_way:
             logger.warning(f"{cut} requests of the app were not finished within the drain's time, and are cut")
         if self._edge.holds is not None:
             await self._edge.holds.finish(deadline - loop.time())
         await self._lifespan.stop(max(SHUTDOWN_SECONDS, deadline - loop.time()))
-
-
-async def _close(send: Send) -> None:
-    with contextlib.suppress(Exception):  # it has gone, or was never accepted
-        await send({"type": "websocket.close", "code": SERVICE_RESTART})

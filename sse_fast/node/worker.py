@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from sse_fast.base.listening import listening_sockets, stop_listening
 from sse_fast.edge.app import Edge, drain, once
+from sse_fast.errors import EndReason
 from sse_fast.node.app import Beside, UnusableApp, app_beside
 from sse_fast.node.sockets import SocketDirectory
 from sse_fast.node.workers import LEAVE, UNUSABLE_APP, WorkerSlot
@@ -119,6 +120,8 @@ async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_ser
     if beside is not None:
         beside.leave()
     await drain(app)
+    if beside is not None:
+        app.hub.fanout.end_all(EndReason.SHUTDOWN)  # those by ASGI would be waited for; and each end is told
     await app.finish_relayed(deadline)
     if beside is not None:
         await beside.finish(deadline)
