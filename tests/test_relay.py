@@ -1,6 +1,7 @@
 """The relay, between a real front and an app server that follows a script."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -381,6 +382,18 @@ async def test_a_short_body_is_there_before_the_app_is_asked() -> None:
         assert await slow.ask(b"o") == (200, b"ok")
 
 
+async def test_who_is_slow_with_a_body_leaves_half_of_the_connections_to_others() -> None:
+    async with RelayPort.opened(most=2, gather_seconds=0, patience=20) as port, contextlib.AsyncExitStack() as stack:
+        for half in (b"", b"5\r\nhe", b"5\r\nhello\r\n", b"") * 2:
+            slow = await stack.enter_async_context(port.client())
+            slow.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + half)
+        await until(lambda: port.relay.busy == 8 and port.relay.open == 1)
+        now = port.relay.now
+        await until(lambda: port.relay.now > now + 0.5)
+        assert [await port.ask() for _ in range(3)] == [(200, b"ok")] * 3
+        assert port.relay.queued == 0
+
+
 async def test_a_body_may_come_slowly_while_the_app_answers() -> None:
     async def app(app: Peer) -> None:
         await app.head()
@@ -388,7 +401,7 @@ async def test_a_body_may_come_slowly_while_the_app_answers() -> None:
         await app.until(b"0\r\n\r\n")
         app.say(b"0\r\n\r\n")
 
-    async with RelayPort.opened(app, body_seconds=2 * SOON) as port, port.client() as client:
+    async with RelayPort.opened(app, body_seconds=2 * SOON, gather_seconds=0) as port, port.client() as client:
         client.say(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         await client.until(b"x\r\n")
         for _ in range(8):
@@ -660,7 +673,7 @@ async def test_both_sides_may_speak_at_once() -> None:
             app.say(b"%x\r\n%b" % (chunk, await app.exactly(chunk + 2)))
         app.say(b"0\r\n\r\n")
 
-    async with RelayPort.opened(echo) as port, port.client() as client:
+    async with RelayPort.opened(echo, gather_seconds=0) as port, port.client() as client:
         client.say(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         assert b"connection: close" in await client.head()
         for word in (b"hello", b"again"):

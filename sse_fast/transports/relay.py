@@ -31,6 +31,7 @@ WAITING = 1024  # exchanges at once for which no connection is free
 PATIENCE = 5.0  # seconds they wait
 TIMEOUT = 60.0  # seconds without a byte from the app before its answer
 BODY_SECONDS = 30.0  # without a byte of the request's body
+GATHER_SECONDS = 2.0  # in which the beginning of one without a length is waited for
 TUNNEL_SECONDS = 3600.0  # without a byte in either direction
 IDLE_SECONDS = 5.0  # less than any app server keeps a connection
 
@@ -43,7 +44,8 @@ class Relay:
     listens.
 
     `most`: connections to it at once; `waiting`: exchanges that wait for one, `patience` seconds each. `timeout`:
-    seconds without a byte from the app before its answer. `body_seconds`: without a byte of a request's body.
+    seconds without a byte from the app before its answer. `body_seconds`: without a byte of a request's body;
+    `gather_seconds`: in which the beginning of one without a length is waited for, before the app is asked with less.
     `tunnel_seconds`: of a tunnel without a byte. `authority`: Host of a request that has none.
     """
 
@@ -57,6 +59,7 @@ class Relay:
         patience: float = PATIENCE,
         timeout: float = TIMEOUT,
         body_seconds: float = BODY_SECONDS,
+        gather_seconds: float = GATHER_SECONDS,
         tunnel_seconds: float = TUNNEL_SECONDS,
         authority: bytes = b"localhost",
     ) -> None:
@@ -64,7 +67,7 @@ class Relay:
         self._path = path
         self._most, self._waiting = most, waiting
         self.patience, self.timeout = patience, timeout
-        self.body_seconds, self.tunnel_seconds = body_seconds, tunnel_seconds
+        self.body_seconds, self.gather_seconds, self.tunnel_seconds = body_seconds, gather_seconds, tunnel_seconds
         self.authority = authority
         self.hold: Hold | None = None
         self.open = 0
@@ -98,6 +101,11 @@ class Relay:
     def idle(self) -> int:
         """Connections to the app server that wait for an exchange."""
         return len(self._idle)
+
+    @property
+    def has_room_for_slow(self) -> bool:
+        """Half of the connections stay for those whose body is there."""
+        return 2 * sum(exchange.uploads for exchange in self._under_way) < self._most
 
     def begin(
         self,

@@ -78,11 +78,16 @@ class Relaying(Protocol):
     patience: float
     timeout: float
     body_seconds: float
+    gather_seconds: float
     tunnel_seconds: float
     now: float
     tunnels: int
     held: int
     failed: Counter[int]
+
+    @property
+    def has_room_for_slow(self) -> bool:
+        """Whether a connection to the app may be taken by who is slow with its body."""
 
     def admit(self, exchange: "RelayedExchange", /) -> None:
         """Begin it, or have it wait, or refuse it."""
@@ -111,6 +116,7 @@ class RelayedExchange:
         "_continues",
         "_ended",
         "_gathers",
+        "_grace",
         "_heard",
         "_held",
         "_keep",
@@ -180,13 +186,19 @@ class RelayedExchange:
         self._keep = keep
         self._held = 0  # bytes of the body in `_request`
         self._pace = Pace(relay.body_seconds)
-        # A short body is there before the app is asked: who is slow with it keeps nobody else from the app. Of one
-        # without a length nobody knows whether the app is to answer what it has.
-        self._gathers = bool(length) and not expects
+        # The beginning of a body is there before the app is asked: who is slow with it keeps nobody else from the app.
+        self._gathers = length != 0 and not expects
+        # Of one without a length nobody knows whether more comes before the app has answered what is there.
+        self._grace = relay.now + relay.gather_seconds if length is None else None
 
     @property
     def tunnel(self) -> bool:
         return self._response.tunnel
+
+    @property
+    def uploads(self) -> bool:
+        """It has a connection to the app, and not all of its body."""
+        return self._upstream is not None and not self._received
 
     # ---- for the relay -----------------------------------------------------------------------------------------------
 
@@ -253,12 +265,17 @@ class RelayedExchange:
         relay.held += len(piece)
         if not self._gathers:  # it waits for an upstream
             return
-        if last or len(self._request) >= GATHERED or relay.held > HELD:
-            self._gathers = False
-            self.connection.wait()
-            relay.admit(self)
+        slow = self._chunked and self._grace is None
+        if last or len(self._request) >= GATHERED or relay.held > HELD or (slow and relay.has_room_for_slow):
+            self._ask()
         else:
             self._limit()
+
+    def _ask(self) -> None:
+        """With as much of the body as there is."""
+        self._gathers = False
+        self.connection.wait()
+        self._relay.admit(self)
 
     def writable(self) -> None:
         """The client has taken what it was sent."""
@@ -270,6 +287,12 @@ class RelayedExchange:
     def late(self) -> None:
         if self.tunnel:
             self.give_up()
+        elif self._gathers and self._grace is not None:
+            self._grace = None
+            if self._relay.has_room_for_slow:
+                self._ask()
+            else:
+                self._limit()
         elif self.connection.state == "reading" and not self._continues:
             if self._sent:
                 self.connection.abort()  # `gone` is told
@@ -402,6 +425,8 @@ class RelayedExchange:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
         elif self.connection.state == "reading" and not self._continues:
             seconds = relay.body_seconds if self._response.status else max(self._pace.left, 0.0)
+            if self._gathers and self._grace is not None:
+                seconds = min(seconds, max(self._grace - relay.now, 0.0))
         elif not self._response.status or self._response.claimed:
             seconds = relay.timeout
         self.connection.give(seconds)
