@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,6 +282,21 @@ async def test_many_requests_in_one_breath_are_answered_in_their_order_some_in_e
     assert [int(id) for id in ids] == [*range(2, count + 2)]
     assert port.posts.taken == count
     assert max(later - earlier for earlier, later in pairwise(positions)) <= 129  # the first, and AHEAD_A_TURN
+
+
+async def test_who_reads_is_told_after_the_last_one_of_a_turn_here_and_in_other_workers(port: Port) -> None:
+    await port.say(post("a"))
+    await until(lambda: not port.edge.hub.fanout.busy)
+    log, told = port.edge.hub.log, []
+    backplane: Any = port.edge.hub.backplane
+    backplane._peers = SimpleNamespace(notify=lambda: told.append(log.position))
+    backplane._wake = pytest.fail  # the drain is in the same turn
+    with socket.create_connection(("127.0.0.1", port.front.port)) as client:
+        client.sendall(post("a") * 3)
+        await until(lambda: log.position == 4)
+        assert told == [4]
+        assert not port.edge.hub.fanout.busy
+    assert port.posts.taken == 3
 
 
 async def test_while_it_is_left_every_answer_is_the_last_of_its_connection(port: Port) -> None:
