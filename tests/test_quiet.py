@@ -6,10 +6,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from h2.connection import H2Connection
 from support import until
@@ -291,6 +293,24 @@ async def test_a_server_that_is_full_of_silent_clients_answers_the_next_ones(tmp
             await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED)
             async with server.client(http2=False) as client:
                 assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_server_that_has_run_out_of_descriptors_comes_back(tmp_path: Path) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+    with running(started(tmp_path, before=few)) as server, ExitStack() as clients:
+        worker = psutil.Process(server.process.pid).children(recursive=True)[0]
+        port = httpx.URL(server.url).port
+
+        def none_left() -> bool:
+            for _ in range(20):
+                client = clients.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+            return worker.num_fds() >= 240  # the others are held back
+
+        await until(none_left)
+        async with asyncio.timeout(PATIENCE), server.client(http2=False) as client:
+            assert (await client.get("/healthz")).status_code == 200
 
 
 async def silent(server: Server) -> None:

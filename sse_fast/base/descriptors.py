@@ -11,6 +11,7 @@ LEAST_DESCRIPTORS = 256
 A_RELAYED_EXCHANGE = 2  # descriptors beside its client's: the relay's end and the application server's
 LEAST_RELAYED, MOST_RELAYED = 16, 256  # exchanges at once, where streams may have all else
 BESIDE_STREAMS = 1024  # connections of the application server's, so that admission can answer whoever is one too many
+HELD_BACK = 512  # at most; more than may wait to be accepted
 OTHERS_PER_RELAYED = 3  # one is its client; the rest reads heads, publishes, or is kept alive between requests
 
 
@@ -35,7 +36,16 @@ class Budget:
     @property
     def without_relay(self) -> int:
         """Of clients, at once, where the application server itself accepts them, at a higher price than the front."""
-        return min(self.connections + A_RELAYED_EXCHANGE * self.relayed, self.streams + BESIDE_STREAMS)
+        return min(self.all - self.own - self.held_back, self.streams + BESIDE_STREAMS)
+
+    @property
+    def held_back(self) -> int:
+        """There, from the application server, until it has run out of the others."""
+        return min(self.all // 16, HELD_BACK)
+
+    @property
+    def all(self) -> int:
+        return self.own + self.connections + A_RELAYED_EXCHANGE * self.relayed
 
 
 def budget(descriptors: int, streams: int | None = None) -> Budget:
@@ -68,3 +78,8 @@ def raise_descriptor_limit() -> int:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
     return max(soft, wanted)
+
+
+def limit_descriptors(most: int) -> None:
+    """Have this process open no more from now on, until `raise_descriptor_limit`."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterator
 
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 ACCEPT_SECONDS = 1.0  # that the server may take to accept the connections that wait
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 EARLY = 512  # descriptors: a server listens before it has many, and to look at more takes too long
@@ -73,9 +73,7 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
     Clients that come meanwhile try again, after a second as TCP does, and meet another worker if there is one.
     `handshake`: seconds that clients get whose handshake is under way. From then on accept(2) finds no connection.
     """
-    for descriptor in sockets:
-        with _borrowed(descriptor) as listening:
-            _refuse_new(listening)
+    refuse_new(sockets)
     loop = asyncio.get_running_loop()
     await asyncio.sleep(handshake)
     deadline = loop.time() + ACCEPT_SECONDS
@@ -89,6 +87,27 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
         empty.setblocking(False)
         for descriptor in sockets:
             os.dup2(empty.fileno(), descriptor, inheritable=False)
+
+
+def refuse_new(sockets: Collection[int]) -> None:
+    """Let nobody else connect there. The clients' kernels try again, after a second at first."""
+    for descriptor in sockets:
+        with _borrowed(descriptor) as listening:
+            _refuse_new(listening)
+
+
+def take_new(sockets: Collection[int]) -> None:
+    """Let everybody connect there again."""
+    for descriptor in sockets:
+        with _borrowed(descriptor) as listening, contextlib.suppress(FileNotFoundError):  # nobody was refused
+            listening.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def limit_queues(sockets: Collection[int], most: int) -> None:
+    """Let no more connections than these wait to be accepted at each."""
+    for descriptor in sockets:
+        with _borrowed(descriptor) as listening:
+            listening.listen(most)
 
 
 def _waiting(descriptor: int) -> int:

@@ -37,7 +37,7 @@ from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
-from sse_fast.transports.quiet import QuietConnections
+from sse_fast.transports.quiet import LastDescriptors, QuietConnections
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 
@@ -116,7 +116,9 @@ class Edge:
             self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
             self.hub.memory.reset_elsewhere = connections.reset
             self.at_close.callback(connections.close)
-            self.quiet = QuietConnections(connections, self._budget.without_relay - self._budget.relayed)
+            has = self._budget
+            last = LastDescriptors(settings.port, has.all, has.held_back)
+            self.quiet = QuietConnections(connections, has.without_relay - has.relayed, last)
             self.at_close.callback(self.quiet.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         if not self.hub.of_the_server:

@@ -99,6 +99,8 @@ async def _stop_listening(app: Edge, handshake: float) -> None:
     if app.front is not None and app.settings.uds is not None:
         app.front.stop_accepting()  # all workers share the socket, and the others accept who waits
         return
+    if app.quiet is not None:
+        app.quiet.close()  # it might let new clients in again
     with contextlib.suppress(OSError):  # no descriptor is left: then the newest connections are cut
         if app.entrance is not None:
             sockets = [app.entrance.listening.fileno()]

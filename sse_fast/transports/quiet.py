@@ -8,11 +8,15 @@ while only.
 """
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 from sse_fast._native.base.tcp import peer_key
 from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.base.descriptors import limit_descriptors, raise_descriptor_limit
+from sse_fast.base.listening import limit_queues, listening_sockets, refuse_new, take_new
 from sse_fast.transports.kernel import ServerConnections
 
 logger = logging.getLogger("sse_fast.transports")
@@ -22,6 +26,52 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 FIRST_REQUEST = 15.0  # seconds for a handshake and a request's head
 NEXT_REQUEST = 120.0  # seconds between requests; browsers keep idle connections of HTTP/2 for one to five minutes
 LOOK = 2.0  # seconds between looks
+
+
+class LastDescriptors:
+    """LastDescriptors(port, descriptors, held_back): what a server with TLS on this port gets when it has run out.
+
+    Where accept(2) fails for want of a descriptor, Granian tries again for ever, and looks at no handshake meanwhile:
+    of the connections that it has none would ever be closed. So of the process' `descriptors` some are held back. When
+    the others are in use nobody else may connect, and it gets these, which are more than wait to be accepted."""
+
+    def __init__(self, port: int, descriptors: int, held_back: int) -> None:
+        self.given = False
+        self._port = port
+        self._most = descriptors - held_back
+        self._held_back = held_back
+        self._probe = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._sockets: list[int] = []
+        limit_descriptors(self._most)
+
+    def close(self) -> None:
+        if self._sockets:
+            self._sockets = []
+            raise_descriptor_limit()
+        os.close(self._probe)
+
+    def look(self) -> None:
+        """Give them where there are no others, and take them back when there are. Raises OSError."""
+        if self.given:
+            if len(os.listdir("/proc/self/fd")) <= self._most - self._held_back:
+                self.given = False
+                limit_descriptors(self._most)
+                take_new(self._sockets)
+        elif self._none_left():
+            self.given = True
+            refuse_new(self._sockets)
+            raise_descriptor_limit()
+            logger.warning("no descriptor is left for another connection; nobody may connect until some have ended")
+        elif not self._sockets:
+            self._sockets = listening_sockets([self._port])  # now, while there are descriptors
+            limit_queues(self._sockets, self._held_back // 3)  # as many again may be in their handshake of TCP
+
+    def _none_left(self) -> bool:
+        try:
+            os.close(os.dup(self._probe))
+        except OSError as error:
+            return error.errno == errno.EMFILE
+        return False
 
 
 class QuietConnections:
@@ -35,6 +85,7 @@ class QuietConnections:
         self,
         connections: ServerConnections,
         most: int,
+        last: LastDescriptors | None = None,
         *,
         first: float | None = None,
         next: float | None = None,
@@ -42,6 +93,7 @@ class QuietConnections:
         self.ended = 0
         self._connections = connections
         self._most = most
+        self._last = last
         self._first = FIRST_REQUEST if first is None else first
         self._next = NEXT_REQUEST if next is None else next
         self._busy: dict[bytes, int] = {}  # requests under way, by peer
@@ -85,6 +137,10 @@ class QuietConnections:
     def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+            self._watching = None
+        if self._last is not None:
+            self._last.close()
+            self._last = None
 
     async def _watch(self) -> None:
         while True:
@@ -96,6 +152,8 @@ class QuietConnections:
 
     async def look(self) -> None:
         """End those that have been quiet for too long."""
+        if self._last is not None:
+            self._last.look()
         now = asyncio.get_running_loop().time()
         total, found = await self._connections.quiet(self._busy)
         seen = self._seen
