@@ -10,7 +10,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 ACCEPT_SECONDS = 1.0  # that the server may take to accept the connections that wait
@@ -27,14 +27,16 @@ NO_NEW_CONNECTIONS = (
     (0x06, 0, 0, 0xFFFFFFFF),  # take
 )
 
+NOTHING = ((0x06, 0, 0, 0),)  # it drops everything
+
 _libc = ctypes.CDLL(None)
 
 
-def listening_sockets(ports: Collection[int]) -> list[int]:
+def listening_sockets(ports: Collection[int], *, early: bool = False) -> list[int]:
     """The descriptors of this process' TCP sockets that listen on these ports. It takes a microsecond a descriptor, and
-    one descriptor: raises OSError where there is none left."""
+    one descriptor: raises OSError where there is none left. `early`: of those that were opened early; it takes none."""
     found = []
-    for descriptor in filter(_listens, map(int, os.listdir("/proc/self/fd"))):
+    for descriptor in filter(_listens, range(EARLY) if early else map(int, os.listdir("/proc/self/fd"))):
         with _borrowed(descriptor) as listening:
             if listening.family in INTERNET and listening.getsockname()[1] in ports:
                 found.append(descriptor)
@@ -73,7 +75,9 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
     Clients that come meanwhile try again, after a second as TCP does, and meet another worker if there is one.
     `handshake`: seconds that clients get whose handshake is under way. From then on accept(2) finds no connection.
     """
-    refuse_new(sockets)
+    for descriptor in sockets:
+        with _borrowed(descriptor) as listening:
+            _filter(listening, NO_NEW_CONNECTIONS)
     loop = asyncio.get_running_loop()
     await asyncio.sleep(handshake)
     deadline = loop.time() + ACCEPT_SECONDS
@@ -81,7 +85,7 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
         await asyncio.sleep(LOOK)
     # Not a plain close: the descriptor is still the server's, and accept(2) on it must not fail again and again.
     with socket.socket() as empty:
-        _refuse_new(empty)
+        _filter(empty, NO_NEW_CONNECTIONS)
         empty.bind(("127.0.0.1", 0))
         empty.listen(1)
         empty.setblocking(False)
@@ -90,10 +94,10 @@ async def stop_listening(sockets: Collection[int], handshake: float) -> None:
 
 
 def refuse_new(sockets: Collection[int]) -> None:
-    """Let nobody else connect there. The clients' kernels try again, after a second at first."""
+    """Let nobody else connect there, nor end a handshake. The clients' kernels try again, first after a second."""
     for descriptor in sockets:
         with _borrowed(descriptor) as listening:
-            _refuse_new(listening)
+            _filter(listening, NOTHING)
 
 
 def take_new(sockets: Collection[int]) -> None:
@@ -118,9 +122,9 @@ def _waiting(descriptor: int) -> int:
     return int(count)
 
 
-def _refuse_new(listening: socket.socket) -> None:
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in NO_NEW_CONNECTIONS))
-    program = struct.pack("@HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(code))
+def _filter(listening: socket.socket, steps: Sequence[tuple[int, int, int, int]]) -> None:
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
     listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 

@@ -26,6 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 FIRST_REQUEST = 15.0  # seconds for a handshake and a request's head
 NEXT_REQUEST = 120.0  # seconds between requests; browsers keep idle connections of HTTP/2 for one to five minutes
 LOOK = 2.0  # seconds between looks
+BEGIN = 0.02  # the same, until the server listens
 
 
 class LastDescriptors:
@@ -50,8 +51,16 @@ class LastDescriptors:
             raise_descriptor_limit()
         os.close(self._probe)
 
+    @property
+    def ready(self) -> bool:
+        """The server listens, and is looked after."""
+        return bool(self._sockets)
+
     def look(self) -> None:
         """Give them where there are no others, and take them back when there are. Raises OSError."""
+        if not self._sockets:
+            self._sockets = listening_sockets([self._port], early=True)
+        limit_queues(self._sockets, self._held_back // 2)  # again and again: the server may set it too
         if self.given:
             if len(os.listdir("/proc/self/fd")) <= self._most - self._held_back:
                 self.given = False
@@ -62,9 +71,6 @@ class LastDescriptors:
             refuse_new(self._sockets)
             raise_descriptor_limit()
             logger.warning("no descriptor is left for another connection; nobody may connect until some have ended")
-        elif not self._sockets:
-            self._sockets = listening_sockets([self._port])  # now, while there are descriptors
-            limit_queues(self._sockets, self._held_back // 3)  # as many again may be in their handshake of TCP
 
     def _none_left(self) -> bool:
         try:
@@ -144,7 +150,7 @@ class QuietConnections:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOOK if self._last is None or self._last.ready else BEGIN)
             try:
                 await self.look()
             except Exception:
