@@ -534,7 +534,10 @@ class Port:
     def left(self, address: str, reason: EndReason) -> None:
         pass
 
-    def turn_away(self, data: bytes) -> bytes:
+    def trusts(self, address: str) -> bool:
+        return False
+
+    def turn_away(self, data: bytes, crowded: str | None) -> bytes:
         return b""
 
     def client(self, *names: bytes) -> Remote:

@@ -41,6 +41,8 @@ class Port:
         self.connections: list[Connection] = []
         self.ends: list[tuple[str, EndReason]] = []
         self.turned_away: list[bytes] = []
+        self.crowded: list[str | None] = []
+        self.trusted: set[str] = set()
         self.at_feed: Callable[[Connection, bytes], Any] = self.begin
         self.at_end: Callable[[], Any] = lambda: None
         self.log = Log.private(log_size)
@@ -62,9 +64,13 @@ class Port:
     def late(self, connection: Connection) -> None:
         connection.answer(b"late")
 
-    def turn_away(self, data: bytes) -> bytes:
+    def turn_away(self, data: bytes, crowded: str | None) -> bytes:
         self.turned_away.append(data)
+        self.crowded.append(crowded)
         return FULL if data else b""
+
+    def trusts(self, address: str) -> bool:
+        return address in self.trusted
 
     def resume(self, subscriber: Subscriber) -> None:
         self.fanout.unblock(subscriber, self.now)
@@ -714,7 +720,7 @@ def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_c
     port = Port(most=1)
     monkeypatch.setattr(port, "turn_away", without_memory)
     monkeypatch.setattr(connection.logger, "exception", without_memory)
-    clients = [port.client(b""), *(connect(port.number, b"GET") for _ in range(3))]
+    clients = [port.client(), *(connect(port.number, b"GET") for _ in range(3))]
     port.until(lambda: port.listener.turned_away == 3)  # by turns that raised nothing
     assert port.listener.open == 1
     for client in clients:
@@ -723,11 +729,12 @@ def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_c
 
 def test_whoever_comes_over_the_most_is_told_so_if_he_has_said_something_and_closed() -> None:
     port = Port(most=3)
-    clients = [port.client(b"") for _ in range(3)] + [connect(port.number, said) for said in (b"GET /", b"GE", b"")]
+    clients = [port.client() for _ in range(3)] + [connect(port.number, said) for said in (b"GET /", b"GE", b"")]
     port.until(lambda: port.listener.turned_away == 3)
     assert port.listener.open == 3
     assert port.turned_away == [b"GET /", b"GE", b""]
-    assert [received(client) for client in clients] == [b"", b"", b"", FULL, FULL, b""]
+    assert port.crowded == [None] * 3
+    assert [received(client) for client in clients] == [HEAD, HEAD, HEAD, FULL, FULL, b""]
     assert all(at_end(client) for client in clients[3:])
     clients[0].close()
     port.until(lambda: port.listener.open == 2)

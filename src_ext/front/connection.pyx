@@ -50,6 +50,7 @@ from sse_fast._native.base.linux cimport (
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
+from sse_fast._native.front.places cimport Place, begin_queues, end_queues, leave_queue, queue_last
 from sse_fast._native.front.posts cimport Posts
 from sse_fast._native.wire.control cimport closing
 from sse_fast.ends import ENDS, Close
@@ -112,6 +113,10 @@ cdef class Connection(Watched):
     of the exchange, `answer`, `finish` or `stream`, makes the context None.
     """
 
+    def __dealloc__(self):
+        leave_queue(&self.in_all)
+        leave_queue(&self.in_place)
+
     @property
     def state(self):
         """"reading"; "waiting": nothing is read; "finishing": the exchange is over, its answer is not all out;
@@ -156,6 +161,16 @@ cdef class Connection(Watched):
         if self._state != GONE:
             self._over(last)
 
+    def head_begun(self):
+        """Part of a request's head has come: until `head_whole` it is closed first when places are short."""
+        self._under_way("read a head")
+        self.heading = True
+        self._queue_unsaid()
+
+    def head_whole(self):
+        """An exchange is under way: nothing closes it for others."""
+        self.heading = False
+
     def give(self, seconds):
         """So long from now, until the context's `late` is called; None: as long as it takes. A send that is blocked has
         a time of its own, which takes this one's place; behind it there is none."""
@@ -192,6 +207,7 @@ cdef class Connection(Watched):
         self.due = INFINITY
         self.chunked = chunked
         self.table.streams += 1
+        self._leave_place()
         try:
             if self._send_or_go(opening) == WRITTEN:
                 self._resume()
@@ -312,6 +328,7 @@ cdef class Connection(Watched):
         self._state = READING
         self.idle = self.served = True
         self.table.limit(self, self.table.idle_seconds)
+        self._queue_idle()
         return 0
 
     cdef int _linger(self) except -1:
@@ -321,6 +338,37 @@ cdef class Connection(Watched):
         self.kept = None
         shutdown(self.fd, SHUT_WR)
         self.table.limit(self, self.table.linger_seconds)
+        self._queue_idle()
+        return 0
+
+    # Whoever is queued may not wait for room any more when its turn comes: that is looked at then.
+
+    cdef int _queue_unsaid(self) except -1:
+        queue_last(&self.table.queues.unsaid, &self.in_all, <void*>self)
+        if self.place is not None:
+            queue_last(&self.place.queues.unsaid, &self.in_place, <void*>self)
+        return 0
+
+    cdef int _queue_idle(self) except -1:
+        queue_last(&self.table.queues.idle, &self.in_all, <void*>self)
+        if self.place is not None:
+            queue_last(&self.place.queues.idle, &self.in_place, <void*>self)
+        return 0
+
+    cdef bint _can_make_room(self) noexcept:
+        """It is answered, or has no whole request here."""
+        if self._state == READING:
+            return self.kept is None and (self.idle or self.heading)
+        return self._state == LINGERING
+
+    cdef int _leave_place(self) except -1:
+        """It is closed, or a stream."""
+        cdef Place place = self.place
+        leave_queue(&self.in_all)
+        leave_queue(&self.in_place)
+        self.place = None
+        if place is not None:
+            place.leave()
         return 0
 
     cdef int happened(self, uint32_t events) except -1:
@@ -456,6 +504,7 @@ cdef class Connection(Watched):
             at_once.l_linger = 0
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
         self.table.open -= 1
+        self._leave_place()
         self.table.forget(self)
         if was == STREAMING:
             self.table.streams -= 1
@@ -497,6 +546,7 @@ cdef class Connections:
         **_,
     ):
         self.epoll = -1
+        begin_queues(&self.queues)
         self.fanout = fanout
         self.head_seconds, self.idle_seconds = head_seconds, idle_seconds
         self.stuck_seconds, self.linger_seconds = stuck_seconds, linger_seconds
@@ -508,6 +558,7 @@ cdef class Connections:
             raise OSError(errno, os.strerror(errno))
 
     def __dealloc__(self):
+        end_queues(&self.queues)
         if self.epoll >= 0:
             close(self.epoll)
 
@@ -627,6 +678,7 @@ cdef class Connections:
             connection._read()
             if connection._state == READING and connection.due == INFINITY:
                 self.limit(connection, self.head_seconds)
+                connection._queue_unsaid()
         except Exception:
             connection.abort()
             report("a connection failed and is closed; the others go on")

@@ -1,9 +1,12 @@
 """The listener: accepts the clients of one listening socket, or turns them away.
 
-What it keeps: one descriptor in reserve, so that a client that comes when none is left can be told so.
-What it drops: connections over `most`, or over what there are descriptors for.
+What it keeps: one descriptor in reserve, so that a client that comes when none is left can be told so. Of each address
+that has connections which are no streams, how many.
+What it drops: connections over `most`, over an address' part of the places, or over what there are descriptors for. Before
+somebody is turned away those make room who have not said what they want, the oldest first, and then those that are kept
+for a next request, the longest idle first. Streams and exchanges under way never do.
 Who is told: a client that is turned away, in the transport's words. Where not even that can be done it waits for the next
-tick.
+tick. Who makes room is closed.
 """
 
 import os
@@ -44,26 +47,43 @@ from sse_fast._native.base.linux cimport (
     sockaddr_storage,
     socklen_t,
 )
-from sse_fast._native.front.connection cimport LISTENING, READ_SIZE, Connection, Connections, Watched, report
+from sse_fast._native.front.connection cimport (
+    LISTENING,
+    READ_SIZE,
+    STREAMING,
+    Connection,
+    Connections,
+    Watched,
+    report,
+)
+from sse_fast._native.front.places cimport Link, Place, Queues, leave_queue, place_key
 from sse_fast.errors import EndReason
 
-cdef object SHUTDOWN = EndReason.SHUTDOWN
+cdef object CLIENT = EndReason.CLIENT, SHUTDOWN = EndReason.SHUTDOWN
 
 cdef enum:
     ACCEPTS_A_TURN = 128
+    # Connections an address may have beside its streams, and as many again as it may have streams, since each begins as
+    # such a connection: a few browsers' worth of publishing and fetching.
+    BESIDE_STREAMS = 32
 
 
 cdef class Listener(Connections):
     """Listener(listening, fanout, transport, *, most=…, …): the connections of one listening socket.
 
     `listening`: a non-blocking TCP socket in the listening state; it stays the caller's. `transport` is as that of
-    `Connections`, and has `turn_away(data)`, which returns what a client that sent this is answered when there are no
-    descriptors left, or `most` connections.
+    `Connections`, and has `turn_away(data, crowded)`, which returns what a client that sent this is answered when there
+    are no descriptors left, or `most` connections, or its address, `crowded`, has too many; and `trusts(address)`: it is a
+    proxy's, and the address of many. Others have at most half of the places that are not streams', and `streams_each` and
+    a few: how many streams an address may have. IPv6 counts by /64.
     """
 
-    def __cinit__(self, listening, fanout, transport, *, int most=1 << 30, **_):
+    def __cinit__(self, listening, fanout, transport, *, int most=1 << 30, streams_each=None, **_):
         self._most = most
+        self._each = <int>min(streams_each + BESIDE_STREAMS, 1 << 30) if streams_each is not None else 1 << 30
+        self._places = {}
         self._words = transport.turn_away
+        self._trusts = transport.trusts
         self._listening = listening.fileno()
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserved = True
@@ -74,6 +94,11 @@ cdef class Listener(Connections):
     def __dealloc__(self):
         if self._reserved:
             close(self._spare)
+
+    @property
+    def addresses(self):
+        """How many addresses have connections that are no streams."""
+        return len(self._places)
 
     def tick(self, double now):
         """Housekeeping, a few times a second: `now` is seconds on a steady clock. Closes what takes too long."""
@@ -109,6 +134,8 @@ cdef class Listener(Connections):
         cdef socklen_t length
         cdef int fd
         cdef str client
+        cdef bytes key
+        cdef bint crowded
         for _ in range(ACCEPTS_A_TURN):
             if self._stopped:
                 return 0
@@ -125,21 +152,74 @@ cdef class Listener(Connections):
                     self._paused = True
                     return 0
                 continue
-            if self.open >= self._most:
-                self._turn_away(fd)
-                continue
             try:
                 client = self._address_of(&address)
-            except MemoryError:
+                key = self._key_of(&address)
+                crowded = key is not None and not self._has_place(client, key)
+            except BaseException:
                 close(fd)
                 raise
-            if not self.admit(fd, client):
-                self._turn_away(fd)
+            if crowded:
+                self._turn_away(fd, client)
+            elif self.open >= self._most and not self._evict(&self.queues) or not self.admit(fd, client):
+                self._turn_away(fd, None)
+            elif key is not None:
+                self._enter_place(fd, key)
         return 0
 
+    cdef bint _has_place(self, str client, bytes key) except -1:
+        """Whether another connection of this address is taken, if need be for one that makes room."""
+        cdef Place place = self._places.get(key)
+        if place is None or place.unbounded or place.others < min(self._each, max((self._most - self.streams) // 2, 1)):
+            return True
+        place.unbounded = self._trusts(client)
+        return place.unbounded or self._evict(&place.queues)
+
+    cdef int _enter_place(self, int fd, bytes key) except -1:
+        """Count a connection that was admitted, if it is no stream already."""
+        cdef Watched watched = self.by_descriptor[fd]
+        cdef Connection connection
+        cdef Place place
+        if not isinstance(watched, Connection) or (<Connection>watched)._state == STREAMING:
+            return 0
+        connection = <Connection>watched
+        place = self._places.get(key)
+        if place is None:
+            place = Place(self._places, key)
+        place.others += 1
+        connection.place = place
+        if connection.in_all.after != NULL:     # it waits already
+            if connection._can_make_room() and not connection.served:
+                connection._queue_unsaid()
+            else:
+                connection._queue_idle()
+        return 0
+
+    cdef bint _evict(self, Queues* queues) except -1:
+        """Have somebody in these queues make room. False: nobody can. Each that is looked at leaves the queue, so on the
+        average this costs as much as to enter it."""
+        cdef Link* link
+        cdef Connection connection
+        while True:
+            link = queues.unsaid.after
+            if link == &queues.unsaid:
+                link = queues.idle.after
+                if link == &queues.idle:
+                    return False
+            connection = <Connection>link.owner
+            leave_queue(&connection.in_all)
+            leave_queue(&connection.in_place)
+            if connection._can_make_room():
+                self.evicted += 1
+                connection._go(CLIENT)
+                return True
+
     cdef bint _make_room(self) except -1:
-        """No descriptor is left: the spare one lets somebody in to be told so. False: not even that."""
+        """No descriptor is left: somebody makes room, or the spare one lets a client in to be told so. False: not even
+        that."""
         cdef int fd
+        if self._evict(&self.queues):
+            return True
         if not self._reserved:
             self._reserve()
         if self._reserved:
@@ -147,7 +227,7 @@ cdef class Listener(Connections):
             self._reserved = False
             fd = accept4(self._listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
-                self._turn_away(fd)
+                self._turn_away(fd, None)
             self._reserve()
             return fd >= 0
         return False
@@ -160,14 +240,14 @@ cdef class Listener(Connections):
             pass                    # taken by another thread meanwhile
         return 0
 
-    cdef int _turn_away(self, int fd) except -1:
-        """Say that the server is full, going by as much of the request as has come."""
+    cdef int _turn_away(self, int fd, str crowded) except -1:
+        """Say that the server is full, or this address', going by as much of the request as has come."""
         cdef bytes answer
         cdef ssize_t got
         self.turned_away += 1
         try:
             got = recv(fd, self.buffer, READ_SIZE, MSG_DONTWAIT)
-            answer = self._words(PyBytes_FromStringAndSize(self.buffer, max(got, 0)))
+            answer = self._words(PyBytes_FromStringAndSize(self.buffer, max(got, 0)), crowded)
             if answer:
                 send(fd, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL)
                 # Reading what has come meanwhile makes the close an end and not a reset, which could overtake the answer.
@@ -186,6 +266,14 @@ cdef class Listener(Connections):
         cdef int failed = epoll_ctl(self.epoll, EPOLL_CTL_ADD if listen else EPOLL_CTL_DEL, self._listening, &interest)
         self._paused = listen and failed < 0    # the kernel has no memory for it now: try again with the next tick
         return 0
+
+    cdef bytes _key_of(self, sockaddr_storage* address):
+        """Of its place; None: a Unix socket's clients have no address."""
+        if address.ss_family == AF_INET:
+            return place_key(&(<sockaddr_in*>address).sin_addr, False)
+        if address.ss_family == AF_INET6:
+            return place_key(&(<sockaddr_in6*>address).sin6_addr, True)
+        return None
 
     cdef str _address_of(self, sockaddr_storage* address):
         """The client's IP address; of one that is IPv4 within IPv6, the IPv4 address."""

@@ -245,6 +245,7 @@ class Edge:
             self._streams,
             replace(self.policy, path=self.settings.edge_path if self.settings.app is not None else ""),
             most=self._budget.connections,
+            streams_each=self.settings.max_connections_per_ip,
             publish=self._publishing.publish,
             relay=lambda front: self._relay_to(front, entrance.behind),
         )

@@ -163,9 +163,12 @@ class Exchange:
             return
         if found is not None and known is not None:
             self._reading = None
+            if connection.context is self:
+                connection.head_whole()
             self.begin(connection, known, found[1])
         elif connection.context is None:
             connection.context = self
+            connection.head_begun()
             connection.give(self._front.head_seconds)
 
     def begin(self, connection: Connection, known: Known, rest: bytes) -> None:

@@ -41,10 +41,10 @@ DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all 
 class Front:
     """Front(streams, policy, …): serves from `open` to `close`, on one event loop.
 
-    `most`: connections at once. `head_seconds`, `body_seconds`: that a request's head may take from its first byte, and
-    the body of one that is answered here. `idle_seconds`: between two requests. `stuck_seconds`: that a client may take
-    nothing of an answer. `publish`: publishes. `relay`: makes what answers everything else, once there
-    is a `listener`.
+    `most`: connections at once; `streams_each`: streams that one address may have of them. `head_seconds`,
+    `body_seconds`: that a request's head may take from its first byte, and the body of one that is answered here.
+    `idle_seconds`: between two requests. `stuck_seconds`: that a client may take nothing of an answer. `publish`:
+    publishes. `relay`: makes what answers everything else, once there is a `listener`.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Front:
         policy: Policy,
         *,
         most: int,
+        streams_each: int | None = None,
         head_seconds: float = HEAD_SECONDS,
         body_seconds: float = BODY_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -62,7 +63,7 @@ class Front:
     ) -> None:
         self._streams = streams
         self._policy = policy
-        self._most = most
+        self._most, self._streams_each = most, streams_each
         self.head_seconds, self.body_seconds = head_seconds, body_seconds
         self._seconds = {"head_seconds": head_seconds, "idle_seconds": idle_seconds, "stuck_seconds": stuck_seconds}
         self._publish = publish
@@ -87,7 +88,10 @@ class Front:
                 # A connection is accepted with its request, which saves a turn of the loop for each.
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             listening.listen(BACKLOG)
-            listener = Listener(listening, self._streams.hub.fanout, self, most=self._most, **self._seconds)
+            fanout = self._streams.hub.fanout
+            listener = Listener(
+                listening, fanout, self, most=self._most, streams_each=self._streams_each, **self._seconds
+            )
             listener.posts = self._posts
             loop.add_reader(listener.fileno(), listener.turn)
             undo.pop_all()
@@ -153,10 +157,11 @@ class Front:
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 
-    def turn_away(self, data: bytes) -> bytes:
+    def turn_away(self, data: bytes, crowded: str | None = None) -> bytes:
         """What a client is answered that finds no room; `data` is what has come of its request, mostly all of it. It is
-        decided about, so it is answered as any other that is turned away, in a form that its origin may read."""
-        self._streams.no_room()
+        decided about, so it is answered as any other that is turned away, in a form that its origin may read.
+        `crowded`: its address, where that has too many connections."""
+        self._streams.no_room(crowded is not None)
         reading = Reading()
         try:
             found = reading.feed(data)
@@ -166,7 +171,11 @@ class Front:
         if found is None and not head.headers:
             return b""  # nobody knows yet what it is; a connection that breaks brings a browser back
         _, _, decision = self._decided(head)
-        full = Overloaded("no descriptor is left for another connection")
+        full = Overloaded(
+            "no descriptor is left for another connection"
+            if crowded is None
+            else f"{crowded} has as many connections open as one address may have"
+        )
         if isinstance(decision, Subscribe):
             decision = self._streams.turn_away(full, decision)
         elif not isinstance(decision, Answer):

@@ -82,9 +82,9 @@ class Streams:
         """Milliseconds, for a client that is turned away."""
         return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
 
-    def no_room(self) -> None:
-        """Count a client for whose connection no descriptor is left."""
-        self._admission.refused["descriptors"] += 1
+    def no_room(self, crowded: bool = False) -> None:
+        """Count a client for whose connection no descriptor is left, or whose address has too many."""
+        self._admission.refused["max_connections_per_ip" if crowded else "descriptors"] += 1
 
     def turn_away(self, error: Overloaded | HubClosed | Unsupported, wanted: Subscribe) -> Answer:
         """501 for what coming back would not help; 503 for a caller that says it reads JSON. A browser's EventSource

@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport SocketSink
+from sse_fast._native.front.places cimport Link, Place, Queues
 from sse_fast._native.front.posts cimport Posts
 
 
@@ -54,6 +55,9 @@ cdef class Connection(Watched):
         bint feeding
         bint parked                 # a stream that waits for `start`
         bint tunnelling, half_closed, shutting
+        bint heading       # part of a request's head has come
+        Place place                 # its address', while it is no stream
+        Link in_all, in_place       # where it waits to make room
 
     cdef int _under_way(self, str what) except -1
     cdef uint32_t _interest(self) noexcept
@@ -63,6 +67,10 @@ cdef class Connection(Watched):
     cdef int _over(self, bint last) except -1
     cdef int _begin(self) except -1
     cdef int _linger(self) except -1
+    cdef int _queue_unsaid(self) except -1
+    cdef int _queue_idle(self) except -1
+    cdef bint _can_make_room(self) noexcept
+    cdef int _leave_place(self) except -1
     cdef int _read(self) except -1
     cdef int _feed(self, bytes data) except -1
     cdef bint _publish_known(self, bytes data) except -1
@@ -80,6 +88,7 @@ cdef class Connections:
         list by_descriptor
         object feed, resume, left   # the transport's
         object _late
+        Queues queues               # who may make room for others
         list _due                   # heap of (when, key as epoll has it); holds no connection
         public Posts posts          # those that are known by their header block; None: none are
         bint lively                 # the last second look of a turn found something
