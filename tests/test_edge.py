@@ -163,7 +163,10 @@ async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worke
             reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
             writer.write(b"GET /sse/a HTTP/1.1\r\n")
             silent.append((reader, writer))
-        await until(lambda: edge.metrics.snapshot()["refused_by"]["descriptors"] == 1)
+        listener = edge.front.listener
+        assert listener is not None
+        await until(lambda: listener.accepted == 7)
+        assert listener.open == 7 - listener.evicted == (4 + 2) // 2, "which is the part of one address"
         for _, writer in silent:
             writer.close()
 

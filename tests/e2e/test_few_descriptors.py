@@ -39,7 +39,8 @@ async def test_publishers_and_health_checks_are_answered_while_all_streams_are_i
 @pytest.mark.usefixtures("few_descriptors")
 async def test_a_request_is_relayed_and_another_published_while_all_places_for_clients_are_taken(edge: Edges) -> None:
     server = edge()
-    places = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(PLACES)]
+    addresses = [(f"127.0.1.{number % 200 + 1}", 0) for number in range(PLACES)]  # one alone may not have them all
+    places = [await asyncio.open_connection("127.0.0.1", server.port, local_addr=address) for address in addresses]
     for _, writer in places[1:]:
         writer.write(b"GET /half")
     reader, writer = places[0]
