@@ -400,12 +400,13 @@ def test_past_the_nodes_memory_streams_give_back_what_is_over(
     assert server.stats()["connections"] >= MIB // PER_CLIENT // 2, "no more were ended than had to be"
 
 
-def test_with_a_certificate_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
-    edge: Edges, kernel: Kernel, clients: ExitStack, certificate: tuple[str, ...]
+@pytest.mark.parametrize("with_tls", [False, True], ids=["the front", "with a certificate"])
+def test_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
+    edge: Edges, kernel: Kernel, clients: ExitStack, certificate: tuple[str, ...], with_tls: bool
 ) -> None:
-    server = edge("--send-memory", "1MiB", "--send-timeout", "60", *certificate)
+    server = edge("--send-memory", "1MiB", "--send-timeout", "60", *(certificate if with_tls else ()))
     server.noise_expected = True
-    tls = ssl._create_unverified_context()
+    tls = ssl._create_unverified_context() if with_tls else None
     not_reading(3, server.port, LIVE, clients, tls)
     server.wait_connections(3)
     fill(server)

@@ -32,20 +32,25 @@ from sse_fast._native.base.linux cimport (
     EPOLLIN,
     EPOLLOUT,
     EPOLLRDHUP,
+    IPPROTO_TCP,
     MSG_DONTWAIT,
     SHUT_WR,
     SO_LINGER,
     SOL_SOCKET,
+    TCP_INFO,
     close,
     epoll_create1,
     epoll_ctl,
     epoll_event,
     epoll_wait,
     errno,
+    getsockopt,
     linger,
     recv,
     setsockopt,
     shutdown,
+    socklen_t,
+    tcp_info,
 )
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
@@ -738,3 +743,31 @@ cdef class Connections:
         """It takes bytes, if only a few: not one that makes no progress."""
         subscriber.touched = max(subscriber.touched, self.now)
         return 0
+
+    # ---- what waits in the kernel -----------------------------------------------------------------------------------
+
+    def unread(self, uint32_t still):
+        """Bytes of kernel memory that wait for clients that have no stream; and (IP address, descriptor, bytes) of each
+        to which nothing could be sent for `still` milliseconds."""
+        cdef Watched watched
+        cdef Connection connection
+        cdef uint64_t held = 0
+        cdef uint32_t its
+        cdef tcp_info told
+        cdef socklen_t length
+        cdef list stuck = []
+        for watched in self.by_descriptor:
+            if not isinstance(watched, Connection):
+                continue
+            connection = <Connection>watched
+            if connection._state == STREAMING or (its := connection.held()) == 0:
+                continue
+            held += its
+            length = sizeof(told)
+            if getsockopt(connection.fd, IPPROTO_TCP, TCP_INFO, &told, &length) == 0 and told.tcpi_last_data_sent >= still:
+                stuck.append((connection.address, connection.fd, its))
+        return held, stuck
+
+    def reset(self, int descriptor):
+        """Abort a connection that `unread` has just named."""
+        self.by_descriptor[descriptor].abort()

@@ -251,6 +251,7 @@ class Edge:
         )
         front.open(entrance.listening)
         self.requests.at_the_front = lambda: len(front.exchanges)
+        self.hub.memory.elsewhere, self.hub.memory.reset_elsewhere = front.unread, front.reset
         return front
 
     def _relay_to(self, front: Front, behind: Path) -> Relay:

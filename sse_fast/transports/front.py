@@ -17,6 +17,7 @@ from typing import Any
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
+from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Headers, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
@@ -25,6 +26,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
+from sse_fast.transports.kernel import UNREAD
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.posts import learn, posts_of
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
@@ -154,6 +156,20 @@ class Front:
         listener.tick(now)
         if self.relay is not None:
             self.relay.tick(now)
+
+    # ---- what waits in the kernel ------------------------------------------------------------------------------------
+
+    async def unread(self) -> HeldElsewhere:
+        """For clients that have no stream; of those a descriptor stands for the port."""
+        if self.listener is None:
+            return HeldElsewhere()
+        for_answers, unread = self.listener.unread(int(UNREAD * 1000))
+        return HeldElsewhere(0, for_answers, unread)
+
+    def reset(self, peer: tuple[str, int | str]) -> None:
+        """End a connection that `unread` has just named."""
+        if self.listener is not None:
+            self.listener.reset(int(peer[1]))
 
     # ---- for the listener -------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def bound_socket(host: str, port: int, bounds: Bounds | None) -> socket.socket:
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """For both ports. The hub ends streams whose client takes nothing; where that leaves the connection open, there is
+    """Of the port. The hub ends streams whose client takes nothing; where that leaves the connection open, there is
     time to read what was under way, and then the kernel ends it."""
     patience = end_after(settings.send_timeout, settings.slow_policy)
     return Bounds(granted(settings.send_buffer), patience + max(10.0, settings.send_timeout))
