@@ -48,12 +48,13 @@ def node(edge: Edges) -> Callable[..., EdgeProcess]:
 
 
 def everybody_serves(server: EdgeProcess, workers: int = WORKERS) -> None:
-    def there() -> bool:
+    def there() -> list[int]:
         children = {child.pid for child in server.workers() if child.status() != psutil.STATUS_ZOMBIE}
-        return len(found := safe_pids(server)) == workers and children >= set(found)
+        found = told_pids(server)
+        return found if len(found) == workers and children >= set(found) else []
 
-    until(there, f"{workers} workers")  # of one that has just died the others know with the next tick
-    for pid in pids(server):
+    # Of one that has just died the others know with the next tick.
+    for pid in until(there, f"{workers} workers"):
         WorkerClient(server, pid).close()
 
 
@@ -72,7 +73,7 @@ class WorkerClient:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
             self._connection = connection
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.stats()["pid"] == pid:
+                if self.stats().get("pid") == pid:
                     return connection
             connection.close()
             return None
@@ -239,11 +240,18 @@ async def test_totals_never_fall_whoever_is_asked_and_whoever_dies(node: Callabl
     assert server.publish("a", "on").endswith("-101"), "the log outlives all its workers"
 
 
-def safe_pids(server: EdgeProcess) -> list[int]:
-    """As `pids`, but of a server that is hurt: not every connection is answered. At first all are believed there."""
+def told_pids(server: EdgeProcess) -> list[int]:
+    """As `pids`, but of a server that is hurt: none where the connection, or the question, is refused."""
     with contextlib.suppress(OSError, http.client.HTTPException):
-        return pids(server)
-    return [worker.pid for worker in server.workers()]
+        status, body = server.request("GET", "/stats")
+        if status == http.client.OK:
+            return [int(worker["pid"]) for worker in json.loads(body)["workers"]]
+    return []
+
+
+def safe_pids(server: EdgeProcess) -> list[int]:
+    """As `told_pids`, but where nothing is told all are believed there."""
+    return told_pids(server) or [worker.pid for worker in server.workers()]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
