@@ -116,6 +116,8 @@ Examples:
       for everybody; publishing needs the key (a flag would show it in the process list)
   sse-fast serve --port 8443 --ssl-certificate cert.pem --ssl-keyfile key.pem
       HTTPS, with HTTP/2 for clients that speak it
+  sse-fast serve --workers 2 --app shop.main:app
+      beside your ASGI app, whose hub.response(...) become native streams; the edge is under /edge
   sse-fast serve --log-size 1GiB --keepalive 30 --log-format json
       keep more for replay, fewer heartbeats, logs for a machine
 """,

@@ -10,12 +10,14 @@ from typing import Self
 
 import pytest
 from conftest import Edges
+from readme import BLOCKS, README
 from served import Served, served
 from support import PATIENCE, Listener, until
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Request, TextMessage
 
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "examples" / "shop"
 STREAMS = 8
 
 
@@ -161,6 +163,39 @@ async def test_held_streams_are_native_and_both_workers_have_some() -> None:
         await until(asked)
         for path, status in (("/sse/a", 404), ("/publish/a", 405), ("/stats", 404), ("/edge/stats", 200)):
             assert (await app.http.get(path)).status_code == status
+
+
+async def test_the_example_asks_who_is_there_and_tells_the_staff_of_it() -> None:
+    async with served("sse_fast", EXAMPLE, "main:app", "--workers", "2") as shop:
+        for headers, status in (({}, 401), ({"authorization": "Bearer grace"}, 403)):
+            assert (await shop.http.get("/orders/7/events", headers=headers)).status_code == status
+        async with (
+            await Listener.open(shop.port, "/edge/sse/staff") as staff,
+            shop.http.stream("GET", "/orders/7/events", headers={"authorization": "Bearer ada"}) as stream,
+        ):
+            await staff.read_until(lambda: "join" in [event.type for event in staff.events])
+            for target in ("/orders/7/paid", "/orders/8/paid", "/orders/7/packed", "/edge/publish/shop"):
+                assert (await shop.http.post(target, content="closed")).is_success
+            read = ""
+            async for part in stream.aiter_text():
+                read += part
+                if "data: closed" in read:
+                    break
+            assert [line for line in read.splitlines() if line.startswith("data: ")][1:] == [
+                'data: {"state":"paid"}',
+                'data: {"state":"packed"}',
+                "data: closed",
+            ]
+            await stream.aclose()
+            await staff.read_until(lambda: "leave" in [event.type for event in staff.events])
+            told = [event.data for event in staff.events if event.type in ("join", "leave")]
+            assert told == ["127.0.0.1 watches order:7", "127.0.0.1 is gone: client"]
+
+
+def test_what_readme_shows_is_the_example() -> None:
+    assert "async def events(number: int, user:" in README
+    [block] = [block for block in BLOCKS if "async def events(number: int, user:" in block]
+    assert block in (EXAMPLE / "main.py").read_text()
 
 
 @pytest.fixture
