@@ -208,6 +208,7 @@ async def test_a_rolling_restart_takes_the_app_s_new_code_and_ends_the_old_one_s
     """And where the new code is broken, the old stays."""
     options = ("--workers", "2", "--drain-timeout", "5")
     async with served("sse_fast", directory, "app_behind:app", *options) as app, AsyncExitStack() as stack:
+        await until(lambda: app.log.count("Started worker") == 2)
         [held] = await open_streams(stack, app.port, "/events/a", 1)
         own = await stack.enter_async_context(await Listener.open(app.port, "/own"))
         await own.read_count(1)
