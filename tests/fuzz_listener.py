@@ -1,4 +1,4 @@
-"""Strangers at the stream port: what they send, and how they come and go, is drawn from a seed.
+"""Strangers at the front: what they send, and how they come and go, is drawn from a seed.
 
 They write random bytes, heads that were mutated, heads in single bytes and all at once; they flood open streams, read a
 byte at a time or never, close one side, close, reset, and come in crowds; meanwhile events of all sizes are published.

@@ -1,4 +1,4 @@
-"""The stream port, seen from bare sockets: the same grammar and answers as at the main port, and nothing else."""
+"""The front, seen from bare sockets: streams of the same grammar and with the same answers as by ASGI."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""The native part of the stream port, with real sockets and no event loop: the test says whose turn it is."""
+"""The native part of the front, with real sockets and no event loop: the test says whose turn it is."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""A minute of strangers at the stream port; `scripts/sanitized tests/fuzz_listener.py --seconds 600` is the long one.
+"""A minute of strangers at the front; `scripts/sanitized tests/fuzz_listener.py --seconds 600` is the long one.
 
 SSE_FAST_FUZZ_SECONDS makes it longer, SSE_FAST_FUZZ_SEED repeats a run's choices.
 """

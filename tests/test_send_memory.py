@@ -59,7 +59,7 @@ def not_reading(
     return made
 
 
-# ---- the stream port, in this process ----
+# ---- the front, in this process ----
 
 
 @asynccontextmanager
@@ -314,7 +314,7 @@ async def test_the_log_says_how_many_streams_were_ended_whoever_came_meanwhile(
     await hub.close()
 
 
-# ---- the main port, and the node as it is served ----
+# ---- the node as it is served ----
 
 
 class Kernel:

@@ -40,7 +40,7 @@ class Served:
 
 
 class Call:
-    """One request to the stream port, seen from the server's side."""
+    """One request to the front, seen from the server's side."""
 
     def __init__(
         self,

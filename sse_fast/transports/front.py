@@ -235,7 +235,7 @@ class Front:
 
     def published(self, wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
         if self._publish is None:
-            raise TypeError(f"nobody publishes at this port: {wanted}")
+            raise TypeError(f"nobody publishes at this front: {wanted}")
         return self._publish(wanted, body)
 
     def learn(self, known: Known, answer: Answer) -> None:
