@@ -33,13 +33,14 @@ from sse_fast.bench import Broadcast, Plan, Target, modes
 from sse_fast.bench.runner import Fleet
 
 GOAL = 1.1  # times the edge's own
-OPEN, MEMORY = "CPU µs per stream opened", "bytes per idle stream"
+OPEN, MEMORY, IN_ALL = "CPU µs per stream opened", "bytes per idle stream", "MiB for all"
 
 CLOCK = """\
 CPU: user and system time of all processes of the server; per stream opened it includes the app's handler, per delivery
-reading and answering the publish requests. Memory: the growth of the server's proportional set size (PSS) from none to
-all streams open and idle. Figures are medians over the rounds, in brackets the least and the greatest; ratios are taken
-within a round."""
+reading and answering the publish requests. Memory: the growth of the server's proportional set size (PSS) until all
+streams are open and idle; per stream from when a tenth of them is, as what the first requests of an app take (its
+routes, its server's connections) is taken once. Figures are medians over the rounds, in brackets the least and the
+greatest; ratios are taken within a round."""
 
 
 def streams_by(server: Server, name: str, about: str, subscribe: str, publish: str) -> Server:
@@ -85,11 +86,12 @@ def turn(server: Server, round_: int, streams: int, seconds: float) -> Finding:
 
 
 def measure(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
-    modes.ramp(fleet, streams)
-    figures = {
-        OPEN: fleet.figures["server_cpu_us_per_connect"] or 0.0,
-        MEMORY: fleet.figures["user_memory_per_connection"] or 0.0,
-    }
+    first, grown = streams // 10, 0.0
+    for share in (first, streams - first):
+        modes.ramp(fleet, share)
+        each = fleet.figures["user_memory_per_connection"] or 0.0
+        grown += each * share
+    figures = {OPEN: fleet.figures["server_cpu_us_per_connect"] or 0.0, MEMORY: each, IN_ALL: grown / 2**20}
     for in_flight in IN_FLIGHT:
         publish_for(fleet, in_flight, min(1.0, seconds / 2))  # to warm up
         before = fleet.moment()
@@ -105,7 +107,7 @@ def measure(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
 
 
 def findings_table(findings: list[Finding]) -> str:
-    figures = [OPEN, MEMORY, *map(per_delivery, IN_FLIGHT)]
+    figures = [OPEN, MEMORY, IN_ALL, *map(per_delivery, IN_FLIGHT)]
     rows = []
     for server in SERVERS:
         turns = [one for one in findings if one.server == server.name]

@@ -1,4 +1,5 @@
-"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients.
+"""Chaos: workers die, hang, and are restarted, under publishers and thousands of clients, of the edge's streams and of
+those that an app behind the front answers with.
 
 The law: what was acknowledged reaches everybody, once, in order, and no gap is told, for the log here is large enough.
 An event whose acknowledgement was lost with its connection is in the log once or not at all; if it is there it is owed
@@ -145,14 +146,14 @@ async def whole_log(server: EdgeProcess, channels: list[str], end: int) -> Ledge
 
 
 class Streams:
-    """A swarm of streams, and their publishers."""
+    """A swarm of streams by one way to them, and their publishers."""
 
-    def __init__(self, server: EdgeProcess, name: str) -> None:
+    def __init__(self, server: EdgeProcess, name: str, way: str) -> None:
         self.channels = [f"{name}-{number}" for number in range(STREAM_CHANNELS)]
         self.fleet = Fleet(
             Plan(
                 Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
-                Target(f"{server.url}/sse/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
+                Target(f"{way}/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
                 publishers=8,
                 processes=1,
                 patience=ANSWER_WITHIN,
@@ -202,7 +203,8 @@ async def hold_the_law(
         for _ in range(CUSTOMERS)
     ]
     with ExitStack() as stack:
-        swarms = [Streams(server, name) for name in ("one", "other")]
+        ways = {"own": f"{server.url}/sse", "held": f"http://127.0.0.1:{server.port}/held"}
+        swarms = [Streams(server, name, way) for name, way in ways.items()]
         for swarm in swarms:
             stack.enter_context(swarm.fleet)
             await asyncio.to_thread(swarm.begin)
