@@ -65,6 +65,12 @@ DRIVERS = [
         "fuzz_listener.py",
         share=1.5,
     ),
+    Driver(
+        "front.listener front.connection front.places front.upstream front.posts base.siphash fanout.drain fanout.sinks"
+        " log.ring wire.publication",
+        "fuzz_front.py",
+        share=2,
+    ),
     Driver("front.posts front.connection base.siphash", "test_posts.py", share=0.5),
     # App servers that answer what they like.
     Driver("front.upstream front.connection", "test_relay.py"),

@@ -1,0 +1,24 @@
+"""A minute of strangers at the one port, and of an app that lies; `scripts/sanitized tests/fuzz_front.py --long` is the
+long one.
+
+SSE_FAST_FUZZ_SECONDS makes it longer, SSE_FAST_FUZZ_SEED repeats a run's choices.
+"""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+FUZZER = Path(__file__).with_name("fuzz_front.py")
+SECONDS = float(os.environ.get("SSE_FAST_FUZZ_SECONDS", "45"))
+REST = 0.004  # after each step: much of the time is left to others
+
+
+def test_nobody_is_handed_a_byte_of_anothers_exchange_and_nothing_crashes_hangs_grows_or_stays() -> None:
+    seed = os.environ.get("SSE_FAST_FUZZ_SEED", str(random.randrange(2**32)))
+    command = [sys.executable, str(FUZZER), "--seconds", str(SECONDS), "--rest", str(REST), "--seed", seed]
+    # A process of its own: a crash is to be told with its seed.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 240, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, f"{' '.join(command[1:])}\nstatus {done.returncode}\n{done.stderr}"
