@@ -38,7 +38,7 @@ OPEN, MEMORY, IN_ALL = "CPU µs per stream opened", "bytes per idle stream", "Mi
 CLOCK = """\
 CPU: user and system time of all processes of the server; per stream opened it includes the app's handler, per delivery
 reading and answering the publish requests. Memory: the growth of the server's proportional set size (PSS) until all
-streams are open and idle; per stream from when a tenth of them is, as what the first requests of an app take (its
+streams are open and idle; per stream from when half of them are, as what the first requests of an app take (its
 routes, its server's connections) is taken once. Figures are medians over the rounds, in brackets the least and the
 greatest; ratios are taken within a round."""
 
@@ -86,7 +86,7 @@ def turn(server: Server, round_: int, streams: int, seconds: float) -> Finding:
 
 
 def measure(fleet: Fleet, streams: int, seconds: float) -> dict[str, float]:
-    first, grown = streams // 10, 0.0
+    first, grown = streams // 2, 0.0
     for share in (first, streams - first):
         modes.ramp(fleet, share)
         each = fleet.figures["user_memory_per_connection"] or 0.0
