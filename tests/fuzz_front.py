@@ -339,9 +339,9 @@ async def run(seed: int, seconds: float, rest: float) -> Counter[str]:
     before = descriptors() + 1  # libuv keeps one in reserve, from its first stream on
     rng = random.Random(seed)
     app = LyingApp(rng)
-    settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 0.4, "body_seconds": 1.0}
-    settings |= {"idle_seconds": 0.5, "stuck_seconds": 0.8}
-    relay = {"most": 12, "waiting": 1000, "patience": PATIENCE, "timeout": 0.6, "body_seconds": 0.6}
+    settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 2.0, "body_seconds": 2.0}
+    settings |= {"idle_seconds": 3.0, "stuck_seconds": 2.0}
+    relay = {"most": 12, "waiting": 1000, "patience": PATIENCE, "timeout": 1.0, "body_seconds": 2.0}
     with tempfile.TemporaryDirectory() as directory:
         async with OnePort.opened(
             Path(directory), app.serve, relay=relay, most=150, bounds=Bounds(256 * 1024, stuck_after=2.0), **settings
