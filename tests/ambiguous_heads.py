@@ -207,6 +207,11 @@ CONNECTION = [
         get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
         with_fields((b"upgrade", None), (b"http2-settings", None)),
     ),
+    means(
+        "forged marks of the relay",
+        get(b"Grip-Exchange: 1", b"Grip_Exchange: 2", b"GRIP-Hold: stream", b"Grip-Channel: a"),
+        with_fields((b"grip-exchange", None), (b"grip_exchange", None), (b"grip-hold", None), (b"grip-channel", None)),
+    ),
     means("Upgrade that Connection does not name", get(b"Upgrade: websocket"), with_fields((b"upgrade", None))),
     means("Connection names an Upgrade that is not there", get(b"Connection: Upgrade")),
     means("an upgrade that the app does not want", get(b"Upgrade: websocket", *UPGRADE)),

@@ -12,12 +12,16 @@ from recorder import tag
 from stream_port import connect
 from support import Turns, turns_of_others, until
 
+from sse_fast.transports.kernel import Bounds
+
 PATIENCE = 30.0
 MANY = 40
 APPS = 4  # connections to the app at once
 ANSWER = 8 * 1024 * 1024  # bytes, more than any buffers on the way hold
 PLAIN = b"GET /app?mine HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_HEAD = b"GET /app HTTP/1.1\r\nHost: x\r\nX: "
+PLAIN_POST = b"POST /publish/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+ASKED_MOST = 200_000
 BIG = b"GET /app/big HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -75,7 +79,7 @@ async def is_served(port: OnePort) -> None:
     async with asyncio.timeout(PATIENCE):
         writer.write(PLAIN)
         assert (await reader.readuntil(tag("GET", b"/app?mine"))).startswith(b"HTTP/1.1 200 ")
-        writer.write(b"POST /publish/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+        writer.write(PLAIN_POST)
         assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
@@ -175,6 +179,24 @@ async def test_who_reads_nothing_of_an_answer_does_not_keep_it(port: OnePort) ->
     await until(lambda: port.transport.busy == 0)
     for each in deaf:
         each.close()
+
+
+async def test_who_asks_on_and_on_and_reads_nothing_is_read_no_further(tmp_path: Path) -> None:
+    bounds = Bounds(64 * 1024, stuck_after=PATIENCE)
+    times = {"head_seconds": 3600.0, "idle_seconds": 3600.0, "stuck_seconds": 0.5}
+    async with OnePort.opened(tmp_path, app, log_size=1 << 20, bounds=bounds, **times) as port:
+        stranger = connect(port.number, PLAIN_POST, buffer=4096)
+        await until(lambda: port.published)
+        asked = 1
+        while port.listener.open and asked < ASKED_MOST:
+            with suppress(OSError):
+                stranger.send(PLAIN_POST * 100)
+                asked += 100
+            await asyncio.sleep(0)
+        await until(lambda: port.listener.open == 0)
+        assert len(port.published) < asked
+        assert asked < ASKED_MOST, "it is read without end"
+        stranger.close()
 
 
 async def test_who_leaves_ends_what_the_app_does_for_him(port: OnePort) -> None:
