@@ -31,7 +31,7 @@ import uvloop
 from ambiguous_heads import CASES
 from e2e.client import position
 from fuzz_listener import GROWTH, MIB, Client, descriptors, leave, mutated, resident
-from lying_app import HONEST, LYING, LyingApp, Numbers, mark, marks, strangers_marks
+from lying_app import HONEST, KEPT, LYING, LyingApp, Numbers, mark, marks, strangers_marks
 from one_port import OnePort
 from stream_port import connect
 
@@ -41,7 +41,6 @@ LONG = 1200.0  # seconds
 PATIENCE = 60.0  # for anything that somebody who behaves waits for
 GIVES_UP = 3.0  # who waits for the rest of an answer in the midst of which the app fell silent
 ASKERS, STRANGERS, STREAMS = 24, 40, 3
-KEPT = 64  # bytes of what came before, in which a mark may have begun
 NOT_NOW = (408, 503, 504)  # to whom behaves, too, where somebody is slow
 SENT = [case.sent for case in CASES if len(case.sent) < 4000]
 
@@ -76,8 +75,35 @@ class Asker:
                         return
                 await sending
                 assert not left, "bytes behind the last answer"
+            if rng.random() < 0.2:
+                await self._tunnel(reader, writer)
         finally:
             writer.close()
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What comes back is what was sent, as far as it does; and then both ends are told."""
+        number = self._fuzz.numbers.next()
+        said = marks(number, self._rng.choice((1, 300, 200_000)))
+        head = f"GET /app/{mark(number).decode()} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+        sending = self._fuzz.started(self._send(writer, head.encode() + said))
+        got = b""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while part := await reader.read(65536):
+                    got += part
+                    if got.endswith(said):
+                        await sending
+                        writer.write_eof()
+        except ConnectionError:
+            pass
+        sending.cancel()
+        self._look(got, number)
+        head_, _, came = got.partition(b"\r\n\r\n")
+        if head_.startswith(b"HTTP/1.1 101 "):
+            assert said.startswith(came)
+            self._fuzz.tally["tunnels"] += 1
+        else:
+            assert int(head_[9:12] or b"503") in NOT_NOW, got
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         """In pieces of any size."""

@@ -19,6 +19,8 @@ MARK = re.compile(rb"~(\d+)~")
 HEAD_LIMIT = 1 << 17
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.I)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n", re.I)
+UPGRADE = b"\r\nconnection: upgrade\r\nupgrade: echo\r\n"  # as the relay writes it
+KEPT = 64  # bytes of what came before, in which a mark may have begun
 BIG = 400_000  # bytes: more than fits into the buffers of all the sockets on its way
 
 
@@ -111,6 +113,8 @@ class LyingApp:
         if kind not in KINDS:
             kind = "honest"
         self.tally[kind] += 1
+        if UPGRADE in head:
+            return await self._tunnel(reader, writer, numbers)
         has_body = LENGTH.search(head) or CHUNKED.search(head)
         # Who closes behind a whole answer, and does not say so, is no liar: the next request just has bad luck.
         if (method == b"HEAD" and kind in ("cut", "short", "until_close")) or (kind == "early" and not has_body):
@@ -138,6 +142,21 @@ class LyingApp:
                 parts.append((await reader.readexactly(size + 2))[:-2])
             await reader.readexactly(2)
         return b"".join(parts)
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, numbers: set[int]) -> bool:
+        """Whatever comes goes back, until no more comes, or until the app has enough of it."""
+        self.tally["tunnel"] += 1
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        left = self._rng.choice((0, 1, 5000, 1 << 30))
+        seen = b""
+        while left > 0 and (data := await reader.read(65536)):
+            seen = seen[-KEPT:] + data
+            if strangers := strangers_marks(seen, numbers):
+                raise ValueError(f"the tunnel of {numbers} has something of {strangers}")
+            writer.write(data)
+            await writer.drain()
+            left -= len(data)
+        return False
 
     # ---- honest ------------------------------------------------------------------------------------------------------
 
