@@ -61,7 +61,7 @@ DRIVERS = [
     Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
-        "front.listener front.connection base.tcp fanout.drain fanout.sinks log.ring wire.publication",
+        "front.listener front.connection front.dues base.tcp fanout.drain fanout.sinks log.ring wire.publication",
         "fuzz_listener.py",
         share=1.5,
     ),

@@ -1,7 +1,9 @@
 """A connection of the front, exchange by exchange: real sockets and no event loop, the test says whose turn it is."""
 
 import os
+import random
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -101,6 +103,105 @@ def test_while_an_exchange_waits_nothing_is_read_and_nothing_spins(port: Port) -
         port.connections[0].answer(b"one;", False)
         port.until(lambda: len(port.fed) >= 1001)
         assert received(client) == b"one;" + b"two;" * 1000
+
+
+def test_what_comes_while_an_answer_is_not_taken_yet_is_the_next_request(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.wait()
+
+    port.at_feed = wait
+    with port.client(b"one\n") as client, port.client(b"") as other:
+        (connection,) = port.connections
+        port.at_feed = lambda _, data: connection.answer(bytes(LARGE), False)
+        other.send(b"now\n")  # and in the same turn, behind it, the client has sent something
+        client.send(b"two\n")
+        port.until(lambda: len(port.fed) == 2)
+        assert port.turn() < 3
+        assert connection.state == "finishing"
+        port.at_feed = by_lines
+        taken = 0
+        while taken < LARGE:
+            port.turn()
+            taken += len(client.recv(LARGE))
+        port.until(lambda: port.fed[-1] == b"two\n")
+
+
+def test_a_tunnel_that_waits_reads_nothing_and_does_not_spin(port: Port) -> None:
+    context = Context()
+
+    def tunnel(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.tunnel()
+        connection.wait()
+
+    port.at_feed = tunnel
+    with port.client(b"upgrade\n") as client:
+        (connection,) = port.connections
+        client.send(b"more")
+        assert port.turn() < 3
+        client.shutdown(socket.SHUT_WR)
+        assert port.turn() < 3
+        assert context.told == []
+        connection.read()
+        port.until(lambda: len(context.told) == 2)
+        assert context.data == b"more"
+        connection.finish(True)
+    port.until(port.gone)
+
+
+def test_each_is_told_of_its_own_time_and_in_time(port: Port) -> None:
+    port.at_feed = taken(port, Context())
+    count, chance = 150, random.Random(12)
+    clients = [port.client(b"one\n") for _ in range(count)]
+    due: dict[int, float] = {}
+    contexts = [Context() for _ in range(count)]
+    for which, connection in enumerate(port.connections):
+        connection.context = contexts[which]
+        connection.wait()
+        for _ in range(3):  # the last word counts, whether it is more time or less
+            due[which] = chance.randrange(1, 100) / 2
+            connection.give(due[which])
+    for leaves in chance.sample(range(count), 30):
+        del due[leaves]
+        port.connections[leaves].abort()
+    told = [context.told.copy() for context in contexts]
+    for turn in range(1, 101):
+        port.turn(0.5)
+        for which, when in due.items():
+            told[which] += ["late"] * (when == turn / 2)
+        assert [context.told for context in contexts] == told, f"after {turn / 2} s"
+    for client in clients:
+        client.close()
+
+
+def test_a_stream_that_an_exchange_becomes_keeps_no_object_of_it(port: Port) -> None:
+    def objects(becomes: Callable[[Connection], None], count: int = 200) -> float:
+        """For each stream, with its client."""
+        port.at_feed = lambda connection, data: becomes(connection)
+        before = sys.getallocatedblocks()
+        clients = [connect(port.number, b"one\n") for _ in range(count)]
+        port.until(lambda: port.listener.streams == count)
+        port.fed.clear()
+        port.connections.clear()
+        grown = sys.getallocatedblocks() - before
+        for client in clients:
+            client.close()
+        port.until(port.gone)
+        port.ends.clear()
+        return grown / count
+
+    def at_the_end_of_its_exchange(connection: Connection) -> None:
+        connection.context = Context()
+        connection.wait()
+        connection.give(60.0)
+        port.begin(connection)
+
+    objects(port.begin)  # what is there from then on
+    at_once = objects(port.begin)
+    assert objects(at_the_end_of_its_exchange) == pytest.approx(at_once, abs=0.5)
 
 
 def test_what_is_kept_is_fed_before_anything_else_is_read_and_never_from_within(port: Port) -> None:

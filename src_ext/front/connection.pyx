@@ -13,7 +13,6 @@ and knows neither hub nor log.
 
 import logging
 import os
-from heapq import heappop, heappush
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -55,6 +54,7 @@ from sse_fast._native.base.linux cimport (
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
+from sse_fast._native.front.dues cimport Due, Dues
 from sse_fast._native.front.places cimport Place, begin_queues, end_queues, leave_queue, queue_last
 from sse_fast._native.front.posts cimport Posts
 from sse_fast._native.wire.control cimport closing
@@ -283,8 +283,8 @@ cdef class Connection(Watched):
             wanted |= EPOLLOUT if self.kept is not None else 0 if self.half_closed else WATCHED
         elif self._state == STREAMING or self._state == LINGERING:
             wanted |= WATCHED
-        elif self._state == WAITING:
-            wanted |= EPOLLRDHUP
+        elif self._state == WAITING:    # few clients send now: asked not to tell of it is who does, when it does
+            wanted |= EPOLLRDHUP | self.watched & EPOLLIN
         if self.tunnelling:         # that both sides have ended is told whatever is asked for: once is enough
             wanted &= ~<uint32_t>EPOLLRDHUP
             if wanted == 0:
@@ -378,7 +378,10 @@ cdef class Connection(Watched):
 
     cdef int happened(self, uint32_t events) except -1:
         if events & EPOLLIN and (self.tunnelling or not events & (EPOLLERR | EPOLLHUP)):
-            self._read()
+            if self._state == WAITING or self._state == FINISHING or self._state == ANSWERING:
+                self._ignore()
+            else:
+                self._read()
         if self._state == GONE:
             return 0
         if events & EPOLLERR or events & EPOLLHUP and not self.tunnelling:
@@ -388,6 +391,11 @@ cdef class Connection(Watched):
         elif events & EPOLLOUT:
             self._writable()
         return 0
+
+    cdef int _ignore(self) except -1:
+        """What it sends stays in the kernel, and is not told again."""
+        cdef uint32_t others = self.watched & ~<uint32_t>EPOLLIN
+        return self.table.watch(self, others if others else <uint32_t>EPOLLET)
 
     cdef int _read(self) except -1:
         cdef ssize_t got = recv(self.fd, self.table.buffer, READ_SIZE, MSG_DONTWAIT)
@@ -557,7 +565,7 @@ cdef class Connections:
         self.stuck_seconds, self.linger_seconds = stuck_seconds, linger_seconds
         self.feed, self._late, self.resume, self.left = transport.feed, transport.late, transport.resume, transport.left
         self.by_descriptor = []
-        self._due = []
+        self._due = Dues()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -622,14 +630,13 @@ cdef class Connections:
         """Tell, or close, what takes too long."""
         cdef Watched watched
         cdef Connection connection
-        cdef uint64_t key
-        while self._due and self._due[0][0] <= now:
-            when, key = heappop(self._due)
-            watched = self.by_descriptor[key & 0xFFFFFFFF]
-            if watched is None or watched.serial != key >> 32:
+        cdef Due earliest
+        while self._due.pop(now, &earliest):
+            watched = self.by_descriptor[earliest.who & 0xFFFFFFFF]
+            if watched is None or watched.serial != earliest.who >> 32:
                 continue            # it has gone before
             connection = <Connection>watched
-            if connection.queued != when:
+            if connection.queued != earliest.when:
                 continue            # it was given less time since
             connection.queued = INFINITY
             if connection.due > now:
@@ -728,7 +735,7 @@ cdef class Connections:
     cdef int _await(self, Connection connection) except -1:
         """Look at it when it is due. A later time is seen to then: most requests come long before."""
         if connection.due != INFINITY:
-            heappush(self._due, (connection.due, (<uint64_t>connection.serial << 32) | <uint32_t>connection.fd))
+            self._due.push(connection.due, (<uint64_t>connection.serial << 32) | <uint32_t>connection.fd)
             connection.queued = connection.due
         return 0
 

@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport SocketSink
+from sse_fast._native.front.dues cimport Dues
 from sse_fast._native.front.places cimport Link, Place, Queues
 from sse_fast._native.front.posts cimport Posts
 
@@ -71,6 +72,7 @@ cdef class Connection(Watched):
     cdef int _queue_idle(self) except -1
     cdef bint _can_make_room(self) noexcept
     cdef int _leave_place(self) except -1
+    cdef int _ignore(self) except -1
     cdef int _read(self) except -1
     cdef int _feed(self, bytes data) except -1
     cdef bint _publish_known(self, bytes data) except -1
@@ -89,7 +91,7 @@ cdef class Connections:
         object feed, resume, left   # the transport's
         object _late
         Queues queues               # who may make room for others
-        list _due                   # heap of (when, key as epoll has it); holds no connection
+        Dues _due                   # whose time is over when, by key as epoll has it; holds no connection
         public Posts posts          # those that are known by their header block; None: none are
         bint lively                 # the last second look of a turn found something
         uint32_t turns
