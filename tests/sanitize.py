@@ -61,7 +61,8 @@ DRIVERS = [
     Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
-        "front.listener front.connection front.dues base.tcp fanout.drain fanout.sinks log.ring wire.publication",
+        "front.listener front.connection front.dues front.places base.tcp fanout.drain fanout.sinks log.ring"
+        " wire.publication",
         "fuzz_listener.py",
         share=1.5,
     ),
@@ -75,6 +76,7 @@ DRIVERS = [
     # App servers that answer what they like.
     Driver("front.upstream front.connection", "test_relay.py"),
     Driver("base.tcp", "test_kernel.py"),
+    Driver("front.places front.listener front.connection", "test_places.py", share=0.5),
     # The load client, and a server that lies to it.
     Driver(
         "bench.swarm bench.publisher bench.dial bench.framing bench.board bench.stream_parser bench.payload"

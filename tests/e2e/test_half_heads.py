@@ -6,6 +6,7 @@ SSE_FAST_HALF_HEADS=19760 pytest tests/e2e/test_half_heads.py     with all descr
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -17,6 +18,7 @@ __all__ = ["customized"]
 
 HALF_HEADS = int(os.environ.get("SSE_FAST_HALF_HEADS", "600"))
 DESCRIPTORS = 512
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
 
@@ -32,6 +34,8 @@ def half_heads(port: int, said: bytes) -> Iterator[None]:
     with ExitStack() as clients:
         for _ in range(HALF_HEADS):
             client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # they leave nothing behind
+            client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # or the ports run out, with many
             client.bind((ATTACKER, 0))
             client.connect(("127.0.0.1", port))
             with suppress(OSError):  # turned away before it could
