@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from relay_port import GET, OK, Peer, RelayPort
 from stream_port import edge_of
-from support import no_garbage_of, until
+from support import PATIENCE, no_garbage_of, until
 
 from sse_fast.access.origins import Origins
 from sse_fast.access.proxies import TrustedProxies
@@ -456,6 +456,25 @@ async def test_exchanges_wait_in_order_for_a_connection() -> None:
         assert await asyncio.gather(*asking) == [(200, b"ok")] * 6
         assert port.accepted == 2
         assert asked == sorted(asked)
+
+
+async def test_a_few_connections_are_kept_for_our_own_paths_beside_an_app_s() -> None:
+    async def app(app: Peer) -> None:
+        while b"/edge/" in await app.request():
+            app.say(OK)
+        await app.rest()  # the app's own are never answered
+
+    ours = GET.replace(b"it", b"edge/healthz")
+    async with RelayPort.opened(app, most=10, patience=PATIENCE) as port, contextlib.AsyncExitStack() as stack:
+        port.relay.ours = b"/edge/"
+        for number in range(12):
+            (await stack.enter_async_context(port.client())).say(GET)
+            await until(lambda number=number: port.relay.busy == number + 1)
+        assert port.relay.open == 6
+        for _ in range(8):
+            assert await port.ask(ours) == (200, b"ok")
+        assert port.relay.open == 7, "and what one of ours leaves idle is no app's"
+        assert port.relay.queued == 6
 
 
 async def test_exchanges_wait_so_long_and_so_many_at_most() -> None:

@@ -36,6 +36,7 @@ TUNNEL_SECONDS = 3600.0  # without a byte in either direction
 IDLE_SECONDS = 5.0  # less than any app server keeps a connection
 
 FULL = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM))  # of connecting: later, perhaps
+OURS = 4  # connections that only requests for paths of ours get: health checks, for one
 STOPPING = "the server is shutting down; come back in a moment"
 
 
@@ -70,6 +71,8 @@ class Relay:
         self.body_seconds, self.gather_seconds, self.tunnel_seconds = body_seconds, gather_seconds, tunnel_seconds
         self.authority = authority
         self.hold: Hold | None = None
+        self.ours = b""
+        """Where our own paths begin, beside an app's; empty: all are ours."""
         self.open = 0
         """Connections to the app server."""
         self.held = 0
@@ -80,6 +83,7 @@ class Relay:
         """What was answered in the app's place, by status."""
         self._under_way: dict[RelayedExchange, None] = {}
         self._queue: dict[RelayedExchange, None] = {}
+        self._queue_of_ours: dict[RelayedExchange, None] = {}
         self._idle: dict[Upstream, float] = {}  # since when, in this order
         self.now = 0.0
         self._beginning = False
@@ -95,7 +99,7 @@ class Relay:
     @property
     def queued(self) -> int:
         """Exchanges that wait for a connection."""
-        return len(self._queue)
+        return len(self._queue) + len(self._queue_of_ours)
 
     @property
     def idle(self) -> int:
@@ -138,8 +142,8 @@ class Relay:
         """Begin it, or have it wait, or refuse it."""
         if self._finishing:
             exchange.fail(503, STOPPING)
-        elif self._queue or not self._begun(exchange):
-            if len(self._queue) < self._waiting and self.held <= HELD:
+        elif self._queue_of(exchange) or not self._begun(exchange):
+            if self.queued < self._waiting and self.held <= HELD:
                 self._wait(exchange)
             else:
                 exchange.fail(503, "the app is busy, and so many wait already; come back in a moment")
@@ -176,6 +180,7 @@ class Relay:
 
     def _give_up(self, exchanges: list[RelayedExchange]) -> None:
         self._queue.clear()
+        self._queue_of_ours.clear()
         for exchange in exchanges:
             exchange.give_up()
 
@@ -190,7 +195,7 @@ class Relay:
     def over(self, exchange: RelayedExchange, upstream: Upstream | None, *, keep: bool) -> None:
         """It is, and its connection to the app server may be `keep`t."""
         del self._under_way[exchange]
-        self._queue.pop(exchange, None)
+        self._queue_of(exchange).pop(exchange, None)
         self.tunnels -= exchange.tunnel
         if upstream is not None:
             if keep and not self.front.closing:
@@ -213,6 +218,8 @@ class Relay:
 
     def _begun(self, exchange: RelayedExchange, *, fresh: bool = False) -> bool:
         """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
+        if not self._is_ours(exchange) and self.open - len(self._idle) >= max(self._most - OURS, 1):
+            return False
         while self._idle and not fresh:
             upstream, _ = self._idle.popitem()
             if upstream.quiet():  # what it says unasked nobody may take for an answer
@@ -235,8 +242,14 @@ class Relay:
         exchange.start(upstream, reused=False)
         return True
 
+    def _is_ours(self, exchange: RelayedExchange) -> bool:
+        return exchange.head.target.startswith(self.ours)
+
+    def _queue_of(self, exchange: RelayedExchange) -> dict[RelayedExchange, None]:
+        return self._queue_of_ours if self._is_ours(exchange) else self._queue
+
     def _wait(self, exchange: RelayedExchange) -> None:
-        self._queue[exchange] = None
+        self._queue_of(exchange)[exchange] = None
         exchange.connection.give(self.patience)
 
     def _next(self) -> None:
@@ -245,11 +258,12 @@ class Relay:
             return  # one that fails at once frees its connection for the next
         self._beginning = True
         try:
-            while self._queue:
-                exchange = next(iter(self._queue))
-                if not self._begun(exchange):
-                    return
-                self._queue.pop(exchange, None)
+            for queue in (self._queue_of_ours, self._queue):
+                while queue:
+                    exchange = next(iter(queue))
+                    if not self._begun(exchange):
+                        break
+                    queue.pop(exchange, None)
         finally:
             self._beginning = False
 
