@@ -309,3 +309,85 @@ def test_ipv4_within_ipv6_counts_as_ipv4(places: Callable[..., Places], monkeypa
     assert not any(received(client) for client in clients)
     assert received(port.come(b"wait", OTHER)) == FULL
     assert port.crowded == [OTHER]
+
+
+# ---- against a model ----
+
+
+class Model:
+    """Who is there, by kind, the longest waiting first."""
+
+    def __init__(self, most: int, each: int) -> None:
+        self.most, self.each = most, each + BESIDE_STREAMS
+        self.kinds: dict[int, str] = {}  # "unsaid", "idle", "busy", "stream"
+        self.addresses: dict[int, str] = {}
+        self.queues: dict[str, list[int]] = {"unsaid": [], "idle": []}
+
+    def become(self, client: int, kind: str) -> None:
+        self.leave(client)
+        self.kinds[client] = kind
+        if kind in self.queues:
+            self.queues[kind].append(client)
+
+    def leave(self, client: int) -> None:
+        self.kinds.pop(client, None)
+        for queue in self.queues.values():
+            if client in queue:
+                queue.remove(client)
+
+    def make_room(self, address: str | None = None) -> bool:
+        for queue in self.queues.values():
+            for client in queue:
+                if address in (None, self.addresses[client]):
+                    self.leave(client)
+                    return True
+        return False
+
+    def come(self, client: int, address: str, kind: str) -> bool:
+        """Whether it is taken."""
+        streams = [*self.kinds.values()].count("stream")
+        others = [one for one, kind in self.kinds.items() if kind != "stream" and self.addresses[one] == address]
+        bound = min(self.each, max((self.most - streams) // 2, 1))
+        if len(others) >= bound and not self.make_room(address):
+            return False
+        if len(self.kinds) >= self.most and not self.make_room():
+            return False
+        self.addresses[client] = address
+        self.become(client, kind)
+        return True
+
+
+KINDS = {b"": "unsaid", b"GE": "unsaid", b"ask": "idle", b"wait": "busy", b"body": "busy", b"GET": "stream"}
+NEXT = {b"ask": "idle", b"GE": "unsaid", b"wait": "busy", b"GET": "stream"}
+steps = st.lists(
+    st.tuples(st.just("come"), st.sampled_from(sorted(KINDS)), st.sampled_from([ATTACKER, OTHER, THIRD]))
+    | st.tuples(st.just("say"), st.sampled_from(sorted(NEXT)), st.integers(0, 99))
+    | st.tuples(st.just("go"), st.none(), st.integers(0, 99)),
+    max_size=40,
+)
+
+
+@given(steps, st.integers(1, 12), st.sampled_from([0, 1000]))
+def test_it_keeps_whom_an_obvious_model_keeps(steps: list[tuple[str, Any, Any]], most: int, each: int) -> None:
+    port, model = Places(most=most, streams_each=each), Model(most, each)
+    clients: dict[int, socket.socket] = {}
+    try:
+        for number, (what, said, who) in enumerate(steps):
+            idle = model.queues["idle"]
+            if what == "come":
+                clients[number] = port.come(said, who)
+                model.come(number, who, KINDS[said])
+            elif what == "say" and idle:
+                client = idle[who % len(idle)]
+                port.say(clients[client], said)
+                model.become(client, NEXT[said])
+            elif what == "go" and model.kinds:
+                client = sorted(model.kinds)[who % len(model.kinds)]
+                clients.pop(client).close()
+                model.leave(client)
+                port.until(lambda: port.listener.open == len(model.kinds))
+            there = port.there(*clients.values())
+            assert {client for client, is_there in zip(clients, there, strict=True) if is_there} == model.kinds.keys()
+            assert port.listener.open == len(model.kinds)
+    finally:
+        port.end()
