@@ -36,10 +36,9 @@ class TextFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
         pairs = "".join(f" {name}={_text(value)}" for name, value in fields(record).items())
         # Granian puts tracebacks into messages. Indented, no line of a message can pass for an entry of its own.
-        message = "\n    ".join(printable(part) for part in record.getMessage().split("\n"))
-        line = f"{time} {record.levelname:7} {record.name}  {message}{pairs}"
+        line = f"{time} {record.levelname:7} {record.name}  {_indented(record.getMessage())}{pairs}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n    " + _indented(self.formatException(record.exc_info))
         colour = _COLOURS.get(record.levelno) if sys.stderr.isatty() else None
         return f"{colour}{line}{_RESET}" if colour else line
 
@@ -63,8 +62,9 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps({name: ascii(value) for name, value in entry.items()}).decode()
 
 
-def log_config(level: str, form: Literal["text", "json"]) -> dict[str, Any]:
-    """A `logging.config.dictConfig`. Names instead of objects, so that it reaches a spawned worker too."""
+def log_config(level: str, form: Literal["text", "json"], *, app: bool = False) -> dict[str, Any]:
+    """A `logging.config.dictConfig`. Names instead of objects, so that it reaches a spawned worker too. `app`: an app
+    of the user's logs here, too, at the same level."""
     formatter = "sse_fast.logs.JsonFormatter" if form == "json" else "sse_fast.logs.TextFormatter"
     ours: dict[str, Any] = {"level": level.upper()}
     return {
@@ -74,10 +74,15 @@ def log_config(level: str, form: Literal["text", "json"]) -> dict[str, Any]:
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "entry", "stream": "ext://sys.stderr"},
         },
-        # Other people's libraries speak up from warnings on: httpx, for one, logs every request at info.
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        # Other people's libraries speak up from warnings on: httpx, for one, logs every request at info. But an app's
+        # own loggers are known by no name.
+        "root": {"level": level.upper() if app else "WARNING", "handlers": ["stderr"]},
         "loggers": {"sse_fast": ours, "_granian": ours.copy(), "granian.access": ours.copy()},
     }
+
+
+def _indented(text: str) -> str:
+    return "\n    ".join(printable(part) for part in text.split("\n"))
 
 
 def _text(value: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -92,8 +93,12 @@ UNUSABLE = {
         True,
         "make() raised KeyError: 'DB'",
     ),
-    "a factory to await": ("async def make(): ...\n", "shop_app:make", True, "make is a coroutine function"),
-    "what it makes is none": ("def make(): ...\n", "shop_app:make", True, "is no ASGI app but of type NoneType"),
+    "a factory to await": ("async def make(): ...\n", "shop_app:make", True, "in the app's lifespan"),
+    "what it makes is none": ("def make(): ...\n", "shop_app:make", True, "shop_app.make() returned None; "),
+    "what it makes is no app": ("def make(): return 3\n", "shop_app:make", True, "is no ASGI app but of type int"),
+    "a file": (ASGI, "shop_app.py:app", False, "write shop_app:app"),
+    "a file by a path": (ASGI, "./site/shop_app.py:app", False, "write site.shop_app:app"),
+    "a file elsewhere": (ASGI, "../shop_app.py:app", False, "write its module's name"),
 }
 
 
@@ -116,9 +121,26 @@ def test_a_route_of_the_app_under_the_path_of_the_edge_is_a_collision() -> None:
 
     refuse_collision(Starlette(routes=[Route("/edges", nothing), Route("/a/edge", nothing)]), "/edge")
     refuse_collision(object(), "/edge")
-    for colliding in (Route("/edge", nothing), Route("/edge/{name}", nothing), Mount("/edge", Starlette())):
+    for colliding in (
+        Route("/edge", nothing),
+        Route("/edge/{name}", nothing),
+        Mount("/edge", Starlette()),
+        Mount("/", Starlette(routes=[Route("/edge/a", nothing)])),
+    ):
         with pytest.raises(UnusableApp, match="set --edge-path to another path"):
             refuse_collision(Starlette(routes=[colliding]), "/edge")
+
+
+def test_a_router_that_fastapi_includes_under_the_path_of_the_edge_is_a_collision() -> None:
+    inner, outer = APIRouter(), APIRouter()
+    inner.add_api_route("/things", lambda: None)
+    outer.include_router(inner, prefix="/b")
+    for prefix, edge_path in (("/edge", "/edge"), ("/a", "/a/b")):
+        app = FastAPI()
+        app.include_router(outer, prefix=prefix)
+        refuse_collision(app, "/elsewhere")
+        with pytest.raises(UnusableApp, match=f"the app has a route {prefix}/b/things"):
+            refuse_collision(app, edge_path)
 
 
 # ---- whose a request is ----------------------------------------------------------------------------------------------

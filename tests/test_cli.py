@@ -308,3 +308,30 @@ def test_granian_logs_in_our_form(logger):
 def test_levels_are_those_asked_for():
     loggers = log_config("error", "text")["loggers"]
     assert {logger["level"] for logger in loggers.values()} == {"ERROR"}
+
+
+def test_a_traceback_cannot_be_taken_for_entries_of_its_own():
+    try:
+        raise ValueError("why\n2026 INFO forged\x1b[2J")
+    except ValueError:
+        line = TextFormatter().format(record("m", exc_info=sys.exc_info()))
+    assert "\x1b" not in line
+    assert "\n    Traceback" in line
+    assert {part[:4] for part in line.split("\n")[1:]} == {"    "}
+
+
+@pytest.mark.parametrize(("app", "told"), [(True, ["shop"]), (False, [])], ids=["beside an app", "alone"])
+def test_an_app_s_own_entries_are_in_our_form_at_the_level_asked_for(app, told):
+    script = (
+        "import logging, granian.log as g; from sse_fast.logs import log_config;"
+        f"g.configure_logging(g.LogLevels.info, log_config('info', 'json', app={app}));"
+        "logging.basicConfig(level=logging.DEBUG);"
+        "logging.getLogger('shop').info('hello'); logging.getLogger('shop').debug('no')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["logger"] for line in done.stderr.splitlines()] == told
+
+
+def test_beside_an_app_the_server_logs_what_the_app_s_loggers_say():
+    for app, level in ((None, "WARNING"), ("main:app", "DEBUG")):
+        assert serve.logging_of(Settings(app=app, log_level="debug"))["root"]["level"] == level

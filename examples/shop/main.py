@@ -8,7 +8,8 @@
     curl -X POST localhost:8000/orders/7/packed
     curl -d 'we are closed tomorrow' localhost:8000/edge/publish/shop
 
-Under any ASGI server the same file runs in one process: uvicorn --app-dir examples/shop main:app
+Under any ASGI server the same file runs in one process, without the edge and so without the last line's path:
+uvicorn --app-dir examples/shop main:app
 """
 
 from collections.abc import AsyncIterator

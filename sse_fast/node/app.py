@@ -12,7 +12,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from sse_fast.asgi import Receive, Scope, Send
@@ -74,6 +74,10 @@ def load_app(name: str, *, factory: bool = False) -> App:
 
 
 def _imported(name: str, module: str, here: str) -> Any:
+    if module.endswith(".py") and ("/" in module or os.path.isfile(module)):
+        path = os.path.relpath(module).removesuffix(".py")
+        wanted = ":".join((path.replace("/", "."), *name.split(":")[1:])) if path[0] != "." else "its module's name"
+        raise UnusableApp(f"--app {name}: {module} is a file, and modules go by their names; write {wanted}")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -105,7 +109,12 @@ def _made(name: str, reached: str, factory: Any) -> Any:
         raise UnusableApp(f"--app {name}: {reached}() raised {_words(error)}") from error
     if inspect.iscoroutine(made):
         made.close()
-        raise UnusableApp(f"--app {name}: {reached} is a coroutine function, and a factory is called without a loop")
+        raise UnusableApp(
+            f"--app {name}: {reached} is a coroutine function, and a factory is called before there is a loop; make it "
+            "a plain function, and do what has to be awaited in the app's lifespan"
+        )
+    if made is None:
+        raise UnusableApp(f"--app {name}: {reached}() returned None; have it return the app")
     return made
 
 
@@ -126,13 +135,26 @@ def _takes(found: Any, count: int) -> bool:
 def refuse_collision(app: Any, edge_path: str) -> None:
     """Raise UnusableApp where the app, as far as it shows its routes, has one under the edge's path: nobody would ever
     get there."""
-    for route in getattr(app, "routes", None) or ():
-        path = getattr(route, "path", None)
-        if isinstance(path, str) and below(path, edge_path) is not None:
+    for path in _paths(app):
+        if below(path, edge_path) is not None:
             raise UnusableApp(
                 f"the app has a route {path}, and {edge_path} is where the edge is; set --edge-path to another path, "
                 "or move the route"
             )
+
+
+def _paths(router: Any, before: str = "") -> Iterator[str]:
+    """Of the routes of what shows some, of what is mounted or included there, too."""
+    routes = getattr(router, "routes", None)
+    for route in routes if isinstance(routes, (list, tuple)) else ():
+        included = getattr(route, "include_context", None)  # FastAPI's, of a router that was included
+        if included is not None:
+            yield from _paths(getattr(route, "original_router", None), before + getattr(included, "prefix", ""))
+            continue
+        path = getattr(route, "path", "")
+        if isinstance(path, str):
+            yield before + path
+            yield from _paths(route, before + path)
 
 
 # ---- its lifespan ----------------------------------------------------------------------------------------------------

@@ -94,14 +94,18 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
         # Past drain_timeout a worker should be gone; one that is not would stall the shutdown for ever.
         "workers_kill_timeout": max(1, int(settings.drain_timeout) + 5),
         "log_level": LogLevels(settings.log_level),
-        "log_dictconfig": log_config(settings.log_level, settings.log_format),
+        "log_dictconfig": logging_of(settings),
         "log_access": False,
     }
 
 
+def logging_of(settings: Settings) -> dict[str, Any]:
+    return log_config(settings.log_level, settings.log_format, app=settings.app is not None)
+
+
 def serve(settings: Settings) -> int:
     """Run the edge until SIGTERM or SIGINT; the exit status. Raises CannotServe before anything has started."""
-    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    logging.config.dictConfig(logging_of(settings))
     for line in unknown_variables():
         log.warning(line)
     check_certificate(settings)
@@ -315,7 +319,8 @@ def url_of(settings: Settings) -> str:
 def _announce(settings: Settings) -> None:
     log.info(
         f"sse_fast {VERSION}: open {url_of(settings)}",
-        extra={
+        extra=({"app": settings.app, "edge": settings.edge_path} if settings.app is not None else {})
+        | {
             "publish": "open to anybody" if settings.publish_key is None else "needs the key",
             "workers": settings.workers,
             "max_connections": settings.max_connections,

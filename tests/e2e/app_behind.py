@@ -2,6 +2,7 @@
 it, it cannot be imported."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from sse_fast import EndReason, EventSourceResponse, Hub, StreamInfo
 
 hub = Hub(retry=100)
+logging.basicConfig(level=logging.INFO)
+logging.getLogger("shop").info("the shop opens")
 
 
 def say(*words: object) -> None:

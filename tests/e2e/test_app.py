@@ -161,6 +161,7 @@ async def test_held_streams_are_native_and_both_workers_have_some() -> None:
             return len(pids) == 2
 
         await until(asked)
+        assert app.log.count(" INFO    shop  the shop opens\n") == 2
         for path, status in (("/sse/a", 404), ("/publish/a", 405), ("/stats", 404), ("/edge/stats", 200)):
             assert (await app.http.get(path)).status_code == status
 
@@ -169,6 +170,7 @@ async def test_the_example_asks_who_is_there_and_tells_the_staff_of_it() -> None
     async with served("sse_fast", EXAMPLE, "main:app", "--workers", "2") as shop:
         for headers, status in (({}, 401), ({"authorization": "Bearer grace"}, 403)):
             assert (await shop.http.get("/orders/7/events", headers=headers)).status_code == status
+        assert "app=main:app edge=/edge" in shop.log
         async with (
             await Listener.open(shop.port, "/edge/sse/staff") as staff,
             shop.http.stream("GET", "/orders/7/events", headers={"authorization": "Bearer ada"}) as stream,
