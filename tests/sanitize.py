@@ -73,6 +73,7 @@ DRIVERS = [
         share=2,
     ),
     Driver("front.posts front.connection base.siphash", "test_posts.py", share=0.5),
+    Driver("front.chunks", "test_chunks.py", share=0.25),
     # App servers that answer what they like.
     Driver("front.upstream front.connection", "test_relay.py"),
     Driver("base.tcp", "test_kernel.py"),
