@@ -67,7 +67,7 @@ class Overloaded(SSEFastError):
 
 
 class HubClosed(SSEFastError):
-    """The hub is draining or closed; nothing was published or subscribed."""
+    """The hub is closed, or drains and takes no more streams; nothing was published or subscribed."""
 
 
 class Unsupported(SSEFastError):

@@ -204,10 +204,10 @@ async def waiting_batch(hub: Hub, others: OtherWorkers) -> AsyncIterator["asynci
     yield task
 
 
-async def test_a_drain_takes_a_batch_whole_or_refuses_it_whole() -> None:
+async def test_a_hub_that_closes_takes_a_batch_whole_or_refuses_it_whole() -> None:
     others = OtherWorkers()
     async with hub_over(Log.private(LOG_SIZE), others) as hub, waiting_batch(hub, others) as task:
-        await hub.drain(0.0)
+        await hub.close()
         with pytest.raises(HubClosed):
             await task
         assert (hub.log.head, hub.published) == (0, 0)
@@ -400,7 +400,7 @@ async def test_a_batch_of_many_events_is_looked_through_in_one_turn_and_appended
         appending = asyncio.create_task(hub.append(batch))
         await asyncio.sleep(0)
         assert hub.log.position == 0
-        hub.draining = True
+        await hub.close()
         with pytest.raises(HubClosed):
             await appending
         assert hub.log.position == 0

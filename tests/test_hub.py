@@ -319,14 +319,20 @@ async def test_closing_is_the_last_thing_a_stream_says_whatever_other_workers_pu
         assert reader.told("$closing") == [{"reason": "shutdown"}]
 
 
-async def test_a_draining_hub_takes_no_more(hub: Hub) -> None:
+async def test_a_draining_hub_takes_no_more_streams_and_events_until_it_is_closed(hub: Hub) -> None:
+    reader = Reader(hub, "a")
     await hub.publish("a", "x")
-    await hub.drain(0)
-    with pytest.raises(HubClosed):
-        await hub.publish("a", "x")
-    with pytest.raises(HubClosed):
+    await hub.drain(1)
+    with pytest.raises(HubClosed, match="streams"):
         hub.subscribe(["a"], lambda message: None, lambda *why: None)
-    assert hub.published == 1
+    await hub.publish("a", "y")
+    await hub.append([(b"a", b"data: z\n\n")])
+    assert [record.frame.split(b"\n")[0] for record in hub.log.records()] == [b"data: x", b"data: y", b"data: z"]
+    assert [event.type for event in reader.events] == ["$connected", "message", "$closing"]
+    await hub.close()
+    with pytest.raises(HubClosed, match="events"):
+        await hub.publish("a", "x")
+    assert hub.published == 3
 
 
 async def test_a_blocked_stream_holds_a_drain_up_until_its_deadline_and_the_others_are_told(hub: Hub) -> None:

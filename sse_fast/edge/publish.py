@@ -130,7 +130,7 @@ class Publishing:
 
     def refuse_if_closing(self) -> None:
         """Where the head of a request is there: whose head came before is answered. Raises HubClosed."""
-        if self._requests.closing:
+        if self._requests.closing or self._hub.draining:
             raise HubClosed("this server is shutting down and takes no more events")
 
     def refused(self, wanted: Publish, error: Exception) -> Answer:

@@ -262,8 +262,8 @@ class Hub(node.Hub):
         )
 
     async def stop(self) -> None:
-        """Take no more, hand out what there is, say `$closing` and end every stream: for a server that waits for its
-        streams before it stops. At SIGTERM and SIGINT it happens by itself."""
+        """Take no more streams, hand out what there is, say `$closing` and end every stream: for a server that waits
+        for its streams before it stops. At SIGTERM and SIGINT it happens by itself. Events are taken until `close`."""
         self.stop_soon()
         if self._stopping is not None:
             await asyncio.shield(self._stopping)

@@ -96,7 +96,7 @@ class Hub:
         if keys is None and log is None and idempotency_window:
             self.keys = KeyTable.private(idempotency_keys, max(1, int(1000 * idempotency_window)))
         self.backplane: Backplane = LogBackplane(
-            self.log, self.fanout, peers, self._wake, lambda: self._open_for("events"), self.keys
+            self.log, self.fanout, peers, self._wake, self._open_for_events, self.keys
         )
         self.draining = False
         self._process = os.getpid()
@@ -140,7 +140,7 @@ class Hub:
         then it may have been.
         """
         encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
-        self._open_for("events")
+        self._open_for_events()
         if key is not None:
             (id,), _ = await self.backplane.append_once([encoded], key)
             return id
@@ -153,19 +153,19 @@ class Hub:
         Raises BatchTooLarge, HubClosed or LogBusy, and then nothing was published; or MemoryError, and then it was if
         `published` says so.
         """
-        self._open_for("events")
+        self._open_for_events()
         return await self.backplane.append(events)
 
     def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
         """`append` in this turn of the loop. None, and nothing was published: it has to be waited for, so `append`."""
-        self._open_for("events")
+        self._open_for_events()
         return self.backplane.append_now(events)
 
     def append_one(self, event: Encoded) -> str | None:
         """`append_now` of a single event, of whose id nothing but its text is wanted, on a hub that has started. It is
         handed out by `hand_out`, which is called in the same turn of the loop."""
-        if self.draining or self.log.overwritten:
-            self._open_for("events")
+        if self._closed or self.log.overwritten:
+            self._open_for_events()
         return self.backplane.append_one(event)
 
     def hand_out(self) -> None:
@@ -180,7 +180,7 @@ class Hub:
         `keys`: of all events together, or by their places the keys of single ones. Further raises KeyReused, and then
         nothing was published.
         """
-        self._open_for("events")
+        self._open_for_events()
         return await self.backplane.append_once(events, keys)
 
     @property
@@ -210,7 +210,9 @@ class Hub:
         `since`: a position of the log, of a moment ago, which stands for now.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
-        self._open_for("streams")
+        if self.draining:
+            raise HubClosed("the hub is shutting down and takes no more streams")
+        self._open()
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         after = self.cursor(last_event_id)
         subscriber = self.fanout.subscribe(names, sink, after=after, history=history, enveloped=envelope, since=since)
@@ -220,9 +222,13 @@ class Hub:
             self.fanout.unsubscribe(subscriber)
             raise
 
-    def _open_for(self, what: str) -> None:
-        if self.draining:
-            raise HubClosed(f"the hub is shutting down and takes no more {what}")
+    def _open_for_events(self) -> None:
+        """A drain is no end of them: who is still being answered publishes, and others read the log."""
+        if self._closed:
+            raise HubClosed("the hub is closed and takes no more events")
+        self._open()
+
+    def _open(self) -> None:
         if self.log.overwritten:
             raise HubClosed(
                 "somebody has overwritten the log while it was served; the server ends, come back in a moment"
@@ -409,7 +415,8 @@ class Hub:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> int:
-        """Take no more, hand out what there is, say `$closing`, for at most so long. Returns streams still blocked."""
+        """Take no more streams, hand out what there is, say `$closing`, for at most so long. Returns streams still
+        blocked. Events are taken until `close`: streams that were told get them where they resume."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         # Somebody who does not read may use up the time to settle, but not the others' time for their last frames.

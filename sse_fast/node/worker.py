@@ -113,7 +113,7 @@ async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_ser
     """`others_serve`: new clients are to meet others at once. Else they are told to the end that this server leaves.
 
     First what is being published is answered, then the streams are told; what the app behind the front answers has
-    all the time that there is.
+    all the time that there is, and what the app publishes meanwhile, to its shutdown's end, is in the log.
     """
     deadline = asyncio.get_running_loop().time() + app.settings.drain_timeout
     app.leave()

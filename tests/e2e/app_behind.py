@@ -88,6 +88,23 @@ def from_a_thread(channel: str) -> str:
     return str(hub.publish_threadsafe(channel, "from a thread").result(10))
 
 
+@app.post("/while-it-drains/{channel}")
+async def while_it_drains(channel: str) -> str:
+    say("asked")
+    while not hub.draining:  # noqa: ASYNC110 - of which nothing tells
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(lambda: hub.publish_threadsafe(channel, "from a thread").result(10))
+    return str(await hub.publish(channel, "from a request"))
+
+
+@app.get("/watched/{channel}")
+async def watched(channel: str, request: Request) -> Response:
+    async def gone(info: StreamInfo, reason: EndReason) -> None:
+        await hub.publish(channel, f"left: {reason}")
+
+    return hub.response(request, ["watched"], on_leave=gone)
+
+
 @app.get("/later/{seconds}")
 async def later(seconds: float, tasks: BackgroundTasks) -> str:
     async def task() -> None:

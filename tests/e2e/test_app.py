@@ -230,6 +230,37 @@ async def test_a_rolling_restart_takes_the_app_s_new_code_and_ends_the_old_one_s
         assert again.status == 200
 
 
+async def test_what_the_app_is_still_doing_when_a_drain_begins_it_may_publish_and_others_have_it(app: Served) -> None:
+    """At a stop."""
+    async with AsyncExitStack() as stack:
+        await open_streams(stack, app.port, "/watched/a")
+        calls = [asyncio.ensure_future(app.http.post("/while-it-drains/a")) for _ in range(4)]
+        await until(lambda: app.log.count("asked") == len(calls))
+        stopping = asyncio.ensure_future(app.stop())
+        assert [answer.status_code for answer in await asyncio.gather(*calls)] == [200] * len(calls)
+        assert await stopping in (0, -15), app.log
+
+
+async def test_over_a_rolling_restart_what_requests_and_on_leave_publish_reaches_the_streams_of_others() -> None:
+    options = ("--workers", "2", "--drain-timeout", "5")
+    async with served("sse_fast", HERE, "app_behind:app", *options) as app, AsyncExitStack() as stack:
+        await until(lambda: app.log.count("Started worker") == 2)
+        await open_streams(stack, app.port, "/watched/a", 16)
+        calls = [asyncio.ensure_future(app.http.post("/while-it-drains/a")) for _ in range(8)]
+        await until(lambda: app.log.count("asked") == len(calls))
+        app.signal(signal.SIGHUP)
+        answers = await asyncio.gather(*calls)
+        assert [answer.status_code for answer in answers] == [200] * len(calls), app.log
+        await until(lambda: app.log.count("shut down") == 2)
+        watcher = await Listener.open(app.port, "/edge/sse/a", last_event_id="earliest")
+        stack.callback(watcher.close)
+        await watcher.read_count(16 + 2 * len(calls))
+        expected = ["from a request", "from a thread"] * len(calls) + ["left: shutdown"] * 16
+        assert sorted(watcher.data) == sorted(expected)
+        ids = {event.last_event_id for event in watcher.events if event.data == "from a request"}
+        assert ids == {answer.json() for answer in answers}
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
