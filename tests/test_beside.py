@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from support import until
 
 from sse_fast import Hub, HubClosed, Settings
-from sse_fast.edge.app import Edge
+from sse_fast.edge.app import Edge, every_app_has
 from sse_fast.embed.hub import every_hub_is
 from sse_fast.node.app import Beside, UnusableApp, app_beside, load_app, refuse_collision
 from sse_fast.testing import EventClient
@@ -47,7 +47,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
 @pytest.fixture(autouse=True)
 def no_hub_of_a_server() -> Iterator[None]:
     yield
-    every_hub_is(None)
+    every_app_has(None)
 
 
 def edge_of(**settings: Any) -> Edge:
@@ -191,7 +191,7 @@ async def test_every_hub_of_the_app_is_the_edge_s(module: Writes, caplog: pytest
         "from sse_fast import Hub\n"
         "class Ours(Hub):\n"
         "  def double(self): return 2\n"
-        "one, two = Hub(log_size=1 << 20, max_connections=5), Ours(on_join=print)\n"
+        "one, two = Hub(log_size=1 << 20, max_connections=5, retry=7, drain_timeout=1), Ours(on_join=print)\n"
         "async def app(scope, receive, send): ...\n"
     )
     edge = edge_of(app="shop_app:app")
@@ -203,7 +203,7 @@ async def test_every_hub_of_the_app_is_the_edge_s(module: Writes, caplog: pytest
     assert one.admission is edge.hub.admission
     assert (one.on_join, two.on_join, edge.hub.on_join) == (None, print, None)
     assert (type(two).__name__, two.double()) == ("Ours", 2)
-    assert "Hub(log_size=…, max_connections=…)" in caplog.text
+    assert "Hub(drain_timeout=…, log_size=…, max_connections=…, retry=…)" in caplog.text
     assert caplog.text.count("the app makes several hubs") == 1
 
     async with EventClient(edge) as client, client.stream("/sse/a") as stream:
@@ -216,6 +216,46 @@ async def test_every_hub_of_the_app_is_the_edge_s(module: Writes, caplog: pytest
         assert [event.data for event in await stream.take(2)] == ["x", "y"]
     with pytest.raises(HubClosed):
         await one.publish("a", "z")
+
+
+async def test_an_edge_that_the_app_mounts_is_under_the_server_s_settings_where_it_has_none_of_its_own(
+    module: Writes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sse_fast")
+    module(
+        "from sse_fast import Hub, Settings, create_app\n"
+        "from starlette.applications import Starlette\n"
+        "from starlette.routing import Mount\n"
+        "hub = Hub()\n"
+        "own = Settings(publish_key='own', max_channels_per_stream=2)\n"
+        "app = Starlette(routes=[Mount('/live', create_app()), Mount('/own', create_app(own))])\n"
+    )
+    page = "https://a.example"
+    edge = edge_of(app="shop_app:app", publish_key="s3cret", cors_origins=[page], max_connections=1)
+    async with EventClient(app_beside(edge)) as client:
+
+        async def published(path: str, key: str = "") -> int:
+            headers = {"authorization": f"Bearer {key}", "origin": page} if key else {"origin": page}
+            answer = await client.http.post(f"{path}/publish/a", content="x", headers=headers)
+            assert answer.headers["access-control-allow-origin"] == page
+            return answer.status_code
+
+        for path, key in (("/edge", "s3cret"), ("/live", "s3cret"), ("/own", "own")):
+            assert [await published(path), await published(path, "wrong"), await published(path, key)] == [
+                401,
+                401,
+                200,
+            ]
+        assert await published("/own", "s3cret") == 401
+        assert "at most 2 channels" in (await client.http.get("/own/sse?channel=a&channel=b&channel=c")).text
+        async with client.stream("/live/sse/a?history=3") as stream:
+            assert len(await stream.take(4)) == 4
+            for path in ("/edge", "/live", "/own"):
+                turned_away = await client.http.get(f"{path}/sse/a", headers={"accept": "application/json"})
+                assert turned_away.status_code == 503
+                assert (await client.http.get(f"{path}/stats")).json()["connections"] == 1
+    assert "Hub(" not in caplog.text
+    assert "several hubs" not in caplog.text
 
 
 async def test_the_hub_is_there_while_the_app_starts_up() -> None:

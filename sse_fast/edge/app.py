@@ -25,7 +25,7 @@ from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
 from sse_fast.edge.requests import Requests
-from sse_fast.embed.hub import Hub
+from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Publish, Subscribe
@@ -78,8 +78,11 @@ class Edge:
         on_startup: Callable[["Edge"], None] | None = None,
     ) -> None:
         """`entrance`: clients meet a front of this app, which listens there, and the ASGI server stands behind it."""
+        beside = hub_of_the_server()
+        if beside is not None and _of_the_server is not None:
+            settings = _with_those_of(_of_the_server, settings)
         self.settings = settings
-        self.hub = Hub(
+        self.hub = beside or Hub(
             log_size=settings.log_size,
             keepalive=settings.keepalive,
             send_timeout=settings.send_timeout,
@@ -121,8 +124,10 @@ class Edge:
             self.quiet = QuietConnections(connections, has.without_relay - has.relayed, last)
             self.at_close.callback(self.quiet.close)
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
-        if not self.hub.of_the_server:
+        if beside is None:
             self.hub.admission, self.hub.streams = self._admission, self._streams
+        else:
+            self._admission, self._streams = beside.admission, beside.streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
         self._publishing = Publishing(self.hub, self.requests)
@@ -263,7 +268,7 @@ class Edge:
 
     async def _publish_stats(self) -> None:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
-        while True:
+        while not self.hub.of_the_server:  # whose edge does
             try:
                 if self.hub.listeners(STATS_CHANNEL):
                     self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
@@ -273,8 +278,26 @@ class Edge:
 
 
 def create_app(settings: Settings | None = None) -> Edge:
-    """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml."""
+    """The whole edge as an ASGI app; settings default to the environment and sse-fast.toml. In an app of
+    `sse-fast serve --app` what they do not say is as the server has it, and how many streams may be open is the
+    server's to say."""
     return Edge(settings if settings is not None else Settings(), on_startup=end_streams_on_signals)
+
+
+_of_the_server: Settings | None = None
+
+
+def every_app_has(edge: Edge | None) -> None:
+    """From here on each hub that is made in this process is this edge's, and each further edge is under its settings;
+    None: each is one of its own."""
+    global _of_the_server
+    every_hub_is(None if edge is None else edge.hub)
+    _of_the_server = None if edge is None else edge.settings
+
+
+def _with_those_of(server: Settings, settings: Settings) -> Settings:
+    unsaid = type(settings).model_fields.keys() - settings.model_fields_set
+    return settings.model_copy(update={name: getattr(server, name) for name in unsaid})
 
 
 def policy_of(settings: Settings, max_event_size: int) -> Policy:

@@ -41,6 +41,9 @@ from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.embed")
 
+RETRY_AFTER = 3000  # milliseconds
+DRAIN_SECONDS = 10.0
+
 
 class HasScope(Protocol):
     """A request of Starlette, FastAPI or Litestar."""
@@ -70,8 +73,8 @@ class Hub(node.Hub):
     """A hub for your app: `await hub.publish(...)`, `return hub.response(request, channels=[...])`.
 
     retry: milliseconds until a client that was cut comes back, ±30 %. max_connections, max_connections_per_ip: streams
-    open at once, in all and from one address. on_join, on_leave: see `response`; these are told of every stream.
-    drain_timeout: seconds that a stop may take until every client has its last events.
+    open at once, in all and from one address. on_join, on_leave: see `response`; these are told of every stream
+    of it. drain_timeout: seconds that a stop may take until every client has its last events.
 
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
@@ -91,12 +94,12 @@ class Hub(node.Hub):
     def __init__(
         self,
         *,
-        retry: int = 3000,
+        retry: int = RETRY_AFTER,
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
-        drain_timeout: float = 10.0,
+        drain_timeout: float = DRAIN_SECONDS,
         **options: Unpack[NodeOptions],
     ) -> None:
         self.on_join, self.on_leave = on_join, on_leave
@@ -104,7 +107,11 @@ class Hub(node.Hub):
         if _of_the_server is not None:
             self.__dict__ = _of_the_server.__dict__  # one hub, however often it is made
             self._tell_what_the_server_sets(
-                max_connections=max_connections, max_connections_per_ip=max_connections_per_ip, **options
+                retry=retry if retry != RETRY_AFTER else None,
+                drain_timeout=drain_timeout if drain_timeout != DRAIN_SECONDS else None,
+                max_connections=max_connections,
+                max_connections_per_ip=max_connections_per_ip,
+                **options,
             )
             return
         super().__init__(**options)
@@ -298,6 +305,16 @@ def every_hub_is(hub: Hub | None) -> None:
     """From here on each `Hub()` of this process is this one; None: each is one of its own."""
     global _of_the_server
     _of_the_server = hub
+
+
+def hub_of_the_server() -> Hub | None:
+    """What `Hub()` is in such a process, but for one that the app did not ask for; None: it is none."""
+    if _of_the_server is None:
+        return None
+    hub = Hub.__new__(Hub)
+    hub.__dict__ = _of_the_server.__dict__
+    hub.of_the_server, hub.on_join, hub.on_leave = True, None, None
+    return hub
 
 
 class HubResponse(Response):

@@ -17,9 +17,8 @@ from typing import Any
 
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
-from sse_fast.edge.app import Edge
+from sse_fast.edge.app import Edge, every_app_has
 from sse_fast.edge.requests import Requests
-from sse_fast.embed.hub import every_hub_is
 from sse_fast.errors import SSEFastError
 from sse_fast.protocol.request import below
 from sse_fast.transports.hold import EXCHANGE, MARK
@@ -266,7 +265,7 @@ def app_beside(edge: Edge) -> "Beside":
     """The app of the edge's settings. Every hub that it makes is the edge's. Raises UnusableApp."""
     settings = edge.settings
     assert settings.app is not None
-    every_hub_is(edge.hub)
+    every_app_has(edge)
     app = load_app(settings.app, factory=settings.factory)
     refuse_collision(app, settings.edge_path)
     return Beside(edge, app, settings.edge_path)
