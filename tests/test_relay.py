@@ -465,16 +465,17 @@ async def test_a_few_connections_are_kept_for_our_own_paths_beside_an_app_s() ->
         await app.rest()  # the app's own are never answered
 
     ours = GET.replace(b"it", b"edge/healthz")
-    async with RelayPort.opened(app, most=10, patience=PATIENCE) as port, contextlib.AsyncExitStack() as stack:
-        port.relay.ours = b"/edge/"
+    beside = Policy(path="/edge")
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(RelayPort.opened(app, policy=beside, most=10, patience=PATIENCE))
         for number in range(12):
             (await stack.enter_async_context(port.client())).say(GET)
             await until(lambda number=number: port.relay.busy == number + 1)
-        assert port.relay.open == 6
+        assert port.relay.open == 8
         for _ in range(8):
             assert await port.ask(ours) == (200, b"ok")
-        assert port.relay.open == 7, "and what one of ours leaves idle is no app's"
-        assert port.relay.queued == 6
+        assert port.relay.open == 9, "and what one of ours leaves idle is no app's"
+        assert port.relay.queued == 4
 
 
 async def test_exchanges_wait_so_long_and_so_many_at_most() -> None:
@@ -492,6 +493,67 @@ async def test_exchanges_wait_so_long_and_so_many_at_most() -> None:
         assert (await waiting)[0] == 503
         assert port.relay.queued == 0
         asking.cancel()
+
+
+HEALTH = b"GET /edge/healthz HTTP/1.1\r\nHost: a.example\r\n\r\n"
+
+
+@pytest.mark.parametrize("held", [GET, UPGRADE, POST + b"Content-Length: 1000000\r\n\r\n" + bytes(70_000)])
+async def test_whatever_the_app_s_clients_hold_the_server_s_own_answers_come(held: bytes) -> None:
+    async def app(app: Peer) -> None:
+        while (head := await app.head()).startswith(HEALTH[:18]):
+            app.say(OK)
+        app.say(SWITCH if b"upgrade:" in head else b"")
+        await app.rest()
+
+    beside = Policy(path="/edge")
+    async with RelayPort.opened(app, policy=beside, most=16, waiting=2) as port, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(port.client()) for _ in range(14)]
+        for client in clients:
+            client.say(held)
+        await until(lambda: port.relay.open == port.relay.shared == 12 and port.relay.queued == 2)
+        head = (await (refused := await stack.enter_async_context(port.client())).ask(held))[1]
+        assert b"the 12 connections that a worker has for it are taken" in head
+        refused.close()
+        for _ in range(3):
+            assert await asyncio.gather(*(port.ask(HEALTH) for _ in range(6))) == [(200, b"ok")] * 6
+        assert (port.relay.open - port.relay.idle, port.relay.queued) == (12, 2), "what waits still waits"
+        clients[0].close()
+        await until(lambda: port.relay.queued == 1)
+
+
+async def test_who_asks_the_server_itself_takes_turns_with_who_asks_the_app() -> None:
+    asked: list[bytes] = []
+    gate = asyncio.Semaphore(0)
+
+    async def app(app: Peer) -> None:
+        while True:
+            asked.append((await app.request())[:5])
+            await gate.acquire()
+            app.say(OK)
+
+    async with RelayPort.opened(app, policy=Policy(path="/edge"), most=8) as port:
+        asking = []
+        for number, request in enumerate([HEALTH] * 8 + [HEALTH, GET] * 2):
+            asking.append(asyncio.create_task(port.ask(request)))
+            await until(lambda number=number: port.relay.busy == number + 1)
+        assert (port.relay.open, port.relay.queued) == (8, 4), "nobody else asks: all are free to take"
+        for _ in range(12):
+            gate.release()
+        assert await asyncio.gather(*asking) == [(200, b"ok")] * 12
+        assert asked[8:] == [GET[:5]] * 2 + [HEALTH[:5]] * 2
+        assert port.relay._own == 0
+
+
+async def test_a_body_is_no_question_to_the_server_itself() -> None:
+    """Who is slow with one would keep what is reserved."""
+    upload = HEALTH.replace(b"GET", b"POST")[:-2] + b"Content-Length: 1\r\n\r\nx"
+    async with RelayPort.opened(saying(), policy=Policy(path="/edge"), most=8) as port:
+        asking = [asyncio.create_task(port.ask(upload)) for _ in range(8)]
+        await until(lambda: port.relay.busy == 8)
+        assert (port.relay.open, port.relay.queued) == (6, 2)
+        for each in asking:
+            each.cancel()
 
 
 async def test_a_body_waits_with_its_exchange() -> None:

@@ -262,7 +262,6 @@ class Edge:
     def _relay_to(self, front: Front, behind: Path) -> Relay:
         relay = Relay(front, str(behind), most=self._budget.relayed, timeout=self.settings.relay_timeout)
         if self.settings.app is not None:
-            relay.ours = f"{self.settings.edge_path}/".encode()
             relay.hold = self.holds = Holds(front, lambda: self.hub.log.position)
         return relay
 

@@ -20,7 +20,7 @@ def decide(request: Request, policy: Policy) -> Decision:
     if policy.path:
         ours = below(path, policy.path)
         if ours is None:
-            return Elsewhere()
+            return Elsewhere(ours=False)
         path = ours
         request = request._replace(path=ours)
     if policy.origins is not None:

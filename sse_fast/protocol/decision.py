@@ -81,9 +81,11 @@ class Answer(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """Nothing of ours: whatever else is served there answers, with these headers beside its own."""
+    """Neither stream nor publish: whatever else is served there answers, with these headers beside its own. ours: it is
+    the edge's to answer, and not the app's beside it."""
 
     headers: Headers = ()
+    ours: bool = True
 
 
 Decision = Subscribe | Publish | Answer | Elsewhere

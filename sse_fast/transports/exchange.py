@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import HubClosed, Overloaded, SSEFastError
-from sse_fast.protocol.decision import Answer, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.body import Body
@@ -74,10 +74,12 @@ class Relay(Protocol):
         keep: bool,
         length: int | None,
         expects: bool,
+        own: bool = False,
     ) -> Relayed:
         """Hand on this request of a connection that waits. client: who asks, as the head and its proxies say; trusted:
         one of those sent it. keep: the connection stays open behind it. length: of the body; None: nobody knows.
-        expects: the client waits for a "100 Continue", of which it has been told nothing."""
+        expects: the client waits for a "100 Continue", of which it has been told nothing. own: it is a question to this
+        server, such as whether it is well, and no request of the app's."""
 
     def tick(self, now: float, /) -> None: ...
     def leave(self) -> None: ...
@@ -278,6 +280,7 @@ class Exchange:
             keep=head.keep_alive,
             length=None if head.chunked else head.length,
             expects=head.expects and not self._continued and not read,
+            own=isinstance(known.decision, Elsewhere) and known.decision.ours and not head.has_body,
         )
         if connection.context is self and head.has_body and (read or body.complete):
             self._relayed.body(read, body.complete)

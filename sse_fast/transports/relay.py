@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sse_fast.transports")
 
 MOST = 256
+RESERVED = 16  # of those at most, for this server's own answers
 WAITING = 1024  # exchanges at once for which no connection is free
 PATIENCE = 5.0  # seconds they wait
 TIMEOUT = 60.0  # seconds without a byte from the app before its answer
@@ -36,18 +37,23 @@ TUNNEL_SECONDS = 3600.0  # without a byte in either direction
 IDLE_SECONDS = 5.0  # less than any app server keeps a connection
 
 FULL = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM))  # of connecting: later, perhaps
-OURS = 4  # connections that only requests for paths of ours get: health checks, for one
 STOPPING = "the server is shutting down; come back in a moment"
+
+
+def reserved(most: int) -> int:
+    """Of so many connections to the app server, how many only the server's own exchanges may take."""
+    return min(RESERVED, most // 4)
 
 
 class Relay:
     """Relay(front, path, …): relays to the app server that listens at the Unix socket `path`, for as long as `front`
     listens.
 
-    `most`: connections to it at once; `waiting`: exchanges that wait for one, `patience` seconds each. `timeout`:
-    seconds without a byte from the app before its answer. `body_seconds`: without a byte of a request's body;
-    `gather_seconds`: in which the beginning of one without a length is waited for, before the app is asked with less.
-    `tunnel_seconds`: of a tunnel without a byte. `authority`: Host of a request that has none.
+    `most`: connections to it at once, a few of which only the server's `own` exchanges may take; `waiting`: exchanges
+    that wait for one, `patience` seconds each. `timeout`: seconds without a byte from the app before its answer.
+    `body_seconds`: without a byte of a request's body; `gather_seconds`: in which the beginning of one without a length
+    is waited for, before the app is asked with less. `tunnel_seconds`: of a tunnel without a byte. `authority`: Host of
+    a request that has none.
     """
 
     def __init__(
@@ -67,12 +73,14 @@ class Relay:
         self.front = front
         self._path = path
         self._most, self._waiting = most, waiting
+        self._reserved = reserved(most)
+        self.shared = most - self._reserved
+        """Connections to the app server that any exchange may take."""
+        self._own = 0  # that the server's own exchanges have
         self.patience, self.timeout = patience, timeout
         self.body_seconds, self.gather_seconds, self.tunnel_seconds = body_seconds, gather_seconds, tunnel_seconds
         self.authority = authority
         self.hold: Hold | None = None
-        self.ours = b""
-        """Where our own paths begin, beside an app's; empty: all are ours."""
         self.open = 0
         """Connections to the app server."""
         self.held = 0
@@ -83,7 +91,7 @@ class Relay:
         """What was answered in the app's place, by status."""
         self._under_way: dict[RelayedExchange, None] = {}
         self._queue: dict[RelayedExchange, None] = {}
-        self._queue_of_ours: dict[RelayedExchange, None] = {}
+        self._own_queue: dict[RelayedExchange, None] = {}
         self._idle: dict[Upstream, float] = {}  # since when, in this order
         self.now = 0.0
         self._beginning = False
@@ -99,7 +107,7 @@ class Relay:
     @property
     def queued(self) -> int:
         """Exchanges that wait for a connection."""
-        return len(self._queue) + len(self._queue_of_ours)
+        return len(self._queue) + len(self._own_queue)
 
     @property
     def idle(self) -> int:
@@ -122,12 +130,14 @@ class Relay:
         keep: bool,
         length: int | None,
         expects: bool,
+        own: bool = False,
     ) -> RelayedExchange:
         """Hand on this request of a connection that waits. `client`: who asks; `trusted`: what the request says beside
         that is a trusted proxy's word. `keep`: the connection may be kept behind it. `length`: of its body; None: that
-        is chunked. `expects`: its client waits for 100 (Continue)."""
+        is chunked. `expects`: its client waits for 100 (Continue). `own`: it is a question to this server, answered
+        whatever the app's clients hold."""
         exchange = RelayedExchange(
-            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, expects=expects
+            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, expects=expects, own=own
         )
         self._under_way[exchange] = None
         self.exchanges += 1
@@ -142,11 +152,12 @@ class Relay:
         """Begin it, or have it wait, or refuse it."""
         if self._finishing:
             exchange.fail(503, STOPPING)
-        elif self._queue_of(exchange) or not self._begun(exchange):
-            if self.queued < self._waiting and self.held <= HELD:
+        elif (queue := self._queue_of(exchange)) or not self._begun(exchange):
+            if len(queue) < self._waiting and self.held <= HELD:
                 self._wait(exchange)
             else:
-                exchange.fail(503, "the app is busy, and so many wait already; come back in a moment")
+                taken = f"the {self.shared} connections that a worker has for it are taken"
+                exchange.fail(503, f"the app is busy: {taken}, and so many wait already; come back in a moment")
 
     def tick(self, now: float) -> None:
         """A few times a second: `now` is seconds on a steady clock."""
@@ -180,7 +191,7 @@ class Relay:
 
     def _give_up(self, exchanges: list[RelayedExchange]) -> None:
         self._queue.clear()
-        self._queue_of_ours.clear()
+        self._own_queue.clear()
         for exchange in exchanges:
             exchange.give_up()
 
@@ -189,6 +200,7 @@ class Relay:
     def again(self, exchange: RelayedExchange, upstream: Upstream) -> None:
         """By another connection, a new one."""
         self._drop(upstream)
+        self._own -= exchange.own
         if not self._begun(exchange, fresh=True):
             self._wait(exchange)
 
@@ -198,6 +210,7 @@ class Relay:
         self._queue_of(exchange).pop(exchange, None)
         self.tunnels -= exchange.tunnel
         if upstream is not None:
+            self._own -= exchange.own
             if keep and not self.front.closing:
                 upstream.context = self
                 upstream.resume()
@@ -218,12 +231,13 @@ class Relay:
 
     def _begun(self, exchange: RelayedExchange, *, fresh: bool = False) -> bool:
         """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
-        if not self._is_ours(exchange) and self.open - len(self._idle) >= max(self._most - OURS, 1):
+        if not exchange.own and self.open - len(self._idle) >= self.shared + min(self._own, self._reserved):
             return False
         while self._idle and not fresh:
             upstream, _ = self._idle.popitem()
             if upstream.quiet():  # what it says unasked nobody may take for an answer
                 upstream.context = exchange
+                self._own += exchange.own
                 exchange.start(upstream, reused=True)
                 return True
             self._drop(upstream)
@@ -239,18 +253,16 @@ class Relay:
             exchange.fail(502, "the app cannot be reached")
             return True
         self.open += 1
+        self._own += exchange.own
         exchange.start(upstream, reused=False)
         return True
-
-    def _is_ours(self, exchange: RelayedExchange) -> bool:
-        return exchange.head.target.startswith(self.ours)
-
-    def _queue_of(self, exchange: RelayedExchange) -> dict[RelayedExchange, None]:
-        return self._queue_of_ours if self._is_ours(exchange) else self._queue
 
     def _wait(self, exchange: RelayedExchange) -> None:
         self._queue_of(exchange)[exchange] = None
         exchange.connection.give(self.patience)
+
+    def _queue_of(self, exchange: RelayedExchange) -> dict[RelayedExchange, None]:
+        return self._own_queue if exchange.own else self._queue
 
     def _next(self) -> None:
         """Begin those that wait, while there are connections for them."""
@@ -258,12 +270,13 @@ class Relay:
             return  # one that fails at once frees its connection for the next
         self._beginning = True
         try:
-            for queue in (self._queue_of_ours, self._queue):
-                while queue:
-                    exchange = next(iter(queue))
-                    if not self._begun(exchange):
-                        break
-                    queue.pop(exchange, None)
+            while self._queue or self._own_queue:
+                own = self._own_queue and (self._own < self._reserved or not self._queue)
+                queue = self._own_queue if own else self._queue
+                exchange = next(iter(queue))
+                if not self._begun(exchange):
+                    return
+                queue.pop(exchange, None)
         finally:
             self._beginning = False
 

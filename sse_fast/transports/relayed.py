@@ -84,6 +84,7 @@ class Relaying(Protocol):
     tunnels: int
     held: int
     failed: Counter[int]
+    shared: int
 
     @property
     def has_room_for_slow(self) -> bool:
@@ -133,6 +134,7 @@ class RelayedExchange:
         "connection",
         "context",
         "head",
+        "own",
         "repeatable",
     )
 
@@ -147,7 +149,9 @@ class RelayedExchange:
         keep: bool,
         length: int | None,
         expects: bool,
+        own: bool = False,
     ) -> None:
+        self.own = own
         self._relay, self.connection, self.head, self.client = relay, connection, head, client
         self.context: Any = None
         expects = expects and head.minor == "1.1"  # RFC 9110, section 10.1.1
@@ -302,7 +306,9 @@ class RelayedExchange:
                 )
                 self.fail(408, f"the body of the request {pace}")
         elif self._upstream is None:
-            self.fail(503, f"the app is busy: no connection to it was free within {self._relay.patience:g} s")
+            relay = self._relay
+            taken = f"of the {relay.shared} connections that a worker has for it none was free"
+            self.fail(503, f"the app is busy: {taken} within {relay.patience:g} s")
         elif self._response.claimed:
             self._taken()
         elif not self._response.status:

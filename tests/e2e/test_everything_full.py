@@ -14,7 +14,7 @@ from conftest import PATIENCE, Edges
 from test_node import customized
 
 from sse_fast.base.descriptors import budget
-from sse_fast.transports.relay import OURS
+from sse_fast.transports.relay import reserved
 
 __all__ = ["customized"]
 
@@ -58,8 +58,8 @@ async def test_publishers_health_checks_and_streams_are_served_with_everything_f
         stack.callback(lambda: [writer.close() for _, writer in clients])
         for _ in range(has.streams):
             await ask("GET /edge/sse/a", b"event: $connected")
-        full = [await come(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(has.relayed + OURS)]
-        for reader, _ in full[: has.relayed - OURS]:
+        full = [await come(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(has.relayed + 4)]
+        for reader, _ in full[: has.relayed - reserved(has.relayed)]:
             assert b"begun" in await asyncio.wait_for(reader.readuntil(b"begun"), PATIENCE)
         for _ in range(has.others):
             await come(b"GET /half")
