@@ -192,6 +192,90 @@ async def test_a_log_that_is_busy_is_waited_for_without_holding_the_loop(segment
             assert len(await waiting) == 1
 
 
+class Tried:
+    """A log that counts how often it was tried to append to it."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.tries: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+    def append(self, channel: bytes, frame: bytes) -> int:
+        self.tries.append(channel)
+        return self.log.append(channel, frame)
+
+    def append_many(self, events: list[tuple[bytes, bytes]], *limit: int) -> int:
+        self.tries.append(events[0][0])
+        return self.log.append_many(events, *limit)
+
+
+async def test_of_all_who_wait_for_a_busy_log_one_tries_and_then_they_go_in_their_order(segment: Segment) -> None:
+    log = Log(segment.memory)
+
+    def append() -> None:
+        while True:
+            log.append_many(largest(log))
+
+    with stopped_inside_an_append(log, append) as writer:
+        async with hub_over(log) as hub, turns_of_others() as turns:
+            backplane: Any = hub.backplane
+            tried = backplane.log = Tried(log)
+            backplane._share = 1 << 62  # whoever reads keeps up
+            names = [b"%d" % number for number in range(500)]
+            all_of_them = asyncio.gather(*(hub.append([(name, b"data: x\n\n")]) for name in names))
+            await until(lambda: turns.count >= 20)
+            assert set(tried.tries) == {names[0]}
+            assert not hub.append_now([(b"later", b"data: x\n\n")])
+            assert not hub.append_one((b"later", b"data: x\n\n"))
+            os.kill(writer, signal.SIGKILL)
+            positions = [id.position for (id,) in await all_of_them]
+            assert positions == sorted(positions)
+            assert tried.tries[-len(names) :] == names
+            assert not backplane._line
+            assert hub.append_one((b"later", b"data: x\n\n"))
+
+
+async def test_who_left_the_line_publishes_nothing_and_the_next_one_tries(segment: Segment) -> None:
+    log = Log(segment.memory)
+
+    def append() -> None:
+        while True:
+            log.append_many(largest(log))
+
+    with stopped_inside_an_append(log, append) as writer:
+        async with hub_over(log) as hub:
+            first, second = (asyncio.create_task(hub.append([(name, b"data: x\n\n")])) for name in (b"a", b"b"))
+            await asyncio.sleep(0)
+            first.cancel()
+            os.kill(writer, signal.SIGKILL)
+            assert len(await second) == 1
+            assert first.cancelled()
+            assert hub.published == 1
+
+
+def test_a_log_that_was_busy_is_not_waited_for_again_before_it_was_had(segment: Segment) -> None:
+    log = Log(segment.memory)
+
+    def append() -> None:
+        while True:
+            log.append_many(largest(log))
+
+    def waits() -> int:
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+    with stopped_inside_an_append(log, append):
+        log.longest_wait = 1000
+        with pytest.raises(LogBusy):
+            log.append(b"c", b"data: x\n\n")
+        before = waits()
+        for _ in range(100):
+            with pytest.raises(LogBusy):
+                log.append(b"c", b"data: x\n\n")
+        assert waits() - before < 50
+
+
 @asynccontextmanager
 async def waiting_batch(hub: Hub, others: OtherWorkers) -> AsyncIterator["asyncio.Task[Sequence[EventId]]"]:
     """A large batch that waits for those who read."""

@@ -2,8 +2,9 @@
 
 A robust mutex in the segment, held for the copying only, never while its holder waits for the GIL; if the holder dies,
 the kernel hands it on. A holder that is *stopped* can't be passed: it may go on at any time and overwrite what others
-have appended since. So nobody waits for longer than PATIENCE_US, or whatever `Log.longest_wait` says: then LogBusy is raised, nothing was appended, and
-until the lock is had again an append waits for IMPATIENCE_US only. Readers take no lock.
+have appended since. So nobody waits for longer than PATIENCE_US, or whatever `Log.longest_wait` says: then LogBusy is
+raised, nothing was appended, and until the lock is had again an append waits for nothing, however many try. Readers take
+no lock.
 """
 
 import os
@@ -67,7 +68,7 @@ cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int64_t most, int st
     """Go on after a try that ended with `status`."""
     cdef int64_t deadline = 0
     while True:
-        if status == EBUSY:
+        if status == EBUSY and patience[0] > 0:
             deadline = deadline or monotonic_us() + patience[0]
             # What is waited for is that it becomes free: who has it must not wait for the GIL.
             with nogil:
@@ -84,7 +85,7 @@ cdef int wait_for(pthread_mutex_t* lock, int64_t* patience, int64_t most, int st
         if status == 0:
             patience[0] = most
             return 0
-        if status == ETIMEDOUT:
-            patience[0] = min(<int64_t>IMPATIENCE_US, most // 4)
+        if status == ETIMEDOUT or status == EBUSY:
+            patience[0] = 0
             raise LogBusy(f"the log is locked by process {holder_of(lock)}, which does not go on; try again later")
         raise LogBusy(f"the log's lock cannot be had: {os.strerror(status)}; was its memory overwritten?")

@@ -16,7 +16,7 @@ from sse_fast._native.log.ring import Log
 from sse_fast.errors import InvalidEvent, LogBusy
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
-from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Turns, refuse_batch_over, when_free
+from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Line, Turns, refuse_batch_over
 from sse_fast.hub.idempotency import Keys, digests
 from sse_fast.hub.peers import Peers
 
@@ -139,18 +139,23 @@ class LogBackplane:
         self._index = fanout.index
         self._peers = peers
         self._wake = wake
+        self._line = Line()
         self._turns = Turns(log, fanout, peers, check_open)
         self._share = self._turns.share
 
     def start(self) -> None:
         self._epoch, self._began = self.log.epoch, self.log.began
+        self._line = Line()
         self._turns.start()
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         try:
             ids = self.append_now(events)
-        except LogBusy as error:
-            ids = await when_free(lambda: self._if_open(self.append_now, events), error)
+            wait = bool(self._line)
+        except LogBusy:
+            ids, wait = None, True
+        if ids is None and wait:
+            ids = await self._line.wait(lambda: self._if_open(self._at_once, events))
         if ids is not None:
             return ids
         refuse_batch_over(BATCH_EVENTS, len(events))
@@ -159,6 +164,9 @@ class LogBackplane:
         return EventIds(self._epoch, range(first, first + len(events)))
 
     def append_now(self, events: list[Encoded]) -> Sequence[EventId] | None:
+        return None if self._line else self._at_once(events)
+
+    def _at_once(self, events: list[Encoded]) -> Sequence[EventId] | None:
         if len(events) == 1:
             size = len(events[0][1])
             if self._index.unread + size > self._share:
@@ -176,7 +184,7 @@ class LogBackplane:
 
     def append_one(self, event: Encoded) -> str | None:
         size = len(event[1])
-        if self._index.unread + size > self._share:
+        if self._line or self._index.unread + size > self._share:
             return None
         published, published_bytes = self.published + 1, self.published_bytes + size
         first = self.log.append(*event)
@@ -215,9 +223,12 @@ class LogBackplane:
 
         if self._index.unread + room <= self._share and len(events) <= AT_ONCE:
             try:
-                once = append(None)
-            except LogBusy as error:
-                once = await when_free(lambda: self._if_open(append, None), error)
+                once = append(None) if not self._line else None
+                wait = bool(self._line)
+            except LogBusy:
+                once, wait = None, True
+            if wait:
+                once = await self._line.wait(lambda: self._if_open(append, None))
             if once is not None:
                 return once
         return await self._turns.take(len(events), room, append)

@@ -5,8 +5,9 @@ have everything, on the other workers too, but not for ever: who never keeps up 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.log.ring import Log
@@ -45,16 +46,53 @@ class Busy:
             raise error
 
 
-async def when_free(append: Callable[[], Appended], error: LogBusy) -> Appended:
-    """What `append` returns, which has raised this, as soon as it can be had. Raises LogBusy."""
-    busy = Busy()
-    while True:
-        busy.again(error)
-        await asyncio.sleep(LOOK_AGAIN)
+class Line:
+    """Those who wait for a log that is locked. One try in LOOK_AGAIN is made for them all; when the log is had, they
+    go in their order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Callable[[], Any], asyncio.Future[Any], float]] = deque()
+        self._next: asyncio.TimerHandle | None = None
+
+    def __bool__(self) -> bool:
+        """Somebody waits: who comes is behind."""
+        return self._next is not None
+
+    async def wait(self, append: Callable[[], Appended]) -> Appended:
+        """What `append` returns, as soon as the log can be had. Raises LogBusy."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Appended] = loop.create_future()
+        self._waiting.append((append, turn, loop.time() + BUSY_SECONDS))
+        if self._next is None:
+            self._next = loop.call_later(LOOK_AGAIN, self._look)
         try:
-            return append()
-        except LogBusy as again:
-            error = again
+            return await turn
+        finally:
+            turn.cancel()  # who has left publishes nothing
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        locked: LogBusy | None = None
+        try:
+            while self._waiting:
+                append, turn, until = self._waiting[0]
+                if not turn.done():
+                    if locked is None:
+                        try:
+                            turn.set_result(append())
+                        except LogBusy as error:
+                            locked = error
+                            continue
+                        except Exception as error:
+                            turn.set_exception(error)
+                    elif now >= until:
+                        turn.set_exception(LogBusy(*locked.args))
+                    else:
+                        break
+                self._waiting.popleft()
+        finally:
+            self._next = loop.call_later(LOOK_AGAIN, self._look) if self._waiting else None
 
 
 class Turns:

@@ -10,14 +10,13 @@ cdef extern from "pthread.h" nogil:
 
 cdef enum:
     PATIENCE_US = 100_000
-    IMPATIENCE_US = 1_000
 
 
 cdef inline int take(pthread_mutex_t* lock, int64_t* patience, int64_t most) except -1:
     """Take the lock, holding the GIL; until it is given back nothing may raise, and nothing run Python's code.
 
-    Waits for `patience` microseconds, and then raises LogBusy; next time it waits less, until the lock was had: then
-    `most` again.
+    Waits for `patience` microseconds, and then raises LogBusy; next time it does not wait, until the lock was had: then
+    for `most` again.
     """
     cdef int status = pthread_mutex_trylock(lock)
     if status:
