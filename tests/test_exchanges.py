@@ -147,6 +147,11 @@ class FrontOf:
     def connect(self, request: bytes = b"", **options: Any) -> socket.socket:
         return connect(self.front.port, request, **options)
 
+    @property
+    def answering(self) -> int:
+        assert self.front.listener is not None
+        return self.front.listener.answering
+
     async def client(self) -> "Client":
         return Client(*await asyncio.open_connection("127.0.0.1", self.front.port))
 
@@ -525,6 +530,24 @@ async def test_a_body_that_does_not_come_in_time_is_told_so() -> None:
         assert await client.closed()
 
 
+async def test_who_reads_late_that_its_body_is_waited_for_has_the_body_s_time_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = exchange.CONTINUE * 400_000  # more than the kernel takes
+    monkeypatch.setattr(exchange, "CONTINUE", many)
+    async with FrontOf.opened(body_seconds=0.3) as front:
+        request = post("/publish/a", b"hello", "Expect: 100-continue")[:-5]
+        reader, writer = await asyncio.open_connection(sock=front.connect(request, buffer=65536))
+        await until(lambda: front.answering)
+        client = Client(reader, writer)
+        async with asyncio.timeout(PATIENCE):
+            await reader.readexactly(len(many))
+        said = await client.said("POST")
+        assert said is not None
+        assert (said.status, said.headers["connection"]) == (408, "close")
+        assert await client.closed()
+
+
 async def test_a_head_on_a_kept_connection_has_its_own_time() -> None:
     async with FrontOf.opened(head_seconds=0.3) as front:
         client = await front.client()
@@ -721,6 +744,32 @@ async def test_who_leaves_answers_each_connection_for_the_last_time(front: Front
     assert front.relay.told == ["leave", "finish"]
     for client in (half, publishing, relayed, late):
         client.writer.close()
+
+
+async def test_the_end_waits_until_answers_are_all_out_and_no_longer_than_it_may(front: FrontOf) -> None:
+    body = b"x" * 8_000_000  # more than the kernel takes
+    clients = []
+    for _ in range(2):
+        client = Client(*await asyncio.open_connection(sock=front.connect(buffer=65536)))
+        client.writer.write(post("/echo", body))
+        clients.append(client)
+    await until(lambda: front.answering == 2)
+    reads, does_not = clients
+    does_not.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    assert not front.front.busy
+    front.front.leave()
+    finishing = asyncio.create_task(front.front.finish(PATIENCE))
+    assert not (await asyncio.wait((finishing,), timeout=0.05))[0]
+    said = await reads.said("POST")
+    assert said is not None
+    assert len(said.body) == len(b"POST /echo " + body)
+    assert front.answering == 1
+    assert not finishing.done()
+    await front.front.finish(0)
+    assert front.answering == 1
+    does_not.writer.transport.abort()
+    await finishing
+    reads.writer.close()
 
 
 async def test_without_a_relay_what_is_elsewhere_costs_its_own_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,12 @@ from support import PATIENCE, no_garbage_of, until
 from taking import Taking
 
 from sse_fast import EndReason, Hub, StreamInfo
+from sse_fast.embed.held import HeldStream
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.head import Head
 from sse_fast.transports.hold import BODY, EXCHANGE, MARK, Holds, Mark
+from sse_fast.transports.life import Transport
 
 # ---- between the front and the app, without either -------------------------------------------------------------------
 
@@ -621,6 +623,35 @@ async def test_a_held_stream_in_http_1_0_has_no_chunks_and_its_head_may_be_asked
         assert b"transfer-encoding" not in answer.lower()
         assert b"\r\n\r\n:\nretry: " in answer or b"\r\n\r\nretry: " in answer
         writer.close()
+
+
+async def test_a_held_stream_that_cannot_be_told_of_is_ended_and_counted_out_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(self: HeldStream, *what: Any) -> None:
+        raise MemoryError
+
+    def make() -> Starlette:
+        hub = Hub(on_join=print)
+
+        async def events(request: Request) -> Response:
+            return hub.response(request, ["a"])
+
+        return routes(events=events)()
+
+    async with HoldPort.opened(make) as port:
+        async with await port.open():
+            with monkeypatch.context() as patched:
+                patched.setattr(HeldStream, "opened", no_memory)
+                failed = await port.open()
+                await failed.read_to_the_end()
+                failed.close()
+            assert (failed.end, failed.told("$closing")) == ("aborted", [])
+            assert port.native == port.edge._admission.connections == port.hub.fanout.connections == 1
+            assert port.edge._streams.transports[Transport.NATIVE].ended == {EndReason.ERROR: 1}
+        await until(lambda: port.native == 0)
+        assert port.edge._admission.connections == 0
+        assert "nobody could be told of a stream" in caplog.text
 
 
 async def test_a_held_stream_that_has_ended_leaves_no_garbage() -> None:

@@ -751,6 +751,18 @@ cdef class Connections:
         subscriber.touched = max(subscriber.touched, self.now)
         return 0
 
+    @property
+    def answering(self):
+        """Clients that were sent what is not all out, streams and tunnels aside: they are looked through for it."""
+        cdef Watched watched
+        cdef Connection connection
+        cdef Py_ssize_t found = 0
+        for watched in self.by_descriptor:
+            if isinstance(watched, Connection):
+                connection = <Connection>watched
+                found += connection.rest is not None and connection._state != STREAMING and not connection.tunnelling
+        return found
+
     # ---- what waits in the kernel -----------------------------------------------------------------------------------
 
     def unread(self, uint32_t still):

@@ -137,6 +137,8 @@ class Exchange:
     def writable(self, connection: Connection) -> None:
         if self._relayed is not None:
             self._relayed.writable()
+        elif self._publishing is None:  # that its body may come: a send that is blocked ends its time
+            connection.give(self._front.body_seconds)
 
     def late(self, connection: Connection) -> None:
         if self._relayed is not None:

@@ -7,6 +7,7 @@ relayed. No task, coroutine or scope of a stream stays.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
@@ -30,6 +31,8 @@ from sse_fast.transports.kernel import UNREAD
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.posts import learn, posts_of
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
+
+logger = logging.getLogger("sse_fast.transports")
 
 BACKLOG = 4096
 HEAD_SECONDS = 10.0
@@ -127,13 +130,17 @@ class Front:
             self.listener.stop_accepting()
 
     async def finish(self, seconds: float) -> None:
-        """Wait until nothing but streams is under way, at most so long."""
+        """Wait until nothing but streams is under way, and all answers are out, at most so long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         if self.relay is not None:
             await self.relay.finish(seconds)
-        while self.exchanges and loop.time() < deadline:  # noqa: ASYNC110 - only at the end of a server
-            await asyncio.sleep(0.005)
+        while (self.exchanges or self._answering) and loop.time() < deadline:  # noqa: ASYNC110 - only at the end
+            await asyncio.sleep(0.01)
+
+    @property
+    def _answering(self) -> int:
+        return self.listener.answering if self.listener is not None else 0
 
     def close(self) -> None:
         """End what is open and listen no more. Again: nothing happens."""
@@ -336,13 +343,17 @@ class Front:
             opening = self._rendered(head, answer, last=True, own=since is None)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             connection.stream(opening, subscription.subscriber, address, head.minor == "1.1", presence)
-            if presence is not None and connection.state == "streaming":
-                presence.opened(connection, subscription)
         except BaseException:
             if subscription is not None:
                 subscription.close()
             streams.left(address, EndReason.ERROR, Transport.NATIVE, life)
             raise
+        if presence is not None and connection.state == "streaming":
+            try:
+                presence.opened(connection, subscription)
+            except Exception:  # the stream has begun, and its end tells everybody of itself
+                connection.abort()
+                logger.exception("nobody could be told of a stream; it is ended")
 
     # ---- bytes -------------------------------------------------------------------------------------------------------
 

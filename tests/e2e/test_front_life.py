@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 
 import httpx
@@ -78,6 +79,24 @@ async def test_what_the_app_is_answering_when_the_server_ends_is_answered_whole(
     assert [answer.json()["bytes"] for answer in answers[20:]] == [300_000] * 5
     assert {answer.headers["connection"] for answer in answers} == {"close"}
     assert [event.type async for event in stream.events()] == ["$connected", "$closing"]
+
+
+async def test_an_answer_is_all_out_when_the_server_ends_however_slowly_it_is_read(edge: Edges, places: Path) -> None:
+    server = edge(*APP)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        await loop.sock_sendall(client, b"GET /t?size=250000 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await asked(1, places)
+        server.terminate()
+        answer = b""
+        while piece := await loop.sock_recv(client, 6000):
+            answer += piece
+            await asyncio.sleep(0.1)
+    assert answer.partition(b"\r\n\r\n")[2] == content("t", 250_000)
+    assert await asyncio.to_thread(server.wait) == 0, server.log()
 
 
 async def test_what_the_app_has_not_begun_to_answer_when_the_drain_is_over_is_told_so(
