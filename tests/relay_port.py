@@ -148,9 +148,10 @@ class RelayPort:
         return self.front.relay
 
     @asynccontextmanager
-    async def client(self, *, buffer: int = 0) -> AsyncIterator[Peer]:
-        """`buffer`: bytes for what it has not read."""
+    async def client(self, *, buffer: int = 0, address: str = "127.0.0.1") -> AsyncIterator[Peer]:
+        """`buffer`: bytes for what it has not read. `address`: its own."""
         made = socket.socket()
+        made.bind((address, 0))
         if buffer:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         made.connect(("127.0.0.1", self.front.port))

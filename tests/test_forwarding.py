@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.transports.behind import BehindRelay
-from sse_fast.transports.forwarding import request_head, upgrade_of
-from sse_fast.transports.response import HEAD_BYTES, BadResponse, Response
+from sse_fast.transports.forwarding import asked_by, request_lines, upgrade_of
+from sse_fast.transports.response import HEAD_BYTES, REMEMBERED_HEADS, BadResponse, Response, remembered
 
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def request_head(
+    method: str, target: bytes, headers: list[tuple[bytes, bytes]], *, client: str, marks: bytes = b"", **how: Any
+) -> bytes:
+    return asked_by(request_lines(method, target, headers, **how), client, marks)
 
 
 def forwarded(*headers: tuple[bytes, bytes], **changed: Any) -> list[bytes]:
@@ -171,6 +177,38 @@ def test_a_response_comes_as_the_app_wrote_it_but_for_what_is_for_one_connection
     out = relayed(response, OK + own + said + b"\r\nhello")
     assert out == OK + said.replace(b"  c ", b" c") + b"\r\nhello"
     assert (response.status, response.complete, response.keep, response.keeps_upstream) == (200, True, True, True)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Vary: *"])
+def test_a_head_that_comes_again_is_read_for_each_request_as_for_the_first(framing: bytes) -> None:
+    answer = OK + b"Server: a\r\n" + framing + b"\r\nConnection: Server, keep-alive\r\n\r\n"
+    requests = [("GET", "1.1", True), ("GET", "1.0", True), ("HEAD", "1.1", True), ("GET", "1.1", False)]
+
+    def read(method: str, minor: str, keep: bool) -> tuple[Any, ...]:
+        response = Response(method, minor, keep=keep)
+        out = relayed(response, answer)
+        return out, response.body, response.complete, response.keep, response.keeps_upstream, response.status
+
+    first = []
+    for request in requests:
+        remembered.clear()
+        first.append(read(*request))
+    for _ in range(2):
+        assert [read(*request) for request in requests] == first
+    assert bool(remembered) == (b"chunked" not in framing), "of chunks the parser has to know"
+
+
+def test_only_heads_without_a_secret_are_remembered_and_not_many() -> None:
+    remembered.clear()
+    for header in (b"Set-Cookie: a=b", b"X-Request-Id: 1", b"Location: /a?token=b", b"ETag: 1", b"Grip-Hold: stream"):
+        relayed(Response("GET"), OK + header + b"\r\nContent-Length: 0\r\n\r\n")
+    assert not remembered
+    for number in range(2 * REMEMBERED_HEADS + 1):
+        relayed(Response("GET"), OK + b"Content-Length: %d\r\n\r\n" % number)
+        assert 0 < len(remembered) <= REMEMBERED_HEADS
+    remembered.clear()
+    relayed(Response("GET"), OK + b"Server: %b\r\nContent-Length: 0\r\n\r\n" % (b"a" * 2000))
+    assert not remembered
 
 
 def test_a_reason_stays_what_it_was() -> None:

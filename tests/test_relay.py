@@ -86,6 +86,26 @@ async def test_a_request_reaches_the_app_as_it_came_but_for_who_sent_it() -> Non
     assert heads == [lines % (b"", b"127.0.0.1"), lines % (b"forwarded: for=x\r\n", b"1.2.3.4")]
 
 
+async def test_a_request_that_comes_again_is_each_clients_own() -> None:
+    heads = []
+
+    async def app(app: Peer) -> None:
+        while True:
+            heads.append(await app.head())
+            app.say(OK)
+
+    request = GET[:-2] + b"Forwarded: for=x\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n"
+    policy = Policy(proxies=TrustedProxies(["127.0.0.2/32"]))
+    async with RelayPort.opened(app, policy=policy) as port:
+        for _ in range(2):
+            for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
+                async with port.client(address=address) as client:
+                    assert await client.ask(request) == (200, b"ok")
+    lines = b"GET /it HTTP/1.1\r\nhost: a.example\r\n%bx-forwarded-for: %b\r\n\r\n"
+    asked = [(b"", b"127.0.0.1"), (b"forwarded: for=x\r\n", b"1.2.3.4"), (b"", b"127.0.0.3")]
+    assert heads == [lines % one for one in asked * 2]
+
+
 @pytest.mark.parametrize(
     ("sent", "arrives"),
     [

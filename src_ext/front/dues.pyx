@@ -12,6 +12,11 @@ cdef enum:
     LEAST = 64                      # of room
 
 
+cdef inline bint before(Due one, Due other) noexcept nogil:
+    """Of those that are due at once, who came first."""
+    return one.when < other.when or one.when == other.when and one.who < other.who
+
+
 @cython.final
 cdef class Dues:
     """Who is due is a number, which may be there any number of times."""
@@ -24,7 +29,7 @@ cdef class Dues:
         if at == self.room:
             self._resize(max(LEAST, 2 * self.room))
         self.count += 1
-        while at and when < self.heap[(at - 1) >> 1].when:
+        while at and before(Due(when, who), self.heap[(at - 1) >> 1]):
             above = (at - 1) >> 1
             self.heap[at] = self.heap[above]
             at = above
@@ -41,9 +46,9 @@ cdef class Dues:
         self.count -= 1
         last = self.heap[self.count]
         while below < self.count:
-            if below + 1 < self.count and self.heap[below + 1].when < self.heap[below].when:
+            if below + 1 < self.count and before(self.heap[below + 1], self.heap[below]):
                 below += 1
-            if last.when <= self.heap[below].when:
+            if not before(self.heap[below], last):
                 break
             self.heap[at] = self.heap[below]
             at = below

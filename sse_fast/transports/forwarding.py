@@ -55,24 +55,22 @@ def origin_form(method: str, target: bytes) -> bytes:
     return path + asked + query
 
 
-def request_head(
+def request_lines(
     method: str,
     target: bytes,
     headers: list[Header],
     *,
-    client: str,
     trusted: bool,
     authority: bytes,
     chunked: bool = False,
     upgrade: bytes | None = None,
     expects: bool = False,
-    marks: bytes = b"",
 ) -> bytes:
-    """The head of a request as the app server gets it, in HTTP/1.1, by a connection that is kept.
+    """The head of a request as the app server gets it, in HTTP/1.1, by a connection that is kept; but for who asks,
+    which `asked_by` adds.
 
-    `headers`: names in lower case, at most one Content-Length among them. `client`: the address of who asks;
-    `trusted`: what the request says of that beside it is a trusted proxy's word. `authority`: of a request without a
-    Host. `expects`: it waits for 100 (Continue). `marks`: lines to add, each with its end.
+    `headers`: names in lower case, at most one Content-Length among them. `trusted`: what the request says of who asks
+    is a trusted proxy's word. `authority`: of a request without a Host. `expects`: it waits for 100 (Continue).
     """
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), origin_form(method, target))]
     named: set[bytes] = set()
@@ -97,8 +95,12 @@ def request_head(
         lines.append(b"transfer-encoding: chunked")
     if upgrade is not None:
         lines += (b"connection: upgrade", b"upgrade: " + upgrade)
-    lines.append(b"x-forwarded-for: " + (client.encode("latin-1", "replace") or NOBODY))
-    return b"\r\n".join((*lines, marks + b"\r\n"))
+    return b"\r\n".join((*lines, b""))
+
+
+def asked_by(lines: bytes, client: str, marks: bytes = b"") -> bytes:
+    """The whole head: `request_lines`, who asks, and `marks`, lines to add, each with its end."""
+    return b"%bx-forwarded-for: %b\r\n%b\r\n" % (lines, client.encode("latin-1", "replace") or NOBODY, marks)
 
 
 PROXYS, NOBODYS = "a proxy's word", "nobody's word"

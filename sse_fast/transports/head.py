@@ -30,12 +30,31 @@ class BadHead(Exception):
         self.status = status
 
 
+class Forwarded(NamedTuple):
+    """A request without a body as the app server gets it, but for who asks. trusted: by a trusted proxy's word."""
+
+    trusted: bool
+    upgrade: bytes | None
+    lines: bytes
+
+
 class Head:
     """A request's head. data: its bytes, if it is whole. headers: their names in lower case, in their order. minor:
     "1.0" or "1.1". keep_alive: another request may come behind it. length, chunked: of its body. expects: the client
-    waits for "100 Continue"."""
+    waits for "100 Continue". forwarded: how the relay asks, without a body, if it has asked."""
 
-    __slots__ = ("chunked", "data", "expects", "headers", "keep_alive", "length", "method", "minor", "target")
+    __slots__ = (
+        "chunked",
+        "data",
+        "expects",
+        "forwarded",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "target",
+    )
 
     def __init__(self) -> None:
         self.data = b""
@@ -44,6 +63,7 @@ class Head:
         self.method, self.minor = "GET", "1.1"
         self.keep_alive, self.expects, self.chunked = True, False, False
         self.length = 0
+        self.forwarded: Forwarded | None = None
 
     @property
     def has_body(self) -> bool:

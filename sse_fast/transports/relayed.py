@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream
 from sse_fast.protocol.problem import AGAIN, problem
-from sse_fast.transports.forwarding import Header, request_head, upgrade_of
-from sse_fast.transports.head import Head
+from sse_fast.transports.forwarding import Header, asked_by, request_lines, upgrade_of
+from sse_fast.transports.head import Forwarded, Head
 from sse_fast.transports.response import BadResponse, Body, Response
 from sse_fast.transports.streams import ADDRESS_LENGTH
 
@@ -155,7 +155,13 @@ class RelayedExchange:
         self._relay, self.connection, self.head, self.client = relay, connection, head, client
         self.context: Any = None
         expects = expects and head.minor == "1.1"  # RFC 9110, section 10.1.1
-        upgrade = upgrade_of(head.method, head.minor, head.headers) if length == 0 else None
+        bare = length == 0 and not expects
+        forwarded = head.forwarded if bare else None  # of a head that is remembered
+        if forwarded is None or forwarded.trusted is not trusted:
+            forwarded = forwarded_as(head, trusted, relay.authority, length, expects)
+            if bare:
+                head.forwarded = forwarded
+        upgrade = forwarded.upgrade
         self._response = Response(
             head.method, head.minor, upgrade=upgrade is not None, continues=expects, keep=keep and length == 0
         )
@@ -175,18 +181,7 @@ class RelayedExchange:
         if relay.hold is not None:
             marks = relay.hold.mark(self)
             self._response.claim = self._claim
-        self._request = request_head(
-            head.method,
-            head.target,
-            head.headers,
-            client=client[:ADDRESS_LENGTH] if client != LOCAL else "",
-            trusted=trusted,
-            authority=relay.authority,
-            chunked=self._chunked,
-            upgrade=upgrade,
-            expects=expects,
-            marks=marks,
-        )
+        self._request = asked_by(forwarded.lines, client[:ADDRESS_LENGTH] if client != LOCAL else "", marks)
         self._keep = keep
         self._held = 0  # bytes of the body in `_request`
         self._pace = Pace(relay.body_seconds)
@@ -489,3 +484,18 @@ class RelayedExchange:
         if self._relay.hold is not None:
             self._relay.hold.leave(self)
         self._relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))
+
+
+def forwarded_as(head: Head, trusted: bool, authority: bytes, length: int | None, expects: bool) -> Forwarded:
+    upgrade = upgrade_of(head.method, head.minor, head.headers) if length == 0 else None
+    lines = request_lines(
+        head.method,
+        head.target,
+        head.headers,
+        trusted=trusted,
+        authority=authority,
+        chunked=length is None,
+        upgrade=upgrade,
+        expects=expects,
+    )
+    return Forwarded(trusted, upgrade, lines)

@@ -11,6 +11,7 @@ No I/O. llhttp, by httptools, reads heads, each alone, and chunked bodies.
 import re
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -18,6 +19,12 @@ from sse_fast.transports.forwarding import Header, Outcome, response_head, respo
 
 HEAD_BYTES = 64 * 1024
 INTERIM = 16  # responses before the answer
+REMEMBERED_BYTES, REMEMBERED_HEADS = 1024, 128  # of a head, and how many
+PLAIN_HEADERS = frozenset(
+    b"accept-ranges access-control-allow-credentials access-control-allow-origin age allow cache-control connection "
+    b"content-encoding content-language content-length content-type date keep-alive last-modified referrer-policy "
+    b"server vary x-content-type-options x-frame-options".split()
+)
 REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9112, section 4; llhttp looks at none of it
 
 
@@ -74,6 +81,25 @@ class _Heard:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+
+class Known(NamedTuple):
+    """What the head of an answer says."""
+
+    status: int
+    version: str
+    reason: bytes
+    headers: list[Header]
+    outcome: Outcome
+
+    @property
+    def is_plain(self) -> bool:
+        """It has nobody's secret, and its body needs no parser that has read it."""
+        return not self.outcome.codings and PLAIN_HEADERS.issuperset([name.lower() for name, _ in self.headers])
+
+
+remembered: dict[bytes, Known] = {}
+"""By the bytes of the head: apps say the same of the same, within the second that `Date` has."""
 
 
 class Response:
@@ -163,6 +189,8 @@ class Response:
 
     def _head(self, head: bytes) -> bytes:
         """One head, all of it."""
+        if (known := remembered.get(head)) is not None:
+            return self._answer(known)
         heard = self._heard = _Heard()
         parser = self._parser = HttpResponseParser(heard)
         if not head.startswith(b"HTTP/1."):
@@ -185,7 +213,12 @@ class Response:
             return self._switch()
         if status < 200:
             return self._interim(status)
-        return self._answer(status, version)
+        known = Known(status, version, heard.reason, heard.headers, response_headers(status, heard.headers))
+        if len(head) <= REMEMBERED_BYTES and known.is_plain:
+            if len(remembered) >= REMEMBERED_HEADS:
+                remembered.clear()  # most have the date of seconds ago
+            remembered[head] = known
+        return self._answer(known)
 
     def _interim(self, status: int) -> bytes:
         self._interims += 1
@@ -204,16 +237,15 @@ class Response:
         lines = response_headers(101, headers).lines
         return response_head(101, self._heard.reason, lines, b"connection: upgrade", b"upgrade: " + protocol[0])
 
-    def _answer(self, status: int, version: str) -> bytes:
-        headers = self._heard.headers
-        outcome = response_headers(status, headers)
+    def _answer(self, known: "Known") -> bytes:
+        status, version, reason, headers, outcome = known
         self.status, self.body = status, self._framing(status, version, outcome)
         self.keeps_upstream = version == "1.1" and self.body is not UNTIL_CLOSE and b"close" not in outcome.options
         self.complete = self.body is NONE or (self.body is COUNTED and not self._left)
         if self.claim is not None and self.claim(status, headers):
             self.claimed = True
             return b""
-        lines = outcome.lines
+        lines = outcome.lines.copy()
         if self.body is CHUNKED:
             if self.minor == "1.1":
                 lines.append(b"transfer-encoding: chunked")
@@ -225,7 +257,7 @@ class Response:
             lines.append(b"connection: close")
         elif self.minor == "1.0":
             lines.append(b"connection: keep-alive")
-        return response_head(status, self._heard.reason, lines)
+        return response_head(status, reason, lines)
 
     def _framing(self, status: int, version: str, outcome: Outcome) -> Body:
         """Raises BadResponse for what two readers could understand in two ways."""
