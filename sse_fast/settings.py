@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
     app: str | None = Field(
         default=None,
-        description="Your ASGI app, as MODULE:ATTRIBUTE, served by the same workers; the edge is under edge_path then.",
+        description="Your ASGI app, as MODULE:ATTRIBUTE, served by the same workers; the edge is under edge_path then. "
+        "A quarter of the descriptors is for the app's requests and websockets, two for each.",
     )
     factory: bool = Field(default=False, description="What app names is a function that makes the app.")
     edge_path: str = Field(default="/edge", description="Where the edge is, beside an app: /edge/sse, /edge/publish, …")
@@ -274,6 +275,11 @@ class Settings(BaseSettings):
     def has_front(self) -> bool:
         """Whether clients meet the front, and the ASGI server stands behind it. TLS is the ASGI server's."""
         return self.ssl_certificate is None
+
+    @property
+    def relays_to_app(self) -> bool:
+        """Whether what the front relays is answered by an app of the user's too."""
+        return self.has_front and self.app is not None
 
     @property
     def loopback(self) -> bool:

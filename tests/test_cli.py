@@ -227,13 +227,17 @@ def test_granian_accepts_whatever_there_is_a_descriptor_for_and_behind_a_front_w
     has = budget(20_000, streams)
     assert arguments(max_connections=streams)["backpressure"] == has.relayed
     assert arguments(max_connections=streams, **TLS)["backpressure"] == has.without_relay
+    beside = {"app": "shop:app"}
+    assert arguments(max_connections=streams, **beside)["backpressure"] == budget(20_000, streams, app=True).relayed
+    assert arguments(max_connections=streams, **beside, **TLS)["backpressure"] == has.without_relay
 
 
+@pytest.mark.parametrize("app", [False, True])
 @pytest.mark.parametrize("streams", [1, 112, 5000, 1_000_000])
-def test_the_descriptors_that_the_warning_asks_for_are_enough_and_hardly_one_too_many(streams):
-    needed = descriptors_for(streams)
-    assert budget(needed).streams >= streams
-    assert needed == LEAST_DESCRIPTORS or budget(needed - 8).streams < streams
+def test_the_descriptors_that_the_warning_asks_for_are_enough_and_hardly_one_too_many(streams, app):
+    needed = descriptors_for(streams, app=app)
+    assert budget(needed, app=app).streams >= streams
+    assert needed == LEAST_DESCRIPTORS or budget(needed - 8, app=app).streams < streams
 
 
 def test_a_worker_outlives_its_drain_but_not_by_much():

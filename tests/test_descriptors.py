@@ -27,6 +27,18 @@ def test_relayed_exchanges_leave_places_to_publishers_and_health_checks(descript
     assert has.without_relay >= has.streams + 48, "where the application server accepts clients itself"
 
 
+@pytest.mark.parametrize("wanted", [None, 1, 1 << 31])
+@pytest.mark.parametrize("descriptors", LIMITS)
+def test_beside_an_app_a_quarter_is_for_what_is_relayed_to_it(descriptors: int, wanted: int | None) -> None:
+    has, alone = budget(descriptors, wanted, app=True), budget(descriptors, wanted)
+    assert has.all == descriptors
+    assert 2 * has.relayed >= (descriptors - has.own) // 4 - 1
+    assert has.others >= has.relayed + 32, "their clients, and room for publishers and health checks"
+    assert has.streams >= min(has.own, wanted or has.own), "and streams are not crowded out"
+    assert has.relayed >= alone.relayed
+    assert has.streams <= alone.streams
+
+
 @pytest.mark.parametrize("descriptors", LIMITS)
 def test_most_descriptors_are_for_streams(descriptors: int) -> None:
     part = budget(descriptors).streams / descriptors

@@ -13,6 +13,7 @@ LEAST_RELAYED, MOST_RELAYED = 16, 256  # exchanges at once, where streams may ha
 BESIDE_STREAMS = 1024  # connections of the application server's, so that admission can answer whoever is one too many
 HELD_BACK = 512  # at most; more than may wait to be accepted
 OTHERS_PER_RELAYED = 3  # one is its client; the rest reads heads, publishes, or is kept alive between requests
+AN_APP_S = 4  # of what there is one part in so many is for what is relayed to an app: its websockets stay for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +49,28 @@ class Budget:
         return self.own + self.connections + A_RELAYED_EXCHANGE * self.relayed
 
 
-def budget(descriptors: int, streams: int | None = None) -> Budget:
+def budget(descriptors: int, streams: int | None = None, *, app: bool = False) -> Budget:
     """Divide so many descriptors, `LEAST_DESCRIPTORS` at least. `streams`: no more are wanted in one worker; what
-    that leaves is for relayed exchanges and their clients."""
+    that leaves is for relayed exchanges and their clients. `app`: an app of the user's is relayed to."""
     own = max(64, min(descriptors // 8, 128), descriptors // 32)
     room = descriptors - own
     relayed = max(LEAST_RELAYED, min(room // 32, MOST_RELAYED))
+    others = OTHERS_PER_RELAYED * relayed
+    if app:  # of the others it is only their clients that are more
+        more = max(0, room // AN_APP_S // A_RELAYED_EXCHANGE - relayed)
+        relayed, others = relayed + more, others + more
     each = A_RELAYED_EXCHANGE + OTHERS_PER_RELAYED
-    most = room - each * relayed
+    most = room - A_RELAYED_EXCHANGE * relayed - others
     if streams is not None and streams < most:
         relayed += (most - streams) // each
         most = streams
     return Budget(own, most, room - most - A_RELAYED_EXCHANGE * relayed, relayed)
 
 
-def descriptors_for(streams: int) -> int:
+def descriptors_for(streams: int, *, app: bool = False) -> int:
     """With so many, `budget` has so many streams."""
     needed = LEAST_DESCRIPTORS
-    while (missing := streams - budget(needed).streams) > 0:
+    while (missing := streams - budget(needed, app=app).streams) > 0:
         needed += missing
     return needed
 

@@ -99,7 +99,11 @@ class Edge:
             drain_timeout=settings.drain_timeout,
         )
         # What this worker has descriptors for. In somebody else's server nobody knows.
-        self._budget = budget(raise_descriptor_limit() if slot is not None else NO_LIMIT, settings.max_connections)
+        self._budget = budget(
+            raise_descriptor_limit() if slot is not None else NO_LIMIT,
+            settings.max_connections,
+            app=settings.relays_to_app,
+        )
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,

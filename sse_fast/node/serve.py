@@ -68,7 +68,7 @@ def granian_arguments(settings: Settings, descriptors: int) -> dict[str, Any]:
     """What Granian is started with. `settings.max_connections` is a number here."""
     assert settings.max_connections is not None
     tls = settings.ssl_certificate is not None
-    has = budget(descriptors, settings.max_connections)
+    has = budget(descriptors, settings.max_connections, app=settings.relays_to_app)
     return {
         "target": "sse_fast.node.worker:edge",
         "address": _address(settings.host, settings.port)[0],
@@ -125,7 +125,8 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
             f"this process may open {descriptors} descriptors, and a server needs {LEAST_DESCRIPTORS} at least: one "
             f"for each stream, and some for publishers, health checks and itself. {RAISE} to that or more"
         )
-    reachable = settings.workers * budget(descriptors).streams
+    streams = budget(descriptors, app=settings.relays_to_app).streams
+    reachable = settings.workers * streams
     if settings.max_connections is None:
         settings = settings.model_copy(update={"max_connections": reachable})
     elif settings.max_connections > reachable:
@@ -133,7 +134,7 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         settings = settings.model_copy(update={"max_connections": reachable})
 
     sockets = create_sockets() if settings.has_front else None
-    node = create_node(settings, budget(descriptors).streams)
+    node = create_node(settings, streams)
     os.environ.update(settings.to_environment() | node.environment())
     arguments = granian_arguments(settings, descriptors)
     server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), sockets, **arguments)
@@ -331,7 +332,7 @@ def _announce(settings: Settings) -> None:
 
 def _too_few_descriptors(settings: Settings, reachable: int, descriptors: int) -> str:
     assert settings.max_connections is not None
-    needed = descriptors_for(-(-settings.max_connections // settings.workers))
+    needed = descriptors_for(-(-settings.max_connections // settings.workers), app=settings.relays_to_app)
     return (
         f"max_connections={settings.max_connections} cannot be reached, and {reachable} holds: a worker may open "
         f"{descriptors} descriptors, some of them for other uses. {RAISE} to {needed}, or set max_connections lower"

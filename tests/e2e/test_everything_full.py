@@ -39,7 +39,7 @@ async def test_publishers_health_checks_and_streams_are_served_with_everything_f
     (tmp_path / "slow.py").write_text(APP)
     customized(f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, {(descriptors,) * 2})")
     server = edge("--app", "slow:app", "--log-level", "error")
-    has = budget(descriptors)
+    has = budget(descriptors, app=True)
     clients: list[Client] = []
 
     async def come(said: bytes) -> Client:
