@@ -67,8 +67,8 @@ DRIVERS = [
         share=1.5,
     ),
     Driver(
-        "front.listener front.connection front.places front.upstream front.posts base.siphash fanout.drain fanout.sinks"
-        " log.ring wire.publication",
+        "front.listener front.connection front.places front.upstream front.posts front.chunks base.siphash fanout.drain"
+        " fanout.sinks log.ring wire.publication",
         "fuzz_front.py",
         share=2,
     ),
