@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from hold_port import HoldPort
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -294,6 +295,28 @@ async def test_a_client_that_goes_while_the_app_is_asked_leaves_nothing(hub: Hub
     assert not asked.claimed()
 
 
+@pytest.mark.parametrize("over", ["left", "taken"])
+async def test_what_is_offered_when_its_exchange_is_over_is_over_at_once(hub: Hub, over: str) -> None:
+    """As where the client has gone while the handler ran, or the app answers, and then asks itself."""
+    told: list[str] = []
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        if over == "taken":
+            await hub.response(scope, ["a"])(scope, receive, send)
+            assert asked.claimed()
+            asked.holds.take(asked.exchange)
+        asked.holds.leave(asked.exchange)
+        response = hub.response(scope, ["late"], on_join=lambda info: told.append("joined"))
+        response.background = BackgroundTask(told.append, "background")
+        await response(scope, receive, send)
+
+    asked = Asked(late)
+    await asked.run()
+    await asked.holds.finish(10)
+    assert told == ["background"]
+    assert [wanted.channels for wanted, _ in asked.front.opened] == ([("a",)] if over == "taken" else [])
+
+
 async def test_of_several_offers_in_one_exchange_the_last_counts_and_the_others_are_over(hub: Hub) -> None:
     """As where an app asks itself, with the headers and the scope that it was asked with."""
     ran: list[str] = []
@@ -368,6 +391,36 @@ async def test_the_app_is_told_who_joins_before_its_first_event_and_who_leaves_o
     assert told == ["hub joined", "joined live a None", "left slow", "hub left", "background"]
     await infos[0].end()
     assert connection.ended == []
+
+
+async def test_of_the_scope_stays_what_tells_of_the_request_and_nothing_that_its_exchange_needed(hub: Hub) -> None:
+    class Logs:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope |= {"session": {"user": "ada"}, "asgi": {}, "extensions": {}, "mine": 7}
+            await self.app(scope, receive, send)
+
+    infos: list[StreamInfo] = []
+    app = FastAPI(middleware=[Middleware(Logs)])
+
+    @app.get("/{page}")
+    async def events(page: str, request: Request) -> Response:
+        request.state.number = 3
+        return hub.response(request, ["a"], on_join=infos.append)
+
+    [(_, rest)] = (await Asked(app).relayed()).front.opened
+    rest["presence"].opened(Connected(), Subscription(hub, hub.fanout.subscribe([b"a"], Taking()), Taking(), None))
+    await until(lambda: infos)
+    [info] = infos
+    request = Request(info.scope)
+    assert (request.url.path, request.path_params, request.state.number) == ("/events", {"page": "events"}, 3)
+    assert (request.session, request.app, info.scope["mine"]) == ({"user": "ada"}, app, 7)
+    assert not [
+        name for name in info.scope if name in ("asgi", "extensions") or name.startswith(("fastapi", "sse_fast"))
+    ]
+    assert repr(info) == f"StreamInfo(id={info.id}, channels=('a',), client=None, resumed='live')"
 
 
 async def test_a_stream_that_nobody_wants_to_know_of_keeps_nothing(hub: Hub) -> None:

@@ -11,9 +11,22 @@ from sse_fast.asgi import Scope
 from sse_fast.embed.presence import OnJoin, OnLeave, StreamInfo, tell_joined, tell_left
 from sse_fast.errors import EndReason
 from sse_fast.hub.subscription import Home, Subscription
-from sse_fast.transports.hold import HeldConnection, Holds
+from sse_fast.transports.hold import MARK, HeldConnection, Holds
+
+# What servers and frameworks put into a scope for one exchange, each time anew: kilobytes.
+OF_THE_EXCHANGE = frozenset((MARK, "asgi", "extensions"))
+OF_FRAMEWORKS = ("fastapi_", "starlette.", "_ls_")  # how such keys begin
 
 Background = Callable[[], Awaitable[None]]
+
+
+def kept(scope: Scope) -> Scope:
+    """What stays of a request's scope while its stream is held."""
+    return {
+        name: value
+        for name, value in scope.items()
+        if name not in OF_THE_EXCHANGE and not name.startswith(OF_FRAMEWORKS)
+    }
 
 
 class HeldStream:
@@ -45,7 +58,7 @@ class HeldStream:
         background: Background | None,
     ) -> None:
         self._holds, self._hub = holds, hub
-        self._number, self._scope, self._channels = number, scope, channels
+        self._number, self._scope, self._channels = number, kept(scope), channels
         self._joined, self._left = joined, left
         self._background = background
         self._connection: HeldConnection | None = None

@@ -34,7 +34,10 @@ class StreamInfo:
     """A stream, as `on_join` and `on_leave` are told of it.
 
     id: a number that no other stream of this hub has, in this process. channels: their names. resumed: how it began,
-    "live", "complete" or "gap". client: the client's address as the server knows it. scope: the request's ASGI scope.
+    "live", "complete" or "gap". client: the client's address as the server knows it. scope: the request's ASGI scope;
+    of a stream that is held a copy without what was there for its exchange: asgi, extensions, and what frameworks keep
+    there for themselves (fastapi_…, starlette.…). path, query_string, headers, path_params, state, session, user, auth,
+    app and what your middlewares have put there stay.
     """
 
     __slots__ = ("_stream", "channels", "client", "id", "resumed", "scope")
@@ -46,6 +49,9 @@ class StreamInfo:
         self.resumed = resumed
         self.client: str | None = (scope.get("client") or (None,))[0]
         self.scope = scope
+
+    def __repr__(self) -> str:
+        return f"StreamInfo(id={self.id}, channels={self.channels}, client={self.client!r}, resumed={self.resumed!r})"
 
     async def end(self) -> None:
         """End this stream. The client gets what was published before, `$closing`, and the end of the response; a

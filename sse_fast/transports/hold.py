@@ -105,7 +105,7 @@ class Front(Protocol):
 class Mark:
     """One exchange that may be answered with a hold, and what was offered there."""
 
-    __slots__ = ("_offers", "headers", "holds", "name", "offer", "since")
+    __slots__ = ("_closed", "_offers", "headers", "holds", "name", "offer", "since")
 
     def __init__(self, holds: "Holds", name: bytes, since: int) -> None:
         self.holds, self.name, self.since = holds, name, since
@@ -113,6 +113,7 @@ class Mark:
         self.headers: Headers | None = None
         """Of the answer, once it is claimed; None: they are not what was offered."""
         self._offers = 0
+        self._closed = False
 
     @property
     def offered(self) -> bytes:
@@ -124,8 +125,15 @@ class Mark:
         self.drop()
         self._offers += 1
         self.offer = offer
+        if self._closed:
+            self.drop()
         words = ((HOLD, STREAM), (EXCHANGE, self.offered), *channel_headers(offer.wanted.channels))
         return (*headers, *words, (b"content-length", b"%d" % len(BODY))), BODY
+
+    def close(self) -> None:
+        """The exchange is over. Nothing becomes of what was offered, nor of what is from here on."""
+        self._closed = True
+        self.drop()
 
     def drop(self) -> None:
         """Nothing becomes of what was offered."""
@@ -204,7 +212,7 @@ class Holds:
         try:
             self._take(exchange, mark)
         finally:
-            mark.drop()  # unless it was taken
+            mark.close()  # drops the offer unless it was taken
 
     def _take(self, exchange: RelayedExchange, mark: Mark) -> None:
         offer = mark.offer
@@ -230,7 +238,7 @@ class Holds:
         if mark is not None:
             exchange.context = None
             self._marks.pop(mark.name, None)
-            mark.drop()
+            mark.close()
 
 
 def channel_headers(channels: tuple[str, ...]) -> Headers:
