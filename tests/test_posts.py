@@ -145,6 +145,32 @@ SIZES = [b"x" * 290, b"x" * 300, b"x" * 301]  # the encoder adds some
 BODIES = st.sampled_from([b"", b"hello", b"\xff", b"a\nb\r\nc", *SIZES]) | st.binary(max_size=20)
 
 
+ODD_LENGTHS = [
+    "0{0}",
+    "+{0}",
+    "-{0}",
+    "{0} ",
+    "{0},{0}",
+    "{0}, 5",
+    "0x{0}",
+    "{0}.0",
+    "{0}_0",
+    "",
+    "0",
+    "00",
+    "301",
+    "1000000",
+]
+ODD_LENGTHS += [
+    "9" * 18,
+    "9" * 19,
+    "18446744073709551621",
+    "4294967301",
+    "{0}\t",
+    "{0}\r",
+    "{0}\r\nContent-Length: {0}",
+]
+ODD_LENGTHS += ["\u0665", "5\x00"]
 CUTS = st.lists(st.integers(0, 2000), max_size=4)
 
 
@@ -160,7 +186,9 @@ def any_request(draw: st.DrawFn) -> bytes:
     headers = ["Host: x"] if draw(st.integers(0, 9)) else []
     headers += draw(st.one_of(st.just([f"Authorization: Bearer {KEY}"]), HEADERS))
     if draw(st.integers(0, 9)):
-        headers.append(f"Content-Length: {len(body)}")
+        name = draw(st.sampled_from(["Content-Length: ", "content-length:", "CONTENT-LENGTH: ", "Content-Length:  "]))
+        length = draw(st.sampled_from(ODD_LENGTHS)) if draw(st.integers(0, 7)) == 7 else "{0}"
+        headers.insert(draw(st.sampled_from([len(headers), 0])), name + length.format(len(body)))
     return (line + "".join(f"{header}\r\n" for header in headers) + "\r\n").encode() + body
 
 
@@ -218,6 +246,37 @@ async def test_a_block_is_known_after_its_first_request_whatever_its_channel_and
     assert [channels for _, channels, _ in port.events] == [(b"a",), (b"b",), (b"room:1",)]
 
 
+async def test_bodies_of_all_lengths_are_known_by_one_block(port: Port) -> None:
+    await port.say(post("a"))
+    await port.say(*(post("a", b"x" * length) for length in range(LIMIT - 100)))
+    assert (port.posts.taken, len(port.posts)) == (LIMIT - 100, 1)
+
+
+@pytest.mark.parametrize("length", [b"05", b"+5", b"5 ", b"5,5", b"-5", b"", b"5\r\nContent-Length: 5", b"9" * 19])
+async def test_a_length_that_is_written_otherwise_is_not_known(port: Port, length: bytes) -> None:
+    await port.say(post("a"))
+    for _ in range(2):
+        await port.say(b"POST /publish/a HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\nhello" % length)
+    assert port.posts.taken == 0
+
+
+async def test_a_length_over_the_limit_is_413_though_its_block_is_known(port: Port) -> None:
+    await port.say(post("a"))
+    for length in (LIMIT + 1, 10**18 - 1):
+        request = b"POST /publish/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length
+        assert b" 413 " in await port.say(request)
+    assert port.posts.taken == 0
+
+
+async def test_blocks_that_differ_in_more_than_their_length_are_two(port: Port) -> None:
+    """Digits of one header do not pass for those of another, nor does the length's place."""
+    await port.say(post("a"), post("a", headers=b"Host: x\r\nX: 1\r\n"), post("a", headers=b"Host: x\r\nX: 2\r\n"))
+    first = b"POST /publish/a HTTP/1.1\r\nContent-Length: 5\r\nHost: x\r\n\r\nhello"
+    assert b" 200 " in await port.say(first)
+    assert b" 200 " in await port.say(b"POST /publish/a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (port.posts.taken, len(port.posts)) == (0, 5)
+
+
 async def test_a_wrong_key_is_not_known_by_a_right_one() -> None:
     port = Port(publish_key=KEY)
     right, wrong = (f"Host: x\r\nAuthorization: Bearer {key}\r\n".encode() for key in (KEY, "S3cret"))
@@ -232,9 +291,9 @@ async def test_a_wrong_key_is_not_known_by_a_right_one() -> None:
 async def test_no_more_blocks_are_remembered_than_so_many() -> None:
     posts = Posts(b"POST /publish/", 100, lambda event: None, lambda: None, most=3)
     for number in range(10):
-        posts.remember(b"X: %d\r\n\r\n" % number, 5, b"", b"")
+        posts.remember(b"X: %d\r\n\r\n" % number, b"", b"")
         assert len(posts) <= 3
-    posts.remember(b"X: %b\r\n\r\n" % (b"x" * 5000), 5, b"", b"")  # far longer than those of clients
+    posts.remember(b"X: %b\r\n\r\n" % (b"x" * 5000), b"", b"")  # far longer than those of clients
     assert len(posts) == 3
     posts.forget()
     assert len(posts) == 0

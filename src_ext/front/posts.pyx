@@ -1,7 +1,8 @@
 """POSTs of one event whose header block is known: parsed, decided about and answered without parsing or deciding.
 
 The requests of one publisher differ in their channel and their body, seldom in anything else. So of a header block, which
-is all behind the request line, that was once parsed and decided about, a digest is remembered, and what followed from it.
+is all behind the request line, that was once parsed and decided about, a digest is remembered, and what followed from it:
+of all but the digits of its Content-Length, which stand where they stood, and are read each time.
 A later request with the same block means the same, if its request line is as that one's was but for a name, of harmless
 characters: letters, digits and `-._~`, one segment or two. What is not of this kind, from the first byte that is not, is
 left to whoever parses; and everything that fails before it was published.
@@ -28,10 +29,13 @@ cdef extern from "string.h" nogil:
 cdef enum:
     MOST_BLOCK = 4096               # bytes of a header block that is looked for
     FEW = 512                       # bytes of an answer beside its head: date, digits, id
+    MOST_DIGITS = 18                # of a Content-Length
 
 cdef Py_ssize_t LONGEST = MAX_CHANNEL_BYTES
 cdef const char* VERSION = b" HTTP/1.1\r\n"
 cdef Py_ssize_t VERSION_LENGTH = 11
+cdef const char* NAME = b"content-length:"
+cdef Py_ssize_t NAME_LENGTH = 15
 cdef unsigned char HARMLESS[256]
 cdef int character
 for character in range(256):
@@ -57,6 +61,25 @@ cdef Py_ssize_t plain_length(const char* name, Py_ssize_t size) noexcept nogil:
     return at
 
 
+cdef Py_ssize_t length_at(const char* block, Py_ssize_t size) noexcept nogil:
+    """Where the value of its first Content-Length stands; -1: it has none."""
+    cdef Py_ssize_t at = 0, i
+    cdef const char* end
+    while True:
+        if size - at <= NAME_LENGTH:
+            return -1
+        i = 0
+        while i < NAME_LENGTH and (block[at + i] | 0x20) == NAME[i]:
+            i += 1
+        if i == NAME_LENGTH:
+            at += i
+            return at + 1 if block[at] == c" " else at
+        end = <const char*>memmem(block + at, size - at, b"\r\n", 2)
+        if end == NULL:
+            return -1
+        at = end + 2 - block
+
+
 @cython.final
 cdef class Known:
     """What is known of a header block."""
@@ -80,15 +103,19 @@ cdef class Posts:
         self.date = b""
         self.enabled = True
 
-    def remember(self, bytes block not None, Py_ssize_t length, bytes before not None, bytes behind not None):
-        """A header block, with the empty line that ends it: behind it comes a body of so many bytes. The answer's head is
-        `before`, the length of its body, `behind`, and the date."""
+    def remember(self, bytes block not None, bytes before not None, bytes behind not None):
+        """A header block, with the empty line that ends it, which has one Content-Length, or none and no body. The answer's
+        head is `before`, the length of its body, `behind`, and the date. Not if that length is written as few write it."""
         cdef Known known = Known.__new__(Known)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(block)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length
+        cdef bytes digest
         if size > MOST_BLOCK or len(before) + len(behind) + FEW > ROOM:
             return
-        known.length, known.before, known.behind = length, before, behind
-        self.known[digest_of(self.key, PyBytes_AS_STRING(block), size)] = known
+        digest = self._digest(PyBytes_AS_STRING(block), size, &length)
+        if digest is None:
+            return
+        known.before, known.behind = before, behind
+        self.known[digest] = known
         if len(self.known) > self.most:
             del self.known[next(iter(self.known))]
 
@@ -111,6 +138,23 @@ cdef class Posts:
             most[0] -= 1
         return at
 
+    cdef bytes _digest(self, const char* block, Py_ssize_t size, Py_ssize_t* length):
+        """Of a block without the digits of its length, which it has at one place, so that no other block comes to be the
+        same. None: those digits are not there, or not as few as the number takes."""
+        cdef char kept[MOST_BLOCK]
+        cdef Py_ssize_t at = length_at(block, size), end = at
+        length[0] = 0
+        if at < 0:
+            return digest_of(self.key, block, size)
+        while end < size and c"0" <= block[end] <= c"9" and end - at < MOST_DIGITS:
+            length[0] = 10 * length[0] + block[end] - c"0"
+            end += 1
+        if end == at or block[end] != c"\r" or (block[at] == c"0" and end - at > 1):
+            return None
+        memcpy(kept, block, at)
+        memcpy(kept + at, block + end, size - end)
+        return digest_of(self.key, kept, at + size - end)
+
     cdef int hand_out(self) except -1:
         self.news = False
         self._hand_out()
@@ -118,12 +162,12 @@ cdef class Posts:
 
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1:
         """The bytes of the first request; 0: it is none of these, or not all there."""
-        cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left
+        cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left, length
         cdef const char* name = data + start
         cdef const char* block
         cdef const char* end
         cdef Known known
-        cdef bytes channel, frame
+        cdef bytes digest, frame
         if size <= start or memcmp(data, PyBytes_AS_STRING(self.start), start) != 0 or not self.known:
             return 0
         name_length = plain_length(name, size - start)
@@ -135,13 +179,14 @@ cdef class Posts:
         if end == NULL:
             return 0
         end += 4
-        known = self.known.get(digest_of(self.key, block, end - block))
-        if known is None or data + size - end < known.length or not self.date:
+        digest = self._digest(block, end - block, &length)
+        known = self.known.get(digest) if digest is not None else None
+        if known is None or length > self.limit or data + size - end < length or not self.date:
             return 0
         if self.filled + PyBytes_GET_SIZE(known.before) + PyBytes_GET_SIZE(known.behind) + FEW > ROOM:
             return 0
         try:
-            frame = frame_of(PyBytes_FromStringAndSize(end, known.length), None, None, None, None)
+            frame = frame_of(PyBytes_FromStringAndSize(end, length), None, None, None, None)
             if PyBytes_GET_SIZE(frame) > self.limit:
                 return 0
             self.news = True            # whether it raises or not
@@ -154,7 +199,7 @@ cdef class Posts:
             return 0
         self._answer(known, id)
         self.taken += 1
-        return end + known.length - data
+        return end + length - data
 
     cdef bytes _channel(self, const char* name, Py_ssize_t length):
         """The channel's name as the log keeps it: two segments are joined by a colon."""

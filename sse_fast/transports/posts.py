@@ -8,6 +8,7 @@ from sse_fast._native.front.posts import Posts, is_plain
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.protocol.policy import Policy
+from sse_fast.transports.exchange import IN_PLACE
 from sse_fast.transports.head import Known
 
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")  # where decoding changes nothing
@@ -17,7 +18,8 @@ def posts_of(hub: Hub, policy: Policy) -> Posts | None:
     """None: where the edge is, such requests are not known by their first bytes."""
     if PLAIN_PATH.fullmatch(policy.path) is None:
         return None
-    return Posts(f"POST {policy.path}/publish/".encode(), hub.max_event_size, hub.append_one, hub.hand_out)
+    limit = min(hub.max_event_size, policy.max_event_size, IN_PLACE)
+    return Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)
 
 
 def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes) -> None:
@@ -41,7 +43,7 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
         return
     line = b"POST %b HTTP/1.1\r\n" % head.target
     if head.data.startswith(line):
-        posts.remember(head.data[len(line) :], head.length, *_around_length(rendered, len(answer.body)))
+        posts.remember(head.data[len(line) :], *_around_length(rendered, len(answer.body)))
 
 
 @lru_cache(maxsize=256)  # nearly always the same few

@@ -9,7 +9,6 @@ cdef enum:
 
 cdef class Known:                   # what is known of a header block
     cdef:
-        Py_ssize_t length           # of the body behind it
         bytes before, behind        # the answer's head, up to its Content-Length and from there to its date
 
 
@@ -20,7 +19,7 @@ cdef class Posts:
         bytes start                 # "POST /publish/"
         Py_ssize_t limit            # bytes of an encoded event
         Py_ssize_t most
-        dict known                  # digest of a header block -> Known
+        dict known                  # digest of a header block, but for its length -> Known
         unsigned char key[KEY]
         public bytes date
         public bint enabled
@@ -29,6 +28,7 @@ cdef class Posts:
         readonly unsigned long long taken
 
     cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most) except -1
+    cdef bytes _digest(self, const char* block, Py_ssize_t size, Py_ssize_t* length)
     cdef int hand_out(self) except -1
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1
     cdef bytes _channel(self, const char* name, Py_ssize_t length)
