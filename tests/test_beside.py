@@ -168,6 +168,27 @@ async def test_what_is_under_the_edge_s_path_is_the_edge_s_and_all_else_the_app_
             assert [event.data for event in await stream.take(2)][1] == "x"
 
 
+ROOTED = {
+    "/nope": ("GET", "nothing at {root}/nope; streams are under {root}/sse, publishing is POST {root}/publish/CHANNEL"),
+    "/sse": ("GET", "name a channel: {root}/sse/CHANNEL or {root}/sse?channel=A&channel=B"),
+    "/sse/a/b/c": ("GET", "a stream's path is {root}/sse/CHANNEL or {root}/sse/STREAM/NAME, "),
+    "/publish/news": ("GET", "GET is not for {root}/publish/news; it takes POST"),
+    "/publish/news?x=1": ("POST", "unknown parameter 'x'; {root}/publish/news takes"),
+    "/channels?x=1": ("GET", "unknown parameter 'x'; {root}/channels takes"),
+    "/stats": ("POST", "POST is not for {root}/stats; it takes"),
+}
+
+
+@pytest.mark.parametrize(("path", "asked"), ROOTED.items(), ids=ROOTED)
+async def test_an_error_names_paths_as_clients_write_them(path: str, asked: tuple[str, str]) -> None:
+    method, told = asked
+    mounted = Starlette(routes=[Mount("/my/live", edge_of())])
+    for app, root in ((Beside(edge_of(), says_its_path, "/a/edge"), "/a/edge"), (mounted, "/my/live"), (edge_of(), "")):
+        async with EventClient(app) as client:
+            problem = (await client.http.request(method, root + path)).json()
+            assert told.format(root=root) in problem["detail"]
+
+
 async def test_nobody_gets_a_websocket_of_the_edge() -> None:
     told: list[Any] = []
 

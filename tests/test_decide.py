@@ -34,6 +34,17 @@ POLICIES = [
 ]
 
 
+def test_under_a_path_errors_name_it() -> None:
+    policy = Policy(path="/edge")
+    for head, told in (
+        ("GET /edge/sse", "name a channel: /edge/sse/"),
+        ("GET /edge/publish/a", "for /edge/publish/a;"),
+    ):
+        answer = asked(head, policy)
+        assert isinstance(answer, Answer)
+        assert told in json.loads(answer.body)["detail"]
+
+
 def asked(head: str, policy: Policy = PLAIN, /, **headers: str) -> Decision:
     """What is decided about `METHOD TARGET`; in names of headers `_` is `-`."""
     method, target = head.split(" ")

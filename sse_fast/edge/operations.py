@@ -143,5 +143,6 @@ def not_routed(request: Request, error: Exception) -> Response:
             return Response(status_code=204, headers={"allow": allow})
         detail = f"{request.method} is not for {request.url.path}; it takes {allow}"
         return response_of(problem(405, detail, ((b"allow", allow.encode()),)))
-    where = "streams are under /sse, publishing is POST /publish/CHANNEL"
+    root = request.scope.get("root_path", "")
+    where = f"streams are under {root}/sse, publishing is POST {root}/publish/CHANNEL"
     return response_of(problem(error.status_code, f"there is nothing at {request.url.path}; {where}"))

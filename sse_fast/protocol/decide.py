@@ -22,7 +22,7 @@ def decide(request: Request, policy: Policy) -> Decision:
         if ours is None:
             return Elsewhere(ours=False)
         path = ours
-        request = request._replace(path=ours)
+        request = request._replace(path=ours, root=policy.path)
     if policy.origins is not None:
         readable = policy.origins.headers_for(request.headers.get(b"origin"))
     if policy.origins is not None and is_preflight(request.method, request.headers):

@@ -63,7 +63,12 @@ def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
     if method not in ("GET", "HEAD"):
         return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}", readable)
     channels, last_event_id, history, envelope = subscription(
-        request.path[5:], request.query, request.header(b"last-event-id"), policy.max_channels, policy.max_history
+        request.path[5:],
+        request.query,
+        request.header(b"last-event-id"),
+        policy.max_channels,
+        policy.max_history,
+        request.root,
     )
     headers = stream_headers(readable)
     if method == "HEAD":
@@ -76,30 +81,37 @@ def reads_json(request: Request) -> bool:
 
 
 def subscription(
-    path: str, query: bytes, last_event_id: str | None, max_channels: int, max_history: int = HISTORY.most
+    path: str,
+    query: bytes,
+    last_event_id: str | None,
+    max_channels: int,
+    max_history: int = HISTORY.most,
+    root: str = "",
 ) -> tuple[tuple[str, ...], str | None, int, bool]:
     """What a stream's request asks for: its channels, its cursor, how much history, whether in envelopes. Given: `path`
     below /sse, the query string, the header Last-Event-ID. Raises InvalidEvent."""
     if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
-        channels, id_in_query, history, envelope = _remembered(path, query, max_channels, max_history)
+        channels, id_in_query, history, envelope = _remembered(path, query, max_channels, max_history, root)
     else:
-        channels, id_in_query, history, envelope = _parsed(path, query, max_channels, max_history)
+        channels, id_in_query, history, envelope = _parsed(path, query, max_channels, max_history, root)
     return channels, resume_id(last_event_id, id_in_query), history, envelope
 
 
 def _parsed(
-    path: str, query: bytes, max_channels: int, max_history: int
+    path: str, query: bytes, max_channels: int, max_history: int, root: str
 ) -> tuple[tuple[str, ...], str | None, int, bool]:
     """Channels, the id in the query, history, whether events come in envelopes."""
     parameters = _parameters(query, max_channels + MOST_PARAMETERS)
     _refuse_slips(key for key, _ in parameters)
     parts = path.split("/") if path else []
     if len(parts) > 2 or "" in parts:
-        raise InvalidEvent("a stream's path is /sse/CHANNEL or /sse/STREAM/NAME, no deeper and with no slash behind")
+        raise InvalidEvent(
+            f"a stream's path is {root}/sse/CHANNEL or {root}/sse/STREAM/NAME, no deeper and with no slash behind"
+        )
     channels = [":".join(parts)] if parts else []
     channels += [value for key, value in parameters if key == "channel"]
     if not channels:
-        raise InvalidEvent("name a channel: /sse/CHANNEL or /sse?channel=A&channel=B")
+        raise InvalidEvent(f"name a channel: {root}/sse/CHANNEL or {root}/sse?channel=A&channel=B")
     channels = list(dict.fromkeys(channels))
     if len(channels) > max_channels:
         raise InvalidEvent(f"a stream names at most {max_channels} channels; this one names {len(channels)}")
@@ -221,7 +233,7 @@ def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
     if len(names) > 2 or "" in names:
         return Elsewhere(readable)  # nobody has that
     if method != "POST":
-        return _methods(method, "POST", f"{method} is not for {path}; it takes POST", readable)
+        return _methods(method, "POST", f"{method} is not for {request.root}{path}; it takes POST", readable)
     policy.publishers.authorize(
         request.header(b"authorization"), origin=request.header(b"origin"), host=request.header(b"host")
     )
@@ -232,7 +244,7 @@ def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
         form, most = Form.LINES, policy.max_body_size
     else:
         form, most = Form.JSON, policy.max_json_size
-    options = parameters_of(request.query, path, *(("event", "retry") if names else ()))
+    options = parameters_of(request.query, request.root + path, *(("event", "retry") if names else ()))
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))

@@ -22,13 +22,14 @@ LISTS = frozenset((b"accept", b"access-control-request-headers", b"idempotency-k
 
 class Request(NamedTuple):
     """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
-    lower case. version: "1.0", "1.1" or "2"."""
+    lower case. version: "1.0", "1.1" or "2". root: where the edge is mounted, as clients write it before each path."""
 
     method: str
     path: str
     query: bytes = b""
     headers: Mapping[bytes, bytes] = MappingProxyType({})
     version: str = "1.1"
+    root: str = ""
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> "Request":
@@ -39,6 +40,7 @@ class Request(NamedTuple):
             scope["query_string"],
             read_headers(scope["headers"]),
             scope.get("http_version", "1.1"),
+            scope.get("root_path", ""),
         )
 
     @classmethod
