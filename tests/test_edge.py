@@ -154,7 +154,9 @@ async def test_those_who_say_nothing_cannot_take_more_descriptors_than_one_worke
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`max_connections` is the node's."""
-    monkeypatch.setattr(app, "budget", lambda descriptors, streams: Budget(own=64, streams=4, others=2, relayed=1))
+    monkeypatch.setattr(
+        app, "budget", lambda descriptors, streams, **how: Budget(own=64, streams=4, others=2, relayed=1)
+    )
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
     async with edge_of(slot=WorkerSlot.claim(node.environment()), max_connections=8) as edge:
         assert edge.front is not None

@@ -8,10 +8,11 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from stream_port import edge_of
 
 from sse_fast import Settings, create_app
 from sse_fast.edge.app import Edge
-from sse_fast.edge.metrics import COUNTERS, GAUGES, LOG_GAUGES
+from sse_fast.edge.metrics import COUNTERS, FRONT_COUNTERS, FRONT_GAUGES, GAUGES, LOG_GAUGES
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ class Stream:
 
 async def test_every_family_has_its_type_and_help(edge: Edge) -> None:
     families = await scraped(edge)
-    for name, meaning in GAUGES.items():
+    for name, meaning in (GAUGES | FRONT_GAUGES).items():
         assert (families[f"sse_fast_{name}"].type, families[f"sse_fast_{name}"].documentation) == ("gauge", meaning)
-    for name, meaning in COUNTERS.items():
+    for name, meaning in (COUNTERS | FRONT_COUNTERS).items():
         family = families[f"sse_fast_{name}"]
         assert (family.type, family.documentation) == ("counter", meaning)
         assert [sample.name for sample in family.samples] == [f"sse_fast_{name}_total"]
@@ -146,3 +147,19 @@ async def test_stats_and_metrics_tell_the_same(edge: Edge) -> None:
         assert value(families, name) == snapshot[name], name
     for name in LOG_GAUGES:
         assert value(families, f"log_{name}") == snapshot["log"][name], name
+
+
+async def test_the_front_and_its_relay_are_told_of() -> None:
+    async with edge_of() as edge:
+        assert edge.front is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
+        writer.write(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 502 " in await reader.readline(), "behind this front there is nobody"
+        now = edge.metrics.snapshot()
+        assert now["front"] == {"connections": 1, "turned_away": 0, "made_room": 0}
+        counts = {"exchanges": 1, "under_way": 0, "waiting": 0, "tunnels": 0}
+        assert now["relay"] == counts | {"failed": {"408": 0, "502": 1, "503": 0, "504": 0}}
+        families = await scraped(edge)
+        assert value(families, "front_connections") == value(families, "relay_exchanges") == 1
+        assert value(families, "relay_failed", status="502") == 1
+        writer.close()

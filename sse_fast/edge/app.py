@@ -259,6 +259,7 @@ class Edge:
             relay=lambda front: self._relay_to(front, entrance.behind),
         )
         front.open(entrance.listening)
+        self.metrics.front = front
         self.requests.at_the_front = lambda: len(front.exchanges)
         self.hub.memory.elsewhere, self.hub.memory.reset_elsewhere = front.unread, front.reset
         return front

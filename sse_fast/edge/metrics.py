@@ -18,7 +18,9 @@ from sse_fast._native.node.slots import Slots, Worker
 from sse_fast.access.limits import LIMITS, Admission
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
+from sse_fast.transports.front import Front
 from sse_fast.transports.life import Transport
+from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 from sse_fast.version import VERSION
 
@@ -38,6 +40,18 @@ COUNTERS = {
     "gaps": "Streams that were told of a gap.",
     "slow_disconnects": "Streams that were too slow and met slow_policy.",
 }
+FRONT_GAUGES = {
+    "front_connections": "Connections of clients to the front, streams included.",
+    "relay_under_way": "Exchanges relayed now, those that wait included; a tunnel is none.",
+    "relay_waiting": "Exchanges that wait for a connection to the app.",
+    "relay_tunnels": "WebSockets and other tunnels open now.",
+}
+FRONT_COUNTERS = {
+    "front_turned_away": "Connections for which the front had no place.",
+    "front_made_room": "Connections that the front closed to make room for others.",
+    "relay_exchanges": "Exchanges relayed, tunnels included.",
+}
+RELAY_FAILED = (408, 502, 503, 504)
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
     "used": "Bytes of events the log keeps now.",
@@ -51,6 +65,8 @@ class Metrics(Collector):
 
     def __init__(self, hub: Hub, admission: Admission, streams: Streams, slots: Slots | None = None) -> None:
         self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots
+        self.front: Front | None = None
+        """That listens for this hub, if one does."""
         self._started = time.time()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -59,7 +75,7 @@ class Metrics(Collector):
     def totals(self) -> dict[str, int]:
         """What this worker has counted since it began."""
         hub, fanout, admission = self._hub, self._hub.fanout, self._admission
-        transports = self._streams.transports
+        transports, listener, relay = self._streams.transports, *self._at_the_port
         return {
             "published": hub.published,
             "published_bytes": hub.backplane.published_bytes,
@@ -77,16 +93,32 @@ class Metrics(Collector):
                 for name, transport in transports.items()
                 for reason in EndReason
             },
+            "front_turned_away": listener.turned_away if listener is not None else 0,
+            "front_made_room": listener.evicted if listener is not None else 0,
+            "relay_exchanges": relay.exchanges if relay is not None else 0,
+            **{f"relay_failed {status}": relay.failed[status] if relay is not None else 0 for status in RELAY_FAILED},
         }
 
     def gauges(self) -> dict[str, int]:
         """How things stand with this worker now."""
-        transports = self._streams.transports
+        transports, listener, relay = self._streams.transports, *self._at_the_port
         return {
             "blocked": self._hub.fanout.blocked,
             "send_memory": self._hub.memory.held,
             **{f"connections {name}": transport.connections for name, transport in transports.items()},
+            "front_connections": listener.open if listener is not None else 0,
+            "relay_under_way": relay.busy if relay is not None else 0,
+            "relay_waiting": relay.queued if relay is not None else 0,
+            "relay_tunnels": relay.tunnels if relay is not None else 0,
         }
+
+    @property
+    def _at_the_port(self) -> tuple[Any, Relay | None]:
+        """The listener and the relay of the front."""
+        front = self.front
+        if front is None:
+            return None, None
+        return front.listener, front.relay if isinstance(front.relay, Relay) else None
 
     def say(self) -> None:
         """Let the other workers know."""
@@ -131,6 +163,11 @@ class Metrics(Collector):
                 }
                 for name in Transport
             },
+            "front": {name: node[f"front_{name}"] for name in ("connections", "turned_away", "made_room")},
+            "relay": {
+                **{name: node[f"relay_{name}"] for name in ("exchanges", "under_way", "waiting", "tunnels")},
+                "failed": {str(status): node[f"relay_failed {status}"] for status in RELAY_FAILED},
+            },
             "log": {
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,
@@ -153,6 +190,18 @@ class Metrics(Collector):
             yield GaugeMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
         for name, meaning in COUNTERS.items():
             yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[name])
+        for name, meaning in FRONT_GAUGES.items():
+            part, _, what = name.partition("_")
+            yield GaugeMetricFamily(f"sse_fast_{name}", meaning, value=now[part][what])
+        for name, meaning in FRONT_COUNTERS.items():
+            part, _, what = name.partition("_")
+            yield CounterMetricFamily(f"sse_fast_{name}", meaning, value=now[part][what])
+        failed = CounterMetricFamily(
+            "sse_fast_relay_failed", "Relayed exchanges answered in the app's place, by status.", labels=["status"]
+        )
+        for status, count in now["relay"]["failed"].items():
+            failed.add_metric([status], count)
+        yield failed
         for name, meaning in LOG_GAUGES.items():
             yield GaugeMetricFamily(f"sse_fast_log_{name}", meaning, value=now["log"][name])
         yield CounterMetricFamily(
