@@ -243,6 +243,23 @@ def test_the_client_is_whom_granian_would_name(peer: str, named: list[str], trus
     assert Policy().client_of(request, peer) == peer
 
 
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.1", "::ffff:7f00:0/104"])
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::ffff:127.0.0.1", "::FFFF:7f00:1"])
+def test_ipv4_within_ipv6_is_that_ipv4_wherever_it_stands(trusted: str, peer: str) -> None:
+    policy = Policy(proxies=TrustedProxies([trusted]))
+    for named, client in (
+        (b"6.6.6.6, ::ffff:127.0.0.1", "6.6.6.6"),
+        (b"6.6.6.6,::FFFF:7f00:1 , 127.0.0.1", "6.6.6.6"),
+        (b"::ffff:6.6.6.6", "6.6.6.6"),
+        (b"6.6.6.6, 2001:db8::1", "2001:db8::1"),
+        (b"[::1]:80", "[::1]:80"),
+    ):
+        headers = [(b"x-forwarded-for", named)]
+        assert policy.client_of(Request.from_head("GET", b"/sse/a", headers, "1.1"), peer) == client
+    assert policy.trusts(peer)
+    assert not policy.trusts("::ffff:10.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("trusted", "peers"), [(["10.0.0.0/24"], "10.0.0.1 10.0.0.9"), (["*"], "10.0.0.1 10.0.0.9 192.0.2.7 local")]
 )

@@ -455,6 +455,24 @@ def body_of(response: Response, *pieces: bytes) -> bytes:
         ("http", [(b"x-forwarded-for", b"::1"), (b"x-forwarded-proto", b"https")], ("::1", 0), "https"),
         ("websocket", [(b"x-forwarded-for", b"::1"), (b"x-forwarded-proto", b"https")], ("::1", 0), "wss"),
         ("http", [(b"x-forwarded-for", b"::1"), (b"x-forwarded-proto", b"gopher")], ("::1", 0), "http"),
+        (
+            "http",
+            [(b"x-forwarded-for", b"::1"), *((b"x-forwarded-proto", b) for b in (b"https", b"http"))],
+            ("::1", 0),
+            "https",
+        ),
+        (
+            "http",
+            [(b"x-forwarded-for", b"::1"), *((b"x-forwarded-proto", b) for b in (b"", b"https"))],
+            ("::1", 0),
+            "https",
+        ),
+        (
+            "http",
+            [(b"x-forwarded-for", b"::1"), *((b"x-forwarded-proto", b) for b in (b"x", b"https"))],
+            ("::1", 0),
+            "http",
+        ),
         ("http", [(b"x-forwarded-for", b"unknown")], None, "http"),
     ],
 )

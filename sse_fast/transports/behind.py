@@ -6,7 +6,7 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.transports.forwarding import NOBODY, WHO
 
 PROTOCOL = b"x-forwarded-proto"
-SCHEMES = frozenset((b"http", b"https"))
+SCHEMES = frozenset(("http", "https", "ws", "wss"))
 
 
 class BehindRelay:
@@ -24,10 +24,12 @@ class BehindRelay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             scope["server"] = self._server
+            scheme = ""
             for name, value in scope["headers"]:
                 if name == WHO:
                     scope["client"] = (value.decode("latin-1"), 0) if value != NOBODY else None
-                elif name == PROTOCOL and value in SCHEMES:
-                    scheme = value.decode()
-                    scope["scheme"] = scheme if scope["type"] == "http" else scheme.replace("http", "ws")
+                elif name == PROTOCOL:
+                    scheme = scheme or value.decode("latin-1").strip()
+            if scheme in SCHEMES:  # the first that says one, as under Granian's own wrapper
+                scope["scheme"] = scheme if scope["type"] == "http" else scheme.replace("http", "ws")
         await self._app(scope, receive, send)

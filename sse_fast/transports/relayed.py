@@ -181,7 +181,8 @@ class RelayedExchange:
         if relay.hold is not None:
             marks = relay.hold.mark(self)
             self._response.claim = self._claim
-        self._request = asked_by(forwarded.lines, client[:ADDRESS_LENGTH] if client != LOCAL else "", marks)
+        nobody = client == connection.address == LOCAL  # and no proxy that says so
+        self._request = asked_by(forwarded.lines, "" if nobody else client[:ADDRESS_LENGTH], marks)
         self._keep = keep
         self._held = 0  # bytes of the body in `_request`
         self._pace = Pace(relay.body_seconds)
