@@ -67,6 +67,8 @@ def log_config(level: str, form: Literal["text", "json"], *, app: bool = False) 
     of the user's logs here, too, at the same level."""
     formatter = "sse_fast.logs.JsonFormatter" if form == "json" else "sse_fast.logs.TextFormatter"
     ours: dict[str, Any] = {"level": level.upper()}
+    # Granian's word for each piece of an answer whose client has left: thousands of them say nothing.
+    pieces = {"level": "WARNING"} if level.upper() == "INFO" else ours.copy()
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -77,7 +79,12 @@ def log_config(level: str, form: Literal["text", "json"], *, app: bool = False) 
         # Other people's libraries speak up from warnings on: httpx, for one, logs every request at info. But an app's
         # own loggers are known by no name.
         "root": {"level": level.upper() if app else "WARNING", "handlers": ["stderr"]},
-        "loggers": {"sse_fast": ours, "_granian": ours.copy(), "granian.access": ours.copy()},
+        "loggers": {
+            "sse_fast": ours,
+            "_granian": ours.copy(),
+            "_granian.asgi.io": pieces,
+            "granian.access": ours.copy(),
+        },
     }
 
 

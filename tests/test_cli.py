@@ -314,6 +314,11 @@ def test_levels_are_those_asked_for():
     assert {logger["level"] for logger in loggers.values()} == {"ERROR"}
 
 
+@pytest.mark.parametrize(("level", "heard"), [("debug", "DEBUG"), ("info", "WARNING"), ("error", "ERROR")])
+def test_of_each_piece_for_a_client_that_has_left_only_who_looks_for_it_is_told(level, heard):
+    assert log_config(level, "text")["loggers"]["_granian.asgi.io"] == {"level": heard}
+
+
 def test_a_traceback_cannot_be_taken_for_entries_of_its_own():
     try:
         raise ValueError("why\n2026 INFO forged\x1b[2J")
