@@ -96,6 +96,7 @@ class RelayPort:
     def __init__(self, script: Script, path: str, policy: Policy, **settings: Any) -> None:
         self.script, self.path = script, path
         self.hub = Hub()
+        self.clients = 0
         self.accepted = 0  # connections that the app server has had
         self.serving: set[asyncio.Task[None]] = set()
         self.failures: list[BaseException] = []
@@ -148,10 +149,12 @@ class RelayPort:
         return self.front.relay
 
     @asynccontextmanager
-    async def client(self, *, buffer: int = 0, address: str = "127.0.0.1") -> AsyncIterator[Peer]:
-        """`buffer`: bytes for what it has not read. `address`: its own."""
+    async def client(self, *, buffer: int = 0, address: str = "") -> AsyncIterator[Peer]:
+        """`buffer`: bytes for what it has not read. `address`: its own; without one each has another, since one may not
+        have all of the connections to the app."""
         made = socket.socket()
-        made.bind((address, 0))
+        self.clients += 1
+        made.bind((address or f"127.1.{self.clients // 250}.{self.clients % 250 + 1}", 0))
         if buffer:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         made.connect(("127.0.0.1", self.front.port))
@@ -164,9 +167,9 @@ class RelayPort:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def ask(self, request: bytes = GET) -> tuple[int, bytes]:
+    async def ask(self, request: bytes = GET, *, address: str = "") -> tuple[int, bytes]:
         """By a connection of its own."""
-        async with self.client() as client:
+        async with self.client(address=address) as client:
             return await client.ask(request)
 
     def waiting(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from relay_port import GET, OK, Peer, RelayPort
+from relay_port import GET, OK, Peer, RelayPort, answering
 from stream_port import edge_of
 from support import PATIENCE, no_garbage_of, until
 
@@ -79,7 +79,7 @@ async def test_a_request_reaches_the_app_as_it_came_but_for_who_sent_it() -> Non
     said = b"X-Forwarded-For: 1.2.3.4\r\nX_Forwarded_For: 1.2.3.4\r\nForwarded: for=x\r\nX-Own: b\r\n"
     request = GET[:-2] + said + b"\r\n"
     async with RelayPort.opened(app) as port:
-        await port.ask(request)
+        await port.ask(request, address="127.0.0.1")
     async with RelayPort.opened(app, policy=Policy(proxies=TrustedProxies(["127.0.0.0/8"]))) as port:
         await port.ask(request)
     lines = b"GET /it HTTP/1.1\r\nhost: a.example\r\n%bx-own: b\r\nx-forwarded-for: %b\r\n\r\n"
@@ -136,7 +136,7 @@ async def test_a_body_reaches_the_app(sent: bytes, arrives: bytes) -> None:
             assert await app.exactly(len(whole)) == whole
             app.say(OK)
 
-    async with RelayPort.opened(app) as port, port.client() as client:
+    async with RelayPort.opened(app) as port, port.client(address="127.0.0.1") as client:
         client.say((POST + sent) * 2)
         assert [await client.answer() for _ in range(2)] == [(200, b"ok")] * 2
         assert port.accepted == 1
@@ -516,6 +516,77 @@ async def test_a_few_connections_are_kept_for_our_own_paths_beside_an_app_s() ->
             assert await port.ask(ours) == (200, b"ok")
         assert port.relay.open == 9, "and what one of ours leaves idle is no app's"
         assert port.relay.queued == 4
+
+
+HELD_BACK = GET.replace(b"it", b"held/back")
+
+
+async def held_back(app: Peer) -> None:
+    while b"/held/back" not in await app.request():
+        app.say(OK)
+    await app.rest()
+
+
+async def test_one_address_takes_half_of_the_connections() -> None:
+    """And the others of its exchanges wait, in nobody's way, until one of the first is over."""
+    beside = Policy(path="/edge")
+    async with (
+        RelayPort.opened(held_back, policy=beside, most=4, patience=PATIENCE) as port,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        half = port.relay.shared // 2
+        greedy = [await stack.enter_async_context(port.client(address="127.0.0.9")) for _ in range(6)]
+        for number, client in enumerate(greedy):
+            client.say(HELD_BACK)
+            await until(lambda number=number: port.relay.busy == number + 1)
+        assert (port.relay.open, port.relay.queued) == (half, 6 - half)
+        for _ in range(3):
+            assert await port.ask() == (200, b"ok")
+        assert port.relay.queued == 6 - half
+        health = GET.replace(b"it", b"edge/healthz")
+        assert await port.ask(health, address="127.0.0.9") == (200, b"ok"), "the server's own answers have a few more"
+        for left in range(5, -1, -1):  # those that wait leave too, and take nobody's turn
+            greedy.pop(left // 2).close()
+            await until(lambda left=left: port.relay.busy == left)
+            assert port.relay.open - port.relay.idle == min(half, left)
+        assert port.relay._parts.waiting == 0
+        await port.settled()
+        assert await port.ask(address="127.0.0.9") == (200, b"ok")
+
+
+async def test_an_upgrade_counts_for_its_address_as_long_as_its_tunnel() -> None:
+    async def app(app: Peer) -> None:
+        if b"upgrade" in await app.head():
+            app.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            await app.rest()
+        app.say(OK)
+        await answering(app)
+
+    ask = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with RelayPort.opened(app, most=3, patience=PATIENCE) as port, contextlib.AsyncExitStack() as stack:
+        tunnel = await stack.enter_async_context(port.client(address="127.0.0.9"))
+        tunnel.say(ask)
+        assert b" 101 " in await tunnel.head()
+        asking = asyncio.create_task(port.ask(address="127.0.0.9"))
+        await until(lambda: port.relay.queued)
+        assert await port.ask() == (200, b"ok")
+        assert not asking.done()
+        tunnel.close()
+        assert await asking == (200, b"ok")
+        await port.settled()
+
+
+async def test_a_trusted_proxy_may_take_them_all() -> None:
+    policy = Policy(proxies=TrustedProxies(["127.0.0.9"]))
+    async with (
+        RelayPort.opened(held_back, most=3, policy=policy) as port,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for number in range(3):
+            client = await stack.enter_async_context(port.client(address="127.0.0.9"))
+            client.say(HELD_BACK)
+            await until(lambda number=number: port.relay.open == number + 1)
+        assert port.relay.queued == 0
 
 
 async def test_exchanges_wait_so_long_and_so_many_at_most() -> None:

@@ -53,7 +53,7 @@ async def body_of(client: Peer) -> bytes:
 
 
 async def test_an_app_is_asked_by_the_client_and_not_by_the_relay(port: RelayPort) -> None:
-    async with port.client() as client:
+    async with port.client(address="127.0.0.1") as client:
         client.say(
             get(b"who?a=b", b"X-Forwarded-For: 1.2.3.4", b"X_Forwarded_For: 1.2.3.4", b"X-Forwarded-Proto: https")
         )
@@ -106,7 +106,7 @@ async def test_an_app_is_told_that_its_client_left(port: RelayPort) -> None:
 
 
 async def test_a_websocket_goes_through(port: RelayPort) -> None:
-    async with port.client() as client:
+    async with port.client(address="127.0.0.1") as client:
         key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
         client.say(get(b"ws", b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", key))
         head = await client.head()

@@ -4,7 +4,7 @@
     client <-- connection <-- RelayedExchange <-- upstream <-- app server
 
 What it keeps: connections to the app server, of which there are at most `most`; exchanges for which none is free, in
-their order, so many and so long at most.
+their order, so many and so long at most. One address has about half of either, see `parts`.
 What it drops: connections that are idle for a while, or say what nobody asked for.
 Who is told: a client whose exchange fails, see `relayed`.
 """
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream, connect
+from sse_fast.access.limits import one_client
 from sse_fast.transports.head import Head
-from sse_fast.transports.relayed import HELD, Hold, RelayedExchange
+from sse_fast.transports.parts import Parts
+from sse_fast.transports.relayed import HELD, LOCAL, Hold, RelayedExchange
 
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
@@ -76,6 +78,8 @@ class Relay:
         self._reserved = reserved(most)
         self.shared = most - self._reserved
         """Connections to the app server that any exchange may take."""
+        half = max(self.shared // 2, 1)
+        self._parts: Parts[RelayedExchange] = Parts(half, half + self._reserved)
         self._own = 0  # that the server's own exchanges have
         self.patience, self.timeout = patience, timeout
         self.body_seconds, self.gather_seconds, self.tunnel_seconds = body_seconds, gather_seconds, tunnel_seconds
@@ -107,7 +111,7 @@ class Relay:
     @property
     def queued(self) -> int:
         """Exchanges that wait for a connection."""
-        return len(self._queue) + len(self._own_queue)
+        return len(self._queue) + len(self._own_queue) + self._parts.waiting
 
     @property
     def idle(self) -> int:
@@ -139,6 +143,8 @@ class Relay:
         exchange = RelayedExchange(
             self, connection, head, client=client, trusted=trusted, keep=keep, length=length, expects=expects, own=own
         )
+        if not trusted and connection.address != LOCAL:  # else it is that of many
+            exchange.address = one_client(connection.address)
         self._under_way[exchange] = None
         self.exchanges += 1
         try:
@@ -152,6 +158,12 @@ class Relay:
         """Begin it, or have it wait, or refuse it."""
         if self._finishing:
             exchange.fail(503, STOPPING)
+        elif not self._parts.enter(exchange):
+            if self._parts.waiting_with(exchange) < max(self._waiting // 2, 1) and self.held <= HELD:
+                self._parts.wait(exchange)
+                exchange.connection.give(self.patience)
+            else:
+                exchange.fail(503, "so many requests of this address are under way, and wait; come back in a moment")
         elif (queue := self._queue_of(exchange)) or not self._begun(exchange):
             if len(queue) < self._waiting and self.held <= HELD:
                 self._wait(exchange)
@@ -192,6 +204,7 @@ class Relay:
     def _give_up(self, exchanges: list[RelayedExchange]) -> None:
         self._queue.clear()
         self._own_queue.clear()
+        self._parts.clear()
         for exchange in exchanges:
             exchange.give_up()
 
@@ -217,6 +230,8 @@ class Relay:
                 self._idle[upstream] = self.now
             else:
                 self._drop(upstream)
+        if exchange.address and (waits := self._parts.leave(exchange)) is not None:
+            self._queue_of(waits)[waits] = None
         self._next()
         if self._quiet is not None and not self.busy:
             self._quiet.set()

@@ -107,7 +107,7 @@ class RelayedExchange:
     """One exchange: the context of its upstream, and what the client's connection hands its bytes to. Made by
     `Relay.begin`.
 
-    `context`: a hold's own.
+    `context`: a hold's own. `address`, `counted`: the relay's own, see `parts`.
     """
 
     __slots__ = (
@@ -130,9 +130,11 @@ class RelayedExchange:
         "_reused",
         "_sent",
         "_upstream",
+        "address",
         "client",
         "connection",
         "context",
+        "counted",
         "head",
         "own",
         "repeatable",
@@ -154,6 +156,8 @@ class RelayedExchange:
         self.own = own
         self._relay, self.connection, self.head, self.client = relay, connection, head, client
         self.context: Any = None
+        self.address = ""
+        self.counted = False
         expects = expects and head.minor == "1.1"  # RFC 9110, section 10.1.1
         bare = length == 0 and not expects
         forwarded = head.forwarded if bare else None  # of a head that is remembered
