@@ -134,7 +134,8 @@ async def test_a_refusal_can_be_read_from_a_listed_origin(edge: Edges, page: Any
 async def test_a_page_with_credentials_comes_back_to_a_full_server_until_there_is_room(
     page: Any, origin: int, others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "budget", lambda descriptors, streams: Budget(64, streams=1, others=others, relayed=1))
+    few = Budget(64, streams=1, others=others, relayed=1)
+    monkeypatch.setattr(app, "budget", lambda *_, **how: few)
     monkeypatch.setattr(Streams, "come_back_in", lambda streams, error: 100)
     async with edge_of(max_connections=1, cors_origins=[f"http://127.0.0.1:{origin}"]) as edge:
         assert edge.front is not None
