@@ -1,5 +1,6 @@
 """What a relay changes in requests and responses, without any I/O."""
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -489,3 +490,19 @@ async def test_an_app_hears_of_the_client_and_not_of_the_relay(
         scope["scheme"] = "ws"
     await BehindRelay(app, ("a.example", 80))(scope, None, None)  # type: ignore[arg-type]
     assert (seen[0]["client"], seen[0]["scheme"], seen[0]["server"]) == (client, scheme, ("a.example", 80))
+
+
+async def test_an_app_that_never_stops_answering_keeps_the_loop_from_nobody() -> None:
+    sent, turns = [], []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while not turns:
+            assert len(sent) < 100
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def send(message: Any) -> None:
+        sent.append(message)  # and returns at once
+
+    asyncio.get_running_loop().call_soon(turns.append, True)
+    await BehindRelay(app, ("a.example", 80))({"type": "http", "headers": []}, None, send)  # type: ignore[arg-type]
+    assert turns

@@ -1,10 +1,13 @@
 """The app server's side of a relay: the app hears of the client, and not of the relay."""
 
-from starlette.types import ASGIApp
+import asyncio
+
+from starlette.types import ASGIApp, Message
 
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.transports.forwarding import NOBODY, WHO
 
+PIECES = 16  # of an answer, until others get their turn
 PROTOCOL = b"x-forwarded-proto"
 SCHEMES = frozenset(("http", "https", "ws", "wss"))
 
@@ -32,4 +35,18 @@ class BehindRelay:
                     scheme = scheme or value.decode("latin-1").strip()
             if scheme in SCHEMES:  # the first that says one, as under Granian's own wrapper
                 scope["scheme"] = scheme if scope["type"] == "http" else scheme.replace("http", "ws")
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, _in_turns(send) if scope["type"] == "http" else send)
+
+
+def _in_turns(send: Send) -> Send:
+    """`send`, that gives the loop back now and then: to a client that has left Granian's returns at once, for ever."""
+    pieces = 0
+
+    async def send_piece(message: Message) -> None:
+        nonlocal pieces
+        await send(message)
+        pieces += 1
+        if pieces % PIECES == 0:
+            await asyncio.sleep(0)
+
+    return send_piece
