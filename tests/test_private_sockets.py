@@ -117,6 +117,34 @@ def test_the_last_worker_without_a_parent_removes_the_directory(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_server_may_remove_a_directory_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, removed = os.open, []
+
+    def opened(path: Any, *arguments: Any, **more: Any) -> int:
+        if not removed:
+            removed.append(path)
+            path.rmdir()
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    made = SocketDirectory.made([tmp_path])
+    monkeypatch.undo()
+    assert removed != [made.path]
+    assert list(tmp_path.iterdir()) == [made.path]
+    made.close()
+
+
+def test_of_a_worker_that_was_killed_nothing_is_left(tmp_path: Path) -> None:
+    made = SocketDirectory.made([tmp_path])
+    made.listen(8).close()
+    made.forget(os.getpid())
+    made.forget(os.getpid())
+    assert list(made.path.iterdir()) == []
+    made.close()
+
+
 def test_what_only_looks_like_a_directory_of_ours_stays(tmp_path: Path) -> None:
     other = tmp_path / f"sse-fast-{'0' * 16}"
     other.mkdir()

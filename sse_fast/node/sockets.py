@@ -64,6 +64,11 @@ class SocketDirectory:
             raise
         return made
 
+    def forget(self, pid: int) -> None:
+        """That worker is dead, perhaps killed."""
+        with contextlib.suppress(OSError):
+            self.of(pid).unlink()
+
     def leave(self, *, last: bool) -> None:
         """This process listens no more; if it may be the `last` one, nobody is left to remove the directory."""
         with contextlib.suppress(OSError):
@@ -98,8 +103,11 @@ def _made_in(place: Path) -> tuple[Path, int]:
     while True:
         path = place / f"sse-fast-{secrets.token_hex(8)}"
         path.mkdir(0o700)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         # Until it is locked it may look to another server like one of the dead, and be removed.
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         with contextlib.suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(lock), os.stat(path)):

@@ -120,6 +120,8 @@ class Supervisor(MPServer):
         for index, dead in enumerate(self.wrks):
             if self.interrupt_signal or dead.inner.is_alive():
                 continue
+            if self._sockets is not None:
+                self._sockets.forget(dead.inner.pid)
             # One that is killed before it serves has not failed either: somebody wanted that.
             if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
                 self._failed_starts[index] = 0
@@ -204,6 +206,8 @@ class Supervisor(MPServer):
             return
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
+        if self._sockets is not None:
+            self._sockets.forget(worker.inner.pid)
 
     def _tell_to_leave(
         self, workers: list[WorkerProcess], meanwhile: Callable[[], bool], how: signal.Signals = signal.SIGTERM
