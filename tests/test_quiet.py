@@ -198,6 +198,34 @@ async def test_requests_of_the_app_are_under_way_until_it_returns_or_fails(port:
     assert not made.quiet._busy
 
 
+async def test_an_app_waits_for_a_body_that_stops_coming_so_long_at_most(
+    port: Callable[..., Port], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "BODY", 0.05)
+    made = port()
+    coming = asyncio.Queue[dict[str, Any]]()
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told.extend([(await receive())["type"] for _ in range(3)])
+
+    peer = made.connect().getsockname()
+    watched: Any = made.quiet.watched(app)
+    coming.put_nowait({"type": "http.request", "more_body": True})
+    await watched({"type": "http", "client": peer}, coming.get, None)
+    assert told == ["http.request", "http.disconnect", "http.disconnect"]
+    assert not made.quiet._busy
+    told.clear()
+    coming.put_nowait({"type": "http.request", "more_body": True})
+    coming.put_nowait({"type": "http.request"})
+    asking = asyncio.create_task(watched({"type": "http", "client": peer}, coming.get, None))
+    await asyncio.wait([asking], timeout=0.2)
+    assert not asking.done(), "what comes behind a body may take its time"
+    coming.put_nowait({"type": "http.disconnect"})
+    await asking
+    assert told == ["http.request", "http.request", "http.disconnect"]
+
+
 async def test_a_look_that_fails_is_told_and_is_not_the_last(
     port: Callable[..., Port], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +243,7 @@ async def test_a_look_that_fails_is_told_and_is_not_the_last(
 
 SOON = (
     "import sse_fast.transports.quiet as quiet\nquiet.FIRST_REQUEST, quiet.NEXT_REQUEST, quiet.LOOK = 1.0, 2.0, 0.1\n"
+    "quiet.BODY = 0.5\n"
 )
 
 
@@ -247,6 +276,14 @@ async def test_who_ends_the_handshake_and_asks_for_nothing_is_ended(server: Serv
     async with asyncio.timeout(PATIENCE):
         reader, writer = await connected(server, protocol)
         writer.write(said)
+        await stays_to_the_end(reader)
+        writer.transport.abort()
+
+
+async def test_who_stops_within_a_request_s_body_is_ended(server: Server) -> None:
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await connected(server, "http/1.1")
+        writer.write(b"POST /publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nxx")
         await stays_to_the_end(reader)
         writer.transport.abort()
 

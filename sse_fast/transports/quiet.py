@@ -11,7 +11,8 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 from sse_fast._native.base.tcp import peer_key
 from sse_fast.asgi import Receive, Scope, Send
@@ -25,6 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FIRST_REQUEST = 15.0  # seconds for a handshake and a request's head
 NEXT_REQUEST = 120.0  # seconds between requests; browsers keep idle connections of HTTP/2 for one to five minutes
+BODY = 30.0  # seconds that an app may wait for more of a request's body
 LOOK = 2.0  # seconds between looks
 BEGIN = 0.02  # the same, until the server listens
 
@@ -80,6 +82,26 @@ class LastDescriptors:
         return False
 
 
+def in_time(receive: Receive) -> Receive:
+    """To a client that stops sending its request's body the app is not bound for ever: it is told `http.disconnect`."""
+    whole = late = False
+
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal whole, late
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(0 if late else BODY):
+                message = await receive()
+        except TimeoutError:
+            late = True
+            return {"type": "http.disconnect"}
+        whole = not message.get("more_body", False)
+        return message
+
+    return received
+
+
 class QuietConnections:
     """QuietConnections(connections, most): those from whose peers no request is under way.
 
@@ -130,7 +152,7 @@ class QuietConnections:
                 return await app(scope, receive, send)
             key = self.begin(peer)
             try:
-                await app(scope, receive, send)
+                await app(scope, in_time(receive) if scope["type"] == "http" else receive, send)
             finally:
                 self.end(key)
 
