@@ -36,7 +36,7 @@ logger = logging.getLogger("sse_fast.transports")
 
 BACKLOG = 4096
 HEAD_SECONDS = 10.0
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 75.0  # more than proxies keep a connection, 60 s: the one that sends should be the one that closes
 STUCK_SECONDS = 30.0
 TICK = 0.25  # seconds
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
