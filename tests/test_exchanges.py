@@ -628,6 +628,16 @@ async def test_a_client_that_waits_in_vain_is_told_so_instead(
     assert await client.closed()
 
 
+async def test_a_client_that_waits_with_too_large_a_body_is_told_so_at_once(front: FrontOf) -> None:
+    for target in ("/publish/a", "/publish"):
+        client = await front.client()
+        head = f"POST {target} HTTP/1.1\r\nHost: x\r\n{EXPECTS}\r\nContent-Length: {2**40}\r\n\r\n"
+        said = await client.ask(head.encode())
+        assert (said.status, said.headers["connection"], client.informed) == (413, "close", [])
+        assert await client.closed()
+    assert not front.relay.begun
+
+
 @pytest.mark.parametrize("expects", [EXPECTS, "Expect: the-unexpected"])
 async def test_http_1_0_expects_nothing(front: FrontOf, expects: str) -> None:
     client = await front.client()
@@ -645,14 +655,14 @@ async def test_a_connection_is_idle_for_so_long_at_most() -> None:
         assert await client.closed()
 
 
-async def test_of_a_relayed_client_that_waits_the_relay_knows(front: FrontOf) -> None:
+async def test_a_relayed_client_that_waits_is_told_to_go_on_too(front: FrontOf) -> None:
     client = await front.client()
     client.writer.write(post("/echo", b"hello", EXPECTS)[:-5])
     await until(lambda: front.relay.begun)
-    assert front.relay.begun[0].how["expects"] is True
+    assert await client.up_to(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert (await client.ask(b"hello")).status == 200
-    assert (await client.ask(post("/echo", b"hello", EXPECTS))).status == 200
-    assert front.relay.begun[1].how["expects"] is False
+    said = await client.ask(post("/echo", b"hello", EXPECTS))
+    assert (said.status, client.informed) == (200, [])
     client.writer.close()
 
 

@@ -134,8 +134,7 @@ def test_a_target_goes_on_in_origin_form(method: str, target: bytes, origin: byt
     assert head.startswith(b"%b %b HTTP/1.1\r\n" % (method.encode(), origin))
 
 
-def test_expect_is_forwarded_while_the_client_waits_for_it() -> None:
-    assert b"expect: 100-continue" in forwarded((b"expect", b"100-continue"), expects=True)
+def test_expect_is_not_forwarded() -> None:
     assert b"expect: 100-continue" not in forwarded((b"expect", b"100-continue"))
 
 
@@ -324,7 +323,6 @@ def test_interim_responses_are_passed_on_to_who_understands_them() -> None:
     go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
     rest = OK + b"Content-Length: 0\r\n\r\n"
     said = go_on + hints + hints + rest
-    assert relayed(Response("GET", continues=True), said) == said
     assert relayed(Response("GET"), said) == hints + hints + rest
     assert relayed(Response("GET", "1.0"), said).startswith(OK)
 
@@ -422,7 +420,7 @@ MESSAGES = (
 @given(st.sampled_from(MESSAGES), st.sets(st.integers(1, 120)), st.sampled_from(("1.0", "1.1")))
 def test_where_the_bytes_are_split_means_nothing(message: bytes, cuts: set[int], minor: str) -> None:
     at = [0, *sorted(cut for cut in cuts if cut < len(message)), len(message)]
-    whole, split = Response("GET", minor, continues=True), Response("GET", minor, continues=True)
+    whole, split = Response("GET", minor), Response("GET", minor)
     assert body_of(whole, message) == body_of(split, *(message[a:b] for a, b in itertools.pairwise(at)))
     assert (whole.status, whole.complete, whole.keep, whole.keeps_upstream, whole.excess) == (
         split.status,

@@ -73,13 +73,11 @@ class Relay(Protocol):
         trusted: bool,
         keep: bool,
         length: int | None,
-        expects: bool,
         own: bool = False,
     ) -> Relayed:
         """Hand on this request of a connection that waits. client: who asks, as the head and its proxies say; trusted:
         one of those sent it. keep: the connection stays open behind it. length: of the body; None: nobody knows.
-        expects: the client waits for a "100 Continue", of which it has been told nothing. own: it is a question to this
-        server, such as whether it is well, and no request of the app's."""
+        own: it is a question to this server, such as whether it is well, and no request of the app's."""
 
     def tick(self, now: float, /) -> None: ...
     def leave(self) -> None: ...
@@ -281,11 +279,14 @@ class Exchange:
             trusted=front.trusts(connection.address),
             keep=head.keep_alive,
             length=None if head.chunked else head.length,
-            expects=head.expects and not self._continued and not read,
             own=isinstance(known.decision, Elsewhere) and known.decision.ours and not head.has_body,
         )
-        if connection.context is self and head.has_body and (read or body.complete):
+        if connection.context is not self or not head.has_body:
+            return
+        if read or body.complete:
             self._relayed.body(read, body.complete)
+        elif head.expects and not self._continued:
+            connection.send(CONTINUE)  # whoever answers is asked with a body, or the beginning of one
 
     def _relay_body(self, connection: Connection, relayed: Relayed, data: bytes) -> None:
         body = self._body

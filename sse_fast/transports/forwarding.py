@@ -64,13 +64,13 @@ def request_lines(
     authority: bytes,
     chunked: bool = False,
     upgrade: bytes | None = None,
-    expects: bool = False,
 ) -> bytes:
     """The head of a request as the app server gets it, in HTTP/1.1, by a connection that is kept; but for who asks,
     which `asked_by` adds.
 
     `headers`: names in lower case, at most one Content-Length among them. `trusted`: what the request says of who asks
-    is a trusted proxy's word. `authority`: of a request without a Host. `expects`: it waits for 100 (Continue).
+    is a trusted proxy's word. `authority`: of a request without a Host. That its client waits for
+    100 (Continue) is seen to here.
     """
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), origin_form(method, target))]
     named: set[bytes] = set()
@@ -85,7 +85,7 @@ def request_lines(
             continue
         if (word := _whose(name)) is not None and not (trusted and word is PROXYS):
             continue
-        if name == b"expect" and not expects:
+        if name == b"expect":
             continue
         hosted = hosted or name == b"host"
         lines.append(b": ".join(header))

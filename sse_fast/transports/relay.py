@@ -91,11 +91,15 @@ class Relay:
         """Bytes of bodies that wait for one."""
         self.exchanges = self.tunnels = 0
         """Begun, so far; those of them that are tunnels now."""
+        self.uploads = 0
+        """Those that have a connection to the app, and not all of their body."""
         self.failed: Counter[int] = Counter()
         """What was answered in the app's place, by status."""
         self._under_way: dict[RelayedExchange, None] = {}
         self._queue: dict[RelayedExchange, None] = {}
         self._own_queue: dict[RelayedExchange, None] = {}
+        self._slow_queue: dict[RelayedExchange, None] = {}
+        self._queues = (self._own_queue, self._queue, self._slow_queue)
         self._idle: dict[Upstream, float] = {}  # since when, in this order
         self.now = 0.0
         self._beginning = False
@@ -111,7 +115,7 @@ class Relay:
     @property
     def queued(self) -> int:
         """Exchanges that wait for a connection."""
-        return len(self._queue) + len(self._own_queue) + self._parts.waiting
+        return sum(map(len, self._queues)) + self._parts.waiting
 
     @property
     def idle(self) -> int:
@@ -121,7 +125,7 @@ class Relay:
     @property
     def has_room_for_slow(self) -> bool:
         """Half of the connections stay for those whose body is there."""
-        return 2 * sum(exchange.uploads for exchange in self._under_way) < self._most
+        return 2 * self.uploads < self.shared
 
     def begin(
         self,
@@ -133,15 +137,14 @@ class Relay:
         trusted: bool,
         keep: bool,
         length: int | None,
-        expects: bool,
         own: bool = False,
     ) -> RelayedExchange:
         """Hand on this request of a connection that waits. `client`: who asks; `trusted`: what the request says beside
         that is a trusted proxy's word. `keep`: the connection may be kept behind it. `length`: of its body; None: that
-        is chunked. `expects`: its client waits for 100 (Continue). `own`: it is a question to this server, answered
+        is chunked. `own`: it is a question to this server, answered
         whatever the app's clients hold."""
         exchange = RelayedExchange(
-            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, expects=expects, own=own
+            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, own=own
         )
         if not trusted and connection.address != LOCAL:  # else it is that of many
             exchange.address = one_client(connection.address)
@@ -165,7 +168,9 @@ class Relay:
             else:
                 exchange.fail(503, "so many requests of this address are under way, and wait; come back in a moment")
         elif (queue := self._queue_of(exchange)) or not self._begun(exchange):
-            if len(queue) < self._waiting and self.held <= HELD:
+            # The slow wait in half of the places, too.
+            most = self._waiting if exchange.whole else -(-self._waiting // 2)
+            if len(queue) < most and self.held <= HELD:
                 self._wait(exchange)
             else:
                 taken = f"the {self.shared} connections that a worker has for it are taken"
@@ -202,8 +207,8 @@ class Relay:
         self.leave()
 
     def _give_up(self, exchanges: list[RelayedExchange]) -> None:
-        self._queue.clear()
-        self._own_queue.clear()
+        for queue in self._queues:
+            queue.clear()
         self._parts.clear()
         for exchange in exchanges:
             exchange.give_up()
@@ -220,7 +225,8 @@ class Relay:
     def over(self, exchange: RelayedExchange, upstream: Upstream | None, *, keep: bool) -> None:
         """It is, and its connection to the app server may be `keep`t."""
         del self._under_way[exchange]
-        self._queue_of(exchange).pop(exchange, None)
+        for queue in self._queues:
+            queue.pop(exchange, None)
         self.tunnels -= exchange.tunnel
         if upstream is not None:
             self._own -= exchange.own
@@ -247,6 +253,8 @@ class Relay:
     def _begun(self, exchange: RelayedExchange, *, fresh: bool = False) -> bool:
         """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
         if not exchange.own and self.open - len(self._idle) >= self.shared + min(self._own, self._reserved):
+            return False
+        if not (exchange.whole or self.has_room_for_slow):
             return False
         while self._idle and not fresh:
             upstream, _ = self._idle.popitem()
@@ -277,6 +285,8 @@ class Relay:
         exchange.connection.give(self.patience)
 
     def _queue_of(self, exchange: RelayedExchange) -> dict[RelayedExchange, None]:
+        if not exchange.whole:
+            return self._slow_queue
         return self._own_queue if exchange.own else self._queue
 
     def _next(self) -> None:
@@ -290,8 +300,13 @@ class Relay:
                 queue = self._own_queue if own else self._queue
                 exchange = next(iter(queue))
                 if not self._begun(exchange):
-                    return
+                    break
                 queue.pop(exchange, None)
+            while self._slow_queue:
+                exchange = next(iter(self._slow_queue))
+                if not self._begun(exchange):
+                    break
+                self._slow_queue.pop(exchange, None)
         finally:
             self._beginning = False
 

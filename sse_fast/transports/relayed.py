@@ -82,6 +82,7 @@ class Relaying(Protocol):
     tunnel_seconds: float
     now: float
     tunnels: int
+    uploads: int
     held: int
     failed: Counter[int]
     shared: int
@@ -114,7 +115,6 @@ class RelayedExchange:
         "_blocked",
         "_chunked",
         "_claimed",
-        "_continues",
         "_ended",
         "_gathers",
         "_grace",
@@ -129,6 +129,7 @@ class RelayedExchange:
         "_response",
         "_reused",
         "_sent",
+        "_uploads",
         "_upstream",
         "address",
         "client",
@@ -150,7 +151,6 @@ class RelayedExchange:
         trusted: bool,
         keep: bool,
         length: int | None,
-        expects: bool,
         own: bool = False,
     ) -> None:
         self.own = own
@@ -158,27 +158,24 @@ class RelayedExchange:
         self.context: Any = None
         self.address = ""
         self.counted = False
-        expects = expects and head.minor == "1.1"  # RFC 9110, section 10.1.1
-        bare = length == 0 and not expects
+        bare = length == 0
         forwarded = head.forwarded if bare else None  # of a head that is remembered
         if forwarded is None or forwarded.trusted is not trusted:
-            forwarded = forwarded_as(head, trusted, relay.authority, length, expects)
+            forwarded = forwarded_as(head, trusted, relay.authority, length)
             if bare:
                 head.forwarded = forwarded
         upgrade = forwarded.upgrade
-        self._response = Response(
-            head.method, head.minor, upgrade=upgrade is not None, continues=expects, keep=keep and length == 0
-        )
+        self._response = Response(head.method, head.minor, upgrade=upgrade is not None, keep=keep and length == 0)
         self._upstream: Upstream | None = None
         self._chunked = length is None
         self._received = length == 0  # the request's body is
+        self._uploads = False  # counted among those of the relay
         self.repeatable = length == 0 and upgrade is None and head.method in REPEATABLE
         self._reused = False
         self._heard = False  # a byte of the app's
         self._sent = False  # a byte of its answer
         self._blocked = False  # the client has not taken all that it was sent
         self._ended = 0  # sides of a tunnel
-        self._continues = expects  # no body before the app has asked for it
         self._claimed = 0  # bytes that were not for the client
         self._over = False
         marks = b""
@@ -191,7 +188,7 @@ class RelayedExchange:
         self._held = 0  # bytes of the body in `_request`
         self._pace = Pace(relay.body_seconds)
         # The beginning of a body is there before the app is asked: who is slow with it keeps nobody else from the app.
-        self._gathers = length != 0 and not expects
+        self._gathers = length != 0
         # Of one without a length nobody knows whether more comes before the app has answered what is there.
         self._grace = relay.now + relay.gather_seconds if length is None else None
 
@@ -200,9 +197,9 @@ class RelayedExchange:
         return self._response.tunnel
 
     @property
-    def uploads(self) -> bool:
-        """It has a connection to the app, and not all of its body."""
-        return self._upstream is not None and not self._received
+    def whole(self) -> bool:
+        """Its body is there."""
+        return self._received
 
     # ---- for the relay -----------------------------------------------------------------------------------------------
 
@@ -216,6 +213,9 @@ class RelayedExchange:
     def start(self, upstream: Upstream, reused: bool) -> None:
         """An upstream is there for it."""
         self._upstream, self._reused = upstream, reused
+        if not self._received:
+            self._uploads = True
+            self._relay.uploads += 1
         taken = upstream.send(self._request)
         if not self.repeatable:
             self._drop_request()
@@ -249,7 +249,7 @@ class RelayedExchange:
         """More of the request's body."""
         if self._over:
             return
-        self._received, self._continues = last, False
+        self._received = last
         if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
             if last:
@@ -261,6 +261,8 @@ class RelayedExchange:
             if not self._upstream.send(piece) or last:
                 self.connection.wait()
             self._limit()
+            if last:
+                self._uploaded()
 
     def _gather(self, piece: bytes, last: bool) -> None:
         relay = self._relay
@@ -287,6 +289,10 @@ class RelayedExchange:
         if self._upstream is not None:
             self._upstream.resume()
             self._limit()
+        elif self._gathers:
+            self._limit()
+        else:
+            self.connection.give(self._relay.patience)
 
     def late(self) -> None:
         if self.tunnel:
@@ -297,7 +303,7 @@ class RelayedExchange:
                 self._ask()
             else:
                 self._limit()
-        elif self.connection.state == "reading" and not self._continues:
+        elif self.connection.state == "reading":
             if self._sent:
                 self.connection.abort()  # `gone` is told
             else:
@@ -429,7 +435,7 @@ class RelayedExchange:
         relay, seconds = self._relay, None
         if self.tunnel:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
-        elif self.connection.state == "reading" and not self._continues:
+        elif self.connection.state == "reading":
             seconds = relay.body_seconds if self._response.status else max(self._pace.left, 0.0)
             if self._gathers and self._grace is not None:
                 seconds = min(seconds, max(self._grace - relay.now, 0.0))
@@ -472,6 +478,12 @@ class RelayedExchange:
         elif self._upstream is not None and (self._upstream.broken or not self._upstream.unsent):
             self.give_up()
 
+    def _uploaded(self) -> None:
+        """Nothing of its body is to come."""
+        if self._uploads:
+            self._uploads = False
+            self._relay.uploads -= 1
+
     def _drop_request(self) -> None:
         """It has been sent, or never will be."""
         self._relay.held -= self._held
@@ -484,6 +496,7 @@ class RelayedExchange:
             return
         upstream, self._upstream = self._upstream, None
         self._over = True
+        self._uploaded()
         self._drop_request()
         self._response.claim = None
         if self._relay.hold is not None:
@@ -491,7 +504,7 @@ class RelayedExchange:
         self._relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))
 
 
-def forwarded_as(head: Head, trusted: bool, authority: bytes, length: int | None, expects: bool) -> Forwarded:
+def forwarded_as(head: Head, trusted: bool, authority: bytes, length: int | None) -> Forwarded:
     upgrade = upgrade_of(head.method, head.minor, head.headers) if length == 0 else None
     lines = request_lines(
         head.method,
@@ -501,6 +514,5 @@ def forwarded_as(head: Head, trusted: bool, authority: bytes, length: int | None
         authority=authority,
         chunked=length is None,
         upgrade=upgrade,
-        expects=expects,
     )
     return Forwarded(trusted, upgrade, lines)

@@ -103,10 +103,10 @@ remembered: dict[bytes, Known] = {}
 
 
 class Response:
-    """Response(method, minor="1.1", *, upgrade=False, continues=False, keep=True): to one request.
+    """Response(method, minor="1.1", *, upgrade=False, keep=True): to one request.
 
-    `method` and `minor`: of the request. `upgrade`: it asked for one, so 101 may come. `continues`: its client waits
-    for 100 (Continue). `keep`: the client's connection may be kept; this counts when the head comes.
+    `method` and `minor`: of the request. `upgrade`: it asked for one, so 101 may come; 100 (Continue) is for nobody.
+    `keep`: the client's connection may be kept; this counts when the head comes.
     `claim(status, headers)`, to be set: asked about the head of the answer; True: nothing of it is for the client.
     """
 
@@ -120,7 +120,6 @@ class Response:
         "claim",
         "claimed",
         "complete",
-        "continues",
         "excess",
         "keep",
         "keeps_upstream",
@@ -130,11 +129,9 @@ class Response:
         "upgrade",
     )
 
-    def __init__(
-        self, method: str, minor: str = "1.1", *, upgrade: bool = False, continues: bool = False, keep: bool = True
-    ) -> None:
+    def __init__(self, method: str, minor: str = "1.1", *, upgrade: bool = False, keep: bool = True) -> None:
         self.method, self.minor = method, minor
-        self.upgrade, self.continues, self.keep = upgrade, continues, keep
+        self.upgrade, self.keep = upgrade, keep
         self.claim: Callable[[int, list[Header]], bool] | None = None
         self.claimed = False
         self.status = 0
@@ -224,7 +221,7 @@ class Response:
         self._interims += 1
         if self._interims > INTERIM:
             raise BadResponse(f"there are more than {INTERIM} interim responses before the answer")
-        if self.minor == "1.0" or (status == 100 and not self.continues):
+        if self.minor == "1.0" or status == 100:
             return b""
         return response_head(status, self._heard.reason, response_headers(status, self._heard.headers).lines)
 
