@@ -363,6 +363,55 @@ async def test_an_app_that_does_not_answer_is_not_waited_for() -> None:
         assert port.relay.open == 0
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_what_is_answered_in_the_app_s_place_is_in_the_log_once_a_second(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = saying(b"", close=True) if status == 502 else saying()
+    async with RelayPort.opened(script, most=1, waiting=0 if status == 503 else 9, timeout=SOON) as port:
+        asking = [asyncio.create_task(port.ask()) for _ in range(4)]
+        statuses = [(await each)[0] for each in asking]
+    assert status in statuses
+    lines = [line.getMessage() for line in caplog.records if line.getMessage().startswith(f"{status} for GET /it: ")]
+    assert 1 <= len(lines) <= 3
+    assert ("--relay-timeout" in lines[0]) == (status == 504)
+
+
+EVENTS = GET[:-2] + b"Accept: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_browser_s_event_source_comes_back_to_an_app_that_does_not_answer(status: int) -> None:
+    script = saying(b"", close=True) if status == 502 else saying()
+    most = {"most": 1, "waiting": 0} if status == 503 else {}
+    async with RelayPort.opened(script, timeout=SOON, **most) as port, port.client() as client:
+        async with port.client() as first:
+            if status == 503:
+                first.say(GET)
+                await until(lambda: port.relay.open)
+            assert (await port.ask(EVENTS.replace(b"stream\r", b"stream, application/json\r")))[0] == status
+            if status == 503:
+                assert port.relay.open
+            client.say(EVENTS)
+            out = await client.rest()
+        assert out.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream")
+        assert b"retry: " in out
+        assert not out.endswith(b"0\r\n\r\n"), "a clean end is final to some"
+        assert port.relay.failed[status] >= 2
+
+
+async def test_a_browser_s_event_source_comes_back_when_the_server_ends() -> None:
+    async with RelayPort.opened(saying()) as port, port.client() as client:
+        client.say(EVENTS)
+        await until(lambda: port.relay.open)
+        port.front.leave()
+        await port.front.finish(0.05)
+        out = await client.rest()
+        assert out.startswith(b"HTTP/1.1 200 ")
+        assert b"retry: " in out
+        assert b"shutdown" in out
+
+
 async def test_how_long_that_is_is_a_setting() -> None:
     async with edge_of(relay_timeout=7) as edge:
         assert edge.front is not None
@@ -1111,6 +1160,21 @@ async def test_an_answer_that_was_to_be_held_and_whose_client_goes_is_left() -> 
             await until(lambda: hasattr(holding, "headers"))
         await until(lambda: holding.left)
         assert (holding.taken, holding.left, port.relay.busy) == ([], 1, 0)
+
+
+async def test_an_answer_that_is_held_before_its_request_is_there_is_a_502(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(app: Peer) -> None:
+        await app.head()
+        app.say(OK.replace(b"Content-L", b"Grip-Hold: stream\r\nContent-L"))
+        await app.rest()
+
+    async with RelayPort.opened(app) as port, port.client() as client:
+        port.relay.hold = holding = Holding()
+        client.say(GET[:-2] + b"Content-Length: 70000\r\n\r\n" + bytes(69000))
+        assert (await client.head()).startswith(b"HTTP/1.1 502 ")
+        await port.settled()
+        assert (holding.taken, holding.left) == ([], 1)
+        assert "before it had all of the request's body" in caplog.text
 
 
 @pytest.mark.parametrize("length", [10, MiB])

@@ -20,9 +20,9 @@ from sse_fast._native.front.listener import Listener
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Headers, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Headers, Publish, Subscribe, stream_headers
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
@@ -261,6 +261,21 @@ class Front:
         """Who may read what is answered here to this request."""
         origins = self._policy.origins
         return origins.headers_for(dict(head.headers).get(b"origin")) if origins is not None else ()
+
+    def unanswered(self, head: Head, status: int, detail: str) -> Answer:
+        """What is answered in an app's place. A browser's EventSource gets a stream that tells it when to come back:
+        see `Streams.turn_away`."""
+        readable = self.readable(head)
+        accept = b", ".join(value for name, value in head.headers if name == b"accept")
+        if (
+            status >= 500
+            and head.method == "GET"
+            and b"text/event-stream" in accept
+            and b"application/json" not in accept
+        ):
+            error = HubClosed(detail) if self.closing else Overloaded(detail)
+            return self._streams.turn_away(error, Subscribe((), headers=stream_headers(readable), readable=readable))
+        return problem(status, detail, (*readable, *(AGAIN if status == 503 else ())))
 
     def turned_away(self) -> None:
         """An answer that was decided counts as a stream that was refused."""

@@ -6,9 +6,10 @@ stream.
 
 What it keeps: a mark for as long as its exchange is under way, with what the app offers there, and the place in the log
 where the stream begins: that of the moment before the app was asked.
-What it drops: an offer whose answer does not come, or comes with another status or as something else.
-Who is told: a client whose answer has lost the headers that say what it is, by 502, and the log. Whoever offered is
-told by `opened`, and by `left` when it is over, exactly once each; by `left` alone where the stream never opened.
+What it drops: an offer whose answer does not come, or is another one.
+Who is told: a client whose answer has lost its status or the headers that say what it is, by 502, and the log. Whoever
+offered is told by `opened`, and by `left` when it is over, exactly once each; by `left` alone where the stream never
+opened.
 
 The words are of GRIP (the Generic Realtime Intermediary Protocol). The relay passes on no header of theirs from or to a
 client, and nobody else reaches the app: so who is marked came from here.
@@ -44,7 +45,7 @@ IN_A_HEADER = ":$@+*!~"  # what a name has there as it is, beside letters, digit
 OF_A_BODY = frozenset((b"content-length", b"content-encoding", b"content-range", b"accept-ranges", b"etag", b"date"))
 OF_A_STREAM = frozenset(name for name, _ in STREAM_HEADERS)
 BODY = b": an event stream for the server in front of this app to hold; here is nobody who holds it\n\n"
-ALTERED = "the app answered with a stream, and a middleware of its took out or changed the headers that say which"
+ALTERED = "the app answered with a stream, and a middleware of its changed the status or the headers that say which"
 
 
 class HeldConnection(Protocol):
@@ -191,12 +192,13 @@ class Holds:
         low = [(name.lower(), value) for name, value in headers]
         said = {name: value for name, value in low if name in (HOLD, EXCHANGE, b"content-type")}
         streams = said.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-        if status != 200 or not (streams or EXCHANGE in said):
+        if EXCHANGE not in said and not (streams and status == 200):
             mark.drop()  # the app thought better of it
             return False
         channels = tuple(header for header in low if header[0] == CHANNEL)
         if (
-            streams
+            status == 200
+            and streams
             and said.get(EXCHANGE) == mark.offered
             and said.get(HOLD) == STREAM
             and channels == channel_headers(mark.offer.wanted.channels)
@@ -217,7 +219,7 @@ class Holds:
     def _take(self, exchange: RelayedExchange, mark: Mark) -> None:
         offer = mark.offer
         if mark.headers is None or offer is None:
-            logger.error("%s (%s); see what a middleware does to headers", ALTERED, exchange.head.target[:80])
+            logger.error("%s (%s); see what a middleware does to them", ALTERED, exchange.head.target[:80])
             self._front.respond(exchange.connection, exchange.head, problem(502, ALTERED))
             return
         wanted = offer.wanted._replace(headers=mark.headers, readable=beside_a_stream(mark.headers))

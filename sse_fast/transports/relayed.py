@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream
-from sse_fast.protocol.problem import AGAIN, problem
 from sse_fast.transports.forwarding import Header, asked_by, request_lines, upgrade_of
 from sse_fast.transports.head import Forwarded, Head
 from sse_fast.transports.response import BadResponse, Body, Response
@@ -229,10 +228,12 @@ class RelayedExchange:
         if self._sent:
             self._break()
             return
-        self._relay.failed[status] += 1
-        front, head = self._relay.front, self.head
-        headers = (*front.readable(head), *(AGAIN if status == 503 else ()))
-        front.respond(self.connection, head, problem(status, detail, headers), last=not self._received)
+        relay, front, head = self._relay, self._relay.front, self.head
+        relay.failed[status] += 1
+        if status >= 500 and not front.closing:
+            relay.complain("%d for %s %s: %s", status, head.method, head.target[:80].decode("latin-1"), detail)
+        answer = front.unanswered(head, status, detail)
+        front.respond(self.connection, head, answer, last=not self._received)
         self._leave(keep=False)
 
     def give_up(self) -> None:
@@ -318,7 +319,7 @@ class RelayedExchange:
         elif self._response.claimed:
             self._taken()
         elif not self._response.status:
-            self.fail(504, f"the app did not answer within {self._relay.timeout:g} s")
+            self.fail(504, f"the app did not answer within {self._relay.timeout:g} s (--relay-timeout)")
 
     def gone(self) -> None:
         """The client is."""
@@ -461,6 +462,9 @@ class RelayedExchange:
 
     def _taken(self) -> None:
         """What was not for the client is complete."""
+        if not self._received:
+            self.fail(502, "the app answered with a stream before it had all of the request's body")
+            return
         hold = self._relay.hold
         assert hold is not None
         hold.take(self)
@@ -468,7 +472,7 @@ class RelayedExchange:
 
     def _claim(self, status: int, headers: list[Header]) -> bool:
         hold = self._relay.hold
-        return hold is not None and self._received and hold.claim(self, status, headers)
+        return hold is not None and hold.claim(self, status, headers)
 
     def _half_ended(self) -> None:
         """One side of a tunnel has no more to say; what it said before is still sent."""
