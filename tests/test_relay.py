@@ -859,6 +859,31 @@ async def test_a_client_that_takes_nothing_is_ended() -> None:
         await port.settled()
 
 
+async def test_slow_readers_leave_half_of_the_connections_to_those_who_wait() -> None:
+    """And nobody is slow while nobody waits."""
+
+    async def app(app: Peer) -> None:
+        if b"/large" in await app.request():
+            app.say(CHUNKED)
+            while True:
+                await app.send(b"10000\r\n%b\r\n" % bytes(65536))
+        app.say(OK)
+        await answering(app)
+
+    async with RelayPort.opened(app, most=4, patience=PATIENCE, slow_seconds=SOON) as port:
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(4):
+                (await stack.enter_async_context(port.client(buffer=4096))).say(GET.replace(b"it", b"large"))
+                await until(lambda number=number: len(port.relay.blocked) == number + 1)
+            now = port.relay.now
+            await until(lambda: port.relay.now > now + 3 * SOON)
+            assert len(port.relay.blocked) == 4
+            assert await asyncio.gather(*(port.ask() for _ in range(8))) == [(200, b"ok")] * 8
+            assert len(port.relay.blocked) == 2
+        await port.settled()
+        assert not port.relay.blocked
+
+
 async def taken_of(app: Peer, piece: bytes, most: int) -> int:
     """How many bytes are taken before nothing more is, for a while."""
     taken = 0

@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections import Counter
 from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from sse_fast._native.front.connection import Connection
@@ -36,6 +37,7 @@ TIMEOUT = 60.0  # seconds without a byte from the app before its answer
 BODY_SECONDS = 30.0  # without a byte of the request's body
 GATHER_SECONDS = 2.0  # in which the beginning of one without a length is waited for
 TUNNEL_SECONDS = 3600.0  # without a byte in either direction
+SLOW_SECONDS = 15.0  # in which a client takes a piece; who takes longer is slow
 IDLE_SECONDS = 5.0  # less than any app server keeps a connection
 
 FULL = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM))  # of connecting: later, perhaps
@@ -54,8 +56,8 @@ class Relay:
     `most`: connections to it at once, a few of which only the server's `own` exchanges may take; `waiting`: exchanges
     that wait for one, `patience` seconds each. `timeout`: seconds without a byte from the app before its answer.
     `body_seconds`: without a byte of a request's body; `gather_seconds`: in which the beginning of one without a length
-    is waited for, before the app is asked with less. `tunnel_seconds`: of a tunnel without a byte. `authority`: Host of
-    a request that has none.
+    is waited for, before the app is asked with less. `tunnel_seconds`: of a tunnel without a byte. `slow_seconds`: that
+    a client may take over a piece of its answer while others wait. `authority`: Host of a request that has none.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Relay:
         body_seconds: float = BODY_SECONDS,
         gather_seconds: float = GATHER_SECONDS,
         tunnel_seconds: float = TUNNEL_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
         authority: bytes = b"localhost",
     ) -> None:
         self.front = front
@@ -83,6 +86,7 @@ class Relay:
         self._own = 0  # that the server's own exchanges have
         self.patience, self.timeout = patience, timeout
         self.body_seconds, self.gather_seconds, self.tunnel_seconds = body_seconds, gather_seconds, tunnel_seconds
+        self._slow_seconds = slow_seconds
         self.authority = authority
         self.hold: Hold | None = None
         self.open = 0
@@ -93,6 +97,8 @@ class Relay:
         """Begun, so far; those of them that are tunnels now."""
         self.uploads = 0
         """Those that have a connection to the app, and not all of their body."""
+        self.blocked: dict[RelayedExchange, float] = {}
+        """Those whose client has yet to take what it was sent, and since when, in this order."""
         self.failed: Counter[int] = Counter()
         """What was answered in the app's place, by status."""
         self._under_way: dict[RelayedExchange, None] = {}
@@ -123,9 +129,13 @@ class Relay:
         return len(self._idle)
 
     @property
+    def _half(self) -> int:
+        return -(-self.shared // 2)
+
+    @property
     def has_room_for_slow(self) -> bool:
         """Half of the connections stay for those whose body is there."""
-        return 2 * self.uploads < self.shared
+        return self.uploads < self._half
 
     def begin(
         self,
@@ -185,6 +195,8 @@ class Relay:
                 break
             self._drop(upstream)
         self._next()
+        if self._queue or self._own_queue:
+            self._make_room()
 
     def leave(self) -> None:
         """The server is about to end: a client's next request is its last."""
@@ -309,6 +321,16 @@ class Relay:
                 self._slow_queue.pop(exchange, None)
         finally:
             self._beginning = False
+
+    def _make_room(self) -> None:
+        """For those that wait: who is slow, either way, has half of the connections. Whose client is blocked for
+        longest goes first."""
+        since = self.now - self._slow_seconds
+        slow = list(takewhile(lambda exchange: self.blocked[exchange] <= since, self.blocked))
+        waiting = len(self._queue) + len(self._own_queue)
+        for exchange in slow[: max(0, min(waiting, self.uploads + len(slow) - self._half))]:
+            self.complain("the answer of a client that reads slowly is broken off: others wait for the app")
+            exchange.cut()
 
     def _drop(self, upstream: Upstream) -> None:
         self._idle.pop(upstream, None)

@@ -82,6 +82,7 @@ class Relaying(Protocol):
     now: float
     tunnels: int
     uploads: int
+    blocked: "dict[RelayedExchange, float]"
     held: int
     failed: Counter[int]
     shared: int
@@ -236,6 +237,10 @@ class RelayedExchange:
         front.respond(self.connection, head, answer, last=not self._received)
         self._leave(keep=False)
 
+    def cut(self) -> None:
+        """Its client takes too little, and others wait."""
+        self._break()
+
     def give_up(self) -> None:
         """The server ends before the app has answered."""
         if self.tunnel:
@@ -287,6 +292,7 @@ class RelayedExchange:
     def writable(self) -> None:
         """The client has taken what it was sent."""
         self._blocked = False
+        self._relay.blocked.pop(self, None)
         if self._upstream is not None:
             self._upstream.resume()
             self._limit()
@@ -377,6 +383,7 @@ class RelayedExchange:
             return
         if out and not self.connection.send(out):
             self._blocked = True
+            self._relay.blocked[self] = self._relay.now
             upstream.pause()
         if self._over:
             return  # the client has gone
@@ -501,6 +508,7 @@ class RelayedExchange:
         upstream, self._upstream = self._upstream, None
         self._over = True
         self._uploaded()
+        self._relay.blocked.pop(self, None)
         self._drop_request()
         self._response.claim = None
         if self._relay.hold is not None:
