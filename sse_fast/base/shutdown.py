@@ -49,7 +49,7 @@ def unwatch(told: Told) -> None:
     """Have it called no more. Again, or without `watch`: nothing happens."""
     for loop, all_told in list(_told.items()):
         all_told.discard(told)
-        if not all_told:
+        if not all_told or loop.is_closed():  # nobody of a loop that has ended can be told any more
             del _told[loop]
     if not _told and threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
