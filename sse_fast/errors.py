@@ -16,6 +16,10 @@ class InvalidEvent(SSEFastError, ValueError):
     """An event, a channel name or an event id that the wire format or a limit forbids. Nothing was published."""
 
 
+class InvalidPattern(InvalidEvent):
+    """A pattern of channels that is none."""
+
+
 class MistypedEvent(InvalidEvent, TypeError):
     """An event with a field of a wrong type, with one that events don't have, or with none. A TypeError as well, since
     most of these are slips in the code that makes the event."""

@@ -23,7 +23,7 @@ ROOMS: dict[str, str | None] = {
     "settings": "",
     "version": "",
     "_native.node": "_native.base",
-    "access": "errors",
+    "access": "errors event_rules",
     "datastar": "errors",
     "event_rules": "errors",
     "serialization": "errors",
