@@ -59,7 +59,20 @@ class KeyReused(SSEFastError):
 
 
 class Unauthorized(SSEFastError):
-    """A publish key was missing or wrong."""
+    """A credential was missing or wrong. error: the word for it of RFC 6750, section 3.1, "invalid_token"; None: there
+    was none."""
+
+    def __init__(self, sentence: str, error: str | None = None) -> None:
+        super().__init__(sentence)
+        self.error = error
+
+
+class Forbidden(SSEFastError):
+    """A credential was good, and does not grant what was asked for. channel: the first that it does not."""
+
+    def __init__(self, sentence: str, channel: str | None = None) -> None:
+        super().__init__(sentence)
+        self.channel = channel
 
 
 class ForeignOrigin(SSEFastError):

@@ -13,24 +13,26 @@ from hypothesis import strategies as st
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
+from sse_fast.access.access import Access
 from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS, Origins
 from sse_fast.access.proxies import TrustedProxies
-from sse_fast.access.publishers import Publishers
+from sse_fast.access.publishers import WITH_THE_KEY, Publishers
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import STREAM_HEADERS, Answer, Decision, Elsewhere, Form, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ, Request
 
+KEY = Access(publishers=Publishers("s3cret"))
 HERE = "http://page.example"
 PLAIN = Policy(max_channels=4, max_history=100, max_event_size=10, max_json_size=20, max_body_size=30)
 OPEN = Policy(origins=Origins([HERE]))
-KEYED = Policy(publishers=Publishers("s3cret"))
+KEYED = Policy(access=KEY)
 POLICIES = [
     PLAIN,
     OPEN,
     KEYED,
     Policy(origins=Origins(["*"])),
-    Policy(origins=Origins([HERE]), publishers=Publishers("s3cret")),
+    Policy(origins=Origins([HERE]), access=KEY),
 ]
 
 
@@ -87,7 +89,8 @@ def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[byte
         ("POST /publish/a/b?event=e&retry=7", {}, Publish(Form.DATA, 10, "a:b", "e", 7)),
         ("POST /publish/a", {"content_length": "10", "content_encoding": "Identity"}, Publish(Form.DATA, 10, "a")),
         ("OPTIONS /publish/a", {}, Answer(204, ((b"allow", b"POST"),))),
-        *((f"GET {path}", {}, Elsewhere()) for path in ("/", "/stats", "/sses", "//sse/a", "/publisher", "/publish/")),
+        *((f"GET {path}", {}, Elsewhere()) for path in ("/", "/statss", "/sses", "//sse/a", "/publisher", "/publish/")),
+        *((f"GET {path}", {}, Elsewhere(operations=True)) for path in ("/stats", "/metrics", "/streams/1-7")),
         *((f"POST {path}", {}, Elsewhere()) for path in ("/publish//b", "/publish/a/", "/publish/a/b/c")),
     ],
 )
@@ -126,7 +129,8 @@ def test_who_may_not_publish_is_told_so_before_anything_of_his_request_is_looked
     for head in ("POST /publish", "POST /publish/a?nonsense=1"):
         headers = assert_problem(asked(head, KEYED, authorization="Bearer wrong"), 401, "not the publish key")
         assert headers[b"www-authenticate"] == b'Bearer realm="publish"'
-    assert asked("POST /publish/a", KEYED, authorization="Bearer s3cret") == Publish(Form.DATA, 65536, "a")
+    published = asked("POST /publish/a", KEYED, authorization="Bearer s3cret")
+    assert published == Publish(Form.DATA, 65536, "a", grants=WITH_THE_KEY)
     assert "s3cret" not in repr(KEYED)
 
 
@@ -157,7 +161,7 @@ def test_who_may_read_is_said_as_starlette_s_middleware_says_it(allowed: list[st
 
     given = {} if origin is None else {"origin": origin}
     raw = [(name.encode(), value.encode()) for name, value in given.items()]
-    policy = Policy(origins=Origins(allowed), publishers=Publishers("s3cret"))
+    policy = Policy(origins=Origins(allowed), access=KEY)
     theirs = asyncio.run(answered("GET", raw))
     for head in ("GET /sse/a", "HEAD /sse/a", "GET /sse/$no", "POST /publish/a", "OPTIONS /sse/a", "GET /stats"):
         decision = asked(head, policy, **given)

@@ -7,12 +7,12 @@ import pytest
 from sse_fast.errors import InvalidEvent
 from sse_fast.protocol import native
 from sse_fast.protocol.decision import Subscribe
-from sse_fast.protocol.native import asked_id, subscription
+from sse_fast.protocol.native import Asked, asked_id, subscription
 from sse_fast.protocol.request import Request
 
 
 def read(path: str = "", query: str = "", header: str | None = None, max_channels: int = 4) -> Subscribe:
-    return Subscribe(*subscription(path, query.encode(), header, max_channels))
+    return Subscribe(*subscription(path, query.encode(), header, max_channels)[:4])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_of_several_ids_in_the_query_the_last_that_is_not_empty_wins(query: str)
 
 
 def test_a_history_longer_than_the_server_grants_is_refused_and_told_the_limit() -> None:
-    assert subscription("a", b"history=50", None, 4, max_history=50) == (("a",), None, 50, False)
+    assert subscription("a", b"history=50", None, 4, max_history=50) == Asked(("a",), None, 50, False)
     with pytest.raises(InvalidEvent, match="from 0 to 50, not '51'"):
         subscription("a", b"history=51", None, 4, max_history=50)
 

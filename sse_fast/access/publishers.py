@@ -5,7 +5,11 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from sse_fast.access.grants import OPEN, Grants
+from sse_fast.access.patterns import EVERYTHING
 from sse_fast.errors import ForeignOrigin, Unauthorized
+
+WITH_THE_KEY = Grants(EVERYTHING, EVERYTHING, credential="publish-key")
 
 
 class Publishers:
@@ -17,8 +21,8 @@ class Publishers:
         self._origins = frozenset(origins)
         self._foreign_pages = foreign_pages or "*" in self._origins
 
-    def authorize(self, authorization: str | None, *, origin: str | None = None, host: str | None = None) -> None:
-        """Check the headers of a publisher. Raises Unauthorized or ForeignOrigin.
+    def authorize(self, authorization: str | None, *, origin: str | None = None, host: str | None = None) -> Grants:
+        """What the headers of a publisher give. Raises Unauthorized or ForeignOrigin.
 
         The key is compared in constant time. Where there is none, "open to this machine" must not mean "open to every
         page that is looked at on this machine": a browser sends the page's origin, and it must be a listed one or ours.
@@ -30,7 +34,7 @@ class Publishers:
                 raise ForeignOrigin(
                     f"pages of {str(origin)[:100]} may not publish here; list it in cors_origins, or set a publish_key"
                 )
-            return
+            return OPEN
         if authorization is None:
             raise Unauthorized("publishing needs a key; send it as 'Authorization: Bearer KEY'")
         scheme, _, given = authorization.partition(" ")
@@ -39,6 +43,7 @@ class Publishers:
             raise Unauthorized("the key is sent as 'Authorization: Bearer KEY', not without or with another scheme")
         if not hmac.compare_digest(given.strip().encode(), self._key):
             raise Unauthorized("this is not the publish key of this server")
+        return WITH_THE_KEY
 
 
 def is_loopback(host: str | None) -> bool:

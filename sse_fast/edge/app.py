@@ -14,6 +14,7 @@ from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
+from sse_fast.access.access import Access
 from sse_fast.access.limits import Admission, Tally
 from sse_fast.access.origins import Origins
 from sse_fast.access.proxies import TrustedProxies
@@ -28,7 +29,7 @@ from sse_fast.edge.requests import Requests
 from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
@@ -170,7 +171,10 @@ class Edge:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
-        return decide(request, self.policy)
+        decision = decide(request, self.policy)
+        if isinstance(decision, Ask):
+            raise TypeError("nobody here finds anything out")
+        return decision
 
     async def _answer_beside(
         self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send
@@ -313,7 +317,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         max_event_size=max_event_size,
         max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
         max_body_size=settings.max_body_size,
-        publishers=Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open),
+        access=Access(publishers=Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open)),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )

@@ -4,17 +4,19 @@ A value in, a value out; nothing is waited for, and nobody's counters are looked
 kind; `native` is ours.
 """
 
+from sse_fast.access.asking import NOTHING_FOUND, Found, MustAsk
 from sse_fast.access.origins import is_preflight
 from sse_fast.errors import SSEFastError
 from sse_fast.protocol import native
-from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Headers
+from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Headers, stream_headers
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request, below
 
 
-def decide(request: Request, policy: Policy) -> Decision:
-    """Never raises, whatever bytes the request has. Every answer, and all that becomes one, says who may read it."""
+def decide(request: Request, policy: Policy, found: Found = NOTHING_FOUND) -> Decision | Ask:
+    """`found`: what an `Ask` that was decided before has brought. Never raises, whatever bytes the request has. Every
+    answer, and all that becomes one, says who may read it."""
     readable: Headers = ()
     path = request.path
     if policy.path:
@@ -30,9 +32,12 @@ def decide(request: Request, policy: Policy) -> Decision:
         return Answer(response.status_code, tuple(response.raw_headers), bytes(response.body))
     try:
         if native.is_stream(path):
-            return native.stream(request, policy, readable)
+            return native.stream(request, policy, readable, found)
         if native.is_publish(path):
-            return native.publish(request, policy, readable)
+            return native.publish(request, policy, readable, found)
+        return native.elsewhere(request, policy, readable, found)
     except SSEFastError as error:
         return problem_of(error, readable)
-    return Elsewhere(readable)
+    except MustAsk as must:
+        stream = native.is_stream(path)
+        return Ask(must.what, found, stream, stream_headers(readable), readable, native.reads_json(request))

@@ -4,13 +4,16 @@ carries it out.
 What only the moment knows is not decided here but counted where it is carried out: whether there is room, whether the
 server drains, whether the log takes it.
 
-Tokens will bring one more, `Ask`: what has to be found out first, such as a webhook's answer, before it is decided
-again; and to `Subscribe` patterns of channels beside names, and the grants. Until then there is only room for them.
+What has to be found out first, such as a webhook's answer, is an `Ask`: the transport finds it out, and it is decided
+again.
 """
 
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
+
+from sse_fast.access.asking import NOTHING_FOUND, Found, HookAsked, KeyAsked
+from sse_fast.access.grants import OPEN, Grants
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -32,7 +35,9 @@ class Subscribe(NamedTuple):
     """A stream. channels: their names, each once, in the order given. last_event_id: the cursor; without one the newest
     `history` events come first. envelope: each event's data says its channel and time too. headers: of the stream.
     readable: who may read it, if it becomes another answer. reads_json: then 503, and not a stream that says when to
-    come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`."""
+    come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`. patterns: of further
+    channels. grants: of who listens; they have all of these channels. left_out: what was asked for beside them, and is
+    not granted."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
@@ -42,6 +47,9 @@ class Subscribe(NamedTuple):
     readable: Headers = ()
     reads_json: bool = False
     needs: frozenset[Need] = frozenset()
+    patterns: tuple[str, ...] = ()
+    grants: Grants = OPEN
+    left_out: tuple[str, ...] = ()
 
 
 class Form(StrEnum):
@@ -60,7 +68,7 @@ class Form(StrEnum):
 class Publish(NamedTuple):
     """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds): of
     Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is. key: the idempotency key of
-    all of them together."""
+    all of them together. grants: of who publishes; they have `channel`, and are to have those that the body names."""
 
     form: Form
     most: int
@@ -69,6 +77,7 @@ class Publish(NamedTuple):
     retry: int | None = None
     headers: Headers = ()
     key: str | None = None
+    grants: Grants = OPEN
 
 
 class Answer(NamedTuple):
@@ -82,10 +91,25 @@ class Answer(NamedTuple):
 
 class Elsewhere(NamedTuple):
     """Neither stream nor publish: whatever else is served there answers, with these headers beside its own. ours: it is
-    the edge's to answer, and not the app's beside it."""
+    the edge's to answer, and not the app's beside it. operations: it looks into the server, or changes what is there:
+    that takes grants that say so, or to come from this machine itself. grants: of who asks."""
 
     headers: Headers = ()
     ours: bool = True
+    operations: bool = False
+    grants: Grants = OPEN
+
+
+class Ask(NamedTuple):
+    """It cannot be decided before this is found out. found: what was, by then. stream: a stream is asked for, with
+    these `headers`, and who is turned away is told so as there: `readable`, `reads_json`."""
+
+    what: KeyAsked | HookAsked
+    found: Found = NOTHING_FOUND
+    stream: bool = True
+    headers: Headers = STREAM_HEADERS
+    readable: Headers = ()
+    reads_json: bool = False
 
 
 Decision = Subscribe | Publish | Answer | Elsewhere

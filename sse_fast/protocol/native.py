@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
+from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.errors import InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol.decision import (
@@ -43,6 +44,7 @@ SYNONYMS = {
 }
 PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope)=[^&]*(?:&|\Z))*", re.I)
 STREAM_METHODS = "GET, HEAD, OPTIONS"
+OPERATIONS = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
@@ -57,12 +59,24 @@ def is_stream(path: str) -> bool:
     return path == "/sse" or path.startswith("/sse/")
 
 
-def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
-    """Of a request under /sse; `readable`: who may read the answer. Raises InvalidEvent."""
+class Asked(NamedTuple):
+    """What a stream's request asks for: see `Subscribe`."""
+
+    channels: tuple[str, ...]
+    last_event_id: str | None = None
+    history: int = 0
+    envelope: bool = False
+    patterns: tuple[str, ...] = ()
+
+
+def stream(request: Request, policy: Policy, readable: Headers, found: Found = NOTHING_FOUND) -> Decision:
+    """Of a request under /sse; `readable`: who may read the answer. Raises InvalidEvent, Unauthorized, Forbidden, or
+    MustAsk."""
     method = request.method
     if method not in ("GET", "HEAD"):
         return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}", readable)
-    channels, last_event_id, history, envelope = subscription(
+    grants = policy.access.grants_of(request.headers, request.query, policy.now(), found)
+    asked = subscription(
         request.path[5:],
         request.query,
         request.header(b"last-event-id"),
@@ -73,7 +87,17 @@ def stream(request: Request, policy: Policy, readable: Headers) -> Decision:
     headers = stream_headers(readable)
     if method == "HEAD":
         return Answer(200, headers)
-    return Subscribe(channels, last_event_id, history, envelope, headers, readable, reads_json(request))
+    return Subscribe(
+        asked.channels,
+        asked.last_event_id,
+        asked.history,
+        asked.envelope,
+        headers,
+        readable,
+        reads_json(request),
+        patterns=asked.patterns,
+        grants=grants,
+    )
 
 
 def reads_json(request: Request) -> bool:
@@ -87,20 +111,19 @@ def subscription(
     max_channels: int,
     max_history: int = HISTORY.most,
     root: str = "",
-) -> tuple[tuple[str, ...], str | None, int, bool]:
-    """What a stream's request asks for: its channels, its cursor, how much history, whether in envelopes. Given: `path`
-    below /sse, the query string, the header Last-Event-ID. Raises InvalidEvent."""
+) -> Asked:
+    """What a stream's request asks for. Given: `path` below /sse, the query string, the header Last-Event-ID. Raises
+    InvalidEvent."""
     if len(path) + len(query) <= REMEMBERED_LENGTH and query_is_plain(query):
-        channels, id_in_query, history, envelope = _remembered(path, query, max_channels, max_history, root)
+        asked = _remembered(path, query, max_channels, max_history, root)
     else:
-        channels, id_in_query, history, envelope = _parsed(path, query, max_channels, max_history, root)
-    return channels, resume_id(last_event_id, id_in_query), history, envelope
+        asked = _parsed(path, query, max_channels, max_history, root)
+    resumed = resume_id(last_event_id, asked.last_event_id)
+    return asked if resumed == asked.last_event_id else asked._replace(last_event_id=resumed)
 
 
-def _parsed(
-    path: str, query: bytes, max_channels: int, max_history: int, root: str
-) -> tuple[tuple[str, ...], str | None, int, bool]:
-    """Channels, the id in the query, history, whether events come in envelopes."""
+def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: str) -> Asked:
+    """With the id in the query."""
     parameters = _parameters(query, max_channels + MOST_PARAMETERS)
     _refuse_slips(key for key, _ in parameters)
     parts = path.split("/") if path else []
@@ -125,7 +148,7 @@ def _parsed(
     if others:
         raise InvalidEvent("the parameter 'history' is given twice")
     kept = WholeNumber("history", max_history).read(history)
-    return tuple(channels), id_in_query, kept, _is_enveloped(parameters)
+    return Asked(tuple(channels), id_in_query, kept, _is_enveloped(parameters))
 
 
 # Thousands come with the same words, after a cut all at once.
@@ -226,17 +249,16 @@ def is_publish(path: str) -> bool:
     return path == "/publish" or path.startswith("/publish/")
 
 
-def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
-    """Of a request under /publish. Raises InvalidEvent, Unauthorized, ForeignOrigin, NotPlain or TooMuch."""
+def publish(request: Request, policy: Policy, readable: Headers, found: Found = NOTHING_FOUND) -> Decision:
+    """Of a request under /publish. Raises InvalidEvent, Unauthorized, Forbidden, ForeignOrigin, NotPlain, TooMuch, or
+    MustAsk."""
     path, method = request.path, request.method
     names = path.split("/")[2:]
     if len(names) > 2 or "" in names:
         return Elsewhere(readable)  # nobody has that
     if method != "POST":
         return _methods(method, "POST", f"{method} is not for {request.root}{path}; it takes POST", readable)
-    policy.publishers.authorize(
-        request.header(b"authorization"), origin=request.header(b"origin"), host=request.header(b"host")
-    )
+    grants = policy.access.publishing(request.headers, request.query, policy.now(), found)
     media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
     if names:
         form, most = Form.DATA, policy.max_event_size
@@ -248,7 +270,19 @@ def publish(request: Request, policy: Policy, readable: Headers) -> Decision:
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))
-    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable, key)
+    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable, key, grants)
+
+
+# ---- everything else -------------------------------------------------------------------------------------------------
+
+
+def elsewhere(request: Request, policy: Policy, readable: Headers, found: Found = NOTHING_FOUND) -> Decision:
+    """Of any other request to the edge. Raises Unauthorized, or MustAsk."""
+    grants = policy.access.grants_of(request.headers, request.query, policy.now(), found)
+    return Elsewhere(readable, operations=OPERATIONS.fullmatch(request.path) is not None, grants=grants)
+
+
+# ---- what they have in common ----------------------------------------------------------------------------------------
 
 
 def idempotency_key_of(header: str | None) -> str | None:

@@ -1,10 +1,12 @@
 """What deciding goes by, beside the request: one frozen value, made when the server starts."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sse_fast.access.access import Access
 from sse_fast.access.origins import Origins
-from sse_fast.access.publishers import Publishers
 from sse_fast.event_rules import WholeNumber
 from sse_fast.protocol.request import Request
 
@@ -22,19 +24,20 @@ class Proxies(Protocol):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
-    the body of a publish request: of one event, of JSON, of NDJSON. publishers: who may publish. origins: whose pages
+    the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
     may read answers; None: their own only, and no header says more. path: where all of ours is, the rest is elsewhere;
-    "": at the root."""
+    "": at the root. now: the time, in seconds since 1970, by which credentials end."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
     max_event_size: int = 64 * 1024
     max_json_size: int = 1024 * 1024
     max_body_size: int = 16 * 1024 * 1024
-    publishers: Publishers = field(default_factory=Publishers)
+    access: Access = field(default_factory=Access)
     origins: Origins | None = None
     proxies: Proxies | None = None
     path: str = ""
+    now: Callable[[], float] = time.time
 
     def client_of(self, request: Request, peer: str) -> str:
         """The address of who asks: `peer`, from where the connection is, or whom a trusted proxy there names."""

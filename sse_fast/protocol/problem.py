@@ -8,6 +8,7 @@ import orjson
 from sse_fast.errors import (
     BatchTooLarge,
     EventTooLarge,
+    Forbidden,
     ForeignOrigin,
     HubClosed,
     InvalidEvent,
@@ -40,6 +41,7 @@ class NotPlain(SSEFastError):
 PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     InvalidEvent: (400, ()),
     Unauthorized: (401, ((b"www-authenticate", b'Bearer realm="publish"'),)),
+    Forbidden: (403, ()),
     ForeignOrigin: (403, ()),
     TooLate: (408, ()),
     EventTooLarge: (413, ()),

@@ -20,7 +20,7 @@ from sse_fast._native.front.listener import Listener
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Headers, Publish, Subscribe, stream_headers
+from sse_fast.protocol.decision import Answer, Ask, Headers, Publish, Subscribe, stream_headers
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
@@ -236,6 +236,8 @@ class Front:
     def _decided(self, head: Head) -> Known:
         request = Request.from_head(head.method, head.target, head.headers, head.minor)
         decision = decide(request, self._policy)
+        if isinstance(decision, Ask):
+            raise TypeError("nobody here finds anything out")
         if isinstance(decision, Subscribe) and head.has_body:
             decision = problem(400, "the request for a stream has no body", decision.readable)
         return Known(head, request, decision)
