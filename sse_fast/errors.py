@@ -67,6 +67,13 @@ class Unauthorized(SSEFastError):
         self.error = error
 
 
+class AmbiguousCredentials(Unauthorized):
+    """A request has several credentials, or one where none is taken. It is refused as one that is malformed."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, "invalid_request")
+
+
 class Forbidden(SSEFastError):
     """A credential was good, and does not grant what was asked for. channel: the first that it does not."""
 

@@ -20,6 +20,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS, refuse_short
+from sse_fast.access.patterns import Patterns
+
 MIB = 1024 * 1024
 PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
@@ -27,6 +30,7 @@ HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its 
 PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 APP = re.compile(rf"{NAME}:{NAME}")
+COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 # Settings that are none any more.
 GONE = dict.fromkeys(
@@ -179,6 +183,34 @@ class Settings(BaseSettings):
         default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
     )
     open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
+    token_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret that tokens (JWT) are signed with by HS256, at least 32 bytes. With any source of keys for "
+        "tokens, nobody may listen or publish without one but to what grant_subscribe and grant_publish say.",
+    )
+    token_issuer: str | None = Field(default=None, description="The 'iss' that tokens must have.")
+    token_audience: str | None = Field(
+        default=None, description="The 'aud' that tokens must have. Without it, tokens that have one are refused."
+    )
+    token_algorithms: list[str] = Field(
+        default=[*USUAL_ALGORITHMS], description="What tokens may be signed by: of " + ", ".join(ALGORITHMS) + "."
+    )
+    token_leeway: float = Field(
+        default=10, ge=0, le=600, description="Seconds by which the clocks of whoever makes tokens may differ."
+    )
+    token_endless: bool = Field(default=False, description="Take tokens without 'exp', which never end.")
+    token_cookie: str | None = Field(
+        default=None, description="Name of a cookie that may have the token, as for an EventSource: __Host-sse."
+    )
+    token_in_query: bool = Field(
+        default=False, description="Take tokens from ?access_token= too. What logs URLs on the way then has them."
+    )
+    grant_subscribe: list[str] = Field(
+        default=[], description="Patterns of channels that everybody may listen to, without a token: 'news,public:**'."
+    )
+    grant_publish: list[str] = Field(
+        default=[], description="Patterns of channels that everybody may publish to, without a token or a key."
+    )
     cors_origins: list[str] = Field(
         default=[], description="Origins whose pages may subscribe and publish, with cookies; or '*' for any, without."
     )
@@ -204,7 +236,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator(
+        "cors_origins", "grant_publish", "grant_subscribe", "token_algorithms", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _commas_separate(cls, origins: object) -> object:
         items = [origins] if isinstance(origins, str) else origins
@@ -231,6 +265,35 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"{error}; write an IP address, a network such as 10.0.0.0/8, or '*'") from None
         return proxies
+
+    @field_validator("grant_publish", "grant_subscribe")
+    @classmethod
+    def _patterns_are_patterns(cls, patterns: list[str]) -> list[str]:
+        Patterns.of(patterns)
+        return patterns
+
+    @field_validator("token_algorithms")
+    @classmethod
+    def _algorithms_are_known(cls, algorithms: list[str]) -> list[str]:
+        if unknown := [name for name in algorithms if name not in ALGORITHMS]:
+            raise ValueError(f"{unknown[0]!r} is none that tokens are taken with; there are {', '.join(ALGORITHMS)}")
+        if not algorithms:
+            raise ValueError("name one at least")
+        return algorithms
+
+    @field_validator("token_secret")
+    @classmethod
+    def _secret_is_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            refuse_short(secret.get_secret_value().encode())
+        return secret
+
+    @field_validator("token_cookie")
+    @classmethod
+    def _cookie_is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not COOKIE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no cookie's name; write letters, digits and -_., as in __Host-sse")
+        return name
 
     @field_validator("app")
     @classmethod
@@ -282,6 +345,11 @@ class Settings(BaseSettings):
         return self.has_front and self.app is not None
 
     @property
+    def takes_tokens(self) -> bool:
+        """Whether there are keys for tokens, so that who has none may do nothing but what is granted to everybody."""
+        return self.token_secret is not None
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.uds is not None or self.host == "localhost":
@@ -293,10 +361,11 @@ class Settings(BaseSettings):
 
     def refuse_unsafe(self) -> None:
         """Raise ValueError where anybody could publish and no setting says that they may."""
-        if not self.loopback and self.publish_key is None and not self.open:
+        said = self.publish_key is not None or self.takes_tokens or self.grant_publish or self.open
+        if not self.loopback and not said:
             raise ValueError(
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
-                "Set --publish-key (or SSE_FAST_PUBLISH_KEY), or say --open if that is what you want."
+                "Set --publish-key (or SSE_FAST_PUBLISH_KEY) or --token-secret, or say --open if that is what you want."
             )
 
     @classmethod

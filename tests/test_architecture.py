@@ -20,7 +20,7 @@ ROOMS: dict[str, str | None] = {
     "ends": "errors",
     "errors": "",
     "logs": "",
-    "settings": "",
+    "settings": "access",
     "version": "",
     "_native.node": "_native.base",
     "access": "errors event_rules",

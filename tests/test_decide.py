@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
 from sse_fast.access.access import Access
+from sse_fast.access.grants import OPEN as OPEN_TO_ALL
 from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS, Origins
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import WITH_THE_KEY, Publishers
@@ -128,9 +129,10 @@ def test_what_may_not_be_is_a_problem_that_says_why(
 def test_who_may_not_publish_is_told_so_before_anything_of_his_request_is_looked_at() -> None:
     for head in ("POST /publish", "POST /publish/a?nonsense=1"):
         headers = assert_problem(asked(head, KEYED, authorization="Bearer wrong"), 401, "not the publish key")
-        assert headers[b"www-authenticate"] == b'Bearer realm="publish"'
+        assert headers[b"www-authenticate"].startswith(b'Bearer error="invalid_token", error_description="')
+        assert assert_problem(asked(head, KEYED), 401, "needs a key")[b"www-authenticate"] == b"Bearer"
     published = asked("POST /publish/a", KEYED, authorization="Bearer s3cret")
-    assert published == Publish(Form.DATA, 65536, "a", grants=WITH_THE_KEY)
+    assert published == Publish(Form.DATA, 65536, "a", grants=WITH_THE_KEY.beside(OPEN_TO_ALL))
     assert "s3cret" not in repr(KEYED)
 
 

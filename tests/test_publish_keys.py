@@ -5,18 +5,29 @@ import hmac
 import pytest
 
 from sse_fast import Unauthorized
+from sse_fast.access.access import Access
+from sse_fast.access.grants import Grants
 from sse_fast.access.publishers import Publishers
 from sse_fast.errors import ForeignOrigin
 
 
+def publishing(
+    publishers: Publishers, header: str | None = None, *, origin: str | None = None, host: str | None = None
+) -> Grants:
+    """What a request to publish gets."""
+    given = {b"authorization": header, b"origin": origin, b"host": host}
+    headers = {name: value.encode("latin-1") for name, value in given.items() if value is not None}
+    return Access(publishers=publishers).publishing(headers, b"", 0.0)
+
+
 def test_without_a_key_anybody_publishes() -> None:
     for header in (None, "", "Bearer x", "Basic x"):
-        Publishers().authorize(header)
+        assert publishing(Publishers(), header).publish.everything
 
 
 @pytest.mark.parametrize("header", ["Bearer s3cret", "bearer s3cret", "BEARER s3cret", "Bearer  s3cret "])
 def test_the_key_opens(header: str) -> None:
-    Publishers("s3cret").authorize(header)
+    publishing(Publishers("s3cret"), header)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +48,7 @@ def test_the_key_opens(header: str) -> None:
 )
 def test_anything_else_does_not_and_is_told_why(header: str | None, why: str) -> None:
     with pytest.raises(Unauthorized, match=why) as refusal:
-        Publishers("s3cret").authorize(header)
+        publishing(Publishers("s3cret"), header)
     assert "s3cret" not in str(refusal.value)
 
 
@@ -51,9 +62,9 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", compare)
     publishers = Publishers("s3cret")
-    publishers.authorize("Bearer s3cret")
+    publishing(publishers, "Bearer s3cret")
     with pytest.raises(Unauthorized):
-        publishers.authorize("Bearer wrong")
+        publishing(publishers, "Bearer wrong")
     assert compared == [(b"s3cret", b"s3cret"), (b"wrong", b"s3cret")]
 
 
@@ -64,27 +75,27 @@ ELSEWHERE = "app.example"
 @pytest.mark.parametrize("origin", [None, f"http://{HERE}", f"https://{HERE}", f"https://{ELSEWHERE}"])
 def test_without_a_key_pages_of_ours_and_of_listed_origins_may_publish(origin: str | None) -> None:
     for listed in (f"https://{ELSEWHERE}", "*"):
-        Publishers(origins=[listed]).authorize(None, origin=origin, host=HERE)
+        publishing(Publishers(origins=[listed]), None, origin=origin, host=HERE)
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "app.localhost", "127.9.9.9:80", "[::1]:8000"])
 def test_ours_is_a_page_from_a_loopback_name(host: str) -> None:
-    Publishers().authorize(None, origin=f"http://{host}", host=host)
+    publishing(Publishers(), None, origin=f"http://{host}", host=host)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:8001", "null", "127.0.0.1:8000", ""])
 def test_without_a_key_a_foreign_page_may_not_publish(origin: str) -> None:
     with pytest.raises(ForeignOrigin, match="cors_origins"):
-        Publishers(origins=[f"https://{ELSEWHERE}"]).authorize(None, origin=origin, host=HERE)
-    Publishers(foreign_pages=True).authorize(None, origin=origin, host=HERE)
+        publishing(Publishers(origins=[f"https://{ELSEWHERE}"]), None, origin=origin, host=HERE)
+    publishing(Publishers(foreign_pages=True), None, origin=origin, host=HERE)
 
 
 @pytest.mark.parametrize("host", ["evil.example:8000", "localhost.evil.example", "8.8.8.8", "", "[::"])
 def test_a_name_that_only_resolves_to_this_machine_is_not_ours(host: str) -> None:
     with pytest.raises(ForeignOrigin):
-        Publishers().authorize(None, origin=f"http://{host}", host=host)
+        publishing(Publishers(), None, origin=f"http://{host}", host=host)
 
 
 def test_with_a_key_it_is_the_key_that_counts() -> None:
     publishers = Publishers("s3cret")
-    publishers.authorize("Bearer s3cret", origin="https://other.example", host=HERE)
+    publishing(publishers, "Bearer s3cret", origin="https://other.example", host=HERE)

@@ -1,34 +1,89 @@
 """Who may do what: the credentials of a request become its grants."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from sse_fast.access.asking import NOTHING_FOUND, Found
+from sse_fast.access.credentials import Credential, Where, bearer, credential_of
 from sse_fast.access.grants import OPEN, Grants
+from sse_fast.access.patterns import NOTHING
 from sse_fast.access.publishers import Publishers
+from sse_fast.errors import Unauthorized
+
+
+class Tokens(Protocol):
+    """As `access.tokens` has it, which loads what most who deal with requests here do without."""
+
+    @property
+    def everybody(self) -> Grants: ...
+    def grants_of(self, text: str, now: float, asked: bool = False, /) -> Grants: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """everybody: what needs no credential. publishers: the publish keys, and whose pages may publish without one."""
+    """everybody: what needs no credential; where it is not said, everything, but for what there are keys or tokens for.
+    publishers: the publish keys, and whose pages may publish without one. tokens: those that are taken; None: none is,
+    and whoever listens is not asked for one. cookie: the name of the cookie that may have one. in_query: whether the
+    query may.
+    """
 
-    everybody: Grants = OPEN
+    everybody: Grants = None  # type: ignore[assignment]  # it is set below
     publishers: Publishers = field(default_factory=Publishers)
+    tokens: Tokens | None = None
+    cookie: str | None = None
+    in_query: bool = False
+
+    def __post_init__(self) -> None:
+        if self.everybody is None:
+            open_to_all = replace(OPEN, publish=NOTHING) if self.publishers.keyed else OPEN
+            object.__setattr__(self, "everybody", self.tokens.everybody if self.tokens is not None else open_to_all)
 
     def grants_of(
         self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
     ) -> Grants:
         """Of a request for a stream, or to look into the server. Raises Unauthorized for a credential that is none, and
         MustAsk."""
-        return self.everybody
+        if self.tokens is None:
+            return self.everybody
+        credential = self._credential(headers, query)
+        return self.everybody if credential is None else self._holder(credential, now, found)
 
     def publishing(
         self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
     ) -> Grants:
         """Of a request to publish. Raises Unauthorized, ForeignOrigin, and MustAsk."""
-        return self.publishers.authorize(
-            _text(headers, b"authorization"), origin=_text(headers, b"origin"), host=_text(headers, b"host")
-        )
+        origin, host = _text(headers, b"origin"), _text(headers, b"host")
+        if self.tokens is not None:
+            credential = self._credential(headers, query)
+        elif self.publishers.keyed and b"authorization" in headers:
+            credential = Credential(bearer(headers[b"authorization"]), Where.HEADER)
+        else:
+            credential = None
+        if credential is not None:
+            grants = self._holder(credential, now, found)
+            if credential.where is Where.COOKIE:
+                self.publishers.refuse_forged(origin, host)
+            return grants
+        if not self.everybody.publish:
+            raise self._missing("publishing")
+        self.publishers.refuse_foreign(origin, host)
+        return self.everybody
+
+    def _credential(self, headers: Mapping[bytes, bytes], query: bytes) -> Credential | None:
+        return credential_of(headers, query, self.cookie.encode() if self.cookie is not None else None, self.in_query)
+
+    def _holder(self, credential: Credential, now: float, found: Found) -> Grants:
+        """What they may, and everybody."""
+        if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text)) is not None:
+            return grants.beside(self.everybody)
+        if self.tokens is None:
+            raise Unauthorized("this is not the publish key of this server", "invalid_token")
+        return self.tokens.grants_of(credential.text, now, found.keys)
+
+    def _missing(self, what: str) -> Unauthorized:
+        needs = "a key" if self.tokens is None else "a token" if not self.publishers.keyed else "a token or a key"
+        return Unauthorized(f"{what} needs {needs}; send it as 'Authorization: Bearer {needs.split()[-1].upper()}'")
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

@@ -1,8 +1,11 @@
 """What somebody may: a value, from a token, a publish key, a webhook's answer, or what is granted to everybody."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sse_fast.access.patterns import EVERYTHING, NOTHING, Patterns
+from sse_fast.errors import Forbidden, Unauthorized
+from sse_fast.event_rules import brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,15 @@ class Grants:
         """What the holder of this may, who may also what everybody may. About history the credential has the word."""
         subscribe, publish = self.subscribe | everybody.subscribe, self.publish | everybody.publish
         return replace(self, subscribe=subscribe, publish=publish, operations=self.operations or everybody.operations)
+
+
+def refusal(grants: Grants, verb: str, channels: Iterable[str]) -> Forbidden | Unauthorized:
+    """For who asked for these channels, which they are not granted. `verb`: to subscribe, or to publish."""
+    channel = next(iter(channels))
+    to = f"{verb} to {brief(channel)}"
+    if grants.credential is None:
+        return Unauthorized(f"to {to} takes a credential that grants it; send it as 'Authorization: Bearer ...'")
+    return Forbidden(f"this credential does not grant to {to}", channel)
 
 
 NO_GRANTS = Grants()

@@ -10,7 +10,11 @@ from starlette.responses import Response
 
 ALLOWED_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type", "Idempotency-Key")
-EXPOSED_HEADERS = ("Idempotent-Replayed", "Retry-After")  # of answers, beside those that any page may read
+EXPOSED_HEADERS = (
+    "Idempotent-Replayed",
+    "Retry-After",
+    "WWW-Authenticate",
+)  # of answers, beside those that any page may read
 
 
 class Origins:

@@ -14,9 +14,11 @@ from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
-from sse_fast.access.access import Access
+from sse_fast.access.access import Access, Tokens
+from sse_fast.access.grants import Grants
 from sse_fast.access.limits import Admission, Tally
 from sse_fast.access.origins import Origins
+from sse_fast.access.patterns import EVERYTHING, Patterns
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import Publishers
 from sse_fast.asgi import Receive, Scope, Send
@@ -310,17 +312,51 @@ def _with_those_of(server: Settings, settings: Settings) -> Settings:
 
 def policy_of(settings: Settings, max_event_size: int) -> Policy:
     """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
-    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
     return Policy(
         max_channels=settings.max_channels_per_stream,
         max_history=settings.max_history,
         max_event_size=max_event_size,
         max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
         max_body_size=settings.max_body_size,
-        access=Access(publishers=Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open)),
+        access=access_of(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
+
+
+def access_of(settings: Settings) -> Access:
+    """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more."""
+    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
+    publishers = Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open)
+    everybody = Grants(
+        EVERYTHING
+        if not (settings.takes_tokens or settings.grant_subscribe)
+        else Patterns.of(settings.grant_subscribe),
+        EVERYTHING
+        if settings.open or not (key or settings.takes_tokens or settings.grant_publish)
+        else Patterns.of(settings.grant_publish),
+    )
+    return Access(everybody, publishers, tokens_of(settings, everybody), settings.token_cookie, settings.token_in_query)
+
+
+def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
+    if not settings.takes_tokens:
+        return None
+    from sse_fast.access.keys import key_of_secret  # here, as what they load takes 90 ms and 10 MB
+    from sse_fast.access.tokens import Tokens as VerifiedTokens
+
+    tokens = VerifiedTokens(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        algorithms=settings.token_algorithms,
+        leeway=settings.token_leeway,
+        endless=settings.token_endless,
+        everybody=everybody,
+    )
+    if settings.token_secret is not None:
+        secret = settings.token_secret.get_secret_value().encode()
+        tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
+    return tokens
 
 
 def end_streams_on_signals(app: Edge) -> None:

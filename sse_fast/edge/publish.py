@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
+from sse_fast.access.grants import Grants, refusal
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
@@ -111,6 +112,8 @@ class Publishing:
             refuse_body_over(wanted, len(body))
             keys: dict[int, str] = {}
             events, alone = await self._encoded(wanted, body, keys)
+            if not wanted.grants.publish.everything and wanted.form is not Form.DATA:
+                refuse_not_granted(wanted.grants, events)
             before = self._hub.published
             if wanted.key is None and not keys:
                 ids, repeated = await self._hub.append(events), 0
@@ -163,6 +166,13 @@ class Publishing:
         if before is not None and before != self._hub.published:
             return problem(500, "the server has run out of memory; what was sent may have been published", headers)
         return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers))
+
+
+def refuse_not_granted(grants: Grants, events: Iterable[Encoded]) -> None:
+    """Raise Forbidden or Unauthorized for events of a channel that is not granted, and none is published."""
+    channels = {name for channel, _ in events for name in ((channel,) if isinstance(channel, bytes) else channel)}
+    if refused := sorted(name for name in map(bytes.decode, channels) if not grants.publish.matches(name)):
+        raise refusal(grants, "publish", refused)
 
 
 def key_or_keys(key: str | None, keys: dict[int, str]) -> Keys:

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from sse_fast.access.asking import NOTHING_FOUND, Found
-from sse_fast.errors import InvalidEvent
+from sse_fast.access.credentials import IN_QUERY
+from sse_fast.access.grants import Grants, refusal
+from sse_fast.errors import Forbidden, InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol.decision import (
     Answer,
@@ -32,7 +34,7 @@ QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE_KEY = re.compile(r'[^\x00-\x20\x7f-\xff",;\\]+')
 KEYS = re.compile(rf"(?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern})(?:, (?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern}))+")
 ESCAPED = re.compile(r"\\(.)")
-PARAMETERS = ("channel", "history", "last_event_id", "envelope")
+PARAMETERS = ("channel", "history", "last_event_id", "envelope", "allowed")
 UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
 LETTERS_A_SLIP = 5  # one edit of "history" is a slip, "story" and "historyId" are names of somebody else's
 SYNONYMS = {
@@ -42,7 +44,8 @@ SYNONYMS = {
     "lastid": "last_event_id",
     "since": "last_event_id",  # what `sse-fast listen` calls it
 }
-PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope)=[^&]*(?:&|\Z))*", re.I)
+PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
+EARLIEST = "earliest"
 STREAM_METHODS = "GET, HEAD, OPTIONS"
 OPERATIONS = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
@@ -67,6 +70,7 @@ class Asked(NamedTuple):
     history: int = 0
     envelope: bool = False
     patterns: tuple[str, ...] = ()
+    allowed_only: bool = False
 
 
 def stream(request: Request, policy: Policy, readable: Headers, found: Found = NOTHING_FOUND) -> Decision:
@@ -84,20 +88,44 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         policy.max_history,
         request.root,
     )
+    granted, left_out = _granted(asked, grants)
     headers = stream_headers(readable)
     if method == "HEAD":
         return Answer(200, headers)
     return Subscribe(
-        asked.channels,
+        granted.channels,
         asked.last_event_id,
         asked.history,
         asked.envelope,
         headers,
         readable,
         reads_json(request),
-        patterns=asked.patterns,
+        patterns=granted.patterns,
         grants=grants,
+        left_out=left_out,
     )
+
+
+def _granted(asked: Asked, grants: Grants) -> tuple[Asked, tuple[str, ...]]:
+    """What of that is granted, and what was left out: nothing, if it was not said that something may be. Raises
+    Unauthorized or Forbidden."""
+    refused = [channel for channel in asked.channels if not _may_listen(grants, channel)]
+    refused += [pattern for pattern in asked.patterns if not grants.subscribe.covers(pattern)]
+    if refused:
+        if not asked.allowed_only or len(refused) == len(asked.channels) + len(asked.patterns):
+            raise refusal(grants, "subscribe", refused)
+        kept = set(asked.channels).union(asked.patterns).difference(refused)
+        asked = asked._replace(
+            channels=tuple(channel for channel in asked.channels if channel in kept),
+            patterns=tuple(pattern for pattern in asked.patterns if pattern in kept),
+        )
+    if not grants.history and (asked.history or asked.last_event_id == EARLIEST):
+        raise Forbidden("this credential grants no history; leave out 'history', or resume by an id that was received")
+    return asked, tuple(refused)
+
+
+def _may_listen(grants: Grants, channel: str) -> bool:
+    return grants.subscribe.matches(channel) or (grants.operations and channel in SYSTEM_CHANNELS)
 
 
 def reads_json(request: Request) -> bool:
@@ -148,7 +176,7 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
     if others:
         raise InvalidEvent("the parameter 'history' is given twice")
     kept = WholeNumber("history", max_history).read(history)
-    return Asked(tuple(channels), id_in_query, kept, _is_enveloped(parameters))
+    return Asked(tuple(channels), id_in_query, kept, _is_enveloped(parameters), (), _is_allowed_only(parameters))
 
 
 # Thousands come with the same words, after a cut all at once.
@@ -216,10 +244,19 @@ def _is_enveloped(parameters: list[tuple[str, str]]) -> bool:
     return bool(forms)
 
 
+def _is_allowed_only(parameters: list[tuple[str, str]]) -> bool:
+    given = [value for key, value in parameters if key == "allowed"]
+    if len(given) > 1:
+        raise InvalidEvent("the parameter 'allowed' is given twice")
+    if given and given[0] != "only":
+        raise InvalidEvent(f"'allowed' must be 'only': what is not granted is left out; this is {brief(given[0])}")
+    return bool(given)
+
+
 def _refuse_slips(names: Iterable[str]) -> None:
     """Raise InvalidEvent for a parameter that must have been meant for one of ours. Others are nobody's business here:
     proxies, cache busters and polyfills have their own."""
-    unknown = (name for name in names if name not in PARAMETERS and not _is_id(name))
+    unknown = (name for name in names if name not in PARAMETERS and name != IN_QUERY and not _is_id(name))
     for name in islice(unknown, UNKNOWN_COMPARED):
         if meant := _meant(name):
             raise InvalidEvent(f"unknown parameter {brief(name)}; did you mean {meant!r}?")
@@ -266,7 +303,10 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         form, most = Form.LINES, policy.max_body_size
     else:
         form, most = Form.JSON, policy.max_json_size
-    options = parameters_of(request.query, request.root + path, *(("event", "retry") if names else ()))
+    if names and not grants.publish.matches(channel := ":".join(names)):
+        raise refusal(grants, "publish", [channel])
+    known = (("event", "retry") if names else ()) + ((IN_QUERY,) if policy.access.in_query else ())
+    options = parameters_of(request.query, request.root + path, *known)
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))

@@ -1,11 +1,13 @@
 """Errors as `application/problem+json` (RFC 9457), and which status each kind has. Their sentences stand where they are
 raised: what was wrong, where, and what would be right."""
 
+import re
 from http import HTTPStatus
 
 import orjson
 
 from sse_fast.errors import (
+    AmbiguousCredentials,
     BatchTooLarge,
     EventTooLarge,
     Forbidden,
@@ -21,6 +23,7 @@ from sse_fast.errors import (
 )
 from sse_fast.protocol.decision import Answer, Headers, in_order
 
+NOT_DESCRIBING = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # what an error_description cannot have
 AGAIN: Headers = ((b"retry-after", b"1"),)
 FAILED = "the server failed to answer this; its log says why"
 OUT_OF_MEMORY = "the server has run out of memory; try again later"
@@ -40,7 +43,8 @@ class NotPlain(SSEFastError):
 
 PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     InvalidEvent: (400, ()),
-    Unauthorized: (401, ((b"www-authenticate", b'Bearer realm="publish"'),)),
+    AmbiguousCredentials: (400, ()),
+    Unauthorized: (401, ()),
     Forbidden: (403, ()),
     ForeignOrigin: (403, ()),
     TooLate: (408, ()),
@@ -68,4 +72,16 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
     """Raises KeyError for an error that is none of PROBLEMS."""
     kind = next((kind for kind in type(error).__mro__ if kind in PROBLEMS), type(error))
     status, own = PROBLEMS[kind]
+    if isinstance(error, Unauthorized | Forbidden):
+        own = ((b"www-authenticate", challenge(error)),)
     return problem(status, str(error), (*own, *headers))
+
+
+def challenge(error: Unauthorized | Forbidden) -> bytes:
+    """What credentials are taken, and what was wrong with those that came (RFC 6750, section 3); where none came,
+    nothing was."""
+    word = error.error if isinstance(error, Unauthorized) else "insufficient_scope"
+    if word is None:
+        return b"Bearer"
+    described = NOT_DESCRIBING.sub("'", str(error)).encode("ascii", "replace")
+    return b'Bearer error="%b", error_description="%b"' % (word.encode(), described)

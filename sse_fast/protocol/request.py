@@ -13,11 +13,14 @@ from starlette._utils import get_route_path
 
 READ = frozenset(
     b"accept access-control-request-headers access-control-request-method access-control-request-private-network "
-    b"authorization content-encoding content-length content-type host idempotency-key last-event-id origin "
+    b"authorization content-encoding content-length content-type cookie host idempotency-key last-event-id origin "
     b"x-forwarded-for".split()
 )
-# The key is none, and is refused as one: to take either of two would be to guess.
-LISTS = frozenset((b"accept", b"access-control-request-headers", b"idempotency-key", b"x-forwarded-for"))
+# Two keys or credentials are none, and are refused as one: to take either would be to guess.
+LISTS = frozenset(
+    (b"accept", b"access-control-request-headers", b"authorization", b"cookie", b"idempotency-key", b"x-forwarded-for")
+)
+SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3
 
 
 class Request(NamedTuple):
@@ -70,6 +73,6 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in headers:
         if name in READ:
             if name in LISTS and (before := read.get(name)):
-                value = b"%b, %b" % (before, value) if value.strip() else before
+                value = before + SEPARATORS.get(name, b", ") + value if value.strip() else before
             read[name] = value
     return read

@@ -1,0 +1,202 @@
+"""Tokens: signed claims (JWT, RFC 7519) become grants.
+
+Signature and claims are checked by PyJWT. Which keys there are, which algorithm each is for and whose tokens it signs
+is ours to say and no token's: see `keys`. What was verified is remembered by a digest until it ends or the keys change.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Collection, Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jwt
+from jwt.utils import base64url_decode
+
+from sse_fast.access.algorithms import USUAL_ALGORITHMS
+from sse_fast.access.asking import KeyAsked, MustAsk
+from sse_fast.access.claims import claimed
+from sse_fast.access.grants import NO_GRANTS, Grants
+from sse_fast.access.keys import Key
+from sse_fast.errors import InvalidEvent, Unauthorized
+from sse_fast.event_rules import brief
+
+MAX_TOKEN = 8192  # characters
+MAX_TOKEN_HEADER = 1024
+MOST_TRIED = 4  # keys that one token could be signed with
+REMEMBERED = 16_384  # tokens, a kilobyte each
+FOREVER = float("inf")
+LATEST = 2.0**53  # seconds: no clock comes there
+
+
+class _Header(NamedTuple):
+    algorithm: str
+    kid: str | None
+
+
+class Tokens:
+    """Whoever has keys puts them here: `use`.
+
+    issuer: whom a token must name that is signed by a key which says no issuer itself; None: it is not looked at.
+    audience: that a token must be for; None: for nobody in particular. leeway: seconds that clocks may differ.
+    endless: whether a token may come without `exp`. everybody: what needs no token. asks: whether somebody can be asked
+    for a key that is not here.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+        algorithms: Collection[str] = USUAL_ALGORITHMS,
+        leeway: float = 0.0,
+        endless: bool = False,
+        everybody: Grants = NO_GRANTS,
+        asks: bool = False,
+        remembered: int = REMEMBERED,
+    ) -> None:
+        self.issuer, self.audience, self.algorithms = issuer, audience, tuple(algorithms)
+        self.asks = asks
+        self.everybody = everybody
+        self._leeway, self._most = leeway, remembered
+        self._required = [] if endless else ["exp"]
+        self._keys: dict[str, tuple[Key, ...]] = {}
+        self._seed = secrets.token_bytes(16)
+        self._known: dict[bytes, Grants] = {}
+        self.changes = 0
+        """How often the keys were others. What was decided by the old ones does not hold."""
+        self.hits = self.misses = 0
+
+    def use(self, keys: Iterable[Key], source: str = "") -> None:
+        """These are the keys of a source from here on. Where they are others than before, what was verified is
+        forgotten."""
+        now = tuple(keys)
+        if [key.digest for key in now] != [key.digest for key in self._keys.get(source, ())]:
+            self._keys[source] = now
+            self._known.clear()
+            self.changes += 1
+
+    @property
+    def keys(self) -> list[Key]:
+        return [key for keys in self._keys.values() for key in keys]
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
+    def grants_of(self, text: str, now: float, asked: bool = False) -> Grants:
+        """What a token grants, and everybody has. `now`: seconds since 1970. `asked`: whoever has keys was asked for
+        them. Raises Unauthorized, in words that have nothing of the token but its key's id, and MustAsk."""
+        if len(text) > MAX_TOKEN:
+            raise _invalid(f"the token is longer than {MAX_TOKEN} characters")
+        raw = text.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(raw, digest_size=16, key=self._seed).digest()
+        known = self._known.get(digest)
+        if known is not None and (known.until is None or now < known.until):
+            self.hits += 1
+            return known
+        self.misses += 1
+        if known is not None:
+            del self._known[digest]
+        grants = self._verified(text, raw, asked)
+        if grants.until is not None and now >= grants.until:
+            raise _invalid("the token has expired")
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = grants
+        return grants
+
+    def _verified(self, text: str, raw: bytes, asked: bool) -> Grants:
+        header = _header_of(text.partition(".")[0][: MAX_TOKEN_HEADER + 1])
+        failed: Exception | None = None
+        for key in self._candidates(header, asked):
+            try:
+                claims = jwt.decode(
+                    raw,
+                    key.by_algorithm[header.algorithm],
+                    algorithms=[header.algorithm],
+                    audience=self.audience,
+                    issuer=key.issuer,
+                    leeway=self._leeway,
+                    options={"require": self._required, "enforce_minimum_key_length": True},
+                )
+            except jwt.InvalidSignatureError as error:
+                failed = error
+            except jwt.PyJWTError as error:
+                raise _invalid(_why(error)) from None
+            except Exception:  # whatever a stranger's claims may make a library stumble over
+                raise _invalid("the token cannot be read") from None
+            else:
+                return self._granted(claims, raw)
+        raise _invalid("the token is signed with another key than this server has") from failed
+
+    def _candidates(self, header: _Header, asked: bool) -> list[Key]:
+        """The keys that a token with this header may be signed with."""
+        if header.algorithm not in self.algorithms:
+            raise _invalid(
+                f"the token is signed by {brief(header.algorithm)}; allowed are {', '.join(self.algorithms)}"
+            )
+        able = [key for key in self.keys if header.algorithm in key.by_algorithm]
+        found = [key for key in able if header.kid is None or key.kid in (None, header.kid)]
+        exact = header.kid is None or any(key.kid == header.kid for key in found)
+        if self.asks and not asked and (not found or not exact):
+            raise MustAsk(KeyAsked(header.kid))
+        if not found:
+            named = f" {brief(header.kid)}" if header.kid is not None else ""
+            raise _invalid(f"there is no key{named} for {header.algorithm}, with which the token is signed")
+        return sorted(found, key=lambda key: key.kid != header.kid)[:MOST_TRIED]
+
+    def _granted(self, claims: dict[str, object], raw: bytes) -> Grants:
+        try:
+            granted = claimed(claims)
+        except InvalidEvent as error:
+            raise _invalid(f"the token grants what cannot be: {error}") from None
+        subject = claims.get("sub")
+        ends = claims.get("exp")
+        # PyJWT has looked at both: a string, and what is a number of seconds.
+        until = min(float(ends), LATEST) + self._leeway if isinstance(ends, int | float) else None
+        return Grants(
+            granted.subscribe,
+            granted.publish,
+            granted.history,
+            granted.operations,
+            user=subject if isinstance(subject, str) else None,
+            until=until,
+            credential=hashlib.blake2b(raw, digest_size=8).hexdigest(),
+        ).beside(self.everybody)
+
+
+@lru_cache(maxsize=256)  # a header is the same in all tokens of a key
+def _header_of(segment: str) -> _Header:
+    """Raises Unauthorized."""
+    try:
+        if len(segment) > MAX_TOKEN_HEADER:
+            raise ValueError("no header is that long")
+        header = json.loads(base64url_decode(segment))
+        algorithm, kid = header["alg"], header.get("kid")
+        if not isinstance(algorithm, str) or not isinstance(kid, str | None):
+            raise TypeError("both are strings")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _invalid("this is no token: a JWT has three parts, and a header that says how it is signed") from None
+    return _Header(algorithm, kid)
+
+
+def _why(error: jwt.PyJWTError) -> str:
+    """In our own words: the library's may have what the token says."""
+    for kind, words in (
+        (jwt.ExpiredSignatureError, "the token has expired"),
+        (jwt.ImmatureSignatureError, "the token is not valid yet"),
+        (jwt.InvalidIssuerError, "the token is of another issuer"),
+        (jwt.InvalidAudienceError, "the token is for another audience"),
+        (jwt.InvalidIssuedAtError, "the token's 'iat' is no time"),
+    ):
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"the token has no {error.claim!r}"
+    return "the token cannot be read"
+
+
+def _invalid(why: str) -> Unauthorized:
+    return Unauthorized(why, "invalid_token")

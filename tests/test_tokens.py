@@ -1,0 +1,347 @@
+"""Tokens become grants: which keys sign whose, what is refused and in which words, what is remembered, how long."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
+from signing import OTHER_SECRET, SECRET, ec_key, ed_key, key_set, listen, public, rsa_key, token
+
+from sse_fast.access.algorithms import ALGORITHMS, BadKeys
+from sse_fast.access.asking import KeyAsked, MustAsk
+from sse_fast.access.grants import Grants
+from sse_fast.access.keys import MOST_KEYS, key_of_secret, key_set_of
+from sse_fast.access.patterns import Patterns
+from sse_fast.access.tokens import MAX_TOKEN, Tokens
+from sse_fast.errors import Unauthorized
+
+NOW = time.time()
+
+
+def tokens_of(*jwks: dict[str, Any], **options: Any) -> Tokens:
+    """With a secret, or these keys."""
+    tokens = Tokens(**options)
+    if jwks:
+        tokens.use(key_set_of(key_set(*jwks), tokens.algorithms, tokens.issuer).keys)
+    else:
+        tokens.use([key_of_secret(SECRET.encode(), tokens.algorithms, tokens.issuer)])
+    return tokens
+
+
+def refused(tokens: Tokens, text: str) -> str:
+    """In which words."""
+    with pytest.raises(Unauthorized) as refusal:
+        tokens.grants_of(text, NOW)
+    assert refusal.value.error == "invalid_token"
+    assert len(text) < 20 or text not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_token_grants_what_its_claim_says_beside_what_everybody_may() -> None:
+    everybody = Grants(Patterns.of(["news"]))
+    tokens = tokens_of(everybody=everybody)
+    grants = tokens.grants_of(token({"subscribe": ["orders:*"], "publish": ["chat:1"]}, sub="42"), NOW)
+    assert (grants.subscribe, grants.publish) == (Patterns.of(["orders:*", "news"]), Patterns.of(["chat:1"]))
+    assert (grants.user, grants.history, grants.operations) == ("42", True, False)
+    assert grants.until is not None
+    assert NOW + 3590 < grants.until < NOW + 3610
+    assert grants.credential
+    other = tokens.grants_of(token({"history": False, "operations": True}), NOW)
+    assert (other.subscribe, other.history, other.operations) == (Patterns.of(["news"]), False, True)
+    assert other.credential != grants.credential
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (listen("a", seconds=-3600), "has expired"),
+        (listen("a", nbf=NOW + 3600), "not valid yet"),
+        (listen("a", iat=NOW + 3600), "not valid yet"),
+        (listen("a", seconds=None), "has no 'exp'"),
+        (listen("a", key=OTHER_SECRET), "another key"),
+        (listen("a", aud="somebody"), "another audience"),
+        (listen("a")[:-3], "another key"),
+        (listen("a").rpartition(".")[0], "cannot be read"),
+        (listen("a").rpartition(".")[0] + ".", "another key"),
+        (listen("a", exp="soon", seconds=None), "cannot be read"),
+        (listen("a", exp=1e400, seconds=None), "cannot be read"),
+        (listen("a", sub=42), "cannot be read"),
+        ("", "this is no token"),
+        ("s3cret", "this is no token"),
+        ("a.b.c", "this is no token"),
+        ("..", "this is no token"),
+        ("é.é.é", "this is no token"),
+        ("x" * (MAX_TOKEN + 1), "longer than"),
+        (jwt.encode({}, None, "none"), "signed by 'none'"),
+        (listen("a", key="k" * 64, algorithm="HS512"), "signed by 'HS512'; allowed are HS256"),
+        (token({"subscribe": "a"}), "array of patterns"),
+        (token({"subscribe": ["a*"]}), "within a segment"),
+        (token({"subscribes": ["a"]}), "'subscribes'; it takes 'subscribe'"),
+        (token({"history": 1}), "true or false"),
+        (token(["a"]), "is an object"),
+    ],
+)
+def test_what_is_no_good_token_is_refused_in_words_that_say_why(given: str, why: str) -> None:
+    assert why in refused(tokens_of(), given)
+
+
+def test_clocks_may_differ_by_the_leeway_and_it_ends_so_much_later() -> None:
+    tokens = tokens_of(leeway=60)
+    grants = tokens.grants_of(listen("a", seconds=-30, nbf=NOW + 30), NOW)
+    assert grants.until is not None
+    assert grants.until > NOW + 20
+    assert refused(tokens, listen("a", seconds=-90)) == "the token has expired"
+
+
+def test_tokens_that_never_end_are_taken_where_that_is_said() -> None:
+    assert tokens_of(endless=True).grants_of(listen("a", seconds=None), NOW).until is None
+
+
+def test_issuer_and_audience_must_be_those_that_are_said() -> None:
+    tokens = tokens_of(issuer="https://id.example", audience="edge")
+    assert "no 'iss'" in refused(tokens, listen("a", aud="edge"))
+    assert "another issuer" in refused(tokens, listen("a", aud="edge", iss="https://evil.example"))
+    assert "no 'aud'" in refused(tokens, listen("a", iss="https://id.example"))
+    assert "another audience" in refused(tokens, listen("a", iss="https://id.example", aud="shop"))
+    for audience in ("edge", ["shop", "edge"]):
+        assert tokens.grants_of(listen("a", iss="https://id.example", aud=audience), NOW).subscribe
+
+
+# ---- keys ----
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(rsa_key(), "RS256"), (ec_key(), "ES256"), (ed_key(), "EdDSA"), (rsa_key(), "PS512")]
+)
+def test_a_key_of_a_set_signs(key: Any, algorithm: str) -> None:
+    tokens = tokens_of(public(ec_key("other"), kid="0"), public(key, kid="1"), algorithms=ALGORITHMS)
+    for kid in ("1", None):
+        assert tokens.grants_of(listen("a", key=key, algorithm=algorithm, kid=kid), NOW).subscribe
+    assert "there is no key '2'" in refused(tokens, listen("a", key=key, algorithm=algorithm, kid="2"))
+    assert "another key" in refused(tokens, listen("a", key=ec_key(), algorithm="ES256", kid="0"))
+
+
+def test_a_public_key_is_no_secret() -> None:
+    """Algorithm confusion: a token that is signed by HS256, with the bytes of a key that everybody knows."""
+    tokens = tokens_of(public(rsa_key(), kid="1"))
+    tokens.use([key_of_secret(SECRET.encode())], "secret")
+    jwk = public(rsa_key())
+    pem = rsa_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for bytes_known in (pem, json.dumps(jwk).encode(), jwk["n"].encode(), base64.urlsafe_b64decode(jwk["n"] + "==")):
+        forged = _signed_by_hs256({"exp": NOW + 60, "sse": {"subscribe": ["**"]}}, bytes_known, kid="1")
+        refused(tokens, forged)
+    assert "there is no key" in refused(tokens_of(public(rsa_key(), kid="1")), listen("a"))
+
+
+def test_a_key_signs_only_by_its_own_algorithm() -> None:
+    bound = tokens_of(public(rsa_key(), alg="PS256"), algorithms=ALGORITHMS)
+    assert bound.grants_of(listen("a", key=rsa_key(), algorithm="PS256"), NOW).subscribe
+    assert "there is no key for RS256" in refused(bound, listen("a", key=rsa_key(), algorithm="RS256"))
+
+
+def test_a_key_signs_only_the_tokens_of_its_issuer() -> None:
+    mine, theirs = public(rsa_key(), kid="1", iss="mine"), public(rsa_key("theirs"), kid="2", iss="theirs")
+    tokens = tokens_of(mine, theirs, issuer="mine")
+    assert tokens.grants_of(listen("a", key=rsa_key("theirs"), algorithm="RS256", kid="2", iss="theirs"), NOW).subscribe
+    forged = listen("a", key=rsa_key("theirs"), algorithm="RS256", kid="2", iss="mine")
+    assert refused(tokens, forged) == "the token is of another issuer"
+
+
+def test_of_a_key_set_what_signs_no_tokens_is_left_out_and_said() -> None:
+    usable = public(rsa_key(), kid="1")
+    weak = public(rsa_key(), kid="2") | {"n": "AQAB"}
+    found = key_set_of(
+        key_set(
+            usable,
+            usable | {"use": "enc"},
+            usable | {"key_ops": ["encrypt"]},
+            usable | {"alg": "RSA-OAEP"},
+            usable | {"alg": "RS512"},
+            {"kty": "weird"},
+            {"kty": "oct", "k": "c2hvcnQ"},
+            usable | {"n": 7},
+            usable | {"kid": 7},
+            weak,
+        )
+    )
+    assert [key.kid for key in found.keys] == ["1"]
+    assert len(found.skipped) == 9
+    for secret in (usable["n"], "c2hvcnQ"):
+        assert secret not in repr(found)
+
+
+def test_of_a_private_key_only_the_public_part_is_kept() -> None:
+    private = RSAAlgorithm.to_jwk(rsa_key(), as_dict=True)
+    (key,) = key_set_of(key_set(private)).keys
+    assert not hasattr(key.by_algorithm["RS256"].key, "private_numbers")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "no key set"),
+        (b'{"keys": 7}', "no key set"),
+        (b'{"keys": []}', "it is empty"),
+        (b'{"keys": [7]}', "key 0: a key is an object"),
+        (key_set(*[{"kty": "x"}] * (MOST_KEYS + 1)), "at most 128 keys"),
+    ],
+)
+def test_what_is_no_key_set_is_refused_in_words(text: bytes, why: str) -> None:
+    with pytest.raises(BadKeys, match=why):
+        key_set_of(text)
+
+
+def test_a_secret_has_as_many_bytes_as_its_digest() -> None:
+    with pytest.raises(BadKeys, match="at least 32 bytes, this has 31"):
+        key_of_secret(b"x" * 31)
+
+
+def test_of_keys_without_a_name_a_few_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tokens_of(*[public(ed_key(str(n))) for n in range(40)])
+    tried = 0
+
+    def decode(*_: Any, **__: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        raise jwt.InvalidSignatureError
+
+    monkeypatch.setattr(jwt, "decode", decode)
+    refused(tokens, listen("a", key=ed_key("0"), algorithm="EdDSA"))
+    assert tried == 4
+
+
+# ---- asking for keys ----
+
+
+def test_a_key_that_is_not_here_is_asked_for_once() -> None:
+    tokens = tokens_of(public(rsa_key(), kid="1"), asks=True)
+    wanted = listen("a", key=rsa_key("new"), algorithm="RS256", kid="new")
+    with pytest.raises(MustAsk) as must:
+        tokens.grants_of(wanted, NOW)
+    assert must.value.what == KeyAsked("new")
+    with pytest.raises(Unauthorized, match="there is no key 'new'"):
+        tokens.grants_of(wanted, NOW, True)
+    tokens.use(key_set_of(key_set(public(rsa_key("new"), kid="new"))).keys, "url")
+    assert tokens.grants_of(wanted, NOW).subscribe
+
+
+def test_nobody_is_asked_for_a_token_that_no_key_could_sign() -> None:
+    tokens = tokens_of(public(rsa_key(), kid="1"), asks=True)
+    for hopeless in (jwt.encode({}, None, "none"), "x", listen("a", key="k" * 64, algorithm="HS512", kid="x")):
+        refused(tokens, hopeless)
+    refused(tokens, listen("a", key=rsa_key("other"), algorithm="RS256", kid="1"))
+
+
+# ---- what is remembered ----
+
+
+def test_a_token_that_was_verified_is_not_verified_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tokens_of()
+    text = listen("a")
+    grants = tokens.grants_of(text, NOW)
+    monkeypatch.setattr(jwt, "decode", None)
+    assert tokens.grants_of(text, NOW) is grants
+    assert (tokens.hits, tokens.misses, len(tokens)) == (1, 1, 1)
+    assert grants.until is not None
+    assert tokens.grants_of(text, grants.until - 0.001) is grants
+    monkeypatch.undo()
+    with pytest.raises(Unauthorized, match="has expired"):
+        tokens.grants_of(text, grants.until)
+    assert len(tokens) == 0
+
+
+def test_other_keys_end_what_was_verified_by_those_before() -> None:
+    tokens = tokens_of(public(rsa_key(), kid="1"))
+    text = listen("a", key=rsa_key(), algorithm="RS256", kid="1")
+    assert tokens.grants_of(text, NOW)
+    changes = tokens.changes
+    tokens.use(key_set_of(key_set(public(rsa_key(), kid="1"))).keys)
+    assert (len(tokens), tokens.changes) == (1, changes), "the same keys"
+    tokens.use(key_set_of(key_set(public(rsa_key("new"), kid="1"))).keys)
+    assert (len(tokens), tokens.changes) == (0, changes + 1)
+    assert "another key" in refused(tokens, text)
+
+
+def test_a_bad_token_is_not_remembered_and_of_good_ones_so_many() -> None:
+    tokens = tokens_of(remembered=3)
+    refused(tokens, listen("a", key=OTHER_SECRET))
+    assert len(tokens) == 0
+    first = listen("0")
+    for n in range(5):
+        tokens.grants_of(listen(str(n)), NOW)
+    assert len(tokens) == 3
+    misses = tokens.misses
+    tokens.grants_of(first, NOW)
+    assert tokens.misses == misses + 1, "the oldest goes"
+
+
+def test_no_token_stays_in_what_is_remembered() -> None:
+    tokens = tokens_of()
+    text = listen("a")
+    tokens.grants_of(text, NOW)
+    for part in text.split("."):
+        assert part not in repr(vars(tokens))
+
+
+# ---- claims of others ----
+
+
+@pytest.mark.parametrize(
+    ("claims", "grants"),
+    [
+        (
+            {"x-ably-capability": '{"a:*": ["subscribe", "history"], "*": ["publish"], "[queue]*": ["subscribe"]}'},
+            Grants(Patterns.of(["a:**"]), Patterns.of(["**"])),
+        ),
+        ({"x-ably-capability": '{"a:*:b": ["*"]}'}, Grants(Patterns.of(["a:*:b"]), Patterns.of(["a:*:b"]))),
+        ({"x-ably-capability": '{"a": ["subscribe"]}'}, Grants(Patterns.of(["a"]), history=False)),
+        (
+            {"caps": [{"channels": ["news", "u:1"], "allow": ["sub", "hst"]}, {"channels": ["u:1"], "allow": ["pub"]}]},
+            Grants(Patterns.of(["news", "u:1"]), Patterns.of(["u:1"])),
+        ),
+        ({"caps": [{"channels": ["news"], "allow": ["sub"]}]}, Grants(Patterns.of(["news"]), history=False)),
+        ({"sse": {}, "caps": [{"channels": ["news"], "allow": ["sub"]}]}, Grants()),
+        ({"channels": ["news"]}, Grants()),
+    ],
+)
+def test_claims_of_others_grant_what_they_say(claims: dict[str, Any], grants: Grants) -> None:
+    found = tokens_of().grants_of(token(**claims), NOW)
+    assert (found.subscribe, found.publish, found.history) == (grants.subscribe, grants.publish, grants.history)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"x-ably-capability": "no JSON"},
+        {"x-ably-capability": '{"a": "subscribe"}'},
+        {"x-ably-capability": '{"a*": ["subscribe"]}'},
+        {"caps": {"channels": ["a"]}},
+        {"caps": [{"channels": ["a*"], "allow": ["sub"]}]},
+        {"caps": [{"channels": ["a"], "allow": ["sub"], "match": "wildcard"}]},
+        {"caps": [{"channels": ["a"]}]},
+    ],
+)
+def test_a_claim_that_cannot_be_understood_is_refused(claims: dict[str, Any]) -> None:
+    assert "grants what cannot be" in refused(tokens_of(), token(**claims))
+
+
+# ---- how ----
+
+
+def _signed_by_hs256(claims: dict[str, Any], key: bytes, **header: str) -> str:
+    """As a stranger would, whom no library keeps from it."""
+
+    def encoded(raw: bytes) -> bytes:
+        return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+    head = json.dumps({"alg": "HS256", "typ": "JWT"} | header).encode()
+    body = encoded(head) + b"." + encoded(json.dumps(claims).encode())
+    return (body + b"." + encoded(hmac.digest(key, body, hashlib.sha256))).decode()
