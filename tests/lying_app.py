@@ -2,7 +2,7 @@
 
 Every request has a number, written `~7~`; all bodies, of requests as of answers, are made of it. So bytes of one
 exchange in another's are found out wherever they turn up, and the app looks at what it is sent itself. A number has a
-check sum: what came about by mutation is none.
+check sum: what came about by mutation is none. It tells, too, whether who has it behaves.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.I)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n", re.I)
 UPGRADE = b"\r\nconnection: upgrade\r\nupgrade: echo\r\n"  # as the relay writes it
 KEPT = 64  # bytes of what came before, in which a mark may have begun
+AROUND = 120  # bytes that are shown of what stands before and behind a mark
 BIG = 400_000  # bytes: more than fits into the buffers of all the sockets on its way
 
 
@@ -34,9 +35,14 @@ class Numbers:
     def __init__(self) -> None:
         self._count = 0
 
-    def next(self) -> int:
-        self._count += 1
-        return self._count << 20 | check(self._count)
+    def next(self, *, behaves: bool) -> int:
+        self._count += 2
+        count = self._count | behaves
+        return count << 20 | check(count)
+
+
+def behaves(number: int) -> bool:
+    return bool(number >> 20 & 1)
 
 
 def mark(number: int) -> bytes:
@@ -48,10 +54,39 @@ def marks(number: int, size: int) -> bytes:
     return mark(number) * (size // len(mark(number)) + 1)
 
 
-def strangers_marks(data: bytes, own: set[int]) -> set[int]:
-    """The numbers in it of requests that are not one's own."""
+def numbers_in(data: bytes) -> set[int]:
     found = {int(digits) for digits in MARK.findall(data) if len(digits) < 19}
-    return {number for number in found - own if number >> 20 and number & 0xFFFFF == check(number >> 20)}
+    return {number for number in found if number >> 20 and number & 0xFFFFF == check(number >> 20)}
+
+
+def foreign(data: bytes, own: set[int]) -> str | None:
+    """What it has of others, and where; None: nothing."""
+    for number in numbers_in(data) - own:
+        at = data.index(mark(number))
+        return f"{number} in {len(data)} bytes at {at}: {data[max(at - AROUND, 0) : at + AROUND]!r}"
+    return None
+
+
+class Whose:
+    """Whose(head): whose a request is. All marks in it are of one. A head without one is a stranger's, and so are marks
+    behind it."""
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self._own: set[int] = set()
+        self.look(head)
+
+    @property
+    def number(self) -> int:
+        return min(self._own, default=0)
+
+    def look(self, data: bytes) -> None:
+        """Raises ValueError."""
+        found = numbers_in(data)
+        if not self._own and (data is self._head or not any(map(behaves, found))):
+            self._own = {min(found)} if found else set()
+        if (others := foreign(data, self._own)) is not None:
+            raise ValueError(f"a request of {self._own or 'a stranger'} has something of {others}; {self._head!r}")
 
 
 def counted(body: bytes, status: bytes = b"200 OK") -> bytes:
@@ -106,15 +141,15 @@ class LyingApp:
         head = await reader.readuntil(b"\r\n\r\n")
         if HEAD.fullmatch(head) is None or (LENGTH.search(head) and CHUNKED.search(head)):
             raise ValueError(f"a head that two parsers could read differently: {head!r}")
+        whose = Whose(head)
+        number = whose.number
         method, target = head.split(b" ", 2)[:2]
-        numbers = {int(found) for found in MARK.findall(target)}
-        number = min(numbers, default=0)
         kind = target.partition(b"?kind=")[2].decode("latin-1")
         if kind not in KINDS:
             kind = "honest"
         self.tally[kind] += 1
         if UPGRADE in head:
-            return await self._tunnel(reader, writer, numbers)
+            return await self._tunnel(reader, writer, whose)
         has_body = LENGTH.search(head) or CHUNKED.search(head)
         # Who closes behind a whole answer, and does not say so, is no liar: the next request just has bad luck.
         if (method == b"HEAD" and kind in ("cut", "short", "until_close")) or (kind == "early" and not has_body):
@@ -125,12 +160,10 @@ class LyingApp:
                 writer.write(said.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
                 return False
             writer.write(said)
-        body = await self._body(reader, head)
-        if numbers and (strangers := strangers_marks(body, numbers)):  # a head that lost its mark says not whose it is
-            raise ValueError(f"the body of {numbers} has something of {strangers}")
+        whose.look(await self._body(reader, head))
         goes_on = await KINDS[kind](self, writer, method, number)
-        if goes_on is None and await reader.read(1):
-            raise ValueError(f"behind an answer of kind {kind} its connection was used again")
+        if goes_on is None and (more := await reader.read(1000)):
+            raise ValueError(f"behind an answer of kind {kind} to {head!r} its connection was used again: {more!r}")
         return goes_on is True
 
     async def _body(self, reader: asyncio.StreamReader, head: bytes) -> bytes:
@@ -143,7 +176,7 @@ class LyingApp:
             await reader.readexactly(2)
         return b"".join(parts)
 
-    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, numbers: set[int]) -> bool:
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, whose: Whose) -> bool:
         """Whatever comes goes back, until no more comes, or until the app has enough of it."""
         self.tally["tunnel"] += 1
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -151,8 +184,7 @@ class LyingApp:
         seen = b""
         while left > 0 and (data := await reader.read(65536)):
             seen = seen[-KEPT:] + data
-            if strangers := strangers_marks(seen, numbers):
-                raise ValueError(f"the tunnel of {numbers} has something of {strangers}")
+            whose.look(seen)
             writer.write(data)
             await writer.drain()
             left -= len(data)
@@ -245,7 +277,7 @@ class LyingApp:
 
     async def _switch(self, writer: asyncio.StreamWriter, method: bytes, number: int) -> None:
         """To another protocol, of which nobody spoke."""
-        switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: unasked\r\n\r\n"
         writer.write(switch + marks(number, 99))
 
 

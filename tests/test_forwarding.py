@@ -328,7 +328,7 @@ def test_interim_responses_are_passed_on_to_who_understands_them() -> None:
 
 
 def test_after_101_both_sides_say_what_they_like() -> None:
-    response = Response("GET", upgrade=True)
+    response = Response("GET", upgrade=b"websocket")
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: y\r\n\r\n"
     out = relayed(response, switch + b"\x81\x00HTTP", b"\r\n\r\n\x00")
     head, tunnelled = out[:-10], out[-10:]
@@ -382,9 +382,32 @@ def test_what_is_no_response_is_refused(bad: bytes) -> None:
         relayed(Response("GET"), bad)
 
 
-def test_a_switch_that_names_no_protocol_is_refused() -> None:
+SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\n%b\r\n"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"Upgrade:\r\n",
+        b"Upgrade: ,\r\n",
+        b"Upgrade: echo\r\n",
+        b"Upgrade: websocket, echo\r\n",
+        b"Upgrade: websocket\r\nUpgrade: websocket\r\n",
+        b"Upgrade: irc\r\n",
+        b"Upgrade: IRC/6.8\r\n",
+    ],
+)
+def test_a_switch_to_what_nobody_asked_for_is_refused(bad: bytes) -> None:
     with pytest.raises(BadResponse):
-        Response("GET", upgrade=True).feed(b"HTTP/1.1 101 Switching\r\n\r\n")
+        Response("GET", upgrade=b"websocket, IRC/6.9").feed(SWITCH % bad)
+
+
+@pytest.mark.parametrize("agreed", [b"websocket", b"WebSocket", b"irc/6.9", b"IRC/6.9, websocket"])
+def test_a_switch_is_to_one_or_more_of_the_protocols_that_were_asked_for(agreed: bytes) -> None:
+    response = Response("GET", upgrade=b"websocket, IRC/6.9")
+    assert b"\r\nupgrade: %b\r\n" % agreed in response.feed(SWITCH % (b"Upgrade: %b\r\n" % agreed))
+    assert response.tunnel
 
 
 def test_a_head_has_a_bound() -> None:

@@ -5,6 +5,7 @@ SSE_FAST_FUZZ_SECONDS makes it longer, SSE_FAST_FUZZ_SEED repeats a run's choice
 """
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ REST = 0.004  # after each step: much of the time is left to others
 
 
 def test_nobody_is_handed_a_byte_of_anothers_exchange_and_nothing_crashes_hangs_grows_or_stays() -> None:
-    seed = os.environ.get("SSE_FAST_FUZZ_SEED", "77")  # a fixed one here; the long runs choose their own
+    seed = os.environ.get("SSE_FAST_FUZZ_SEED", str(random.randrange(2**32)))
     command = [sys.executable, str(FUZZER), "--seconds", str(SECONDS), "--rest", str(REST), "--seed", seed]
     # A process of its own: a crash is to be told with its seed.
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 240, check=False)

@@ -1017,6 +1017,19 @@ async def test_an_upgrade_becomes_a_tunnel() -> None:
         assert port.relay.open == 0
 
 
+async def test_an_app_that_goes_on_in_a_protocol_nobody_asked_for_gets_nothing_of_it() -> None:
+    async def app(app: Peer) -> None:
+        await app.head()
+        app.say(SWITCH.replace(b"websocket", b"echo"))
+        assert await app.rest() == b""
+
+    async with RelayPort.opened(app) as port, port.client() as client:
+        client.say(UPGRADE + b"early")
+        assert (await client.answer())[0] == 502
+        await port.settled()
+        assert port.relay.open == 0
+
+
 async def test_an_app_may_end_its_side_of_a_tunnel_first() -> None:
     heard = asyncio.get_running_loop().create_future()
 

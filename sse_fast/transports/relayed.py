@@ -164,13 +164,12 @@ class RelayedExchange:
             forwarded = forwarded_as(head, trusted, relay.authority, length)
             if bare:
                 head.forwarded = forwarded
-        upgrade = forwarded.upgrade
-        self._response = Response(head.method, head.minor, upgrade=upgrade is not None, keep=keep and length == 0)
+        self._response = Response(head.method, head.minor, upgrade=forwarded.upgrade, keep=keep and length == 0)
         self._upstream: Upstream | None = None
         self._chunked = length is None
         self._received = length == 0  # the request's body is
         self._uploads = False  # counted among those of the relay
-        self.repeatable = length == 0 and upgrade is None and head.method in REPEATABLE
+        self.repeatable = length == 0 and forwarded.upgrade is None and head.method in REPEATABLE
         self._reused = False
         self._heard = False  # a byte of the app's
         self._sent = False  # a byte of its answer

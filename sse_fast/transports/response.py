@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sse_fast.transports.forwarding import Header, Outcome, response_head, response_headers
+from sse_fast.transports.forwarding import Header, Outcome, response_head, response_headers, tokens
 
 HEAD_BYTES = 64 * 1024
 INTERIM = 16  # responses before the answer
@@ -103,9 +103,10 @@ remembered: dict[bytes, Known] = {}
 
 
 class Response:
-    """Response(method, minor="1.1", *, upgrade=False, keep=True): to one request.
+    """Response(method, minor="1.1", *, upgrade=None, keep=True): to one request.
 
-    `method` and `minor`: of the request. `upgrade`: it asked for one, so 101 may come; 100 (Continue) is for nobody.
+    `method` and `minor`: of the request. `upgrade`: the protocols it asks to go on in, of which a 101 may name some;
+    100 (Continue) is for nobody.
     `keep`: the client's connection may be kept; this counts when the head comes.
     `claim(status, headers)`, to be set: asked about the head of the answer; True: nothing of it is for the client.
     """
@@ -129,7 +130,7 @@ class Response:
         "upgrade",
     )
 
-    def __init__(self, method: str, minor: str = "1.1", *, upgrade: bool = False, keep: bool = True) -> None:
+    def __init__(self, method: str, minor: str = "1.1", *, upgrade: bytes | None = None, keep: bool = True) -> None:
         self.method, self.minor = method, minor
         self.upgrade, self.keep = upgrade, keep
         self.claim: Callable[[int, list[Header]], bool] | None = None
@@ -226,10 +227,12 @@ class Response:
         return response_head(status, self._heard.reason, response_headers(status, self._heard.headers).lines)
 
     def _switch(self) -> bytes:
+        """To protocols that were asked for (RFC 9110, section 7.8)."""
         headers = self._heard.headers
         protocol = [value for name, value in headers if name.lower() == b"upgrade"]
-        if not self.upgrade or len(protocol) != 1:
-            raise BadResponse("the response is 101, and no other protocol was agreed on")
+        agreed = tokens(headers, b"upgrade")
+        if len(protocol) != 1 or not agreed or not agreed <= tokens([(b"upgrade", self.upgrade or b"")], b"upgrade"):
+            raise BadResponse("the response is 101, and goes on in no protocol that was asked for")
         self.status, self.body, self.keep = 101, TUNNEL, False
         lines = response_headers(101, headers).lines
         return response_head(101, self._heard.reason, lines, b"connection: upgrade", b"upgrade: " + protocol[0])
