@@ -86,6 +86,10 @@ class ForeignOrigin(SSEFastError):
     """A web page of another origin wanted to publish where no key is asked for."""
 
 
+class ForeignHost(SSEFastError):
+    """A request to a name that is none of this server's: see `allowed_hosts`."""
+
+
 class Overloaded(SSEFastError):
     """A limit on connections was reached; trying again later may work."""
 

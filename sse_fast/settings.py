@@ -31,6 +31,8 @@ PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
 NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 APP = re.compile(rf"{NAME}:{NAME}")
 COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
+ORIGIN = re.compile(r"https?://(?:[^/\s:*@\[\]]+|\[[^/\s*@\]]+\])(?::(?:[0-9]{1,5}|\*))?", re.I)
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 # Settings that are none any more.
 GONE = dict.fromkeys(
@@ -212,7 +214,15 @@ class Settings(BaseSettings):
         default=[], description="Patterns of channels that everybody may publish to, without a token or a key."
     )
     cors_origins: list[str] = Field(
-        default=[], description="Origins whose pages may subscribe and publish, with cookies; or '*' for any, without."
+        default=[],
+        description="Origins whose pages may subscribe and publish, with cookies; a port may be '*', as in "
+        "http://localhost:*. Or '*' for any, without.",
+    )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names by which clients call the server, beside those of loopback: shop.example, *.shop.example "
+        "for all below it, '*' for any. Default: on loopback no others, so that no page of a name that only resolves "
+        "to this machine reads anything; elsewhere, on a Unix socket and behind trusted_proxies any.",
     )
     ssl_certificate: Path | None = Field(
         default=None, description="PEM certificate chain; with ssl_keyfile: HTTPS and HTTP/2."
@@ -237,7 +247,13 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @field_validator(
-        "cors_origins", "grant_publish", "grant_subscribe", "token_algorithms", "trusted_proxies", mode="before"
+        "allowed_hosts",
+        "cors_origins",
+        "grant_publish",
+        "grant_subscribe",
+        "token_algorithms",
+        "trusted_proxies",
+        mode="before",
     )
     @classmethod
     def _commas_separate(cls, origins: object) -> object:
@@ -250,10 +266,23 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_are_origins(cls, origins: list[str]) -> list[str]:
         for origin in origins:
-            scheme, _, rest = origin.partition("://")
-            if origin != "*" and (scheme not in ("http", "https") or not rest or "/" in rest):
-                raise ValueError(f"{origin!r} is not an origin; write scheme://host[:port] with no path, or '*'")
-        return origins
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is not an origin; write scheme://host[:port] with no path, where the port may be *, "
+                    "as in http://localhost:*, or '*'"
+                )
+        return [origin.lower() for origin in origins]  # as browsers send them
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_names(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError(
+                    f"{host!r} is no name of a host; write it as browsers send it, without scheme and port, as in "
+                    "shop.example, *.shop.example or xn--grn-hoa.example, or '*'"
+                )
+        return [host.lower().strip("[]") for host in hosts]
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -358,6 +387,13 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def hosts_where_it_listens(self) -> list[str]:
+        """`allowed_hosts`, or what they are by default for a server that listens where these settings say. Who is
+        reached by others than programs of this machine is called by names that nobody here knows."""
+        local = self.loopback and self.uds is None and not self.trusted_proxies
+        return self.allowed_hosts or (["localhost"] if local else ["*"])
 
     def refuse_unsafe(self) -> None:
         """Raise ValueError where anybody could publish and no setting says that they may."""

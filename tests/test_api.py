@@ -991,6 +991,7 @@ def test_nothing_that_is_sent_makes_it_fail_and_only_200_moves_the_log(
 async def test_a_foreign_web_page_may_not_publish_where_no_key_is_asked_for(api: Api) -> None:
     answer = await api.post("/publish/c", content="x", headers={"origin": "https://evil.example"})
     assert_problem(answer, 403, "https://evil.example", "cors_origins")
+    assert answer.headers["access-control-allow-origin"] == "https://evil.example", "and it may read why"
     assert api.position == 0
 
 

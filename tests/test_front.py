@@ -577,11 +577,11 @@ async def test_a_head_of_which_only_the_origin_has_come_is_turned_away_for_that_
 
 async def test_who_may_read_it_stands_directly_behind_what_it_is_by_both_transports(edge: Edges) -> None:
     server = edge("--cors-origins", ORIGIN, "--max-connections", "1")
-    with connect(server.port, f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n\r\n".encode()):
+    with connect(server.port, f"GET /sse/a HTTP/1.1\r\nHost: localhost\r\nOrigin: {ORIGIN}\r\n\r\n".encode()):
         server.wait_connections(1)
         for asked in ("GET /sse/a", "HEAD /sse/a", "GET /sse/$nothing", "GET /sse/a\r\nAccept: application/json"):
             target, *more = asked.split("\r\n")
-            head = "\r\n".join([f"{target} HTTP/1.1", "Host: x", f"Origin: {ORIGIN}", *more, "", ""]).encode()
+            head = "\r\n".join([f"{target} HTTP/1.1", "Host: localhost", f"Origin: {ORIGIN}", *more, "", ""]).encode()
             for where in (server.port, server.behind()):
                 raw = await raw_answer(where, head, enough=b"\r\n\r\n")
                 _, first, *rest = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")

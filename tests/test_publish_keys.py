@@ -1,12 +1,14 @@
 """Who may publish: the key opens, compared in constant time; without one, pages of others are kept out."""
 
 import hmac
+from contextlib import nullcontext
 
 import pytest
 
 from sse_fast import Unauthorized
 from sse_fast.access.access import Access
 from sse_fast.access.grants import Grants
+from sse_fast.access.origins import Origins
 from sse_fast.access.publishers import Publishers
 from sse_fast.errors import ForeignOrigin
 
@@ -76,6 +78,29 @@ ELSEWHERE = "app.example"
 def test_without_a_key_pages_of_ours_and_of_listed_origins_may_publish(origin: str | None) -> None:
     for listed in (f"https://{ELSEWHERE}", "*"):
         publishing(Publishers(origins=[listed]), None, origin=origin, host=HERE)
+
+
+@pytest.mark.parametrize(
+    ("origin", "may"),
+    [
+        ("http://localhost:5173", True),
+        ("http://localhost", True),
+        ("http://[::1]:5173", True),
+        ("https://localhost:5173", False),
+        ("http://localhost.evil.example:5173", False),
+        ("http://evil.example:5173", False),
+        ("http://localhost:", False),
+        ("http://localhost:5173:80", False),
+        ("http://localhost:80.evil.example", False),
+        ("null", False),
+    ],
+)
+def test_a_listed_origin_may_have_any_port(origin: str, may: bool) -> None:
+    listed = ["http://localhost:*", "http://[::1]:*"]
+    readable = dict(Origins(listed).headers_for(origin.encode()))
+    assert (readable.get(b"access-control-allow-origin") == origin.encode()) is may
+    with nullcontext() if may else pytest.raises(ForeignOrigin):
+        publishing(Publishers(origins=listed), None, origin=origin, host=HERE)
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "app.localhost", "127.9.9.9:80", "[::1]:8000"])

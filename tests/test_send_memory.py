@@ -30,8 +30,8 @@ DESCRIPTORS = 4096  # that are looked at
 SMALL = 2 * KIB  # a client's receive buffer
 BOUNDS = Bounds(send_buffer=256 * KIB, stuck_after=60.0)
 PER_CLIENT = 3 * BOUNDS.unsent  # with the kernel's own structures, which are as large as small writes make them
-EARLIEST = b"GET /sse/a?last_event_id=earliest HTTP/1.1\r\nHost: x\r\n\r\n"
-LIVE = b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n"
+EARLIEST = b"GET /sse/a?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LIVE = b"GET /sse/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def held(port: StreamPort) -> int:
@@ -411,7 +411,7 @@ def test_answers_that_nobody_reads_are_given_back_and_the_streams_stay(
     server.wait_connections(3)
     fill(server)
     until(lambda: server.stats()["blocked"] == 3, "the streams are blocked")
-    not_reading(200, server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 60, clients, tls)
+    not_reading(200, server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60, clients, tls)
     until(lambda: "answers nobody reads" in server.log(), "the end of the answers")
     until(lambda: sum(kernel.held(server.port)) <= MIB, "at most 1 MiB")
     assert server.stats()["connections"] == 3

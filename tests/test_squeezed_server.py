@@ -28,7 +28,7 @@ class Stream(Reader):
 
     def __init__(self, port: int, target: str, resume: str = "") -> None:
         super().__init__(socket.create_connection(("127.0.0.1", port), PATIENCE))
-        self.socket.send(f"GET {target} HTTP/1.1\r\nHost: edge\r\n{resume}\r\n".encode())
+        self.socket.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{resume}\r\n".encode())
 
     @property
     def events(self) -> list[Event]:

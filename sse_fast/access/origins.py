@@ -16,6 +16,18 @@ EXPOSED_HEADERS = (
     "WWW-Authenticate",
 )  # of answers, beside those that any page may read
 
+MOST_BYTES = 256  # of an origin that is said again; one has a name of 253 bytes at most, and few have half of that
+
+
+class Listed(frozenset[str]):
+    """Origins as pages send theirs; with `*` for a port, as in `http://localhost:*`, any port or none is meant."""
+
+    def __contains__(self, origin: object) -> bool:
+        if super().__contains__(origin):
+            return True
+        before, _, port = str(origin).rpartition(":")
+        return super().__contains__(f"{before if port.isdecimal() else origin}:*")
+
 
 class Origins:
     """Pages of these origins, with cookies; or, by "*", of any, without. With both it would be any origin that sends a
@@ -24,7 +36,7 @@ class Origins:
     def __init__(self, allowed: Collection[str]) -> None:
         self._rules = CORSMiddleware(
             _nobody,
-            allow_origins=allowed,
+            allow_origins=Listed(allowed),
             allow_methods=ALLOWED_METHODS,
             allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
@@ -48,6 +60,17 @@ class Origins:
     def preflight(self, headers: Mapping[bytes, bytes]) -> Response:
         """The answer to a request that `is_preflight`."""
         return self._rules.preflight_response(Headers(raw=list(headers.items())))
+
+
+def readable_by(origin: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
+    """What a refusal says of who may read it: the page that is refused, whose own origin is all that it says."""
+    if origin is None or len(origin) > MOST_BYTES:
+        return ()
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"vary", b"Origin"),
+    )
 
 
 def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -1,11 +1,11 @@
 """Publish keys, and whose pages may publish by nothing that they know: where no key is asked for, or by a cookie."""
 
 import hmac
-import ipaddress
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from sse_fast.access.grants import Grants
+from sse_fast.access.hosts import is_loopback
+from sse_fast.access.origins import Listed
 from sse_fast.access.patterns import EVERYTHING
 from sse_fast.errors import ForeignOrigin
 
@@ -17,7 +17,7 @@ class Publishers:
 
     def __init__(self, key: str | None = None, *, origins: Collection[str] = (), foreign_pages: bool = False) -> None:
         self._key = key.encode() if key is not None else None
-        self._origins = frozenset(origins)
+        self._origins = Listed(origins)
         self._foreign_pages = foreign_pages or "*" in self._origins
 
     @property
@@ -53,12 +53,3 @@ class Publishers:
             )
         if origin.partition("://")[2] != host and origin not in self._origins:
             raise ForeignOrigin(f"pages of {origin[:100]} may not publish here by a cookie; list it in cors_origins")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a Host header names this machine, and nothing that a stranger's DNS could."""
-    try:
-        name = urlsplit(f"//{host or ''}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:  # no host at all, or a name
-        return False

@@ -16,6 +16,7 @@ from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
 from sse_fast.access.access import Access, Tokens
 from sse_fast.access.grants import Grants
+from sse_fast.access.hosts import Hosts
 from sse_fast.access.limits import Admission, Tally
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, Patterns
@@ -320,6 +321,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         max_body_size=settings.max_body_size,
         access=access_of(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
+        hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 

@@ -109,6 +109,7 @@ def serve(settings: Settings) -> int:
     for line in unknown_variables():
         log.warning(line)
     check_certificate(settings)
+    settings = settings.model_copy(update={"allowed_hosts": settings.hosts_where_it_listens})
     with contextlib.ExitStack() as claims, contextlib.ExitStack() as while_starting:
         if settings.uds is not None:
             while_starting.enter_context(claim_path(settings.uds))

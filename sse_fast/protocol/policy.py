@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sse_fast.access.access import Access
+from sse_fast.access.hosts import Hosts
 from sse_fast.access.origins import Origins
 from sse_fast.event_rules import WholeNumber
 from sse_fast.protocol.request import Request
@@ -25,8 +26,9 @@ class Proxies(Protocol):
 class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
     the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
-    may read answers; None: their own only, and no header says more. path: where all of ours is, the rest is elsewhere;
-    "": at the root. now: the time, in seconds since 1970, by which credentials end."""
+    may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
+    path: where all of ours is, the rest is elsewhere; "": at the root. now: the time, in seconds since 1970, by which
+    credentials end."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -35,6 +37,7 @@ class Policy:
     max_body_size: int = 16 * 1024 * 1024
     access: Access = field(default_factory=Access)
     origins: Origins | None = None
+    hosts: Hosts | None = None
     proxies: Proxies | None = None
     path: str = ""
     now: Callable[[], float] = time.time

@@ -36,6 +36,11 @@ PUBLISH = """async ([url, key]) => {
         return String(error);
     }
 }"""
+# What any page may send without a preflight.
+PUBLISH_PLAIN = """async ([url, credentials]) => {
+    const answer = await fetch(url, { method: "POST", body: "over the border", credentials });
+    return [answer.status, (await answer.json()).detail];
+}"""
 READ = """async (url) => {
     try {
         return (await fetch(url, { credentials: "include" })).status;
@@ -115,6 +120,25 @@ async def test_without_a_list_no_other_origin_gets_anything(edge: Edges, page: A
     server = edge()
     assert await page.evaluate(LISTEN, [f"{server.url}/sse/a", False]) == "refused"
     assert await page.evaluate(PUBLISH, [f"{server.url}/publish", ""]) in BLOCKED
+
+
+@pytest.mark.parametrize("flags", [(), ("--cors-origins", "https://elsewhere.example")])
+@pytest.mark.parametrize("credentials", ["omit", "include"])
+async def test_a_page_that_may_not_publish_can_read_why(
+    edge: Edges, page: Any, origin: int, flags: tuple[str, ...], credentials: str
+) -> None:
+    server = edge(*flags)
+    status, why = await page.evaluate(PUBLISH_PLAIN, [f"{server.url}/publish/a", credentials])
+    assert (status, server.stats()["published"]) == (403, 0)
+    assert why.startswith(f"pages of http://127.0.0.1:{origin} may not publish here; list it in cors_origins")
+
+
+async def test_an_origin_is_listed_with_any_port(edge: Edges, page: Any) -> None:
+    server = allowing(edge, "http://127.0.0.1:*")
+    assert await page.evaluate(LISTEN, [f"{server.url}/sse/a", True]) == "connected"
+    published = await page.evaluate(PUBLISH, [f"{server.url}/publish", "open-sesame"])
+    await page.wait_for_function("window.got.length === 1")
+    assert await page.evaluate("window.got") == [["over the border", published["id"]]]
 
 
 async def test_a_star_lets_any_origin_listen_but_never_with_credentials(edge: Edges, page: Any) -> None:

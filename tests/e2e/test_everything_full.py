@@ -49,7 +49,7 @@ async def test_publishers_health_checks_and_streams_are_served_with_everything_f
         return clients[-1]
 
     async def ask(request: str, until: bytes) -> Client:
-        reader, writer = await come(f"{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        reader, writer = await come(f"{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
         answer = await asyncio.wait_for(reader.readuntil(until), PATIENCE)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         return reader, writer
@@ -58,7 +58,7 @@ async def test_publishers_health_checks_and_streams_are_served_with_everything_f
         stack.callback(lambda: [writer.close() for _, writer in clients])
         for _ in range(has.streams):
             await ask("GET /edge/sse/a", b"event: $connected")
-        full = [await come(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(has.relayed + 4)]
+        full = [await come(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(has.relayed + 4)]
         for reader, _ in full[: has.relayed - reserved(has.relayed)]:
             assert b"begun" in await asyncio.wait_for(reader.readuntil(b"begun"), PATIENCE)
         for _ in range(has.others):
@@ -72,7 +72,7 @@ async def test_publishers_health_checks_and_streams_are_served_with_everything_f
         await asyncio.wait_for(clients[1][1].wait_closed(), PATIENCE)
         for _ in range(3):
             await ask("GET /edge/healthz", b"\r\n\r\n")
-        refused, _ = await come(b"GET /edge/sse/a HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
+        refused, _ = await come(b"GET /edge/sse/a HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")
         answer = await asyncio.wait_for(refused.readuntil(b"\r\n\r\n"), PATIENCE)
         assert answer.startswith((b"HTTP/1.1 503", b"HTTP/1.1 200")), answer
     assert server.running

@@ -20,7 +20,7 @@ HALF_HEADS = int(os.environ.get("SSE_FAST_HALF_HEADS", "600"))
 DESCRIPTORS = 512
 IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
-HEAD = b" HTTP/1.1\r\nHost: x\r\n"
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def publish(server: EdgeProcess, key: str, body: bytes = b"hello") -> httpx.Resp
 
 def publish_and_leave(server: EdgeProcess, key: str) -> None:
     """Send a whole request, and cut the connection."""
-    head = f"POST /publish/a HTTP/1.1\r\nHost: edge\r\nIdempotency-Key: {key}\r\nContent-Length: 5\r\n\r\n"
+    head = f"POST /publish/a HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: {key}\r\nContent-Length: 5\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(head.encode() + b"hello")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
