@@ -38,9 +38,10 @@ bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk pub
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 
-bench-stream: $(VENV)/.bench ## Measure streams beside Nchan and the floor: fan-out, opening, resuming, exactness
+bench-stream: $(VENV)/.bench ## Measure streams beside Nchan and the floor: fan-out, opening, resuming, exactness; tokens
 	$(BIN)/python benches/bench_fanout.py --only 'sse_fast,sse_fast asgi,raw C,nchan' $(ARGS)
 	$(BIN)/python benches/bench_stream.py
+	$(BIN)/python benches/bench_tokens.py
 
 bench-workers: $(VENV)/.bench ## Measure two workers beside one, and hold 60,000 streams on one machine
 	$(BIN)/python benches/bench_workers.py $(ARGS)
@@ -63,6 +64,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_relay.py --quick
 	$(BIN)/python benches/bench_publish.py --quick
 	$(BIN)/python benches/bench_hold.py --quick
+	$(BIN)/python benches/bench_tokens.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)

@@ -33,6 +33,8 @@ def test_what_a_stream_says_of_itself_has_these_bytes() -> None:
     assert (
         connected("live", "e-7", True) == b'event: $connected\ndata: {"resume":"live","envelope":"json"}\nid: e-7\n\n'
     )
+    left_out = connected("live", "e-7", False, ("a", 'q"\\\u00e9'))
+    assert told(left_out) == {"resume": "live", "left_out": ["a", 'q"\\\u00e9']}
     assert connected("gap", None) == b'event: $connected\ndata: {"resume":"gap"}\n\n'
     assert gap("x", "e-7") == b'event: $gap\ndata: {"after":"x","until":"e-7"}\nid: e-7\n\n'
     assert gap("x", "e-7", False) == b'event: $gap\ndata: {"after":"x","until":"e-7"}\n\n'

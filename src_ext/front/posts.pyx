@@ -7,6 +7,8 @@ A later request with the same block means the same, if its request line is as th
 characters: letters, digits and `-._~`, one segment or two. What is not of this kind, from the first byte that is not, is
 left to whoever parses; and everything that fails before it was published.
 
+Who sends it may have credentials, which end, and may grant only some channels: both are looked at each time.
+
 What it keeps: digests under a key of this process alone, so no secret stays in memory and nobody can make another block
 that is taken for one (SipHash); not more than `most`, the oldest goes. It knows no HTTP but these few bytes.
 """
@@ -31,6 +33,7 @@ cdef enum:
     FEW = 512                       # bytes of an answer beside its head: date, digits, id
     MOST_DIGITS = 18                # of a Content-Length
 
+cdef double FOREVER = float("inf")
 cdef Py_ssize_t LONGEST = MAX_CHANNEL_BYTES
 cdef const char* VERSION = b" HTTP/1.1\r\n"
 cdef Py_ssize_t VERSION_LENGTH = 11
@@ -91,7 +94,8 @@ cdef class Posts:
     `limit`: bytes of an encoded event; `append((channel, frame))` publishes it, and returns its id, or None where it
     would have to wait; if it raises, but for MemoryError, nothing was published. `hand_out()` is called when a turn of
     requests is through, in which something was. `date`: the answers' field, whole,
-    with the line that ends the head; nothing is taken before there is one, nor while it is not `enabled`."""
+    with the line that ends the head; nothing is taken before there is one, nor while it is not `enabled`. `now`: the
+    time, in seconds since 1970, as good as who sets it has it: what is known ends by it."""
 
     def __cinit__(
         self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
@@ -103,9 +107,13 @@ cdef class Posts:
         self.date = b""
         self.enabled = True
 
-    def remember(self, bytes block not None, bytes before not None, bytes behind not None):
+    def remember(
+        self, bytes block not None, bytes before not None, bytes behind not None, *, allows=None, double until=FOREVER
+    ):
         """A header block, with the empty line that ends it, which has one Content-Length, or none and no body. The answer's
-        head is `before`, the length of its body, `behind`, and the date. Not if that length is written as few write it."""
+        head is `before`, the length of its body, `behind`, and the date. `allows(name)`: whether who sends it may publish
+        to a channel, by its name's bytes; None: to any. `until`: for how long, in seconds since 1970. Not remembered is
+        one whose length is written as few write it."""
         cdef Known known = Known.__new__(Known)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length
         cdef bytes digest
@@ -114,7 +122,7 @@ cdef class Posts:
         digest = self._digest(PyBytes_AS_STRING(block), size, &length)
         if digest is None:
             return
-        known.before, known.behind = before, behind
+        known.before, known.behind, known.allows, known.until = before, behind, allows, until
         self.known[digest] = known
         if len(self.known) > self.most:
             del self.known[next(iter(self.known))]
@@ -167,7 +175,7 @@ cdef class Posts:
         cdef const char* block
         cdef const char* end
         cdef Known known
-        cdef bytes digest, frame
+        cdef bytes digest, frame, channel
         if size <= start or memcmp(data, PyBytes_AS_STRING(self.start), start) != 0 or not self.known:
             return 0
         name_length = plain_length(name, size - start)
@@ -181,16 +189,19 @@ cdef class Posts:
         end += 4
         digest = self._digest(block, end - block, &length)
         known = self.known.get(digest) if digest is not None else None
-        if known is None or length > self.limit or data + size - end < length or not self.date:
+        if known is None or self.now >= known.until or length > self.limit or data + size - end < length or not self.date:
             return 0
         if self.filled + PyBytes_GET_SIZE(known.before) + PyBytes_GET_SIZE(known.behind) + FEW > ROOM:
             return 0
         try:
+            channel = self._channel(name, name_length)
+            if known.allows is not None and not known.allows(channel):
+                return 0
             frame = frame_of(PyBytes_FromStringAndSize(end, length), None, None, None, None)
             if PyBytes_GET_SIZE(frame) > self.limit:
                 return 0
             self.news = True            # whether it raises or not
-            id = self.append((self._channel(name, name_length), frame))
+            id = self.append((channel, frame))
         except MemoryError:
             raise                       # it may have been published, and must not be again
         except Exception:

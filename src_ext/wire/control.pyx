@@ -26,12 +26,14 @@ cpdef bytes preamble(object milliseconds):
     return b":\nretry: %d\n" % milliseconds
 
 
-cpdef bytes connected(str resume, str id, bint enveloped=False):
+cpdef bytes connected(str resume, str id, bint enveloped=False, tuple left_out=()):
     """`$connected`. `resume`: "live", "complete" or "gap"; `id`: the cursor's, None where a `$gap` follows, which has it: a
-    drop before the gap was told has it told again. `enveloped`: whether the events' data are envelopes."""
+    drop before the gap was told has it told again. `enveloped`: whether the events' data are envelopes. `left_out`: the
+    channels that were asked for and not granted, where the client takes what is."""
     form = ',"envelope":"json"' if enveloped else ""
-    told = f'event: $connected\ndata: {{"resume":"{resume}"{form}}}\n'
-    return (told + (f"id: {id}\n\n" if id is not None else "\n")).encode("ascii")
+    without = f',"left_out":[{",".join([quoted(name) for name in left_out])}]' if left_out else ""
+    told = f'event: $connected\ndata: {{"resume":"{resume}"{form}{without}}}\n'
+    return (told + (f"id: {id}\n\n" if id is not None else "\n")).encode()
 
 
 cpdef bytes gap(str after, str until, bint with_id=True):

@@ -1,10 +1,11 @@
 """Who may do what: the credentials of a request become its grants."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sse_fast.access.asking import NOTHING_FOUND, Found
+from sse_fast.access.changes import Changes
 from sse_fast.access.credentials import Credential, Where, bearer, credential_of
 from sse_fast.access.grants import OPEN, Grants
 from sse_fast.access.patterns import NOTHING
@@ -17,6 +18,8 @@ class Tokens(Protocol):
 
     @property
     def everybody(self) -> Grants: ...
+    @property
+    def changes(self) -> Changes: ...
     def grants_of(self, text: str, now: float, asked: bool = False, /) -> Grants: ...
 
 
@@ -38,6 +41,12 @@ class Access:
         if self.everybody is None:
             open_to_all = replace(OPEN, publish=NOTHING) if self.publishers.keyed else OPEN
             object.__setattr__(self, "everybody", self.tokens.everybody if self.tokens is not None else open_to_all)
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """From here on `changed()` is called where what was decided by credentials does not hold any more."""
+        self.publishers.changes.tell(changed)
+        if self.tokens is not None:
+            self.tokens.changes.tell(changed)
 
     def grants_of(
         self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND

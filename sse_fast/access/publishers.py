@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Collection
 
+from sse_fast.access.changes import Changes
 from sse_fast.access.grants import Grants
 from sse_fast.access.hosts import is_loopback
 from sse_fast.access.origins import Listed
@@ -18,6 +19,8 @@ class Publishers:
     def __init__(self, key: str | None = None, *, origins: Collection[str] = (), foreign_pages: bool = False) -> None:
         self._key = key.encode() if key is not None else None
         self._origins = Listed(origins)
+        self.changes = Changes()
+        """Of the keys."""
         self._foreign_pages = foreign_pages or "*" in self._origins
 
     @property

@@ -16,6 +16,7 @@ from jwt.utils import base64url_decode
 
 from sse_fast.access.algorithms import USUAL_ALGORITHMS
 from sse_fast.access.asking import KeyAsked, MustAsk
+from sse_fast.access.changes import Changes
 from sse_fast.access.claims import claimed
 from sse_fast.access.grants import NO_GRANTS, Grants
 from sse_fast.access.keys import Key
@@ -64,8 +65,8 @@ class Tokens:
         self._keys: dict[str, tuple[Key, ...]] = {}
         self._seed = secrets.token_bytes(16)
         self._known: dict[bytes, Grants] = {}
-        self.changes = 0
-        """How often the keys were others. What was decided by the old ones does not hold."""
+        self.changes = Changes()
+        """Of the keys."""
         self.hits = self.misses = 0
 
     def use(self, keys: Iterable[Key], source: str = "") -> None:
@@ -75,7 +76,7 @@ class Tokens:
         if [key.digest for key in now] != [key.digest for key in self._keys.get(source, ())]:
             self._keys[source] = now
             self._known.clear()
-            self.changes += 1
+            self.changes.happened()
 
     @property
     def keys(self) -> list[Key]:

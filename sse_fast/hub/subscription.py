@@ -41,13 +41,13 @@ class Subscription:
         """The id of the cursor: what a client that has seen nothing more would resume by."""
         return self._hub.event_id(self.subscriber.position)
 
-    def opening(self) -> bytes:
-        """`$connected`, and `$gap` if owed. The last of the two carries the id of the cursor: a drop before the first
-        event loses nothing, and one before the gap was told has it told again."""
+    def opening(self, left_out: tuple[str, ...] = ()) -> bytes:
+        """`$connected`, which names what was `left_out`, and `$gap` if owed. The last of the two carries the id of the
+        cursor: a drop before the first event loses nothing, and one before the gap was told has it told again."""
         enveloped = self.subscriber.enveloped
         if not self.subscriber.lost:
-            return connected(self.resumed, self.id, enveloped)
-        return connected(self.resumed, None, enveloped) + gap(self._asked, self.id)
+            return connected(self.resumed, self.id, enveloped, left_out)
+        return connected(self.resumed, None, enveloped, left_out) + gap(self._asked, self.id)
 
     @property
     def blocked(self) -> bool:

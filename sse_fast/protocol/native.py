@@ -305,8 +305,7 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         form, most = Form.JSON, policy.max_json_size
     if names and not grants.publish.matches(channel := ":".join(names)):
         raise refusal(grants, "publish", [channel])
-    known = (("event", "retry") if names else ()) + ((IN_QUERY,) if policy.access.in_query else ())
-    options = parameters_of(request.query, request.root + path, *known)
+    options = parameters_of(request.query, request.root + path, *(("event", "retry") if names else ()))
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))
@@ -343,9 +342,12 @@ def idempotency_key_of(header: str | None) -> str | None:
 
 
 def parameters_of(query: bytes, path: str, *known: str) -> dict[str, str]:
-    """Of a query, each at most once. Raises InvalidEvent for any that is not known: a typing error must not pass."""
+    """Of a query, each at most once. Raises InvalidEvent for any that is not known: a typing error must not pass. A
+    credential was looked at before."""
     taken: dict[str, str] = {}
     for name, value in _parameters(query, MOST_OTHER_PARAMETERS):
+        if name == IN_QUERY:
+            continue
         if name not in known:
             takes = " and ".join(repr(name) for name in known) or "none"
             raise InvalidEvent(f"unknown parameter {brief(name)}; {path} takes {takes}")

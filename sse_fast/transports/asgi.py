@@ -104,7 +104,7 @@ class Stream:
                 envelope=wanted.envelope,
             )
             sink.unblock = subscription.start
-            preamble = self._streams.preamble(subscription, self._retry)
+            preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)
             await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")

@@ -30,6 +30,7 @@ from sse_fast.transports.hold import Presence
 from sse_fast.transports.kernel import UNREAD
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.posts import learn, posts_of
+from sse_fast.transports.remembered import RememberedCredentials
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 logger = logging.getLogger("sse_fast.transports")
@@ -81,7 +82,9 @@ class Front:
         self.held = 0  # bytes of their bodies
         self.bad_heads = 0
         self._remembered = RememberedHeads()
+        self._with_credentials = RememberedCredentials(policy.now)
         self._posts = posts_of(streams.hub, policy) if publish is not None else None
+        policy.access.tell(self._forget)
         self.listener: Listener | None = None
 
     def open(self, listening: socket.socket) -> None:
@@ -159,6 +162,7 @@ class Front:
         self._date = formatdate(usegmt=True).encode()
         if self._posts is not None:
             self._posts.date = b"date: %b\r\n\r\n" % self._date
+            self._posts.now = self._policy.now()
         now = loop.time()
         listener.tick(now)
         if self.relay is not None:
@@ -208,7 +212,7 @@ class Front:
 
     def feed(self, connection: Connection, data: bytes) -> None:
         """The beginning of a request."""
-        known = self._remembered.get(data)
+        known = self._remembered.get(data) or self._with_credentials.get(data)
         if known is None:
             Exchange(self).feed(connection, data)
         elif isinstance(known.decision, Subscribe):
@@ -227,11 +231,18 @@ class Front:
 
     def known(self, data: bytes) -> Known:
         """What was decided about a head. Raises BadHead."""
-        known = self._remembered.get(data)
+        known = self._remembered.get(data) or self._with_credentials.get(data)
         if known is None:
             known = self._decided(parsed(data))
             self._remembered.keep(data, known)
+            self._with_credentials.keep(data, known)
         return known
+
+    def _forget(self) -> None:
+        """What was decided by keys that are others now."""
+        self._with_credentials.forget()
+        if self._posts is not None:
+            self._posts.forget()
 
     def _decided(self, head: Head) -> Known:
         request = Request.from_head(head.method, head.target, head.headers, head.minor)
@@ -356,7 +367,7 @@ class Front:
                 envelope=wanted.envelope,
                 since=since,
             )
-            answer = Answer(200, wanted.headers, streams.preamble(subscription, retry), whole=False)
+            answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
             opening = self._rendered(head, answer, last=True, own=since is None)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             connection.stream(opening, subscription.subscriber, address, head.minor == "1.1", presence)

@@ -11,6 +11,7 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.transports.exchange import IN_PLACE
 from sse_fast.transports.head import Known
 
+FOREVER = float("inf")
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")  # where decoding changes nothing
 
 
@@ -23,7 +24,8 @@ def posts_of(hub: Hub, policy: Policy) -> Posts | None:
 
 
 def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes) -> None:
-    """Remember this request, if all that a later one may differ in is its channel and its body. `rendered`: the head of
+    """Remember this request, if all that a later one may differ in is its channel and its body:
+    for as long as its grants last, and for the channels that they have. `rendered`: the head of
     its answer, open at its end."""
     head, _, wanted = known
     start = f"{policy.path}/publish/".encode()
@@ -43,7 +45,13 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
         return
     line = b"POST %b HTTP/1.1\r\n" % head.target
     if head.data.startswith(line):
-        posts.remember(head.data[len(line) :], *_around_length(rendered, len(answer.body)))
+        granted, until = wanted.grants.publish, wanted.grants.until
+        posts.remember(
+            head.data[len(line) :],
+            *_around_length(rendered, len(answer.body)),
+            allows=None if granted.covers("**") else lambda name: granted.matches(name.decode()),
+            until=until if until is not None else FOREVER,
+        )
 
 
 @lru_cache(maxsize=256)  # nearly always the same few

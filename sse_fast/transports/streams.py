@@ -74,9 +74,9 @@ class Streams:
             for _ in range(lives.connections):
                 lives.end(Life.STREAMING, EndReason.SHUTDOWN)
 
-    def preamble(self, subscription: Subscription, retry: int | None = None) -> bytes:
+    def preamble(self, subscription: Subscription, retry: int | None = None, left_out: tuple[str, ...] = ()) -> bytes:
         """The first bytes of a stream."""
-        return preamble(jittered(self._retry if retry is None else retry)) + subscription.opening()
+        return preamble(jittered(self._retry if retry is None else retry)) + subscription.opening(left_out)
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
         """Milliseconds, for a client that is turned away."""

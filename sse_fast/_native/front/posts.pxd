@@ -10,6 +10,8 @@ cdef enum:
 cdef class Known:                   # what is known of a header block
     cdef:
         bytes before, behind        # the answer's head, up to its Content-Length and from there to its date
+        object allows               # whether a channel, by its name's bytes, may be published to; None: any may
+        double until                # when what is known ends
 
 
 cdef class Posts:
@@ -22,6 +24,7 @@ cdef class Posts:
         dict known                  # digest of a header block, but for its length -> Known
         unsigned char key[KEY]
         public bytes date
+        public double now
         public bint enabled
         char room[ROOM]
         Py_ssize_t filled           # bytes of it

@@ -5,6 +5,7 @@ class Known: ...
 class Posts:
     date: bytes
     enabled: bool
+    now: float
     def __init__(
         self,
         start: bytes,
@@ -16,7 +17,15 @@ class Posts:
     ) -> None: ...
     @property
     def taken(self) -> int: ...
-    def remember(self, block: bytes, before: bytes, behind: bytes) -> None: ...
+    def remember(
+        self,
+        block: bytes,
+        before: bytes,
+        behind: bytes,
+        *,
+        allows: Callable[[bytes], bool] | None = None,
+        until: float = ...,
+    ) -> None: ...
     def forget(self) -> None: ...
     def __len__(self) -> int: ...
 

@@ -1,6 +1,6 @@
 # What a stream says of itself, for C callers.
 
 cpdef bytes preamble(object milliseconds)
-cpdef bytes connected(str resume, str id, bint enveloped=*)
+cpdef bytes connected(str resume, str id, bint enveloped=*, tuple left_out=*)
 cpdef bytes gap(str after, str until, bint with_id=*)
 cpdef bytes closing(str reason)
