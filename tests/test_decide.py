@@ -1,13 +1,13 @@
 """The decision as a function: a request's head and a policy in, what is to be done out."""
 
 import asyncio
+import ipaddress
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.middleware.cors import CORSMiddleware
@@ -229,24 +229,63 @@ def test_a_path_below_where_the_edge_is_mounted_is_the_path() -> None:
 
 # ---- who asks ----
 
-addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "192.0.2.7", "::1", "unknown", "", " 10.0.0.1 "])
-forwarded = st.lists(st.lists(addresses, max_size=3).map(", ".join), max_size=3)
+def client_by(trusted: list[str], peer: str, *headers: str) -> str:
+    named = [(b"x-forwarded-for", each.encode()) for each in headers]
+    return Policy(proxies=TrustedProxies(trusted)).client_of(Request.from_head("GET", b"/sse/a", named, "1.1"), peer)
 
 
-@given(
-    st.sampled_from(["10.0.0.1", "10.0.0.9", "192.0.2.7"]),
-    forwarded,
-    st.sampled_from([["10.0.0.0/24"], ["10.0.0.1"], ["*"]]),
-)
-def test_the_client_is_whom_granian_would_name(peer: str, named: list[str], trusted: list[str]) -> None:
-    headers = [(b"x-forwarded-for", each.encode()) for each in named]
-    scope: dict[str, Any] = {"type": "http", "client": (peer, 1), "headers": headers}
-    wrap_asgi_with_proxy_headers(lambda scope, receive, send: None, "*" if "*" in trusted else trusted)(
-        scope, None, None
-    )
-    request = Request.from_head("GET", b"/sse/a", headers, "1.1")
-    assert Policy(proxies=TrustedProxies(trusted)).client_of(request, peer) == scope["client"][0]
-    assert Policy().client_of(request, peer) == peer
+hosts = st.sampled_from(["10.0.0.1", "10.0.0.2", "192.0.2.7", "2001:db8::1", "203.0.113.9"])
+
+
+@st.composite
+def spelled(draw: st.DrawFn, host: str) -> str:
+    """As one proxy or another writes it."""
+    space = st.sampled_from(["", " ", "\t"])
+    port = draw(st.sampled_from(["", ":80", ":50123"]))
+    spelling = host
+    if ":" in host:
+        spelling = draw(st.sampled_from([host, host.upper(), "2001:0db8:0:0::0001"]))
+        spelling = f"[{spelling}]{port}" if port else spelling
+    else:
+        spelling = draw(st.sampled_from([host, f"[::ffff:{host}]{port}" if port else f"::FFFF:{host}", host + port]))
+    return f"{draw(space)}{spelling}{draw(space)}"
+
+
+@given(hosts, st.lists(hosts, max_size=5), st.sampled_from([["10.0.0.0/24"], ["10.0.0.1"], ["*"], ["*", "10.0.0.2"]]), st.data())
+def test_the_client_is_the_last_one_named_that_is_no_proxy_however_it_is_spelled(
+    peer: str, named: list[str], trusted: list[str], data: st.DataObject
+) -> None:
+    networks = [ipaddress.ip_network(each) for each in trusted if each != "*"]
+
+    def is_proxy(host: str) -> bool:
+        return any(ipaddress.ip_address(host) in network for network in networks)
+
+    expected = peer
+    if is_proxy(peer) or "*" in trusted:
+        for host in reversed(named):
+            expected = host
+            if not is_proxy(host):
+                break
+    entries = [data.draw(spelled(host)) for host in named]
+    split = data.draw(st.integers(0, len(entries)))
+    headers = [",".join(part) for part in (entries[:split], entries[split:]) if part]
+    assert client_by(trusted, peer, *headers) == expected
+    assert client_by([], peer, *headers) == peer
+
+
+@pytest.mark.parametrize("named", ["unknown", "_hidden", "", "10.0.0.300", "[::1", "x" * 9000, "1" * 60000])
+def test_a_proxy_that_does_not_name_its_client_is_the_client_itself(named: str) -> None:
+    assert client_by(["10.0.0.1"], "10.0.0.1", named) == "10.0.0.1"
+    assert client_by(["10.0.0.0/24"], "10.0.0.1", f"192.0.2.7, {named or 'nobody'}, 10.0.0.2") == "10.0.0.2"
+    assert client_by(["*"], "10.0.0.1", f"192.0.2.7, {named or 'nobody'}") == "10.0.0.1"
+
+
+def test_commas_that_were_left_in_a_list_name_nobody() -> None:
+    assert client_by(["10.0.0.0/24"], "10.0.0.1", ", 192.0.2.7, ,10.0.0.2,") == "192.0.2.7"
+
+
+def test_of_a_list_without_end_so_much_is_read() -> None:
+    assert client_by(["10.0.0.0/24"], "10.0.0.1", "192.0.2.7," + "10.0.0.2," * 7000 + "10.0.0.3") == "10.0.0.2"
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.1", "::ffff:7f00:0/104"])
@@ -258,7 +297,7 @@ def test_ipv4_within_ipv6_is_that_ipv4_wherever_it_stands(trusted: str, peer: st
         (b"6.6.6.6,::FFFF:7f00:1 , 127.0.0.1", "6.6.6.6"),
         (b"::ffff:6.6.6.6", "6.6.6.6"),
         (b"6.6.6.6, 2001:db8::1", "2001:db8::1"),
-        (b"[::1]:80", "[::1]:80"),
+        (b"[::1]:80", "::1"),
     ):
         headers = [(b"x-forwarded-for", named)]
         assert policy.client_of(Request.from_head("GET", b"/sse/a", headers, "1.1"), peer) == client

@@ -92,6 +92,10 @@ def test_the_limit_that_was_met_is_named() -> None:
         ("2001:db8:0:0:1::", "2001:DB8::1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("::ffff:c000:201", "192.0.2.1"),
+        ("192.0.2.1:1000", "192.0.2.1:1001"),
+        ("[2001:db8::1]:1000", "2001:0DB8:0::2"),
+        ("[::ffff:192.0.2.1]:1000", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::2%eth1"),
     ],
 )
 def test_one_host_has_one_count_by_whichever_of_its_addresses(one: str, other: str) -> None:
@@ -112,7 +116,8 @@ def test_one_host_has_one_count_by_whichever_of_its_addresses(one: str, other: s
         ("192.0.2.1", "192.0.2.2"),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2"),
         ("unknown", "_hidden:1"),
-        ("192.0.2.1:1", "192.0.2.1:2"),  # no address, whatever a proxy means by it
+        ("192.0.2.1:x", "192.0.2.1:y"),  # no address, whatever is meant by it
+        ("[192.0.2.1]:1", "192.0.2.1"),
     ],
 )
 def test_different_hosts_have_counts_of_their_own(one: str, other: str) -> None:

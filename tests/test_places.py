@@ -15,7 +15,7 @@ from test_listener import FULL, Port, at_end, received
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast._native.front.places import place_of
-from sse_fast.access.limits import one_client
+from sse_fast.access.addresses import one_client
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 BESIDE_STREAMS = 32

@@ -1,31 +1,13 @@
 """How many streams may be open. Every transport asks here; no transport counts by itself."""
 
-import ipaddress
 from collections import Counter
-from functools import lru_cache
 from typing import Protocol
 
+from sse_fast.access.addresses import one_client
 from sse_fast.errors import Overloaded
 
 LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
 """What a stream may be refused for: the keys of `Admission.refused`, in the counters too."""
-
-
-def one_client(address: str) -> str:
-    """Whom an address counts as: of IPv6 everybody in its /64, which is what one host is given, has one name; of IPv4
-    within IPv6 it is the IPv4 address. What is no address, as a proxy may pass on, is itself."""
-    return _one_client(address) if ":" in address else address
-
-
-@lru_cache(maxsize=1024)
-def _one_client(address: str) -> str:
-    try:
-        ip = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return f"{ipaddress.IPv6Address(int(ip) >> 64 << 64)}/64"
 
 
 class Tally(Protocol):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream, connect
-from sse_fast.access.limits import one_client
+from sse_fast.access.addresses import one_client
 from sse_fast.transports.head import Head
 from sse_fast.transports.parts import Parts
 from sse_fast.transports.relayed import HELD, LOCAL, Hold, RelayedExchange
