@@ -94,6 +94,14 @@ class Overloaded(SSEFastError):
     """A limit on connections was reached; trying again later may work."""
 
 
+class RateLimited(Overloaded):
+    """Something was asked for more often than a rate allows. seconds: until it may be."""
+
+    def __init__(self, sentence: str, seconds: float) -> None:
+        super().__init__(sentence)
+        self.seconds = seconds
+
+
 class HubClosed(SSEFastError):
     """The hub is closed, or drains and takes no more streams; nothing was published or subscribed."""
 

@@ -86,6 +86,7 @@ DRIVERS = [
     ),
     # Memory that others write to, or have damaged.
     Driver("node.slots", "fuzz_slots.py", share=0.5),
+    Driver("node.buckets base.siphash", "test_buckets.py", share=0.25),
     Driver(
         "log.ring log.names log.measure log.index log.beginnings log.keys log.verify log.header log.lock log.epochs"
         " log.outside fanout.drain",

@@ -8,15 +8,22 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from * nogil:
     """
+    #include <stdint.h>
     #define load_relaxed(at) __atomic_load_n((at), __ATOMIC_RELAXED)
     #define load_acquire(at) __atomic_load_n((at), __ATOMIC_ACQUIRE)
     #define store_relaxed(at, value) __atomic_store_n((at), (value), __ATOMIC_RELAXED)
     #define store_release(at, value) __atomic_store_n((at), (value), __ATOMIC_RELEASE)
+    static inline int compare_exchange(uint64_t* at, uint64_t was, uint64_t value) {
+        return __atomic_compare_exchange_n(at, &was, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    }
+    #define subtract(at, value) __atomic_fetch_sub((at), (value), __ATOMIC_RELAXED)
     #define exchange_seq_cst(at, value) __atomic_exchange_n((at), (value), __ATOMIC_SEQ_CST)
     #define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
     #define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
     #define fence_seq_cst() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     """
+    bint compare_exchange(uint64_t* at, uint64_t was, uint64_t value)   # whether it was, and has become `value`
+    uint64_t subtract(uint64_t* at, uint64_t value)
     uint64_t load_relaxed(const uint64_t* at)
     uint64_t load_acquire(const uint64_t* at)
     void store_relaxed(uint64_t* at, uint64_t value)

@@ -1,0 +1,146 @@
+"""How often a client may open streams, publish, and have things replayed: rates, of a whole node.
+
+Each rate is a token bucket for each address (`one_client`), for each credential, or for each channel. Who counts is the
+node's `Limiter`, native and shared by its workers; here is what counts for whom.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, Self
+
+from sse_fast.access.addresses import one_client
+from sse_fast.errors import RateLimited
+
+RATES = ("rate_open", "rate_replay", "rate_publish", "rate_publish_channel")
+"""What a client may be too often for: the keys of `Rates.refused`, in the counters too."""
+
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+WRITTEN = re.compile(r"([0-9]{1,12})\s*([KMG]?i?B)?\s*/\s*(s|min|h)\s*(?:,\s*burst\s*=\s*([0-9]{1,12})\s*([KMG]?i?B)?)?")
+MOST = 10**12
+
+
+class Rate(NamedTuple):
+    """`count` in so many seconds, `burst` of them at once."""
+
+    count: int
+    seconds: int
+    burst: int
+
+    @classmethod
+    def read(cls, text: str, *, of_bytes: bool = False) -> Self:
+        """As it is written: "100/s", "600/min", "600/min,burst=50"; of bytes "64MiB/min". Without a burst it is as many
+        as the rate counts. Raises ValueError."""
+        example = "64MiB/min, or 64MiB/min,burst=256MiB" if of_bytes else "100/s, 600/min, or 600/min,burst=50"
+        found = WRITTEN.fullmatch(text.strip())
+        if found is None or (not of_bytes and (found[2] or found[5])):
+            raise ValueError(f"{text!r} is no rate; write {example}; the units are s, min and h")
+        count = int(found[1]) * BYTES[found[2] or ""]
+        burst = int(found[4]) * BYTES[found[5] or ""] if found[4] else count
+        if not (0 < count <= MOST and 0 < burst <= MOST):
+            raise ValueError(f"{text!r} is no rate; both numbers are 1 at least and {MOST:,} at most")
+        return cls(count, SECONDS[found[3]], burst)
+
+
+class Limiter(Protocol):
+    """One rate of the whole node, of many keys."""
+
+    def spend(self, name: bytes, cost: int = 1) -> float:
+        """Use so much of what this key has left. Returns 0.0; or in how many seconds there will be so much, and then
+        nothing was used. More than comes at once may be used when nothing is owed; then the rest is owed."""
+
+    def give_back(self, name: bytes, cost: int = 1) -> None:
+        """What was used was not."""
+
+
+Uses = Iterable[tuple[bytes, int]]
+"""Keys, and what is used of each."""
+
+
+class Rates:
+    """The rates that are set. `limiter` makes one that counts for a rate of that name."""
+
+    def __init__(self, set_to: dict[str, Rate], limiter: Callable[[str, Rate], Limiter]) -> None:
+        made = {name: limiter(name, rate) for name, rate in set_to.items()}
+        self._open, self._replay = made.get("rate_open"), made.get("rate_replay")
+        self._publish, self._channel = made.get("rate_publish"), made.get("rate_publish_channel")
+        self.refused: Counter[str] = Counter()
+
+    @property
+    def of_replays(self) -> bool:
+        """Whether replayed bytes count."""
+        return self._replay is not None
+
+    @property
+    def of_publishing(self) -> bool:
+        """Whether what is published counts."""
+        return self._publish is not None or self._channel is not None
+
+    @property
+    def of_channels(self) -> bool:
+        """Whether it counts which channels it is published to."""
+        return self._channel is not None
+
+    def opening(self, address: str, credential: str | None = None, replayed: int = 0) -> None:
+        """A stream is to be opened, that many bytes of kept events are to be sent on it at first. Raises RateLimited."""
+        spent = self._spend("rate_open", self._open, whose(address, credential, 1))
+        if replayed:
+            try:
+                self._spend("rate_replay", self._replay, whose(address, None, replayed))
+            except RateLimited:
+                give_back(self._open, spent)
+                raise
+
+    def publishing(
+        self, address: str, credential: str | None = None, events: int = 1, channels: Iterable[tuple[bytes, int]] = ()
+    ) -> None:
+        """So many events are to be published; `channels`: how many of them to each. Raises RateLimited."""
+        spent = self._spend("rate_publish", self._publish, whose(address, credential, events))
+        try:
+            self._spend("rate_publish_channel", self._channel, channels)
+        except RateLimited:
+            give_back(self._publish, spent)
+            raise
+
+    def published_nothing(
+        self, address: str, credential: str | None = None, events: int = 1, channels: Iterable[tuple[bytes, int]] = ()
+    ) -> None:
+        """What `publishing` was told of did not happen."""
+        give_back(self._publish, whose(address, credential, events))
+        give_back(self._channel, channels)
+
+    def _spend(self, name: str, limiter: Limiter | None, uses: Uses) -> list[tuple[bytes, int]]:
+        """All of it or nothing. Returns what was used."""
+        spent: list[tuple[bytes, int]] = []
+        if limiter is None:
+            return spent
+        for key, cost in uses:
+            if wait := limiter.spend(key, cost):
+                give_back(limiter, spent)
+                self.refused[name] += 1
+                raise RateLimited(f"{TOO_OFTEN[name]}; come back in {math.ceil(wait)} s", wait)
+            spent.append((key, cost))
+        return spent
+
+
+TOO_OFTEN = {
+    "rate_open": "more streams were opened than this server lets one client open in a time",
+    "rate_replay": "more kept events were asked for than this server replays for one address in a time",
+    "rate_publish": "more events were published than this server lets one client publish in a time",
+    "rate_publish_channel": "more events were published to one channel than this server takes in a time",
+}
+
+
+def whose(address: str, credential: str | None, cost: int) -> Uses:
+    """Who is counted: the address, and the credential that was shown."""
+    yield b"a" + one_client(address).encode(), cost
+    if credential is not None:
+        yield b"c" + credential.encode(), cost
+
+
+def give_back(limiter: Limiter | None, uses: Uses) -> None:
+    if limiter is not None:
+        for key, cost in uses:
+            limiter.give_back(key, cost)
