@@ -48,3 +48,5 @@ ENDS: dict[EndReason, End] = {
 
 OVERLOADED = End("overloaded", Close.CUT, logging.DEBUG)
 """Of a client for whom there is no room: it is told so in a stream that ends at once, and in no count of streams."""
+RATE_LIMITED = End("rate_limited", Close.CUT, logging.DEBUG)
+"""Of one that asks more often than it may: likewise."""

@@ -17,11 +17,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS, refuse_short
 from sse_fast.access.patterns import Patterns
+from sse_fast.access.rates import RATES, Rate
 
 MIB = 1024 * 1024
 PREFIX = "SSE_FAST_"
@@ -41,7 +51,7 @@ GONE = dict.fromkeys(
 )
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
 NOT_SETTINGS = {HANDED_DOWN} | {
-    f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "URL", "DEBUG")
+    f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "URL", "DEBUG")
 }
 
 
@@ -73,7 +83,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     trusted_proxies: list[str] = Field(
         default=[],
-        description="Addresses or networks of proxies whose X-Forwarded-For names the client, or '*' for all.",
+        description="Addresses or networks of proxies whose X-Forwarded-For names the client; '*': whoever connects.",
     )
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
     app: str | None = Field(
@@ -148,6 +158,26 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Streams open at once from one address, IPv6 by /64; behind a proxy set trusted_proxies too.",
+    )
+    max_connections_per_channel: int | None = Field(
+        default=None, ge=1, description="Streams open at once that name one channel, over all workers."
+    )
+    max_connections_per_token: int | None = Field(
+        default=None, ge=1, description="Streams open at once by one token or key, over all workers."
+    )
+    rate_open: str | None = Field(
+        default=None,
+        description="Streams that one address may open, and one token: 10/s, 600/min or 600/min,burst=50. The burst is "
+        "what may come at once; by default what the rate counts.",
+    )
+    rate_publish: str | None = Field(
+        default=None, description="Events that one address may publish, and one token or key, e.g. 100/s,burst=500."
+    )
+    rate_publish_channel: str | None = Field(
+        default=None, description="Events that may be published to one channel, by all together, e.g. 100/s."
+    )
+    rate_replay: str | None = Field(
+        default=None, description="Bytes of kept events that one address may be sent again, e.g. 64MiB/min."
     )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
     max_subscriptions: int = Field(
@@ -284,6 +314,13 @@ class Settings(BaseSettings):
                 )
         return [host.lower().strip("[]") for host in hosts]
 
+    @field_validator("rate_open", "rate_publish", "rate_publish_channel", "rate_replay")
+    @classmethod
+    def _rates_are_rates(cls, rate: str | None, info: ValidationInfo) -> str | None:
+        if rate is not None:
+            Rate.read(rate, of_bytes=info.field_name == "rate_replay")
+        return rate
+
     @field_validator("trusted_proxies")
     @classmethod
     def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
@@ -362,6 +399,14 @@ class Settings(BaseSettings):
                 f"({int(self.log_size)} bytes); make the log larger or the events smaller"
             )
         return self
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        """Those that are set, by their names in `access.rates.RATES`."""
+        given = {name: getattr(self, name) for name in RATES}
+        return {
+            name: Rate.read(rate, of_bytes=name == "rate_replay") for name, rate in given.items() if rate is not None
+        }
 
     @property
     def has_front(self) -> bool:

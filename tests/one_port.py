@@ -44,8 +44,8 @@ class OnePort:
             **{"most": 10_000} | settings,
         )
 
-    def _publish(self, wanted: Publish, body: bytes) -> Any:
-        answer = self.publishing.publish(wanted, body)
+    def _publish(self, wanted: Publish, body: bytes, client: str) -> Any:
+        answer = self.publishing.publish(wanted, body, client)
         if not isinstance(answer, Answer):
             return self._later(answer, body)
         if answer.status == 200:

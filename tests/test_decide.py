@@ -229,6 +229,7 @@ def test_a_path_below_where_the_edge_is_mounted_is_the_path() -> None:
 
 # ---- who asks ----
 
+
 def client_by(trusted: list[str], peer: str, *headers: str) -> str:
     named = [(b"x-forwarded-for", each.encode()) for each in headers]
     return Policy(proxies=TrustedProxies(trusted)).client_of(Request.from_head("GET", b"/sse/a", named, "1.1"), peer)
@@ -251,7 +252,12 @@ def spelled(draw: st.DrawFn, host: str) -> str:
     return f"{draw(space)}{spelling}{draw(space)}"
 
 
-@given(hosts, st.lists(hosts, max_size=5), st.sampled_from([["10.0.0.0/24"], ["10.0.0.1"], ["*"], ["*", "10.0.0.2"]]), st.data())
+@given(
+    hosts,
+    st.lists(hosts, max_size=5),
+    st.sampled_from([["10.0.0.0/24"], ["10.0.0.1"], ["*"], ["*", "10.0.0.2"]]),
+    st.data(),
+)
 def test_the_client_is_the_last_one_named_that_is_no_proxy_however_it_is_spelled(
     peer: str, named: list[str], trusted: list[str], data: st.DataObject
 ) -> None:

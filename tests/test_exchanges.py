@@ -421,7 +421,7 @@ async def test_with_a_key_nobody_else_publishes_and_what_is_refused_before_its_b
 async def test_an_answer_that_has_to_wait_holds_its_own_connection_only() -> None:
     ready = asyncio.Event()
 
-    def publish(wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+    def publish(wanted: Publish, body: bytes, client: str) -> Answer | Coroutine[Any, Any, Answer]:
         async def later() -> Answer:
             await ready.wait()
             return problem(503, "later")
@@ -449,7 +449,7 @@ async def test_whoever_publishes_and_fails_costs_its_own_connection_only(front: 
     async def later() -> Answer:
         raise RuntimeError("not now")
 
-    async with FrontOf.opened(publish=lambda wanted, body: later()) as failing:
+    async with FrontOf.opened(publish=lambda wanted, body, client: later()) as failing:
         client = await failing.client()
         client.writer.write(post("/publish/a", b"x"))
         assert await client.closed()

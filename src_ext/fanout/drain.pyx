@@ -29,7 +29,7 @@ from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
-from sse_fast._native.log.beginnings cimport before_newest, earliest, kept_after, lost_after, resume
+from sse_fast._native.log.beginnings cimport before_newest, bytes_after, earliest, kept_after, lost_after, resume
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap
@@ -183,6 +183,25 @@ cdef class FanOut:
         subscriber.place_blocked = -1
         subscriber.catches_up = self._deep_after if subscriber.position < self._groups.newest_of(group) else self._live_after
         return subscriber
+
+    def to_replay(self, names, *, after=None, uint64_t history=0):
+        """About how many bytes of kept events a subscriber would begin with, as `subscribe` has it: of each of these
+        channels the number of its events, and the mean of its newest SAMPLED. Exact where they are no more."""
+        self.index.take_in_some(self._take_in)
+        channels = tuple([channel for channel in map(self.index.channels.get, set(names)) if channel is not None])
+        cdef uint64_t position
+        cdef bint lost
+        if not channels or after is None and not history:
+            return 0
+        if after is None:
+            position = before_newest(self.index, channels, history)
+        elif after == EARLIEST:
+            position = earliest(self.index, channels)
+        elif after < 0 or after > self.index.position:
+            position = before_newest(self.index, channels, self._unknown)
+        else:
+            position = resume(self.index, channels, after, &lost)
+        return bytes_after(self.index, channels, position)
 
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         if after is not None:

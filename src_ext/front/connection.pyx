@@ -197,17 +197,17 @@ cdef class Connection(Watched):
         if self.rest is None:
             shutdown(self.fd, SHUT_WR)
 
-    def stream(self, bytes opening not None, Subscriber subscriber not None, str address not None, bint chunked, held=None):
+    def stream(self, bytes opening not None, Subscriber subscriber not None, counted not None, bint chunked, held=None):
         """Become a stream: `opening` (head and first bytes) is sent, and then what the fan-out has for the subscriber,
-        in chunks (RFC 9112, section 7.1) or as it is. At its end, which may be now, the transport's `left` is told this
-        `address`. Raises RuntimeError: it is no stream, and nobody is told. `held`: nothing follows the opening until
+        in chunks (RFC 9112, section 7.1) or as it is. At its end, which may be now, the transport's `left` is given
+        `counted`. Raises RuntimeError: it is no stream, and nobody is told. `held`: nothing follows the opening until
         `start`, and its `left(reason)` is called too."""
         self._under_way("become a stream")
         self.context = held
         self.parked = held is not None
         self.kept = None
         self.subscriber = subscriber
-        self.address = address
+        self.address = counted
         self._state = STREAMING
         self.due = INFINITY
         self.chunked = chunked
@@ -440,7 +440,7 @@ cdef class Connection(Watched):
         """Publish, and answer, what is known at its beginning; the rest is kept. False: nothing is."""
         cdef Posts posts = self.table.posts
         cdef int ahead = 1 + AHEAD_A_TURN - self.table.ahead
-        cdef Py_ssize_t taken = posts.take(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &ahead)
+        cdef Py_ssize_t taken = posts.take(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &ahead, self.address)
         if taken == 0:
             return False
         self.table.ahead = AHEAD_A_TURN - ahead
@@ -541,7 +541,7 @@ cdef class Connections:
 
     Made as a `Listener`, which knows the `listening` socket. `transport` has, for connections that nobody else has (see
     `Connection`), `feed(connection, data)`: the beginning of a request; `late(connection)`: it said nothing within
-    `head_seconds`. Also `resume(subscriber)`: it may be written to; `left(address, reason)`: a stream has ended.
+    `head_seconds`. Also `resume(subscriber)`: it may be written to; `left(counted, reason)`: a stream has ended.
     `idle_seconds`: between two exchanges. `stuck_seconds`: for the client to take anything of what is sent.
     `linger_seconds`: after a last answer.
     """

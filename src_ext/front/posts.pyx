@@ -95,7 +95,9 @@ cdef class Posts:
     would have to wait; if it raises, but for MemoryError, nothing was published. `hand_out()` is called when a turn of
     requests is through, in which something was. `date`: the answers' field, whole,
     with the line that ends the head; nothing is taken before there is one, nor while it is not `enabled`. `now`: the
-    time, in seconds since 1970, as good as who sets it has it: what is known ends by it."""
+    time, in seconds since 1970, as good as who sets it has it: what is known ends by it.
+    `admits(address, publisher, channel)`: whether this publisher, of `remember`, may publish now by a connection from there;
+    `undo`, with the same, is called where it did not then. None: everybody may."""
 
     def __cinit__(
         self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
@@ -103,17 +105,19 @@ cdef class Posts:
         cdef bytes key = os.urandom(KEY)
         memcpy(self.key, PyBytes_AS_STRING(key), KEY)
         self.start, self.limit, self.append, self._hand_out, self.most = start, limit, append, hand_out, most
+        self.admits = self.undo = None
         self.known = {}
         self.date = b""
         self.enabled = True
 
     def remember(
-        self, bytes block not None, bytes before not None, bytes behind not None, *, allows=None, double until=FOREVER
+        self, bytes block not None, bytes before not None, bytes behind not None, *, allows=None, double until=FOREVER,
+        publisher=None,
     ):
         """A header block, with the empty line that ends it, which has one Content-Length, or none and no body. The answer's
         head is `before`, the length of its body, `behind`, and the date. `allows(name)`: whether who sends it may publish
-        to a channel, by its name's bytes; None: to any. `until`: for how long, in seconds since 1970. Not remembered is
-        one whose length is written as few write it."""
+        to a channel, by its name's bytes; None: to any. `until`: for how long, in seconds since 1970. `publisher`: for
+        `admits`. Not remembered is one whose length is written as few write it."""
         cdef Known known = Known.__new__(Known)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length
         cdef bytes digest
@@ -123,6 +127,7 @@ cdef class Posts:
         if digest is None:
             return
         known.before, known.behind, known.allows, known.until = before, behind, allows, until
+        known.publisher = publisher
         self.known[digest] = known
         if len(self.known) > self.most:
             del self.known[next(iter(self.known))]
@@ -133,13 +138,13 @@ cdef class Posts:
     def __len__(self):
         return len(self.known)
 
-    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most) except -1:
-        """Publish what such requests `data` begins with, at most so many, and take them from `most`. Returns how many
-        bytes they are; their answers are in `room`."""
+    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most, address) except -1:
+        """Publish what such requests `data`, from this address, begins with, at most so many, and take them from `most`.
+        Returns how many bytes they are; their answers are in `room`."""
         cdef Py_ssize_t at = 0, used
         self.filled = 0
         while at < size and most[0] and self.enabled:
-            used = self._take_one(data + at, size - at)
+            used = self._take_one(data + at, size - at, address)
             if used == 0:
                 break
             at += used
@@ -168,7 +173,7 @@ cdef class Posts:
         self._hand_out()
         return 0
 
-    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1:
+    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address) except -1:
         """The bytes of the first request; 0: it is none of these, or not all there."""
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left, length
         cdef const char* name = data + start
@@ -200,12 +205,19 @@ cdef class Posts:
             frame = frame_of(PyBytes_FromStringAndSize(end, length), None, None, None, None)
             if PyBytes_GET_SIZE(frame) > self.limit:
                 return 0
-            self.news = True            # whether it raises or not
-            id = self.append((channel, frame))
+            if self.admits is not None and not self.admits(address, known.publisher, channel):
+                return 0                # who parses will meet that too, and answer in its words
+            id = None
+            try:
+                self.news = True        # whether it raises or not
+                id = self.append((channel, frame))
+            finally:
+                if id is None and self.undo is not None:
+                    self.undo(address, known.publisher, channel)
         except MemoryError:
             raise                       # it may have been published, and must not be again
         except Exception:
-            return 0                    # who parses will meet it too, and answer in its words
+            return 0
         if id is None:
             return 0
         self._answer(known, id)

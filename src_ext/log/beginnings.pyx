@@ -12,6 +12,9 @@ from libc.stdint cimport uint64_t
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Channel, Index, Link, Mark
 
+cdef enum:
+    SAMPLED = 256                   # events by whose mean the bytes of more are estimated
+
 
 cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept:
     """Whether events of these channels after `position` are gone; where that cannot be known, True."""
@@ -62,6 +65,27 @@ cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except?
         else:
             most = middle - 1
     return least
+
+
+cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position) noexcept:
+    """Of the frames of kept events of these channels after a position: each channel's number of them, by the mean of its
+    newest SAMPLED."""
+    cdef uint64_t number, total = 0, links, some, sample
+    cdef Channel channel
+    for channel in channels:
+        links = 0
+        if not index.first_after(channel, position, &links):
+            continue
+        number = channel.last
+        some, sample = 0, 0
+        while True:
+            sample += index.entry(index.event_of(number)).frame_length
+            some += 1
+            if some == links or some == SAMPLED or not index.link(number).previous:
+                break
+            number -= index.link(number).previous
+        total += sample * links // some
+    return total
 
 
 cdef uint64_t evicted_of(Index index, tuple channels) noexcept:

@@ -175,6 +175,8 @@ cdef class Slots:
         if not 0 <= number < self.count:
             raise IndexError(f"there is no slot {number}")
         cdef Slot* slot = &self._slots[number]
+        if not load_acquire32(&slot.pid):
+            return              # who cleared it has written here last; a large table is not touched in vain
         store_relaxed32(&slot.armed, 0)
         store_relaxed(&slot.streams, 0)
         store_relaxed(&slot.held, 0)

@@ -17,8 +17,8 @@ def address_of(text: str) -> Address | None:
 
 
 def one_client(address: str) -> str:
-    """Whom an address counts as: of IPv6 everybody in its /64, which is what one host is given, has one name. What is no
-    address is itself."""
+    """Whom an address counts as: of IPv6 everybody in its /64, which is what one host is given, has one name. What is
+    no address is itself."""
     return _one_client(address) if len(address) <= LONGEST else address
 
 

@@ -1,22 +1,41 @@
 """How many streams may be open. Every transport asks here; no transport counts by itself."""
 
 from collections import Counter
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from sse_fast.access.addresses import one_client
 from sse_fast.errors import Overloaded
 
-LIMITS = ("max_connections", "max_connections_per_ip", "descriptors", "max_subscriptions")
+LIMITS = (
+    "max_connections",
+    "max_connections_per_ip",
+    "max_connections_per_channel",
+    "max_connections_per_token",
+    "descriptors",
+    "max_subscriptions",
+    "rate_open",
+    "rate_replay",
+)
 """What a stream may be refused for: the keys of `Admission.refused`, in the counters too."""
 
 
 class Tally(Protocol):
-    """The streams that are open on the node. `enter…` counts one in and returns how many there are with it."""
+    """The streams that are open on the node, in all and for each of many keys. `enter…` counts one in and returns how
+    many there are with it; Overloaded: there is no room for another key."""
 
     def enter(self) -> int: ...
     def leave(self) -> None: ...
-    def enter_from(self, address: str) -> int: ...
-    def leave_from(self, address: str) -> None: ...
+    def enter_from(self, key: str) -> int: ...
+    def leave_from(self, key: str) -> None: ...
+
+
+class Counted(NamedTuple):
+    """What a stream counts under, beside all: its client's address, its channels, and the credential that was shown."""
+
+    address: str
+    channels: tuple[str, ...] = ()
+    credential: str | None = None
 
 
 class Alone:
@@ -44,7 +63,7 @@ class Alone:
 
 
 class Admission:
-    """Counts open streams, in all and per client address (`one_client`).
+    """Counts open streams, in all and per client address (`one_client`), channel and credential.
 
     `None` for a limit is no limit. `tally` counts for the whole node, if that is more than this process; then
     `most_here` bounds what this process takes.
@@ -55,18 +74,28 @@ class Admission:
         *,
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
+        max_connections_per_channel: int | None = None,
+        max_connections_per_token: int | None = None,
         most_here: int | None = None,
         tally: Tally | None = None,
     ) -> None:
         self._max_connections = max_connections
         self._most_here = most_here
         self._max_per_address = max_connections_per_ip
+        self._max_per_channel = max_connections_per_channel
+        self._max_per_token = max_connections_per_token
         self._tally = tally if tally is not None else Alone()
         self.connections = 0
         self.accepted = 0
         self.refused: Counter[str] = Counter()
 
-    def enter(self, address: str) -> None:
+    def counted(self, address: str, channels: tuple[str, ...] = (), credential: str | None = None) -> str | Counted:
+        """What `enter` and `leave` are to be given for such a stream: no more than what it counts under."""
+        if self._max_per_channel is None and self._max_per_token is None:
+            return address
+        return Counted(address, channels, credential)
+
+    def enter(self, counted: str | Counted) -> None:
         """Count a stream in. Raises Overloaded, or what the tally raises: it is not counted then; else `leave` is owed.
 
         Counted in first and looked at then: of two workers that let somebody in at once, each sees the other one's.
@@ -81,24 +110,50 @@ class Admission:
             tally.leave()
             self.refused["max_connections"] += 1
             raise Overloaded(f"all {self._most_here} streams that one worker has descriptors for are in use")
-        if self._max_per_address is not None:
-            address = one_client(address)
-            try:
-                total = tally.enter_from(address)
-            except BaseException:
-                tally.leave()
-                raise
-            if total > self._max_per_address:
-                tally.leave_from(address)
-                tally.leave()
-                self.refused["max_connections_per_ip"] += 1
-                raise Overloaded(f"{address} has all {self._max_per_address} streams open that one address may have")
+        entered: list[str] = []
+        try:
+            for limit, key, most in self._keys_of(counted):
+                total = tally.enter_from(key)
+                entered.append(key)
+                if total > most:
+                    self.refused[limit] += 1
+                    raise Overloaded(FULL[limit].format(key, most))
+        except BaseException:
+            for key in entered:
+                tally.leave_from(key)
+            tally.leave()
+            raise
         self.connections += 1
         self.accepted += 1
 
-    def leave(self, address: str) -> None:
+    def leave(self, counted: str | Counted) -> None:
         """Count a stream out."""
         self.connections -= 1
         self._tally.leave()
+        for _, key, _ in self._keys_of(counted):
+            self._tally.leave_from(key)
+
+    def _keys_of(self, counted: str | Counted) -> Iterator[tuple[str, str, int]]:
+        """Limits, each with what it counts and how many streams that may have. Each key once: a stream names no channel
+        twice."""
+        if isinstance(counted, str):
+            counted = Counted(counted)
         if self._max_per_address is not None:
-            self._tally.leave_from(one_client(address))
+            yield "max_connections_per_ip", one_client(counted.address), self._max_per_address
+        if self._max_per_token is not None and counted.credential is not None:
+            yield "max_connections_per_token", f"credential {counted.credential}", self._max_per_token
+        if self._max_per_channel is not None:
+            for channel in counted.channels:
+                yield "max_connections_per_channel", f"channel {channel}", self._max_per_channel
+
+
+FULL = {
+    "max_connections_per_ip": "{} has all {} streams open that one address may have",
+    "max_connections_per_token": "this credential has all {1} streams open that one may have",
+    "max_connections_per_channel": "{} has all {} streams that one channel may have",
+}
+
+
+def address_of_counted(counted: str | Counted) -> str:
+    """The client's address."""
+    return counted if isinstance(counted, str) else counted.address

@@ -7,7 +7,7 @@ node's `Limiter`, native and shared by its workers; here is what counts for whom
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from sse_fast.access.addresses import one_client
@@ -16,16 +16,20 @@ from sse_fast.errors import RateLimited
 RATES = ("rate_open", "rate_replay", "rate_publish", "rate_publish_channel")
 """What a client may be too often for: the keys of `Rates.refused`, in the counters too."""
 
+COUNTED_KEYS = 65_536
+"""Addresses, credentials and channels, each for each rate, that a node counts at once: 2 MiB."""
+
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-WRITTEN = re.compile(r"([0-9]{1,12})\s*([KMG]?i?B)?\s*/\s*(s|min|h)\s*(?:,\s*burst\s*=\s*([0-9]{1,12})\s*([KMG]?i?B)?)?")
+NUMBER = r"([0-9]{1,12})\s*((?:[KMG]i?)?B)?"
+WRITTEN = re.compile(rf"{NUMBER}\s*/\s*(s|min|h)\s*(?:,\s*burst\s*=\s*{NUMBER})?")
 MOST = 10**12
 
 
 class Rate(NamedTuple):
-    """`count` in so many seconds, `burst` of them at once."""
+    """`amount` in so many seconds, `burst` of them at once."""
 
-    count: int
+    amount: int
     seconds: int
     burst: int
 
@@ -37,8 +41,8 @@ class Rate(NamedTuple):
         found = WRITTEN.fullmatch(text.strip())
         if found is None or (not of_bytes and (found[2] or found[5])):
             raise ValueError(f"{text!r} is no rate; write {example}; the units are s, min and h")
-        count = int(found[1]) * BYTES[found[2] or ""]
-        burst = int(found[4]) * BYTES[found[5] or ""] if found[4] else count
+        count = int(found[1]) * BYTES.get(found[2] or "", 0)
+        burst = int(found[4]) * BYTES.get(found[5] or "", 0) if found[4] else count
         if not (0 < count <= MOST and 0 < burst <= MOST):
             raise ValueError(f"{text!r} is no rate; both numbers are 1 at least and {MOST:,} at most")
         return cls(count, SECONDS[found[3]], burst)
@@ -55,15 +59,15 @@ class Limiter(Protocol):
         """What was used was not."""
 
 
-Uses = Iterable[tuple[bytes, int]]
+Uses = Sequence[tuple[bytes, int]]
 """Keys, and what is used of each."""
 
 
 class Rates:
     """The rates that are set. `limiter` makes one that counts for a rate of that name."""
 
-    def __init__(self, set_to: dict[str, Rate], limiter: Callable[[str, Rate], Limiter]) -> None:
-        made = {name: limiter(name, rate) for name, rate in set_to.items()}
+    def __init__(self, given: Mapping[str, Rate], limiter: Callable[[str, Rate], Limiter]) -> None:
+        made = {name: limiter(name, rate) for name, rate in given.items()}
         self._open, self._replay = made.get("rate_open"), made.get("rate_replay")
         self._publish, self._channel = made.get("rate_publish"), made.get("rate_publish_channel")
         self.refused: Counter[str] = Counter()
@@ -80,49 +84,46 @@ class Rates:
 
     @property
     def of_channels(self) -> bool:
-        """Whether it counts which channels it is published to."""
+        """Whether it counts to which channels."""
         return self._channel is not None
 
     def opening(self, address: str, credential: str | None = None, replayed: int = 0) -> None:
-        """A stream is to be opened, that many bytes of kept events are to be sent on it at first. Raises RateLimited."""
-        spent = self._spend("rate_open", self._open, whose(address, credential, 1))
+        """A stream is to be opened, on which so many bytes of kept events come first. Raises RateLimited."""
+        self._spend("rate_open", self._open, openers := whose(address, credential))
         if replayed:
             try:
                 self._spend("rate_replay", self._replay, whose(address, None, replayed))
             except RateLimited:
-                give_back(self._open, spent)
+                give_back(self._open, openers)
                 raise
 
-    def publishing(
-        self, address: str, credential: str | None = None, events: int = 1, channels: Iterable[tuple[bytes, int]] = ()
-    ) -> None:
-        """So many events are to be published; `channels`: how many of them to each. Raises RateLimited."""
-        spent = self._spend("rate_publish", self._publish, whose(address, credential, events))
-        try:
-            self._spend("rate_publish_channel", self._channel, channels)
-        except RateLimited:
-            give_back(self._publish, spent)
-            raise
+    def publishing(self, address: str, credential: str | None, events: int) -> None:
+        """So many events are to be published. Raises RateLimited."""
+        self._spend("rate_publish", self._publish, whose(address, credential, events))
 
-    def published_nothing(
-        self, address: str, credential: str | None = None, events: int = 1, channels: Iterable[tuple[bytes, int]] = ()
-    ) -> None:
-        """What `publishing` was told of did not happen."""
+    def publishing_to(self, channels: Uses) -> None:
+        """As many to each of these channels, named once each. Raises RateLimited."""
+        self._spend("rate_publish_channel", self._channel, channels)
+
+    def publishes_one(self, address: str, credential: str | None, channel: bytes) -> bool:
+        """`publishing` and `publishing_to` of one event. False: it may not be, which whoever is asked next will say."""
+        publishers = whose(address, credential)
+        if spend(self._publish, publishers):
+            return False
+        if spend(self._channel, ((channel, 1),)):
+            give_back(self._publish, publishers)
+            return False
+        return True
+
+    def published_nothing(self, address: str, credential: str | None, events: int, channels: Uses) -> None:
+        """What was to be published was not."""
         give_back(self._publish, whose(address, credential, events))
         give_back(self._channel, channels)
 
-    def _spend(self, name: str, limiter: Limiter | None, uses: Uses) -> list[tuple[bytes, int]]:
-        """All of it or nothing. Returns what was used."""
-        spent: list[tuple[bytes, int]] = []
-        if limiter is None:
-            return spent
-        for key, cost in uses:
-            if wait := limiter.spend(key, cost):
-                give_back(limiter, spent)
-                self.refused[name] += 1
-                raise RateLimited(f"{TOO_OFTEN[name]}; come back in {math.ceil(wait)} s", wait)
-            spent.append((key, cost))
-        return spent
+    def _spend(self, name: str, limiter: Limiter | None, uses: Uses) -> None:
+        if wait := spend(limiter, uses):
+            self.refused[name] += 1
+            raise RateLimited(f"{TOO_OFTEN[name]}; come back in {math.ceil(wait)} s", wait)
 
 
 TOO_OFTEN = {
@@ -133,11 +134,20 @@ TOO_OFTEN = {
 }
 
 
-def whose(address: str, credential: str | None, cost: int) -> Uses:
+def whose(address: str, credential: str | None, cost: int = 1) -> Uses:
     """Who is counted: the address, and the credential that was shown."""
-    yield b"a" + one_client(address).encode(), cost
-    if credential is not None:
-        yield b"c" + credential.encode(), cost
+    client = (b"a" + one_client(address).encode(), cost)
+    return (client,) if credential is None else (client, (b"c" + credential.encode(), cost))
+
+
+def spend(limiter: Limiter | None, uses: Uses) -> float:
+    """All of it, and then 0.0 is returned; or nothing, and then in how many seconds it may be tried again."""
+    if limiter is not None:
+        for at, (key, cost) in enumerate(uses):
+            if wait := limiter.spend(key, cost):
+                give_back(limiter, uses[:at])
+                return wait
+    return 0.0
 
 
 def give_back(limiter: Limiter | None, uses: Uses) -> None:

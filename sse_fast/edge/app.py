@@ -12,6 +12,7 @@ import orjson
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast._native.node.buckets import Buckets, Limit
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
 from sse_fast.access.access import Access, Tokens
@@ -22,6 +23,7 @@ from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, Patterns
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import Publishers
+from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
@@ -59,6 +61,7 @@ class WorkerSlot(Peers, Tally, Protocol):
     log: Log
     slots: Slots
     keys: KeyTable | None
+    buckets: Buckets | None
 
     def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         """From now on `wake` is called when there may be news in the log, and `say` to publish the counters."""
@@ -111,6 +114,8 @@ class Edge:
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
+            max_connections_per_channel=settings.max_connections_per_channel,
+            max_connections_per_token=settings.max_connections_per_token,
             most_here=self._budget.streams,
             tally=slot,
         )
@@ -119,6 +124,7 @@ class Edge:
             self._admission,
             retry=settings.retry,
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
+            rates=rates_of(settings, slot.buckets if slot is not None else None),
         )
         self.at_close = contextlib.ExitStack()
         self.quiet: QuietConnections | None = None
@@ -138,7 +144,7 @@ class Edge:
             self._admission, self._streams = beside.admission, beside.streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
-        self._publishing = Publishing(self.hub, self.requests)
+        self._publishing = Publishing(self.hub, self.requests, self._streams.rates)
         self._operations = Operations(self.hub, self.metrics, self.requests)
         self.policy = policy_of(settings, self.hub.max_event_size)
         self._slot = slot
@@ -359,6 +365,15 @@ def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
         secret = settings.token_secret.get_secret_value().encode()
         tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
     return tokens
+
+
+def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:
+    """The rates that are set, if any are, counted in these buckets; without, for this process alone."""
+    given = settings.rates
+    if not given:
+        return None
+    shared = buckets if buckets is not None else Buckets.private(COUNTED_KEYS)
+    return Rates(given, lambda name, rate: Limit(shared, RATES.index(name), rate.amount, rate.seconds, rate.burst))
 
 
 def end_streams_on_signals(app: Edge) -> None:

@@ -6,6 +6,7 @@ it is asked, and adds up all slots. What others did in the last quarter of a sec
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,8 @@ FRONT_COUNTERS = {
     "front_made_room": "Connections that the front closed to make room for others.",
     "relay_exchanges": "Exchanges relayed, tunnels included.",
 }
+PUBLISH_RATES = ("rate_publish", "rate_publish_channel")
+NO_RATES: Counter[str] = Counter()
 RELAY_FAILED = (408, 502, 503, 504)
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
@@ -75,6 +78,7 @@ class Metrics(Collector):
     def totals(self) -> dict[str, int]:
         """What this worker has counted since it began."""
         hub, fanout, admission = self._hub, self._hub.fanout, self._admission
+        rates = self._streams.rates.refused if self._streams.rates is not None else NO_RATES
         transports, listener, relay = self._streams.transports, *self._at_the_port
         return {
             "published": hub.published,
@@ -86,7 +90,8 @@ class Metrics(Collector):
             "heartbeats": fanout.heartbeats,
             "gaps": fanout.gaps,
             "slow_disconnects": fanout.slow,
-            **{f"refused {limit}": admission.refused[limit] for limit in LIMITS},
+            **{f"refused {limit}": admission.refused[limit] + rates[limit] for limit in LIMITS},
+            **{f"publish_refused {limit}": rates[limit] for limit in PUBLISH_RATES},
             **{f"accepted {name}": transport.accepted for name, transport in transports.items()},
             **{
                 f"ended {name} {reason}": transport.ended[reason]
@@ -154,6 +159,7 @@ class Metrics(Collector):
             "accepted": sum(node[f"accepted {name}"] for name in Transport),
             "refused": sum(node[f"refused {limit}"] for limit in LIMITS),
             "refused_by": {limit: node[f"refused {limit}"] for limit in LIMITS},
+            "publish_refused_by": {limit: node[f"publish_refused {limit}"] for limit in PUBLISH_RATES},
             "ended": {reason.value: sum(node[f"ended {name} {reason}"] for name in Transport) for reason in EndReason},
             "transports": {
                 name.value: {
@@ -222,6 +228,12 @@ class Metrics(Collector):
         for limit, count in now["refused_by"].items():
             refused.add_metric([limit], count)
         yield refused
+        publish = CounterMetricFamily(
+            "sse_fast_publish_refused", "Requests to publish that were refused, by the rate they met.", labels=["limit"]
+        )
+        for limit, count in now["publish_refused_by"].items():
+            publish.add_metric([limit], count)
+        yield publish
         yield InfoMetricFamily("sse_fast", "The server.", value={"version": VERSION, "epoch": now["log"]["epoch"]})
 
     def exposition(self) -> tuple[bytes, str]:

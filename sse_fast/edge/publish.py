@@ -4,7 +4,9 @@ import asyncio
 import codecs
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,7 @@ from starlette.requests import Request as Incoming
 
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.access.grants import Grants, refusal
+from sse_fast.access.rates import Rates
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
@@ -35,6 +38,7 @@ NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
 COUNTED_AT_ONCE = 4096  # lines, as well
 IN_A_TURN = 16 * 1024  # bytes of JSON that are parsed, encoded and appended in one turn: well below a millisecond
 BODY_SECONDS = 30.0
+UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
 REFUSED: tuple[type[Exception], ...] = (MemoryError, *TOLD)
 
@@ -47,9 +51,10 @@ class Publishing:
     what to answer, and the error is for the server's log.
     """
 
-    def __init__(self, hub: Hub, requests: Requests) -> None:
+    def __init__(self, hub: Hub, requests: Requests, rates: Rates | None = None) -> None:
         self._hub = hub
         self._requests = requests
+        self._rates = rates if rates is not None and rates.of_publishing else None
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
@@ -63,24 +68,24 @@ class Publishing:
             except REFUSED as error:
                 answer = self.refused(wanted, error)
             else:
-                answer = await self.answer(wanted, body)
+                answer = await self.answer(wanted, body, (scope.get("client") or ("local", 0))[0])
         except Exception:
             await send_answer(self.failed(wanted), send)
             raise
         await send_answer(answer, send)
 
-    def publish(self, wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+    def publish(self, wanted: Publish, body: bytes, client: str = "local") -> Answer | Coroutine[Any, Any, Answer]:
         """For a transport that has no server over it: an answer, or where it has to be waited for one that comes.
-        Raises nothing; what should not happen is logged here."""
+        Raises nothing; what should not happen is logged here. `client`: the address of who publishes."""
         try:
-            answer = self.answer_now(wanted, body)
+            answer = self.answer_now(wanted, body, client)
         except Exception:
             return self._logged(wanted)
-        return answer if answer is not None else self._in_turns(wanted, body)
+        return answer if answer is not None else self._in_turns(wanted, body, client)
 
-    async def _in_turns(self, wanted: Publish, body: bytes) -> Answer:
+    async def _in_turns(self, wanted: Publish, body: bytes, client: str) -> Answer:
         try:
-            return await self.answer(wanted, body)
+            return await self.answer(wanted, body, client)
         except Exception:
             return self._logged(wanted)
 
@@ -90,12 +95,12 @@ class Publishing:
             logger.exception("a request to publish could not be answered as it should")
         return self.failed(wanted)
 
-    def answer_now(self, wanted: Publish, body: bytes) -> Answer | None:
+    def answer_now(self, wanted: Publish, body: bytes, client: str = "local") -> Answer | None:
         """What `answer` returns, in this turn of the loop. None, and nothing was published: it has to wait, or takes
         more than a turn."""
         if len(body) > IN_A_TURN and wanted.form is not Form.DATA:
             return None
-        answering = self.answer(wanted, body)
+        answering = self.answer(wanted, body, client)
         try:
             answering.send(None)
         except StopIteration as answered:
@@ -105,8 +110,8 @@ class Publishing:
         answering.close()
         return None
 
-    async def answer(self, wanted: Publish, body: bytes) -> Answer:
-        """Publish what this body holds."""
+    async def answer(self, wanted: Publish, body: bytes, client: str = "local") -> Answer:
+        """Publish what this body holds, from a client with this address."""
         before = None
         try:
             refuse_body_over(wanted, len(body))
@@ -115,13 +120,14 @@ class Publishing:
             if not wanted.grants.publish.everything and wanted.form is not Form.DATA:
                 refuse_not_granted(wanted.grants, events)
             before = self._hub.published
-            if wanted.key is None and not keys:
-                ids, repeated = await self._hub.append(events), 0
-            else:
-                try:
-                    ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
-                except KeyReused as error:
-                    raise await placed(error, wanted.form, alone, body) from None
+            async with self._within_rates(wanted, events, client):
+                if wanted.key is None and not keys:
+                    ids, repeated = await self._hub.append(events), 0
+                else:
+                    try:
+                        ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
+                    except KeyReused as error:
+                        raise await placed(error, wanted.form, alone, body) from None
             body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
             replayed = REPLAYED if repeated and repeated == len(events) else ()
@@ -160,6 +166,11 @@ class Publishing:
             return await gently(from_json_array(body, limit, keys), len(body)), False
         return [from_json_object(body, limit, keys)], True
 
+    def _within_rates(self, wanted: Publish, events: list[Encoded], client: str) -> AbstractAsyncContextManager[None]:
+        if self._rates is None:
+            return UNLIMITED
+        return within_rates(self._rates, events, client, wanted.grants.credential)
+
     def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
         """The error has a message where our own code raised it. "Again" is said only where nothing was published,
         which a count tells: no memory is needed for it. That others may have raised it meanwhile does no harm."""
@@ -173,6 +184,32 @@ def refuse_not_granted(grants: Grants, events: Iterable[Encoded]) -> None:
     channels = {name for channel, _ in events for name in ((channel,) if isinstance(channel, bytes) else channel)}
     if refused := sorted(name for name in map(bytes.decode, channels) if not grants.publish.matches(name)):
         raise refusal(grants, "publish", refused)
+
+
+@contextlib.asynccontextmanager
+async def within_rates(rates: Rates, events: list[Encoded], client: str, credential: str | None) -> AsyncIterator[None]:
+    """Count what is published within, or nothing where it is not. Raises RateLimited."""
+    used: list[tuple[bytes, int]] = []
+    rates.publishing(client, credential, len(events))
+    try:
+        if rates.of_channels:
+            counted: Counter[bytes] = Counter()
+            for at in range(0, len(events), COUNTED_AT_ONCE):
+                if at:
+                    await asyncio.sleep(0)
+                for channel, _ in events[at : at + COUNTED_AT_ONCE]:
+                    counted.update(channel if isinstance(channel, tuple) else (channel,))
+            channels = list(counted.items())
+            for at in range(0, len(channels), COUNTED_AT_ONCE):
+                if at:
+                    await asyncio.sleep(0)
+                part = channels[at : at + COUNTED_AT_ONCE]
+                rates.publishing_to(part)
+                used += part
+        yield
+    except BaseException:
+        rates.published_nothing(client, credential, len(events), used)
+        raise
 
 
 def key_or_keys(key: str | None, keys: dict[int, str]) -> Keys:

@@ -245,6 +245,11 @@ class Hub:
         position = self.log.cursor(parsed.epoch, parsed.position) if parsed is not None else None
         return UNKNOWN if position is None else position
 
+    def to_replay(self, channels: Iterable[str], last_event_id: str | None = None, history: int = 0) -> int:
+        """About how many bytes of kept events a stream would begin with that is attached so. Raises InvalidEvent."""
+        names = [channel_name(name) for name in channels]
+        return self.fanout.to_replay(names, after=self.cursor(last_event_id), history=history)
+
     def unblock(self, subscriber: Subscriber) -> None:
         assert self._loop is not None  # a hub with a subscriber has been through `attach`
         if self.fanout.unblock(subscriber, self._loop.time()):

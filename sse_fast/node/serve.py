@@ -23,6 +23,7 @@ from granian.log import LogLevels
 from pydantic import ByteSize
 
 from sse_fast._native.log.ring import HEADER_SIZE, segment_size
+from sse_fast.access.rates import COUNTED_KEYS
 from sse_fast.base.address import resolve
 from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for, raise_descriptor_limit
 from sse_fast.errors import SSEFastError, UnusableLogFile
@@ -183,7 +184,6 @@ def create_sockets() -> SocketDirectory:
 
 def create_node(settings: Settings, streams: int) -> Node:
     """The node that the workers will share, the log in it. `streams`: how many one of them may have. CannotServe."""
-    addresses = streams if settings.max_connections_per_ip is not None else 0
     check_memory(settings)
     try:
         if settings.log_file is not None:
@@ -193,14 +193,25 @@ def create_node(settings: Settings, streams: int) -> Node:
         return Node.create(
             log_segment,
             settings.workers,
-            addresses,
+            counted_by_a_worker(settings, streams),
             keys=settings.idempotency_keys,
             window=settings.idempotency_window,
+            rated=COUNTED_KEYS if settings.rates else 0,
         )
     except UnusableLogFile as error:
         raise CannotServe(str(error)) from error
     except OSError as error:
         raise CannotServe(f"cannot get memory for a log of {settings.log_size} bytes: {error.strerror}") from None
+
+
+def counted_by_a_worker(settings: Settings, streams: int) -> int:
+    """Addresses, credentials and channels of which a worker counts how many streams each has, at most."""
+    counted = 0
+    for limit in (settings.max_connections_per_ip, settings.max_connections_per_token):
+        counted += streams if limit is not None else 0
+    if settings.max_connections_per_channel is not None:
+        counted += -(-settings.max_subscriptions // settings.workers) + settings.max_channels_per_stream
+    return counted
 
 
 def check_memory(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from typing import Self
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast._native.node.buckets import Buckets
 from sse_fast._native.node.slots import Slots
 from sse_fast.base.locks import try_lock, unlock
 from sse_fast.node.segment import Segment, create_shared, open_shared
@@ -35,6 +36,7 @@ SPARE_SLOTS = 2  # slots for each worker: in a rolling restart the new ones come
 LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
 SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 KEYS_VARIABLE = "SSE_FAST_KEYS_SEGMENT"
+RATES_VARIABLE = "SSE_FAST_RATES_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on
 HANGS = 1.0  # seconds without a tick after which a publisher waits no more for this worker to read
 
@@ -47,25 +49,36 @@ LOCKS_AT = 4096  # bytes before this one are locked by segment.py
 class Node:
     """What the parent holds: the segments, open for as long as workers may come."""
 
-    def __init__(self, log: Segment, slots: Segment, keys: Segment | None) -> None:
-        self._log, self._slots, self._keys = log, slots, keys
+    def __init__(self, log: Segment, slots: Segment, keys: Segment | None, buckets: Segment | None = None) -> None:
+        self._log, self._slots, self._keys, self._buckets = log, slots, keys, buckets
         self.log = Log(log.memory)  # laid out before anybody comes
         self.slots = Slots(slots.memory)
 
     @classmethod
     def create(
-        cls, log: Segment, workers: int, addresses: int = 0, *, keys: int = 131_072, window: float = 120
+        cls,
+        log: Segment,
+        workers: int,
+        addresses: int = 0,
+        *,
+        keys: int = 131_072,
+        window: float = 120,
+        rated: int = 0,
     ) -> Self:
-        """A node for so many workers over a log. `addresses`: how many clients each may have, if they are counted.
-        `keys`: how many idempotency keys are remembered, for `window` seconds; 0: none."""
+        """A node for so many workers over a log. `addresses`: how many clients each may have, and channels, if they are
+        counted. `keys`: how many idempotency keys are remembered, for `window` seconds; 0: none. `rated`: of how many
+        clients and channels it is known how often they were there lately."""
         count = SPARE_SLOTS * workers
         slots = create_shared(Slots.size(count, addresses), "sse_fast_slots")
         Slots(slots.memory, count, addresses)
-        if not window:
-            return cls(log, slots, None)
-        table = create_shared(KeyTable.size(keys), "sse_fast_keys")
-        KeyTable(table.memory, keys, max(1, int(1000 * window)))
-        return cls(log, slots, table)
+        table = buckets = None
+        if window:
+            table = create_shared(KeyTable.size(keys), "sse_fast_keys")
+            KeyTable(table.memory, keys, max(1, int(1000 * window)))
+        if rated:
+            buckets = create_shared(Buckets.size(rated), "sse_fast_rates")
+            Buckets(buckets.memory, rated)
+        return cls(log, slots, table, buckets)
 
     def what_is_wrong(self) -> str | None:
         """Why this log cannot be served any more, in one sentence, if so."""
@@ -79,14 +92,17 @@ class Node:
         """When all workers are gone. A log's file is stored."""
         self._log.close()
         self._slots.close()
-        if self._keys is not None:
-            self._keys.close()
+        for segment in (self._keys, self._buckets):
+            if segment is not None:
+                segment.close()
 
     def environment(self) -> dict[str, str]:
         """The variables by which workers find the node."""
         found = {LOG_VARIABLE: self._log.address, SLOTS_VARIABLE: self._slots.address}
         if self._keys is not None:
             found[KEYS_VARIABLE] = self._keys.address
+        if self._buckets is not None:
+            found[RATES_VARIABLE] = self._buckets.address
         return found
 
 
@@ -97,6 +113,7 @@ class WorkerSlot:
         self.log = log
         self.slots = slots
         self.keys = keys
+        self.buckets: Buckets | None = None
         self._secret = slots.secret
         self._lock = lock
         self._wake_socket = wake_address
@@ -115,7 +132,11 @@ class WorkerSlot:
                 with open_shared(environment[KEYS_VARIABLE]) as keys:
                     table = KeyTable(keys.memory)
             lock = os.open(address, os.O_RDWR | os.O_CLOEXEC)
-            return cls.claim_among(Log(log.memory), Slots(slots.memory), table, lock)
+            slot = cls.claim_among(Log(log.memory), Slots(slots.memory), table, lock)
+            if RATES_VARIABLE in environment:
+                with open_shared(environment[RATES_VARIABLE]) as buckets:
+                    slot.buckets = Buckets(buckets.memory)
+            return slot
 
     @classmethod
     def claim_among(cls, log: Log, slots: Slots, keys: KeyTable | None, lock: int) -> Self:
@@ -217,14 +238,14 @@ class WorkerSlot:
     def leave(self) -> None:
         self.slots.leave()
 
-    def enter_from(self, address: str) -> int:
-        return self.slots.enter_from(self._hashed(address))
+    def enter_from(self, key: str) -> int:
+        return self.slots.enter_from(self._hashed(key))
 
-    def leave_from(self, address: str) -> None:
-        self.slots.leave_from(self._hashed(address))
+    def leave_from(self, key: str) -> None:
+        self.slots.leave_from(self._hashed(key))
 
-    def _hashed(self, address: str) -> int:
-        return int.from_bytes(blake2b(address.encode(), digest_size=8, key=self._secret).digest(), "little") or 1
+    def _hashed(self, key: str) -> int:
+        return int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._secret).digest(), "little") or 1
 
     def close(self) -> None:
         """Leave the node. The slot is not used again."""

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), and which status each kind has. Their sentences stand where they are
 raised: what was wrong, where, and what would be right."""
 
+import math
 import re
 from http import HTTPStatus
 
@@ -18,6 +19,7 @@ from sse_fast.errors import (
     KeyReused,
     LogBusy,
     Overloaded,
+    RateLimited,
     SSEFastError,
     Unauthorized,
     Unsupported,
@@ -59,6 +61,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     HubClosed: (503, AGAIN),
     LogBusy: (503, AGAIN),
     Overloaded: (503, AGAIN),
+    RateLimited: (429, ()),
 }
 """What each error is answered with: status and headers. The nearest class of an error counts."""
 
@@ -76,6 +79,8 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
     status, own = PROBLEMS[kind]
     if isinstance(error, Unauthorized | Forbidden):
         own = ((b"www-authenticate", challenge(error)),)
+    if isinstance(error, RateLimited):
+        own = ((b"retry-after", b"%d" % math.ceil(error.seconds)),)
     return problem(status, str(error), (*own, *headers))
 
 

@@ -34,7 +34,18 @@ class Stream:
     """One connection, from the request to its end. Each stream of the hub over ASGI is one; a subclass may write
     in another way, and see streams open and end."""
 
-    __slots__ = ("_address", "_life", "_receive", "_retry", "_scope", "_send", "_streams", "_task", "end_reason")
+    __slots__ = (
+        "_address",
+        "_counted",
+        "_life",
+        "_receive",
+        "_retry",
+        "_scope",
+        "_send",
+        "_streams",
+        "_task",
+        "end_reason",
+    )
 
     def __init__(
         self, streams: Streams, scope: Scope, receive: Receive, send: Send, *, retry: int | None = None
@@ -77,8 +88,9 @@ class Stream:
         self._address = (self._scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
         if not streams.hub.ready:
             await streams.hub.take_in()
+        self._counted = streams.counted(self._address, wanted)
         try:
-            self._life = streams.enter(self._address, Transport.ASGI, wanted)
+            self._life = streams.enter(self._counted, Transport.ASGI, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             return await self.refuse(streams.turn_away(error, wanted))
         return await self._stream(wanted)
@@ -125,7 +137,7 @@ class Stream:
         finally:
             if subscription is not None:
                 subscription.close()
-            self._life = self._streams.left(self._address, self.end_reason, Transport.ASGI, self._life)
+            self._life = self._streams.left(self._counted, self.end_reason, Transport.ASGI, self._life)
             if under is not None:
                 under.end_stream(self._scope[PEER])
             await self._left()

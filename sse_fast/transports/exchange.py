@@ -28,9 +28,9 @@ BODIES = 64 * 1024 * 1024  # bytes of all that a worker is reading
 BODY_SECONDS = 30.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-Publisher = Callable[[Publish, bytes], Answer | Coroutine[Any, Any, Answer]]
-"""What is published by a request with this body, and the answer to it: at once where nothing has to be waited for. It
-raises nothing."""
+Publisher = Callable[[Publish, bytes, str], Answer | Coroutine[Any, Any, Answer]]
+"""What is published by a request with this body from a client with this address, and the answer to it: at once where
+nothing has to be waited for. It raises nothing."""
 
 
 class Relayed(Protocol):
@@ -96,7 +96,7 @@ class Server(Protocol):
     closing: bool
 
     def known(self, data: bytes, /) -> Known: ...
-    def published(self, wanted: Publish, body: bytes, /) -> Answer | Coroutine[Any, Any, Answer]: ...
+    def published(self, wanted: Publish, body: bytes, client: str, /) -> Answer | Coroutine[Any, Any, Answer]: ...
     def learn(self, known: Known, answer: Answer, /) -> None: ...
     def client_of(self, connection: Connection, request: Request, /) -> str: ...
     def trusts(self, address: str, /) -> bool: ...
@@ -231,9 +231,10 @@ class Exchange:
                 connection.send(CONTINUE)
 
     def _publish(self, connection: Connection, wanted: Publish, data: bytes) -> None:
-        answer = self._front.published(wanted, data)
+        assert self._known is not None
+        client = self._front.client_of(connection, self._known.request)
+        answer = self._front.published(wanted, data, client)
         if isinstance(answer, Answer):
-            assert self._known is not None
             self._front.learn(self._known, answer)
             self._respond(connection, answer)
         else:

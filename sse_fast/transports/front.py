@@ -17,6 +17,7 @@ from typing import Any
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
+from sse_fast.access.limits import Counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
@@ -83,7 +84,7 @@ class Front:
         self.bad_heads = 0
         self._remembered = RememberedHeads()
         self._with_credentials = RememberedCredentials(policy.now)
-        self._posts = posts_of(streams.hub, policy) if publish is not None else None
+        self._posts = posts_of(streams.hub, policy, streams.rates) if publish is not None else None
         policy.access.tell(self._forget)
         self.listener: Listener | None = None
 
@@ -223,9 +224,9 @@ class Front:
     def late(self, connection: Connection) -> None:
         connection.abort()  # it never said a word
 
-    def left(self, address: str, reason: EndReason) -> None:
+    def left(self, counted: str | Counted, reason: EndReason) -> None:
         """A stream has ended."""
-        self._streams.left(address, reason, Transport.NATIVE, Life.STREAMING)
+        self._streams.left(counted, reason, Transport.NATIVE, Life.STREAMING)
 
     # ---- for exchanges -----------------------------------------------------------------------------------------------
 
@@ -253,10 +254,10 @@ class Front:
             decision = problem(400, "the request for a stream has no body", decision.readable)
         return Known(head, request, decision)
 
-    def published(self, wanted: Publish, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+    def published(self, wanted: Publish, body: bytes, client: str) -> Answer | Coroutine[Any, Any, Answer]:
         if self._publish is None:
             raise TypeError(f"nobody publishes at this front: {wanted}")
-        return self._publish(wanted, body)
+        return self._publish(wanted, body, client)
 
     def learn(self, known: Known, answer: Answer) -> None:
         """What was published in place may be known by its header block from here on."""
@@ -336,7 +337,7 @@ class Front:
         self, connection: Connection, head: Head, wanted: Subscribe, address: str, *, own: bool
     ) -> Life | None:
         try:
-            return self._streams.enter(address, Transport.NATIVE, wanted)
+            return self._streams.enter(self._streams.counted(address, wanted), Transport.NATIVE, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
             self.turned_away()
@@ -357,6 +358,7 @@ class Front:
     ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
+        counted = streams.counted(address, wanted)
         subscription = None
         try:
             subscription = streams.hub.attach(
@@ -370,11 +372,11 @@ class Front:
             answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
             opening = self._rendered(head, answer, last=True, own=since is None)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
-            connection.stream(opening, subscription.subscriber, address, head.minor == "1.1", presence)
+            connection.stream(opening, subscription.subscriber, counted, head.minor == "1.1", presence)
         except BaseException:
             if subscription is not None:
                 subscription.close()
-            streams.left(address, EndReason.ERROR, Transport.NATIVE, life)
+            streams.left(counted, EndReason.ERROR, Transport.NATIVE, life)
             raise
         if presence is not None and connection.state == "streaming":
             try:

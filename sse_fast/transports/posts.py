@@ -2,9 +2,12 @@
 decided about, see `_native/front/posts`."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from sse_fast._native.front.posts import Posts, is_plain
+from sse_fast.access.rates import Rates
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.protocol.policy import Policy
@@ -15,19 +18,45 @@ FOREVER = float("inf")
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")  # where decoding changes nothing
 
 
-def posts_of(hub: Hub, policy: Policy) -> Posts | None:
+class Publisher(NamedTuple):
+    """Who sends a known request, as far as its header block says. They are counted as where it is decided."""
+
+    forwarded_for: bytes | None
+    credential: str | None
+
+
+def posts_of(hub: Hub, policy: Policy, rates: Rates | None = None) -> Posts | None:
     """None: where the edge is, such requests are not known by their first bytes."""
     if PLAIN_PATH.fullmatch(policy.path) is None:
         return None
     limit = min(hub.max_event_size, policy.max_event_size, IN_PLACE)
-    return Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)
+    posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)
+    if rates is not None and rates.of_publishing:
+        posts.admits, posts.undo = limited(policy, rates)
+    return posts
+
+
+def limited(policy: Policy, rates: Rates) -> tuple[Callable[..., bool], Callable[..., None]]:
+    """What counts single events, and what takes that back."""
+
+    def client_of(address: str, publisher: Publisher) -> str:
+        proxies = policy.proxies
+        return address if proxies is None else proxies.client_of(address, publisher.forwarded_for)
+
+    def admits(address: str, publisher: Publisher, channel: bytes) -> bool:
+        return rates.publishes_one(client_of(address, publisher), publisher.credential, channel)
+
+    def undo(address: str, publisher: Publisher, channel: bytes) -> None:
+        rates.published_nothing(client_of(address, publisher), publisher.credential, 1, ((channel, 1),))
+
+    return admits, undo
 
 
 def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes) -> None:
     """Remember this request, if all that a later one may differ in is its channel and its body:
     for as long as its grants last, and for the channels that they have. `rendered`: the head of
     its answer, open at its end."""
-    head, _, wanted = known
+    head, request, wanted = known
     start = f"{policy.path}/publish/".encode()
     if not (
         isinstance(wanted, Publish)
@@ -51,6 +80,7 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
             *_around_length(rendered, len(answer.body)),
             allows=None if granted.covers("**") else lambda name: granted.matches(name.decode()),
             until=until if until is not None else FOREVER,
+            publisher=posts.admits and Publisher(request.headers.get(b"x-forwarded-for"), wanted.grants.credential),
         )
 
 

@@ -4,9 +4,10 @@ import logging
 import random
 
 from sse_fast._native.wire.control import closing, preamble
-from sse_fast.access.limits import Admission
-from sse_fast.ends import ENDS, OVERLOADED
-from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
+from sse_fast.access.limits import Admission, Counted, address_of_counted
+from sse_fast.access.rates import Rates
+from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
+from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
@@ -16,6 +17,7 @@ from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 
 logger = logging.getLogger("sse_fast.transports")
 
+LONGEST_WAIT = 10 * 60 * 1000  # milliseconds that an EventSource is told to stay away at most
 ADDRESS_LENGTH = 64  # characters; a trusted proxy passes on whatever a client calls its address
 
 
@@ -29,15 +31,21 @@ class Streams:
         *,
         retry: int,
         max_subscriptions: int | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.hub = hub
         self._admission = admission
         self._retry = retry
         self._max_subscriptions = max_subscriptions
+        self.rates = rates
         self.transports = {transport: Lives() for transport in Transport}
         self.connections: ServerConnections | None = None
 
-    def enter(self, address: str, transport: Transport, wanted: Subscribe) -> Life:
+    def counted(self, address: str, wanted: Subscribe) -> str | Counted:
+        """What `enter` and `left` are to be given for a stream of a client with this address."""
+        return self._admission.counted(address, wanted.channels, wanted.grants.credential)
+
+    def enter(self, counted: str | Counted, transport: Transport, wanted: Subscribe) -> Life:
         """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
         or Unsupported if the transport has not got what the stream needs: it is still to be turned away."""
         if wanted.needs and not wanted.needs <= OFFERS[transport]:
@@ -49,22 +57,30 @@ class Streams:
         if most is not None and self.hub.fanout.listened + len(wanted.channels) > most:
             self._admission.refused["max_subscriptions"] += 1
             raise Overloaded(f"all {most} channels that the streams of one worker may listen to are in use")
-        self._admission.enter(address)
+        if self.rates is not None:
+            self._refuse_too_often(self.rates, address_of_counted(counted), wanted)
+        self._admission.enter(counted)
         return self.transports[transport].move(Life.ARRIVED, "admit")
+
+    def _refuse_too_often(self, rates: Rates, address: str, wanted: Subscribe) -> None:
+        replayed = 0
+        if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
+            replayed = self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history)
+        rates.opening(address, wanted.grants.credential, replayed)
 
     def left(
         self,
-        address: str,
+        counted: str | Counted,
         reason: EndReason,
         transport: Transport,
         life: Life,
     ) -> Life:
         """Count a stream out."""
-        self._admission.leave(address)
+        self._admission.leave(counted)
         life = self.transports[transport].end(life, reason)
         level = ENDS[reason].level
         if logger.isEnabledFor(level):
-            extra = {"reason": reason.value, "client": address, "transport": transport}
+            extra = {"reason": reason.value, "client": address_of_counted(counted), "transport": transport}
             logger.log(level, "stream ended: %s", reason.value, extra=extra)
         return life
 
@@ -79,7 +95,9 @@ class Streams:
         return preamble(jittered(self._retry if retry is None else retry)) + subscription.opening(left_out)
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
-        """Milliseconds, for a client that is turned away."""
+        """Milliseconds, for a client that is turned away. Not before it may, where that is known."""
+        if isinstance(error, RateLimited):
+            return min(round(1000 * error.seconds * random.uniform(1, 1.5)) + jittered(self._retry), LONGEST_WAIT)
         return jittered(max(10 * self._retry, 10_000) if isinstance(error, Overloaded) else self._retry)
 
     def no_room(self, crowded: bool = False) -> None:
@@ -87,15 +105,19 @@ class Streams:
         self._admission.refused["max_connections_per_ip" if crowded else "descriptors"] += 1
 
     def turn_away(self, error: Overloaded | HubClosed | Unsupported, wanted: Subscribe) -> Answer:
-        """501 for what coming back would not help; 503 for a caller that says it reads JSON. A browser's EventSource
-        would take any error for the end and never come back, so it gets a stream that tells it when to; broken off, as
-        some take a clean end for final."""
+        """501 for what coming back would not help; 503, or 429, for a caller that says it reads JSON. A browser's
+        EventSource would take any error for the end and never come back, so it gets a stream that tells it when to;
+        broken off, as some take a clean end for final."""
         if isinstance(error, Unsupported):
             return problem_of(error, wanted.readable)
         wait = self.come_back_in(error)
         if wanted.reads_json:
+            if isinstance(error, RateLimited):
+                return problem_of(error, wanted.readable)
             return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
-        end = OVERLOADED if isinstance(error, Overloaded) else ENDS[EndReason.SHUTDOWN]
+        end = ENDS[EndReason.SHUTDOWN]
+        if isinstance(error, Overloaded):
+            end = RATE_LIMITED if isinstance(error, RateLimited) else OVERLOADED
         return Answer(200, wanted.headers, preamble(wait) + closing(end.told), whole=not end.comes_back)
 
 

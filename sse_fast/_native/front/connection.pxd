@@ -43,7 +43,7 @@ cdef class Watched(SocketSink):     # a socket that hangs in the table; subclass
 cdef class Connection(Watched):
     cdef:
         Subscriber subscriber
-        readonly str address        # the client's IP address
+        readonly object address     # the client's IP address; of a stream, what it was counted in by
         public object context       # who has it, until the exchange is over; of a stream, who is told of its end
         bytes kept                  # bytes that came ahead of their exchange
         double due                  # when its time is over

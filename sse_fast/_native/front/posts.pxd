@@ -12,11 +12,13 @@ cdef class Known:                   # what is known of a header block
         bytes before, behind        # the answer's head, up to its Content-Length and from there to its date
         object allows               # whether a channel, by its name's bytes, may be published to; None: any may
         double until                # when what is known ends
+        object publisher            # who sends it, for `admits`
 
 
 cdef class Posts:
     cdef:
         object append, _hand_out
+        public object admits, undo
         bint news                   # something may have been published since it was handed out
         bytes start                 # "POST /publish/"
         Py_ssize_t limit            # bytes of an encoded event
@@ -30,9 +32,9 @@ cdef class Posts:
         Py_ssize_t filled           # bytes of it
         readonly unsigned long long taken
 
-    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most) except -1
+    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most, address) except -1
     cdef bytes _digest(self, const char* block, Py_ssize_t size, Py_ssize_t* length)
     cdef int hand_out(self) except -1
-    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size) except -1
+    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address) except -1
     cdef bytes _channel(self, const char* name, Py_ssize_t length)
     cdef int _answer(self, Known known, str id) except -1

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 class Known: ...
 
@@ -6,6 +7,8 @@ class Posts:
     date: bytes
     enabled: bool
     now: float
+    admits: Callable[[str, Any, bytes], bool] | None
+    undo: Callable[[str, Any, bytes], None] | None
     def __init__(
         self,
         start: bytes,
@@ -25,6 +28,7 @@ class Posts:
         *,
         allows: Callable[[bytes], bool] | None = None,
         until: float = ...,
+        publisher: object = None,
     ) -> None: ...
     def forget(self) -> None: ...
     def __len__(self) -> int: ...

@@ -10,3 +10,4 @@ cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost)
 cdef uint64_t earliest(Index index, tuple channels) noexcept
 cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0
 cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except? 0
+cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position) noexcept
