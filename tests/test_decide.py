@@ -15,9 +15,12 @@ from starlette.responses import PlainTextResponse
 
 from sse_fast.access.access import Access
 from sse_fast.access.grants import OPEN as OPEN_TO_ALL
+from sse_fast.access.grants import Grants
 from sse_fast.access.origins import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS, Origins
+from sse_fast.access.patterns import Patterns
 from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publishers import WITH_THE_KEY, Publishers
+from sse_fast.access.tokens import Tokens
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import STREAM_HEADERS, Answer, Decision, Elsewhere, Form, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
@@ -34,6 +37,7 @@ POLICIES = [
     KEYED,
     Policy(origins=Origins(["*"])),
     Policy(origins=Origins([HERE]), access=KEY),
+    Policy(access=Access(tokens=Tokens(everybody=Grants(Patterns.of(["a"]))), cookie="c", in_query=True)),
 ]
 
 
@@ -184,11 +188,26 @@ def test_who_may_read_is_said_as_starlette_s_middleware_says_it(allowed: list[st
 # ---- any bytes at all, by both ways ----
 
 METHODS = ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "BREW"]
-WORDS = [b"/sse", b"/publish", b"/a", b"%", b"%FF", b"%2F", b"?", b"&", b"=", b"channel", b"history", b"lastEventId"]
+WORDS = [
+    b"/sse",
+    b"/publish",
+    b"/a",
+    b"%",
+    b"%FF",
+    b"%2F",
+    b"?",
+    b"&",
+    b"=",
+    b"channel",
+    b"history",
+    b"lastEventId",
+    b"access_token=",
+]
 targets = st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=12).map(
     lambda parts: b"/" + b"".join(parts)
 )
-heads = st.lists(st.tuples(st.sampled_from(sorted(READ)), st.binary(max_size=30) | st.just(HERE.encode())), max_size=6)
+VALUES = [HERE.encode(), b"Bearer x.y.z", b"c=x.y.z"]
+heads = st.lists(st.tuples(st.sampled_from(sorted(READ)), st.binary(max_size=30) | st.sampled_from(VALUES)), max_size=6)
 
 
 @given(st.sampled_from(METHODS), targets | st.binary(max_size=40), heads, st.sampled_from(POLICIES))

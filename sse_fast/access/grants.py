@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sse_fast.access.patterns import EVERYTHING, NOTHING, Patterns
 from sse_fast.errors import Forbidden, Unauthorized
@@ -24,10 +25,12 @@ class Grants:
     until: float | None = None
     credential: str | None = None
 
-    def beside(self, everybody: "Grants") -> "Grants":
-        """What the holder of this may, who may also what everybody may. About history the credential has the word."""
+    def beside(self, everybody: "Grants", **others: Any) -> "Grants":
+        """What the holder of this may, who may also what everybody may. About history the credential has the word.
+        `others`: fields that are to be others."""
         subscribe, publish = self.subscribe | everybody.subscribe, self.publish | everybody.publish
-        return replace(self, subscribe=subscribe, publish=publish, operations=self.operations or everybody.operations)
+        operations = self.operations or everybody.operations
+        return replace(self, subscribe=subscribe, publish=publish, operations=operations, **others)
 
 
 def refusal(grants: Grants, verb: str, channels: Iterable[str]) -> Forbidden | Unauthorized:

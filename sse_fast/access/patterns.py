@@ -90,7 +90,7 @@ class _Node:
 class Patterns:
     """A set of patterns. Immutable; equal to one of the same patterns."""
 
-    __slots__ = ("_names", "_wild", "everything", "texts")
+    __slots__ = ("_hash", "_names", "_wild", "everything", "texts")
 
     texts: tuple[str, ...]
     """The patterns, sorted, each once."""
@@ -101,6 +101,7 @@ class Patterns:
         """Raises InvalidPattern."""
         self.texts = tuple(sorted({"**"} if everything else set(texts)))
         self.everything = everything
+        self._hash = hash((self.texts, everything))
         self._names = frozenset(text for text in self.texts if is_name(text))
         self._wild = _Node() if len(self._names) < len(self.texts) else None
         for text in self.texts:
@@ -137,9 +138,9 @@ class Patterns:
     def __or__(self, other: "Patterns") -> "Patterns":
         if self.everything or other.everything:
             return EVERYTHING
-        if not other.texts or self == other:
+        if not other.texts:
             return self
-        return Patterns((*self.texts, *other.texts)) if self.texts else other
+        return _union(self, other) if self.texts else other
 
     def __bool__(self) -> bool:
         return bool(self.texts)
@@ -150,10 +151,15 @@ class Patterns:
         return (self.texts, self.everything) == (other.texts, other.everything)
 
     def __hash__(self) -> int:
-        return hash((self.texts, self.everything))
+        return self._hash
 
     def __repr__(self) -> str:
         return "EVERYTHING" if self.everything else f"Patterns({brief(list(self.texts))})"
+
+
+@lru_cache(maxsize=1024)  # of a few that are everybody's, with a few that an app grants
+def _union(one: Patterns, other: Patterns) -> Patterns:
+    return Patterns((*one.texts, *other.texts))
 
 
 NOTHING = Patterns()

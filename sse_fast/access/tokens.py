@@ -157,15 +157,9 @@ class Tokens:
         ends = claims.get("exp")
         # PyJWT has looked at both: a string, and what is a number of seconds.
         until = min(float(ends), LATEST) + self._leeway if isinstance(ends, int | float) else None
-        return Grants(
-            granted.subscribe,
-            granted.publish,
-            granted.history,
-            granted.operations,
-            user=subject if isinstance(subject, str) else None,
-            until=until,
-            credential=hashlib.blake2b(raw, digest_size=8).hexdigest(),
-        ).beside(self.everybody)
+        user = subject if isinstance(subject, str) else None
+        credential = hashlib.blake2b(raw, digest_size=8).hexdigest()
+        return granted.beside(self.everybody, user=user, until=until, credential=credential)
 
 
 @lru_cache(maxsize=256)  # a header is the same in all tokens of a key

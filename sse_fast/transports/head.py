@@ -261,14 +261,11 @@ def holds_no_secret(head: Head) -> bool:
         return False
     if PLAIN_HEADERS.issuperset([name for name, _ in head.headers]):
         return True
-    return all(is_plain_header(name, value) for name, value in head.headers)
-
-
-def is_plain_header(name: bytes, value: bytes) -> bool:
-    return (
+    return all(
         name in PLAIN_HEADERS
         or name.startswith(PLAIN_FAMILIES)
         or (name == b"referer" and value.count(b"/") == 3 and value.endswith(b"/"))  # a page's origin, not its address
+        for name, value in head.headers
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from sse_fast._native.base.siphash import siphash
 from sse_fast.protocol.decision import Subscribe
-from sse_fast.transports.head import Head, Known, is_plain_header
+from sse_fast.protocol.request import Request
+from sse_fast.transports.head import Head, Known
 
 REMEMBERED_BYTES, REMEMBERED = 4096, 1024  # of a head, and how many: of two kilobytes each
 START = b"GET "
+NEEDED = frozenset((b"x-forwarded-for",))  # of headers, when the stream is opened: who asks
 FOREVER = float("inf")
 NOTHING: tuple[float, Known | None] = (0.0, None)
 
@@ -55,7 +57,5 @@ def without_secrets(known: Known) -> Known:
     head, request, decision = known
     plain = Head()
     plain.method, plain.minor, plain.keep_alive = head.method, head.minor, head.keep_alive
-    plain.target = head.target.partition(b"?")[0]
-    plain.headers = [header for header in head.headers if is_plain_header(*header)]
-    headers = {name: value for name, value in request.headers.items() if is_plain_header(name, value)}
-    return Known(plain, request._replace(query=b"", headers=headers), decision)
+    headers = {name: value for name, value in request.headers.items() if name in NEEDED}
+    return Known(plain, Request(request.method, request.path, headers=headers, version=request.version), decision)
