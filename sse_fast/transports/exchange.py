@@ -115,7 +115,7 @@ class Exchange:
         self._front = front
         self._reading: Reading | None = None
         self._known: Known | None = None
-        self._body: Body | None = None
+        self._body: Body | None = None  # of what is relayed without one, too
         self._continued = False
         self._parts: list[bytes] = []  # of a body that is read here
         self._held = 0  # bytes in them
@@ -186,7 +186,11 @@ class Exchange:
             self._front.respond(connection, head, decision, last=head.has_body)
         else:
             publish = isinstance(decision, Publish)
-            if publish and self._front.closing:
+            if not publish and not head.has_body:  # most of what is relayed
+                if rest:
+                    connection.keep(rest)
+                self._relay(connection, head, b"")
+            elif publish and self._front.closing:
                 self._refuse(connection, HubClosed("this server is shutting down and takes no more events"))
             elif (piece := self._decoded(connection, head, rest)) is None:
                 pass
@@ -260,16 +264,17 @@ class Exchange:
 
     def _relay(self, connection: Connection, head: Head, piece: bytes) -> None:
         """Somebody else answers; so much of the body was read beside what is held."""
-        front, known, body = self._front, self._known, self._body
+        front, known, body, has_body = self._front, self._known, self._body, head.has_body
         assert known is not None
-        assert body is not None
         if front.relay is None:
             if not isinstance(known.decision, Publish):
                 raise TypeError(f"without a relay this cannot be carried out: {known.decision}")
             self._refuse(connection, too_much(known.decision, IN_PLACE))
             return
-        read = b"".join((*self._parts, piece))
-        self._let_go()
+        read = piece
+        if self._parts:
+            read = b"".join((*self._parts, piece))
+            self._let_go()
         connection.context = self
         connection.wait()
         connection.give(None)
@@ -280,9 +285,9 @@ class Exchange:
             trusted=front.trusts(connection.address),
             keep=head.keep_alive,
             length=None if head.chunked else head.length,
-            own=isinstance(known.decision, Elsewhere) and known.decision.ours and not head.has_body,
+            own=isinstance(known.decision, Elsewhere) and known.decision.ours and not has_body,
         )
-        if connection.context is not self or not head.has_body:
+        if body is None or connection.context is not self or not has_body:
             return
         if read or body.complete:
             self._relayed.body(read, body.complete)
@@ -291,8 +296,7 @@ class Exchange:
 
     def _relay_body(self, connection: Connection, relayed: Relayed, data: bytes) -> None:
         body = self._body
-        assert body is not None
-        if body.complete:
+        if body is None or body.complete:
             relayed.tunnelled(data)
             return
         try:

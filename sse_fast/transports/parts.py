@@ -57,7 +57,7 @@ class Parts(Generic[Exchange]):
             return None
         exchange.counted = False
         self._counted[address] -= 1
-        for own in (True, False):
+        for own in (True, False) if self.waiting else ():
             queue = self._waiting.get((address, own))
             if queue and self.enter(first := next(iter(queue))):
                 self._wait_no_more(first)

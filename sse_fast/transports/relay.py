@@ -22,7 +22,8 @@ from sse_fast._native.front.upstream import Upstream, connect
 from sse_fast.access.addresses import one_client
 from sse_fast.transports.head import Head
 from sse_fast.transports.parts import Parts
-from sse_fast.transports.relayed import HELD, LOCAL, Hold, RelayedExchange
+from sse_fast.transports.relayed import LOCAL, Hold, RelayedExchange
+from sse_fast.transports.upload import HELD
 
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
@@ -237,8 +238,9 @@ class Relay:
     def over(self, exchange: RelayedExchange, upstream: Upstream | None, *, keep: bool) -> None:
         """It is, and its connection to the app server may be `keep`t."""
         del self._under_way[exchange]
-        for queue in self._queues:
-            queue.pop(exchange, None)
+        if self._queue or self._own_queue or self._slow_queue:
+            for queue in self._queues:
+                queue.pop(exchange, None)
         self.tunnels -= exchange.tunnel
         if upstream is not None:
             self._own -= exchange.own
@@ -250,7 +252,8 @@ class Relay:
                 self._drop(upstream)
         if exchange.address and (waits := self._parts.leave(exchange)) is not None:
             self._queue_of(waits)[waits] = None
-        self._next()
+        if self._queue or self._own_queue or self._slow_queue:
+            self._next()
         if self._quiet is not None and not self.busy:
             self._quiet.set()
 
@@ -264,7 +267,8 @@ class Relay:
 
     def _begun(self, exchange: RelayedExchange, *, fresh: bool = False) -> bool:
         """Whether there is a connection for it now. `fresh`: only a new one is good enough."""
-        if not exchange.own and self.open - len(self._idle) >= self.shared + min(self._own, self._reserved):
+        taken = self.open - len(self._idle)
+        if taken >= self.shared and not exchange.own and taken >= self.shared + min(self._own, self._reserved):
             return False
         if not (exchange.whole or self.has_room_for_slow):
             return False

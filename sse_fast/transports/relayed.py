@@ -17,6 +17,7 @@ from sse_fast.transports.forwarding import Header, asked_by, request_lines, upgr
 from sse_fast.transports.head import Forwarded, Head
 from sse_fast.transports.response import BadResponse, Body, Response
 from sse_fast.transports.streams import ADDRESS_LENGTH
+from sse_fast.transports.upload import SLOWEST, Upload, Uploading
 
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 LOCAL = "local"  # what a connection by a Unix socket has for an address
 HALF_SECONDS = 30.0  # without a byte, of a tunnel one side of which has ended
 BOTH = 2
-GATHERED = 64 * 1024  # bytes of a body that are read before it takes a connection to the app
-HELD = 64 * 1024 * 1024  # bytes of them at once
-SLOWEST = 500  # bytes a second
 CLAIMED_BODY = 64 * 1024  # bytes behind a head that was not for the client
 
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, section 9.2.2
@@ -49,26 +47,7 @@ class Hold(Protocol):
         """The exchange is over, whether `take` came or not."""
 
 
-class Pace:
-    """Pace(seconds): that a client's body may still take. Each piece earns it time, up to those `seconds`; who stops,
-    or gives a byte now and then, runs out of it."""
-
-    __slots__ = ("_most", "_since", "left")
-
-    def __init__(self, seconds: float) -> None:
-        self.left = self._most = seconds
-        self._since = 0.0
-
-    def begin(self, now: float) -> None:
-        """It is read from now on."""
-        self._since = now
-
-    def came(self, size: int, now: float) -> None:
-        self.left = min(self._most, self.left - (now - self._since) + size / SLOWEST)
-        self._since = now
-
-
-class Relaying(Protocol):
+class Relaying(Uploading, Protocol):
     """What all exchanges have in common: see `Relay`."""
 
     front: "Front"
@@ -76,20 +55,11 @@ class Relaying(Protocol):
     authority: bytes
     patience: float
     timeout: float
-    body_seconds: float
-    gather_seconds: float
     tunnel_seconds: float
-    now: float
     tunnels: int
-    uploads: int
     blocked: "dict[RelayedExchange, float]"
-    held: int
     failed: Counter[int]
     shared: int
-
-    @property
-    def has_room_for_slow(self) -> bool:
-        """Whether a connection to the app may be taken by who is slow with its body."""
 
     def admit(self, exchange: "RelayedExchange", /) -> None:
         """Begin it, or have it wait, or refuse it."""
@@ -113,23 +83,18 @@ class RelayedExchange:
 
     __slots__ = (
         "_blocked",
-        "_chunked",
         "_claimed",
         "_ended",
-        "_gathers",
-        "_grace",
         "_heard",
-        "_held",
         "_keep",
         "_over",
-        "_pace",
         "_received",
         "_relay",
         "_request",
         "_response",
         "_reused",
         "_sent",
-        "_uploads",
+        "_upload",
         "_upstream",
         "address",
         "client",
@@ -164,12 +129,11 @@ class RelayedExchange:
             forwarded = forwarded_as(head, trusted, relay.authority, length)
             if bare:
                 head.forwarded = forwarded
-        self._response = Response(head.method, head.minor, upgrade=forwarded.upgrade, keep=keep and length == 0)
+        self._response = Response(head.method, head.minor, upgrade=forwarded.upgrade, keep=keep and bare)
         self._upstream: Upstream | None = None
-        self._chunked = length is None
-        self._received = length == 0  # the request's body is
-        self._uploads = False  # counted among those of the relay
-        self.repeatable = length == 0 and forwarded.upgrade is None and head.method in REPEATABLE
+        self._upload = None if bare else Upload(relay, chunked=length is None)
+        self._received = bare  # the request's body is
+        self.repeatable = bare and forwarded.upgrade is None and head.method in REPEATABLE
         self._reused = False
         self._heard = False  # a byte of the app's
         self._sent = False  # a byte of its answer
@@ -184,12 +148,6 @@ class RelayedExchange:
         nobody = client == connection.address == LOCAL  # and no proxy that says so
         self._request = asked_by(forwarded.lines, "" if nobody else client[:ADDRESS_LENGTH], marks)
         self._keep = keep
-        self._held = 0  # bytes of the body in `_request`
-        self._pace = Pace(relay.body_seconds)
-        # The beginning of a body is there before the app is asked: who is slow with it keeps nobody else from the app.
-        self._gathers = length != 0
-        # Of one without a length nobody knows whether more comes before the app has answered what is there.
-        self._grace = relay.now + relay.gather_seconds if length is None else None
 
     @property
     def tunnel(self) -> bool:
@@ -204,7 +162,7 @@ class RelayedExchange:
 
     def begin(self) -> None:
         """The connection is its own."""
-        if self._gathers:
+        if self._upload is not None:
             self._read()
         else:
             self._relay.admit(self)
@@ -212,9 +170,8 @@ class RelayedExchange:
     def start(self, upstream: Upstream, reused: bool) -> None:
         """An upstream is there for it."""
         self._upstream, self._reused = upstream, reused
-        if not self._received:
-            self._uploads = True
-            self._relay.uploads += 1
+        if self._upload is not None and not self._received:
+            self._upload.start()
         taken = upstream.send(self._request)
         if not self.repeatable:
             self._drop_request()
@@ -254,37 +211,31 @@ class RelayedExchange:
         """More of the request's body."""
         if self._over:
             return
+        upload = self._upload
+        assert upload is not None
         self._received = last
-        if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-            if last:
-                piece += b"0\r\n\r\n"
-        self._pace.came(len(piece), self._relay.now)
+        piece = upload.came(piece, last)
         if self._upstream is None:
-            self._gather(piece, last)
+            self._gather(upload, piece)
         else:
             if not self._upstream.send(piece) or last:
                 self.connection.wait()
             self._limit()
             if last:
-                self._uploaded()
+                upload.end()
 
-    def _gather(self, piece: bytes, last: bool) -> None:
-        relay = self._relay
+    def _gather(self, upload: Upload, piece: bytes) -> None:
         self._request += piece
-        self._held += len(piece)
-        relay.held += len(piece)
-        if not self._gathers:  # it waits for an upstream
-            return
-        slow = self._chunked and self._grace is None
-        if last or len(self._request) >= GATHERED or relay.held > HELD or (slow and relay.has_room_for_slow):
-            self._ask()
-        else:
-            self._limit()
+        upload.hold(piece)
+        if upload.gathers:  # else it waits for an upstream
+            if self._received or upload.is_enough(len(self._request)):
+                self._ask(upload)
+            else:
+                self._limit()
 
-    def _ask(self) -> None:
+    def _ask(self, upload: Upload) -> None:
         """With as much of the body as there is."""
-        self._gathers = False
+        upload.gathers = False
         self.connection.wait()
         self._relay.admit(self)
 
@@ -295,7 +246,7 @@ class RelayedExchange:
         if self._upstream is not None:
             self._upstream.resume()
             self._limit()
-        elif self._gathers:
+        elif self._upload is not None and self._upload.gathers:
             self._limit()
         else:
             self.connection.give(self._relay.patience)
@@ -303,10 +254,9 @@ class RelayedExchange:
     def late(self) -> None:
         if self.tunnel:
             self.give_up()
-        elif self._gathers and self._grace is not None:
-            self._grace = None
-            if self._relay.has_room_for_slow:
-                self._ask()
+        elif self._upload is not None and self._upload.has_grace:
+            if self._upload.end_grace():
+                self._ask(self._upload)
             else:
                 self._limit()
         elif self.connection.state == "reading":
@@ -359,7 +309,7 @@ class RelayedExchange:
             return
         self._heard = True
         response = self._response
-        was_tunnel = response.tunnel
+        was = response.body
         if not response.status:
             response.keep = self._keep and self._received and not self._relay.front.closing
         try:
@@ -376,17 +326,18 @@ class RelayedExchange:
                 self._limit()
             return
         self._sent = response.status != 0
-        self._relay.tunnels += response.tunnel and not was_tunnel
         if response.complete:
             self._finish(out)
             return
+        becomes_tunnel = response.body is not was and response.tunnel
+        self._relay.tunnels += becomes_tunnel
         if out and not self.connection.send(out):
             self._blocked = True
             self._relay.blocked[self] = self._relay.now
             upstream.pause()
         if self._over:
             return  # the client has gone
-        if response.tunnel and not was_tunnel:
+        if becomes_tunnel:
             self.connection.tunnel()
             self._read()
         else:
@@ -431,7 +382,8 @@ class RelayedExchange:
 
     def _read(self) -> None:
         """What its client sends."""
-        self._pace.begin(self._relay.now)
+        if self._upload is not None:
+            self._upload.read()
         self.connection.read()
         self._limit()
 
@@ -443,9 +395,8 @@ class RelayedExchange:
         if self.tunnel:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
         elif self.connection.state == "reading":
-            seconds = relay.body_seconds if self._response.status else max(self._pace.left, 0.0)
-            if self._gathers and self._grace is not None:
-                seconds = min(seconds, max(self._grace - relay.now, 0.0))
+            upload = self._upload
+            seconds = relay.body_seconds if self._response.status or upload is None else upload.seconds
         elif not self._response.status or self._response.claimed:
             seconds = relay.timeout
         self.connection.give(seconds)
@@ -488,31 +439,28 @@ class RelayedExchange:
         elif self._upstream is not None and (self._upstream.broken or not self._upstream.unsent):
             self.give_up()
 
-    def _uploaded(self) -> None:
-        """Nothing of its body is to come."""
-        if self._uploads:
-            self._uploads = False
-            self._relay.uploads -= 1
-
     def _drop_request(self) -> None:
         """It has been sent, or never will be."""
-        self._relay.held -= self._held
-        self._held = 0
+        if self._upload is not None:
+            self._upload.let_go()
         self._request = b""
 
     def _leave(self, *, keep: bool) -> None:
         """It is over, but for what the client has not taken yet. `keep`: its upstream may go on."""
         if self._over:
             return
+        relay = self._relay
         upstream, self._upstream = self._upstream, None
         self._over = True
-        self._uploaded()
-        self._relay.blocked.pop(self, None)
+        if self._upload is not None:
+            self._upload.end()
+        if self._blocked:
+            relay.blocked.pop(self, None)
         self._drop_request()
         self._response.claim = None
-        if self._relay.hold is not None:
-            self._relay.hold.leave(self)
-        self._relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))
+        if relay.hold is not None:
+            relay.hold.leave(self)
+        relay.over(self, upstream, keep=keep and not (upstream is None or upstream.broken or upstream.unsent))
 
 
 def forwarded_as(head: Head, trusted: bool, authority: bytes, length: int | None) -> Forwarded:

@@ -11,7 +11,6 @@ No I/O. llhttp, by httptools, reads heads, each alone, and chunked bodies.
 import re
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -83,14 +82,16 @@ class _Heard:
         self.complete = True
 
 
-class Known(NamedTuple):
-    """What the head of an answer says."""
+class Known:
+    """What the head of an answer says. kept: itself, as a client of HTTP/1.1 gets it whose connection is kept; whether
+    that is so shows once it is known where the body ends."""
 
-    status: int
-    version: str
-    reason: bytes
-    headers: list[Header]
-    outcome: Outcome
+    __slots__ = ("headers", "kept", "outcome", "reason", "status", "version")
+
+    def __init__(self, status: int, version: str, reason: bytes, headers: list[Header]) -> None:
+        self.status, self.version, self.reason, self.headers = status, version, reason, headers
+        self.outcome: Outcome = response_headers(status, headers)
+        self.kept: bytes | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -211,7 +212,7 @@ class Response:
             return self._switch()
         if status < 200:
             return self._interim(status)
-        known = Known(status, version, heard.reason, heard.headers, response_headers(status, heard.headers))
+        known = Known(status, version, heard.reason, heard.headers)
         if len(head) <= REMEMBERED_BYTES and known.is_plain:
             if len(remembered) >= REMEMBERED_HEADS:
                 remembered.clear()  # most have the date of seconds ago
@@ -238,13 +239,17 @@ class Response:
         return response_head(101, self._heard.reason, lines, b"connection: upgrade", b"upgrade: " + protocol[0])
 
     def _answer(self, known: "Known") -> bytes:
-        status, version, reason, headers, outcome = known
-        self.status, self.body = status, self._framing(status, version, outcome)
-        self.keeps_upstream = version == "1.1" and self.body is not UNTIL_CLOSE and b"close" not in outcome.options
+        status, outcome = known.status, known.outcome
+        self.status, self.body = status, self._framing(status, known.version, outcome)
+        reusable = known.version == "1.1" and self.body is not UNTIL_CLOSE
+        self.keeps_upstream = reusable and b"close" not in outcome.options
         self.complete = self.body is NONE or (self.body is COUNTED and not self._left)
-        if self.claim is not None and self.claim(status, headers):
+        if self.claim is not None and self.claim(status, known.headers):
             self.claimed = True
             return b""
+        plain = self.keep and self.minor == "1.1" and self.body is not UNTIL_CLOSE
+        if plain and known.kept is not None:
+            return known.kept
         lines = outcome.lines.copy()
         if self.body is CHUNKED:
             if self.minor == "1.1":
@@ -257,11 +262,14 @@ class Response:
             lines.append(b"connection: close")
         elif self.minor == "1.0":
             lines.append(b"connection: keep-alive")
-        return response_head(status, reason, lines)
+        head = response_head(status, known.reason, lines)
+        if plain:
+            known.kept = head
+        return head
 
     def _framing(self, status: int, version: str, outcome: Outcome) -> Body:
         """Raises BadResponse for what two readers could understand in two ways."""
-        _, _, codings, length = outcome
+        codings, length = outcome.codings, outcome.length
         if codings and (codings != [b"chunked"] or version != "1.1"):
             raise BadResponse("the response has another transfer coding than chunked")
         if length is not None and (codings or not length.isdigit()):
