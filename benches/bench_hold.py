@@ -15,18 +15,16 @@ or if a goal is missed, without --quick.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from statistics import median
+from dataclasses import dataclass, field
 
 from bench_peers import IN_FLIGHT
 from bench_relay import ALONE, RELAYED
 from exchanges import PATIENCE, publish_for
-from harness import Running, Server, machine
+from harness import Running, Server, arguments_for, in_turn, machine, parse, say
 from peers.report import spread, table
+from verdict import Verdict, conclude
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Broadcast, Plan, Target, modes
@@ -126,34 +124,18 @@ def ratios(findings: Iterable[Finding], figure: str) -> list[float]:
     return [found[HELD.name, round_] / found[OWN.name, round_] for round_ in rounds]
 
 
-def judge(findings: list[Finding]) -> tuple[str, bool]:
-    """The goals, a line each, and whether all of them are met."""
-    lines, met = [], True
+def judge(findings: list[Finding]) -> Verdict:
+    verdict = Verdict()
     for figure in (MEMORY, *map(per_delivery, IN_FLIGHT)):
-        values = ratios(findings, figure)
-        good = bool(values) and median(values) <= GOAL
-        met = met and good
-        lines.append(
-            f"{'met   ' if good else 'MISSED'} {figure}: {spread(values, 2)} of the edge's own, goal {GOAL:.2f}"
-        )
-    return "\n".join(lines), met
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+        verdict.add(figure, ratios(findings, figure), "of the edge's own", GOAL)
+    return verdict
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Held streams of an app beside the edge's own.")
+    quick = "200 streams, for a moment: does it all work?"
+    parser = arguments_for("Held streams of an app beside the edge's own.", seconds=4.0, quick=quick)
     parser.add_argument("--streams", type=int, default=10_000, help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each takes (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a window (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="200 streams, for a moment: does it all work?")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.streams, arguments.rounds, arguments.seconds = 200, 1, 0.5
-    return arguments
+    return parse(parser, streams=200, seconds=0.5)
 
 
 def main() -> int:
@@ -162,21 +144,14 @@ def main() -> int:
     findings: list[Finding] = []
     print(f"{CLOCK}\n\n{machine()}")
     for round_ in range(arguments.rounds):
-        first = round_ % len(SERVERS)  # nobody is always the first after a pause
-        for server in SERVERS[first:] + SERVERS[:first]:
+        for server in in_turn(SERVERS, round_):
             finding = turn(server, round_, arguments.streams, arguments.seconds)
             findings.append(finding)
             words = [f"{name} {value:,.2f}" for name, value in finding.figures.items()] + list(finding.problems)
             say(f"round {round_ + 1}, {server.name}: {'; '.join(words)}")
-    verdict, met = judge(findings)
-    print(f"\n{arguments.streams:,} streams\n\n{findings_table(findings)}\n\n{verdict}")
-    if arguments.json:
-        record = {"machine": machine(), "findings": [*map(asdict, findings)]}
-        arguments.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    wrong = [finding for finding in findings if finding.problems]
-    for finding in wrong:
-        say(f"NOT WHOLE: {finding.server}, round {finding.round + 1}: {'; '.join(finding.problems)}")
-    return 1 if wrong or not (met or arguments.quick) else 0
+    print(f"\n{arguments.streams:,} streams\n\n{findings_table(findings)}")
+    wrong = [f"{one.server}, round {one.round + 1}: {'; '.join(one.problems)}" for one in findings if one.problems]
+    return conclude(judge(findings), findings, wrong, arguments)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ import http.client
 import json
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from exchanges import PATIENCE, exchange, publish_for
-from harness import ASGI, HERE, START_SECONDS, Running
-from peers import PEERS, CannotInstall, Peer
+from harness import ASGI, HERE, START_SECONDS, Running, in_turn, say
+from peers import PEERS, Peer
 from peers.record import OURS
 from peers.report import place, write_report
+from verdict import available
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Broadcast, Plan, modes
@@ -125,28 +125,6 @@ def wait_until_it_streams(peer: Peer, port: int) -> None:
     raise RuntimeError(f"{peer.name} answered no subscriber with 200 in {START_SECONDS} s")
 
 
-def available(peers: Iterable[Peer], *, install: bool) -> list[Peer]:
-    """Those that are here; the others are named."""
-    found = []
-    for peer in peers:
-        if install and peer.version() is None:
-            say(f"{peer.name}: installing")
-            try:
-                peer.install()
-            except CannotInstall as error:
-                say(f"{peer.name}: cannot be had here: {error}")
-        if version := peer.version():
-            say(f"{peer.name}: {version}")
-            found.append(peer)
-        else:
-            say(f"{peer.name}: skipped, it is not installed")
-    return found
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="sse_fast beside its peers.")
     parser.add_argument("--subscribers", default="1000,10000", help="comma-separated counts (default: %(default)s)")
@@ -181,9 +159,7 @@ def main() -> int:
     }
     for subscribers in (NOBODY, *map(int, arguments.subscribers.split(","))):
         for round_ in range(arguments.rounds):
-            # Nobody is always the first after a pause, or always the one behind the heaviest.
-            turn = round_ % len(peers)
-            for peer in peers[turn:] + peers[:turn]:
+            for peer in in_turn(peers, round_):
                 for one in measure(peer, subscribers, round_, arguments.seconds):
                     windows.append(one)
                     say(in_words(one))

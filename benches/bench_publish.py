@@ -10,9 +10,9 @@ the turns interleaved. **asgi** is sse_fast as it is served where there is no fr
 - **delivered**: one subscriber on each of 10,000 channels, and the next event of a connection is sent when the last one
   was answered and its subscriber has it. The same goals.
 
-Every answer is checked, and of `delivered` every stream: each event once and whole. Nchan and Centrifugo take part if
-they are installed (bench_peers.py installs them). Exits with 1 if an answer is wrong or an event missing, or if a goal
-is missed, without --quick.
+Every answer is checked, and of `delivered` every stream: each event once and whole. Without --quick Nchan and
+Centrifugo are installed if they are missing; why one is not here is said. Exits with 1 if an answer is wrong or an
+event missing, or if a goal is missed, without --quick.
 """
 
 import argparse
@@ -20,17 +20,17 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from urllib.parse import quote
 
 from exchanges import PATIENCE, Exchanges, exchange, publish_for
-from harness import Running, machine
+from harness import Running, arguments_for, in_turn, machine, parse, say
 from peers import centrifugo, nchan, sse_fast_asgi
 from peers.base import SERVERS, Peer
 from peers.report import spread, table
 from peers.sse_fast import PEER as OURS
+from verdict import Verdict, available, conclude
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Broadcast, Plan, modes
@@ -151,9 +151,9 @@ def part_table(findings: list[Finding]) -> str:
     return table(["connections", "server", "CPU µs a POST", "the client's", "answers/s", "p99 µs"], rows)
 
 
-def judge(findings: list[Finding]) -> tuple[str, bool]:
-    """The goals that this run can speak about, a line each, and whether all of them are met."""
-    lines, met = [], True
+def judge(findings: list[Finding]) -> Verdict:
+    """Of the goals those that this run can speak about."""
+    verdict = Verdict()
     costs = {
         (one.part, one.connections, one.peer, one.round): one.found.cpu_us for one in findings if one.found.answers
     }
@@ -165,48 +165,35 @@ def judge(findings: list[Finding]) -> tuple[str, bool]:
                 if of == [part, connections] and name == peer and (part, connections, OURS.name, round_) in costs
             ]
             if ratios:
-                good = median(ratios) <= goal
-                met = met and good
-                said = f"{part}, {connections} connections: {spread(ratios, 2)} of {peer}'s CPU, goal {goal:g}"
-                lines.append(f"{'met   ' if good else 'MISSED'} {said}")
-    return "\n".join(lines), met
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+                verdict.add(f"{part}, {connections} connections", ratios, f"of {peer}'s CPU", goal)
+    return verdict
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="One POST of one event, beside Nchan and Centrifugo.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a window (default: %(default)s)")
+    quick = "one round, for a moment: is every answer right?"
+    parser = arguments_for("One POST of one event, beside Nchan and Centrifugo.", PARTS, seconds=3.0, quick=quick)
     parser.add_argument("--only", default="", help="these servers, comma-separated")
-    parser.add_argument("--quick", action="store_true", help="one round, for a moment: is every answer right?")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    arguments.parts = arguments.parts or list(PARTS)
-    if unknown := set(filter(None, arguments.only.split(","))) - {peer.name for peer in PEERS}:
+    arguments = parse(parser, PARTS, seconds=0.3)
+    names = set(arguments.only.split(",")) if arguments.only else {peer.name for peer in PEERS}
+    if unknown := names - {peer.name for peer in PEERS}:
         parser.error(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in PEERS)}")
-    if arguments.quick:
-        arguments.rounds, arguments.seconds = 1, 0.3
+    arguments.peers = [peer for peer in PEERS if peer.name in names]
     return arguments
 
 
 def main() -> int:
     arguments = parse_arguments()
     raise_descriptor_limit()
-    wanted = arguments.only.split(",") if arguments.only else [peer.name for peer in PEERS]
-    peers = [peer for peer in PEERS if peer.name in wanted and peer.version() is not None]
+    peers = available(arguments.peers, install=not arguments.quick)
+    absent = [peer.name for peer in arguments.peers if peer not in peers]
     findings: list[Finding] = []
     print(f"{CLOCK}\n\n{machine()}; {', '.join(f'{peer.name} {peer.version()}' for peer in peers)}")
+    if absent:
+        print(f"not here, so nothing is said of: {', '.join(absent)}")
     for part in arguments.parts:
         measure, channels, few = MEASURE[part]
         for round_ in range(arguments.rounds):
-            turn = round_ % len(peers)
-            for peer in peers[turn:] + peers[:turn]:
+            for peer in in_turn(peers, round_):
                 with Running(peer) as running:
                     found = measure(peer, running, arguments.seconds, few if arguments.quick else channels)
                     for connections, one in zip(CONNECTIONS, found, strict=True):
@@ -215,15 +202,9 @@ def main() -> int:
                         problems = "; ".join(one.problems.values())
                         say(f"{part}, round {round_ + 1}, {peer.name}, {connections} connections: {words} {problems}")
         print(f"\n## {part}\n\n{part_table([one for one in findings if one.part == part])}", flush=True)
-    verdict, met = judge(findings)
-    print(f"\n{verdict}")
-    if arguments.json:
-        record = {"machine": machine(), "findings": [*map(asdict, findings)]}
-        arguments.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    wrong = [one for one in findings if one.found.problems]
-    for one in wrong:
-        say(f"WRONG: {one.part}, {one.peer}, round {one.round + 1}: {'; '.join(one.found.problems.values())}")
-    return 1 if wrong or not (met or arguments.quick) else 0
+    bad = [one for one in findings if one.found.problems]
+    wrong = [f"{one.part}, {one.peer}, round {one.round + 1}: {'; '.join(one.found.problems.values())}" for one in bad]
+    return conclude(judge(findings), findings, wrong, arguments)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 from exchanges import exchange
-from harness import Running, Server, edge_command, granian_command, machine
+from harness import Running, Server, arguments_for, edge_command, granian_command, in_turn, machine, parse, say
 from peers.report import spread, table
+from verdict import Verdict, conclude
 
 from sse_fast.bench import Target
 
@@ -205,44 +205,23 @@ def pairs(findings: list[Finding], what: str, figure: str) -> list[tuple[float, 
     return [(found[RELAYED.name, round_], found[ALONE.name, round_]) for round_ in rounds]
 
 
-def judge(findings: list[Finding]) -> tuple[str, bool]:
-    """The goals that this run can speak about, a line each, and whether all of them are met."""
-    lines, met = [], True
+def judge(findings: list[Finding]) -> Verdict:
+    """Of the goals those that this run can speak about."""
+    verdict = Verdict()
     for what in dict.fromkeys(finding.what for finding in findings):
         for figure in ("CPU µs", "p99 ms", "MiB/s"):
             if ratios := [mine / other for mine, other in pairs(findings, what, figure) if other]:
-                good = figure != "CPU µs" or median(ratios) <= CPU_GOAL
-                goal = f", goal {CPU_GOAL:.2f}" if figure == "CPU µs" else ""
-                word = ("met   " if good else "MISSED") if goal else "      "
-                lines.append(f"{word} {what}: {spread(ratios, 2)} of Granian's {figure}{goal}")
-                met = met and good
+                verdict.add(what, ratios, f"of Granian's {figure}", CPU_GOAL if figure == "CPU µs" else None)
         if more := [mine - other for mine, other in pairs(findings, what, "memory MiB")]:
-            good = median(more) <= MEMORY_GOAL
-            met = met and good
-            word = "met   " if good else "MISSED"
-            lines.append(f"{word} {what}: {spread(more, 1)} MiB more than Granian, goal {MEMORY_GOAL:g}")
-    return "\n".join(lines), met
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+            verdict.add(what, more, "MiB more than Granian", MEMORY_GOAL, digits=1)
+    return verdict
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A FastAPI app behind the front, beside the same app under Granian.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a window (default: %(default)s)")
+    about = "A FastAPI app behind the front, beside the same app under Granian."
+    parser = arguments_for(about, PARTS, seconds=3.0, quick="one round, for a moment: is every answer right?")
     parser.add_argument("--size", type=int, default=100, help="MiB of a transfer (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one round, for a moment: is every answer right?")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    arguments.parts = arguments.parts or list(PARTS)
-    if arguments.quick:
-        arguments.rounds, arguments.seconds, arguments.size = 1, 0.3, 8
-    return arguments
+    return parse(parser, PARTS, seconds=0.3, size=8)
 
 
 def main() -> int:
@@ -251,7 +230,7 @@ def main() -> int:
     print(f"{CLOCK}\n\n{machine()}")
     for part in arguments.parts:
         for round_ in range(arguments.rounds):
-            for server in SERVERS if round_ % 2 else SERVERS[::-1]:
+            for server in in_turn(SERVERS, round_):
                 with Running(server) as running:
                     for finding in MEASURE[part](running, round_, arguments.seconds, arguments.size * MIB):
                         findings.append(finding)
@@ -260,15 +239,8 @@ def main() -> int:
         whats = {"small": f"GET /hello, {arguments.seconds:g} s", "large": f"{arguments.size} MiB"}
         found = part_table([one for one in findings if one.part == part])
         print(f"\n## {part}: {whats[part]}\n\n{found}", flush=True)
-    verdict, met = judge(findings)
-    print(f"\n{verdict}")
-    if arguments.json:
-        record = {"machine": machine(), "findings": [*map(asdict, findings)]}
-        arguments.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    wrong = [finding for finding in findings if finding.problem]
-    for finding in wrong:
-        say(f"WRONG: {finding.what}, {finding.server}, round {finding.round + 1}: {finding.problem}")
-    return 1 if wrong or not (met or arguments.quick) else 0
+    wrong = [f"{one.what}, {one.server}, round {one.round + 1}: {one.problem}" for one in findings if one.problem]
+    return conclude(judge(findings), findings, wrong, arguments)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,29 @@ misses an event, or gets one twice, torn or out of order; or if a goal is missed
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 
-from harness import ASGI, EDGE, Running, Server, asgi_command, edge_command, machine
-from peers import PEERS, CannotInstall, nchan, raw_floor
+from harness import (
+    ASGI,
+    EDGE,
+    Running,
+    Server,
+    arguments_for,
+    asgi_command,
+    edge_command,
+    in_turn,
+    machine,
+    parse,
+    say,
+)
+from peers import PEERS, nchan, raw_floor
 from peers.report import spread, table
+from verdict import Verdict, available, conclude
 
 from sse_fast.base.descriptors import raise_descriptor_limit
 from sse_fast.bench import Plan, Storm, Target, modes
@@ -247,9 +258,9 @@ def digits(figure: str) -> int:
     return 2 if figure.startswith(("CPU", "s ")) else 0
 
 
-def judge(findings: list[Finding]) -> tuple[str, bool]:
-    """The goals that this run can speak about, a line each, and whether all of them are met."""
-    lines, met = [], True
+def judge(findings: list[Finding]) -> Verdict:
+    """Of the goals those that this run can speak about."""
+    verdict = Verdict()
     for goal in GOALS:
         found = {(one.server, one.round): one.figures[goal.figure] for one in findings if goal.figure in one.figures}
         ours = {round_: value for (server, round_), value in found.items() if server == EDGE.name}
@@ -257,57 +268,25 @@ def judge(findings: list[Finding]) -> tuple[str, bool]:
         values = [value / (others[round_] or NEVER) if goal.beside else value for round_, value in ours.items()]
         if not values or (goal.beside and None in others.values()):
             continue
-        good = median(values) <= goal.at_most
-        met = met and good
-        of = f" of {goal.beside}'s" if goal.beside else ""
-        lines.append(
-            f"{'met   ' if good else 'MISSED'} {goal.part}: {spread(values, 2)}{of} {goal.figure}, "
-            f"goal {goal.at_most:.2f}"
-        )
-    return "\n".join(lines), met
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+        of = f"of {goal.beside}'s {goal.figure}" if goal.beside else goal.figure
+        verdict.add(goal.part, values, of, goal.at_most)
+    return verdict
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What streams cost, and whether they are whole.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
+    quick = "a few streams, one round: is it all whole?"
+    parser = arguments_for("What streams cost, and whether they are whole.", PARTS, seconds=5.0, quick=quick)
     parser.add_argument("--open", type=int, default=15_000, help="streams to open (default: %(default)s)")
     parser.add_argument("--resume", type=int, default=10_000, help="streams that resume (default: %(default)s)")
     parser.add_argument("--exact", type=int, default=1_000, help="streams of which some don't read (%(default)s)")
     parser.add_argument("--only", default="", help="these servers, comma-separated")
-    parser.add_argument("--quick", action="store_true", help="a few streams, one round: is it all whole?")
-    parser.add_argument("--json", type=Path, help="write every turn there too")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    arguments.parts = arguments.parts or list(PARTS)
-    arguments.seconds = 5.0
-    if arguments.quick:
-        arguments.rounds, arguments.open, arguments.resume, arguments.exact = 1, 300, 300, 300
-        arguments.seconds = SEND_TIMEOUT
-    return arguments
+    return parse(parser, PARTS, open=300, resume=300, exact=300, seconds=SEND_TIMEOUT)
 
 
-def available(servers: tuple[Server, ...], only: str, *, install: bool) -> list[Server]:
-    found = []
-    for server in servers:
-        if only and server.name not in only.split(","):
-            continue
-        peer = INSTALLED[server.name]
-        try:
-            if peer.version() is None and install:
-                peer.install()
-        except CannotInstall as error:
-            say(f"{server.name}: cannot be had here: {error}")
-        if peer.version() is None:
-            say(f"{server.name}: skipped, it is not installed")
-        else:
-            found.append(server)
-    return found
+def servers_of(part: str, only: str, *, install: bool) -> list[Server]:
+    wanted = [server for server in SERVERS[part] if not only or server.name in only.split(",")]
+    here = {peer.name for peer in available([INSTALLED[server.name] for server in wanted], install=install)}
+    return [server for server in wanted if server.name in here]
 
 
 def main() -> int:
@@ -316,26 +295,18 @@ def main() -> int:
     findings: list[Finding] = []
     print(f"{CLOCK}\n\n{machine()}")
     for part in arguments.parts:
-        servers = available(SERVERS[part], arguments.only, install=not arguments.quick)
+        servers = servers_of(part, arguments.only, install=not arguments.quick)
         streams: int = getattr(arguments, part)
         for round_ in range(arguments.rounds):
-            # Nobody is always the first after a pause, or always the one behind the heaviest.
-            first = round_ % max(1, len(servers))
-            for server in servers[first:] + servers[:first]:
+            for server in in_turn(servers, round_):
                 finding = turn(part, server, round_, streams, arguments.seconds)
                 findings.append(finding)
                 words = [f"{name} {value:,.2f}" for name, value in finding.figures.items()] + list(finding.problems)
                 say(f"{part}, {streams:,} streams, round {round_ + 1}, {server.name}: {'; '.join(words)}")
         print(f"\n## {part}\n\n{part_table([one for one in findings if one.part == part])}", flush=True)
-    verdict, met = judge(findings)
-    print(f"\n{verdict}")
-    if arguments.json:
-        record = {"machine": machine(), "findings": [*map(asdict, findings)]}
-        arguments.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    wrong = [finding for finding in findings if finding.problems]
-    for finding in wrong:
-        say(f"NOT WHOLE: {finding.part}, {finding.server}, round {finding.round + 1}: {'; '.join(finding.problems)}")
-    return 1 if wrong or not findings or not (met or arguments.quick) else 0
+    bad = [one for one in findings if one.problems]
+    wrong = [f"{one.part}, {one.server}, round {one.round + 1}: {'; '.join(one.problems)}" for one in bad]
+    return conclude(judge(findings), findings, wrong, arguments)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import psutil
-from harness import EDGE, START_SECONDS, Running, Server, edge_command, machine
+from harness import EDGE, START_SECONDS, Running, Server, edge_command, machine, say
 from peers.report import spread, table
 
 from sse_fast.base.descriptors import raise_descriptor_limit
@@ -192,10 +192,6 @@ def spread_over_processes(fleet: Fleet) -> str:
     ]
     held = [count for count in counts if count > 1]
     return f"{min(held, default=0):,} and {max(held, default=0):,}"
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 def main() -> int:

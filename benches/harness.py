@@ -1,5 +1,6 @@
 """What the benches of whole servers share: a server as a process tree, its CPU clock, its memory, its life."""
 
+import argparse
 import os
 import platform
 import shutil
@@ -9,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import psutil
 
@@ -25,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_SECONDS = 20
 STOP_SECONDS = 15
+
+AnyServer = TypeVar("AnyServer")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,41 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def say(words: str) -> None:
+    """To who watches; the report goes to the standard output."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def in_turn(servers: Sequence[AnyServer], round_: int) -> list[AnyServer]:
+    """Nobody is always the first after a pause, or always the one behind the heaviest."""
+    first = round_ % max(1, len(servers))
+    return [*servers[first:], *servers[:first]]
+
+
+def arguments_for(about: str, parts: Sequence[str] = (), *, seconds: float, quick: str) -> argparse.ArgumentParser:
+    """What most benches take; `parse` it. `quick`: what --quick does."""
+    parser = argparse.ArgumentParser(description=about)
+    if parts:
+        parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(parts)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=seconds, help="length of a window (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, parts: Sequence[str] = (), **quick: float) -> argparse.Namespace:
+    """`quick`: what --quick sets beside one round."""
+    arguments = parser.parse_args()
+    if parts:
+        if unknown := set(arguments.parts) - set(parts):
+            parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+        arguments.parts = arguments.parts or list(parts)
+    if arguments.quick:
+        vars(arguments).update(quick, rounds=1)
+    return arguments
 
 
 def machine() -> str:
