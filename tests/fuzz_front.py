@@ -11,33 +11,26 @@ within its bounds; the memory stays; and at the end all counters are nought.
     scripts/sanitized tests/fuzz_front.py --long
 """
 
-import argparse
 import asyncio
 import contextlib
-import gc
 import json
-import logging
 import random
 import socket
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import h11
-import uvloop
 from ambiguous_heads import CASES
 from e2e.client import position
-from fuzz_listener import GROWTH, MIB, Client, descriptors, leave, mutated, resident
+from front_port import FrontPort, connect
+from fuzz_listener import Client, leave, mutated
+from fuzzing import MIB, fuzz_server
 from lying_app import HONEST, KEPT, LYING, LyingApp, Numbers, foreign, mark, marks
-from one_port import OnePort
-from stream_port import connect
 
 from sse_fast.transports.kernel import Bounds
 
-LONG = 1200.0  # seconds
 PATIENCE = 60.0  # for anything that somebody who behaves waits for
 GIVES_UP = 3.0  # who waits for the rest of an answer in the midst of which the app fell silent
 ASKERS, STRANGERS, STREAMS = 24, 40, 3
@@ -260,7 +253,7 @@ class Stranger:
 class Fuzz:
     """One run."""
 
-    def __init__(self, port: OnePort, app: LyingApp, rng: random.Random) -> None:
+    def __init__(self, port: FrontPort, app: LyingApp, rng: random.Random) -> None:
         self.port, self.app, self.rng = port, app, rng
         self.numbers = Numbers()
         self.tally: Counter[str] = Counter()
@@ -295,6 +288,8 @@ class Fuzz:
         await asyncio.sleep(0)
         self.look()
         self.tally["steps"] += 1
+        if self.tally["steps"] % 3000 == 0:
+            await self.settle()
 
     def look(self) -> None:
         self.port.check()
@@ -360,48 +355,16 @@ class Fuzz:
         self.tally["bad heads"] = self.port.transport.bad_heads
 
 
-async def run(seed: int, seconds: float, rest: float) -> Counter[str]:
-    before = descriptors() + 1  # libuv keeps one in reserve, from its first stream on
-    rng = random.Random(seed)
+@contextlib.asynccontextmanager
+async def opened(rng: random.Random) -> AsyncIterator[Fuzz]:
     app = LyingApp(rng)
     settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 2.0, "body_seconds": 2.0}
     settings |= {"idle_seconds": 3.0, "stuck_seconds": 2.0}
     relay = {"most": 12, "waiting": 1000, "patience": PATIENCE, "timeout": 1.0, "body_seconds": 2.0}
-    with tempfile.TemporaryDirectory() as directory:
-        async with OnePort.opened(
-            Path(directory), app.serve, relay=relay, most=150, bounds=Bounds(256 * 1024, stuck_after=2.0), **settings
-        ) as port:
-            fuzz = Fuzz(port, app, rng)
-            await fuzz.begin()
-            begun = time.monotonic()
-            settled = 0
-            while (gone := time.monotonic() - begun) < seconds:
-                await fuzz.step()
-                if fuzz.tally["steps"] % 3000 == 0:
-                    await fuzz.settle()
-                if not settled and gone > seconds / 5:
-                    settled = resident()
-                await asyncio.sleep(rest)
-            await fuzz.end()
-            assert resident() - settled < GROWTH, f"{(resident() - settled) // MIB} MiB more than before"
-    gc.collect()
-    await asyncio.sleep(0.1)
-    assert descriptors() <= before, "descriptors are left open"
-    return fuzz.tally
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--long", action="store_true", help=f"{LONG:g} seconds")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--rest", type=float, default=0, help="seconds of rest after each step")
-    options = parser.parse_args()
-    print(f"--seed {options.seed}", flush=True)
-    logging.disable(logging.CRITICAL)
-    seconds = LONG if options.long else options.seconds
-    print(dict(sorted(uvloop.run(run(options.seed, seconds, options.rest)).items())))
+    bounds = Bounds(256 * 1024, stuck_after=2.0)
+    async with FrontPort.opened(app.serve, relay=relay, most=150, bounds=bounds, **settings) as port:
+        yield Fuzz(port, app, rng)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz_server(__doc__, opened)

@@ -9,24 +9,20 @@ one got is whole frames in order; at the end nothing is left of anybody.
     scripts/sanitized tests/fuzz_listener.py --seconds 600
 """
 
-import argparse
 import asyncio
 import contextlib
 import gc
-import logging
-import os
 import random
-import resource
 import socket
 import struct
 import time
 from collections import Counter
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import uvloop
 from e2e.client import Chunks, position
-from stream_port import StreamPort, connect
+from front_port import FrontPort, connect
+from fuzzing import MIB, fuzz_server
 from whatwg import Event, Parser
 
 from sse_fast._native.wire.publication import encode_publication
@@ -37,8 +33,6 @@ CHANNELS = ("a", "b", "room:1")
 HEALTHY = 6
 STRANGERS = 60
 PATIENCE = 60.0
-MIB = 1024 * 1024
-GROWTH = 192 * MIB  # of the process between a fifth of the run and its end; a sanitizer's own quarantine included
 RST_AT_CLOSE = struct.pack("ii", 1, 0)
 SIZES = (0, 0, 10, 10, 100, 100, 1000, 5000, 40_000, 60_000)
 
@@ -174,9 +168,9 @@ def leave(opened: socket.socket, rng: random.Random) -> None:
 class Fuzz:
     """One run."""
 
-    def __init__(self, port: StreamPort, seed: int) -> None:
+    def __init__(self, port: FrontPort, rng: random.Random) -> None:
         self.port = port
-        self.rng = random.Random(seed)
+        self.rng = rng
         self.ledger: dict[int, tuple[str, str]] = {}
         self.healthy: list[tuple[Client, tuple[str, ...]]] = []
         self.slow: list[Client] = []
@@ -232,6 +226,8 @@ class Fuzz:
             client.read()
             assert not client.ended, "a client that behaves was cut off"
         self.tally["steps"] += 1
+        if self.tally["steps"] % 500 == 0:
+            self.forget()
 
     def somebody(self) -> Stranger:
         rng = self.rng
@@ -337,47 +333,13 @@ class Fuzz:
         self.tally["bad heads"] = self.port.transport.bad_heads
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-async def run(seed: int, seconds: float, rest: float) -> Counter[str]:
-    before = descriptors()
+@contextlib.asynccontextmanager
+async def opened(rng: random.Random) -> AsyncIterator[Fuzz]:
     settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 0.4, "most": 150}
-    async with StreamPort.opened(**settings, max_connections=110, bounds=Bounds(256 * 1024, stuck_after=5.0)) as port:
-        fuzz = Fuzz(port, seed)
-        await fuzz.begin()
-        begun = time.monotonic()
-        settled = 0
-        while (gone := time.monotonic() - begun) < seconds:
-            await fuzz.step()
-            if fuzz.tally["steps"] % 500 == 0:
-                fuzz.forget()
-            if not settled and gone > seconds / 5:
-                settled = resident()
-            await asyncio.sleep(rest)
-        await fuzz.end()
-        assert resident() - settled < GROWTH, f"{(resident() - settled) // MIB} MiB more than before"
-    gc.collect()
-    await asyncio.sleep(0.1)
-    assert descriptors() <= before, "descriptors are left open"
-    return fuzz.tally
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--rest", type=float, default=0, help="seconds of rest after each step")
-    options = parser.parse_args()
-    print(f"--seed {options.seed}", flush=True)
-    logging.disable(logging.CRITICAL)
-    print(dict(sorted(uvloop.run(run(options.seed, options.seconds, options.rest)).items())))
+    bounds = Bounds(256 * 1024, stuck_after=5.0)
+    async with FrontPort.opened(**settings, max_connections=110, bounds=bounds) as port:
+        yield Fuzz(port, rng)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz_server(__doc__, opened)

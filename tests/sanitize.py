@@ -61,8 +61,8 @@ DRIVERS = [
     Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
     Driver(
-        "front.listener front.connection front.dues front.places base.tcp fanout.drain fanout.sinks log.ring"
-        " wire.publication",
+        "front.listener front.connection front.table front.dues front.places base.tcp fanout.drain fanout.sinks"
+        " log.ring wire.publication",
         "fuzz_listener.py",
         share=1.5,
     ),

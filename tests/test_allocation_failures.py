@@ -44,7 +44,7 @@ from sse_fast import Settings, create_app
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Group, Subscriber
 from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
-from sse_fast._native.front import connection
+from sse_fast._native.front import table
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast._native.log.index import Channel
@@ -385,7 +385,7 @@ def memory_is_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A collection would come at other allocations each time, a kept log record keep what is in its traceback. And
     nothing may fail where nobody can be told of it."""
     untold: list[str] = []
-    for module in (connection, hub, memory, sink):
+    for module in (table, hub, memory, sink):
         monkeypatch.setattr(module, "logger", logging.Logger("kept by nobody"))
     monkeypatch.setattr(sys, "unraisablehook", lambda error: untold.append(repr(error)))
     gc.collect()

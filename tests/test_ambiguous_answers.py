@@ -8,13 +8,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import h11
 import pytest
 from ambiguous_answers import ANSWERS, Said
-from one_port import OnePort
+from front_port import FrontPort
 from recorder import tag
 
 PATIENCE = 30.0
@@ -89,7 +88,7 @@ async def ask(
     return (Told(status, body, False, interim) if status is not None else None), False
 
 
-async def told(port: OnePort, number: int) -> Told:
+async def told(port: FrontPort, number: int) -> Told:
     """Of this answer. Behind it, on the same connection if it stays and on another one, others get theirs."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port.number)
     answer, kept = await ask(reader, writer, ANSWERS[number].asked, f"/app?{number}")
@@ -132,21 +131,21 @@ async def liar() -> Liar:
 
 
 @pytest.fixture
-async def port(tmp_path: Path, liar: Liar) -> AsyncIterator[OnePort]:
-    async with OnePort.opened(tmp_path, app=liar.serve, log_size=1 << 20) as opened:
+async def port(liar: Liar) -> AsyncIterator[FrontPort]:
+    async with FrontPort.opened(liar.serve, log_size=1 << 20) as opened:
         yield opened
         opened.check()
 
 
 @pytest.mark.parametrize("at_once", [1 << 20, 1], ids=["whole", "byte by byte"])
 @pytest.mark.parametrize("number", range(len(ANSWERS)), ids=[said.name for said in ANSWERS])
-async def test_an_answer_has_one_meaning(port: OnePort, liar: Liar, number: int, at_once: int) -> None:
+async def test_an_answer_has_one_meaning(port: FrontPort, liar: Liar, number: int, at_once: int) -> None:
     said = ANSWERS[number]
     liar.at_once = at_once if len(said.said) < 2000 else 1500
     is_right(said, await told(port, number))
 
 
-async def test_an_answer_that_is_cut_off_anywhere_is_never_taken_for_another_one(port: OnePort, liar: Liar) -> None:
+async def test_an_answer_that_is_cut_off_anywhere_is_never_taken_for_another_one(port: FrontPort, liar: Liar) -> None:
     for number, said in enumerate(ANSWERS):
         if said.means[0] == 502:
             continue

@@ -8,14 +8,13 @@ them, in order, and behind a refusal nothing.
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NamedTuple
 
 import h11
 import pytest
 from ambiguity import Case, Meant
 from ambiguous_heads import CASES
-from one_port import OnePort
+from front_port import FrontPort
 from recorder import Recorded, Recorder, tag
 
 PATIENCE = 30.0
@@ -29,8 +28,8 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-async def port(tmp_path: Path, recorder: Recorder) -> AsyncIterator[OnePort]:
-    async with OnePort.opened(tmp_path, recorder.serve, log_size=1 << 20) as opened:
+async def port(recorder: Recorder) -> AsyncIterator[FrontPort]:
+    async with FrontPort.opened(recorder.serve, log_size=1 << 20) as opened:
         yield opened
         opened.check()
 
@@ -84,7 +83,7 @@ async def all_that_comes(port: int, sent: bytes, at_once: int) -> bytes:
     return got
 
 
-async def has_its_meaning(case: Case, port: OnePort, recorder: Recorder, at_once: int) -> None:
+async def has_its_meaning(case: Case, port: FrontPort, recorder: Recorder, at_once: int) -> None:
     """In everything that is seen on both sides, and nothing else is."""
     sent, meant = as_it_ends(case)
     recorder.requests.clear()
@@ -126,11 +125,11 @@ def as_it_ends(case: Case) -> tuple[bytes, tuple[Meant, ...]]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_it_is_refused_or_has_one_meaning(port: OnePort, recorder: Recorder, case: Case) -> None:
+async def test_it_is_refused_or_has_one_meaning(port: FrontPort, recorder: Recorder, case: Case) -> None:
     await has_its_meaning(case, port, recorder, 1 << 20)
 
 
-async def test_it_means_the_same_however_it_is_cut(port: OnePort, recorder: Recorder) -> None:
+async def test_it_means_the_same_however_it_is_cut(port: FrontPort, recorder: Recorder) -> None:
     for case in CASES:
         for at_once in (1, 7) if len(case.sent) < 2000 else (1500,):
             await has_its_meaning(case, port, recorder, at_once)

@@ -5,15 +5,17 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
-from stream_port import connect
+from front_port import connect
 from test_listener import SMALL, Port, at_end, received, reset
 
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import EndReason
 
 LARGE = 16 << 20
+LEAST = 64  # times for which there is room
 
 
 class Context:
@@ -381,6 +383,55 @@ def test_time_that_is_given_is_the_exchange_s_own_and_ends_with_it(port: Port) -
         port.turn(3.1)
         assert context.told == ["late"] * 2
         assert (received(client), connection.state) == (b"!", "reading")
+
+
+def test_times_that_are_nobodys_any_more_are_dropped_before_more_are_kept(port: Port) -> None:
+    context = Context()
+
+    def hold(connection: Connection, data: bytes) -> None:
+        connection.context = context
+        connection.wait()
+        connection.give(60.0)  # for an app to answer, whose answer is that it becomes a stream
+        port.begin(connection)
+
+    with port.client(b"") as silent, ExitStack() as clients:
+        port.at_feed = taken(port, context)
+        waiting = clients.enter_context(port.client(b"one\n"))
+        port.connections[0].give(50.0)
+        port.at_feed = hold
+        for _ in range(300):
+            clients.enter_context(port.client(b"GET"))
+        assert port.listener.streams == 300
+        assert port.listener.awaited <= LEAST
+        port.turn(10.1)
+        assert received(silent) == b"late"
+        port.turn(40.0)
+        assert context.told == ["late"]
+        assert received(waiting) == b""
+        port.turn(100.0)
+        assert (port.listener.streams, port.listener.awaited) == (300, 0)
+
+
+def test_every_time_is_kept_however_many_wait(port: Port) -> None:
+    told: list[Connection] = []
+    context = Context()
+    context.late = told.append  # type: ignore[method-assign]
+    port.at_feed = taken(port, context)
+    rng = random.Random(7)
+    with ExitStack() as clients:
+        for _ in range(200):
+            clients.enter_context(port.client(b"one\n"))
+        due = {connection: rng.uniform(1.0, 9.0) for connection in port.connections}
+        for _ in range(5):  # each but the last is soon nobody's
+            for connection, seconds in due.items():
+                connection.give(rng.uniform(seconds, 20.0))
+        for connection, seconds in due.items():
+            connection.give(seconds)
+        assert len(due) <= port.listener.awaited <= 4 * len(due)
+        for _ in range(100):
+            port.turn(0.1)
+            assert set(told) == {connection for connection, seconds in due.items() if seconds <= port.now - 1000.0}
+        assert told == sorted(due, key=due.__getitem__)
 
 
 def test_what_comes_behind_the_last_answer_is_dropped_up_to_a_bound(port: Port) -> None:

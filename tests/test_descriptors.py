@@ -1,8 +1,10 @@
 """The descriptors of a worker are divided once, over all that it opens."""
 
+import os
+
 import pytest
 
-from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget
+from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, open_descriptors
 
 LIMITS = [LEAST_DESCRIPTORS, 300, 512, 700, 1024, 1500, 4096, 20_000, 65_536, 1 << 20]
 
@@ -52,3 +54,12 @@ def test_what_streams_are_not_wanted_for_is_for_relayed_exchanges(descriptors: i
     assert few.relayed > by_default.relayed
     assert few.others > by_default.others
     assert budget(descriptors, by_default.streams) == budget(descriptors, 1 << 31) == by_default
+
+
+def test_those_that_are_open_are_counted() -> None:
+    before = open_descriptors()
+    assert abs(before - len(os.listdir("/proc/self/fd"))) <= 1  # to list them takes one
+    more = [os.dup(0) for _ in range(10)]
+    assert open_descriptors() == before + 10
+    for descriptor in more:
+        os.close(descriptor)

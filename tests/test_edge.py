@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stream_port import edge_of, entrance_at
+from front_port import edge_of, entrance_at
 from support import until
 
 from sse_fast._native.log.ring import segment_size

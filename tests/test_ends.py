@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from stream_port import StreamPort, connect
+from front_port import FrontPort, connect
 from support import until
 from whatwg import Parser
 
@@ -57,20 +57,20 @@ def lines_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 
 
 @asynccontextmanager
-async def opened(**settings: Any) -> AsyncIterator[tuple[StreamPort, socket.socket]]:
-    async with StreamPort.opened(**settings) as port:
+async def opened(**settings: Any) -> AsyncIterator[tuple[FrontPort, socket.socket]]:
+    async with FrontPort.opened(**settings) as port:
         client = connect(port.number, GET)
         await until(lambda: port.listener.streams == 1)
         with client:
             yield port, client
 
 
-async def shut_down(port: StreamPort) -> None:
+async def shut_down(port: FrontPort) -> None:
     await port.hub.drain(1.0)
     await port.hub.close()
 
 
-async def let_go(reason: EndReason, port: StreamPort) -> None:
+async def let_go(reason: EndReason, port: FrontPort) -> None:
     port.hub.fanout.end_all(reason)
 
 

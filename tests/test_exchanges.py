@@ -10,7 +10,7 @@ from typing import Any
 import h11
 import httpx
 import pytest
-from stream_port import ORIGIN, connect
+from front_port import ORIGIN, connect
 from support import no_garbage_of, until
 
 from sse_fast._native.front.connection import Connection

@@ -14,7 +14,7 @@ import h11
 import pytest
 from conftest import Edges
 from e2e.client import Chunks
-from stream_port import ORIGIN, StreamPort, by_asgi, connect, edge_of
+from front_port import ORIGIN, FrontPort, by_asgi, connect, edge_of
 from support import no_garbage_of, until
 from whatwg import Parser
 
@@ -32,8 +32,8 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[StreamPort]:
-    async with StreamPort.opened(log_size=1 << 20) as opened:
+async def port() -> AsyncIterator[FrontPort]:
+    async with FrontPort.opened(log_size=1 << 20) as opened:
         yield opened
         opened.check()
 
@@ -104,12 +104,12 @@ async def raw_answer(
     return got
 
 
-async def ask(port: StreamPort, request: bytes, **how: Any) -> Answer:
+async def ask(port: FrontPort, request: bytes, **how: Any) -> Answer:
     """The answer to a request that is no stream."""
     return Answer(await raw_answer(port.number, request, **how), request.split(b" ")[0].decode("latin-1"))
 
 
-async def listen(port: StreamPort, request: bytes = GET, **how: Any) -> Answer:
+async def listen(port: FrontPort, request: bytes = GET, **how: Any) -> Answer:
     """The beginning of a stream."""
     return Answer(await raw_answer(port.number, request, enough=b"$connected", **how), ended=False)
 
@@ -200,7 +200,7 @@ async def test_both_transports_give_the_same_answer_to_the_same_request(edge: Ed
 # ---- heads that are odd, but right ----
 
 
-async def test_a_stream_is_chunked_and_has_no_end_of_its_own(port: StreamPort) -> None:
+async def test_a_stream_is_chunked_and_has_no_end_of_its_own(port: FrontPort) -> None:
     answer = await listen(port)
     assert (answer.status, answer.version, answer.whole) == (200, b"1.1", False)
     assert answer.headers["transfer-encoding"] == "chunked"
@@ -210,7 +210,7 @@ async def test_a_stream_is_chunked_and_has_no_end_of_its_own(port: StreamPort) -
     assert "date" in answer.headers
 
 
-async def test_http_1_0_gets_the_bytes_as_they_are(port: StreamPort) -> None:
+async def test_http_1_0_gets_the_bytes_as_they_are(port: FrontPort) -> None:
     raw = await raw_answer(port.number, b"GET /sse/a HTTP/1.0\r\n\r\n", enough=b"id: ")
     head, _, body = raw.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head
@@ -232,7 +232,7 @@ async def test_http_1_0_gets_the_bytes_as_they_are(port: StreamPort) -> None:
 )
 @pytest.mark.parametrize("pieces", [1 << 20, 1])
 async def test_what_comes_with_a_request_and_behind_it_changes_nothing(
-    port: StreamPort, request_: bytes, pieces: int
+    port: FrontPort, request_: bytes, pieces: int
 ) -> None:
     answer = await listen(port, request_, pieces=pieces)
     assert (answer.status, answer.version) == (200, b"1.1")
@@ -240,7 +240,7 @@ async def test_what_comes_with_a_request_and_behind_it_changes_nothing(
     await until(lambda: port.listener.open == 0)
 
 
-async def test_head_and_options_are_answered(port: StreamPort) -> None:
+async def test_head_and_options_are_answered(port: FrontPort) -> None:
     head = await ask(port, b"HEAD /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (head.status, head.body, head.whole) == (200, b"", True)
     options = await ask(port, b"OPTIONS /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -288,7 +288,7 @@ def holders(backwards: bytes) -> list[object]:
         ),
     ],
 )
-async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) -> None:
+async def test_nobody_s_secret_stays_in_memory(port: FrontPort, request_: str) -> None:
     backwards = token_hex(8).encode()
     answer = Answer(
         await raw_answer(port.number, request_.format(backwards[::-1].decode()).encode(), enough=b"\n\n"), ended=False
@@ -299,7 +299,7 @@ async def test_nobody_s_secret_stays_in_memory(port: StreamPort, request_: str) 
     assert not holders(backwards)
 
 
-async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_head_that_many_send_is_read_once(port: FrontPort, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Reading] = []
 
     class Counted(Reading):
@@ -332,7 +332,7 @@ async def test_a_head_that_many_send_is_read_once(port: StreamPort, monkeypatch:
     ],
 )
 @pytest.mark.parametrize("pieces", [1 << 20, 1])
-async def test_a_stream_is_not_asked_for_with_a_body(port: StreamPort, framed: bytes, pieces: int) -> None:
+async def test_a_stream_is_not_asked_for_with_a_body(port: FrontPort, framed: bytes, pieces: int) -> None:
     answer = await ask(port, b"GET /sse/a HTTP/1.1\r\nHost: x\r\n" + framed, pieces=pieces)
     assert (answer.status, answer.headers["connection"]) == (400, "close")
     assert "no body" in answer.detail
@@ -347,7 +347,7 @@ async def test_a_stream_is_not_asked_for_with_a_body(port: StreamPort, framed: b
         b"DELETE /sse HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_another_method_than_those_of_a_stream_is_refused(port: StreamPort, request_: bytes) -> None:
+async def test_another_method_than_those_of_a_stream_is_refused(port: FrontPort, request_: bytes) -> None:
     answer = await ask(port, request_)
     assert (answer.status, answer.whole) == (405, True)
     assert "streams are read with GET" in answer.detail
@@ -372,7 +372,7 @@ async def test_another_method_than_those_of_a_stream_is_refused(port: StreamPort
         (b"GET /sse/a HTTP/2.0\r\n\r\n", 505),
     ],
 )
-async def test_what_is_no_request_is_told_so_and_closed(port: StreamPort, request_: bytes, status: int) -> None:
+async def test_what_is_no_request_is_told_so_and_closed(port: FrontPort, request_: bytes, status: int) -> None:
     answer = Answer(await raw_answer(port.number, request_))
     assert (answer.status, answer.whole) == (status, True)
     assert "HTTP/1.1" in answer.detail
@@ -447,7 +447,7 @@ ODD = {
 
 @pytest.mark.parametrize("pieces", [1 << 20, 1])
 @pytest.mark.parametrize("odd", ODD)
-async def test_what_two_readers_could_take_for_two_things_is_refused(port: StreamPort, odd: str, pieces: int) -> None:
+async def test_what_two_readers_could_take_for_two_things_is_refused(port: FrontPort, odd: str, pieces: int) -> None:
     answer = Answer(await raw_answer(port.number, ODD[odd] + BODY, pieces=pieces))
     assert (answer.status, answer.headers["connection"]) == (400, "close")
     assert "HTTP/1.1 request" in answer.detail
@@ -462,7 +462,7 @@ async def test_what_two_readers_could_take_for_two_things_is_refused(port: Strea
         (b"Expect: 200-ok", 417),
     ],
 )
-async def test_what_this_server_cannot_do_is_said_to_be_that(port: StreamPort, line: bytes, status: int) -> None:
+async def test_what_this_server_cannot_do_is_said_to_be_that(port: FrontPort, line: bytes, status: int) -> None:
     answer = Answer(await raw_answer(port.number, lines(HOST, line, first=b"POST /publish/a HTTP/1.1") + BODY))
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
@@ -477,19 +477,19 @@ async def test_what_this_server_cannot_do_is_said_to_be_that(port: StreamPort, l
         b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * HEAD_BYTES,
     ],
 )
-async def test_a_head_has_a_largest_size_however_it_comes(port: StreamPort, request_: bytes, pieces: int) -> None:
+async def test_a_head_has_a_largest_size_however_it_comes(port: FrontPort, request_: bytes, pieces: int) -> None:
     answer = Answer(await raw_answer(port.number, request_, pieces=pieces))
     assert answer.status == 431
     assert "16384 bytes" in answer.detail
 
 
-async def test_a_head_just_below_that_is_read(port: StreamPort) -> None:
+async def test_a_head_just_below_that_is_read(port: FrontPort) -> None:
     request = b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (HEAD_BYTES - 100) + b"\r\n\r\n"
     assert (await listen(port, request, pieces=1000)).status == 200
 
 
 async def test_a_head_that_does_not_come_in_time_is_told_so_and_silence_is_closed() -> None:
-    async with StreamPort.opened(head_seconds=0.3) as port:
+    async with FrontPort.opened(head_seconds=0.3) as port:
         answer = Answer(await raw_answer(port.number, b"GET /sse/a HTTP/1.1\r\nHost: x\r\nX: "))
         assert answer.status == 408
         assert "within 0.3 s" in answer.detail
@@ -503,7 +503,7 @@ async def test_a_head_that_does_not_come_in_time_is_told_so_and_silence_is_close
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
 async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_503(limit: str) -> None:
-    async with StreamPort.opened(**{limit: 1}) as port:
+    async with FrontPort.opened(**{limit: 1}) as port:
         with port.connect(GET):
             await until(lambda: port.listener.streams == 1)
             browser = await ask(port, GET)
@@ -520,7 +520,7 @@ async def test_over_a_limit_a_browser_is_told_when_to_come_back_and_others_get_5
 
 async def full(asked: bytes, **limits: int) -> Answer:
     """What a port without room for it answers to a request; how long to wait is not the same twice."""
-    async with StreamPort.opened(**limits) as port:
+    async with FrontPort.opened(**limits) as port:
         with port.connect(GET):
             await until(lambda: port.listener.streams == 1)
             answer = await ask(port, asked)
@@ -559,7 +559,7 @@ async def test_without_room_for_its_connection_a_client_is_told_the_same_in_a_fo
     ("rest", "status"), [(b"A: b\r\nno colon\r\n\r\n", 400), (b"X: " + b"x" * HEAD_BYTES, 431), (b"X: ", 408)]
 )
 async def test_what_is_wrong_with_a_head_may_be_read_by_the_origin_that_it_names(rest: bytes, status: int) -> None:
-    async with StreamPort.opened(head_seconds=0.3) as port:
+    async with FrontPort.opened(head_seconds=0.3) as port:
         head = f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n".encode()
         answer = Answer(await raw_answer(port.number, head + rest))
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, ORIGIN)
@@ -595,7 +595,7 @@ async def test_who_may_read_it_stands_directly_behind_what_it_is_by_both_transpo
 # ---- the end ----
 
 
-async def test_a_drain_hands_out_what_there_is_says_closing_and_ends_without_a_last_chunk(port: StreamPort) -> None:
+async def test_a_drain_hands_out_what_there_is_says_closing_and_ends_without_a_last_chunk(port: FrontPort) -> None:
     reading = asyncio.create_task(raw_answer(port.number, GET))
     await until(lambda: port.listener.streams == 1)
     await port.hub.publish("a", "last")
@@ -609,7 +609,7 @@ async def test_a_drain_hands_out_what_there_is_says_closing_and_ends_without_a_l
     assert port.counts.ended == {EndReason.SHUTDOWN: 1}
 
 
-async def test_a_closed_port_has_let_everybody_go(port: StreamPort) -> None:
+async def test_a_closed_port_has_let_everybody_go(port: FrontPort) -> None:
     clients = [port.connect(GET), port.connect(b"GET"), port.connect(b"G")]
     await until(lambda: port.listener.open == 3)
     listener = port.listener
@@ -626,7 +626,7 @@ async def test_a_closed_port_has_let_everybody_go(port: StreamPort) -> None:
 
 
 async def test_what_cannot_be_decided_or_carried_out_costs_its_own_connection_only(
-    port: StreamPort, monkeypatch: pytest.MonkeyPatch
+    port: FrontPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with port.connect(GET) as there:
         await until(lambda: port.listener.streams == 1)
@@ -644,7 +644,7 @@ async def test_what_cannot_be_decided_or_carried_out_costs_its_own_connection_on
 
 
 async def test_a_stream_whose_head_cannot_be_made_is_not_counted_as_open(
-    port: StreamPort, monkeypatch: pytest.MonkeyPatch
+    port: FrontPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> bytes:
         raise ValueError("no such head")
@@ -656,7 +656,7 @@ async def test_a_stream_whose_head_cannot_be_made_is_not_counted_as_open(
     assert (port.admission.connections, port.hub.fanout.connections) == (0, 0)
 
 
-async def test_a_stream_that_cannot_begin_is_told_of_once(port: StreamPort) -> None:
+async def test_a_stream_that_cannot_begin_is_told_of_once(port: FrontPort) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("not now")
 
@@ -670,7 +670,7 @@ async def test_a_stream_that_cannot_begin_is_told_of_once(port: StreamPort) -> N
     port.check()
 
 
-async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(port: StreamPort) -> None:
+async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(port: FrontPort) -> None:
     """A storm of clients would pile it up; and the collector then stops the loop to find it."""
 
     async def everything() -> None:

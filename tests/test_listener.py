@@ -9,17 +9,17 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 from e2e.client import Chunks
-from stream_port import connect
+from front_port import connect
 from support import no_descriptor_left
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
-from sse_fast._native.front import connection
+from sse_fast._native.front import table
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast._native.log.ring import Log
@@ -465,6 +465,30 @@ def test_a_slow_reader_gets_every_byte_and_the_others_are_not_delayed() -> None:
     port.end()
 
 
+def test_unread_answers_are_looked_for_some_descriptors_at_a_time_and_reset_by_connection() -> None:
+    port = Port()
+    port.at_feed = lambda connection, data: connection.answer(bytes(16 << 20))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(port.client(buffer=SMALL))]
+        between = [os.dup(port.listener.fileno()) for _ in range(1100)]
+        clients.append(stack.enter_context(port.client(buffer=SMALL)))
+        held, (first,), at = port.listener.unread(0)
+        assert 0 < at < max(between)
+        more, (second,), end = port.listener.unread(0, at)
+        assert (held, more, end) == (first[2], second[2], 0)
+        for _, number, _ in (first, second):
+            port.listener.reset(number)
+        assert port.listener.open == 0
+        for _ in range(2):
+            stack.enter_context(port.client(b"GET"))  # at the same descriptors
+        for _, number, _ in (first, second):
+            port.listener.reset(number)
+        assert port.listener.open == 2
+        for descriptor in between:
+            os.close(descriptor)
+    port.end()
+
+
 def test_what_blocked_clients_still_have_to_get_is_one_object_for_all() -> None:
     port = Port(log_size=64 << 20)
     clients = [port.client(buffer=SMALL) for _ in range(50)]
@@ -719,7 +743,7 @@ def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_c
 
     port = Port(most=1)
     monkeypatch.setattr(port, "turn_away", without_memory)
-    monkeypatch.setattr(connection.logger, "exception", without_memory)
+    monkeypatch.setattr(table.logger, "exception", without_memory)
     clients = [port.client(), *(connect(port.number, b"GET") for _ in range(3))]
     port.until(lambda: port.listener.turned_away == 3)  # by turns that raised nothing
     assert port.listener.open == 1

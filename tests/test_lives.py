@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stream_port import StreamPort, by_asgi, edge_of
+from front_port import FrontPort, by_asgi, edge_of
 from support import until
 
 from sse_fast import Hub as OwnHub
@@ -96,7 +96,7 @@ async def test_a_stream_walks_the_same_way_by_both_transports(walked: list[tuple
 
 
 async def test_a_stream_that_ends_in_the_moment_of_its_beginning_has_begun(walked: list[tuple[Life, Life]]) -> None:
-    async with StreamPort.opened() as port:
+    async with FrontPort.opened() as port:
         port.transport.resume = lambda subscriber: 1 / 0  # type: ignore[method-assign, assignment]
         listener = port.listener
         port.transport.close()

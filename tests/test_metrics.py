@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from front_port import edge_of
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from stream_port import edge_of
 
 from sse_fast import Settings, create_app
 from sse_fast.edge.app import Edge

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
+from front_port import connect
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_port import connect
 from test_listener import FULL, Port, at_end, received
 
 from sse_fast._native.front.connection import Connection
@@ -141,6 +141,34 @@ def test_who_has_begun_a_next_request_is_a_half_head_from_then_on(places: Callab
     assert port.there(half, again, idle) == [False, True, True]
     port.come(b"GET", NEWCOMER)
     assert port.there(again, idle) == [False, True]
+
+
+def test_who_has_asked_again_makes_no_room_though_nobody_has_read_it_yet(places: Callable[..., Places]) -> None:
+    port = places(most=3)
+    asks_again, idle = port.come(b"ask", ATTACKER), port.come(b"ask", OTHER)
+    port.come(b"GET", THIRD)
+    # Of what has happened in one turn the newcomer comes first.
+    port.clients.append(connect(port.number, b"GET", source=NEWCOMER))
+    asks_again.send(b"ask")
+    port.until(lambda: port.listener.streams == 2)
+    assert port.there(idle) == [False]
+    port.until(lambda: port.fed.count(b"ask") == 3)
+    assert received(asks_again) == 2 * ANSWER
+    assert (port.listener.evicted, port.listener.turned_away) == (1, 0)
+
+
+def test_of_those_who_have_asked_again_few_are_looked_at(places: Callable[..., Places]) -> None:
+    port = places(most=20)
+    clients = [port.come(b"ask", f"127.0.1.{number + 1}") for number in range(20)]
+    port.clients.append(connect(port.number, b"GET", source=NEWCOMER))
+    for client in clients[:16]:
+        client.send(b"ask")
+    port.until(lambda: port.listener.turned_away == 1)
+    port.until(lambda: len(port.fed) == 36)
+    assert port.there(*clients) == [True] * 20
+    port.come(b"GET", NEWCOMER)
+    assert port.listener.evicted == 1
+    assert port.listener.streams == 1
 
 
 def test_who_is_answered_and_does_not_close_makes_room(places: Callable[..., Places]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from stream_port import StreamPort
+from front_port import FrontPort
 from support import turns_of_others, until
 
 from sse_fast._native.fanout.sinks import Sink
@@ -45,7 +45,7 @@ async def test_a_drain_to_sockets_alone_runs_in_nobodys_name_and_with_another_si
     names: list[asyncio.Task[Any] | None] = []
     run = Stepper.run
     monkeypatch.setattr(Stepper, "run", lambda stepper, step, *args: names.append(None) or run(stepper, step, *args))
-    async with StreamPort.opened() as port:
+    async with FrontPort.opened() as port:
         client = port.connect(b"GET /sse/a HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: port.listener.streams)
         await port.hub.publish("a", "1")

@@ -9,8 +9,8 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from front_port import edge_of
 from relay_port import GET, OK, Peer, RelayPort, answering, length_of
-from stream_port import edge_of
 from support import PATIENCE, no_garbage_of, until
 
 from sse_fast.access.origins import Origins

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import EdgeProcess, Edges, program, until
-from stream_port import StreamPort, connect
+from front_port import FrontPort, connect
 from support import until as eventually
 
 from sse_fast._native.base.tcp import look_at_connections
@@ -34,7 +34,7 @@ EARLIEST = b"GET /sse/a?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r
 LIVE = b"GET /sse/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def held(port: StreamPort) -> int:
+def held(port: FrontPort) -> int:
     """Bytes that the kernel holds for the clients of this port."""
     return sum(look_at_connections(port.number, DESCRIPTORS, {}, 0)[:2])
 
@@ -63,16 +63,16 @@ def not_reading(
 
 
 @asynccontextmanager
-async def stream_port(**settings: Any) -> AsyncIterator[StreamPort]:
+async def front_port(**settings: Any) -> AsyncIterator[FrontPort]:
     """One whose log has 8 MiB of events."""
-    async with StreamPort.opened(log_size=8 * MIB, bounds=BOUNDS, **settings) as port:
+    async with FrontPort.opened(log_size=8 * MIB, bounds=BOUNDS, **settings) as port:
         for first in range(0, 8 * KIB, KIB):
             await port.hub.append([(b"a", b"data: %1000d\n\n" % number) for number in range(first, first + KIB)])
         yield port
 
 
 async def test_clients_that_ask_for_all_that_is_kept_and_do_not_read_it_pin_little_each(clients: ExitStack) -> None:
-    async with stream_port() as port:
+    async with front_port() as port:
         not_reading(50, port.number, EARLIEST, clients)
         await eventually(lambda: port.hub.fanout.blocked == 50)
         assert 50 * BOUNDS.unsent < held(port) < 50 * PER_CLIENT
@@ -81,7 +81,7 @@ async def test_clients_that_ask_for_all_that_is_kept_and_do_not_read_it_pin_litt
 
 @pytest.mark.parametrize("at_once", [1, 100])
 async def test_small_live_events_pin_no_more_than_large_ones(clients: ExitStack, at_once: int) -> None:
-    async with stream_port() as port:
+    async with front_port() as port:
         not_reading(10, port.number, LIVE, clients)
         await eventually(lambda: port.hub.fanout.connections == 10)
         while port.hub.fanout.blocked < 10:
@@ -92,7 +92,7 @@ async def test_small_live_events_pin_no_more_than_large_ones(clients: ExitStack,
 
 async def test_past_the_nodes_memory_those_blocked_for_longest_are_ended_and_give_it_back(clients: ExitStack) -> None:
     budget = 10 * PER_CLIENT
-    async with stream_port(send_memory=budget) as port:
+    async with front_port(send_memory=budget) as port:
         first = not_reading(30, port.number, EARLIEST, clients)
         await eventually(lambda: port.hub.fanout.blocked + port.counts.ended[EndReason.SLOW] == 30)
         later = not_reading(10, port.number, EARLIEST, clients)
@@ -108,7 +108,7 @@ def is_reset(client: socket.socket) -> bool:
 
 
 async def test_who_does_not_read_and_is_not_blocked_yet_counts_too(clients: ExitStack) -> None:
-    async with stream_port(send_memory=10 * KIB, keepalive=0.2) as port:
+    async with front_port(send_memory=10 * KIB, keepalive=0.2) as port:
         not_reading(5, port.number, LIVE, clients)
         await eventually(lambda: port.hub.fanout.connections == 5)
         await port.hub.append([(b"a", b"data: %8000d\n\n" % 0)])
@@ -118,7 +118,7 @@ async def test_who_does_not_read_and_is_not_blocked_yet_counts_too(clients: Exit
 
 
 async def test_under_skip_too_a_client_that_takes_nothing_gives_its_memory_back(clients: ExitStack) -> None:
-    async with stream_port(slow_policy="skip", send_timeout=0.1) as port:
+    async with front_port(slow_policy="skip", send_timeout=0.1) as port:
         not_reading(10, port.number, EARLIEST, clients)
         await eventually(lambda: port.counts.ended[EndReason.SLOW] == 10)
         assert held(port) == 0

@@ -4,12 +4,10 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from one_port import OnePort
+from front_port import FrontPort, connect
 from recorder import tag
-from stream_port import connect
 from support import Turns, turns_of_others, until
 
 from sse_fast.transports.kernel import Bounds
@@ -45,15 +43,15 @@ async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 
 @pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[OnePort]:
+async def port() -> AsyncIterator[FrontPort]:
     times = {"head_seconds": 0.5, "body_seconds": 0.5, "idle_seconds": 0.5, "stuck_seconds": 0.5}
     relay = {"most": APPS, "timeout": 0.5, "body_seconds": 0.5, "patience": 5.0}
-    async with OnePort.opened(tmp_path, app, relay=relay, log_size=1 << 20, **times) as opened:
+    async with FrontPort.opened(app, relay=relay, log_size=1 << 20, **times) as opened:
         yield opened
         opened.check()
 
 
-async def slow(port: OnePort, begin: bytes, trickle: bytes = b"", address: str = "127.0.0.1") -> bytes:
+async def slow(port: FrontPort, begin: bytes, trickle: bytes = b"", address: str = "127.0.0.1") -> bytes:
     """Send this, then that byte by byte as long as the connection lives; what was answered up to its end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port.number, local_addr=(address, 0))
     writer.write(begin)
@@ -73,7 +71,7 @@ async def slow(port: OnePort, begin: bytes, trickle: bytes = b"", address: str =
         writer.close()
 
 
-async def is_served(port: OnePort) -> None:
+async def is_served(port: FrontPort) -> None:
     """Somebody else, by the app and in place."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port.number)
     async with asyncio.timeout(PATIENCE):
@@ -84,7 +82,7 @@ async def is_served(port: OnePort) -> None:
     writer.close()
 
 
-async def all_end(port: OnePort, *strangers: asyncio.Task[bytes]) -> list[bytes]:
+async def all_end(port: FrontPort, *strangers: asyncio.Task[bytes]) -> list[bytes]:
     """What they were told; others are served before, and after."""
     await is_served(port)
     told = await asyncio.gather(*strangers)
@@ -92,34 +90,34 @@ async def all_end(port: OnePort, *strangers: asyncio.Task[bytes]) -> list[bytes]
     return told
 
 
-def strangers(port: OnePort, count: int, begin: bytes, trickle: bytes = b"") -> list[asyncio.Task[bytes]]:
+def strangers(port: FrontPort, count: int, begin: bytes, trickle: bytes = b"") -> list[asyncio.Task[bytes]]:
     """Each with an address of its own."""
     return [asyncio.create_task(slow(port, begin, trickle, f"127.1.0.{1 + number}")) for number in range(count)]
 
 
-async def test_a_head_that_comes_byte_by_byte_has_its_time_as_a_whole(port: OnePort) -> None:
+async def test_a_head_that_comes_byte_by_byte_has_its_time_as_a_whole(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, HALF_HEAD, b"y")):
         assert told.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_second_head_on_a_kept_connection_has_no_more_time(port: OnePort) -> None:
+async def test_a_second_head_on_a_kept_connection_has_no_more_time(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, PLAIN + HALF_HEAD, b"y")):
         first, second = told.split(b"HTTP/1.1 ")[1:]
         assert first.startswith(b"200 ")
         assert second.startswith(b"408 ")
 
 
-async def test_who_connects_and_says_nothing_is_let_go(port: OnePort) -> None:
+async def test_who_connects_and_says_nothing_is_let_go(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, b"")):
         assert told == b""
 
 
-async def test_who_was_answered_and_says_no_more_is_let_go(port: OnePort) -> None:
+async def test_who_was_answered_and_says_no_more_is_let_go(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, PLAIN)):
         assert told.count(b"HTTP/1.1 ") == told.count(b"HTTP/1.1 200 ") == 1
 
 
-async def test_empty_lines_are_no_way_to_stay(port: OnePort) -> None:
+async def test_empty_lines_are_no_way_to_stay(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, b"", b"\r\n")):
         assert told.startswith(b"HTTP/1.1 400 ")
 
@@ -143,7 +141,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-async def test_a_body_that_comes_byte_by_byte_ends_in_time_and_takes_nobodys_place(port: OnePort, kind: str) -> None:
+async def test_a_body_that_comes_byte_by_byte_ends_in_time_and_takes_nobodys_place(port: FrontPort, kind: str) -> None:
     begin, trickle = BODIES[kind]
     for told in await all_end(port, *strangers(port, MANY, begin, trickle)):
         # Of bodies whose length nobody knows so many are begun at once.
@@ -155,9 +153,9 @@ HALF_BODIES = {"counted": POST_TO_APP + b"y", "chunks": CHUNKED_TO_APP + b"5\r\n
 
 
 @pytest.mark.parametrize("kind", HALF_BODIES)
-async def test_half_a_body_takes_nobodys_place_at_the_app(tmp_path: Path, kind: str) -> None:
+async def test_half_a_body_takes_nobodys_place_at_the_app(kind: str) -> None:
     relay = {"most": APPS, "body_seconds": 3600.0, "patience": 3600.0}
-    async with OnePort.opened(tmp_path, app, relay=relay, log_size=1 << 20) as port:
+    async with FrontPort.opened(app, relay=relay, log_size=1 << 20) as port:
         half = strangers(port, MANY, HALF_BODIES[kind])
         await until(lambda: port.transport.busy == MANY)
         await is_served(port)
@@ -166,17 +164,17 @@ async def test_half_a_body_takes_nobodys_place_at_the_app(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BODIES if kind.endswith(("counted", "chunks"))])
-async def test_a_body_that_stops_coming_ends_in_time(port: OnePort, kind: str) -> None:
+async def test_a_body_that_stops_coming_ends_in_time(port: FrontPort, kind: str) -> None:
     for told in await all_end(port, *strangers(port, MANY, BODIES[kind][0])):
         assert told.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_an_app_that_never_answers_is_answered_for(port: OnePort) -> None:
+async def test_an_app_that_never_answers_is_answered_for(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, APPS, b"GET /app/never HTTP/1.1\r\nHost: x\r\n\r\n")):
         assert told.startswith(b"HTTP/1.1 504 ")
 
 
-async def test_who_reads_nothing_of_an_answer_does_not_keep_it(port: OnePort) -> None:
+async def test_who_reads_nothing_of_an_answer_does_not_keep_it(port: FrontPort) -> None:
     deaf = [connect(port.number, BIG, buffer=4096) for _ in range(APPS)]
     await until(lambda: port.transport.busy == APPS)
     await is_served(port)
@@ -185,10 +183,10 @@ async def test_who_reads_nothing_of_an_answer_does_not_keep_it(port: OnePort) ->
         each.close()
 
 
-async def test_who_asks_on_and_on_and_reads_nothing_is_read_no_further(tmp_path: Path) -> None:
+async def test_who_asks_on_and_on_and_reads_nothing_is_read_no_further() -> None:
     bounds = Bounds(64 * 1024, stuck_after=PATIENCE)
     times = {"head_seconds": 3600.0, "idle_seconds": 3600.0, "stuck_seconds": 0.5}
-    async with OnePort.opened(tmp_path, app, log_size=1 << 20, bounds=bounds, **times) as port:
+    async with FrontPort.opened(app, log_size=1 << 20, bounds=bounds, **times) as port:
         stranger = connect(port.number, PLAIN_POST, buffer=4096)
         await until(lambda: port.published)
         asked = 1
@@ -203,7 +201,7 @@ async def test_who_asks_on_and_on_and_reads_nothing_is_read_no_further(tmp_path:
         stranger.close()
 
 
-async def test_who_leaves_ends_what_the_app_does_for_him(port: OnePort) -> None:
+async def test_who_leaves_ends_what_the_app_does_for_him(port: FrontPort) -> None:
     for _ in range(3):
         gone = strangers(port, APPS, b"GET /app/never HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: port.transport.busy == APPS)
@@ -212,7 +210,7 @@ async def test_who_leaves_ends_what_the_app_does_for_him(port: OnePort) -> None:
         await is_served(port)
 
 
-async def test_the_loop_turns_meanwhile(port: OnePort) -> None:
+async def test_the_loop_turns_meanwhile(port: FrontPort) -> None:
     async with turns_of_others() as turns:
         assert isinstance(turns, Turns)
         await all_end(port, *strangers(port, MANY, HALF_HEAD, b"y"))

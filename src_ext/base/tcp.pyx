@@ -8,6 +8,7 @@ that is to be reset is duplicated, and looked at again, before.
 
 from contextlib import suppress
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
@@ -47,15 +48,11 @@ cdef struct Peer:
     unsigned short port             # in the network's order, as the kernel has it
 
 
-cdef struct Waiting:
-    Peer peer
-    uint32_t memory                 # bytes
-    uint32_t still                  # milliseconds since anything could be sent
-
-
 cdef struct Open:
     Peer peer
     uint64_t inode                  # of the socket: tells it from an earlier one with the same peer
+    uint32_t memory                 # bytes of the kernel's that wait for the peer
+    uint32_t still                  # milliseconds since anything could be sent
 
 
 cdef bint read_address(sockaddr_storage* found, Peer* peer) noexcept nogil:
@@ -111,96 +108,96 @@ def peer_key(address not None, port):
     return PyBytes_FromStringAndSize(<char*>&peer, sizeof(Peer))
 
 
+cdef bint look_at(int fd, unsigned short port, bint waiting, Open* one) noexcept nogil:
+    """Whether this is a connection of our `port`; and of what it is. `waiting`: for whose peer something waits."""
+    cdef uint32_t memory[MEMINFO]
+    cdef tcp_info told
+    cdef sockaddr_storage found
+    cdef struct_stat stat
+    cdef socklen_t length = sizeof(memory)
+    if not is_ours(fd, port) or getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0:
+        return False
+    one.memory = memory[WMEM_QUEUED]
+    if waiting and one.memory == 0:
+        return False
+    length = sizeof(found)
+    if getpeername(fd, <sockaddr*>&found, &length) < 0 or not read_address(&found, &one.peer):
+        return False
+    length = sizeof(told)
+    memset(&told, 0, sizeof(told))
+    if waiting:
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &length)
+        one.still = told.tcpi_last_data_sent        # a probe of a closed window carries no data, so it is not counted
+        return True
+    if fstat(fd, &stat) < 0:
+        return False
+    one.inode = stat.st_ino
+    return True
+
+
+@cython.final
+cdef class _Found:
+    """_Found(port, descriptors, waiting): the connections of our `port` among descriptors below `descriptors`; `waiting`:
+    those alone for whose peers something waits in the kernel."""
+
+    cdef:
+        Open* one
+        Py_ssize_t count
+
+    def __cinit__(self, unsigned short port, int descriptors, bint waiting):
+        cdef int fd
+        self.one = <Open*>PyMem_Malloc(max(descriptors, 1) * sizeof(Open))
+        if self.one == NULL:
+            raise MemoryError
+        port = htons(port)
+        with nogil:
+            for fd in range(descriptors):
+                self.count += look_at(fd, port, waiting, &self.one[self.count])
+
+    def __dealloc__(self):
+        PyMem_Free(self.one)
+
+    cdef bytes key(self, Py_ssize_t which):
+        return PyBytes_FromStringAndSize(<char*>&self.one[which].peer, sizeof(Peer))
+
+    cdef tuple name(self, Py_ssize_t which):
+        """IP address and port."""
+        cdef char text[INET6_ADDRSTRLEN]
+        inet_ntop(AF_INET6, self.one[which].peer.address, text, sizeof(text))
+        return (<bytes>text).decode(), htons(self.one[which].peer.port)
+
+
 def look_at_connections(unsigned short port, int descriptors, dict streams not None, uint32_t still):
     """Bytes of kernel memory that wait for the clients of our `port`: of connections whose `peer_key` is in `streams`; of
     all others; and of those others, (IP address, port, bytes) each, to which nothing could be sent for `still`
     milliseconds."""
     cdef uint64_t for_streams = 0, for_others = 0
-    cdef uint32_t memory[MEMINFO]
-    cdef tcp_info told
-    cdef sockaddr_storage found
-    cdef socklen_t length
-    cdef Py_ssize_t count = 0, i
-    cdef int fd
-    cdef char text[INET6_ADDRSTRLEN]
+    cdef _Found found = _Found(port, descriptors, True)
+    cdef Open* one
+    cdef Py_ssize_t i
     cdef list stuck = []
-    cdef Waiting* one
-    cdef Waiting* waiting = <Waiting*>PyMem_Malloc(max(descriptors, 1) * sizeof(Waiting))
-    if waiting == NULL:
-        raise MemoryError
-    port = htons(port)
-    try:
-        with nogil:
-            for fd in range(descriptors):
-                length = sizeof(memory)
-                if (
-                    not is_ours(fd, port)
-                    or getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0
-                    or memory[WMEM_QUEUED] == 0
-                ):
-                    continue
-                one = &waiting[count]
-                length = sizeof(found)
-                if getpeername(fd, <sockaddr*>&found, &length) < 0 or not read_address(&found, &one.peer):
-                    continue
-                one.memory = memory[WMEM_QUEUED]
-                length = sizeof(told)
-                memset(&told, 0, sizeof(told))
-                getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &length)
-                # A probe of a closed window carries no data, so it is not counted as sent.
-                one.still = told.tcpi_last_data_sent
-                count += 1
-        for i in range(count):
-            one = &waiting[i]
-            if PyBytes_FromStringAndSize(<char*>&one.peer, sizeof(Peer)) in streams:
-                for_streams += one.memory
-                continue
-            for_others += one.memory
-            if one.still >= still:
-                inet_ntop(AF_INET6, one.peer.address, text, sizeof(text))
-                stuck.append(((<bytes>text).decode(), htons(one.peer.port), one.memory))
-    finally:
-        PyMem_Free(waiting)
+    for i in range(found.count):
+        one = &found.one[i]
+        if found.key(i) in streams:
+            for_streams += one.memory
+            continue
+        for_others += one.memory
+        if one.still >= still:
+            stuck.append((*found.name(i), one.memory))
     return for_streams, for_others, stuck
 
 
 def quiet_connections(unsigned short port, int descriptors, dict busy not None):
     """How many connections our `port` has; and (inode, peer key, IP address, port) of each whose `peer_key` is not in
     `busy`."""
-    cdef sockaddr_storage found
-    cdef socklen_t length
-    cdef struct_stat stat
-    cdef Py_ssize_t count = 0, i
-    cdef int fd
-    cdef char text[INET6_ADDRSTRLEN]
+    cdef _Found found = _Found(port, descriptors, False)
+    cdef Py_ssize_t i
     cdef list quiet = []
-    cdef Open* one
-    cdef Open* there = <Open*>PyMem_Malloc(max(descriptors, 1) * sizeof(Open))
-    if there == NULL:
-        raise MemoryError
-    port = htons(port)
-    try:
-        with nogil:
-            for fd in range(descriptors):
-                one = &there[count]
-                length = sizeof(found)
-                if (
-                    is_ours(fd, port)
-                    and getpeername(fd, <sockaddr*>&found, &length) == 0
-                    and read_address(&found, &one.peer)
-                    and fstat(fd, &stat) == 0
-                ):
-                    one.inode = stat.st_ino
-                    count += 1
-        for i in range(count):
-            one = &there[i]
-            key = PyBytes_FromStringAndSize(<char*>&one.peer, sizeof(Peer))
-            if key not in busy:
-                inet_ntop(AF_INET6, one.peer.address, text, sizeof(text))
-                quiet.append((one.inode, key, (<bytes>text).decode(), htons(one.peer.port)))
-    finally:
-        PyMem_Free(there)
-    return count, quiet
+    for i in range(found.count):
+        key = found.key(i)
+        if key not in busy:
+            quiet.append((found.one[i].inode, key, *found.name(i)))
+    return found.count, quiet
 
 
 def reset_connections(peers not None, unsigned short port, int descriptors, int spare, int idle):

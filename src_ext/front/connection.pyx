@@ -1,4 +1,4 @@
-"""A connection of the front: one client, which sends requests and is answered, or becomes a stream; and the table of them.
+"""A connection of the front: one client, which sends requests and is answered, or becomes a stream.
 
 What it keeps: of an open stream one `Connection`, a few dozen bytes; of bytes not yet taken by a socket the rest of one
 chunk, which is shared by all who were handed it; of what a client sent ahead of its turn what one read brought. Of every
@@ -6,57 +6,40 @@ connection that is not a stream, until when it may stay.
 What it drops: whatever a client sends on an open stream, or behind its last request, up to a bound; past it the connection.
 Who is told: whoever has the connection (see `Connection`) of bytes, of time that is over, and of the end.
 
-One exchange at a time: while it is under way nothing is read that is not its own. All sockets hang in one epoll
-descriptor, and that one hangs in the event loop, which calls `turn`. It parses no HTTP, decides nothing, accepts nobody,
-and knows neither hub nor log.
+One exchange at a time: while it is under way nothing is read that is not its own. It hangs in a table (front/table). It
+parses no HTTP, decides nothing, accepts nobody, and knows neither hub nor log.
 """
-
-import logging
-import os
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport INFINITY
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from sse_fast._native.base.linux cimport (
     EAGAIN,
     EINTR,
-    EPOLL_CLOEXEC,
-    EPOLL_CTL_ADD,
-    EPOLL_CTL_MOD,
     EPOLLERR,
     EPOLLET,
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
     EPOLLRDHUP,
-    IPPROTO_TCP,
     MSG_DONTWAIT,
+    MSG_PEEK,
     SHUT_WR,
     SO_LINGER,
     SOL_SOCKET,
-    TCP_INFO,
-    close,
-    epoll_create1,
-    epoll_ctl,
-    epoll_event,
-    epoll_wait,
     errno,
-    getsockopt,
     linger,
     recv,
     setsockopt,
     shutdown,
-    socklen_t,
-    tcp_info,
 )
-from sse_fast._native.fanout.drain cimport FanOut
 from sse_fast._native.fanout.groups cimport Subscriber
 from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
-from sse_fast._native.front.dues cimport Due, Dues
-from sse_fast._native.front.places cimport Place, begin_queues, end_queues, leave_queue, queue_last
+from sse_fast._native.front.places cimport Place, leave_queue, queue_last
 from sse_fast._native.front.posts cimport Posts
+from sse_fast._native.front.table cimport READ_SIZE, Watched, report
 from sse_fast._native.wire.control cimport closing
 from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason
@@ -65,52 +48,18 @@ cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR
 cdef frozenset RESET = frozenset(reason for reason, end in ENDS.items() if end.close is Close.RESET)
 cdef frozenset COMPLETE = frozenset(reason for reason, end in ENDS.items() if end.close is Close.COMPLETE)
 
-logger = logging.getLogger("sse_fast.listener")
-
 cdef enum:
-    EVENTS_A_TURN = 128             # a stream opened takes some 20 us: a few milliseconds
-    LOOKS_A_TURN = 8
-    LOOK_EVERY = 16                 # turns
     AHEAD_A_TURN = 128              # requests that are answered in a turn beside the first of each connection
     DROPPED_MOST = 65536            # bytes a client may send on an open stream
     LINGERED_MOST = 4 << 20         # bytes it may send behind its last answer: the rest of a body that nobody wanted
     WATCHED = EPOLLIN | EPOLLRDHUP
 
-cdef int report(str what) except -1:
-    """Log the error that is being handled; where memory has run out, without a word."""
-    try:
-        logger.exception(what)
-    except MemoryError:
-        pass
-    return 0
-
-
 cdef tuple STATES = ("gone", "reading", "waiting", "finishing", "answering", "lingering", "streaming")
-
-
-cdef class Watched(SocketSink):
-    """A socket that hangs in the table. `happened` is what epoll says of it; where that fails, it is to `abort`."""
-
-    def __dealloc__(self):
-        if self.serial:
-            close(self.fd)
-
-    @property
-    def unsent(self):
-        """Bytes that it was sent and the kernel has not taken yet."""
-        return len(self.rest) - self.rest_at if self.rest is not None else 0
-
-    def abort(self):
-        """Close without another word. Again: nothing happens."""
-        raise NotImplementedError
-
-    cdef int happened(self, uint32_t events) except -1:
-        return 0
 
 
 @cython.final
 cdef class Connection(Watched):
-    """One client. Made by `Connections`; it has no other maker.
+    """One client. Made by a `Listener`; it has no other maker.
 
     While `context` is None, what it sends is the transport's: the beginning of a request. Whoever answers that, if not at
     once, has the connection as its context: `feed(connection, data)`, bytes that came; `writable(connection)`, a send
@@ -209,7 +158,7 @@ cdef class Connection(Watched):
         self.subscriber = subscriber
         self.address = counted
         self._state = STREAMING
-        self.due = INFINITY
+        self.due = self.queued = INFINITY
         self.chunked = chunked
         self.table.streams += 1
         self._leave_place()
@@ -366,6 +315,13 @@ cdef class Connection(Watched):
             return self.kept is None and (self.idle or self.heading)
         return self._state == LINGERING
 
+    cdef bint has_unread(self) noexcept:
+        """It is kept, and its next request has come."""
+        cdef char one
+        if self._state != READING or not self.idle or not self.served:
+            return False
+        return recv(self.fd, &one, 1, MSG_DONTWAIT | MSG_PEEK) > 0
+
     cdef int _leave_place(self) except -1:
         """It is closed, or a stream."""
         cdef Place place = self.place
@@ -390,6 +346,25 @@ cdef class Connection(Watched):
             self._go(CLIENT)        # others are read to the end, and may have closed their own side
         elif events & EPOLLOUT:
             self._writable()
+        return 0
+
+    cdef int expire(self) except -1:
+        if self._state == GONE or self._state == STREAMING:
+            return 0
+        if self.rest is not None:
+            if self.moves():
+                self.table.limit(self, self.table.stuck_seconds)
+            else:
+                self._go(ERROR)     # what waits in the kernel for it is to go with it
+        elif self._state == LINGERING or self.idle and self.served:
+            self._go(CLIENT)
+        else:
+            if self._state == READING:
+                self.table.late += 1
+            if self.context is None:
+                self.table.tell_late(self)
+            else:
+                self.context.late(self)
         return 0
 
     cdef int _ignore(self) except -1:
@@ -533,260 +508,3 @@ cdef class Connection(Watched):
             except Exception:
                 report("the end of a connection could not be told; the others go on")
         return 0
-
-
-cdef class Connections:
-    """Connections(listening, fanout, transport, *, head_seconds=10, idle_seconds=60, stuck_seconds=30, linger_seconds=2): those
-    that are open, by descriptor, and what has happened to them.
-
-    Made as a `Listener`, which knows the `listening` socket. `transport` has, for connections that nobody else has (see
-    `Connection`), `feed(connection, data)`: the beginning of a request; `late(connection)`: it said nothing within
-    `head_seconds`. Also `resume(subscriber)`: it may be written to; `left(counted, reason)`: a stream has ended.
-    `idle_seconds`: between two exchanges. `stuck_seconds`: for the client to take anything of what is sent.
-    `linger_seconds`: after a last answer.
-    """
-
-    def __cinit__(
-        self,
-        listening,
-        FanOut fanout not None,
-        transport,
-        *,
-        double head_seconds=10.0,
-        double idle_seconds=60.0,
-        double stuck_seconds=30.0,
-        double linger_seconds=2.0,
-        **_,
-    ):
-        self.epoll = -1
-        begin_queues(&self.queues)
-        self.fanout = fanout
-        self.head_seconds, self.idle_seconds = head_seconds, idle_seconds
-        self.stuck_seconds, self.linger_seconds = stuck_seconds, linger_seconds
-        self.feed, self._late, self.resume, self.left = transport.feed, transport.late, transport.resume, transport.left
-        self.by_descriptor = []
-        self._due = Dues()
-        self.epoll = epoll_create1(EPOLL_CLOEXEC)
-        if self.epoll < 0:
-            raise OSError(errno, os.strerror(errno))
-
-    def __dealloc__(self):
-        end_queues(&self.queues)
-        if self.epoll >= 0:
-            close(self.epoll)
-
-    def fileno(self):
-        """The epoll descriptor: when it is readable, call `turn`."""
-        return self.epoll
-
-    def turn(self):
-        """Handle what has happened, up to a bound; the rest stays for the next call."""
-        cdef int looks = 0, left = EVENTS_A_TURN, count
-        self.ahead = 0
-        while self.epoll >= 0:
-            count = self._look(left)
-            if looks:
-                self.lively = count > 0
-            looks += 1
-            left -= count
-            if count == 0 or left == 0 or looks == LOOKS_A_TURN:
-                break
-            # Clients that were answered may have sent something again: to look is far less than a turn of the loop.
-            # Where that was for nothing it is tried now and then.
-            self.turns += 1
-            if not self.lively and self.turns % LOOK_EVERY:
-                break
-        if self.posts is not None and self.posts.news:
-            self.posts.hand_out()
-
-    cdef int _look(self, int most) except -1:
-        """Handle so many of what has happened; how many."""
-        cdef epoll_event events[EVENTS_A_TURN]
-        cdef int count, i
-        cdef uint64_t key
-        cdef Watched watched
-        with nogil:
-            count = epoll_wait(self.epoll, events, most, 0)
-        for i in range(count):
-            key = events[i].data.u64
-            if key >> 32 == <uint32_t>LISTENING:
-                self.incoming()
-                continue
-            # The descriptor may have been closed, and given to another connection, since epoll looked.
-            watched = self.by_descriptor[key & 0xFFFFFFFF]
-            if watched is not None and watched.serial == key >> 32:
-                try:
-                    watched.happened(events[i].events)
-                except Exception:
-                    watched.abort()
-                    report("a connection failed and is closed; the others go on")
-        return max(count, 0)
-
-    cdef int incoming(self) except -1:
-        """Somebody is at the listening socket, which is watched under the serial LISTENING."""
-        return 0
-
-    cdef int close_late(self, double now) except -1:
-        """Tell, or close, what takes too long."""
-        cdef Watched watched
-        cdef Connection connection
-        cdef Due earliest
-        while self._due.pop(now, &earliest):
-            watched = self.by_descriptor[earliest.who & 0xFFFFFFFF]
-            if watched is None or watched.serial != earliest.who >> 32:
-                continue            # it has gone before
-            connection = <Connection>watched
-            if connection.queued != earliest.when:
-                continue            # it was given less time since
-            connection.queued = INFINITY
-            if connection.due > now:
-                self._await(connection)
-                continue
-            try:
-                self._expire(connection)
-            except Exception:
-                connection.abort()
-                report("a late connection could not be answered; it is closed")
-        return 0
-
-    cdef int _expire(self, Connection connection) except -1:
-        connection.due = INFINITY
-        if connection._state == GONE or connection._state == STREAMING:
-            return 0
-        if connection.rest is not None:
-            if connection.moves():
-                self.limit(connection, self.stuck_seconds)
-            else:
-                connection._go(ERROR)   # what waits in the kernel for it is to go with it
-        elif connection._state == LINGERING or connection.idle and connection.served:
-            connection._go(CLIENT)
-        else:
-            if connection._state == READING:
-                self.late += 1
-            if connection.context is None:
-                self._late(connection)
-            else:
-                connection.context.late(connection)
-        return 0
-
-    cdef bint admit(self, int fd, str address) except -1:
-        """Take in a client that was accepted. False: the kernel has no room for another watch; `fd` stays the caller's."""
-        cdef Connection connection
-        try:
-            connection = Connection.__new__(Connection)
-            connection.address = address
-            connection.due = connection.queued = INFINITY
-            if not self.enter(connection, fd, WATCHED):
-                return False
-        except MemoryError:
-            close(fd)
-            raise
-        connection._state = READING
-        connection.idle = True
-        self.open += 1
-        self.accepted += 1
-        # Its request is there already where accepting is deferred until it is, and under load.
-        try:
-            connection._read()
-            if connection._state == READING and connection.due == INFINITY:
-                self.limit(connection, self.head_seconds)
-                connection._queue_unsaid()
-        except Exception:
-            connection.abort()
-            report("a connection failed and is closed; the others go on")
-        return True
-
-    # ---- for connections --------------------------------------------------------------------------------------------
-
-    cdef bint enter(self, Watched watched, int fd, uint32_t events) except -1:
-        """Watch a socket, and own it. False: the kernel has no room for another watch; then, and when MemoryError is
-        raised, `fd` stays the caller's."""
-        cdef epoll_event interest
-        while len(self.by_descriptor) <= fd:
-            self.by_descriptor.append(None)
-        self._serial = self._serial % 0x7FFFFFFF + 1
-        interest.events = events
-        interest.data.u64 = (<uint64_t>self._serial << 32) | <uint32_t>fd
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &interest) < 0:
-            return False
-        watched.fd = fd
-        watched.table = self
-        watched.serial = self._serial   # from here on it closes the descriptor when it dies
-        watched.watched = events
-        self.by_descriptor[fd] = watched
-        return True
-
-    cdef int watch(self, Watched watched, uint32_t events) except -1:
-        cdef epoll_event interest
-        if events != watched.watched:
-            watched.watched = events
-            interest.events = events
-            interest.data.u64 = (<uint64_t>watched.serial << 32) | <uint32_t>watched.fd
-            epoll_ctl(self.epoll, EPOLL_CTL_MOD, watched.fd, &interest)
-        return 0
-
-    cdef int limit(self, Connection connection, double seconds) except -1:
-        """It has so long from now."""
-        connection.due = self.now + seconds
-        if connection.due < connection.queued:
-            self._await(connection)
-        return 0
-
-    cdef int _await(self, Connection connection) except -1:
-        """Look at it when it is due. A later time is seen to then: most requests come long before."""
-        if connection.due != INFINITY:
-            self._due.push(connection.due, (<uint64_t>connection.serial << 32) | <uint32_t>connection.fd)
-            connection.queued = connection.due
-        return 0
-
-    cdef int forget(self, Watched watched) except -1:
-        self.by_descriptor[watched.fd] = None
-        close(watched.fd)
-        watched.serial = 0
-        watched.fd = -1             # the number will be somebody else's
-        return 0
-
-    cdef int progressed(self, Subscriber subscriber) except -1:
-        """It takes bytes, if only a few: not one that makes no progress."""
-        subscriber.touched = max(subscriber.touched, self.now)
-        return 0
-
-    @property
-    def answering(self):
-        """Clients that were sent what is not all out, streams and tunnels aside: they are looked through for it."""
-        cdef Watched watched
-        cdef Connection connection
-        cdef Py_ssize_t found = 0
-        for watched in self.by_descriptor:
-            if isinstance(watched, Connection):
-                connection = <Connection>watched
-                found += connection.rest is not None and connection._state != STREAMING and not connection.tunnelling
-        return found
-
-    # ---- what waits in the kernel -----------------------------------------------------------------------------------
-
-    def unread(self, uint32_t still):
-        """Bytes of kernel memory that wait for clients that have no stream; and (IP address, descriptor, bytes) of each
-        to which nothing could be sent for `still` milliseconds."""
-        cdef Watched watched
-        cdef Connection connection
-        cdef uint64_t held = 0
-        cdef uint32_t its
-        cdef tcp_info told
-        cdef socklen_t length
-        cdef list stuck = []
-        for watched in self.by_descriptor:
-            if not isinstance(watched, Connection):
-                continue
-            connection = <Connection>watched
-            if connection._state == STREAMING or (its := connection.held()) == 0:
-                continue
-            held += its
-            length = sizeof(told)
-            if getsockopt(connection.fd, IPPROTO_TCP, TCP_INFO, &told, &length) == 0 and told.tcpi_last_data_sent >= still:
-                stuck.append((connection.address, connection.fd, its))
-        return held, stuck
-
-    def reset(self, int descriptor):
-        """Abort a connection that `unread` has just named."""
-        self.by_descriptor[descriptor].abort()

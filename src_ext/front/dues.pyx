@@ -1,7 +1,6 @@
 """What is due when: a heap of plain numbers, 16 bytes each.
 
-As Python's tuples in a list they were ten times as much, and an exchange that has become a stream leaves one behind until
-its time would have been over.
+As Python's tuples in a list they would be ten times as much, and every exchange leaves one behind.
 """
 
 cimport cython
@@ -38,25 +37,37 @@ cdef class Dues:
 
     cdef bint pop(self, double now, Due* earliest) noexcept:
         """The earliest, if it is due."""
-        cdef Py_ssize_t at = 0, below = 1
-        cdef Due last
         if not self.count or self.heap[0].when > now:
             return False
         earliest[0] = self.heap[0]
         self.count -= 1
-        last = self.heap[self.count]
+        self._sink(0, self.heap[self.count])
+        if self.room > LEAST and self.count <= self.room >> 2:
+            self._shrink()
+        return True
+
+    cdef int keep(self, Py_ssize_t count) except -1:
+        """The first so many, which may stand in any order, and no others; and room for as many again."""
+        cdef Py_ssize_t at
+        self.count = count
+        for at in range(count // 2 - 1, -1, -1):
+            self._sink(at, self.heap[at])
+        if 2 * count > self.room:
+            self._resize(2 * self.room)
+        return 0
+
+    cdef void _sink(self, Py_ssize_t at, Due one) noexcept:
+        """It belongs here, or below."""
+        cdef Py_ssize_t below = 2 * at + 1
         while below < self.count:
             if below + 1 < self.count and before(self.heap[below + 1], self.heap[below]):
                 below += 1
-            if not before(self.heap[below], last):
+            if not before(self.heap[below], one):
                 break
             self.heap[at] = self.heap[below]
             at = below
             below = 2 * at + 1
-        self.heap[at] = last
-        if self.room > LEAST and self.count <= self.room >> 2:
-            self._shrink()
-        return True
+        self.heap[at] = one
 
     cdef int _resize(self, Py_ssize_t room) except -1:
         cdef Due* moved = <Due*>PyMem_RawRealloc(self.heap, room * sizeof(Due))

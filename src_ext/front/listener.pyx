@@ -4,7 +4,7 @@ What it keeps: one descriptor in reserve, so that a client that comes when none 
 that has connections which are no streams, how many.
 What it drops: connections over `most`, over an address' part of the places, or over what there are descriptors for. Before
 somebody is turned away those make room who have not said what they want, the oldest first, and then those that are kept
-for a next request, the longest idle first. Streams and exchanges under way never do.
+for a next request, the longest idle first, unless that request has come. Streams and exchanges under way never do.
 Who is told: a client that is turned away, in the transport's words. Where not even that can be done it waits for the next
 tick. Who makes room is closed.
 """
@@ -12,6 +12,7 @@ tick. Who makes room is closed.
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport strcmp, strcpy
 
@@ -26,17 +27,21 @@ from sse_fast._native.base.linux cimport (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLLIN,
+    EPOLLRDHUP,
     INET6_ADDRSTRLEN,
+    IPPROTO_TCP,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     SHUT_WR,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
+    TCP_INFO,
     accept4,
     close,
     epoll_ctl,
     epoll_event,
     errno,
+    getsockopt,
     inet_ntop,
     recv,
     send,
@@ -46,33 +51,29 @@ from sse_fast._native.base.linux cimport (
     sockaddr_in6,
     sockaddr_storage,
     socklen_t,
+    tcp_info,
 )
-from sse_fast._native.front.connection cimport (
-    LISTENING,
-    READ_SIZE,
-    STREAMING,
-    Connection,
-    Connections,
-    Watched,
-    report,
-)
+from sse_fast._native.front.connection cimport READING, STREAMING, Connection
 from sse_fast._native.front.places cimport Link, Place, Queues, leave_queue, place_key
+from sse_fast._native.front.table cimport LISTENING, READ_SIZE, Table, Watched, report
 from sse_fast.errors import EndReason
 
 cdef object CLIENT = EndReason.CLIENT, SHUTDOWN = EndReason.SHUTDOWN
 
 cdef enum:
     ACCEPTS_A_TURN = 128
+    LOOKS = 16                      # at who might make room, for one that comes
+    UNREAD_A_TURN = 1024            # descriptors
     # Connections an address may have beside its streams, and as many again as it may have streams, since each begins as
     # such a connection: a few browsers' worth of publishing and fetching.
     BESIDE_STREAMS = 32
 
 
-cdef class Listener(Connections):
+cdef class Listener(Table):
     """Listener(listening, fanout, transport, *, most=…, …): the connections of one listening socket.
 
     `listening`: a non-blocking TCP socket in the listening state; it stays the caller's. `transport` is as that of
-    `Connections`, and has `turn_away(data, crowded)`, which returns what a client that sent this is answered when there
+    `Table`, and has `turn_away(data, crowded)`, which returns what a client that sent this is answered when there
     are no descriptors left, or `most` connections, or its address, `crowded`, has too many; and `trusts(address)`: it is a
     proxy's, and the address of many. Others have at most half of the places that are not streams', and `streams_each` and
     a few: how many streams an address may have. IPv6 counts by /64.
@@ -167,6 +168,32 @@ cdef class Listener(Connections):
                 self._enter_place(fd, key)
         return 0
 
+    cdef bint admit(self, int fd, str address) except -1:
+        """Take in a client that was accepted. False: the kernel has no room for another watch; `fd` stays the caller's."""
+        cdef Connection connection
+        try:
+            connection = Connection.__new__(Connection)
+            connection.address = address
+            if not self.enter(connection, fd, EPOLLIN | EPOLLRDHUP):
+                return False
+        except MemoryError:
+            close(fd)
+            raise
+        connection._state = READING
+        connection.idle = True
+        self.open += 1
+        self.accepted += 1
+        # Its request is there already where accepting is deferred until it is, and under load.
+        try:
+            connection._read()
+            if connection._state == READING and connection.due == INFINITY:
+                self.limit(connection, self.head_seconds)
+                connection._queue_unsaid()
+        except Exception:
+            connection.abort()
+            report("a connection failed and is closed; the others go on")
+        return True
+
     cdef bint _has_place(self, str client, bytes key) except -1:
         """Whether another connection of this address is taken, if need be for one that makes room."""
         cdef Place place = self._places.get(key)
@@ -197,10 +224,11 @@ cdef class Listener(Connections):
 
     cdef bint _evict(self, Queues* queues) except -1:
         """Have somebody in these queues make room. False: nobody can. Each that is looked at leaves the queue, so on the
-        average this costs as much as to enter it."""
+        average this costs as much as to enter it; but for those whose next request has come and was not read yet."""
         cdef Link* link
         cdef Connection connection
-        while True:
+        cdef int looks = 0
+        while looks < LOOKS:
             link = queues.unsaid.after
             if link == &queues.unsaid:
                 link = queues.idle.after
@@ -209,10 +237,16 @@ cdef class Listener(Connections):
             connection = <Connection>link.owner
             leave_queue(&connection.in_all)
             leave_queue(&connection.in_place)
-            if connection._can_make_room():
-                self.evicted += 1
-                connection._go(CLIENT)
-                return True
+            if not connection._can_make_room():
+                continue
+            if connection.has_unread():
+                looks += 1
+                connection._queue_idle()
+                continue
+            self.evicted += 1
+            connection._go(CLIENT)
+            return True
+        return False
 
     cdef bint _make_room(self) except -1:
         """No descriptor is left: somebody makes room, or the spare one lets a client in to be told so. False: not even
@@ -289,3 +323,48 @@ cdef class Listener(Connections):
             self._last_address = found.removeprefix("::ffff:") if "." in found else found
             strcpy(self._last_text, text)
         return self._last_address
+
+    @property
+    def answering(self):
+        """Clients that were sent what is not all out, streams and tunnels aside: they are looked through for it."""
+        cdef Watched watched
+        cdef Connection connection
+        cdef Py_ssize_t found = 0
+        for watched in self.by_descriptor:
+            if isinstance(watched, Connection):
+                connection = <Connection>watched
+                found += connection.rest is not None and connection._state != STREAMING and not connection.tunnelling
+        return found
+
+    # ---- what waits in the kernel -----------------------------------------------------------------------------------
+
+    def unread(self, uint32_t still, int start=0):
+        """Bytes of kernel memory that wait for clients that have no stream; and (IP address, number, bytes) of each to which
+        nothing could be sent for `still` milliseconds; of so many descriptors from `start` on. And where to go on; 0: those
+        were all."""
+        cdef Watched watched
+        cdef Connection connection
+        cdef uint64_t held = 0
+        cdef uint32_t its
+        cdef tcp_info told
+        cdef socklen_t length
+        cdef list stuck = []
+        cdef int fd, end = min(start + UNREAD_A_TURN, len(self.by_descriptor))
+        for fd in range(start, end):
+            watched = self.by_descriptor[fd]
+            if not isinstance(watched, Connection):
+                continue
+            connection = <Connection>watched
+            if connection._state == STREAMING or (its := connection.held()) == 0:
+                continue
+            held += its
+            length = sizeof(told)
+            if getsockopt(connection.fd, IPPROTO_TCP, TCP_INFO, &told, &length) == 0 and told.tcpi_last_data_sent >= still:
+                stuck.append((connection.address, <uint64_t>connection.serial << 32 | <uint32_t>fd, its))
+        return held, stuck, end if end < len(self.by_descriptor) else 0
+
+    def reset(self, uint64_t number):
+        """Abort a connection that `unread` has named, if it is still there."""
+        cdef Watched watched = self.by_descriptor[number & 0xFFFFFFFF]
+        if watched is not None and watched.serial == number >> 32:
+            watched.abort()

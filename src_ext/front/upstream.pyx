@@ -37,7 +37,7 @@ from sse_fast._native.base.linux cimport (
 )
 from sse_fast._native.base.linux cimport connect as connect_
 from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, SocketSink
-from sse_fast._native.front.connection cimport READ_SIZE, Connections, Watched, report
+from sse_fast._native.front.table cimport READ_SIZE, Table, Watched, report
 
 
 @cython.final
@@ -152,7 +152,7 @@ cdef class Upstream(Watched):
         return 0
 
 
-def connect(Connections table not None, path not None, context):
+def connect(Table table not None, path not None, context):
     """A connection to the server that listens at `path`. Raises BlockingIOError: more wait to be accepted there than it
     allows, so later; OSError: there is none, or no descriptor is left."""
     cdef Upstream upstream = Upstream.__new__(Upstream)

@@ -172,10 +172,15 @@ class Front:
     # ---- what waits in the kernel ------------------------------------------------------------------------------------
 
     async def unread(self) -> HeldElsewhere:
-        """For clients that have no stream; of those a descriptor stands for the port."""
-        if self.listener is None:
-            return HeldElsewhere()
-        for_answers, unread = self.listener.unread(int(UNREAD * 1000))
+        """For clients that have no stream; of those a number stands for the port."""
+        for_answers, unread, at = 0, [], 0
+        while self.listener is not None:
+            held, found, at = self.listener.unread(int(UNREAD * 1000), at)
+            for_answers += held
+            unread += found
+            if not at:
+                break
+            await asyncio.sleep(0)
         return HeldElsewhere(0, for_answers, unread)
 
     def reset(self, peer: tuple[str, int | str]) -> None:

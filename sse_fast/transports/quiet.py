@@ -16,7 +16,7 @@ from typing import Any
 
 from sse_fast._native.base.tcp import peer_key
 from sse_fast.asgi import Receive, Scope, Send
-from sse_fast.base.descriptors import limit_descriptors, raise_descriptor_limit
+from sse_fast.base.descriptors import limit_descriptors, open_descriptors, raise_descriptor_limit
 from sse_fast.base.listening import limit_queues, listening_sockets, refuse_new, take_new
 from sse_fast.transports.kernel import ServerConnections
 
@@ -64,7 +64,7 @@ class LastDescriptors:
             self._sockets = listening_sockets([self._port], early=True)
         limit_queues(self._sockets, self._held_back // 2)  # again and again: the server may set it too
         if self.given:
-            if len(os.listdir("/proc/self/fd")) <= self._most - self._held_back:
+            if open_descriptors() <= self._most - self._held_back:
                 self.given = False
                 limit_descriptors(self._most)
                 take_new(self._sockets)

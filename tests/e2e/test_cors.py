@@ -9,7 +9,7 @@ import pytest_asyncio
 from conftest import BOTH_TRANSPORTS, EdgeProcess, Edges, free_port
 from fault_proxy import FaultProxy
 from firefox import Firefox, FirefoxPage
-from stream_port import connect, edge_of
+from front_port import connect, edge_of
 from support import until
 
 from sse_fast.base.descriptors import Budget

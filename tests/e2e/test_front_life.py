@@ -179,11 +179,13 @@ def test_workers_whose_parent_was_killed_leave_nothing_behind(edge: Edges, place
     assert list(places.iterdir()) == []
 
 
-async def test_a_worker_that_takes_the_place_of_a_killed_one_relays_as_before(edge: Edges) -> None:
+async def test_of_a_worker_that_was_killed_no_socket_is_left_and_another_relays_in_its_place(edge: Edges) -> None:
     server = edge(*APP)
     assert answers(server)
+    dead = server.behind()
     await asyncio.to_thread(server.kill_worker)
     assert answers(server)
+    assert [*dead.parent.iterdir()] == [server.behind()] != [dead]
 
 
 def test_with_a_certificate_nothing_stands_behind_a_front(

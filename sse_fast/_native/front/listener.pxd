@@ -3,11 +3,11 @@
 from libc.stdint cimport uint64_t
 
 from sse_fast._native.base.linux cimport INET6_ADDRSTRLEN, sockaddr_storage
-from sse_fast._native.front.connection cimport Connections
 from sse_fast._native.front.places cimport Queues
+from sse_fast._native.front.table cimport Table
 
 
-cdef class Listener(Connections):
+cdef class Listener(Table):
     cdef:
         int _listening
         int _spare                  # a descriptor, where there is one in reserve
@@ -22,6 +22,7 @@ cdef class Listener(Connections):
         str _last_address
         readonly uint64_t turned_away, evicted
 
+    cdef bint admit(self, int fd, str address) except -1
     cdef bint _make_room(self) except -1
     cdef int _reserve(self) except -1
     cdef int _turn_away(self, int fd, str crowded) except -1

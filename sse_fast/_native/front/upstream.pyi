@@ -1,7 +1,7 @@
 from os import PathLike
 from typing import Protocol, type_check_only
 
-from sse_fast._native.front.connection import Connections, Watched
+from sse_fast._native.front.table import Table, Watched
 
 @type_check_only
 class Context(Protocol):
@@ -20,4 +20,4 @@ class Upstream(Watched):
     def quiet(self) -> bool: ...
     def abort(self) -> None: ...
 
-def connect(table: Connections, path: str | PathLike[str], context: Context | None) -> Upstream: ...
+def connect(table: Table, path: str | PathLike[str], context: Context | None) -> Upstream: ...

@@ -1,7 +1,10 @@
-"""A front in this process: hub, admission, the streams and the front, put together as the edge does."""
+"""A front in this process: hub, admission, streams, publishing and the front, put together as the edge does; and an
+app behind it, or none."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,42 +15,78 @@ from sse_fast._native.front.listener import Listener
 from sse_fast.access.limits import Admission
 from sse_fast.access.origins import Origins
 from sse_fast.edge.app import Edge
+from sse_fast.edge.publish import Publishing
+from sse_fast.edge.requests import Requests
 from sse_fast.hub.hub import Hub
 from sse_fast.node.workers import WorkerSlot
+from sse_fast.protocol.decision import Answer, Publish
 from sse_fast.protocol.policy import Policy
 from sse_fast.settings import Settings
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.kernel import Bounds, bound_socket
 from sse_fast.transports.life import Lives, Transport
+from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 ORIGIN = "http://page.example"
 HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
 ADMISSION = ("max_connections", "max_connections_per_ip")
 
 
-class StreamPort:
-    """StreamPort(**settings of the hub, of admission, of the transport). On 127.0.0.1, on the running loop."""
+class FrontPort:
+    """FrontPort(**settings of the hub, of admission, of the transport). On 127.0.0.1, on the running loop.
 
-    def __init__(self, **settings: Any) -> None:
+    `app`: the path of the Unix socket of whoever answers what is relayed, by a relay with the settings `relay`; then it
+    publishes, too. published: the bodies of what was published in place by the general path, in order.
+    """
+
+    def __init__(self, app: Path | None = None, *, relay: dict[str, Any] | None = None, **settings: Any) -> None:
         self.hub = Hub(**{name: settings.pop(name) for name in HUB if name in settings})
         self.admission = Admission(**{name: settings.pop(name) for name in ADMISSION if name in settings})
         self.streams = Streams(self.hub, self.admission, retry=settings.pop("retry", 1000))
-        policy = Policy(max_channels=8, origins=Origins([ORIGIN]))
+        self.publishing = Publishing(self.hub, Requests())
+        self.published: list[bytes] = []
         self.bounds: Bounds | None = settings.pop("bounds", None)
-        self.transport = Front(self.streams, policy, **{"head_seconds": 0.5, "most": 10_000} | settings)
+        policy = Policy(max_channels=8, origins=Origins([ORIGIN]))
+        if app is None:
+            settings = {"head_seconds": 0.5} | settings
+        else:
+            settings |= {"publish": self._publish, "relay": lambda front: Relay(front, str(app), **(relay or {}))}
+        self.transport = Front(self.streams, policy, **{"most": 10_000} | settings)
+
+    def _publish(self, wanted: Publish, body: bytes, client: str) -> Any:
+        answer = self.publishing.publish(wanted, body, client)
+        if not isinstance(answer, Answer):
+            return self._later(answer, body)
+        if answer.status == 200:
+            self.published.append(body)
+        return answer
+
+    async def _later(self, answering: Awaitable[Answer], body: bytes) -> Answer:
+        answer = await answering
+        if answer.status == 200:
+            self.published.append(body)
+        return answer
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, **settings: Any) -> AsyncIterator[Self]:
-        port = cls(**settings)
-        port.open()
-        try:
-            yield port
-        finally:
-            await port.hub.close()
-            port.transport.close()
+    async def opened(cls, app: Serve | None = None, **settings: Any) -> AsyncIterator[Self]:
+        """`app`: answers each connection of the relay's."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "app") if app is not None else None
+            server = await asyncio.start_unix_server(app, path) if app is not None else None
+            port = cls(path, **settings)
+            port.open()
+            try:
+                yield port
+            finally:
+                await port.hub.close()
+                port.transport.close()
+                if server is not None:
+                    server.close()
 
     def open(self) -> None:
         self.transport.open(bound_socket("127.0.0.1", 0, self.bounds))
@@ -77,6 +116,7 @@ class StreamPort:
         assert len(set(numbers)) == 1, f"listener, fan-out, admission, transport, transport's sums: {numbers}"
         assert self.listener.open >= self.listener.streams
         assert self.hub.fanout.blocked <= self.hub.fanout.connections
+        assert 0 <= self.transport.busy <= self.listener.open
 
     def connect(self, request: bytes = b"", *, buffer: int = 0, source: str = "") -> socket.socket:
         """A client's socket, not blocking; `buffer` bytes for what it has not read, or as many as the kernel likes."""
