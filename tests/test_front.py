@@ -180,7 +180,7 @@ def requests() -> list[tuple[str, str, dict[str, str]]]:
 async def test_both_transports_give_the_same_answer_to_the_same_request(edge: Edges) -> None:
     server = edge("--cors-origins", ORIGIN)
     for method, target, headers in requests():
-        lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close"]
+        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         request = "\r\n".join([*lines, "", ""]).encode()
         native, by_asgi = [
