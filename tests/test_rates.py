@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from front_port import by_asgi, edge_of
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_port import by_asgi, edge_of
 from support import until
 from whatwg import Parser
 
