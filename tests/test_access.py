@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -318,6 +320,18 @@ def test_no_secret_shows_itself() -> None:
     with pytest.raises(BadKeys) as refusal:
         key_of_secret(b"too short a secret")
     assert "too short a secret" not in str(refusal.value)
+
+
+def test_what_checks_tokens_is_loaded_only_where_there_are_any() -> None:
+    program = """
+import sys
+from sse_fast import Settings, create_app
+create_app(Settings(publish_key="k", grant_subscribe="a"))
+assert "jwt" not in sys.modules and "cryptography" not in sys.modules
+create_app(Settings(token_secret="x" * 32))
+assert "jwt" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @given(st.text())
