@@ -82,6 +82,10 @@ class Forbidden(SSEFastError):
         self.channel = channel
 
 
+class WrongKey(Unauthorized):
+    """A publish key was given, and is none of this server's."""
+
+
 class ForeignOrigin(SSEFastError):
     """A web page of another origin wanted to publish where no key is asked for."""
 
@@ -91,14 +95,19 @@ class ForeignHost(SSEFastError):
 
 
 class Overloaded(SSEFastError):
-    """A limit on connections was reached; trying again later may work."""
+    """A limit on connections was reached; trying again later may work. `limit`: which, if it is one of those that are
+    set."""
+
+    def __init__(self, sentence: str, limit: str = "") -> None:
+        super().__init__(sentence)
+        self.limit = limit
 
 
 class RateLimited(Overloaded):
     """Something was asked for more often than a rate allows. seconds: until it may be."""
 
-    def __init__(self, sentence: str, seconds: float) -> None:
-        super().__init__(sentence)
+    def __init__(self, sentence: str, seconds: float, limit: str = "") -> None:
+        super().__init__(sentence, limit)
         self.seconds = seconds
 
 

@@ -758,10 +758,10 @@ async def test_counters_by_transport_add_up() -> None:
         assert (transport["connections"], transport["accepted"]) == (3, 6)
         assert {reason: count for reason, count in transport["ended"].items() if count} == {"client": 3}
         assert stats["transports"]["asgi"]["accepted"] == 0
-        assert (stats["connections"], stats["accepted"], stats["refused"], stats["ended"]["client"]) == (3, 6, 2, 3)
+        assert (stats["connections"], stats["accepted"], stats["refused"], stats["ended"]["client"]) == (3, 6, 3, 3)
         exposed = (await client.get("/metrics")).text
         assert 'sse_fast_connections{transport="native"} 3.0' in exposed
-        assert 'sse_fast_refused_total{limit="max_connections"} 2.0' in exposed
+        assert 'sse_fast_refused_total{reason="max_connections"} 2.0' in exposed
         for _, writer in open_:
             writer.close()
     assert edge._streams.transports[Transport.NATIVE].connections == 0

@@ -90,7 +90,7 @@ async def test_reasons_and_limits_are_there_from_the_start(edge: Edge) -> None:
         for reason in ("client", "slow", "shutdown", "error"):
             assert value(families, "ended", transport=transport, reason=reason) == 0
     for limit in ("max_connections", "max_connections_per_ip", "descriptors"):
-        assert value(families, "refused", limit=limit) == 0
+        assert value(families, "refused", reason=limit) == 0
 
 
 async def test_the_server_says_who_it_is(edge: Edge) -> None:
@@ -129,8 +129,8 @@ async def test_counters_agree_with_what_happened(edge: Edge) -> None:
     assert value(families, "delivered_bytes") == delivered
     assert 2 <= value(families, "writes") <= 6
     assert value(families, "log_position") == value(families, "log_events") == 4
-    assert value(families, "refused", limit="max_connections") == 1
-    assert value(families, "refused", limit="max_connections_per_ip") == 0
+    assert value(families, "refused", reason="max_connections") == 1
+    assert value(families, "refused", reason="max_connections_per_ip") == 0
 
     await streams[0].leave()
     families = await scraped(edge)

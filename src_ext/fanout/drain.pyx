@@ -24,6 +24,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
+from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
@@ -79,6 +80,7 @@ cdef class FanOut:
         self._take_in, self._deep_after = take_in, deep
         self._live_after = max(deep, 2 * log.largest_batch)
         self._unknown = unknown
+        self.drains = Histogram()
 
     @property
     def connections(self):
@@ -139,6 +141,12 @@ cdef class FanOut:
     @property
     def delivered_bytes(self):
         return self._volley.delivered_bytes
+
+    @property
+    def latency(self):
+        """From the publish of an event, to the millisecond, to its write to each who had had everything before; of
+        events that are written together that of the first counts."""
+        return self._volley.latency
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
@@ -260,6 +268,8 @@ cdef class FanOut:
         self.index.take_in_some(4096)
         self._groups.spread()
         self._draining = True
+        if self._groups.stepped:
+            self._volley.now = wall_clock_ms()      # sockets look at it with each volley
         try:
             self._hand_out(now, sweeps_end, deadline, budget_ns)
         finally:
@@ -270,6 +280,7 @@ cdef class FanOut:
                 if not self._is_busy():     # or else the next one goes on with the same piece
                     self._shared = None
                     self._shared_group = None
+                self.drains.add(monotonic_ns() - start, 1)
         return self._is_busy() or self._deep.first is not None
 
     cdef bint _is_busy(self) noexcept:
@@ -281,6 +292,7 @@ cdef class FanOut:
         """Sweep the groups that have news, then go on with those who are behind."""
         cdef Subscriber subscriber = None
         cdef long long begun
+        self._sweeping = True
         while self._groups.news.first is not None:
             if self._sweep(<Group>self._groups.news.first, now, sweeps_end):
                 self._groups.news.pop()
@@ -289,6 +301,7 @@ cdef class FanOut:
             else:
                 self._groups.news.push(self._groups.news.pop())
                 break
+        self._sweeping = False
         begun = monotonic_ns()
         if self._groups.news.first is None:        # a publisher needs the loop several times for one event
             deadline = min(deadline, begun + budget_ns // SLICES)
@@ -338,8 +351,11 @@ cdef class FanOut:
                 if subscriber.state == READY and subscriber.position < group.last_position and not subscriber.queued:
                     self._visit(subscriber, now)
                 visits += 1
-                if visits % LOOK_AT_CLOCK_EVERY == 0 and monotonic_ns() >= deadline:
-                    break
+                if visits % LOOK_AT_CLOCK_EVERY == 0:
+                    if self._groups.stepped:
+                        self._volley.now = wall_clock_ms()
+                    if monotonic_ns() >= deadline:
+                        break
         except BaseException:
             self._behind.push(subscriber)       # the sweep has passed it
             raise
@@ -389,6 +405,8 @@ cdef class FanOut:
                     self._behind.push(subscriber)
                 return 0
             batch = batch_of(data, piece.events)
+            if self._sweeping:
+                batch.published = piece.milliseconds
             self._shared = batch
             self._shared_group = group
             self._shared_from = subscriber.position

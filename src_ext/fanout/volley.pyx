@@ -14,9 +14,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from sse_fast._native.base.clock cimport wall_clock_ms
+from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
@@ -34,6 +36,7 @@ cdef class Volley:
 
     def __cinit__(self, Groups groups not None, Deadlines deadlines not None, Queue again not None):
         self._groups, self._deadlines, self._again = groups, deadlines, again
+        self.latency = Histogram()
 
     cdef bint prepare(self, Subscriber subscriber, Batch batch) except -1:
         """Do all that may fail before `hand_over`. False: somebody who was told of an end has let it go, or parked it."""
@@ -72,6 +75,8 @@ cdef class Volley:
             if not isinstance(error, (Exception, CancelledError)):
                 raise
             return 0
+        if batch.published and not subscriber.stepped:
+            self.now = wall_clock_ms()      # a socket that takes no chunks
         self._count(batch, 1)
         subscriber.touched = now
         if delivery == BLOCKED:
@@ -103,6 +108,8 @@ cdef class Volley:
                 results[i] = send(fds[i], data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
                 if results[i] < 0:
                     results[i] = 0 if passing(errno) else -1
+        if batch.published:
+            self.now = wall_clock_ms()
         for i in range(size):
             subscriber = <Subscriber>subscribers[i]
             subscriber.in_volley = False
@@ -144,6 +151,8 @@ cdef class Volley:
         self.writes += writes
         self.deliveries += writes * batch.events
         self.delivered_bytes += writes * <uint64_t>PyBytes_GET_SIZE(batch.data)
+        if batch.published and writes:
+            self.latency.add(1_000_000 * <uint64_t>max(self.now - <int64_t>batch.published, 0), writes * batch.events)
 
     # ---- letting go -------------------------------------------------------------------------------------------------
 

@@ -502,6 +502,7 @@ cdef class Index:
             entry = self.entry(self._merged[i])
             memcpy(to, self.log.names_at(entry.offset) + entry.names_length, entry.frame_length)
             to += entry.frame_length
+        piece.milliseconds = self.log.published_at(self.entry(self._merged[0]).offset)
         if not self.log.still_holds(self.entry(self._merged[0]).offset):
             self.evict()
             piece.end = 0

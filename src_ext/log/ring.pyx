@@ -549,6 +549,10 @@ cdef class Log:
         """Where the names of the record at `offset` begin; the frame follows them."""
         return self.data + (offset & self.mask) + sizeof(Record)
 
+    cdef uint64_t published_at(self, uint64_t offset) noexcept nogil:
+        """When the record at `offset` was: wall clock, in ms."""
+        return (<Record*>(self.data + (offset & self.mask))).milliseconds
+
     cdef bint still_holds(self, uint64_t offset) noexcept nogil:
         """Whether no writer had begun to overwrite the record at `offset` before this call."""
         fence_acquire()

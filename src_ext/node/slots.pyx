@@ -33,9 +33,9 @@ from sse_fast._native.base.atomics cimport (
 from sse_fast._native.base.clock cimport monotonic_ns
 
 cdef enum:
-    LAYOUT = 1
-    TOTALS = 64
-    GAUGES = 16
+    LAYOUT = 2
+    TOTALS = 256
+    GAUGES = 32
     WAKE_ADDRESS = 48
 
 cdef bytes MAGIC = b"sse_node"

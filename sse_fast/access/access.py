@@ -10,7 +10,7 @@ from sse_fast.access.credentials import Credential, Where, bearer, credential_of
 from sse_fast.access.grants import OPEN, Grants
 from sse_fast.access.patterns import NOTHING
 from sse_fast.access.publishers import Publishers
-from sse_fast.errors import Unauthorized
+from sse_fast.errors import Unauthorized, WrongKey
 
 
 class Tokens(Protocol):
@@ -87,8 +87,13 @@ class Access:
         if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text)) is not None:
             return grants.beside(self.everybody)
         if self.tokens is None:
-            raise Unauthorized("this is not the publish key of this server", "invalid_token")
-        return self.tokens.grants_of(credential.text, now, found.keys)
+            raise WrongKey("this is not the publish key of this server", "invalid_token")
+        try:
+            return self.tokens.grants_of(credential.text, now, found.keys)
+        except Unauthorized as error:
+            if self.publishers.keyed and credential.where is Where.HEADER and credential.text.count(".") != 2:
+                raise WrongKey(str(error), error.error) from None  # it has not the form of a token
+            raise
 
     def _missing(self, what: str) -> Unauthorized:
         needs = "a key" if self.tokens is None else "a token" if not self.publishers.keyed else "a token or a key"

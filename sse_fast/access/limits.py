@@ -105,11 +105,15 @@ class Admission:
         if self._max_connections is not None and total > self._max_connections:
             tally.leave()
             self.refused["max_connections"] += 1
-            raise Overloaded(f"all {self._max_connections} streams that this server allows are in use")
+            raise Overloaded(
+                f"all {self._max_connections} streams that this server allows are in use", "max_connections"
+            )
         if self._most_here is not None and self.connections >= self._most_here:
             tally.leave()
             self.refused["max_connections"] += 1
-            raise Overloaded(f"all {self._most_here} streams that one worker has descriptors for are in use")
+            raise Overloaded(
+                f"all {self._most_here} streams that one worker has descriptors for are in use", "max_connections"
+            )
         entered: list[str] = []
         try:
             for limit, key, most in self._keys_of(counted):
@@ -117,7 +121,7 @@ class Admission:
                 entered.append(key)
                 if total > most:
                     self.refused[limit] += 1
-                    raise Overloaded(FULL[limit].format(key, most))
+                    raise Overloaded(FULL[limit].format(key, most), limit)
         except BaseException:
             for key in entered:
                 tally.leave_from(key)

@@ -123,7 +123,7 @@ class Rates:
     def _spend(self, name: str, limiter: Limiter | None, uses: Uses) -> None:
         if wait := spend(limiter, uses):
             self.refused[name] += 1
-            raise RateLimited(f"{TOO_OFTEN[name]}; come back in {math.ceil(wait)} s", wait)
+            raise RateLimited(f"{TOO_OFTEN[name]}; come back in {math.ceil(wait)} s", wait, name)
 
 
 TOO_OFTEN = {

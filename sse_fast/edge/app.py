@@ -38,11 +38,12 @@ from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
-from sse_fast.transports.asgi import PEER, Stream
+from sse_fast.transports.asgi import PEER, Stream, address_of
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
+from sse_fast.transports.life import Transport
 from sse_fast.transports.quiet import LastDescriptors, QuietConnections
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
@@ -144,7 +145,7 @@ class Edge:
             self._admission, self._streams = beside.admission, beside.streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
-        self._publishing = Publishing(self.hub, self.requests, self._streams.rates)
+        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note)
         self._operations = Operations(self.hub, self.metrics, self.requests)
         self.policy = policy_of(settings, self.hub.max_event_size)
         self._slot = slot
@@ -183,7 +184,13 @@ class Edge:
         decision = decide(request, self.policy)
         if isinstance(decision, Ask):
             raise TypeError("nobody here finds anything out")
+        if isinstance(decision, Answer):
+            self._note(decision, scope, request)
         return decision
+
+    def _note(self, answer: Answer, scope: Scope, asked: Request | Publish) -> None:
+        """Count and log an answer that refuses somebody."""
+        self._streams.refusals.note(answer.refused, address_of(scope), Transport.ASGI, asked)
 
     async def _answer_beside(
         self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send
@@ -232,6 +239,7 @@ class Edge:
             if self.quiet is not None:
                 self.quiet.watch()
             self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
+            self.metrics.lag.start()
             self._watch_signals()
             self.hub.look()  # at what the log has kept
 
@@ -257,6 +265,8 @@ class Edge:
             self._stats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._stats
+        self.metrics.lag.stop()
+        self._streams.refusals.tell(last=True)
         await self.hub.close()
         if self.front is not None:
             self.front.close()
@@ -287,6 +297,7 @@ class Edge:
         """Once a second, to those who listen; not kept, so an idle server's log stays as it is."""
         while not self.hub.of_the_server:  # whose edge does
             try:
+                self._streams.refusals.tell()
                 if self.hub.listeners(STATS_CHANNEL):
                     self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
             except Exception:
@@ -413,7 +424,8 @@ async def drain(app: Edge) -> None:
     try:
         await _finish_publishing(app)
         blocked = await app.hub.drain(max(0.0, deadline - loop.time()))
-        logger.info("drained", extra={"streams": streams, "still_blocked": blocked})
+        took = round(loop.time() - deadline + app.settings.drain_timeout, 2)
+        logger.info("drained", extra={"streams": streams, "still_blocked": blocked, "seconds": took})
     except Exception:
         logger.exception("the drain failed; the streams end, clients resume by id")
 

@@ -8,19 +8,30 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from sse_fast._native.base.histogram import BOUNDS
 from sse_fast._native.node.slots import Slots, Worker
 from sse_fast.access.limits import LIMITS, Admission
+from sse_fast.edge.lag import LoopLag
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
 from sse_fast.transports.front import Front
 from sse_fast.transports.life import Transport
+from sse_fast.transports.refusals import REASONS
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 from sse_fast.version import VERSION
@@ -53,8 +64,15 @@ FRONT_COUNTERS = {
     "relay_exchanges": "Exchanges relayed, tunnels included.",
 }
 PUBLISH_RATES = ("rate_publish", "rate_publish_channel")
+WHY_REFUSED = (*LIMITS, *PUBLISH_RATES, *REASONS)
 NO_RATES: Counter[str] = Counter()
+BUCKETS = (*map(floatToGoString, BOUNDS), "+Inf")
 RELAY_FAILED = (408, 502, 503, 504)
+HISTOGRAMS = {
+    "delivery_seconds": "From the publish of an event to its write to a stream that had everything before.",
+    "drain_seconds": "Of each turn of the loop in which events are handed out.",
+    "loop_lag_seconds": "How late a timer of the event loop is, looked at four times a second.",
+}
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
     "used": "Bytes of events the log keeps now.",
@@ -70,6 +88,7 @@ class Metrics(Collector):
         self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots
         self.front: Front | None = None
         """That listens for this hub, if one does."""
+        self.lag = LoopLag()
         self._started = time.time()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -90,8 +109,8 @@ class Metrics(Collector):
             "heartbeats": fanout.heartbeats,
             "gaps": fanout.gaps,
             "slow_disconnects": fanout.slow,
-            **{f"refused {limit}": admission.refused[limit] + rates[limit] for limit in LIMITS},
-            **{f"publish_refused {limit}": rates[limit] for limit in PUBLISH_RATES},
+            **{f"refused {limit}": admission.refused[limit] + rates[limit] for limit in (*LIMITS, *PUBLISH_RATES)},
+            **{f"refused {reason}": self._streams.refusals.counts[reason] for reason in REASONS},
             **{f"accepted {name}": transport.accepted for name, transport in transports.items()},
             **{
                 f"ended {name} {reason}": transport.ended[reason]
@@ -102,7 +121,17 @@ class Metrics(Collector):
             "front_made_room": listener.evicted if listener is not None else 0,
             "relay_exchanges": relay.exchanges if relay is not None else 0,
             **{f"relay_failed {status}": relay.failed[status] if relay is not None else 0 for status in RELAY_FAILED},
+            **self._measured(),
         }
+
+    def _measured(self) -> dict[str, int]:
+        """The histograms: the count of each bound alone, and nanoseconds."""
+        found = (self._hub.fanout.latency, self._hub.fanout.drains, self.lag.seconds)
+        measured: dict[str, int] = {}
+        for name, histogram in zip(HISTOGRAMS, found, strict=True):
+            measured |= zip((f"{name} {bound}" for bound in BUCKETS), histogram.counts, strict=True)
+            measured[f"{name} sum"] = histogram.nanoseconds
+        return measured
 
     def gauges(self) -> dict[str, int]:
         """How things stand with this worker now."""
@@ -157,9 +186,8 @@ class Metrics(Collector):
             "channels": len(fanout.index),
             **{name: node[name] for name in COUNTERS},
             "accepted": sum(node[f"accepted {name}"] for name in Transport),
-            "refused": sum(node[f"refused {limit}"] for limit in LIMITS),
-            "refused_by": {limit: node[f"refused {limit}"] for limit in LIMITS},
-            "publish_refused_by": {limit: node[f"publish_refused {limit}"] for limit in PUBLISH_RATES},
+            "refused": sum(node[f"refused {reason}"] for reason in WHY_REFUSED),
+            "refused_by": {reason: node[f"refused {reason}"] for reason in WHY_REFUSED},
             "ended": {reason.value: sum(node[f"ended {name} {reason}"] for name in Transport) for reason in EndReason},
             "transports": {
                 name.value: {
@@ -173,6 +201,13 @@ class Metrics(Collector):
             "relay": {
                 **{name: node[f"relay_{name}"] for name in ("exchanges", "under_way", "waiting", "tunnels")},
                 "failed": {str(status): node[f"relay_failed {status}"] for status in RELAY_FAILED},
+            },
+            "histograms": {
+                name: {
+                    "le": dict(zip(BUCKETS, accumulate(node[f"{name} {bound}"] for bound in BUCKETS), strict=True)),
+                    "sum": node[f"{name} sum"] / 1e9,
+                }
+                for name in HISTOGRAMS
             },
             "log": {
                 "epoch": hub.log.epoch,
@@ -224,16 +259,16 @@ class Metrics(Collector):
             for reason, count in transport["ended"].items():
                 ended.add_metric([name, reason], count)
         yield from (connections, accepted, ended)
-        refused = CounterMetricFamily("sse_fast_refused", "Streams refused, by the limit they met.", labels=["limit"])
-        for limit, count in now["refused_by"].items():
-            refused.add_metric([limit], count)
-        yield refused
-        publish = CounterMetricFamily(
-            "sse_fast_publish_refused", "Requests to publish that were refused, by the rate they met.", labels=["limit"]
+        refused = CounterMetricFamily(
+            "sse_fast_refused", "Streams and publish requests refused, by reason.", labels=["reason"]
         )
-        for limit, count in now["publish_refused_by"].items():
-            publish.add_metric([limit], count)
-        yield publish
+        for reason, count in now["refused_by"].items():
+            refused.add_metric([reason], count)
+        yield refused
+        for name, meaning in HISTOGRAMS.items():
+            measured = now["histograms"][name]
+            buckets = list(measured["le"].items())
+            yield HistogramMetricFamily(f"sse_fast_{name}", meaning, buckets=buckets, sum_value=measured["sum"])
         yield InfoMetricFamily("sse_fast", "The server.", value={"version": VERSION, "epoch": now["log"]["epoch"]})
 
     def exposition(self) -> tuple[bytes, str]:

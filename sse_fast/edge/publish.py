@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from io import BytesIO
 from typing import Any
@@ -51,10 +51,18 @@ class Publishing:
     what to answer, and the error is for the server's log.
     """
 
-    def __init__(self, hub: Hub, requests: Requests, rates: Rates | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        requests: Requests,
+        rates: Rates | None = None,
+        told: Callable[[Answer, Scope, Publish], None] = lambda *_: None,
+    ) -> None:
+        """`told`: of each answer to a request of an ASGI server; it may refuse somebody."""
         self._hub = hub
         self._requests = requests
         self._rates = rates if rates is not None and rates.of_publishing else None
+        self._told = told
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
@@ -72,6 +80,7 @@ class Publishing:
         except Exception:
             await send_answer(self.failed(wanted), send)
             raise
+        self._told(answer, scope, wanted)
         await send_answer(answer, send)
 
     def publish(self, wanted: Publish, body: bytes, client: str = "local") -> Answer | Coroutine[Any, Any, Answer]:
@@ -176,7 +185,7 @@ class Publishing:
         which a count tells: no memory is needed for it. That others may have raised it meanwhile does no harm."""
         if before is not None and before != self._hub.published:
             return problem(500, "the server has run out of memory; what was sent may have been published", headers)
-        return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers))
+        return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers), "overloaded")
 
 
 def refuse_not_granted(grants: Grants, events: Iterable[Encoded]) -> None:

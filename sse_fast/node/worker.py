@@ -134,6 +134,7 @@ async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_ser
     await asyncio.sleep(LAST_ANSWER)
     app.hub.streams.all_left()
     app.metrics.say()
+    app.hub.streams.refusals.tell(last=True)
     _leave_sockets(app)
     _exit(0)
 

@@ -81,12 +81,14 @@ class Publish(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back."""
+    """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back.
+    refused: why somebody is refused by it, if that is so, as logs and metrics call it."""
 
     status: int
     headers: Headers = ()
     body: bytes = b""
     whole: bool = True
+    refused: str = ""
 
 
 class Elsewhere(NamedTuple):

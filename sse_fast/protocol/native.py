@@ -4,11 +4,11 @@ The grammar is the same at every transport, as is what is refused and in which w
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Literal, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.credentials import IN_QUERY
@@ -46,6 +46,8 @@ SYNONYMS = {
 }
 PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
 EARLIEST = "earliest"
+NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
+NAMED_BY_QUERY = re.compile(rb"(?:\A|&)channel=([^&]*)")
 STREAM_METHODS = "GET, HEAD, OPTIONS"
 OPERATIONS = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
@@ -321,6 +323,15 @@ def elsewhere(request: Request, policy: Policy, readable: Headers, found: Found 
     return Elsewhere(readable, operations=OPERATIONS.fullmatch(request.path) is not None, grants=grants)
 
 
+def channels_named(request: Request) -> Iterator[str]:
+    """The channels that a request names, right or wrong: by its path, and in the query by `channel`. Who is told of
+    these has no business with anything else there."""
+    if found := NAMED_BY_PATH.search(request.path):
+        yield found[1].replace("/", ":")
+    for each in NAMED_BY_QUERY.finditer(request.query):
+        yield unquote_plus(each[1].decode("latin-1"), errors="replace")
+
+
 # ---- what they have in common ----------------------------------------------------------------------------------------
 
 
@@ -374,4 +385,8 @@ def _refuse_body(request: Request, form: Form, most: int) -> None:
 def _methods(method: str, right: str, detail: str, readable: Headers) -> Answer:
     """To a method that is none of the right ones; OPTIONS asks for them."""
     allow = (b"allow", right.encode())
-    return Answer(204, in_order(allow, *readable)) if method == "OPTIONS" else problem(405, detail, (allow, *readable))
+    return (
+        Answer(204, in_order(allow, *readable))
+        if method == "OPTIONS"
+        else problem(405, detail, (allow, *readable), "invalid")
+    )

@@ -23,6 +23,7 @@ from sse_fast.errors import (
     SSEFastError,
     Unauthorized,
     Unsupported,
+    WrongKey,
 )
 from sse_fast.protocol.decision import Answer, Headers, in_order
 
@@ -66,11 +67,33 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
 """What each error is answered with: status and headers. The nearest class of an error counts."""
 
 
-def problem(status: int, detail: str, headers: Headers = ()) -> Answer:
+REASONS: dict[type[Exception], str] = {
+    SSEFastError: "invalid",
+    EventTooLarge: "too_large",
+    BatchTooLarge: "too_large",
+    TooMuch: "too_large",
+    Unauthorized: "unauthorized",
+    WrongKey: "wrong_key",
+    Forbidden: "forbidden",
+    ForeignOrigin: "foreign_origin",
+    ForeignHost: "foreign_host",
+    HubClosed: "shutdown",
+    LogBusy: "overloaded",
+    Overloaded: "overloaded",
+}
+"""What each is called where it is said of somebody who is refused. The nearest class of an error counts."""
+
+
+def reason_of(error: Exception) -> str:
+    return getattr(error, "limit", "") or next((REASONS[kind] for kind in type(error).__mro__ if kind in REASONS), "")
+
+
+def problem(status: int, detail: str, headers: Headers = (), refused: str = "") -> Answer:
     detail = detail.encode("utf-8", "backslashreplace").decode()  # a path may hold what UTF-8 has not got
     body = orjson.dumps({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
     length = (b"content-length", b"%d" % len(body))
-    return Answer(status, in_order((b"content-type", b"application/problem+json"), *headers, length), body)
+    headers = in_order((b"content-type", b"application/problem+json"), *headers, length)
+    return Answer(status, headers, body, refused=refused)
 
 
 def problem_of(error: Exception, headers: Headers = ()) -> Answer:
@@ -81,7 +104,7 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
         own = ((b"www-authenticate", challenge(error)),)
     if isinstance(error, RateLimited):
         own = ((b"retry-after", b"%d" % math.ceil(error.seconds)),)
-    return problem(status, str(error), (*own, *headers))
+    return problem(status, str(error), (*own, *headers), reason_of(error))
 
 
 def challenge(error: Unauthorized | Forbidden) -> bytes:

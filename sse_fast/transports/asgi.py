@@ -30,6 +30,12 @@ async def send_answer(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": not answer.whole})
 
 
+def address_of(scope: Scope) -> str:
+    """Who the client is."""
+    client: str = (scope.get("client") or ("local", 0))[0]
+    return client[:ADDRESS_LENGTH]
+
+
 class Stream:
     """One connection, from the request to its end. Each stream of the hub over ASGI is one; a subclass may write
     in another way, and see streams open and end."""
@@ -85,14 +91,16 @@ class Stream:
     async def answer(self, wanted: Subscribe) -> None:
         """Answer with a stream until its end, or by turning the client away."""
         streams = self._streams
-        self._address = (self._scope.get("client") or ("local", 0))[0][:ADDRESS_LENGTH]
+        self._address = address_of(self._scope)
         if not streams.hub.ready:
             await streams.hub.take_in()
         self._counted = streams.counted(self._address, wanted)
         try:
             self._life = streams.enter(self._counted, Transport.ASGI, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
-            return await self.refuse(streams.turn_away(error, wanted))
+            answer = streams.turn_away(error, wanted)
+            streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)
+            return await self.refuse(answer)
         return await self._stream(wanted)
 
     async def _stream(self, wanted: Subscribe) -> None:

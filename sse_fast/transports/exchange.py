@@ -101,6 +101,7 @@ class Server(Protocol):
     def client_of(self, connection: Connection, request: Request, /) -> str: ...
     def trusts(self, address: str, /) -> bool: ...
     def turned_away(self) -> None: ...
+    def note(self, connection: Connection, known: Known, answer: Answer, /) -> None: ...
     def respond(self, connection: Connection, head: Head, answer: Answer, /, *, last: bool) -> None: ...
     def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
     def stream(self, connection: Connection, known: Known, /) -> None: ...
@@ -183,6 +184,7 @@ class Exchange:
             if not head.has_body:  # one that nobody reads would be taken for the next request
                 connection.keep(rest)
             self._front.turned_away()
+            self._front.note(connection, known, decision)
             self._front.respond(connection, head, decision, last=head.has_body)
         else:
             publish = isinstance(decision, Publish)
@@ -326,6 +328,7 @@ class Exchange:
     def _respond(self, connection: Connection, answer: Answer, *, last: bool = False) -> None:
         assert self._known is not None
         self._let_go()
+        self._front.note(connection, self._known, answer)
         self._front.respond(connection, self._known.head, answer, last=last)
 
     def _refuse(self, connection: Connection, error: SSEFastError) -> None:

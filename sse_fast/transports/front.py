@@ -203,16 +203,17 @@ class Front:
             return self._refused(reading.partly, bad)
         if found is None and not head.headers:
             return b""  # nobody knows yet what it is; a connection that breaks brings a browser back
-        _, _, decision = self._decided(head)
-        full = Overloaded(
-            "no descriptor is left for another connection"
-            if crowded is None
-            else f"{crowded} has as many connections open as one address may have"
-        )
+        _, request, decision = self._decided(head)
+        if crowded is None:
+            full = Overloaded("no descriptor is left for another connection", "descriptors")
+        else:
+            each = f"{crowded} has as many connections open as one address may have"
+            full = Overloaded(each, "max_connections_per_ip")
         if isinstance(decision, Subscribe):
             decision = self._streams.turn_away(full, decision)
         elif not isinstance(decision, Answer):
             decision = problem_of(full, decision.headers)
+        self._streams.refusals.note(decision.refused, crowded or "", Transport.NATIVE, request)
         self.turned_away()
         return self._rendered(head, decision, last=True)
 
@@ -256,7 +257,7 @@ class Front:
         if isinstance(decision, Ask):
             raise TypeError("nobody here finds anything out")
         if isinstance(decision, Subscribe) and head.has_body:
-            decision = problem(400, "the request for a stream has no body", decision.readable)
+            decision = problem(400, "the request for a stream has no body", decision.readable, "invalid")
         return Known(head, request, decision)
 
     def published(self, wanted: Publish, body: bytes, client: str) -> Answer | Coroutine[Any, Any, Answer]:
@@ -300,6 +301,13 @@ class Front:
         """An answer that was decided counts as a stream that was refused."""
         self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
 
+    def note(self, connection: Connection, known: Known, answer: Answer) -> None:
+        """Count and log an answer that refuses somebody."""
+        if answer.refused:
+            asked = known.decision if isinstance(known.decision, Subscribe | Publish) else known.request
+            client = self.client_of(connection, known.request)[:ADDRESS_LENGTH]
+            self._streams.refusals.note(answer.refused, client, Transport.NATIVE, asked)
+
     def respond(
         self, connection: Connection, head: Head, answer: Answer, *, last: bool = False, own: bool = True
     ) -> None:
@@ -310,6 +318,7 @@ class Front:
 
     def refuse(self, connection: Connection, head: Head, bad: BadHead) -> None:
         """Where the next request would begin nobody knows."""
+        self._streams.refusals.note("invalid", connection.address, Transport.NATIVE, None)
         connection.answer(self._refused(head, bad))
 
     def stream(self, connection: Connection, known: Known) -> None:
@@ -345,6 +354,7 @@ class Front:
             return self._streams.enter(self._streams.counted(address, wanted), Transport.NATIVE, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
+            self._streams.refusals.note(answer.refused, address, Transport.NATIVE, wanted)
             self.turned_away()
             self.respond(connection, head, answer, own=own)
             return None

@@ -11,9 +11,10 @@ from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsup
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
-from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.protocol.problem import problem, problem_of, reason_of
 from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
+from sse_fast.transports.refusals import Refusals
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -40,6 +41,7 @@ class Streams:
         self.rates = rates
         self.transports = {transport: Lives() for transport in Transport}
         self.connections: ServerConnections | None = None
+        self.refusals = Refusals()
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""
@@ -56,7 +58,9 @@ class Streams:
         most = self._max_subscriptions
         if most is not None and self.hub.fanout.listened + len(wanted.channels) > most:
             self._admission.refused["max_subscriptions"] += 1
-            raise Overloaded(f"all {most} channels that the streams of one worker may listen to are in use")
+            raise Overloaded(
+                f"all {most} channels that the streams of one worker may listen to are in use", "max_subscriptions"
+            )
         if self.rates is not None:
             self._refuse_too_often(self.rates, address_of_counted(counted), wanted)
         self._admission.enter(counted)
@@ -114,11 +118,13 @@ class Streams:
         if wanted.reads_json:
             if isinstance(error, RateLimited):
                 return problem_of(error, wanted.readable)
-            return problem(503, str(error), ((b"retry-after", b"%d" % -(-wait // 1000)), *wanted.readable))
+            again = (b"retry-after", b"%d" % -(-wait // 1000))
+            return problem(503, str(error), (again, *wanted.readable), reason_of(error))
         end = ENDS[EndReason.SHUTDOWN]
         if isinstance(error, Overloaded):
             end = RATE_LIMITED if isinstance(error, RateLimited) else OVERLOADED
-        return Answer(200, wanted.headers, preamble(wait) + closing(end.told), whole=not end.comes_back)
+        told = preamble(wait) + closing(end.told)
+        return Answer(200, wanted.headers, told, whole=not end.comes_back, refused=reason_of(error))
 
 
 def jittered(milliseconds: int) -> int:

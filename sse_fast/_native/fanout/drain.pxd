@@ -6,6 +6,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport Group, Groups, Subscriber
@@ -26,6 +27,7 @@ cdef class FanOut:
         uint64_t _unknown
         long long _rest_until       # monotonic_ns; they rest
         bint _skip, _draining
+        bint _sweeping              # who is visited has had everything up to what is new
         uint32_t _piece
         Py_ssize_t _take_in
         # one remembered piece: subscribers of a group that stand at the same place share it
@@ -36,6 +38,7 @@ cdef class FanOut:
         Batch _last_words           # what everybody is told before the end; None: there are events still
         # plain counters; others read them
         readonly uint64_t heartbeats, gaps, slow
+        readonly Histogram drains   # how long each call of `drain` took
 
     cdef void let_go(self, Subscriber subscriber) noexcept
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sse_fast._native.base.histogram import Histogram
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.index import Index
@@ -48,6 +49,10 @@ class FanOut:
     def delivered_bytes(self) -> int: ...
     @property
     def writes(self) -> int: ...
+    @property
+    def latency(self) -> Histogram: ...
+    @property
+    def drains(self) -> Histogram: ...
     @property
     def heartbeats(self) -> int: ...
     @property

@@ -1,6 +1,6 @@
 # What the fan-out hands over, and where it goes, for C callers.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.linux cimport EAGAIN, EINTR, ENOBUFS, ENOMEM
 
@@ -19,6 +19,7 @@ cdef class Batch:                   # what one or many subscribers are handed
     cdef:
         readonly bytes data
         readonly uint32_t events
+        uint64_t published          # when the first of them was, wall clock in ms; 0: they are not news
         object _message             # the ASGI message and the chunk, each made once for all who are sent it
         bytes _chunk
 

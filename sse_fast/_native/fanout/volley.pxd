@@ -2,8 +2,9 @@
 # gathers for `fire`. `leave` lets go of one and tells it; `remove` lets go of one that knows.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport Groups, Subscriber
@@ -25,6 +26,8 @@ cdef class Volley:
         PyObject* _subscribers[VOLLEY]
         int _fds[VOLLEY]
         uint64_t writes, deliveries, delivered_bytes
+        Histogram latency           # from the publish of news to its write
+        int64_t now                 # wall clock in ms, as it was last read
 
     cdef bint prepare(self, Subscriber subscriber, Batch batch) except -1
     cdef int hand_over(self, Subscriber subscriber, Batch batch, double now) except -1

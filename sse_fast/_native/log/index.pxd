@@ -50,6 +50,7 @@ cdef struct Piece:
     uint32_t events
     uint32_t length                 # bytes of their frames
     bint more
+    uint64_t milliseconds           # when the first of them was published: wall clock
 
 
 cdef class Channel(Linked):         # queued: it got something

@@ -53,4 +53,5 @@ cdef class Log:
     cdef uint64_t load_tail(self) noexcept nogil
     cdef int read_record(self, uint64_t* offset, Record* record) noexcept nogil
     cdef const char* names_at(self, uint64_t offset) noexcept nogil
+    cdef uint64_t published_at(self, uint64_t offset) noexcept nogil
     cdef bint still_holds(self, uint64_t offset) noexcept nogil
