@@ -41,6 +41,7 @@ from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream, address_of
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
+from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS, Guesses
 from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
 from sse_fast.transports.life import Transport
@@ -126,6 +127,7 @@ class Edge:
             retry=settings.retry,
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
             rates=rates_of(settings, slot.buckets if slot is not None else None),
+            guesses=Guesses(wrong_keys()),
         )
         self.at_close = contextlib.ExitStack()
         self.quiet: QuietConnections | None = None
@@ -184,6 +186,8 @@ class Edge:
         decision = decide(request, self.policy)
         if isinstance(decision, Ask):
             raise TypeError("nobody here finds anything out")
+        if self._streams.guesses is not None:
+            decision = self._streams.guesses.decided(decision, address_of(scope))
         if isinstance(decision, Answer):
             self._note(decision, scope, request)
         return decision
@@ -385,6 +389,11 @@ def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:
         return None
     shared = buckets if buckets is not None else Buckets.private(COUNTED_KEYS)
     return Rates(given, lambda name, rate: Limit(shared, RATES.index(name), rate.amount, rate.seconds, rate.burst))
+
+
+def wrong_keys() -> Limit:
+    """How many may come from an address, to this process."""
+    return Limit(Buckets.private(COUNTED_ADDRESSES), 0, WRONG_KEYS.amount, WRONG_KEYS.seconds, WRONG_KEYS.burst)
 
 
 def end_streams_on_signals(app: Edge) -> None:

@@ -21,7 +21,7 @@ from sse_fast.access.limits import Counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Ask, Headers, Publish, Subscribe, stream_headers
+from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Headers, Publish, Subscribe, stream_headers
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
@@ -300,6 +300,14 @@ class Front:
     def turned_away(self) -> None:
         """An answer that was decided counts as a stream that was refused."""
         self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
+
+    def slowed(self, connection: Connection, known: Known) -> Known:
+        """What was decided, unless too many wrong keys came from there."""
+        guesses, decision = self._streams.guesses, known.decision
+        if guesses is None or isinstance(decision, Subscribe | Elsewhere):
+            return known
+        decided = guesses.decided(decision, self.client_of(connection, known.request))
+        return known if decided is decision else known._replace(decision=decided)
 
     def note(self, connection: Connection, known: Known, answer: Answer) -> None:
         """Count and log an answer that refuses somebody."""

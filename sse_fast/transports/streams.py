@@ -12,6 +12,7 @@ from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
+from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 from sse_fast.transports.refusals import Refusals
@@ -33,6 +34,7 @@ class Streams:
         retry: int,
         max_subscriptions: int | None = None,
         rates: Rates | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
         self.hub = hub
         self._admission = admission
@@ -42,6 +44,7 @@ class Streams:
         self.transports = {transport: Lives() for transport in Transport}
         self.connections: ServerConnections | None = None
         self.refusals = Refusals()
+        self.guesses = guesses
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""

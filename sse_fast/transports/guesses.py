@@ -1,0 +1,80 @@
+"""Who sends wrong publish keys is slowed down: guessing is to get nobody anywhere, and to cost the others nothing.
+
+An address may send so many; what it sends beyond those is answered 429, right or wrong, so that who guesses does not
+even learn which. That holds no connection and waits for nothing: it is an answer like any other. Who has published from
+there before goes on; so do programs of this machine, and who comes by a Unix socket, for behind a proxy that is not
+trusted the whole world has one address.
+
+What it keeps: of addresses what the limiter does; of those who published so many, the last.
+"""
+
+import ipaddress
+import math
+from collections import OrderedDict
+from functools import lru_cache
+
+from sse_fast.access.addresses import one_client
+from sse_fast.access.rates import Limiter, Rate
+from sse_fast.errors import RateLimited
+from sse_fast.protocol.decision import Answer, Decision, Headers, Publish
+from sse_fast.protocol.problem import problem_of
+
+WRONG_KEYS = Rate(1, 2, 20)
+"""That an address may send: one every two seconds, 20 at once."""
+
+COUNTED_ADDRESSES = 4096
+REMEMBERED = 1024  # publishers and where they came from
+
+
+class Guesses:
+    """`limiter`: of wrong keys, by address."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._right: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def decided(self, decision: Decision, client: str) -> Decision:
+        """What becomes of this decision for who comes from there."""
+        if isinstance(decision, Answer):
+            if decision.refused == "wrong_key" and (wait := self._limiter.spend(_key(client))):
+                readable = tuple(header for header in decision.headers if _says_who_may_read(header[0]))
+                return _too_often(wait, readable)
+        elif isinstance(decision, Publish) and decision.grants.credential is not None:
+            who = (one_client(client), decision.grants.credential)
+            if who in self._right:
+                self._right.move_to_end(who)
+            elif not _is_local(client) and (wait := self._left_of(client)):
+                return _too_often(wait, decision.headers)
+            else:
+                self._right[who] = None
+                if len(self._right) > REMEMBERED:
+                    self._right.popitem(last=False)
+        return decision
+
+    def _left_of(self, client: str) -> float:
+        """Seconds until this address may send a key again; 0.0: it may."""
+        wait = self._limiter.spend(_key(client))
+        if not wait:
+            self._limiter.give_back(_key(client))
+        return wait
+
+
+def _too_often(wait: float, headers: Headers) -> Answer:
+    sentence = f"too many wrong publish keys came from your address; come back in {math.ceil(wait)} s"
+    return problem_of(RateLimited(sentence, wait), headers)._replace(refused="wrong_key")
+
+
+def _says_who_may_read(name: bytes) -> bool:
+    return name.startswith(b"access-control-") or name == b"vary"
+
+
+def _key(client: str) -> bytes:
+    return one_client(client).encode()
+
+
+@lru_cache(maxsize=256)
+def _is_local(client: str) -> bool:
+    try:
+        return ipaddress.ip_address(client).is_loopback
+    except ValueError:
+        return client == "local"
