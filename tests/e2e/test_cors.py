@@ -175,7 +175,7 @@ async def test_a_page_with_credentials_comes_back_to_a_full_server_until_there_i
 async def head_of(port: int, origin: str) -> bytes:
     """The head of a stream, as a page of this origin gets it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /sse/a HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n\r\n".encode())
+    writer.write(f"GET /sse/a HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     return head
