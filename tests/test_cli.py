@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 # ---- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["serve", "publish", "listen"])
+@pytest.mark.parametrize("command", ["serve", "publish", "listen", "token"])
 def test_every_help_has_examples(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""The command line: `sse-fast serve | publish | listen | bench`.
+"""The command line: `sse-fast serve | publish | listen | token | bench`.
 
 Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
@@ -22,6 +22,8 @@ from pydantic.fields import FieldInfo
 from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
+from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.cli.token import token
 from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.listener import MAX_EVENT_SIZE, SENDABLE_ID, SILENCE, Listener
@@ -33,18 +35,6 @@ from sse_fast.settings import GONE, PUBLISH_KEY, Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
 DEFAULT_URL = "http://127.0.0.1:8000"
-
-
-class Failure(click.ClickException):
-    """One line on stderr instead of a traceback."""
-
-    def show(self, file: Any = None) -> None:
-        for line in self.message.splitlines():
-            click.secho(f"sse-fast: {line}", fg="red", err=True)
-
-
-class Misuse(Failure):
-    exit_code = 2
 
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,6 +94,7 @@ def main() -> None:
 
 
 main.add_command(bench)
+main.add_command(token)
 
 
 @main.command(
@@ -192,7 +183,7 @@ Examples:
     metavar="KEY",
     envvar="SSE_FAST_PUBLISH_KEY",
     show_envvar=True,
-    help="The publish key, where the server needs one. --key is the same: not an idempotency key.",
+    help="The publish key, or a token, where the server needs one. --key is the same: not an idempotency key.",
 )
 def publish(
     channel: str,
@@ -340,6 +331,14 @@ Examples:
     'sse-fast does of all but its own events; "channels", too, if it has several.',
 )
 @click.option("--verbose", is_flag=True, help="Show $connected too.")
+@click.option(
+    "--token",
+    "credential",
+    metavar="TOKEN",
+    envvar="SSE_FAST_TOKEN",
+    show_envvar=True,
+    help="The token, where the server needs one; `sse-fast token` makes some.",
+)
 @url_option
 def listen(
     channels: tuple[str, ...],
@@ -351,6 +350,7 @@ def listen(
     max_event_size: str,
     as_json: bool,
     verbose: bool,
+    credential: str | None,
     url: str,
 ) -> None:
     """Print the events of the CHANNELs until Ctrl-C, reconnecting and resuming so that none is lost or printed twice.
@@ -380,7 +380,10 @@ def listen(
     if "/sse/" in urlsplit(url).path + "/":
         raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
     several = len(set(channels)) > 1
-    with http_client(url, httpx.Timeout(10, read=silence)) as client:
+    if credential and not PUBLISH_KEY.fullmatch(credential):  # it is not shown, as errors further down would
+        raise Misuse("--token: a token is visible ASCII characters, without spaces or line ends")
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    with http_client(url, httpx.Timeout(10, read=silence), headers) as client:
         listener = Listener(
             client, channels, since=since, history=history, retries=retries, max_event_size=most, tell=_tell
         )
