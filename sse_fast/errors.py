@@ -111,6 +111,11 @@ class RateLimited(Overloaded):
         self.seconds = seconds
 
 
+class Undecided(Overloaded):
+    """What has to be known before a request can be decided about, a key or a webhook's word, could not be found out.
+    Nobody is let in by it; trying again later may work."""
+
+
 class HubClosed(SSEFastError):
     """The hub is closed, or drains and takes no more streams; nothing was published or subscribed."""
 

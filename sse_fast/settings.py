@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -37,7 +38,8 @@ MIB = 1024 * 1024
 PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
-PUBLISH_KEY = re.compile(r"[\x21-\x7e]+")
+PUBLISH_KEY = VISIBLE = re.compile(r"[\x21-\x7e]+")
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 APP = re.compile(rf"{NAME}:{NAME}")
 COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -51,7 +53,8 @@ GONE = dict.fromkeys(
 )
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
 NOT_SETTINGS = {HANDED_DOWN} | {
-    f"{PREFIX}{name}" for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "URL", "DEBUG")
+    f"{PREFIX}{name}"
+    for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "URL", "TOKEN", "DEBUG")
 }
 
 
@@ -214,11 +217,33 @@ class Settings(BaseSettings):
     publish_key: SecretStr | None = Field(
         default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
     )
+    publish_keys: Path | None = Field(
+        default=None,
+        description="File of several publish keys, each for its own channels; read again when it changes.",
+    )
+    authorize_url: str | None = Field(
+        default=None,
+        description="Webhook that is asked, by a POST of JSON, whether somebody may listen to channels that nothing "
+        "else grants them.",
+    )
+    authorize_headers: list[str] = Field(
+        default=["cookie", "authorization"],
+        description="Headers of the request that authorize_url is told.",
+    )
     open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
     token_secret: SecretStr | None = Field(
         default=None,
         description="Secret that tokens (JWT) are signed with by HS256, at least 32 bytes. With any source of keys for "
         "tokens, nobody may listen or publish without one but to what grant_subscribe and grant_publish say.",
+    )
+    token_keys: Path | None = Field(
+        default=None,
+        description="File with a JWK set, whose keys sign tokens; read again when it changes.",
+    )
+    jwks_url: str | None = Field(
+        default=None,
+        description="URL of the JWK set whose keys sign tokens, of an identity provider; fetched ahead of its end, and "
+        "when a token names a key that is not in it.",
     )
     token_issuer: str | None = Field(default=None, description="The 'iss' that tokens must have.")
     token_audience: str | None = Field(
@@ -278,6 +303,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "allowed_hosts",
+        "authorize_headers",
         "cors_origins",
         "grant_publish",
         "grant_subscribe",
@@ -378,6 +404,26 @@ class Settings(BaseSettings):
             )
         return path
 
+    @field_validator("authorize_headers")
+    @classmethod
+    def _headers_are_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not HEADER.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header; write names, as in cookie,authorization")
+        return [name.lower() for name in names]
+
+    @field_validator("authorize_url", "jwks_url")
+    @classmethod
+    def _url_is_one(cls, url: str | None) -> str | None:
+        try:
+            parts = urlsplit(url or "http://-")
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+        except ValueError:
+            fits = False
+        if not fits or "@" in parts.netloc or (url and not VISIBLE.fullmatch(url)):
+            raise ValueError("write a URL such as https://app.example/authorize, without a name and password in it")
+        return url
+
     @field_validator("publish_key")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
@@ -421,7 +467,12 @@ class Settings(BaseSettings):
     @property
     def takes_tokens(self) -> bool:
         """Whether there are keys for tokens, so that who has none may do nothing but what is granted to everybody."""
-        return self.token_secret is not None
+        return self.token_secret is not None or self.token_keys is not None or self.jwks_url is not None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether somebody says what each may, so that everybody may nothing but what is granted to everybody."""
+        return self.takes_tokens or self.authorize_url is not None
 
     @property
     def loopback(self) -> bool:
@@ -442,8 +493,8 @@ class Settings(BaseSettings):
 
     def refuse_unsafe(self) -> None:
         """Raise ValueError where anybody could publish and no setting says that they may."""
-        said = self.publish_key is not None or self.takes_tokens or self.grant_publish or self.open
-        if not self.loopback and not said:
+        keyed = self.publish_key is not None or self.publish_keys is not None
+        if not (self.loopback or keyed or self.guarded or self.grant_publish or self.open):
             raise ValueError(
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
                 "Set --publish-key (or SSE_FAST_PUBLISH_KEY) or --token-secret, or say --open if that is what you want."

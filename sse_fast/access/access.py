@@ -1,8 +1,8 @@
 """Who may do what: the credentials of a request become its grants."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.changes import Changes
@@ -20,6 +20,7 @@ class Tokens(Protocol):
     def everybody(self) -> Grants: ...
     @property
     def changes(self) -> Changes: ...
+    def use(self, keys: Iterable[Any], source: str = "", /) -> None: ...
     def grants_of(self, text: str, now: float, asked: bool = False, /) -> Grants: ...
 
 
@@ -28,7 +29,7 @@ class Access:
     """everybody: what needs no credential; where it is not said, everything, but for what there are keys or tokens for.
     publishers: the publish keys, and whose pages may publish without one. tokens: those that are taken; None: none is,
     and whoever listens is not asked for one. cookie: the name of the cookie that may have one. in_query: whether the
-    query may.
+    query may. hook: the names of the headers that the webhook is told, in lower case; None: there is none.
     """
 
     everybody: Grants = None  # type: ignore[assignment]  # it is set below
@@ -36,6 +37,7 @@ class Access:
     tokens: Tokens | None = None
     cookie: str | None = None
     in_query: bool = False
+    hook: tuple[bytes, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.everybody is None:
@@ -54,7 +56,7 @@ class Access:
         """Of a request for a stream, or to look into the server. Raises Unauthorized for a credential that is none, and
         MustAsk."""
         if self.tokens is None:
-            return self.everybody
+            return self._with_key(headers, now) or self.everybody
         credential = self._credential(headers, query)
         return self.everybody if credential is None else self._holder(credential, now, found)
 
@@ -82,12 +84,22 @@ class Access:
     def _credential(self, headers: Mapping[bytes, bytes], query: bytes) -> Credential | None:
         return credential_of(headers, query, self.cookie.encode() if self.cookie is not None else None, self.in_query)
 
+    def _with_key(self, headers: Mapping[bytes, bytes], now: float) -> Grants | None:
+        """Where no credential is asked for, a publish key that grants more than to publish is one all the same, and any
+        other header is nobody's business here."""
+        if self.publishers.keys is None or b"authorization" not in headers:
+            return None
+        scheme, _, given = headers[b"authorization"].decode("latin-1").partition(" ")
+        grants = self.publishers.holder(given.strip(), now) if scheme.lower() == "bearer" else None
+        return grants.beside(self.everybody) if grants is not None else None
+
     def _holder(self, credential: Credential, now: float, found: Found) -> Grants:
         """What they may, and everybody."""
-        if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text)) is not None:
+        if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text, now)) is not None:
             return grants.beside(self.everybody)
         if self.tokens is None:
-            raise WrongKey("this is not the publish key of this server", "invalid_token")
+            which = "the publish key" if self.publishers.keys is None else "a publish key"
+            raise WrongKey(f"this is not {which} of this server", "invalid_token")
         try:
             return self.tokens.grants_of(credential.text, now, found.keys)
         except Unauthorized as error:

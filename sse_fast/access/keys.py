@@ -43,9 +43,16 @@ def key_of_secret(secret: bytes, algorithms: Collection[str] = USUAL_ALGORITHMS,
     return _key({"kty": "oct", "k": encoded}, algorithms, issuer)
 
 
-def key_set_of(text: bytes | str, algorithms: Collection[str] = USUAL_ALGORITHMS, issuer: str | None = None) -> KeySet:
+def key_set_of(
+    text: bytes | str,
+    algorithms: Collection[str] = USUAL_ALGORITHMS,
+    issuer: str | None = None,
+    *,
+    secrets: bool = True,
+) -> KeySet:
     """A JWK set, or one JWK. A key with a member `iss` signs the tokens of that issuer, any other those of `issuer`.
-    Raises BadKeys where there is no key to be used."""
+    `secrets`: whether a key may be one ("oct"); from where others may read, none is. Raises BadKeys where there is no
+    key to be used."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -58,6 +65,8 @@ def key_set_of(text: bytes | str, algorithms: Collection[str] = USUAL_ALGORITHMS
     keys, skipped = [], []
     for place, jwk in enumerate(listed):
         try:
+            if not secrets and isinstance(jwk, dict) and jwk.get("kty") == "oct":
+                raise BadKeys("it is a secret, where others may read it")
             keys.append(_key(jwk, algorithms, issuer))
         except BadKeys as error:
             skipped.append(f"key {place}: {error}")

@@ -8,30 +8,47 @@ from sse_fast.access.grants import Grants
 from sse_fast.access.hosts import is_loopback
 from sse_fast.access.origins import Listed
 from sse_fast.access.patterns import EVERYTHING
+from sse_fast.access.publish_keys import PublishKeys
 from sse_fast.errors import ForeignOrigin
 
 WITH_THE_KEY = Grants(publish=EVERYTHING, credential="publish-key")
 
 
 class Publishers:
-    """`origins`: whose pages may publish beside ours; `foreign_pages`: all others too, where nothing is asked for."""
+    """`key`: for all channels. `keys`: those of a file, each for its own; None: there is no such file. `origins`: whose
+    pages may publish beside ours; `foreign_pages`: all others too, where nothing is asked for."""
 
-    def __init__(self, key: str | None = None, *, origins: Collection[str] = (), foreign_pages: bool = False) -> None:
+    def __init__(
+        self,
+        key: str | None = None,
+        *,
+        keys: PublishKeys | None = None,
+        origins: Collection[str] = (),
+        foreign_pages: bool = False,
+    ) -> None:
         self._key = key.encode() if key is not None else None
+        self.keys = keys
         self._origins = Listed(origins)
         self.changes = Changes()
         """Of the keys."""
         self._foreign_pages = foreign_pages or "*" in self._origins
 
+    def use(self, keys: PublishKeys) -> None:
+        """These are the keys of the file from here on."""
+        self.keys = keys
+        self.changes.happened()
+
     @property
     def keyed(self) -> bool:
-        return self._key is not None
+        return self._key is not None or self.keys is not None
 
-    def holder(self, given: str) -> Grants | None:
-        """What the holder of this may; None: it is no publish key. It is compared in constant time."""
-        if self._key is None or not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._key):
-            return None
-        return WITH_THE_KEY
+    def holder(self, given: str, now: float) -> Grants | None:
+        """What the holder of this may; None: it is no publish key, or one whose time is over. `now`: seconds since
+        1970. It is compared in constant time, or looked up by its digest."""
+        if self._key is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._key):
+            return WITH_THE_KEY
+        granted = self.keys.find(given) if self.keys is not None else None
+        return None if granted is not None and granted.until is not None and granted.until <= now else granted
 
     def refuse_foreign(self, origin: str | None, host: str | None) -> None:
         """Raise ForeignOrigin for a page that may not publish without a credential.

@@ -22,6 +22,7 @@ from sse_fast.access.limits import Admission, Tally
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, Patterns
 from sse_fast.access.proxies import TrustedProxies
+from sse_fast.access.publish_keys import PublishKeys
 from sse_fast.access.publishers import Publishers
 from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
 from sse_fast.asgi import Receive, Scope, Send
@@ -31,14 +32,17 @@ from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
 from sse_fast.edge.requests import Requests
+from sse_fast.edge.sources import Sources
 from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
+from sse_fast.errors import Undecided
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import READ, Request
 from sse_fast.settings import Settings
 from sse_fast.transports.asgi import PEER, Stream, address_of
+from sse_fast.transports.asking import decided_at_last
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS, Guesses
@@ -150,6 +154,7 @@ class Edge:
         self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note)
         self._operations = Operations(self.hub, self.metrics, self.requests)
         self.policy = policy_of(settings, self.hub.max_event_size)
+        self.sources = Sources(settings, self.policy.access)
         self._slot = slot
         self.entrance = entrance
         self._on_startup = on_startup
@@ -167,25 +172,40 @@ class Edge:
                     self._slot.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
-            decision = self._decided(scope)
+            decision, since = self._decided(scope), None
+            if isinstance(decision, Ask):
+                since = self.hub.log.position  # what is published meanwhile is not missed
+                decision = await self._found_out(decision, scope)
             if isinstance(decision, Subscribe):
-                await Stream(self._streams, scope, receive, send).answer(decision)
+                await Stream(self._streams, scope, receive, send).answer(decision, since=since)
             else:
                 await self._answer_beside(decision, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
-    def _decided(self, scope: Scope) -> Decision:
+    def _decided(self, scope: Scope) -> Decision | Ask:
         """What is to be done; from here on the scope tells who the client is. Of the request nothing else stays."""
-        request = Request.from_scope(scope)
+        request = Request.from_scope(scope, self.policy.read)
         peer = scope[PEER] = scope.get("client")
         if self.policy.proxies is not None:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
         decision = decide(request, self.policy)
-        if isinstance(decision, Ask):
-            raise TypeError("nobody here finds anything out")
+        return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request)
+
+    async def _found_out(self, ask: Ask, scope: Scope) -> Decision:
+        """What is to be done, once that is known of which it depends."""
+        request = Request.from_scope(scope, self.policy.read)
+        decision: Decision
+        try:
+            decision = await decided_at_last(ask, request, self.policy, address_of(scope), self.sources.find_out)
+        except Undecided as error:
+            decision = self._streams.undecided(error, ask)
+        return self._looked_at(decision, scope, request)
+
+    def _looked_at(self, decision: Decision, scope: Scope, request: Request) -> Decision:
+        """The decision, or what becomes of it for who comes from there. Who is refused is noted."""
         if self._streams.guesses is not None:
             decision = self._streams.guesses.decided(decision, address_of(scope))
         if isinstance(decision, Answer):
@@ -244,6 +264,7 @@ class Edge:
                 self.quiet.watch()
             self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
             self.metrics.lag.start()
+            self.sources.start()
             self._watch_signals()
             self.hub.look()  # at what the log has kept
 
@@ -269,6 +290,7 @@ class Edge:
             self._stats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._stats
+        await self.sources.close()
         self.metrics.lag.stop()
         self._streams.refusals.tell(last=True)
         await self.hub.close()
@@ -283,6 +305,7 @@ class Edge:
             most=self._budget.connections,
             streams_each=self.settings.max_connections_per_ip,
             publish=self._publishing.publish,
+            find_out=self.sources.find_out,
             relay=lambda front: self._relay_to(front, entrance.behind),
         )
         front.open(entrance.listening)
@@ -334,13 +357,15 @@ def _with_those_of(server: Settings, settings: Settings) -> Settings:
 
 def policy_of(settings: Settings, max_event_size: int) -> Policy:
     """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
+    access = access_of(settings)
     return Policy(
         max_channels=settings.max_channels_per_stream,
         max_history=settings.max_history,
         max_event_size=max_event_size,
         max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
         max_body_size=settings.max_body_size,
-        access=access_of(settings),
+        access=access,
+        read=READ.union(access.hook or ()),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
@@ -350,16 +375,22 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
 def access_of(settings: Settings) -> Access:
     """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more."""
     key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
-    publishers = Publishers(key, origins=settings.cors_origins, foreign_pages=settings.open)
+    keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
+    publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)
     everybody = Grants(
+        EVERYTHING if not (settings.guarded or settings.grant_subscribe) else Patterns.of(settings.grant_subscribe),
         EVERYTHING
-        if not (settings.takes_tokens or settings.grant_subscribe)
-        else Patterns.of(settings.grant_subscribe),
-        EVERYTHING
-        if settings.open or not (key or settings.takes_tokens or settings.grant_publish)
+        if settings.open or not (publishers.keyed or settings.guarded or settings.grant_publish)
         else Patterns.of(settings.grant_publish),
     )
-    return Access(everybody, publishers, tokens_of(settings, everybody), settings.token_cookie, settings.token_in_query)
+    return Access(
+        everybody,
+        publishers,
+        tokens_of(settings, everybody),
+        settings.token_cookie,
+        settings.token_in_query,
+        None if settings.authorize_url is None else tuple(name.encode() for name in settings.authorize_headers),
+    )
 
 
 def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
@@ -375,6 +406,7 @@ def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
         leeway=settings.token_leeway,
         endless=settings.token_endless,
         everybody=everybody,
+        asks=settings.jwks_url is not None,
     )
     if settings.token_secret is not None:
         secret = settings.token_secret.get_secret_value().encode()

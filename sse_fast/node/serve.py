@@ -26,6 +26,7 @@ from sse_fast._native.log.ring import HEADER_SIZE, segment_size
 from sse_fast.access.rates import COUNTED_KEYS
 from sse_fast.base.address import resolve
 from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for, raise_descriptor_limit
+from sse_fast.edge.sources import check_files
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
 from sse_fast.node.claims import claim_port, claimed_path
@@ -110,6 +111,10 @@ def serve(settings: Settings) -> int:
     for line in unknown_variables():
         log.warning(line)
     check_certificate(settings)
+    try:
+        check_files(settings)
+    except ValueError as error:
+        raise CannotServe(str(error)) from None
     settings = settings.model_copy(update={"allowed_hosts": settings.hosts_where_it_listens})
     with contextlib.ExitStack() as claims, contextlib.ExitStack() as while_starting:
         if settings.uds is not None:
@@ -334,12 +339,25 @@ def _announce(settings: Settings) -> None:
         f"sse_fast {VERSION}: open {url_of(settings)}",
         extra=({"app": settings.app, "edge": settings.edge_path} if settings.app is not None else {})
         | {
-            "publish": "open to anybody" if settings.publish_key is None else "needs the key",
+            "publish": publishing(settings),
             "workers": settings.workers,
             "max_connections": settings.max_connections,
             "log_size": _shown(log_capacity(settings)),
         },
     )
+
+
+def publishing(settings: Settings) -> str:
+    """Who may, in few words."""
+    if settings.open:
+        return "open to anybody"
+    needs = [
+        *(["a key"] if settings.publish_key is not None or settings.publish_keys is not None else []),
+        *(["a token"] if settings.takes_tokens else []),
+    ]
+    if needs:
+        return f"needs {' or '.join(needs)}"
+    return "open to nobody" if settings.guarded and not settings.grant_publish else "open to anybody"
 
 
 def _too_few_descriptors(settings: Settings, reachable: int, descriptors: int) -> str:

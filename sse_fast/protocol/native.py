@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
-from sse_fast.access.asking import NOTHING_FOUND, Found
+from sse_fast.access.asking import NOTHING_FOUND, Found, HookSaid, MustAsk
 from sse_fast.access.credentials import IN_QUERY
 from sse_fast.access.grants import Grants, refusal
+from sse_fast.access.hooked import question_of, with_hook
 from sse_fast.errors import Forbidden, InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol.decision import (
@@ -90,7 +91,10 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         policy.max_history,
         request.root,
     )
-    granted, left_out = _granted(asked, grants)
+    beside = NOTHING_ASKED
+    if policy.access.hook is not None:
+        asked, grants, beside = _hooked(asked, grants, request, policy, found.hook)
+    granted, left_out = _granted(asked, grants, beside)
     headers = stream_headers(readable)
     if method == "HEAD":
         return Answer(200, headers)
@@ -108,22 +112,57 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
     )
 
 
-def _granted(asked: Asked, grants: Grants) -> tuple[Asked, tuple[str, ...]]:
-    """What of that is granted, and what was left out: nothing, if it was not said that something may be. Raises
-    Unauthorized or Forbidden."""
-    refused = [channel for channel in asked.channels if not _may_listen(grants, channel)]
-    refused += [pattern for pattern in asked.patterns if not grants.subscribe.covers(pattern)]
+NOTHING_ASKED = Asked(())
+
+
+def _granted(asked: Asked, grants: Grants, beside: Asked = NOTHING_ASKED) -> tuple[Asked, tuple[str, ...]]:
+    """What of that is granted, and what was left out: nothing, if it was not said that something may be. `beside`: what
+    is granted by somebody's word for just this. Raises Unauthorized or Forbidden."""
+    if grants.subscribe.everything and grants.history:
+        return asked, ()
+    lacks = _not_granted(asked, grants)
+    channels = tuple(channel for channel in lacks.channels if channel not in beside.channels)
+    patterns = tuple(pattern for pattern in lacks.patterns if pattern not in beside.patterns)
+    refused = (*channels, *patterns)
     if refused:
         if not asked.allowed_only or len(refused) == len(asked.channels) + len(asked.patterns):
             raise refusal(grants, "subscribe", refused)
-        kept = set(asked.channels).union(asked.patterns).difference(refused)
         asked = asked._replace(
-            channels=tuple(channel for channel in asked.channels if channel in kept),
-            patterns=tuple(pattern for pattern in asked.patterns if pattern in kept),
+            channels=tuple(channel for channel in asked.channels if channel not in channels),
+            patterns=tuple(pattern for pattern in asked.patterns if pattern not in patterns),
         )
     if not grants.history and (asked.history or asked.last_event_id == EARLIEST):
         raise Forbidden("this credential grants no history; leave out 'history', or resume by an id that was received")
-    return asked, tuple(refused)
+    return asked, refused
+
+
+def _not_granted(asked: Asked, grants: Grants) -> Asked:
+    """The channels and patterns of it that are not."""
+    return Asked(
+        tuple([channel for channel in asked.channels if not _may_listen(grants, channel)]),
+        patterns=tuple([pattern for pattern in asked.patterns if not grants.subscribe.covers(pattern)]),
+    )
+
+
+def _hooked(
+    asked: Asked, grants: Grants, request: Request, policy: Policy, said: HookSaid | None
+) -> tuple[Asked, Grants, Asked]:
+    """What is asked for and who asks, by the word of the webhook, if that was asked about what the grants have not; and
+    what of that it grants. Where it grants less, the rest is left out. Raises MustAsk, Unauthorized or Forbidden."""
+    lacks = _not_granted(asked, grants)
+    channels = tuple(channel for channel in lacks.channels if channel not in SYSTEM_CHANNELS)
+    if not channels and not lacks.patterns:
+        return asked, grants, NOTHING_ASKED
+    question = question_of(request.headers, policy.access.hook or (), grants, channels, lacks.patterns)
+    if said is None:
+        raise MustAsk(question)
+    grants = with_hook(grants, question, said, policy.now())
+    beside = Asked(
+        channels if said.channels is None else said.channels,
+        patterns=lacks.patterns if said.patterns is None else said.patterns,
+    )
+    whole = set(channels).issubset(beside.channels) and set(lacks.patterns).issubset(beside.patterns)
+    return asked if whole else asked._replace(allowed_only=True), grants, beside
 
 
 def _may_listen(grants: Grants, channel: str) -> bool:

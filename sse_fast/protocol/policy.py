@@ -9,7 +9,7 @@ from sse_fast.access.access import Access
 from sse_fast.access.hosts import Hosts
 from sse_fast.access.origins import Origins
 from sse_fast.event_rules import WholeNumber
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import READ, Request
 
 HISTORY = WholeNumber("history", 1_000_000)  # the rule where no lower limit is set
 
@@ -27,8 +27,8 @@ class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
     the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
     may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
-    path: where all of ours is, the rest is elsewhere; "": at the root. now: the time, in seconds since 1970, by which
-    credentials end."""
+    path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. now: the time, in
+    seconds since 1970, by which credentials end."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -40,6 +40,7 @@ class Policy:
     hosts: Hosts | None = None
     proxies: Proxies | None = None
     path: str = ""
+    read: frozenset[bytes] = READ
     now: Callable[[], float] = time.time
 
     def client_of(self, request: Request, peer: str) -> str:

@@ -22,6 +22,7 @@ from sse_fast.errors import (
     RateLimited,
     SSEFastError,
     Unauthorized,
+    Undecided,
     Unsupported,
     WrongKey,
 )
@@ -80,6 +81,7 @@ REASONS: dict[type[Exception], str] = {
     HubClosed: "shutdown",
     LogBusy: "overloaded",
     Overloaded: "overloaded",
+    Undecided: "undecided",
 }
 """What each is called where it is said of somebody who is refused. The nearest class of an error counts."""
 

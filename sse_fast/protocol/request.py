@@ -35,24 +35,31 @@ class Request(NamedTuple):
     root: str = ""
 
     @classmethod
-    def from_scope(cls, scope: Mapping[str, Any]) -> "Request":
-        """Of an ASGI scope."""
+    def from_scope(cls, scope: Mapping[str, Any], read: frozenset[bytes] = READ) -> "Request":
+        """Of an ASGI scope. read: the headers that count."""
         return cls(
             scope["method"],
             get_route_path(scope),  # type: ignore[arg-type]
             scope["query_string"],
-            read_headers(scope["headers"]),
+            read_headers(scope["headers"], read),
             scope.get("http_version", "1.1"),
             scope.get("root_path", ""),
         )
 
     @classmethod
-    def from_head(cls, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], version: str) -> "Request":
+    def from_head(
+        cls,
+        method: str,
+        target: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        version: str,
+        read: frozenset[bytes] = READ,
+    ) -> "Request":
         """Of a head as it stands in HTTP/1: the target whole, the names of headers in lower case."""
         if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.partition(b"#")[0].partition(b"?")
-        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers), version)
+        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers, read), version)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -66,12 +73,12 @@ def below(path: str, where: str) -> str | None:
     return path[len(where) :]
 
 
-def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Those of READ. What is given several times is one list (RFC 9110, section 5.3); of what is no list the last
+def read_headers(headers: Iterable[tuple[bytes, bytes]], those: frozenset[bytes] = READ) -> dict[bytes, bytes]:
+    """Those that count. What is given several times is one list (RFC 9110, section 5.3); of what is no list the last
     counts."""
     read: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in READ:
+        if name in those:
             if name in LISTS and (before := read.get(name)):
                 value = before + SEPARATORS.get(name, b", ") + value if value.strip() else before
             read[name] = value

@@ -88,8 +88,9 @@ class Stream:
             await asyncio.sleep(LAST_BYTES)  # a server may abort at once what has no last body
             await break_off(self._receive)
 
-    async def answer(self, wanted: Subscribe) -> None:
-        """Answer with a stream until its end, or by turning the client away."""
+    async def answer(self, wanted: Subscribe, *, since: int | None = None) -> None:
+        """Answer with a stream until its end, or by turning the client away. since: a position of the log that stands
+        for now."""
         streams = self._streams
         self._address = address_of(self._scope)
         if not streams.hub.ready:
@@ -101,9 +102,9 @@ class Stream:
             answer = streams.turn_away(error, wanted)
             streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)
             return await self.refuse(answer)
-        return await self._stream(wanted)
+        return await self._stream(wanted, since)
 
-    async def _stream(self, wanted: Subscribe) -> None:
+    async def _stream(self, wanted: Subscribe, since: int | None) -> None:
         """Open the stream, then wait for the client to go."""
         writer = self._writer()
         self._task = asyncio.current_task()
@@ -122,6 +123,7 @@ class Stream:
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
                 envelope=wanted.envelope,
+                since=since,
             )
             sink.unblock = subscription.start
             preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)

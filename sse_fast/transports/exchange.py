@@ -4,6 +4,7 @@
          --> Answer: in place
          --> Publish: its body, then in place; a large one is relayed, with what has been read of it
          --> Elsewhere: relayed
+         --> Ask: found out, while the connection waits; then one of the others
 
 What comes behind the request is kept for the next one, and read when this one is answered.
 """
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import HubClosed, Overloaded, SSEFastError
-from sse_fast.protocol.decision import Answer, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.body import Body
@@ -95,7 +96,10 @@ class Server(Protocol):
     held: int
     closing: bool
 
+    @property
+    def position(self) -> int: ...
     def known(self, data: bytes, /) -> Known: ...
+    async def found_out(self, connection: Connection, known: Known, /) -> Known: ...
     def published(self, wanted: Publish, body: bytes, client: str, /) -> Answer | Coroutine[Any, Any, Answer]: ...
     def learn(self, known: Known, answer: Answer, /) -> None: ...
     def client_of(self, connection: Connection, request: Request, /) -> str: ...
@@ -105,13 +109,24 @@ class Server(Protocol):
     def note(self, connection: Connection, known: Known, answer: Answer, /) -> None: ...
     def respond(self, connection: Connection, head: Head, answer: Answer, /, *, last: bool) -> None: ...
     def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
-    def stream(self, connection: Connection, known: Known, /) -> None: ...
+    def stream(self, connection: Connection, known: Known, /, *, since: int | None) -> None: ...
 
 
 class Exchange:
     """Exchange(front): has a connection, as its context, while a request is under way."""
 
-    __slots__ = ("_body", "_continued", "_front", "_held", "_known", "_parts", "_publishing", "_reading", "_relayed")
+    __slots__ = (
+        "_body",
+        "_continued",
+        "_front",
+        "_held",
+        "_known",
+        "_parts",
+        "_reading",
+        "_relayed",
+        "_since",
+        "_waiting",
+    )
 
     def __init__(self, front: Server) -> None:
         self._front = front
@@ -121,7 +136,8 @@ class Exchange:
         self._continued = False
         self._parts: list[bytes] = []  # of a body that is read here
         self._held = 0  # bytes in them
-        self._publishing: asyncio.Task[None] | None = None
+        self._since: int | None = None  # the log's position when the request came, if something had to be found out
+        self._waiting: asyncio.Task[None] | None = None  # until that is, or what was published is answered
         self._relayed: Relayed | None = None
 
     # ---- for the connection ------------------------------------------------------------------------------------------
@@ -137,7 +153,7 @@ class Exchange:
     def writable(self, connection: Connection) -> None:
         if self._relayed is not None:
             self._relayed.writable()
-        elif self._publishing is None:  # that its body may come: a send that is blocked ends its time
+        elif self._waiting is None:  # that its body may come: a send that is blocked ends its time
             connection.give(self._front.body_seconds)
 
     def late(self, connection: Connection) -> None:
@@ -152,7 +168,7 @@ class Exchange:
     def gone(self, connection: Connection) -> None:
         if self._relayed is not None:
             self._relayed.gone()
-        elif self._publishing is None:
+        elif self._waiting is None:
             self._let_go()
 
     # ---- the head ----------------------------------------------------------------------------------------------------
@@ -180,7 +196,10 @@ class Exchange:
         known = self._known = self._front.slowed(connection, known)
         decision, head = known.decision, known.head
         if isinstance(decision, Subscribe):
-            self._front.stream(connection, known)
+            self._front.stream(connection, known, since=self._since)
+        elif isinstance(decision, Ask):
+            self._since = self._front.position
+            self._wait(connection, self._find_out(connection, known, rest))
         elif isinstance(decision, Answer):
             if not head.has_body:  # one that nobody reads would be taken for the next request
                 connection.keep(rest)
@@ -201,6 +220,22 @@ class Exchange:
                 self._take(connection, head, piece)
             else:
                 self._relay(connection, head, piece)
+
+    async def _find_out(self, connection: Connection, known: Known, rest: bytes) -> None:
+        """What could not be decided at once is by now; it is carried out if its client is still there."""
+        try:
+            try:
+                known = await self._front.found_out(connection, known)
+            finally:
+                self._waiting = None
+                self._let_go()
+            if connection.context is self:
+                connection.context = None
+                connection.read()
+                self.begin(connection, known, rest)
+        except Exception:
+            logger.exception("what had to be found out about a request failed; its connection is closed")
+            connection.abort()
 
     def _decoded(self, connection: Connection, head: Head, data: bytes) -> bytes | None:
         """What this has of the body, whose end is where the next request begins. None: nobody knows where that is, and
@@ -245,11 +280,15 @@ class Exchange:
             self._front.learn(self._known, answer)
             self._respond(connection, answer)
         else:
-            connection.context = self
-            connection.wait()
-            connection.give(None)
-            self._front.exchanges.add(self)
-            self._publishing = asyncio.get_running_loop().create_task(self._wait_for(connection, answer))
+            self._wait(connection, self._wait_for(connection, answer))
+
+    def _wait(self, connection: Connection, waiting: Coroutine[Any, Any, None]) -> None:
+        """Nothing more is read meanwhile."""
+        connection.context = self
+        connection.wait()
+        connection.give(None)
+        self._front.exchanges.add(self)
+        self._waiting = asyncio.get_running_loop().create_task(waiting)
 
     async def _wait_for(self, connection: Connection, answering: Coroutine[Any, Any, Answer]) -> None:
         """The answer, if its client is still there; what was asked is done in any case."""

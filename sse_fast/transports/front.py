@@ -18,13 +18,23 @@ from typing import Any
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast.access.limits import Counted
-from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
+from sse_fast.errors import EndReason, HubClosed, Overloaded, Undecided, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Headers, Publish, Subscribe, stream_headers
+from sse_fast.protocol.decision import (
+    Answer,
+    Ask,
+    Decision,
+    Elsewhere,
+    Headers,
+    Publish,
+    Subscribe,
+    stream_headers,
+)
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
+from sse_fast.transports.asking import FindOut, decided_at_last
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
@@ -51,7 +61,8 @@ class Front:
     `most`: connections at once; `streams_each`: streams that one address may have of them. `head_seconds`,
     `body_seconds`: that a request's head may take from its first byte, and the body of one that is answered here.
     `idle_seconds`: between two requests. `stuck_seconds`: that a client may take nothing of an answer. `publish`:
-    publishes. `relay`: makes what answers everything else, once there is a `listener`.
+    publishes. `find_out`: what has to be known before something is decided. `relay`: makes what answers everything
+    else, once there is a `listener`.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class Front:
         idle_seconds: float = IDLE_SECONDS,
         stuck_seconds: float = STUCK_SECONDS,
         publish: Publisher | None = None,
+        find_out: FindOut | None = None,
         relay: Callable[["Front"], Relay] | None = None,
     ) -> None:
         self._streams = streams
@@ -73,7 +85,7 @@ class Front:
         self._most, self._streams_each = most, streams_each
         self.head_seconds, self.body_seconds = head_seconds, body_seconds
         self._seconds = {"head_seconds": head_seconds, "idle_seconds": idle_seconds, "stuck_seconds": stuck_seconds}
-        self._publish = publish
+        self._publish, self._find_out = publish, find_out
         self._make_relay = relay
         self.relay: Relay | None = None
         self.resume = streams.hub.unblock
@@ -211,6 +223,8 @@ class Front:
             full = Overloaded(each, "max_connections_per_ip")
         if isinstance(decision, Subscribe):
             decision = self._streams.turn_away(full, decision)
+        elif isinstance(decision, Ask):
+            decision = self._streams.undecided(full, decision)
         elif not isinstance(decision, Answer):
             decision = problem_of(full, decision.headers)
         self._streams.refusals.note(decision.refused, crowded or "", Transport.NATIVE, request)
@@ -252,13 +266,24 @@ class Front:
             self._posts.forget()
 
     def _decided(self, head: Head) -> Known:
-        request = Request.from_head(head.method, head.target, head.headers, head.minor)
-        decision = decide(request, self._policy)
-        if isinstance(decision, Ask):
-            raise TypeError("nobody here finds anything out")
-        if isinstance(decision, Subscribe) and head.has_body:
-            decision = problem(400, "the request for a stream has no body", decision.readable, "invalid")
-        return Known(head, request, decision)
+        request = Request.from_head(head.method, head.target, head.headers, head.minor, self._policy.read)
+        return _known(head, request, decide(request, self._policy))
+
+    async def found_out(self, connection: Connection, known: Known) -> Known:
+        """What is decided about a request by now, of which something had to be found out."""
+        head, request, ask = known
+        assert isinstance(ask, Ask)
+        try:
+            client = self.client_of(connection, request)
+            decision = await decided_at_last(ask, request, self._policy, client, self._find_out)
+        except Undecided as error:
+            return Known(head, request, self._streams.undecided(error, ask))
+        return _known(head, request, decision)
+
+    @property
+    def position(self) -> int:
+        """Of the log: what is published from here on comes behind it."""
+        return self._streams.hub.log.position
 
     def published(self, wanted: Publish, body: bytes, client: str) -> Answer | Coroutine[Any, Any, Answer]:
         if self._publish is None:
@@ -304,7 +329,7 @@ class Front:
     def slowed(self, connection: Connection, known: Known) -> Known:
         """What was decided, unless too many wrong keys came from there."""
         guesses, decision = self._streams.guesses, known.decision
-        if guesses is None or isinstance(decision, Subscribe | Elsewhere):
+        if guesses is None or isinstance(decision, Subscribe | Elsewhere | Ask):
             return known
         decided = guesses.decided(decision, self.client_of(connection, known.request))
         return known if decided is decision else known._replace(decision=decided)
@@ -329,13 +354,14 @@ class Front:
         self._streams.refusals.note("invalid", connection.address, Transport.NATIVE, None)
         connection.answer(self._refused(head, bad))
 
-    def stream(self, connection: Connection, known: Known) -> None:
-        """The connection becomes a stream, or is told that there is no room for it."""
+    def stream(self, connection: Connection, known: Known, *, since: int | None = None) -> None:
+        """The connection becomes a stream, or is told that there is no room for it. since: a position of the log that
+        stands for now."""
         head, request, wanted = known
         assert isinstance(wanted, Subscribe)
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
         if (life := self._admitted(connection, head, wanted, address, own=True)) is not None:
-            self._stream(connection, head, wanted, address, life)
+            self._stream(connection, head, wanted, address, life, own=True, since=since)
 
     def hold(
         self,
@@ -352,7 +378,9 @@ class Front:
         address = address[:ADDRESS_LENGTH]
         life = self._admitted(connection, head, wanted, address, own=False)
         if life is not None:
-            self._stream(connection, head, wanted, address, life, retry=retry, since=since, presence=presence)
+            self._stream(
+                connection, head, wanted, address, life, own=False, retry=retry, since=since, presence=presence
+            )
         return life is not None
 
     def _admitted(
@@ -375,6 +403,7 @@ class Front:
         address: str,
         life: Life,
         *,
+        own: bool,
         retry: int | None = None,
         since: int | None = None,
         presence: Presence | None = None,
@@ -393,7 +422,7 @@ class Front:
                 since=since,
             )
             answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
-            opening = self._rendered(head, answer, last=True, own=since is None)
+            opening = self._rendered(head, answer, last=True, own=own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             connection.stream(opening, subscription.subscriber, counted, head.minor == "1.1", presence)
         except BaseException:
@@ -426,6 +455,12 @@ class Front:
         # No "connection: close" here: undici, which is the fetch of Node, then takes whatever is cut off for whole.
         framed = (rendered, self._date, len(answer.body), answer.body)
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
+
+
+def _known(head: Head, request: Request, decision: Decision | Ask) -> Known:
+    if head.has_body and (isinstance(decision, Subscribe) or (isinstance(decision, Ask) and decision.stream)):
+        decision = problem(400, "the request for a stream has no body", decision.readable, "invalid")
+    return Known(head, request, decision)
 
 
 def rendered_head(status: int, headers: Headers) -> bytes:

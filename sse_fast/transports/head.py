@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from sse_fast.protocol.decision import Decision
+from sse_fast.protocol.decision import Ask, Decision
 from sse_fast.protocol.native import query_is_plain
 from sse_fast.protocol.request import Request
 
@@ -274,7 +274,7 @@ class Known(NamedTuple):
 
     head: Head
     request: Request
-    decision: Decision
+    decision: Decision | Ask
 
 
 class RememberedHeads:

@@ -10,7 +10,7 @@ from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
 from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.subscription import Subscription
-from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
 from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.kernel import ServerConnections
@@ -111,7 +111,11 @@ class Streams:
         """Count a client for whose connection no descriptor is left, or whose address has too many."""
         self._admission.refused["max_connections_per_ip" if crowded else "descriptors"] += 1
 
-    def turn_away(self, error: Overloaded | HubClosed | Unsupported, wanted: Subscribe) -> Answer:
+    def undecided(self, error: Overloaded, ask: Ask) -> Answer:
+        """To a request of which something would have to be found out, and can't be: nobody is let in by it."""
+        return self.turn_away(error, ask) if ask.stream else problem_of(error, ask.readable)
+
+    def turn_away(self, error: Overloaded | HubClosed | Unsupported, wanted: Subscribe | Ask) -> Answer:
         """501 for what coming back would not help; 503, or 429, for a caller that says it reads JSON. A browser's
         EventSource would take any error for the end and never come back, so it gets a stream that tells it when to;
         broken off, as some take a clean end for final."""

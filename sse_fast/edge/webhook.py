@@ -1,0 +1,120 @@
+"""Asks the webhook about subscriptions: at most so many questions at once, one for all who ask the same, and none whose
+answer is still kept."""
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+from sse_fast.access.asking import HookAsked, HookSaid
+from sse_fast.access.caching import max_age
+from sse_fast.access.webhook import MOST_BYTES, BadHookAnswer, key_of, question, said_of
+from sse_fast.edge.asked import Asked, AskFailed
+
+logger = logging.getLogger("sse_fast.edge")
+
+SECONDS = 1.0  # that an answer may take, the wait for a connection included
+CONNECTIONS = 64
+WAITING = 4096  # questions that have no answer yet
+KEPT = 16_384  # answers
+KEPT_SECONDS = 3600.0  # at most, whatever max-age says
+SAID_EVERY = 10.0  # seconds between two warnings
+
+
+class Webhook:
+    """asked: questions that went out, by their outcome: "granted", "refused", "failed". kept: those that a kept answer
+    has spared. seconds: that all answers together took."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        seconds: float = SECONDS,
+        connections: int = CONNECTIONS,
+        waiting: int = WAITING,
+        kept: int = KEPT,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._server = Asked(url, connections=connections)
+        self._seconds, self._most_waiting, self._most_kept = seconds, waiting, kept
+        self._now = now
+        self._answers: OrderedDict[bytes, tuple[float, HookSaid]] = OrderedDict()
+        self._under_way: dict[bytes, asyncio.Task[HookSaid]] = {}
+        self._warned = -SAID_EVERY
+        self.outcomes: Counter[str] = Counter()
+        self.kept = 0
+        self.seconds = 0.0
+
+    async def ask(self, asked: HookAsked, client: str) -> HookSaid:
+        """Raises AskFailed: nobody knows whether they may."""
+        key = key_of(asked, client)
+        if (said := self._answer(key)) is not None:
+            self.kept += 1
+            return said
+        task = self._under_way.get(key)
+        if task is None:
+            if len(self._under_way) >= self._most_waiting:
+                raise AskFailed(f"{self._most_waiting} questions wait for an answer already")
+            task = self._under_way[key] = asyncio.get_running_loop().create_task(self._ask(key, asked, client))
+            task.add_done_callback(lambda task: self._done(key, task))
+        try:
+            return await asyncio.shield(task)  # whoever leaves leaves the others their answer
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise AskFailed("this server ends") from None
+            raise
+
+    async def close(self) -> None:
+        under_way = [*self._under_way.values()]
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        await self._server.close()
+
+    def _answer(self, key: bytes) -> HookSaid | None:
+        found = self._answers.get(key)
+        if found is None:
+            return None
+        if found[0] <= self._now():
+            del self._answers[key]
+            return None
+        self._answers.move_to_end(key)
+        return found[1]
+
+    async def _ask(self, key: bytes, asked: HookAsked, client: str) -> HookSaid:
+        began = time.monotonic()
+        try:
+            body = question(asked, client)
+            answer = await self._server.ask(json=body, seconds=self._seconds, most=MOST_BYTES)
+            said = said_of(asked, answer.status, answer.body)
+        except (AskFailed, BadHookAnswer) as error:
+            self.outcomes["failed"] += 1
+            self._warn(error)
+            raise AskFailed(str(error)) from None
+        finally:
+            self.seconds += time.monotonic() - began
+        self.outcomes["granted" if said.status == 200 else "refused"] += 1
+        self._keep(key, said, max_age(answer.headers.get("cache-control")))
+        return said
+
+    def _keep(self, key: bytes, said: HookSaid, seconds: int | None) -> None:
+        until = self._now() + min(seconds or 0, KEPT_SECONDS)
+        if said.until is not None:
+            until = min(until, said.until)
+        if until > self._now():
+            self._answers[key] = until, said
+            if len(self._answers) > self._most_kept:
+                self._answers.popitem(last=False)
+
+    def _done(self, key: bytes, task: asyncio.Task[HookSaid]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # it was told to all who waited, if anybody still did
+
+    def _warn(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._warned >= SAID_EVERY:
+            self._warned = now
+            logger.warning("the webhook of --authorize-url gave no answer, so nobody is let in by it: %s", error)
