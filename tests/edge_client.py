@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 import httpx
-from stream_port import entrance_at
+from front_port import entrance_at
 from support import until
 
 from sse_fast.edge.app import Edge
