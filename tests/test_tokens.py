@@ -282,6 +282,18 @@ def test_a_bad_token_is_not_remembered_and_of_good_ones_so_many() -> None:
     assert tokens.misses == misses + 1, "the oldest goes"
 
 
+def test_of_long_tokens_fewer_are_remembered() -> None:
+    tokens = tokens_of(remembered_bytes=20_000)
+    for n in range(5):
+        tokens.grants_of(listen("a", padding=f"{n}" * 5000), NOW)
+    assert len(tokens) == 2
+    tokens.use([key_of_secret(OTHER_SECRET.encode())])
+    tokens.use([key_of_secret(SECRET.encode())])
+    for n in range(5):
+        tokens.grants_of(listen(str(n)), NOW)
+    assert len(tokens) == 5
+
+
 def test_no_token_stays_in_what_is_remembered() -> None:
     tokens = tokens_of()
     text = listen("a")

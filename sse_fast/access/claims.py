@@ -11,8 +11,13 @@ from sse_fast.event_rules import brief, kind_of
 
 SSE = ("subscribe", "publish", "history", "operations")
 ABLY = "x-ably-capability"
-patterns_of = lru_cache(maxsize=1024)(Patterns.of)  # the tokens of an app grant much the same
+FEW = 8  # patterns of a token, as most have them
+_remembered = lru_cache(maxsize=1024)(Patterns.of)  # the tokens of an app grant much the same
 NOT_SAID = object()
+
+
+def patterns_of(texts: tuple[str, ...]) -> Patterns:
+    return _remembered(texts) if len(texts) <= FEW else Patterns.of(texts)
 
 
 def claimed(claims: Mapping[str, object]) -> Grants:

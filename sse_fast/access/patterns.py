@@ -12,6 +12,7 @@ from typing import Self
 from sse_fast.errors import InvalidEvent, InvalidPattern
 from sse_fast.event_rules import brief, channel_name
 
+FEW = 16  # patterns whose union is remembered
 MAX_SEGMENTS = 16  # of a pattern with wildcards
 WILDCARDS = ("*", "**")
 ANY = "\0"  # a segment that no name has: it stands for each that nobody wrote out
@@ -140,7 +141,10 @@ class Patterns:
             return EVERYTHING
         if not other.texts:
             return self
-        return _union(self, other) if self.texts else other
+        if not self.texts:
+            return other
+        few = len(self.texts) <= FEW and len(other.texts) <= FEW
+        return _remembered_union(self, other) if few else _union(self, other)
 
     def __bool__(self) -> bool:
         return bool(self.texts)
@@ -157,9 +161,11 @@ class Patterns:
         return "EVERYTHING" if self.everything else f"Patterns({brief(list(self.texts))})"
 
 
-@lru_cache(maxsize=1024)  # of a few that are everybody's, with a few that an app grants
 def _union(one: Patterns, other: Patterns) -> Patterns:
     return Patterns((*one.texts, *other.texts))
+
+
+_remembered_union = lru_cache(maxsize=1024)(_union)  # what an app grants, with what everybody may
 
 
 NOTHING = Patterns()

@@ -26,7 +26,8 @@ from sse_fast.event_rules import brief
 MAX_TOKEN = 8192  # characters
 MAX_TOKEN_HEADER = 1024
 MOST_TRIED = 4  # keys that one token could be signed with
-REMEMBERED = 16_384  # tokens, a kilobyte each
+REMEMBERED = 16_384  # tokens; of the usual ones two kilobytes each
+REMEMBERED_BYTES = 8 * 1024 * 1024  # of those tokens: what is kept of one is a few times as long
 FOREVER = float("inf")
 LATEST = 2.0**53  # seconds: no clock comes there
 
@@ -56,15 +57,18 @@ class Tokens:
         everybody: Grants = NO_GRANTS,
         asks: bool = False,
         remembered: int = REMEMBERED,
+        remembered_bytes: int = REMEMBERED_BYTES,
     ) -> None:
         self.issuer, self.audience, self.algorithms = issuer, audience, tuple(algorithms)
         self.asks = asks
         self.everybody = everybody
-        self._leeway, self._most = leeway, remembered
+        self._leeway = leeway
+        self._most, self._most_bytes = remembered, remembered_bytes
         self._required = [] if endless else ["exp"]
         self._keys: dict[str, tuple[Key, ...]] = {}
         self._seed = secrets.token_bytes(16)
-        self._known: dict[bytes, Grants] = {}
+        self._known: dict[bytes, tuple[Grants, int]] = {}
+        self._bytes = 0
         self.changes = Changes()
         """Of the keys."""
         self.hits = self.misses = 0
@@ -76,6 +80,7 @@ class Tokens:
         if [key.digest for key in now] != [key.digest for key in self._keys.get(source, ())]:
             self._keys[source] = now
             self._known.clear()
+            self._bytes = 0
             self.changes.happened()
 
     @property
@@ -94,19 +99,23 @@ class Tokens:
         raw = text.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(raw, digest_size=16, key=self._seed).digest()
         known = self._known.get(digest)
-        if known is not None and (known.until is None or now < known.until):
+        if known is not None and ((until := known[0].until) is None or now < until):
             self.hits += 1
-            return known
+            return known[0]
         self.misses += 1
         if known is not None:
-            del self._known[digest]
+            self._forget(digest)
         grants = self._verified(text, raw, asked)
         if grants.until is not None and now >= grants.until:
             raise _invalid("the token has expired")
-        if len(self._known) >= self._most:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = grants
+        self._known[digest] = grants, len(raw)
+        self._bytes += len(raw)
+        while len(self._known) > self._most or self._bytes > self._most_bytes:
+            self._forget(next(iter(self._known)))
         return grants
+
+    def _forget(self, digest: bytes) -> None:
+        self._bytes -= self._known.pop(digest)[1]
 
     def _verified(self, text: str, raw: bytes, asked: bool) -> Grants:
         header = _header_of(text.partition(".")[0][: MAX_TOKEN_HEADER + 1])

@@ -9,7 +9,7 @@ from sse_fast.protocol.decision import Subscribe
 from sse_fast.protocol.request import Request
 from sse_fast.transports.head import Head, Known
 
-REMEMBERED_BYTES, REMEMBERED = 4096, 1024  # of a head, and how many: of two kilobytes each
+REMEMBERED_BYTES, REMEMBERED = 2048, 1024  # of a head, and how many: of two kilobytes each
 START = b"GET "
 NEEDED = frozenset((b"x-forwarded-for",))  # of headers, when the stream is opened: who asks
 FOREVER = float("inf")
