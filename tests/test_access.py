@@ -282,6 +282,7 @@ def test_what_has_to_be_asked_is_asked_and_decided_again() -> None:
         ({}, EVERYTHING, EVERYTHING),
         ({"open": True}, EVERYTHING, EVERYTHING),
         ({"publish_key": "k"}, EVERYTHING, NOTHING),
+        ({"publish_key": "k", "open": True}, EVERYTHING, NOTHING),
         ({"publish_key": "k", "grant_publish": "chat"}, EVERYTHING, Patterns.of(["chat"])),
         ({"grant_subscribe": "a,b:*"}, Patterns.of(["a", "b:*"]), EVERYTHING),
         ({"token_secret": SECRET}, NOTHING, NOTHING),

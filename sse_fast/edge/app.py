@@ -377,11 +377,11 @@ def access_of(settings: Settings) -> Access:
     key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
     keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
     publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)
+    listening = settings.guarded or settings.grant_subscribe
+    publishing = publishers.keyed or ((settings.guarded or settings.grant_publish) and not settings.open)
     everybody = Grants(
-        EVERYTHING if not (settings.guarded or settings.grant_subscribe) else Patterns.of(settings.grant_subscribe),
-        EVERYTHING
-        if settings.open or not (publishers.keyed or settings.guarded or settings.grant_publish)
-        else Patterns.of(settings.grant_publish),
+        Patterns.of(settings.grant_subscribe) if listening else EVERYTHING,
+        Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
     )
     return Access(
         everybody,

@@ -349,15 +349,14 @@ def _announce(settings: Settings) -> None:
 
 def publishing(settings: Settings) -> str:
     """Who may, in few words."""
-    if settings.open:
+    keyed = settings.publish_key is not None or settings.publish_keys is not None
+    if settings.open and not keyed:
         return "open to anybody"
-    needs = [
-        *(["a key"] if settings.publish_key is not None or settings.publish_keys is not None else []),
-        *(["a token"] if settings.takes_tokens else []),
-    ]
-    if needs:
-        return f"needs {' or '.join(needs)}"
-    return "open to nobody" if settings.guarded and not settings.grant_publish else "open to anybody"
+    if keyed or settings.takes_tokens:
+        return f"needs {' or '.join(['a key'] * keyed + ['a token'] * settings.takes_tokens)}"
+    if settings.grant_publish:
+        return "open to anybody where that is granted"
+    return "open to nobody" if settings.guarded else "open to anybody"
 
 
 def _too_few_descriptors(settings: Settings, reachable: int, descriptors: int) -> str:
