@@ -49,6 +49,7 @@ class Event:
     frame: bytes
     offset: int
     length: int  # of its record
+    forgets: bool = False  # what its channel has from before
 
 
 Channels = bytes | tuple[bytes, ...]
@@ -81,7 +82,7 @@ class ModelLog:
         id_line = b"id: %s\n" % self.event_id(len(self.history) + 1 + len(batch)).encode()
         return sum(record_length(names_of(to), len(body) + len(id_line)) for to, body in batch)
 
-    def append(self, channel: Channels, body: bytes) -> int:
+    def append(self, channel: Channels, body: bytes, *, forgets: bool = False) -> int:
         position, names = len(self.history) + 1, names_of(channel)
         frame = body[:-1] + b"id: %s\n" % self.event_id(position).encode() + body[-1:]
         length = record_length(names, len(frame))
@@ -91,7 +92,7 @@ class ModelLog:
             self.tail += self.records.popleft()[0]
         if padding:
             self.records.append((padding, None))
-        event = Event(position, names, frame, self.head + padding, length)
+        event = Event(position, names, frame, self.head + padding, length, forgets)
         self.records.append((length, event))
         self.history.append(event)
         self.head += padding + length
@@ -106,13 +107,21 @@ class ModelLog:
 
 
 def assert_none_lost_in_silence(
-    log: ModelLog, channels: Sequence[bytes], stream: bytes, *, begins_after: int, gap_until: int = 0, ended: bool
+    log: ModelLog,
+    channels: Sequence[bytes],
+    stream: bytes,
+    *,
+    begins_after: int,
+    gap_until: int = 0,
+    forgotten: frozenset[int] = frozenset(),
+    ended: bool,
 ) -> None:
     """Read a stream as its client would: every event of its channels once, in order, or told that some are gone.
 
-    `gap_until`: what was told to be gone at its start, up to this position. `ended`: what came later it gets elsewhere.
+    `gap_until`: what was told to be gone at its start, up to this position. `forgotten`: what was by then, if it did
+    not come back. `ended`: what came later it gets elsewhere.
     """
-    own = {event.position for event in log.history if set(event.channels) & set(channels)}
+    own = {event.position for event in log.history if set(event.channels) & set(channels)} - forgotten
     told, at, got = gap_until, begins_after, set()
 
     def assert_none_missing(until: int) -> None:
@@ -160,7 +169,9 @@ class ModelIndex:
         self.widest = 1  # the most channels of an event since there was none of several
         self.live_from = 0  # an offset: the channels may still have what was evicted before it
         self.channels: dict[bytes, ModelChannel] = {}
+        self.entries: list[Event] = []  # taken in and not dropped, forgotten ones too
         self.gone: dict[bytes, int] = {}
+        self.forgot: dict[bytes, int] = {}  # the newest that a channel had when it last did
         self.position = self.forgotten = self.lapped = 0
         self.offset = log.tail
         self.lap()
@@ -175,7 +186,11 @@ class ModelIndex:
                 break
             if len(event.channels) > 1:
                 self.widest = max(len(event.channels), self.widest if self.has_shared() else 1)
+            self.entries.append(event)
             for channel in [self.open_channel(name) for name in event.channels]:
+                if event.forgets and channel.kept:
+                    channel.evicted = self.forgot[event.channels[0]] = channel.kept[-1].position
+                    channel.kept.clear()
                 channel.kept.append(event)
                 channel.last_position = self.position = event.position
                 taken += 1
@@ -185,19 +200,21 @@ class ModelIndex:
 
     def evict(self, limit: int) -> None:
         """In log order, because the order in which channels are dropped decides which of them are remembered."""
-        for event in in_log_order(event for channel in self.channels.values() for event in channel.kept):
+        for event in list(self.entries):
             if event.offset >= self.live_from or limit <= 0:
                 return
             limit -= len(event.channels)
+            self.entries.remove(event)
             for name in event.channels:
                 channel = self.channels[name]
-                channel.kept.remove(event)
-                channel.evicted = event.position
-                self.release_if_idle(name)
+                if event in channel.kept:
+                    channel.kept.remove(event)
+                    channel.evicted = event.position
+                    self.release_if_idle(name)
 
     @property
     def kept(self) -> int:
-        return len(self.kept_of(self.channels))
+        return sum(event.offset >= self.live_from for event in self.entries)
 
     def lap(self) -> None:
         """Events were evicted before they were read, nobody knows of which channels."""
@@ -228,29 +245,47 @@ class ModelIndex:
         gone = [e.position for name in names for e in self.channels[name].kept if e.offset < self.live_from]
         return max(self.lapped, *(self.channels[name].evicted for name in names), *gone)
 
-    def lost_after(self, names: Sequence[bytes], position: int) -> bool:
-        """What the index must say: True when events are gone, and else only where nobody can know."""
-        said = position < self.evicted_of(names)
+    def oldest_of(self, names: Sequence[bytes]) -> int:
+        """Of what was evicted, and not forgotten."""
+        newest = self.lapped
+        for name in names:
+            kept = self.channels[name].kept
+            evicted = [event.position for event in kept if event.offset < self.live_from]
+            if evicted or not (kept and kept[0].forgets):
+                newest = max(newest, self.channels[name].evicted, *evicted)
+        return newest
+
+    def lost_after(self, names: Sequence[bytes], position: int, told: int = 0) -> bool:
+        """What the index must say: True when events are gone, and else only where nobody can know. What was forgotten
+        up to `told` counts for nothing."""
+        said = max(position, told) < self.evicted_of(names) or position < self.oldest_of(names)
         oldest_kept = min((event.position for event in self.kept_of(names)), default=self.position + 1)
         gone = any(set(e.channels) & set(names) and position < e.position < oldest_kept for e in self.log.history)
-        assert said or not gone, "the model itself is silent about a loss"
+        # Other channels of these may have what one forgot.
+        gone = gone or any(position < self.forgot.get(name, 0) for name in names)
+        assert said or not gone or position < told, "the model itself is silent about a loss"
         assert gone or not said or position < max(self.lapped, self.forgotten), "the model itself tells a false gap"
         return said
 
     def before_newest(self, names: Sequence[bytes], count: int) -> int:
         """Before exactly so many, unless they stand in more than `merge` lists: then so many at least."""
         kept = self.kept_of(names)
-        links = [event.position for event in reversed(kept) for name in event.channels if name in names]  # newest first
+        links = [  # newest first
+            event.position
+            for event in reversed(kept)
+            for name in event.channels
+            if name in names and event in self.channels[name].kept
+        ]
         walked = list(dict.fromkeys(links[: self.merge] if len(names) > 1 and self.has_shared() else links))
         if len(links) <= count:
-            return self.evicted_of(names)
+            return self.oldest_of(names)
         if count <= len(walked):
             return walked[count - 1] - 1
         needed = self.merge + (count - len(walked)) * min(len(names), self.widest)
-        return links[needed - 1] - 1 if needed < len(links) else self.evicted_of(names)
+        return links[needed - 1] - 1 if needed < len(links) else self.oldest_of(names)
 
     def has_shared(self) -> bool:
-        return any(len(event.channels) > 1 for channel in self.channels.values() for event in channel.kept)
+        return any(len(event.channels) > 1 for event in self.entries)
 
     def kept_of(self, names: Iterable[bytes]) -> list[Event]:
         """Each once, of however many of these channels it is."""
@@ -266,6 +301,8 @@ class ModelSubscriber:
     state: str = PARKED
     blocked: bool = False
     tell_after: int | None = None
+    told: int = 0
+    resumed: bool = False
     touched: float = 0.0
     timeouts: int = 0
     enveloped: bool = False
@@ -297,7 +334,7 @@ class ModelFanOut:
 
     def subscribe(self, channels: Sequence[bytes], after: int | None, history: int) -> ModelSubscriber:
         self.take_in(self.at_once)
-        index, names, lost = self.index, tuple(channels), False
+        index, names, lost, resumed = self.index, tuple(channels), False, False
         newest = index.position if index.offset == self.log.head else len(self.log.history)
         for name in names:
             index.open_channel(name).subscribers += 1
@@ -305,13 +342,14 @@ class ModelFanOut:
             position = index.before_newest(names, history) if history else newest
         else:
             unknown = after == UNKNOWN or after > newest
+            resumed = not unknown and after != EARLIEST
             lost = unknown or (after >= 0 and index.lost_after(names, after))
             if unknown:
                 position = index.before_newest(names, self.unknown)
             else:
-                position = index.evicted_of(names) if lost or after == EARLIEST else after
+                position = index.evicted_of(names) if lost else index.oldest_of(names) if after == EARLIEST else after
         self.gaps += lost
-        subscriber = ModelSubscriber(names, position, lost)
+        subscriber = ModelSubscriber(names, position, lost, told=index.evicted_of(names), resumed=resumed)
         self.everyone.append(subscriber)
         return subscriber
 
@@ -339,13 +377,16 @@ class ModelFanOut:
         self.index.take_in(limit)
 
     def is_lost(self, subscriber: ModelSubscriber) -> bool:
-        return self.index.lost_after(subscriber.channels, subscriber.position)
+        return self.index.lost_after(subscriber.channels, subscriber.position, subscriber.told)
 
     def next_write(self, subscriber: ModelSubscriber) -> tuple[bytes, int]:
         """What the drain must hand over at its next visit, and how many events that is. Moves the cursor."""
         if self.is_lost(subscriber):
-            assert self.skip, "it must leave, not be written to"
-            self.skip_ahead(subscriber)
+            if subscriber.position >= self.index.oldest_of(subscriber.channels):
+                self.go_on_at(subscriber, self.index.evicted_of(subscriber.channels))
+            else:
+                assert self.skip, "it must leave, not be written to"
+                self.skip_ahead(subscriber)
         if subscriber.tell_after is not None:
             positions = subscriber.position - subscriber.tell_after
             after, until = (self.log.event_id(p) for p in (subscriber.tell_after, subscriber.position))
@@ -367,11 +408,15 @@ class ModelFanOut:
     def skip_ahead(self, subscriber: ModelSubscriber) -> None:
         position = self.index.before_newest(subscriber.channels, 1)
         if position > subscriber.position:
-            if subscriber.tell_after is None:
-                subscriber.tell_after = subscriber.position
-                self.gaps += 1
-                self.slow += 1
-            subscriber.position = position
+            self.slow += subscriber.tell_after is None
+            self.go_on_at(subscriber, position)
+
+    def go_on_at(self, subscriber: ModelSubscriber, position: int) -> None:
+        if subscriber.tell_after is None:
+            subscriber.tell_after = subscriber.position
+            subscriber.told = subscriber.position
+            self.gaps += 1
+        subscriber.position = position
 
     def written(self, subscriber: ModelSubscriber, data: bytes, events: int, now: float, blocked: bool) -> None:
         self.writes += 1

@@ -89,9 +89,9 @@ DRIVERS = [
     Driver("node.buckets base.siphash", "test_buckets.py", share=0.25),
     Driver(
         "log.ring log.names log.measure log.index log.beginnings log.keys log.verify log.header log.lock log.epochs"
-        " log.outside fanout.drain",
+        " log.outside log.recent fanout.drain",
         "test_ring.py test_index.py test_keys.py test_segment.py test_log_processes.py test_outside.py"
-        " test_log_file.py",
+        " test_forgetting.py test_log_file.py",
         tests="(not test_log_file or damage) and not any_instruction and not mark_that_was_not_done",
     ),
     # What the fuzzers above go through as well.

@@ -58,6 +58,7 @@ class RecordingSink(Sink):
         self.stream = b""
         self.begins_after = 0
         self.gap_until = 0  # what was told to be gone at the start, by `lost`
+        self.forgotten: frozenset[int] = frozenset()  # what was by then, for one that did not come back
         self.end: EndReason | None = None
 
     def write(self, data: bytes) -> bool:
@@ -158,6 +159,8 @@ class FanOutMachine(RuleBasedStateMachine):
                 assert self.step.doing == "drain"
                 assert subscriber.state == READY
                 assert self.model.is_lost(subscriber), "it had to leave although nothing of its channels is gone"
+                oldest = self.model.index.oldest_of(subscriber.channels)
+                assert subscriber.position < oldest, "it had to leave although nothing of its channels was evicted"
         else:
             assert reason is EndReason.SHUTDOWN
             assert self.step.doing == "end_all"
@@ -197,6 +200,11 @@ class FanOutMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.append(event)
 
+    @rule(channel=channels)
+    def forget(self, channel: bytes) -> None:
+        body = b"event: $forgotten\ndata: {}\n\n"
+        assert self.writer.forget(channel, body) == self.log.append(channel, body, forgets=True)
+
     @rule(limit=st.integers(0, 12))
     def take_in(self, limit: int) -> None:
         before = len(self.native.index)
@@ -233,13 +241,23 @@ class FanOutMachine(RuleBasedStateMachine):
             self.check_history(sink, history)
         elif sink.native.lost or after == EARLIEST:
             sink.gap_until = sink.native.position
+        if not sink.model.resumed:
+            index = self.model.index
+            alive = {e.position for name in names for e in index.channels[name].kept}
+            sink.forgotten = frozenset(e.position for e in self.log.history if e.position <= index.position) - alive
         self.sinks.append(sink)
         if starts:
             self.unblock(sink, pause=0.0)
         return sink
 
     def check_history(self, sink: RecordingSink, history: int) -> None:
-        own = [e for e in self.log.kept if set(e.channels) & set(sink.model.channels)]
+        index = self.model.index
+        alive = {e.position for name in sink.model.channels for e in index.channels[name].kept}
+        own = [
+            e
+            for e in self.log.kept
+            if set(e.channels) & set(sink.model.channels) and (e.position > index.position or e.position in alive)
+        ]
         unread = [e for e in own if e.position > self.native.index.position]
         taken_in = own[: len(own) - len(unread)]
         begun = [e for e in own if e.position > sink.begins_after]
@@ -393,6 +411,7 @@ class FanOutMachine(RuleBasedStateMachine):
             sink.stream,
             begins_after=sink.begins_after,
             gap_until=sink.gap_until,
+            forgotten=sink.forgotten,
             ended=ended,
         )
 

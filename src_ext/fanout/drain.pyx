@@ -30,7 +30,16 @@ from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
-from sse_fast._native.log.beginnings cimport before_newest, bytes_after, earliest, kept_after, lost_after, resume
+from sse_fast._native.log.beginnings cimport (
+    before_newest,
+    bytes_after,
+    earliest,
+    evicted_of,
+    kept_after,
+    lost_after,
+    oldest_of,
+    resume,
+)
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap
@@ -182,6 +191,7 @@ cdef class FanOut:
             self._groups.close_if_empty(group)
             raise
         # It has entered; from here on nothing fails.
+        subscriber.told_after = evicted_of(self.index, group.channels)
         if subscriber.lost:
             self.gaps += 1
         subscriber.sink = sink
@@ -375,10 +385,15 @@ cdef class FanOut:
             return 0
         if self._last_words is not None:
             return self._finish(subscriber, now)
-        if self.index.evicted_after(subscriber.position) and lost_after(self.index, group.channels, subscriber.position):
-            if not self._skip:
+        if self.index.evicted_after(subscriber.position) and lost_after(
+            self.index, group.channels, subscriber.position, subscriber.told_after
+        ):
+            if subscriber.position >= oldest_of(self.index, group.channels):
+                self._go_on_at(subscriber, evicted_of(self.index, group.channels))      # it was forgotten
+            elif not self._skip:
                 return self._leave_slow(subscriber)
-            self._skip_ahead(subscriber)
+            else:
+                self._skip_ahead(subscriber)
         if subscriber.must_tell:
             batch = self._gap(subscriber)
             if self._volley.prepare(subscriber, batch):
@@ -481,18 +496,22 @@ cdef class FanOut:
         return 0
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
-        """Stand before the newest event; the next thing the subscriber gets is the news of the gap."""
+        """Stand before the newest event."""
         cdef uint64_t position = before_newest(self.index, subscriber.group.channels, 1)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
+        self.slow += not subscriber.must_tell
+        self._go_on_at(subscriber, position)
+        return 0
+
+    cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept:
+        """The next thing the subscriber gets is the news of the gap."""
         if not subscriber.must_tell:
             subscriber.must_tell = True
             subscriber.told_after = subscriber.position
             self.gaps += 1
-            self.slow += 1
         subscriber.position = position
         subscriber.at = 0
-        return 0
 
     cdef Batch _gap(self, Subscriber subscriber):
         cdef Log log = self.index.log

@@ -16,15 +16,18 @@ cdef enum:
     SAMPLED = 256                   # events by whose mean the bytes of more are estimated
 
 
-cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept:
-    """Whether events of these channels after `position` are gone; where that cannot be known, True."""
-    return index.evicted_after(position) and position < evicted_of(index, channels)
+cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t told) noexcept:
+    """Whether events of these channels after `position` are gone; where that cannot be known, True. What they forgot
+    (FLAG_FORGET) up to `told` counts for nothing."""
+    if not index.evicted_after(position):
+        return False
+    return max(position, told) < evicted_of(index, channels) or position < oldest_of(index, channels)
 
 
 cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost) noexcept:
     """Where a stream goes on that was at `position`, and whether what it did not see, or should not have, is gone."""
     cdef Mark* mark = index.mark_after(position)
-    lost[0] = lost_after(index, channels, position)
+    lost[0] = lost_after(index, channels, position, 0)
     if mark != NULL and position > mark.fork:
         lost[0] = True
         return max(mark.position, evicted_of(index, channels))
@@ -33,7 +36,7 @@ cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost)
 
 cdef uint64_t earliest(Index index, tuple channels) noexcept:
     """The cursor that stands before all that is kept of these channels."""
-    return _behind_marks(index, evicted_of(index, channels))
+    return _behind_marks(index, oldest_of(index, channels))
 
 
 cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0:
@@ -96,6 +99,17 @@ cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
     return newest
 
 
+cdef uint64_t oldest_of(Index index, tuple channels) noexcept:
+    """Of what the log has evicted: before that nothing is kept of any of them. What one of them forgot may be behind
+    what others keep."""
+    cdef uint64_t newest = max(index._lapped, index._gone_mark)
+    cdef Channel channel
+    for channel in channels:
+        if not channel.forgot or channel.first != channel.forgot or _lags(index, channel):
+            newest = max(newest, _evicted_of(index, channel))
+    return newest
+
+
 cdef uint64_t _evicted_of(Index index, Channel channel) noexcept:
     cdef uint64_t number, ignored = 0
     if not _lags(index, channel):
@@ -131,7 +145,7 @@ cdef uint64_t _before_newest(Index index, tuple channels, uint64_t count) except
     for channel in channels:
         kept += _kept_of(index, <Channel>channel)
     if kept <= count:
-        return evicted_of(index, channels)
+        return oldest_of(index, channels)
     if count == 0:
         return index.position
     if len(channels) == 1:
@@ -143,7 +157,7 @@ cdef uint64_t _before_newest(Index index, tuple channels, uint64_t count) except
             return index.entry(high).position - 1
     links += count * widest
     if kept <= links:
-        return evicted_of(index, channels)
+        return oldest_of(index, channels)
     # The newest entry after which, itself included, there are so many links of these channels.
     while low < high:
         middle = high - (high - low) // 2

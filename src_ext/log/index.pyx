@@ -4,7 +4,8 @@ What it keeps: an entry per kept event, in log order, and a link per event and c
 publish costs O(1) whatever the number of channels, and a channel's backlog is walked without touching anybody else's. An
 event of several channels stands in each one's list; who listens to several of them gets it once, for links of one event
 are neighbours in every order. Its links are numbered one after the other, and dropped with it.
-What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too.
+What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too. What a
+channel forgets (FLAG_FORGET) leaves its list at once, and its links are dropped with their entries.
 Who is told: subscribers that resume. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last
 `forgotten`), by which `beginnings` tells *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
 
@@ -27,7 +28,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.layout cimport FLAG_MARK, Record
+from sse_fast._native.log.layout cimport FLAG_FORGET, FLAG_MARK, Record
 from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
 from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
@@ -163,6 +164,8 @@ cdef class Index:
                 if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
                     self._make_room_for(1)
                 channel = self.open_channel(names)
+                if record.flags & FLAG_FORGET:
+                    self._forget(channel)
                 self._add(&record, 1)
                 self._link(channel)
                 count += 1
@@ -278,6 +281,16 @@ cdef class Index:
         self._newest_link = number
         self.fresh.push(channel)
 
+    cdef void _forget(self, Channel channel) noexcept:
+        """Nothing that the channel has is kept any more. What it gets next, at once, keeps it alive until the last of
+        its links is dropped. The last one leads there: who has everything goes on from it."""
+        if channel.last:
+            channel.evicted = self.position_of(channel.last)
+            self._any_gone = max(self._any_gone, channel.evicted)
+            channel.forgot = self._newest_link + 1
+            self.link(channel.last).next = <uint32_t>(channel.forgot - channel.last)
+            channel.first = channel.last = channel.kept = 0
+
     cdef void evict(self) noexcept:
         """Find the oldest entry whose record the log still has: what is older is gone for readers."""
         cdef uint64_t tail = self.log.load_tail(), low = self._live, high, middle, step = 1, gone = 0
@@ -295,6 +308,7 @@ cdef class Index:
                 high = middle
         self._live = high
         self._floor = max(self._floor, self.entry(low).position)
+        self._any_gone = max(self._any_gone, self._floor)
         while gone < self._mark_count and self._marks[gone].number < high:
             self._gone_mark = self._marks[gone].position
             gone += 1
@@ -319,6 +333,8 @@ cdef class Index:
                 link = self.link(number)
                 channel = <Channel>link.channel
                 self._first_link += 1
+                if number < channel.forgot:     # that one is still there, and the channel with it
+                    continue
                 channel.evicted = entry.position
                 channel.kept -= 1
                 if link.next:
@@ -342,6 +358,7 @@ cdef class Index:
         cdef uint64_t end = record.position - 1
         if end > self.position:
             self._lapped = self._for_all = self._floor = self.position = end
+            self._any_gone = max(self._any_gone, end)
 
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept:
         """Let so many channels know of the hole: to their subscribers that is news.

@@ -35,6 +35,7 @@ from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.log.epochs cimport epoch_of, name_of, newest_epoch, position_of_id, settle
 from sse_fast._native.log.header cimport claim_for, go_on_with, is_log, new_lock, take_over
 from sse_fast._native.log.layout cimport (
+    FLAG_FORGET,
     FLAG_PAD,
     HEADER_ROOM,
     OUTSIDE,
@@ -297,6 +298,11 @@ cdef class Log:
         else:
             names = channel
         return self.append_record(names, flags, body)
+
+    def forget(self, bytes channel not None, bytes body not None):
+        """Append an event to a channel of which nothing from before it is kept any more: whoever reads the log, now or
+        later, passes over that. Returns its position. Raises as `append`."""
+        return self.append_record(channel, FLAG_FORGET, body)
 
     def append_many(self, events not None, limit=None):
         """Append pairs as `append` takes them at consecutive positions. Returns the first (of an empty batch: the next).

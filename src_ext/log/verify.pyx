@@ -10,7 +10,15 @@ from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.epochs cimport what_is_wrong_with_epochs
 from sse_fast._native.log.header cimport checksum_of_header
-from sse_fast._native.log.layout cimport ALIGNMENT, FLAG_MARK, FLAG_PAD, LogHeader, Record, checksum_of
+from sse_fast._native.log.layout cimport (
+    ALIGNMENT,
+    FLAG_FORGET,
+    FLAG_MARK,
+    FLAG_PAD,
+    LogHeader,
+    Record,
+    checksum_of,
+)
 from sse_fast._native.log.measure cimport record_length
 from sse_fast._native.log.names cimport FLAG_SEVERAL, are_names
 from sse_fast._native.log.ring cimport Log
@@ -86,7 +94,7 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
         return f"the record at {offset} has a wrong length, {record.length}"
     cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
     cdef const char* names = <const char*>record + sizeof(Record)
-    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK) or record.length < used:
+    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK, FLAG_FORGET) or record.length < used:
         return f"the record at {offset} has contradictory lengths"
     if record.flags & FLAG_SEVERAL and not are_names(names, record.names_length):
         return f"the record at {offset} has contradictory names"

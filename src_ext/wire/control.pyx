@@ -1,4 +1,5 @@
-"""What a stream says of itself, beside the events: its preamble, `$connected`, `$gap`, `$closing`, and the heartbeat.
+"""What a stream says of itself, beside the events: its preamble, `$connected`, `$gap`, `$closing`, and the heartbeat; and
+what a channel says, which is an event of it: `$forgotten`.
 
 The laws of this file:
 - nobody else writes these bytes, and whatever comes from a client (the id it asked for) is escaped;
@@ -15,8 +16,8 @@ cdef object dumps = orjson.dumps
 cdef object own = re.compile(r"[A-Za-z0-9._-]*").fullmatch
 
 # The page (edge/page/index.html) and the load client (bench/stream_parser) have these names of their own.
-CONNECTED, GAP, CLOSING = "$connected", "$gap", "$closing"
-CONTROL_EVENTS = frozenset((CONNECTED, GAP, CLOSING))
+CONNECTED, GAP, CLOSING, FORGOTTEN = "$connected", "$gap", "$closing", "$forgotten"
+CONTROL_EVENTS = frozenset((CONNECTED, GAP, CLOSING, FORGOTTEN))
 
 HEARTBEAT = b":\n"
 
@@ -50,6 +51,11 @@ cpdef bytes gap(str after, str until, bint with_id=True):
 cpdef bytes closing(str reason):
     """`$closing`, the last frame of a stream."""
     return b'event: $closing\ndata: {"reason":"%b"}\n\n' % reason.encode("ascii")
+
+
+cpdef bytes forgotten(str channel):
+    """`$forgotten`, for the log, which puts the id in: nothing of this channel from before it is kept any more."""
+    return b'event: $forgotten\ndata: {"channel":%b}\n\n' % quoted(channel).encode()
 
 
 cdef str quoted(str id):

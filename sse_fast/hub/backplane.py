@@ -81,6 +81,10 @@ class Backplane(Protocol):
         a key was given before with something else. Whatever else it raises, to come again with the same keys is right.
         """
 
+    async def forget(self, channel: bytes, body: bytes) -> EventId:
+        """Have nothing of a channel kept any more that was published before, anywhere; `body` is the frame that says
+        so, an event of the channel. Raises as `append`."""
+
 
 class Once(NamedTuple):
     """The ids of all events, those of earlier times included, and how many those are."""
@@ -232,6 +236,19 @@ class LogBackplane:
             if once is not None:
                 return once
         return await self._turns.take(len(events), room, append)
+
+    async def forget(self, channel: bytes, body: bytes) -> EventId:
+        def append(event: tuple[bytes, bytes]) -> EventId:
+            position = self.log.forget(*event)
+            self._tell()
+            return EventId(self._epoch, position)
+
+        try:
+            if not self._line:
+                return append((channel, body))
+        except LogBusy:
+            pass
+        return await self._line.wait(lambda: self._if_open(append, (channel, body)))
 
     def _if_open(self, append: Callable[[T], U], what: T) -> U:
         """After the loop was given back."""

@@ -20,10 +20,10 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
-from sse_fast._native.wire.control import closing
+from sse_fast._native.wire.control import closing, forgotten
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.ends import ENDS
-from sse_fast.errors import EndReason, HubClosed
+from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
@@ -182,6 +182,18 @@ class Hub:
         """
         self._open_for_events()
         return await self.backplane.append_once(events, keys)
+
+    async def forget(self, channel: str) -> EventId:
+        """Have nothing of a channel kept any more that was published before, on any worker, now or later.
+
+        Its subscribers are told by an event of the channel, `$forgotten`, whose id this returns; who comes back from
+        before what they have not seen is told of a gap. Raises InvalidEvent, HubClosed or LogBusy.
+        """
+        name = channel_name(channel)
+        if channel.startswith("$"):
+            raise InvalidEvent(f"channels that begin with '$' are the server's own, and {channel!r} keeps nothing")
+        self._open_for_events()
+        return await self.backplane.forget(name, forgotten(channel))
 
     @property
     def published(self) -> int:

@@ -52,4 +52,5 @@ cdef class FanOut:
     cdef int _time_out(self, Subscriber subscriber) except -1
     cdef int _leave_slow(self, Subscriber subscriber) except -1
     cdef int _skip_ahead(self, Subscriber subscriber) except -1
+    cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept
     cdef Batch _gap(self, Subscriber subscriber)

@@ -44,7 +44,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
         uint32_t catches_up         # bytes that it may catch up by before it has a long way to go
         bint finished               # it was handed the last frame: nothing more is written to it
-        uint64_t told_after
+        uint64_t told_after         # else: what was forgotten up to there it need not be told of
         unsigned char timeouts      # in a row, in which it took nothing
         unsigned char stepped       # its sink calls Python, and is no socket
         uint32_t held               # what `Deadlines.held` has of it

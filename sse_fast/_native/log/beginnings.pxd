@@ -5,7 +5,9 @@ from libc.stdint cimport uint64_t
 from sse_fast._native.log.index cimport Index
 
 
-cdef bint lost_after(Index index, tuple channels, uint64_t position) noexcept
+cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t told) noexcept
+cdef uint64_t oldest_of(Index index, tuple channels) noexcept
+cdef uint64_t evicted_of(Index index, tuple channels) noexcept
 cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost) noexcept
 cdef uint64_t earliest(Index index, tuple channels) noexcept
 cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0

@@ -58,6 +58,8 @@ cdef class Channel(Linked):         # queued: it got something
         readonly bytes name
         Py_ssize_t place            # in `Index._listed`
         uint64_t first, last        # numbers of links; 0: none is kept
+        uint64_t forgot             # number of the link at which it forgot those before: they are in no list, and are
+                                    # dropped with their entries; 0: it never did
         readonly uint64_t kept
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
@@ -82,6 +84,7 @@ cdef class Index:
         readonly uint64_t forgotten # newest eviction that is remembered for no channel in particular
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
+        uint64_t _any_gone          # the same, or forgotten
         uint64_t _offset            # read up to here
         Pages _entries, _links
         uint64_t _first_link, _newest_link
@@ -118,10 +121,11 @@ cdef class Index:
 
     cdef inline bint evicted_after(self, uint64_t position) noexcept:
         """Whether events after a position are gone, of whatever channels."""
-        return position < self._floor
+        return position < self._any_gone
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
     cdef void evict(self) noexcept
+    cdef void _forget(self, Channel channel) noexcept
     cdef bint owes(self) noexcept
     cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)

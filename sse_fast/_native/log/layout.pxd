@@ -37,7 +37,8 @@ cdef enum:
     ALIGNMENT = 16
     FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     FLAG_MARK = 2                   # an epoch from outside begins; where a name would be stands the fork, in 8 bytes
-    # 4: FLAG_SEVERAL, in names.pxd; the rest is room
+    # 4: FLAG_SEVERAL, in names.pxd
+    FLAG_FORGET = 8                 # of its channel nothing from before it is kept; the rest is room
 
 
 cdef enum Mode:                     # of a header; flags
