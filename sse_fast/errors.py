@@ -124,6 +124,10 @@ class Unsupported(SSEFastError):
     """A stream needs what the transport by which its client came has not got, such as a filter. It did not open."""
 
 
+class Silent(SSEFastError):
+    """Another worker of this node did not answer what it was asked in time; try again later."""
+
+
 class LogBusy(SSEFastError):
     """Another process holds the log's lock and does not go on: it is stopped. Nothing was appended; try again later."""
 

@@ -54,7 +54,10 @@ GONE = dict.fromkeys(
 # The parent's other words to its workers; the clients' default server; the build's debug switch.
 NOT_SETTINGS = {HANDED_DOWN} | {
     f"{PREFIX}{name}"
-    for name in ("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "URL", "TOKEN", "DEBUG")
+    for name in (
+        *("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "SOCKETS_DIRECTORY"),
+        *("URL", "TOKEN", "DEBUG"),
+    )
 }
 
 
@@ -87,6 +90,18 @@ class Settings(BaseSettings):
     trusted_proxies: list[str] = Field(
         default=[],
         description="Addresses or networks of proxies whose X-Forwarded-For names the client; '*': whoever connects.",
+    )
+    operations_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port at which alone /stats, /metrics, /channels, /streams and the page's figures are. Default: at "
+        "that of all else, for requests from this machine itself and for credentials that grant operations.",
+    )
+    operations_host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on at operations_port. On any but loopback whoever reaches it may operate the "
+        "server.",
     )
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
     app: str | None = Field(
@@ -439,6 +454,10 @@ class Settings(BaseSettings):
             raise ValueError("factory says that app names a function; set app too")
         if self.app is None and self.edge_path != type(self).model_fields["edge_path"].default:
             raise ValueError("edge_path is where the edge is beside an app; set app too, or leave edge_path out")
+        if self.operations_port is None and self.operations_host != type(self).model_fields["operations_host"].default:
+            raise ValueError("operations_host is where operations_port listens; set that too, or leave it out")
+        if self.operations_port == self.port and self.uds is None:
+            raise ValueError(f"operations_port is another port than port, {self.port}, which is the public one")
         if self.max_event_size > self.log_size // 4:
             raise ValueError(
                 f"max_event_size ({int(self.max_event_size)} bytes) is over a quarter of log_size "
@@ -477,12 +496,7 @@ class Settings(BaseSettings):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.uds is not None or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.uds is not None or is_loopback_host(self.host)
 
     @property
     def hosts_where_it_listens(self) -> list[str]:
@@ -530,6 +544,14 @@ class Settings(BaseSettings):
         # BaseSettings.__init__ would read variables and file again, and the file may have changed since.
         BaseModel.__init__(settings, **json.loads(handed_down))
         return settings
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether who listens there is reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def variable(name: str) -> str:

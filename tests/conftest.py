@@ -135,7 +135,7 @@ class EdgeProcess:
 
     def _connection(self) -> http.client.HTTPConnection:
         if "--uds" in self._flags:
-            connection = http.client.HTTPConnection("edge", timeout=PATIENCE)
+            connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(self._flags[self._flags.index("--uds") + 1])
             return connection

@@ -773,7 +773,7 @@ async def test_a_body_that_there_is_no_memory_to_parse_is_not_called_wrong(
 
     monkeypatch.setattr("sse_fast.edge.publish." + entrance, parse_without_memory)
     edge = create_app(Settings())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost") as client:
         answer = await client.post("/publish", content=body, headers={"content-type": content_type})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "no memory to read this" in answer.json()["detail"]

@@ -34,7 +34,7 @@ class Api(httpx.AsyncClient):
 
     def __init__(self, **options: Any) -> None:
         self.edge: Edge = create_app(Settings(**options))
-        super().__init__(transport=httpx.ASGITransport(self.edge), base_url="http://edge")
+        super().__init__(transport=httpx.ASGITransport(self.edge), base_url="http://localhost")
 
     def kept(self) -> list[tuple[str, str]]:
         """Channel and frame, without its id line, of every event in the log."""
@@ -627,6 +627,7 @@ async def test_channels_are_listed_with_what_they_keep(api: Api) -> None:
             {"name": "b", "subscribers": 0, "kept": 2, "last_id": api.id(3)},
         ],
         "next": None,
+        "silent": [],
     }
 
 
@@ -828,7 +829,9 @@ async def test_a_failure_of_ours_is_a_problem_and_is_raised_for_the_server_to_lo
         raise TypeError("secret of the house")
 
     monkeypatch.setattr(api.edge.hub, "append", fails)
-    quiet = httpx.AsyncClient(transport=httpx.ASGITransport(api.edge, raise_app_exceptions=False), base_url="http://e")
+    quiet = httpx.AsyncClient(
+        transport=httpx.ASGITransport(api.edge, raise_app_exceptions=False), base_url="http://localhost"
+    )
     async with quiet:
         response = await quiet.post("/publish/c", content="x")
     assert_problem(response, 500, "its log says why")

@@ -28,6 +28,7 @@ from sse_fast.testing import EventClient
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
 Writes = Callable[[str], None]
+HERE = "http://localhost"
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ async def says_its_path(scope: Any, receive: Any, send: Any) -> None:
 
 async def test_what_is_under_the_edge_s_path_is_the_edge_s_and_all_else_the_app_s() -> None:
     beside = Beside(edge_of(), says_its_path, "/live/edge")
-    async with EventClient(beside) as client:
+    async with EventClient(beside, base_url=HERE) as client:
         http = client.http
         for path in ("/", "/edge/sse/a", "/live", "/live/edges", "/live/edge1/stats", "/sse/a", "/publish/a"):
             assert (await http.get(path)).text == f"app {path} "
@@ -184,7 +185,7 @@ async def test_an_error_names_paths_as_clients_write_them(path: str, asked: tupl
     method, told = asked
     mounted = Starlette(routes=[Mount("/my/live", edge_of())])
     for app, root in ((Beside(edge_of(), says_its_path, "/a/edge"), "/a/edge"), (mounted, "/my/live"), (edge_of(), "")):
-        async with EventClient(app) as client:
+        async with EventClient(app, base_url=HERE) as client:
             problem = (await client.http.request(method, root + path)).json()
             assert told.format(root=root) in problem["detail"]
 
@@ -253,7 +254,7 @@ async def test_an_edge_that_the_app_mounts_is_under_the_server_s_settings_where_
     )
     page = "https://a.example"
     edge = edge_of(app="shop_app:app", publish_key="s3cret", cors_origins=[page], max_connections=1)
-    async with EventClient(app_beside(edge)) as client:
+    async with EventClient(app_beside(edge), base_url=HERE) as client:
 
         async def published(path: str, key: str = "") -> int:
             headers = {"authorization": f"Bearer {key}", "origin": page} if key else {"origin": page}
@@ -291,7 +292,7 @@ async def test_the_hub_is_there_while_the_app_starts_up() -> None:
             ids.append(await asyncio.to_thread(lambda: hub.publish_threadsafe("a", "x").result(5)))
             yield
 
-    async with EventClient(Beside(edge, Starlette(lifespan=lifespan), "/edge")) as client:
+    async with EventClient(Beside(edge, Starlette(lifespan=lifespan), "/edge"), base_url=HERE) as client:
         answer = (await client.http.get("/edge/channels")).json()
         assert [channel["last_id"] for channel in answer["channels"]] == [str(ids[0])]
 

@@ -59,7 +59,7 @@ def asked(head: str, policy: Policy = PLAIN, /, **headers: str) -> Decision:
     return decide(Request.from_head(method, target.encode(), given, "1.1"), policy)
 
 
-def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[bytes, bytes]:
+def assert_problem(decision: Decision | None, status: int, *words: str) -> Mapping[bytes, bytes]:
     """A problem with these words; its headers."""
     assert isinstance(decision, Answer)
     assert decision.whole
@@ -95,13 +95,20 @@ def assert_problem(decision: Decision, status: int, *words: str) -> Mapping[byte
         ("POST /publish/a", {"content_length": "10", "content_encoding": "Identity"}, Publish(Form.DATA, 10, "a")),
         ("OPTIONS /publish/a", {}, Answer(204, ((b"allow", b"POST"),))),
         *((f"GET {path}", {}, Elsewhere()) for path in ("/", "/statss", "/sses", "//sse/a", "/publisher", "/publish/")),
-        *((f"GET {path}", {}, Elsewhere(operations=True)) for path in ("/stats", "/metrics", "/streams/1-7")),
         *((f"POST {path}", {}, Elsewhere()) for path in ("/publish//b", "/publish/a/", "/publish/a/b/c")),
     ],
 )
 def test_a_head_means_the_same_every_time(head: str, headers: dict[str, str], decision: Decision) -> None:
     for _ in range(2):
         assert asked(head, PLAIN, **headers) == decision
+
+
+@pytest.mark.parametrize("path", ["/stats", "/metrics", "/streams/1-7"])
+def test_what_looks_into_the_server_is_decided_as_far_as_the_head_says(path: str) -> None:
+    decision = asked(f"GET {path}")
+    assert isinstance(decision, Elsewhere)
+    assert decision == Elsewhere(operations=True, from_outside=decision.from_outside)
+    assert_problem(decision.from_outside, 403, "who operates this server")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ async def test_a_worker_has_read_the_log_before_it_says_that_it_has_started() ->
 
 async def test_an_edge_that_is_told_of_no_start_is_not_ready_until_it_has_read_the_log() -> None:
     edge = Edge(Settings(), slot=slot_with_a_past(50_000))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost") as client:
         before = await client.get("/readyz")
         assert (before.status_code, before.json()["status"]) == (503, "starting")
         assert "bytes of the log" in before.json()["reason"]
@@ -203,7 +203,8 @@ async def test_stats_go_on_after_a_snapshot_that_failed(monkeypatch: pytest.Monk
             return snapshot()
 
         monkeypatch.setattr(edge.metrics, "snapshot", fails_once)
-        async with EventClient(edge, lifespan=False) as client, client.stream("/sse/$stats") as stream:
+        here = EventClient(edge, lifespan=False, base_url="http://localhost")
+        async with here as client, client.stream("/sse/$stats") as stream:
             assert (await stream.next()).event == "$connected"
             assert (await stream.next()).event == "stats"
         assert failed.is_set()

@@ -381,7 +381,7 @@ OF_THE_SERVER = {"date", "server", "connection"}
 
 async def by_asgi(edge: Edge, target: str, body: bytes, lines: list[str]) -> Said:
     headers = dict(line.split(": ", 1) for line in lines) | {"host": "x"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://x") as asgi:  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost") as asgi:  # type: ignore[arg-type]
         said = await asgi.post(target, content=body, headers=headers)
     return Said(said.status_code, dict(said.headers), said.content)
 

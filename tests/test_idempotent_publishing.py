@@ -20,7 +20,7 @@ JSON = {"content-type": "application/json"}
 
 class Publisher(httpx.AsyncClient):
     def __init__(self, edge: Edge) -> None:
-        super().__init__(transport=httpx.ASGITransport(edge), base_url="http://edge")
+        super().__init__(transport=httpx.ASGITransport(edge), base_url="http://localhost")
         self.edge = edge
 
     @property

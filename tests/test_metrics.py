@@ -23,7 +23,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 
 async def scraped(edge: Edge) -> dict[str, Metric]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://edge") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost") as client:
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     return {family.name: family for family in text_string_to_metric_families(response.text)}

@@ -66,7 +66,8 @@ class Parent(Supervisor):
             "workers": WORKERS,
             "workers_kill_timeout": 3600,
         }
-        super().__init__(node, 3600, Bounds(1 << 18, 60.0), **arguments)  # type: ignore[arg-type]
+        sockets = SimpleNamespace(forget=lambda pid: None)
+        super().__init__(node, 3600, Bounds(1 << 18, 60.0), sockets, front=False, **arguments)  # type: ignore[arg-type]
         self._live, self._serving = live, serving
         self.wrks = [self._start(index) for index in range(WORKERS)]
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -29,20 +30,24 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
 from sse_fast.edge.metrics import Metrics
-from sse_fast.edge.operations import Operations
+from sse_fast.edge.operations import OPERATOR, Operations
 from sse_fast.edge.publish import Publishing
 from sse_fast.edge.requests import Requests
 from sse_fast.edge.sources import Sources
 from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
 from sse_fast.errors import Undecided
+from sse_fast.hub.control import Alone, Control
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ, Request
-from sse_fast.settings import Settings
+from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.asgi import PEER, Stream, address_of
 from sse_fast.transports.asking import decided_at_last
+from sse_fast.transports.behind import IS_LOCAL
+from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS, Guesses
@@ -58,7 +63,18 @@ logger = logging.getLogger("sse_fast.edge")
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
+OPERATORS = 16  # connections at once to the port of operations
 STATS_CHANNEL = "$stats"
+
+
+class OwnControl(Control, Protocol):
+    """How this worker asks the others, and they it: `sse_fast.node.control` has it."""
+
+    async def start(self) -> None:
+        """Be there for the others. Again: nothing happens. Raises OSError."""
+
+    def close(self) -> None:
+        """Again: nothing happens."""
 
 
 class WorkerSlot(Peers, Tally, Protocol):
@@ -88,9 +104,13 @@ class Edge:
         *,
         slot: WorkerSlot | None = None,
         entrance: Entrance | None = None,
+        operations: socket.socket | None = None,
+        control: OwnControl | None = None,
         on_startup: Callable[["Edge"], None] | None = None,
     ) -> None:
-        """`entrance`: clients meet a front of this app, which listens there, and the ASGI server stands behind it."""
+        """`entrance`: clients meet a front of this app, which listens there, and the ASGI server stands behind it.
+        `operations`: bound, and where who operates the server asks it, and nowhere else. `control`: how it asks the
+        other workers of its node."""
         beside = hub_of_the_server()
         if beside is not None and _of_the_server is not None:
             settings = _with_those_of(_of_the_server, settings)
@@ -152,9 +172,26 @@ class Edge:
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
         self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note)
-        self._operations = Operations(self.hub, self.metrics, self.requests)
-        self.policy = policy_of(settings, self.hub.max_event_size)
+        shared = _control_of_the_server if beside is not None else None
+        self.control: Control = shared or control or Alone()
+        """What the workers of this node ask each other."""
+        self._own_control = control
+        self._operations = Operations(self.hub, self.metrics, self.requests, self.control)
+        if shared is None:
+            self._operations.answer_others()
+        apart = settings.operations_port is not None and (operations is not None or beside is not None)
+        self.policy = replace(
+            policy_of(settings, self.hub.max_event_size), operations=Where.APART if apart else Where.HERE
+        )
+        self._for_operations = replace(
+            self.policy,
+            operations=Where.ALONE,
+            anybody_operates=not is_loopback_host(settings.operations_host),
+            hosts=None,  # who calls it by which name is looked at there
+        )
         self.sources = Sources(settings, self.policy.access)
+        self.operations = operations
+        self.operations_front: Front | None = None
         self._slot = slot
         self.entrance = entrance
         self._on_startup = on_startup
@@ -175,7 +212,7 @@ class Edge:
             decision, since = self._decided(scope), None
             if isinstance(decision, Ask):
                 since = self.hub.log.position  # what is published meanwhile is not missed
-                decision = await self._found_out(decision, scope)
+                decision = await self._found_out(decision, scope, self.policy)
             if isinstance(decision, Subscribe):
                 await Stream(self._streams, scope, receive, send).answer(decision, since=since)
             else:
@@ -192,25 +229,52 @@ class Edge:
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
         decision = decide(request, self.policy)
-        return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request)
+        return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request, self.policy)
 
-    async def _found_out(self, ask: Ask, scope: Scope) -> Decision:
+    async def _found_out(self, ask: Ask, scope: Scope, policy: Policy) -> Decision:
         """What is to be done, once that is known of which it depends."""
-        request = Request.from_scope(scope, self.policy.read)
+        request = Request.from_scope(scope, policy.read)
         decision: Decision
         try:
-            decision = await decided_at_last(ask, request, self.policy, address_of(scope), self.sources.find_out)
+            decision = await decided_at_last(ask, request, policy, address_of(scope), self.sources.find_out)
         except Undecided as error:
             decision = self._streams.undecided(error, ask)
-        return self._looked_at(decision, scope, request)
+        return self._looked_at(decision, scope, request, policy)
 
-    def _looked_at(self, decision: Decision, scope: Scope, request: Request) -> Decision:
+    def _looked_at(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
         """The decision, or what becomes of it for who comes from there. Who is refused is noted."""
+        decision = self._seen_from_there(decision, scope, request, policy)
         if self._streams.guesses is not None:
             decision = self._streams.guesses.decided(decision, address_of(scope))
         if isinstance(decision, Answer):
             self._note(decision, scope, request)
         return decision
+
+    def _seen_from_there(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
+        """What it becomes if it is for this machine's own requests only, and this is none."""
+        if not isinstance(decision, Elsewhere | Subscribe):
+            return decision
+        if isinstance(decision, Subscribe) and decision.from_outside is None:
+            return decision
+        local = scope.get(IS_LOCAL)  # a relay knows better
+        if local is None:
+            local = policy.is_local(request, (scope[PEER] or ("",))[0])
+        if isinstance(decision, Elsewhere):
+            scope[OPERATOR] = local or decision.grants.operations
+        return decision if local or decision.from_outside is None else decision.from_outside
+
+    async def _operate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request to the port of operations, but for a stream."""
+        policy = self._for_operations
+        request = Request.from_scope(scope, policy.read)
+        scope[PEER] = scope.get("client")
+        decision = decide(request, policy)
+        if isinstance(decision, Ask):
+            decision = await self._found_out(decision, scope, policy)
+        else:
+            decision = self._looked_at(decision, scope, request, policy)
+        assert isinstance(decision, Answer | Elsewhere)  # it publishes nothing there, and the front has the streams
+        await self._answer_beside(decision, scope, receive, send)
 
     def _note(self, answer: Answer, scope: Scope, asked: Request | Publish) -> None:
         """Count and log an answer that refuses somebody."""
@@ -250,6 +314,9 @@ class Edge:
     async def prepare(self) -> None:
         """Have a hub that can be used; nobody comes in before the edge's startup is complete."""
         self._watch_signals()  # before anything that takes its time
+        if self._own_control is not None:
+            await self._own_control.start()
+            self.at_close.callback(self._own_control.close)
         await self.hub.take_in()
 
     def _start_up(self) -> None:
@@ -257,6 +324,8 @@ class Edge:
         if self._stats is None:
             if self.front is None and self.entrance is not None:
                 self.front = self._open_front(self.entrance)
+            if self.operations_front is None and self.operations is not None:
+                self.operations_front = self._open_operations(self.operations)
             if self._slot is not None:
                 self._slot.start(self.hub.look, self.metrics.say)
                 self.at_close.callback(self._slot.close)
@@ -276,8 +345,12 @@ class Edge:
     def leave(self) -> None:
         """Begin to stop: nothing more is taken to be published, and every answer is its connection's last."""
         self.requests.closing = True
-        if self.front is not None:
-            self.front.leave()
+        for front in self.fronts:
+            front.leave()
+
+    @property
+    def fronts(self) -> list[Front]:
+        return [front for front in (self.front, self.operations_front) if front is not None]
 
     async def finish_relayed(self, deadline: float) -> None:
         """Wait until the app behind the front has answered everything, at most until then, of the loop's clock."""
@@ -294,8 +367,8 @@ class Edge:
         self.metrics.lag.stop()
         self._streams.refusals.tell(last=True)
         await self.hub.close()
-        if self.front is not None:
-            self.front.close()
+        for front in self.fronts:
+            front.close()
         self.at_close.close()  # last: streams that end are counted out of the slot
 
     def _open_front(self, entrance: Entrance) -> Front:
@@ -312,6 +385,17 @@ class Edge:
         self.metrics.front = front
         self.requests.at_the_front = lambda: len(front.exchanges)
         self.hub.memory.elsewhere, self.hub.memory.reset_elsewhere = front.unread, front.reset
+        return front
+
+    def _open_operations(self, listening: socket.socket) -> Front:
+        front = Front(
+            self._streams,
+            self._for_operations,
+            most=OPERATORS,
+            find_out=self.sources.find_out,
+            relay=lambda front: Direct(front, self._operate),
+        )
+        front.open(listening)
         return front
 
     def _relay_to(self, front: Front, behind: Path) -> Relay:
@@ -340,14 +424,16 @@ def create_app(settings: Settings | None = None) -> Edge:
 
 
 _of_the_server: Settings | None = None
+_control_of_the_server: Control | None = None
 
 
 def every_app_has(edge: Edge | None) -> None:
     """From here on each hub that is made in this process is this edge's, and each further edge is under its settings;
     None: each is one of its own."""
-    global _of_the_server
+    global _of_the_server, _control_of_the_server
     every_hub_is(None if edge is None else edge.hub)
     _of_the_server = None if edge is None else edge.settings
+    _control_of_the_server = None if edge is None else edge.control
 
 
 def _with_those_of(server: Settings, settings: Settings) -> Settings:

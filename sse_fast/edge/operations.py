@@ -1,8 +1,11 @@
-"""Looking at a node by HTTP: channels, health, stats, metrics, the page. Starlette routes."""
+"""Looking at a node by HTTP: channels, streams, health, stats, metrics, the page; and ending and forgetting what is
+there. Starlette routes. Who may is decided before (`protocol.operations`)."""
 
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,19 +16,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sse_fast._native.log.recent import recent
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.requests import Requests
-from sse_fast.errors import InvalidEvent
-from sse_fast.event_rules import WholeNumber
+from sse_fast.errors import HubClosed, InvalidEvent, LogBusy, Silent
+from sse_fast.event_rules import WholeNumber, channel_name
+from sse_fast.hub.control import Control
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Answer
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
 
-CHANNELS_LISTED = WholeNumber("limit", 1000, least=1)
+LISTED = WholeNumber("limit", 1000, least=1)
+LATELY = 60.0  # seconds over which the rate of a channel is
+OPERATOR = "sse_fast.operator"
+"""Key in the ASGI scope: whether who asks may look into the server."""
 
 
 class ExactRoute(Route):
@@ -43,16 +51,18 @@ def json(content: Any, status: int = 200) -> Response:
 
 
 class Operations:
-    """The routes, over one hub."""
+    """The routes, over one hub; what they say is of its node, whose workers `control` asks."""
 
-    def __init__(self, hub: Hub, metrics: Metrics, requests: Requests) -> None:
+    def __init__(self, hub: Hub, metrics: Metrics, requests: Requests, control: Control) -> None:
         self._hub = hub
         self._requests = requests
         self._metrics = metrics
+        self._control = control
         self._listings = Listings(hub.fanout.index)
         self.app = Starlette(
             routes=[
                 ExactRoute("/channels", self.channels),
+                ExactRoute("/channels/{name}", self.channel, methods=["GET", "DELETE"]),
                 ExactRoute("/livez", self.livez),
                 ExactRoute("/readyz", self.readyz),
                 ExactRoute("/healthz", self.healthz),
@@ -62,7 +72,7 @@ class Operations:
             ],
             exception_handlers={
                 HTTPException: not_routed,
-                InvalidEvent: lambda request, error: response_of(problem_of(error)),
+                **dict.fromkeys((InvalidEvent, HubClosed, LogBusy, Silent), told),
                 TooManyListings: lambda request, error: response_of(problem(503, str(error), AGAIN)),
                 MemoryError: lambda request, error: response_of(problem(503, str(error) or OUT_OF_MEMORY, AGAIN)),
                 # What should not happen. Starlette raises the error again after this, so the server logs it.
@@ -71,30 +81,81 @@ class Operations:
         )
         self.app.router.redirect_slashes = False
 
+    def answer_others(self) -> None:
+        """What other workers ask of this one."""
+        self._control.on("subscribers", self._subscribers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
     async def channels(self, request: Request) -> Response:
         """`?prefix=&limit=`: the channels that have kept events, or subscribers on this worker, the newest first.
 
-        What is kept is the same on all workers; `subscribers` are those of the worker that answers (`pid`). What `next`
-        says, given as `?before=`, goes on from there. Channels may come and go meanwhile; those that stay are listed.
+        What is kept is the same on all workers; `subscribers` are those of all of them, but for the `silent`, which did
+        not answer. What `next` says, given as `?before=`, goes on from there. Channels may come and go meanwhile; those
+        that stay are listed.
         """
         options = parameters_of(request.scope["query_string"], request.url.path, "prefix", "limit", "before")
         prefix = options.get("prefix", "").encode()
-        limit = CHANNELS_LISTED.read(options.get("limit", "100"))
+        limit = LISTED.read(options.get("limit", "100"))
         found, place = await self._listings.look(prefix, limit, place_before(options.get("before")))
+        names = [channel.name.decode() for channel in found]
+        subscribers, silent = await self._subscribers_of(names)
         listed = [
             {
-                "name": channel.name.decode(),
-                "subscribers": channel.subscribers,
+                "name": name,
+                "subscribers": listen,
                 "kept": channel.kept,
                 "last_id": self._hub.event_id(channel.last_position) if channel.kept else None,
             }
-            for channel in found
+            for name, listen, channel in zip(names, subscribers, found, strict=True)
         ]
         further = f"{os.getpid()}.{place}" if place else None
-        return json({"total": len(self._hub.fanout.index), "pid": os.getpid(), "channels": listed, "next": further})
+        total = len(self._hub.fanout.index)
+        return json({"total": total, "pid": os.getpid(), "channels": listed, "next": further, "silent": silent})
+
+    async def channel(self, request: Request) -> Response:
+        """GET: what there is of one channel, over all workers. DELETE: nothing that was published before is kept any
+        more, and its subscribers are told."""
+        name = request.path_params["name"]
+        parameters_of(request.scope["query_string"], request.url.path)
+        kept = self._hub.fanout.index.get(channel_name(name))
+        if request.method == "DELETE":
+            # What this worker has not read yet may be of this channel.
+            nothing = (kept is None or not kept.kept) and not self._hub.fanout.index.unread
+            id = None if nothing else str(await self._hub.forget(name))
+            return json({"name": name, "id": id})
+        (subscribers,), silent = await self._subscribers_of([name])
+        if kept is None and not subscribers:
+            detail = f"the channel {name} has neither kept events nor subscribers"
+            return response_of(problem(404, detail))
+        return json({"name": name, "subscribers": subscribers} | self._kept_of(name.encode()) | {"silent": silent})
+
+    def _kept_of(self, name: bytes) -> dict[str, Any]:
+        channel, now = self._hub.fanout.index.get(name), time.time()
+        kept = channel.kept if channel is not None else 0
+        lately = recent(self._hub.fanout.index, name, round(1000 * (now - LATELY)))
+        seconds = LATELY
+        # Of one whose events go faster than that, as far as there are any.
+        if channel is not None and channel.evicted and lately.since == kept and lately.first is not None:
+            seconds = max(now - lately.first / 1000, 0.001)
+        return {
+            "kept": kept,
+            "rate": round(lately.since / seconds, 3),
+            "last_id": self._hub.event_id(channel.last_position) if channel is not None and kept else None,
+            "last_time": in_words(lately.last) if lately.last is not None else None,
+        }
+
+    def _subscribers(self, about: Mapping[str, Any]) -> list[int]:
+        """Of this worker."""
+        return [self._hub.listeners(name) for name in about["channels"]]
+
+    async def _subscribers_of(self, names: list[str]) -> tuple[list[int], list[int]]:
+        """Of all workers; and the pids of those that do not answer."""
+        if not names:
+            return [], []
+        answers = await self._control.ask_all("subscribers", channels=names)
+        return [sum(each) for each in zip(*(told.answer for told in answers.told), strict=True)], answers.silent
 
     async def livez(self, request: Request) -> Response:
         return json({"status": "alive"})
@@ -108,10 +169,13 @@ class Operations:
         return json({"status": "ready"})
 
     async def healthz(self, request: Request) -> Response:
-        now = self._metrics.snapshot()
+        """Figures too, to who may look into the server."""
+        figures = {}
+        if request.scope.get(OPERATOR):
+            now = self._metrics.snapshot()
+            figures = {key: now[key] for key in ("version", "uptime", "connections", "blocked", "channels")}
         status = "draining" if self._draining else "ok"
-        kept = {key: now[key] for key in ("version", "uptime", "connections", "blocked", "channels")}
-        return json({"status": status} | kept, 503 if self._draining else 200)
+        return json({"status": status} | figures, 503 if self._draining else 200)
 
     @property
     def _draining(self) -> bool:
@@ -126,6 +190,15 @@ class Operations:
 
     async def page(self, request: Request) -> Response:
         return Response(page.PAGE, headers=page.HEADERS)
+
+
+def in_words(milliseconds: int) -> str:
+    """As in an envelope: RFC 3339, section 5.6, in UTC."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
+
+
+def told(request: Request, error: Exception) -> Response:
+    return response_of(problem_of(error))
 
 
 def response_of(answer: Answer) -> Response:

@@ -30,6 +30,7 @@ from sse_fast.edge.sources import check_files
 from sse_fast.errors import SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
 from sse_fast.node.claims import claim_port, claimed_path
+from sse_fast.node.control import DIRECTORY_VARIABLE
 from sse_fast.node.memory import memory_available, memory_limit
 from sse_fast.node.segment import create_shared, open_log_file
 from sse_fast.node.sockets import SocketDirectory
@@ -121,6 +122,10 @@ def serve(settings: Settings) -> int:
             while_starting.enter_context(claim_path(settings.uds))
         else:
             claims.enter_context(claim_address(settings.host, settings.port))
+        if settings.operations_port is not None:
+            claims.enter_context(
+                claim_address(settings.operations_host, settings.operations_port, "operations_host", "operations_port")
+            )
         return _serve(settings, while_starting)
 
 
@@ -140,11 +145,13 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         log.warning(_too_few_descriptors(settings, reachable, descriptors))
         settings = settings.model_copy(update={"max_connections": reachable})
 
-    sockets = create_sockets() if settings.has_front else None
+    sockets = create_sockets()
     node = create_node(settings, streams)
-    os.environ.update(settings.to_environment() | node.environment())
+    os.environ.update(settings.to_environment() | node.environment() | {DIRECTORY_VARIABLE: os.fspath(sockets.path)})
     arguments = granian_arguments(settings, descriptors)
-    server = Supervisor(node, settings.hung_worker_timeout, granted_bounds(settings), sockets, **arguments)
+    server = Supervisor(
+        node, settings.hung_worker_timeout, granted_bounds(settings), sockets, front=settings.has_front, **arguments
+    )
     server.on_startup(while_starting.close)
     server.on_startup(lambda: _announce(settings))
     try:
@@ -156,8 +163,7 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         return 0 if server.interrupt_signal and not server.given_up else int(stop.code or 0)
     finally:
         node.close()
-        if sockets is not None:
-            sockets.close()
+        sockets.close()
         # Python gives signals their defaults back while it ends, and one that comes then would be the exit status.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -177,7 +183,7 @@ def granted_bounds(settings: Settings) -> Bounds:
 
 
 def create_sockets() -> SocketDirectory:
-    """Where the workers' ASGI servers will listen behind the fronts. CannotServe."""
+    """Where the workers will listen for each other, and their ASGI servers behind the fronts. CannotServe."""
     try:
         return SocketDirectory.made()
     except OSError as error:
@@ -263,17 +269,19 @@ def load_edge(entrance: Entrance | None = None) -> Any:
     return edge(entrance)
 
 
-def claim_address(host: str, port: int) -> socket.socket:
-    """The port, for as long as the socket is open. CannotServe where nothing can listen, or another server does."""
-    address, family = _address(host, port)
+def claim_address(host: str, port: int, of_host: str = "host", of_port: str = "port") -> socket.socket:
+    """The port, for as long as the socket is open. CannotServe, by the names of the settings, where nothing can listen,
+    or another server does."""
+    address, family = _address(host, port, of_host)
+    other = f"choose another {flag(of_port)}"
     try:
         return claim_port(address, port, family)
     except OSError as error:
         raise CannotServe(
             {
-                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or choose another --port",
-                errno.EACCES: f"port {port} needs privileges; choose a --port from 1024 on",
-                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see --host",
+                errno.EADDRINUSE: f"port {port} on {host} is in use; stop what listens there, or {other}",
+                errno.EACCES: f"port {port} needs privileges; choose a {flag(of_port)} from 1024 on",
+                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine; see {flag(of_host)}",
             }.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
         ) from None
 
@@ -343,7 +351,12 @@ def _announce(settings: Settings) -> None:
             "workers": settings.workers,
             "max_connections": settings.max_connections,
             "log_size": _shown(log_capacity(settings)),
-        },
+        }
+        | (
+            {"operations": f"{settings.operations_host} port {settings.operations_port}"}
+            if settings.operations_port is not None
+            else {}
+        ),
     )
 
 
@@ -368,9 +381,9 @@ def _too_few_descriptors(settings: Settings, reachable: int, descriptors: int) -
     )
 
 
-def _address(host: str, port: int) -> tuple[str, socket.AddressFamily]:
+def _address(host: str, port: int, of_host: str = "host") -> tuple[str, socket.AddressFamily]:
     """The IP address of a host, which is what Granian wants."""
     try:
         return resolve(host, port)
     except OSError:
-        raise CannotServe(f"{host} is neither an IP address nor a name that resolves; see --host") from None
+        raise CannotServe(f"{host} is neither an IP address nor a name that resolves; see {flag(of_host)}") from None

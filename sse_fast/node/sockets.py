@@ -1,5 +1,5 @@
-"""Where the ASGI server of each worker listens behind that worker's front: a Unix socket in a directory that nobody but
-this user may enter (mode 0700).
+"""Where the ASGI server of each worker listens behind that worker's front, and where the other workers ask it: Unix
+sockets in a directory that nobody but this user may enter (mode 0700).
 
 The directory's name is random, so what a server that was killed has left behind is in nobody's way, and the next server
 of this user removes it: a directory is locked for as long as its server, or a worker of it, lives. (The lock also keeps
@@ -20,7 +20,9 @@ from typing import Self
 
 NAME = re.compile(r"sse-fast-[0-9a-f]{16}")
 LONGEST = 107  # bytes of a Unix socket's path (unix(7))
-LONGEST_PID = 7  # digits: 4194304 (proc(5), pid_max)
+SERVER, CONTROL = "", "c"  # behind the pid, in the name of a socket; paths may not be long
+SOCKET = re.compile(rf"[0-9]+({CONTROL})?")
+LONGEST_NAME = 7 + len(CONTROL)  # a pid has 7 digits: 4194304 (proc(5), pid_max)
 
 
 class SocketDirectory:
@@ -36,7 +38,7 @@ class SocketDirectory:
         OSError where no place has."""
         reasons = []
         for place in _places() if places is None else places:
-            if len(os.fsencode(place)) + len(f"/sse-fast-{'0' * 16}/") + LONGEST_PID > LONGEST:
+            if len(os.fsencode(place)) + len(f"/sse-fast-{'0' * 16}/") + LONGEST_NAME > LONGEST:
                 reasons.append(f"{place}: a path in there would be longer than a Unix socket's may be")
                 continue
             try:
@@ -46,13 +48,13 @@ class SocketDirectory:
                 reasons.append(f"{place}: {error.strerror}")
         raise OSError("; ".join(reasons))
 
-    def of(self, pid: int) -> Path:
+    def of(self, pid: int, which: str = SERVER) -> Path:
         """Where this worker listens."""
-        return self.path / str(pid)
+        return self.path / f"{pid}{which}"
 
-    def listen(self, backlog: int) -> socket.socket:
-        """The socket of this process; it listens. Raises OSError."""
-        path = self.of(os.getpid())
+    def listen(self, backlog: int, which: str = SERVER) -> socket.socket:
+        """A socket of this process; it listens. Raises OSError."""
+        path = self.of(os.getpid(), which)
         path.unlink(missing_ok=True)  # of a dead worker that had the same number
         made = socket.socket(socket.AF_UNIX)
         try:
@@ -66,14 +68,15 @@ class SocketDirectory:
 
     def forget(self, pid: int) -> None:
         """That worker is dead, perhaps killed."""
-        with contextlib.suppress(OSError):
-            self.of(pid).unlink()
+        for which in (SERVER, CONTROL):
+            with contextlib.suppress(OSError):
+                self.of(pid, which).unlink()
 
     def leave(self, *, last: bool) -> None:
         """This process listens no more; if it may be the `last` one, nobody is left to remove the directory."""
-        with contextlib.suppress(OSError):
-            self.of(os.getpid()).unlink()
-            if last:
+        self.forget(os.getpid())
+        if last:
+            with contextlib.suppress(OSError):
                 self.path.rmdir()
 
     def close(self) -> None:
@@ -134,5 +137,5 @@ def _remove_the_dead(place: Path) -> None:
 def _empty(directory: int) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.isdecimal() and stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+            if SOCKET.fullmatch(entry.name) and stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                 os.unlink(entry.name, dir_fd=directory)

@@ -37,15 +37,17 @@ LOCKS_OUT = 2.0  # seconds of silence granted to a worker that holds the log's l
 
 
 class Supervisor(MPServer):
-    """Granian over the workers of a node. `sockets`: each worker has a front, and Granian listens behind it in there.
-    None: Granian is what clients connect to."""
+    """Granian over the workers of a node. `sockets`: where they listen for each other. `front`: each has one, and
+    Granian listens behind it, in there, too. False: Granian is what clients connect to."""
 
     def __init__(
         self,
         node: Node,
         hung_worker_timeout: float,
         bounds: Bounds,
-        sockets: SocketDirectory | None = None,
+        sockets: SocketDirectory,
+        *,
+        front: bool,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -54,6 +56,7 @@ class Supervisor(MPServer):
         self._hung_worker_timeout = hung_worker_timeout
         self._bounds = bounds
         self._sockets = sockets
+        self._front = front
         self._newcomers: list[WorkerProcess] = []
         self._leaving: list[WorkerProcess] = []
         self._failed_starts: Counter[int] = Counter()
@@ -65,7 +68,7 @@ class Supervisor(MPServer):
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
         address = None if self.bind_uds is not None else (self.bind_addr, self.bind_port)
-        if self._sockets is not None:
+        if self._front:
             target = partial(_behind_a_front, target, address, self._bounds, self._sockets.path, self.backlog)
         elif address is not None:
             target = partial(_on_bounded_socket, target, address, self._bounds, self.backlog)
@@ -120,8 +123,7 @@ class Supervisor(MPServer):
         for index, dead in enumerate(self.wrks):
             if self.interrupt_signal or dead.inner.is_alive():
                 continue
-            if self._sockets is not None:
-                self._sockets.forget(dead.inner.pid)
+            self._sockets.forget(dead.inner.pid)
             # One that is killed before it serves has not failed either: somebody wanted that.
             if self._slots.was_ready(dead.inner.pid) or dead.inner.exitcode == -signal.SIGKILL:
                 self._failed_starts[index] = 0
@@ -206,8 +208,7 @@ class Supervisor(MPServer):
             return
         worker.kill()  # type: ignore[no-untyped-call]
         worker.inner.join()
-        if self._sockets is not None:
-            self._sockets.forget(worker.inner.pid)
+        self._sockets.forget(worker.inner.pid)
 
     def _tell_to_leave(
         self, workers: list[WorkerProcess], meanwhile: Callable[[], bool], how: signal.Signals = signal.SIGTERM

@@ -15,11 +15,12 @@ from sse_fast.base.listening import listening_sockets, stop_listening
 from sse_fast.edge.app import Edge, drain, once
 from sse_fast.errors import EndReason
 from sse_fast.node.app import Beside, UnusableApp, app_beside
-from sse_fast.node.sockets import SocketDirectory
+from sse_fast.node.control import SocketControl
 from sse_fast.node.workers import LEAVE, UNUSABLE_APP, WorkerSlot
 from sse_fast.settings import Settings
 from sse_fast.transports.behind import BehindRelay
 from sse_fast.transports.entrance import Entrance
+from sse_fast.transports.kernel import bound_socket, bounds_of
 from sse_fast.transports.quiet import App
 
 logger = logging.getLogger("sse_fast.node")
@@ -40,10 +41,16 @@ def edge(entrance: Entrance | None = None) -> App:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     beside: Beside | None = None
+    settings, slot = Settings.from_environment(), WorkerSlot.claim()
+    operations = None
+    if settings.operations_port is not None:
+        operations = bound_socket(settings.operations_host, settings.operations_port, bounds_of(settings))
     app = Edge(
-        Settings.from_environment(),
-        slot=WorkerSlot.claim(),
+        settings,
+        slot=slot,
         entrance=entrance,
+        operations=operations,
+        control=SocketControl.among(slot.slots) if slot is not None else None,
         on_startup=lambda app: drain_on_signals(app, beside),
     )
     loaded: App = app
@@ -88,25 +95,26 @@ def drain_on_signals(app: Edge, beside: Beside | None) -> None:
 
 
 def _leave_sockets(app: Edge) -> None:
-    if app.entrance is not None:
+    if isinstance(app.control, SocketControl):
         parent = multiprocessing.parent_process()
         orphan = parent is not None and parent.pid != os.getppid()
-        SocketDirectory(app.entrance.behind.parent).leave(last=orphan)
+        app.control.directory.leave(last=orphan)
 
 
 async def _stop_listening(app: Edge, handshake: float) -> None:
     """Nobody who has come is reset; who comes from now on is others' to serve, or meets nobody."""
-    if app.front is not None and app.settings.uds is not None:
-        app.front.stop_accepting()  # all workers share the socket, and the others accept who waits
-        return
+    sockets = [app.operations.fileno()] if app.operations is not None else []
     if app.quiet is not None:
         app.quiet.close()  # it might let new clients in again
     with contextlib.suppress(OSError):  # no descriptor is left: then the newest connections are cut
-        if app.entrance is not None:
-            sockets = [app.entrance.listening.fileno()]
+        if app.front is not None and app.settings.uds is not None:
+            app.front.stop_accepting()  # all workers share the socket, and the others accept who waits
+        elif app.entrance is not None:
+            sockets.append(app.entrance.listening.fileno())
         else:
-            sockets = await asyncio.to_thread(listening_sockets, [app.settings.port])
-        await stop_listening(sockets, handshake)
+            sockets += await asyncio.to_thread(listening_sockets, [app.settings.port])
+        if sockets:
+            await stop_listening(sockets, handshake)
 
 
 async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_serve: bool = False) -> None:

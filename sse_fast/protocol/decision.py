@@ -37,7 +37,7 @@ class Subscribe(NamedTuple):
     readable: who may read it, if it becomes another answer. reads_json: then 503, and not a stream that says when to
     come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`. patterns: of further
     channels. grants: of who listens; they have all of these channels. left_out: what was asked for beside them, and is
-    not granted."""
+    not granted. from_outside: what becomes of it if who asks is not on this machine; None: the same."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
@@ -50,6 +50,7 @@ class Subscribe(NamedTuple):
     patterns: tuple[str, ...] = ()
     grants: Grants = OPEN
     left_out: tuple[str, ...] = ()
+    from_outside: "Answer | Subscribe | None" = None
 
 
 class Form(StrEnum):
@@ -94,12 +95,14 @@ class Answer(NamedTuple):
 class Elsewhere(NamedTuple):
     """Neither stream nor publish: whatever else is served there answers, with these headers beside its own. ours: it is
     the edge's to answer, and not the app's beside it. operations: it looks into the server, or changes what is there:
-    that takes grants that say so, or to come from this machine itself. grants: of who asks."""
+    that takes grants that say so, or to come from this machine itself. grants: of who asks. from_outside: what is
+    answered instead to who is not on this machine; None: the same."""
 
     headers: Headers = ()
     ours: bool = True
     operations: bool = False
     grants: Grants = OPEN
+    from_outside: Answer | None = None
 
 
 class Ask(NamedTuple):

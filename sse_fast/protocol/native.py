@@ -16,6 +16,7 @@ from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.hooked import question_of, with_hook
 from sse_fast.errors import Forbidden, InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
+from sse_fast.protocol import operations
 from sse_fast.protocol.decision import (
     Answer,
     Decision,
@@ -27,7 +28,7 @@ from sse_fast.protocol.decision import (
     in_order,
     stream_headers,
 )
-from sse_fast.protocol.policy import HISTORY, Policy
+from sse_fast.protocol.policy import HISTORY, Operations, Policy
 from sse_fast.protocol.problem import NotPlain, TooMuch, problem
 from sse_fast.protocol.request import Request
 
@@ -50,7 +51,6 @@ EARLIEST = "earliest"
 NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
 NAMED_BY_QUERY = re.compile(rb"(?:\A|&)channel=([^&]*)")
 STREAM_METHODS = "GET, HEAD, OPTIONS"
-OPERATIONS = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
@@ -96,9 +96,7 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         asked, grants, beside = _hooked(asked, grants, request, policy, found.hook)
     granted, left_out = _granted(asked, grants, beside)
     headers = stream_headers(readable)
-    if method == "HEAD":
-        return Answer(200, headers)
-    return Subscribe(
+    wanted = Subscribe(
         granted.channels,
         asked.last_event_id,
         asked.history,
@@ -110,6 +108,8 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         grants=grants,
         left_out=left_out,
     )
+    decision = operations.of_stream(wanted, policy, asked.allowed_only)
+    return Answer(200, headers) if method == "HEAD" else decision
 
 
 NOTHING_ASKED = Asked(())
@@ -166,7 +166,7 @@ def _hooked(
 
 
 def _may_listen(grants: Grants, channel: str) -> bool:
-    return grants.subscribe.matches(channel) or (grants.operations and channel in SYSTEM_CHANNELS)
+    return channel == operations.STATS or grants.subscribe.matches(channel)
 
 
 def reads_json(request: Request) -> bool:
@@ -331,6 +331,8 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
     """Of a request under /publish. Raises InvalidEvent, Unauthorized, Forbidden, ForeignOrigin, NotPlain, TooMuch, or
     MustAsk."""
     path, method = request.path, request.method
+    if policy.operations is Operations.ALONE:
+        return operations.elsewhere(request, policy, readable, policy.access.everybody)
     names = path.split("/")[2:]
     if len(names) > 2 or "" in names:
         return Elsewhere(readable)  # nobody has that
@@ -359,7 +361,7 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
 def elsewhere(request: Request, policy: Policy, readable: Headers, found: Found = NOTHING_FOUND) -> Decision:
     """Of any other request to the edge. Raises Unauthorized, or MustAsk."""
     grants = policy.access.grants_of(request.headers, request.query, policy.now(), found)
-    return Elsewhere(readable, operations=OPERATIONS.fullmatch(request.path) is not None, grants=grants)
+    return operations.elsewhere(request, policy, readable, grants)
 
 
 def channels_named(request: Request) -> Iterator[str]:

@@ -3,15 +3,25 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from sse_fast.access.access import Access
-from sse_fast.access.hosts import Hosts
+from sse_fast.access.hosts import Hosts, is_loopback
+from sse_fast.access.local import is_address, is_local
 from sse_fast.access.origins import Origins
 from sse_fast.event_rules import WholeNumber
 from sse_fast.protocol.request import READ, Request
 
 HISTORY = WholeNumber("history", 1_000_000)  # the rule where no lower limit is set
+
+
+class Operations(Enum):
+    """Where those who operate the server ask it."""
+
+    HERE = "here"  # beside all else
+    APART = "apart"  # at a port of their own, and not here
+    ALONE = "alone"  # this is that port
 
 
 class Proxies(Protocol):
@@ -28,7 +38,8 @@ class Policy:
     the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
     may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
     path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. now: the time, in
-    seconds since 1970, by which credentials end."""
+    seconds since 1970, by which credentials end. operations: where they are. anybody_operates: who reaches this port
+    does, from any machine."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -42,6 +53,8 @@ class Policy:
     path: str = ""
     read: frozenset[bytes] = READ
     now: Callable[[], float] = time.time
+    operations: Operations = Operations.HERE
+    anybody_operates: bool = False
 
     def client_of(self, request: Request, peer: str) -> str:
         """The address of who asks: `peer`, from where the connection is, or whom a trusted proxy there names."""
@@ -52,3 +65,11 @@ class Policy:
     def trusts(self, peer: str) -> bool:
         """Whether a request from there says by a trusted proxy's word which way it came."""
         return self.proxies is not None and self.proxies.trusts(peer)
+
+    def is_local(self, request: Request, peer: str) -> bool:
+        """Whether this comes from this machine, or as good as that: see `access.local`. Only a name that nobody's DNS
+        can give this server proves that no page of a stranger's asks."""
+        if self.anybody_operates:
+            host = request.header(b"host")
+            return is_loopback(host) or is_address(host)
+        return is_local(peer, request.headers, request.version, trusted=self.trusts(peer))

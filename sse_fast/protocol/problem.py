@@ -20,6 +20,7 @@ from sse_fast.errors import (
     LogBusy,
     Overloaded,
     RateLimited,
+    Silent,
     SSEFastError,
     Unauthorized,
     Undecided,
@@ -64,6 +65,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     LogBusy: (503, AGAIN),
     Overloaded: (503, AGAIN),
     RateLimited: (429, ()),
+    Silent: (503, AGAIN),
 }
 """What each error is answered with: status and headers. The nearest class of an error counts."""
 

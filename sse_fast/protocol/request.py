@@ -11,7 +11,9 @@ from urllib.parse import unquote
 
 from starlette._utils import get_route_path
 
-READ = frozenset(
+from sse_fast.access.local import FORWARDED
+
+READ = FORWARDED | frozenset(
     b"accept access-control-request-headers access-control-request-method access-control-request-private-network "
     b"authorization content-encoding content-length content-type cookie host idempotency-key last-event-id origin "
     b"x-forwarded-for".split()

@@ -75,10 +75,12 @@ class Relay(Protocol):
         keep: bool,
         length: int | None,
         own: bool = False,
+        local: bool = False,
     ) -> Relayed:
         """Hand on this request of a connection that waits. client: who asks, as the head and its proxies say; trusted:
         one of those sent it. keep: the connection stays open behind it. length: of the body; None: nobody knows.
-        own: it is a question to this server, such as whether it is well, and no request of the app's."""
+        own: it is a question to this server, such as whether it is well, and no request of the app's. local: it comes
+        from this machine itself."""
 
     def tick(self, now: float, /) -> None: ...
     def leave(self) -> None: ...
@@ -104,6 +106,7 @@ class Server(Protocol):
     def learn(self, known: Known, answer: Answer, /) -> None: ...
     def client_of(self, connection: Connection, request: Request, /) -> str: ...
     def trusts(self, address: str, /) -> bool: ...
+    def is_local(self, connection: Connection, request: Request, /) -> bool: ...
     def turned_away(self) -> None: ...
     def slowed(self, connection: Connection, known: Known, /) -> Known: ...
     def note(self, connection: Connection, known: Known, answer: Answer, /) -> None: ...
@@ -328,6 +331,7 @@ class Exchange:
             keep=head.keep_alive,
             length=None if head.chunked else head.length,
             own=isinstance(known.decision, Elsewhere) and known.decision.ours and not has_body,
+            local=front.is_local(connection, known.request),
         )
         if body is None or connection.context is not self or not has_body:
             return

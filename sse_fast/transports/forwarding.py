@@ -18,6 +18,7 @@ FORWARDING = frozenset((b"forwarded", b"x-real-ip"))
 NOT_TUNNELLED = (b"h2c", b"http", b"tls")  # what a client says within those would be taken for the relay's word
 
 WHO = b"x-forwarded-for"
+LOCAL = b"grip-local"  # of a request that comes from this machine itself: see access/local
 NOBODY = b"unknown"  # a client without an address (RFC 7239, section 6.2)
 
 

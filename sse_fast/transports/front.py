@@ -302,6 +302,10 @@ class Front:
         """Whether it is a proxy's whose word is taken."""
         return self._policy.trusts(address)
 
+    def is_local(self, connection: Connection, request: Request) -> bool:
+        """Whether this comes from this machine itself."""
+        return self._policy.is_local(request, connection.address)
+
     def readable(self, head: Head) -> Headers:
         """Who may read what is answered here to this request."""
         origins = self._policy.origins
@@ -359,6 +363,13 @@ class Front:
         stands for now."""
         head, request, wanted = known
         assert isinstance(wanted, Subscribe)
+        if wanted.from_outside is not None and not self.is_local(connection, request):
+            if isinstance(wanted.from_outside, Answer):
+                self.turned_away()
+                self.note(connection, known, wanted.from_outside)
+                self.respond(connection, head, wanted.from_outside)
+                return
+            wanted = wanted.from_outside
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
         if (life := self._admitted(connection, head, wanted, address, own=True)) is not None:
             self._stream(connection, head, wanted, address, life, own=True, since=since)

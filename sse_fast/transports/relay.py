@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream, connect
 from sse_fast.access.addresses import one_client
+from sse_fast.access.local import UNIX
 from sse_fast.transports.head import Head
 from sse_fast.transports.parts import Parts
-from sse_fast.transports.relayed import LOCAL, Hold, RelayedExchange
+from sse_fast.transports.relayed import Hold, RelayedExchange
 from sse_fast.transports.upload import HELD
 
 if TYPE_CHECKING:
@@ -149,15 +150,16 @@ class Relay:
         keep: bool,
         length: int | None,
         own: bool = False,
+        local: bool = False,
     ) -> RelayedExchange:
         """Hand on this request of a connection that waits. `client`: who asks; `trusted`: what the request says beside
         that is a trusted proxy's word. `keep`: the connection may be kept behind it. `length`: of its body; None: that
         is chunked. `own`: it is a question to this server, answered
-        whatever the app's clients hold."""
+        whatever the app's clients hold. `local`: it comes from this machine itself."""
         exchange = RelayedExchange(
-            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, own=own
+            self, connection, head, client=client, trusted=trusted, keep=keep, length=length, own=own, local=local
         )
-        if not trusted and connection.address != LOCAL:  # else it is that of many
+        if not trusted and connection.address != UNIX:  # else it is that of many
             exchange.address = one_client(connection.address)
         self._under_way[exchange] = None
         self.exchanges += 1

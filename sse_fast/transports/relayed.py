@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.upstream import Upstream
-from sse_fast.transports.forwarding import Header, asked_by, request_lines, upgrade_of
+from sse_fast.access.local import UNIX
+from sse_fast.transports.forwarding import LOCAL, Header, asked_by, request_lines, upgrade_of
 from sse_fast.transports.head import Forwarded, Head
 from sse_fast.transports.response import BadResponse, Body, Response
 from sse_fast.transports.streams import ADDRESS_LENGTH
@@ -22,7 +23,6 @@ from sse_fast.transports.upload import SLOWEST, Upload, Uploading
 if TYPE_CHECKING:
     from sse_fast.transports.front import Front
 
-LOCAL = "local"  # what a connection by a Unix socket has for an address
 HALF_SECONDS = 30.0  # without a byte, of a tunnel one side of which has ended
 BOTH = 2
 CLAIMED_BODY = 64 * 1024  # bytes behind a head that was not for the client
@@ -117,6 +117,7 @@ class RelayedExchange:
         keep: bool,
         length: int | None,
         own: bool = False,
+        local: bool = False,
     ) -> None:
         self.own = own
         self._relay, self.connection, self.head, self.client = relay, connection, head, client
@@ -141,11 +142,11 @@ class RelayedExchange:
         self._ended = 0  # sides of a tunnel
         self._claimed = 0  # bytes that were not for the client
         self._over = False
-        marks = b""
+        marks = b"%b: 1\r\n" % LOCAL if local else b""
         if relay.hold is not None:
-            marks = relay.hold.mark(self)
+            marks += relay.hold.mark(self)
             self._response.claim = self._claim
-        nobody = client == connection.address == LOCAL  # and no proxy that says so
+        nobody = client == connection.address == UNIX  # and no proxy that says so
         self._request = asked_by(forwarded.lines, "" if nobody else client[:ADDRESS_LENGTH], marks)
         self._keep = keep
 

@@ -201,7 +201,7 @@ def test_with_a_certificate_nothing_stands_behind_a_front(
 
 def by_socket(path: Path) -> httpx.AsyncClient:
     transport = httpx.AsyncHTTPTransport(uds=str(path))
-    return httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=PATIENCE)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=PATIENCE)
 
 
 async def test_on_a_unix_socket_all_workers_share_streams_are_native_and_the_rest_is_relayed(

@@ -1,0 +1,50 @@
+"""Whether a request comes from this machine itself, as far as what it says can show that."""
+
+import ipaddress
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from sse_fast.access.hosts import is_loopback
+
+UNIX = "local"
+"""What stands for the address of a connection by a Unix socket."""
+FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED = frozenset((b"forwarded", b"via", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"))
+"""What proxies add beside that."""
+
+
+def is_address(host: str | None) -> bool:
+    """Whether a Host header is an IP address, which no DNS can make another machine's."""
+    try:
+        ipaddress.ip_address(urlsplit(f"//{host or ''}").hostname or "")
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1024)
+def is_loopback_address(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def is_local(peer: str, headers: Mapping[bytes, bytes], version: str, *, trusted: bool) -> bool:
+    """Of a request from `peer`: not from another machine by a proxy on this one, nor from a page whose name somebody
+    has made to mean this machine (DNS rebinding). `trusted`: what that proxy says counts.
+
+    A proxy that says nothing of its clients cannot be told from one of them, but for that it speaks HTTP/1.0, as nginx
+    does where nobody told it otherwise.
+    """
+    if not (peer == UNIX or is_loopback_address(peer)):
+        return False
+    host = headers.get(b"host")
+    if not is_loopback(host.decode("latin-1") if host is not None else None):
+        return False
+    forwarded_for = headers.get(FORWARDED_FOR)
+    if forwarded_for is None:
+        return version != "1.0" and FORWARDED.isdisjoint(headers)
+    return trusted and all(is_loopback_address(each.strip()) for each in forwarded_for.decode("latin-1").split(","))

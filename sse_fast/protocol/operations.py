@@ -1,0 +1,66 @@
+"""Looking into the server, and changing what is there: which requests do, where they may be asked, and by whom.
+
+By whose grants say so, from anywhere; and by who is on this machine itself, see `access.local`. What a head shows of
+that is decided here, and who carries a decision out looks where its connection is from.
+"""
+
+import re
+
+from sse_fast.access.grants import Grants
+from sse_fast.errors import Forbidden, InvalidEvent, Unauthorized
+from sse_fast.protocol.decision import Answer, Decision, Elsewhere, Headers, Subscribe
+from sse_fast.protocol.policy import Operations, Policy
+from sse_fast.protocol.problem import problem, problem_of
+from sse_fast.protocol.request import Request
+
+ROUTES = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
+BESIDE = ("/", "/livez", "/readyz", "/healthz")  # the page, and whether the server is well: what anybody may ask for
+STATS = "$stats"
+
+
+def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grants) -> Decision:
+    """Of a request that is for no stream and publishes nothing."""
+    path, operations = request.path, ROUTES.fullmatch(request.path) is not None
+    if operations and policy.operations is Operations.APART:
+        return nothing_at(request, readable)
+    if not operations and policy.operations is Operations.ALONE and path not in BESIDE:
+        return nothing_at(request, readable, "this is the port of operations, and the public one has the rest")
+    refused = None
+    if operations and not grants.operations:
+        refused = _refused(policy, grants, "this", readable)
+    return Elsewhere(readable, operations=operations, grants=grants, from_outside=refused)
+
+
+def of_stream(wanted: Subscribe, policy: Policy, allowed_only: bool = False) -> Decision:
+    """Of one that was decided about but for `$stats`. `allowed_only`: what is not granted is left out. Raises
+    InvalidEvent."""
+    if policy.operations is Operations.ALONE and wanted.channels != (STATS,):
+        raise InvalidEvent(f"this is the port of operations: it has the channel {STATS} and no others")
+    if STATS not in wanted.channels:
+        return wanted
+    if policy.operations is Operations.APART:
+        raise InvalidEvent(f"the channel {STATS} is at the port of operations, and not here")
+    subscribe = wanted.grants.subscribe
+    if wanted.grants.operations or (subscribe.matches(STATS) and not subscribe.everything):
+        return wanted
+    others = tuple(channel for channel in wanted.channels if channel != STATS)
+    if allowed_only and (others or wanted.patterns):
+        return wanted._replace(from_outside=wanted._replace(channels=others, left_out=(*wanted.left_out, STATS)))
+    return wanted._replace(from_outside=_refused(policy, wanted.grants, f"the channel {STATS}", wanted.readable))
+
+
+def nothing_at(request: Request, readable: Headers, where: str = "") -> Answer:
+    """There is no such route."""
+    root = request.root
+    where = where or f"streams are under {root}/sse, publishing is POST {root}/publish/CHANNEL"
+    return problem(404, f"there is nothing at {root}{request.path}; {where}", readable)
+
+
+def _refused(policy: Policy, grants: Grants, what: str, readable: Headers) -> Answer:
+    """To who is not on this machine."""
+    sentence = (
+        f"{what} is for who operates this server: ask on this machine, for the host localhost and by no proxy, or with "
+        "a credential that grants operations"
+    )
+    anonymous = policy.access.tokens is not None and grants.credential is None
+    return problem_of(Unauthorized(sentence) if anonymous else Forbidden(sentence), readable)
