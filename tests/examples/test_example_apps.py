@@ -160,6 +160,45 @@ async def test_logging_out_ends_the_streams_of_that_session_and_of_no_other(exam
         await until(lambda: not example.streams)
 
 
+# tokens
+
+
+@of("tokens")
+async def test_a_token_is_for_whoever_is_logged_in_and_for_what_is_theirs(example: ModuleType) -> None:
+    async with EventClient(example.app) as client:
+        assert (await client.http.get("/edge/sse/user:ada:orders")).status_code == 401
+        assert (await client.http.post("/token")).status_code == 401
+        for wrong in ({"user": "ada", "password": "x"}, {"user": "eve", "password": ""}):
+            assert (await client.http.post("/login", json=wrong)).status_code == 403
+        await log_in(client, "ada")
+        assert (await client.http.get("/edge/sse/user:grace:orders")).status_code == 403
+        async with client.stream("/edge/sse/user:ada:orders") as stream:
+            await client.http.post("/orders", json={"text": "tea"})
+            assert (await stream.take(2))[1].json() == {"text": "tea"}
+        assert (await client.http.post("/edge/publish/user:ada:orders", content=b"x")).status_code == 403
+        await client.http.post("/logout")
+        assert (await client.http.get("/edge/sse/user:ada:orders")).status_code == 401
+        await example.edge.close()
+
+
+@of("tokens")
+async def test_a_token_that_has_ended_is_renewed_and_the_stream_goes_on_where_it_was(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with EventClient(example.app) as client:
+        await log_in(client, "ada")
+        first = (await client.http.post("/orders", json={"text": "tea"})).json()["id"]
+        await client.http.post("/orders", json={"text": "milk"})
+        with monkeypatch.context() as ended:
+            ended.setattr(example, "SECONDS", -60)
+            stale = {"authorization": f"Bearer {example.token_of('ada')}"}
+        assert (await client.http.get("/edge/sse/user:ada:orders", headers=stale)).status_code == 401
+        assert (await client.http.post("/token")).json() == {"user": "ada"}
+        async with client.stream("/edge/sse/user:ada:orders", last_event_id=first) as stream:
+            assert (await stream.take(2))[1].json() == {"text": "milk"}
+        await example.edge.close()
+
+
 # datastar
 
 

@@ -175,6 +175,29 @@ async def test_two_people_chat(browser: Browser, tmp_path: Path) -> None:
         await expect(ada.locator("#people")).to_have_text("Ada")
 
 
+async def test_a_page_of_orders_has_a_token_renews_it_and_misses_nothing(browser: Browser, tmp_path: Path) -> None:
+    async with opened(browser, "tokens") as (page, _):
+        await page.fill("[name=user]", "ada")
+        await page.fill("[name=password]", "ada")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#state")).to_have_text("connected")
+        await page.fill("[name=text]", "Tea")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#orders li")).to_have_text("Tea")
+        # Without its token the stream is refused when it comes back; the page gets a fresh one, and goes on.
+        cookies = [cookie for cookie in await page.context.cookies() if cookie["name"] == "session"]
+        await page.context.clear_cookies()
+        await page.context.add_cookies(cookies)  # type: ignore[arg-type]
+        await page.evaluate("events.close(), begin()")
+        await expect(page.locator("#state")).to_have_text("connected")
+        await page.fill("[name=text]", "Milk")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#orders li")).to_have_text(["Milk", "Tea"])
+        await shot(page, tmp_path, "tokens")
+        await page.get_by_role("button", name="Log out").click()
+        await expect(page.locator("#login")).to_be_visible()
+
+
 async def test_an_inbox_closes_in_every_tab_when_its_session_ends(browser: Browser, tmp_path: Path) -> None:
     async with opened(browser, "inbox") as (page, server):
         await page.fill("[name=user]", "ada")

@@ -1,0 +1,78 @@
+"""README, "From nothing to a browser that listens with a token": its commands and its code, as they stand there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import readme
+from support import free_port
+
+from sse_fast import Settings, create_app
+from sse_fast.access.publish_keys import PublishKeys
+from sse_fast.testing import EventClient
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+PATIENCE = 60.0
+SECRET = "a secret of these tests, of 32 bytes or more"
+CHAPTER = readme.README.partition("### From nothing to a browser that listens with a token\n")[2]
+
+
+def test_its_commands_make_a_server_a_token_and_a_listener(tmp_path: Path) -> None:
+    commands = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", CHAPTER.partition("```sh\n")[2].partition("```")[0], re.M)
+    assert len(commands) == 7
+    port = free_port()
+    command = tmp_path / "sse-fast"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m sse_fast "$@"\n')
+    command.chmod(0o755)
+    script = [
+        f"export PATH={shlex.quote(str(tmp_path))}:$PATH SSE_FAST_URL=http://127.0.0.1:{port} SSE_FAST_PORT={port}"
+    ]
+    for line in commands:
+        script.append(line)
+        if line.startswith("sse-fast serve"):
+            script += ["server=$!", "until curl -sf $SSE_FAST_URL/livez >/dev/null; do sleep 0.1; done"]
+        elif line.startswith("sse-fast listen") and not line.endswith("&"):
+            script.append('echo "refused: $?"')
+        elif line.startswith("sse-fast listen"):
+            opened = """curl -s $SSE_FAST_URL/stats | grep -q '"connections":1,'"""
+            script += ["listener=$!", f"until {opened}; do sleep 0.1; done"]
+    script += ['wait $listener; echo "listened: $?"; kill $server; wait $server']
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    said = done.stdout
+    assert "refused: 1" in said, done
+    assert "401" in done.stderr
+    assert "hello" in said, done
+    assert "listened: 0" in said
+    assert '"sub": "42"' in said
+    assert "a server with these keys takes it" in done.stderr
+
+
+async def test_its_app_signs_what_the_edge_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_FAST_TOKEN_SECRET", SECRET)
+    app = readme.run("async def token(response: Response")["app"]
+    async with EventClient(app, lifespan=False) as shop:
+        cookie = (await shop.http.post("/token")).cookies["token"]
+    async with EventClient(create_app(Settings(token_cookie="token"))) as edge:
+        headers = {"cookie": f"token={cookie}"}
+        async with edge.stream("/sse/user:42:orders", headers=headers) as stream:
+            assert (await stream.next()).event == "$connected"
+        assert (await edge.http.get("/sse/user:43:orders", headers=headers)).status_code == 403
+
+
+def test_its_file_of_publish_keys_is_one() -> None:
+    (text,) = re.findall(r"```toml\n(\[shop\].*?)```", readme.README, re.S)
+    keys = PublishKeys.parse(text.encode())
+    assert keys.names == ("key:prometheus", "key:shop")
+    assert len(keys) == 3
