@@ -52,7 +52,7 @@ def relay_command(port: int, scratch: Path) -> list[str]:
 
 
 def alone_command(port: int, scratch: Path) -> list[str]:
-    return granian_command(port, "benches.user_app:app")
+    return granian_command(port, "benches.user_app:app", "--ws")  # as beside an app
 
 
 RELAYED = Server("relayed", "sse-fast serve --app", "", "", relay_command)
