@@ -118,6 +118,17 @@ class FrontPort:
         assert self.hub.fanout.blocked <= self.hub.fanout.connections
         assert 0 <= self.transport.busy <= self.listener.open
 
+    def relayed(self) -> str:
+        """What the relay is at, for who has waited in vain."""
+        relay = self.transport.relay
+        assert isinstance(relay, Relay)
+        numbers = {name: getattr(relay, name) for name in ("open", "idle", "queued", "uploads", "tunnels", "held")}
+        under_way = [
+            (each.connection.state, each.head.target[:40], each.whole, each._upstream is not None)
+            for each in relay._under_way
+        ]
+        return f"{numbers}, blocked {len(relay.blocked)}, under way {under_way}"
+
     def connect(self, request: bytes = b"", *, buffer: int = 0, source: str = "") -> socket.socket:
         """A client's socket, not blocking; `buffer` bytes for what it has not read, or as many as the kernel likes."""
         return connect(self.number, request, buffer=buffer, source=source)

@@ -59,7 +59,8 @@ class Asker:
                             left, kept = await self._answer(reader, left, method, number, kind)
                     except TimeoutError:
                         if kind not in LYING:
-                            raise AssertionError(f"no answer to {method} of kind {kind}, {number}") from None
+                            told = f"no answer to {method} of kind {kind}, {number}"
+                            raise AssertionError(f"{told}; {self._fuzz.port.relayed()}") from None
                         self._fuzz.tally["given up"] += 1
                         kept = False
                     if not kept:
