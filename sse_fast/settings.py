@@ -183,6 +183,11 @@ class Settings(BaseSettings):
     max_connections_per_token: int | None = Field(
         default=None, ge=1, description="Streams open at once by one token or key, over all workers."
     )
+    presence_channels: list[str] = Field(
+        default=[],
+        description="Patterns of channels of which it is told who is there, by the users of tokens: by events of "
+        "$presence:CHANNEL, and at /presence/CHANNEL.",
+    )
     rate_open: str | None = Field(
         default=None,
         description="Streams that one address may open, and one token: 10/s, 600/min or 600/min,burst=50. The burst is "
@@ -322,6 +327,7 @@ class Settings(BaseSettings):
         "cors_origins",
         "grant_publish",
         "grant_subscribe",
+        "presence_channels",
         "token_algorithms",
         "trusted_proxies",
         mode="before",
@@ -373,7 +379,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{error}; write an IP address, a network such as 10.0.0.0/8, or '*'") from None
         return proxies
 
-    @field_validator("grant_publish", "grant_subscribe")
+    @field_validator("grant_publish", "grant_subscribe", "presence_channels")
     @classmethod
     def _patterns_are_patterns(cls, patterns: list[str]) -> list[str]:
         Patterns.of(patterns)

@@ -31,11 +31,14 @@ class Tally(Protocol):
 
 
 class Counted(NamedTuple):
-    """What a stream counts under, beside all: its client's address, its channels, and the credential that was shown."""
+    """What a stream counts under, beside all: its client's address, its channels, and the credential that was shown;
+    and the user who is there by it, in those channels whose presence is kept."""
 
     address: str
     channels: tuple[str, ...] = ()
     credential: str | None = None
+    user: str = ""
+    shown_in: tuple[str, ...] = ()
 
 
 class Alone:

@@ -38,6 +38,7 @@ from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
 from sse_fast.errors import Undecided
 from sse_fast.hub.control import Alone, Control
 from sse_fast.hub.peers import Peers
+from sse_fast.hub.presence import Presence
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
@@ -64,6 +65,7 @@ MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 OPERATORS = 16  # connections at once to the port of operations
+GRACE = 5.0  # seconds that a user may be away, and has not left
 STATS_CHANNEL = "$stats"
 
 
@@ -176,7 +178,10 @@ class Edge:
         self.control: Control = shared or control or Alone()
         """What the workers of this node ask each other."""
         self._own_control = control
-        self._operations = Operations(self.hub, self.metrics, self.requests, self.control)
+        if beside is None and settings.presence_channels:
+            self._streams.presence = presence_of(settings, self.hub, self.control)
+        self.presence = self._streams.presence
+        self._operations = Operations(self.hub, self.metrics, self.requests, self.control, self.presence)
         if shared is None:
             self._operations.answer_others()
         apart = settings.operations_port is not None and (operations is not None or beside is not None)
@@ -334,6 +339,8 @@ class Edge:
             self._stats = asyncio.get_running_loop().create_task(self._publish_stats())
             self.metrics.lag.start()
             self.sources.start()
+            if self.presence is not None:
+                self.presence.start()
             self._watch_signals()
             self.hub.look()  # at what the log has kept
 
@@ -366,6 +373,8 @@ class Edge:
         await self.sources.close()
         self.metrics.lag.stop()
         self._streams.refusals.tell(last=True)
+        if self.presence is not None:
+            self.presence.close()
         await self.hub.close()
         for front in self.fronts:
             front.close()
@@ -454,6 +463,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         read=READ.union(access.hook or ()),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
+        presence=Patterns.of(settings.presence_channels),
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 
@@ -498,6 +508,12 @@ def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
         secret = settings.token_secret.get_secret_value().encode()
         tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
     return tokens
+
+
+def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
+    """Who is there, in the channels of which that is kept. Who was told to come back is waited for."""
+    kept = Patterns.of(settings.presence_channels)
+    return Presence(kept.matches, hub.append, control, grace=max(GRACE, 2 * settings.retry / 1000))
 
 
 def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:

@@ -21,11 +21,13 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
+from sse_fast.edge.presence import WhoIsThere
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, LogBusy, Silent
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.hub import Hub
+from sse_fast.hub.presence import Presence
 from sse_fast.protocol.decision import Answer
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
@@ -53,7 +55,9 @@ def json(content: Any, status: int = 200) -> Response:
 class Operations:
     """The routes, over one hub; what they say is of its node, whose workers `control` asks."""
 
-    def __init__(self, hub: Hub, metrics: Metrics, requests: Requests, control: Control) -> None:
+    def __init__(
+        self, hub: Hub, metrics: Metrics, requests: Requests, control: Control, presence: Presence | None = None
+    ) -> None:
         self._hub = hub
         self._requests = requests
         self._metrics = metrics
@@ -63,6 +67,7 @@ class Operations:
             routes=[
                 ExactRoute("/channels", self.channels),
                 ExactRoute("/channels/{name}", self.channel, methods=["GET", "DELETE"]),
+                ExactRoute("/presence/{channel}", WhoIsThere(presence).answer),
                 ExactRoute("/livez", self.livez),
                 ExactRoute("/readyz", self.readyz),
                 ExactRoute("/healthz", self.healthz),

@@ -52,6 +52,7 @@ NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
 NAMED_BY_QUERY = re.compile(rb"(?:\A|&)channel=([^&]*)")
 STREAM_METHODS = "GET, HEAD, OPTIONS"
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
+PRESENCE = "$presence:"  # before a channel's name: who comes and goes there
 SYSTEM_CHANNELS = frozenset(("$stats",))
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
 MOST_OTHER_PARAMETERS = 64  # in one of anything else
@@ -91,6 +92,7 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         policy.max_history,
         request.root,
     )
+    _refuse_untold(asked, policy)
     beside = NOTHING_ASKED
     if policy.access.hook is not None:
         asked, grants, beside = _hooked(asked, grants, request, policy, found.hook)
@@ -110,6 +112,15 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
     )
     decision = operations.of_stream(wanted, policy, asked.allowed_only)
     return Answer(200, headers) if method == "HEAD" else decision
+
+
+def _refuse_untold(asked: Asked, policy: Policy) -> None:
+    """Raise InvalidEvent for the presence in a channel where it is not kept."""
+    for channel in asked.channels:
+        if channel.startswith(PRESENCE) and not policy.presence.matches(channel.removeprefix(PRESENCE)):
+            raise InvalidEvent(
+                f"the presence in channel {channel.removeprefix(PRESENCE)!r} is not kept; see --presence-channels"
+            )
 
 
 NOTHING_ASKED = Asked(())
@@ -209,8 +220,8 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
         raise InvalidEvent(f"a stream names at most {max_channels} channels; this one names {len(channels)}")
     for channel in channels:
         channel_name(channel)
-        if channel[0] == "$" and channel not in SYSTEM_CHANNELS:
-            known = ", ".join(sorted(SYSTEM_CHANNELS))
+        if channel[0] == "$" and channel not in SYSTEM_CHANNELS and not channel.startswith(PRESENCE):
+            known = ", ".join((*sorted(SYSTEM_CHANNELS), f"{PRESENCE}CHANNEL"))
             raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
     id_in_query = _id_among(parameters)
     history, *others = [value for key, value in parameters if key == "history"] or ["0"]

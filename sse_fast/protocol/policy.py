@@ -10,6 +10,7 @@ from sse_fast.access.access import Access
 from sse_fast.access.hosts import Hosts, is_loopback
 from sse_fast.access.local import is_address, is_local
 from sse_fast.access.origins import Origins
+from sse_fast.access.patterns import NOTHING, Patterns
 from sse_fast.event_rules import WholeNumber
 from sse_fast.protocol.request import READ, Request
 
@@ -37,9 +38,9 @@ class Policy:
     """max_channels, max_history: that one stream may ask for. max_event_size, max_json_size, max_body_size: bytes of
     the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
     may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
-    path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. now: the time, in
-    seconds since 1970, by which credentials end. operations: where they are. anybody_operates: who reaches this port
-    does, from any machine."""
+    path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. presence: the
+    channels of which it is kept. now: the time, in seconds since 1970, by which credentials end. operations: where they
+    are. anybody_operates: who reaches this port does, from any machine."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -52,6 +53,7 @@ class Policy:
     proxies: Proxies | None = None
     path: str = ""
     read: frozenset[bytes] = READ
+    presence: Patterns = NOTHING
     now: Callable[[], float] = time.time
     operations: Operations = Operations.HERE
     anybody_operates: bool = False

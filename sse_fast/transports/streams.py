@@ -9,6 +9,7 @@ from sse_fast.access.rates import Rates
 from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
 from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
 from sse_fast.hub.hub import Hub
+from sse_fast.hub.presence import Presence
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Ask, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
@@ -41,6 +42,8 @@ class Streams:
         self._retry = retry
         self._max_subscriptions = max_subscriptions
         self.rates = rates
+        self.presence: Presence | None = None
+        """That keeps who is there, if one does."""
         self.transports = {transport: Lives() for transport in Transport}
         self.connections: ServerConnections | None = None
         self.refusals = Refusals()
@@ -48,7 +51,12 @@ class Streams:
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""
-        return self._admission.counted(address, wanted.channels, wanted.grants.credential)
+        counted = self._admission.counted(address, wanted.channels, wanted.grants.credential)
+        if self.presence is not None and (user := wanted.grants.user):
+            shown_in = self.presence.shown_in(wanted.channels, user)
+            if shown_in:
+                return Counted(address, wanted.channels, wanted.grants.credential, user, shown_in)
+        return counted
 
     def enter(self, counted: str | Counted, transport: Transport, wanted: Subscribe) -> Life:
         """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
@@ -67,6 +75,8 @@ class Streams:
         if self.rates is not None:
             self._refuse_too_often(self.rates, address_of_counted(counted), wanted)
         self._admission.enter(counted)
+        if self.presence is not None and isinstance(counted, Counted) and counted.shown_in:
+            self.presence.enter(counted.shown_in, counted.user)
         return self.transports[transport].move(Life.ARRIVED, "admit")
 
     def _refuse_too_often(self, rates: Rates, address: str, wanted: Subscribe) -> None:
@@ -84,6 +94,8 @@ class Streams:
     ) -> Life:
         """Count a stream out."""
         self._admission.leave(counted)
+        if self.presence is not None and isinstance(counted, Counted) and counted.shown_in:
+            self.presence.leave(counted.shown_in, counted.user)
         life = self.transports[transport].end(life, reason)
         level = ENDS[reason].level
         if logger.isEnabledFor(level):

@@ -1,0 +1,386 @@
+"""Who is there: the users that have streams of a channel whose presence is kept, over all workers of the node.
+
+What it keeps: in each worker, who is there in any of them. A worker says to the others who came to it first, and who
+left it last; so all know the same, a moment apart, and come to the same conclusions: whoever is in no worker any more
+leaves when `grace` is over, and one that is back before has neither left nor joined.
+What it drops: with a worker that is gone, those that were there. Past MOST_BYTES of names a worker keeps no more, and
+its log says so.
+Who is told: those who listen to `$presence:{channel}`, by events of the log. The oldest worker publishes them, when
+another one knows what they are about, and tells the others which it has published. If it dies between the two, or
+hangs, another one publishes those again: whichever worker dies, who reads all events knows in the end who is there; but
+some may come twice, and of somebody who came and left at once the last alone.
+
+Each worker numbers what it says. Who has missed something, or is new, asks for all of it.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from sse_fast._native.wire.frame import encode
+from sse_fast.errors import SSEFastError
+from sse_fast.event_rules import MAX_CHANNEL_BYTES, Encoded, channel_name
+from sse_fast.hub.control import Control
+
+logger = logging.getLogger("sse_fast.hub")
+
+PREFIX = "$presence:"
+JOIN, LEAVE = "join", "leave"
+LONGEST_CHANNEL = MAX_CHANNEL_BYTES - len(PREFIX)  # bytes
+LONGEST_USER = 256  # bytes, in JSON
+MOST_BYTES = 3 * 1024 * 1024  # of the names of one worker's members: they are told in one answer
+TICK = 0.5  # seconds
+PATIENCE = 3.0  # seconds, after which another worker than the oldest publishes
+AT_ONCE = 1024  # comings and goings that are told, or published, together
+HANDED_OVER = 4096  # of those under way, to a worker that is new
+CHANGED, STATE, PUBLISHED = "presence.changed", "presence.state", "presence.published"
+
+Member = tuple[str, str]
+"""A channel, and a user."""
+
+
+class Here(NamedTuple):
+    """A user who is there, since that many seconds since 1970."""
+
+    user: str
+    since: float
+
+
+class Unpublished(NamedTuple):
+    """since: of the monotonic clock."""
+
+    what: str
+    since: float
+
+
+class Worker:
+    """What another worker has said. born: of a clock that all share."""
+
+    __slots__ = ("born", "heard", "members", "missed", "number", "owed", "pid")
+
+    def __init__(self, pid: int, born: float) -> None:
+        self.pid, self.born = pid, born
+        self.number = 0
+        self.members: set[Member] = set()
+        self.missed, self.heard = True, False
+        self.owed: dict[Member, str] = {}  # what was published, and it has not heard of
+
+
+class Presence:
+    """Presence(keeps, append, control): in one worker. `keeps`: whether presence in a channel is kept. `append`
+    publishes encoded events. `grace`: seconds."""
+
+    def __init__(
+        self,
+        keeps: Callable[[str], bool],
+        append: Callable[[list[Encoded]], Awaitable[object]],
+        control: Control,
+        *,
+        grace: float = 5.0,
+        pid: int | None = None,
+    ) -> None:
+        self._keeps, self._append, self._control, self._grace = keeps, append, control, grace
+        self._born = time.monotonic()
+        self._pid = pid if pid is not None else os.getpid()
+        self._streams: Counter[Member] = Counter()
+        self._own: set[Member] = set()
+        self._bytes = 0
+        self._full = False
+        self._changed: dict[Member, bool] = {}  # here, and not said to the others: whether it is there
+        self._number = 0
+        self._heard = False  # by all of the others
+        self._workers: dict[int, Worker] = {}  # the others
+        self._present: dict[str, dict[str, float]] = {}
+        self._leaving: dict[Member, float] = {}  # when, by the monotonic clock; the first to leave first
+        self._unpublished: dict[Member, Unpublished] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        control.on(CHANGED, self._on_changed)
+        control.on(STATE, self._on_state)
+        control.on(PUBLISHED, self._on_published)
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # ---- streams of this worker --------------------------------------------------------------------------------------
+
+    def is_kept(self, channel: str) -> bool:
+        return self._keeps(channel) and len(channel.encode()) <= LONGEST_CHANNEL
+
+    def shown_in(self, channels: Iterable[str], user: str | None) -> tuple[str, ...]:
+        """Those of these channels in which a stream of this user shows that it is there."""
+        if not user or len(orjson.dumps(user)) > LONGEST_USER:
+            return ()
+        return tuple(name for name in channels if self.is_kept(name))
+
+    def enter(self, channels: Iterable[str], user: str) -> None:
+        """A stream of this user begins, that shows it in these channels."""
+        for channel in channels:
+            member = channel, user
+            self._streams[member] += 1
+            if self._streams[member] == 1 and self._has_room(member):
+                self._own.add(member)
+                self._change(member, True)
+
+    def leave(self, channels: Iterable[str], user: str) -> None:
+        """One that `enter` was told of has ended."""
+        for channel in channels:
+            member = channel, user
+            self._streams[member] -= 1
+            if not self._streams[member]:
+                del self._streams[member]
+                if member in self._own:
+                    self._own.discard(member)
+                    self._bytes -= size_of(member)
+                    self._change(member, False)
+
+    def _has_room(self, member: Member) -> bool:
+        size = size_of(member)
+        if self._bytes + size <= MOST_BYTES:
+            self._bytes += size
+            return True
+        if not self._full:
+            self._full = True
+            logger.warning(
+                "presence: the names of those who are there take %d bytes in one worker; more are left out", MOST_BYTES
+            )
+        return False
+
+    def _change(self, member: Member, here: bool) -> None:
+        self._changed[member] = here
+        self._look_at(member)
+        self._news.set()
+
+    # ---- who is there ------------------------------------------------------------------------------------------------
+
+    def members(self, channel: str, limit: int, after: str = "") -> tuple[int, list[Here]]:
+        """How many are there; and, in the order of their names, the first behind `after`, so many at most."""
+        present = self._present.get(channel, {})
+        listed = heapq.nsmallest(limit, (user for user in present if user > after))
+        return len(present), [Here(user, present[user]) for user in listed]
+
+    def _look_at(self, member: Member) -> None:
+        """It came to a worker, or left one."""
+        channel, user = member
+        present = self._present.get(channel, {})
+        if member in self._own or any(member in worker.members for worker in self._workers.values()):
+            self._leaving.pop(member, None)
+            if user not in present:
+                present[user] = time.time()
+                self._present[channel] = present
+                self._unpublished[member] = Unpublished(JOIN, time.monotonic())
+        elif user in present and member not in self._leaving:
+            self._leaving[member] = time.monotonic() + self._grace
+
+    def _since(self, member: Member) -> float:
+        channel, user = member
+        return self._present.get(channel, {}).get(user, time.time())
+
+    def _remove(self, member: Member) -> None:
+        channel, user = member
+        self._leaving.pop(member, None)
+        present = self._present.get(channel, {})
+        present.pop(user, None)
+        if not present:
+            self._present.pop(channel, None)
+
+    # ---- what the other workers say ----------------------------------------------------------------------------------
+
+    def _on_changed(self, said: Mapping[str, Any]) -> None:
+        """`by`, `pid`, `born`: who says it; `number`: what it says; `here`, `gone`: members."""
+        if said["by"] == self._control.slot:
+            return
+        worker = self._workers.get(said["by"])
+        if worker is None or worker.pid != said["pid"]:
+            self._drop(said["by"])
+            worker = self._workers[said["by"]] = Worker(said["pid"], said["born"])
+        elif not worker.missed and said["number"] == worker.number + 1:
+            worker.number += 1
+            for channel, user in said["here"]:
+                worker.members.add((channel, user))
+                self._look_at((channel, user))
+            for channel, user in said["gone"]:
+                worker.members.discard((channel, user))
+                self._look_at((channel, user))
+        elif said["number"] > worker.number:
+            worker.missed = True
+        self._news.set()
+
+    def _on_state(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """All that this worker has said, and what it knows that nobody else may know."""
+        now = time.monotonic()
+        return {
+            "pid": self._pid,
+            "born": self._born,
+            "number": self._number,
+            "here": [(*member, self._since(member)) for member in self._own],
+            "leaving": [
+                (*member, due - now, self._since(member)) for member, due in islice(self._leaving.items(), HANDED_OVER)
+            ],
+            "unpublished": [(*member, held.what) for member, held in islice(self._unpublished.items(), HANDED_OVER)],
+        }
+
+    async def _ask(self, slot: int) -> None:
+        """All that another worker has said. Raises SSEFastError or LookupError."""
+        said = await self._control.ask(slot, STATE)
+        worker = self._workers.get(slot)
+        if worker is None or worker.pid != said["pid"]:
+            self._drop(slot)
+            worker = self._workers[slot] = Worker(said["pid"], said["born"])
+        before, worker.members = worker.members, {(channel, user) for channel, user, _ in said["here"]}
+        worker.number, worker.missed = said["number"], False
+        if not worker.heard and worker.born < self._born:
+            # They were there before this worker was, and that was published, or the other one has not done so yet.
+            for channel, user, since in said["here"]:
+                self._present.setdefault(channel, {}).setdefault(user, since)
+            for channel, user, left, since in said["leaving"]:
+                self._present.setdefault(channel, {}).setdefault(user, since)
+                self._leaving.setdefault((channel, user), time.monotonic() + left)
+            for channel, user, what in said["unpublished"]:
+                self._unpublished.setdefault((channel, user), Unpublished(what, time.monotonic()))
+        worker.heard = True
+        for member in before | worker.members | self._leaving.keys():
+            self._look_at(member)
+
+    def _on_published(self, said: Mapping[str, Any]) -> None:
+        """`events`: what worker `by` has published."""
+        if said["by"] == self._control.slot:
+            return
+        for channel, user, what in said["events"]:
+            member = channel, user
+            self._unpublished.pop(member, None)
+            if what == JOIN:
+                self._present.setdefault(channel, {}).setdefault(user, time.time())
+            else:
+                self._remove(member)
+            self._look_at(member)
+
+    def _drop(self, slot: int) -> None:
+        """A worker is gone, and with it its streams."""
+        worker = self._workers.pop(slot, None)
+        if worker is not None:
+            for member in worker.members:
+                self._look_at(member)
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failed = False
+        while True:
+            self._news.clear()
+            try:
+                await self._turn()
+                failed = False
+            except Exception as error:
+                if not failed:
+                    expected = isinstance(error, (SSEFastError, OSError))
+                    logger.warning("presence: %s; it is tried again", error, exc_info=None if expected else error)
+                failed = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._news.wait()
+
+    async def _turn(self) -> None:
+        living = [slot for slot in self._control.workers if slot != self._control.slot]
+        for slot in self._workers.keys() - set(living):
+            self._drop(slot)
+        lacking = [slot for slot in living if (worker := self._workers.get(slot)) is None or worker.missed]
+        await asyncio.gather(*map(self._hear, lacking))
+        if not living:
+            self._changed.clear()
+        heard = True
+        if living and not self._heard:
+            heard = await self._tell()
+        while living and self._changed:
+            heard = await self._tell()
+        await self._say_published()
+        self._let_leave()
+        oldest = all((worker.born, slot) > (self._born, self._control.slot) for slot, worker in self._workers.items())
+        if heard:
+            await self._publish(time.monotonic() - (0 if oldest else PATIENCE))
+
+    async def _hear(self, slot: int) -> None:
+        try:
+            await self._ask(slot)
+        except (SSEFastError, LookupError, OSError) as error:  # it is asked again
+            logger.debug("presence: worker %d does not say who is there: %s", slot, error)
+
+    async def _tell(self) -> bool:
+        """Whether anybody has heard it."""
+        changed = dict(islice(self._changed.items(), AT_ONCE))
+        for member in changed:
+            del self._changed[member]
+        self._number += 1
+        answers = await self._control.ask_all(
+            CHANGED,
+            by=self._control.slot,
+            pid=self._pid,
+            born=self._born,
+            number=self._number,
+            here=[member for member, here in changed.items() if here],
+            gone=[member for member, here in changed.items() if not here],
+        )
+        self._heard = not answers.silent  # who was not there hears by the next number that it has missed one
+        return len(answers.told) > 1
+
+    def _let_leave(self) -> None:
+        now = time.monotonic()
+        for member, due in list(islice(self._leaving.items(), AT_ONCE)):
+            if due > now:
+                return
+            self._remove(member)
+            self._unpublished[member] = Unpublished(LEAVE, time.monotonic())
+        if self._leaving:
+            self._news.set()
+
+    async def _publish(self, held_since: float) -> None:
+        """What has waited since then, or longer."""
+        while waiting := [(member, held) for member, held in self._unpublished.items() if held.since <= held_since]:
+            waiting = waiting[:AT_ONCE]
+            await self._append([event_of(member, held.what) for member, held in waiting])
+            for member, held in waiting:
+                if self._unpublished.get(member) is held:
+                    del self._unpublished[member]
+            for worker in self._workers.values():
+                worker.owed.update((member, held.what) for member, held in waiting)
+            await self._say_published()
+
+    async def _say_published(self) -> None:
+        """To those who have not heard it."""
+        await asyncio.gather(*(self._say_to(slot, worker) for slot, worker in self._workers.items() if worker.owed))
+
+    async def _say_to(self, slot: int, worker: Worker) -> None:
+        owed = dict(islice(worker.owed.items(), AT_ONCE))
+        told = [(*member, what) for member, what in owed.items()]
+        try:
+            await self._control.ask(slot, PUBLISHED, by=self._control.slot, events=told)
+        except (SSEFastError, LookupError, OSError) as error:  # it is told again
+            logger.debug("presence: worker %d does not hear what was published: %s", slot, error)
+            return
+        for member, what in owed.items():
+            if worker.owed.get(member) == what:
+                del worker.owed[member]
+
+
+def size_of(member: Member) -> int:
+    """Bytes that it takes among others, in JSON."""
+    return len(orjson.dumps(member)) + 32
+
+
+def event_of(member: Member, what: str) -> Encoded:
+    channel, user = member
+    return channel_name(PREFIX + channel), encode(orjson.dumps({"channel": channel, "user": user}), event=what)
