@@ -81,6 +81,7 @@ def log_config(level: str, form: Literal["text", "json"], *, app: bool = False) 
         "root": {"level": level.upper() if app else "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "sse_fast": ours,
+            "sse_fast.access": {"level": "INFO"},  # there are no lines but where they are asked for
             "_granian": ours.copy(),
             "_granian.asgi.io": pieces,
             "granian.access": ours.copy(),

@@ -309,6 +309,10 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="One line of text, or one JSON object, an entry."
     )
+    access_log: bool = Field(
+        default=False,
+        description="Log a line for each stream that opens, and one for each that ends: age, events, bytes, why.",
+    )
 
     @classmethod
     def settings_customise_sources(

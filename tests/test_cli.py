@@ -311,6 +311,7 @@ def test_granian_logs_in_our_form(logger):
 
 def test_levels_are_those_asked_for():
     loggers = log_config("error", "text")["loggers"]
+    assert loggers.pop("sse_fast.access")["level"] == "INFO", "it has lines only where they are asked for"
     assert {logger["level"] for logger in loggers.values()} == {"ERROR"}
 
 

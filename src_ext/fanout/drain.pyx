@@ -430,6 +430,8 @@ cdef class FanOut:
         if self._volley.prepare(subscriber, batch):
             subscriber.position = piece.end
             subscriber.at = piece.at
+            subscriber.events += batch.events
+            subscriber.bytes += PyBytes_GET_SIZE(batch.data)
             if piece.more:
                 subscriber.catches_up -= min(subscriber.catches_up, piece.length)
                 self._catch_up_later(subscriber)

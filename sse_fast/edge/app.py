@@ -45,6 +45,7 @@ from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ, Request
 from sse_fast.settings import Settings, is_loopback_host
+from sse_fast.transports.access_log import AccessLog
 from sse_fast.transports.asgi import PEER, Stream, address_of
 from sse_fast.transports.asking import decided_at_last
 from sse_fast.transports.behind import IS_LOCAL
@@ -154,6 +155,7 @@ class Edge:
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
             rates=rates_of(settings, slot.buckets if slot is not None else None),
             guesses=Guesses(wrong_keys()),
+            access_log=AccessLog() if settings.access_log else None,
         )
         self.at_close = contextlib.ExitStack()
         self.quiet: QuietConnections | None = None

@@ -8,12 +8,14 @@ import asyncio
 import logging
 
 from sse_fast._native.wire.control import closing
+from sse_fast.access.limits import Counted
 from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
+from sse_fast.transports.access_log import Logged
 from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.sink import AsgiSink
@@ -42,7 +44,6 @@ class Stream:
 
     __slots__ = (
         "_address",
-        "_counted",
         "_life",
         "_receive",
         "_retry",
@@ -95,17 +96,18 @@ class Stream:
         self._address = address_of(self._scope)
         if not streams.hub.ready:
             await streams.hub.take_in()
-        self._counted = streams.counted(self._address, wanted)
+        counted = streams.counted(self._address, wanted)
         try:
-            self._life = streams.enter(self._counted, Transport.ASGI, wanted)
+            self._life = streams.enter(counted, Transport.ASGI, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)
             streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)
             return await self.refuse(answer)
-        return await self._stream(wanted, since)
+        return await self._stream(wanted, counted, since)
 
-    async def _stream(self, wanted: Subscribe, since: int | None) -> None:
+    async def _stream(self, wanted: Subscribe, counted: str | Counted, since: int | None) -> None:
         """Open the stream, then wait for the client to go."""
+        left_by: str | Counted | Logged = counted
         writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None
@@ -130,6 +132,7 @@ class Stream:
             await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")
+            left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
             await self._joined(subscription)
             subscription.start()
             while (await self._receive())["type"] != "http.disconnect":
@@ -147,7 +150,7 @@ class Stream:
         finally:
             if subscription is not None:
                 subscription.close()
-            self._life = self._streams.left(self._counted, self.end_reason, Transport.ASGI, self._life)
+            self._life = self._streams.left(left_by, self.end_reason, Transport.ASGI, self._life)
             if under is not None:
                 under.end_stream(self._scope[PEER])
             await self._left()

@@ -34,6 +34,7 @@ from sse_fast.protocol.decision import (
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
+from sse_fast.transports.access_log import Logged
 from sse_fast.transports.asking import FindOut, decided_at_last
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
@@ -244,7 +245,7 @@ class Front:
     def late(self, connection: Connection) -> None:
         connection.abort()  # it never said a word
 
-    def left(self, counted: str | Counted, reason: EndReason) -> None:
+    def left(self, counted: str | Counted | Logged, reason: EndReason) -> None:
         """A stream has ended."""
         self._streams.left(counted, reason, Transport.NATIVE, Life.STREAMING)
 
@@ -422,6 +423,7 @@ class Front:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
         counted = streams.counted(address, wanted)
+        left_by: str | Counted | Logged = counted
         subscription = None
         try:
             subscription = streams.hub.attach(
@@ -435,11 +437,12 @@ class Front:
             answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
             opening = self._rendered(head, answer, last=True, own=own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
-            connection.stream(opening, subscription.subscriber, counted, head.minor == "1.1", presence)
+            left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
+            connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)
         except BaseException:
             if subscription is not None:
                 subscription.close()
-            streams.left(counted, EndReason.ERROR, Transport.NATIVE, life)
+            streams.left(left_by, EndReason.ERROR, Transport.NATIVE, life)
             raise
         if presence is not None and connection.state == "streaming":
             try:

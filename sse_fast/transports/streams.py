@@ -13,6 +13,7 @@ from sse_fast.hub.presence import Presence
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Ask, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
+from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
@@ -36,6 +37,7 @@ class Streams:
         max_subscriptions: int | None = None,
         rates: Rates | None = None,
         guesses: Guesses | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.hub = hub
         self._admission = admission
@@ -48,6 +50,7 @@ class Streams:
         self.connections: ServerConnections | None = None
         self.refusals = Refusals()
         self.guesses = guesses
+        self.access_log = access_log
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""
@@ -85,14 +88,25 @@ class Streams:
             replayed = self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history)
         rates.opening(address, wanted.grants.credential, replayed)
 
+    def opened(
+        self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
+    ) -> str | Counted | Logged:
+        """A stream is there. What `left` is to be given from here on."""
+        log = self.access_log
+        return counted if log is None else log.opened(counted, transport, wanted, subscription)
+
     def left(
         self,
-        counted: str | Counted,
+        counted: str | Counted | Logged,
         reason: EndReason,
         transport: Transport,
         life: Life,
     ) -> Life:
         """Count a stream out."""
+        if isinstance(counted, Logged):
+            if self.access_log is not None:
+                self.access_log.ended(counted, reason)
+            counted = counted.counted
         self._admission.leave(counted)
         if self.presence is not None and isinstance(counted, Counted) and counted.shown_in:
             self.presence.leave(counted.shown_in, counted.user)
@@ -105,6 +119,8 @@ class Streams:
 
     def all_left(self) -> None:
         """Count out the streams that are still open: the process ends, and they with it."""
+        if self.access_log is not None:
+            self.access_log.all_ended(EndReason.SHUTDOWN)
         for lives in self.transports.values():
             for _ in range(lives.connections):
                 lives.end(Life.STREAMING, EndReason.SHUTDOWN)

@@ -37,6 +37,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         readonly bint lost          # whether it began behind events that are gone
         Group group
         uint64_t at                 # the index's entry that was handed over last, to go on from
+        readonly uint64_t events, bytes     # of the log, that it was handed
         Py_ssize_t place_in_group, place
         Py_ssize_t place_blocked    # -1: it is not blocked
         State state
