@@ -1,10 +1,12 @@
 """Counters as Prometheus reads them: right types, a word of help each, and in agreement with what happened."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from front_port import edge_of
 from prometheus_client import Metric
@@ -163,3 +165,42 @@ async def test_the_front_and_its_relay_are_told_of() -> None:
         assert value(families, "front_connections") == value(families, "relay_exchanges") == 1
         assert value(families, "relay_failed", status="502") == 1
         writer.close()
+
+
+async def test_what_became_of_tokens_and_of_the_webhook_s_answers_is_counted() -> None:
+    secret = "s" * 32
+    token = jwt.encode({"exp": time.time() + 60, "sse": {"subscribe": ["**"]}}, secret, "HS256")
+    head = f"HEAD /sse/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    stream = head.replace(b"HEAD", b"GET", 1)
+    async with edge_of(token_secret=secret) as edge:
+        assert edge.front is not None
+        for request in (head, head, head.replace(b"Bearer ", b"Bearer x"), stream, stream):
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
+            writer.write(request)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+        assert edge.metrics.snapshot()["tokens"] == {"hits": 3, "misses": 2}
+        families = await scraped(edge)
+        assert (value(families, "token_cache_hits"), value(families, "token_cache_misses")) == (3, 2)
+        assert value(families, "webhook_answers", answer="granted") == 0
+
+
+async def test_questions_to_the_webhook_are_counted_and_timed() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\nConnection: close\r\n\r\n{}"
+        )
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, edge_of(authorize_url=f"http://127.0.0.1:{port}/may") as edge:
+        for _ in range(3):
+            stream = Stream(edge, "/sse/a")
+            await stream.until(lambda received: b"$connected" in received)
+            await stream.leave()
+        told = edge.metrics.snapshot()
+        assert told["webhook"] == {"granted": 1, "refused": 0, "failed": 0, "kept": 2}
+        assert told["histograms"]["webhook_seconds"]["le"]["+Inf"] == 1
+        assert value(await scraped(edge), "webhook_answers", answer="kept") == 2

@@ -14,7 +14,11 @@ from sse_fast.errors import Unauthorized, WrongKey
 
 
 class Tokens(Protocol):
-    """As `access.tokens` has it, which loads what most who deal with requests here do without."""
+    """As `access.tokens` has it, which loads what most who deal with requests here do without. hits, misses: those that
+    were verified before, and the others."""
+
+    hits: int
+    misses: int
 
     @property
     def everybody(self) -> Grants: ...

@@ -197,6 +197,7 @@ class Edge:
             hosts=None,  # who calls it by which name is looked at there
         )
         self.sources = Sources(settings, self.policy.access)
+        self.metrics.tokens, self.metrics.hook = self.policy.access.tokens, self.sources.hook
         self.operations = operations
         self.operations_front: Front | None = None
         self._slot = slot

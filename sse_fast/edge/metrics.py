@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -23,8 +23,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from sse_fast._native.base.histogram import BOUNDS
+from sse_fast._native.base.histogram import BOUNDS, Histogram
 from sse_fast._native.node.slots import Slots, Worker
+from sse_fast.access.access import Tokens
 from sse_fast.access.limits import LIMITS, Admission
 from sse_fast.edge.lag import LoopLag
 from sse_fast.errors import EndReason
@@ -35,6 +36,9 @@ from sse_fast.transports.refusals import REASONS
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 from sse_fast.version import VERSION
+
+if TYPE_CHECKING:  # most servers have none
+    from sse_fast.edge.webhook import Webhook
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",
@@ -65,13 +69,20 @@ FRONT_COUNTERS = {
 }
 PUBLISH_RATES = ("rate_publish", "rate_publish_channel")
 WHY_REFUSED = (*LIMITS, *PUBLISH_RATES, *REASONS)
+NEVER = Histogram()
 NO_RATES: Counter[str] = Counter()
 BUCKETS = (*map(floatToGoString, BOUNDS), "+Inf")
 RELAY_FAILED = (408, 502, 503, 504)
+TOKEN_COUNTERS = {
+    "token_cache_hits": "Tokens that had been verified before.",
+    "token_cache_misses": "Tokens that had to be verified, or were none.",
+}
+ANSWERS = ("granted", "refused", "failed", "kept")
 HISTOGRAMS = {
     "delivery_seconds": "From the publish of an event to its write to a stream that had everything before.",
     "drain_seconds": "Of each turn of the loop in which events are handed out.",
     "loop_lag_seconds": "How late a timer of the event loop is, looked at four times a second.",
+    "webhook_seconds": "Of each question to the webhook.",
 }
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
@@ -89,6 +100,8 @@ class Metrics(Collector):
         self.front: Front | None = None
         """That listens for this hub, if one does."""
         self.lag = LoopLag()
+        self.tokens: Tokens | None = None
+        self.hook: Webhook | None = None
         self._started = time.time()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -122,11 +135,23 @@ class Metrics(Collector):
             "relay_exchanges": relay.exchanges if relay is not None else 0,
             **{f"relay_failed {status}": relay.failed[status] if relay is not None else 0 for status in RELAY_FAILED},
             **self._measured(),
+            **self._asked(),
         }
+
+    def _asked(self) -> dict[str, int]:
+        """What became of tokens, and of questions to the webhook."""
+        by_head = self.front.known_credentials if self.front is not None else 0
+        hits, misses = (self.tokens.hits, self.tokens.misses) if self.tokens is not None else (0, 0)
+        told = dict.fromkeys(ANSWERS, 0)
+        if self.hook is not None:
+            told |= self.hook.outcomes | {"kept": self.hook.kept}
+        answers = {f"webhook {answer}": told[answer] for answer in ANSWERS}
+        return {"token_cache_hits": hits + by_head, "token_cache_misses": misses, **answers}
 
     def _measured(self) -> dict[str, int]:
         """The histograms: the count of each bound alone, and nanoseconds."""
-        found = (self._hub.fanout.latency, self._hub.fanout.drains, self.lag.seconds)
+        hook = self.hook.seconds if self.hook is not None else NEVER
+        found = (self._hub.fanout.latency, self._hub.fanout.drains, self.lag.seconds, hook)
         measured: dict[str, int] = {}
         for name, histogram in zip(HISTOGRAMS, found, strict=True):
             measured |= zip((f"{name} {bound}" for bound in BUCKETS), histogram.counts, strict=True)
@@ -202,6 +227,8 @@ class Metrics(Collector):
                 **{name: node[f"relay_{name}"] for name in ("exchanges", "under_way", "waiting", "tunnels")},
                 "failed": {str(status): node[f"relay_failed {status}"] for status in RELAY_FAILED},
             },
+            "tokens": {name.removeprefix("token_cache_"): node[name] for name in TOKEN_COUNTERS},
+            "webhook": {answer: node[f"webhook {answer}"] for answer in ANSWERS},
             "histograms": {
                 name: {
                     "le": dict(zip(BUCKETS, accumulate(node[f"{name} {bound}"] for bound in BUCKETS), strict=True)),
@@ -265,6 +292,16 @@ class Metrics(Collector):
         for reason, count in now["refused_by"].items():
             refused.add_metric([reason], count)
         yield refused
+        for name, meaning in TOKEN_COUNTERS.items():
+            yield CounterMetricFamily(
+                f"sse_fast_{name}", meaning, value=now["tokens"][name.removeprefix("token_cache_")]
+            )
+        answers = CounterMetricFamily(
+            "sse_fast_webhook_answers", "Answers of the webhook, and those that were kept.", labels=["answer"]
+        )
+        for answer, count in now["webhook"].items():
+            answers.add_metric([answer], count)
+        yield answers
         for name, meaning in HISTOGRAMS.items():
             measured = now["histograms"][name]
             buckets = list(measured["le"].items())

@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
+from sse_fast._native.base.histogram import Histogram
 from sse_fast.access.asking import HookAsked, HookSaid
 from sse_fast.access.caching import max_age
 from sse_fast.access.webhook import MOST_BYTES, BadHookAnswer, key_of, question, said_of
@@ -24,7 +25,7 @@ SAID_EVERY = 10.0  # seconds between two warnings
 
 class Webhook:
     """asked: questions that went out, by their outcome: "granted", "refused", "failed". kept: those that a kept answer
-    has spared. seconds: that all answers together took."""
+    has spared. seconds: how long each question took."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Webhook:
         self._warned = -SAID_EVERY
         self.outcomes: Counter[str] = Counter()
         self.kept = 0
-        self.seconds = 0.0
+        self.seconds = Histogram()
 
     async def ask(self, asked: HookAsked, client: str) -> HookSaid:
         """Raises AskFailed: nobody knows whether they may."""
@@ -94,7 +95,7 @@ class Webhook:
             self._warn(error)
             raise AskFailed(str(error)) from None
         finally:
-            self.seconds += time.monotonic() - began
+            self.seconds.observe(time.monotonic() - began)
         self.outcomes["granted" if said.status == 200 else "refused"] += 1
         self._keep(key, said, max_age(answer.headers.get("cache-control")))
         return said

@@ -129,6 +129,11 @@ class Front:
         return port
 
     @property
+    def known_credentials(self) -> int:
+        """Streams whose credential was known by their head."""
+        return self._with_credentials.hits
+
+    @property
     def busy(self) -> int:
         """Exchanges under way, but for those whose head is not there."""
         return len(self.exchanges) + (self.relay.busy if self.relay is not None else 0)

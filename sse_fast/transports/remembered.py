@@ -24,6 +24,7 @@ class RememberedCredentials:
         self._now, self._most = now, most
         self._key = os.urandom(16)
         self._known: dict[bytes, tuple[float, Known]] = {}
+        self.hits = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -39,6 +40,7 @@ class RememberedCredentials:
         if known is not None and self._now() >= until:
             del self._known[digest]
             return None
+        self.hits += known is not None
         return known
 
     def keep(self, data: bytes, known: Known) -> None:
