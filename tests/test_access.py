@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ from sse_fast.protocol.problem import challenge
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings
 
+README = Path(__file__).parent.parent / "README.md"
 PAGE, HOST = "https://app.example", "events.example"
 
 
@@ -271,6 +274,14 @@ def test_what_has_to_be_asked_is_asked_and_decided_again() -> None:
         refused(decide(request, policy, Found(keys=True)), 401, "'new'")
     tokens.use(key_set_of(key_set(public(rsa_key("new"), kid="new"))).keys, "url")
     assert subscribed(decide(Request.from_head("GET", b"/sse/a", given, "1.1"), policy)).channels == ("a",)
+
+
+def test_the_claim_of_the_readme_grants_what_the_readme_says() -> None:
+    (line,) = [line for line in README.read_text().splitlines() if line.startswith('{"sub": ') and '"sse": ' in line]
+    claims = json.loads(line) | {"exp": int(time.time()) + 60}
+    stream = subscribed(asked("GET /sse/orders/1?channel=user:42:a:b&history=7", TOKENS, jwt.encode(claims, SECRET)))
+    assert (stream.grants.user, stream.history) == (claims["sub"], 7)
+    assert isinstance(asked("POST /publish/chat/lobby", TOKENS, jwt.encode(claims, SECRET)), Publish)
 
 
 # ---- settings ----

@@ -13,10 +13,14 @@ from signing import SECRET, token
 from support import until
 
 from sse_fast._native.front.posts import Posts
+from sse_fast.access.access import Access
 from sse_fast.access.keys import key_of_secret
 from sse_fast.access.tokens import Tokens
+from sse_fast.protocol.decide import decide
+from sse_fast.protocol.policy import Policy
+from sse_fast.protocol.request import Request
 from sse_fast.transports.front import Front
-from sse_fast.transports.head import parsed
+from sse_fast.transports.head import Known, parsed
 from sse_fast.transports.remembered import RememberedCredentials
 
 GRANTED = {"subscribe": ["a", "orders:*"], "publish": ["a", "orders:*"]}
@@ -92,8 +96,9 @@ async def test_other_keys_end_what_is_known_at_once(edge: BothWays) -> None:
         assert (await http.post("/publish/a", content=b"x")).status_code == 401
 
 
-async def test_of_what_is_not_a_stream_nothing_is_known(edge: BothWays) -> None:
+async def test_of_what_is_not_a_stream_or_resumes_nothing_is_known(edge: BothWays) -> None:
     bad = token({"subscribe": ["b"]})
+    assert (await listen(edge, token(GRANTED), "/sse/a?last_event_id=e-7")).status == 200
     for _ in range(2):
         assert (await listen(edge, bad)).status == 403
         assert (await listen(edge, "x.y.z")).status == 401
@@ -101,12 +106,6 @@ async def test_of_what_is_not_a_stream_nothing_is_known(edge: BothWays) -> None:
 
 
 def test_so_many_are_known_and_the_oldest_goes() -> None:
-    from sse_fast.access.access import Access
-    from sse_fast.protocol.decide import decide
-    from sse_fast.protocol.policy import Policy
-    from sse_fast.protocol.request import Request
-    from sse_fast.transports.head import Known
-
     tokens = Tokens()
     tokens.use([key_of_secret(SECRET.encode())])
     policy = Policy(access=Access(tokens=tokens))

@@ -44,9 +44,14 @@ class RememberedCredentials:
         return known
 
     def keep(self, data: bytes, known: Known) -> None:
-        """`data`: the head, as it came."""
+        """`data`: the head, as it came. Not one that resumes: with the same credential nobody says the same again."""
         decision = known.decision
-        if isinstance(decision, Subscribe) and decision.grants.credential and len(data) <= REMEMBERED_BYTES:
+        if (
+            isinstance(decision, Subscribe)
+            and decision.grants.credential
+            and decision.last_event_id is None
+            and len(data) <= REMEMBERED_BYTES
+        ):
             if len(self._known) >= self._most:
                 del self._known[next(iter(self._known))]
             until = decision.grants.until
