@@ -99,6 +99,10 @@ async def test_other_keys_end_what_is_known_at_once(edge: BothWays) -> None:
 async def test_of_what_is_not_a_stream_or_resumes_nothing_is_known(edge: BothWays) -> None:
     bad = token({"subscribe": ["b"]})
     assert (await listen(edge, token(GRANTED), "/sse/a?last_event_id=e-7")).status == 200
+    for _ in range(2):  # from this machine itself, which its headers say
+        assert (await listen(edge, token(GRANTED), "/sse/$stats")).status == 200
+        proxied = bearing(token(GRANTED)) | {"x-real-ip": "192.0.2.7"}
+        assert (await edge.ask("front", "GET", "/sse/$stats", proxied)).status == 403
     for _ in range(2):
         assert (await listen(edge, bad)).status == 403
         assert (await listen(edge, "x.y.z")).status == 401

@@ -44,12 +44,14 @@ class RememberedCredentials:
         return known
 
     def keep(self, data: bytes, known: Known) -> None:
-        """`data`: the head, as it came. Not one that resumes: with the same credential nobody says the same again."""
+        """`data`: the head, as it came. Not one that resumes: with the same credential nobody says the same again;
+        nor one for which its other headers count when it is carried out."""
         decision = known.decision
         if (
             isinstance(decision, Subscribe)
             and decision.grants.credential
             and decision.last_event_id is None
+            and decision.from_outside is None
             and len(data) <= REMEMBERED_BYTES
         ):
             if len(self._known) >= self._most:
