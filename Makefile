@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -53,6 +53,9 @@ bench-app: $(VENV)/.bench ## Measure a FastAPI app behind the front: relayed req
 bench-publish: $(VENV)/.bench ## Measure one POST of one event beside Nchan and Centrifugo, alone and with its delivery
 	$(BIN)/python benches/bench_publish.py $(ARGS)
 
+bench-expiry: $(VENV)/.bench ## Measure 10,000 streams whose tokens end in the same second: spread, back, complete
+	$(BIN)/python benches/bench_expiry.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -65,6 +68,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_publish.py --quick
 	$(BIN)/python benches/bench_hold.py --quick
 	$(BIN)/python benches/bench_tokens.py --quick
+	$(BIN)/python benches/bench_expiry.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)

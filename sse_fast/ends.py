@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from sse_fast.errors import EndReason
 
+AT_ONCE = 250  # milliseconds
+
 
 class Close(StrEnum):
     """What a client sees of its response behind the last bytes."""
@@ -27,6 +29,8 @@ class End:
     close: Close
     level: int
     """Of the line in the log, of `logging`."""
+    retry: int | None = None
+    """Milliseconds after which the client is to come back; None: as the stream's beginning told it."""
 
     @property
     def comes_back(self) -> bool:
@@ -41,6 +45,10 @@ ENDS: dict[EndReason, End] = {
     # What is on its way to it is what it does not read, `$closing` would stand behind that.
     EndReason.SLOW: End("", Close.RESET, logging.WARNING),
     EndReason.SHUTDOWN: End("shutdown", Close.CUT, logging.DEBUG),
+    # Ends of these are spread already, so that their clients may be back before anybody notices.
+    EndReason.EXPIRED: End("expired", Close.CUT, logging.DEBUG, AT_ONCE),
+    EndReason.AGE: End("age", Close.CUT, logging.DEBUG, AT_ONCE),
+    EndReason.OPERATOR: End("operator", Close.COMPLETE, logging.INFO),
     EndReason.APP: End("app", Close.COMPLETE, logging.DEBUG),
     # It may have been within a frame, so nothing can follow.
     EndReason.ERROR: End("", Close.CUT, logging.WARNING),

@@ -150,5 +150,8 @@ class EndReason(StrEnum):
     CLIENT = "client"  # the client closed the connection
     SLOW = "slow"  # it fell behind what the log keeps, or took no byte for `send_timeout`
     SHUTDOWN = "shutdown"  # the server drains; come back at once
+    EXPIRED = "expired"  # its credential is about to end; come back with another, or with the same while it lasts
+    AGE = "age"  # it was open for `max_stream_age`; come back at once
+    OPERATOR = "operator"  # whoever runs the server ended it
     APP = "app"  # the app that holds the hub ended it
     ERROR = "error"  # the server's own send failed

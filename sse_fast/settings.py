@@ -137,6 +137,13 @@ class Settings(BaseSettings):
     retry: int = Field(
         default=3000, ge=0, le=86_400_000, description="Reconnect delay told to clients, in ms, jittered ±30 %."
     )
+    max_stream_age: float | None = Field(
+        default=None,
+        ge=1,
+        le=31 * 86_400,
+        description="Seconds after which a stream ends and its client resumes, or up to a fifth less, spread. Default: "
+        "never.",
+    )
     send_timeout: float = Field(
         default=30, gt=0, le=3600, description="Seconds a client may take no byte before slow_policy applies."
     )

@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 from sse_fast._native.front.listener import Listener
+from sse_fast.access.access import Access
 from sse_fast.access.limits import Admission
 from sse_fast.access.origins import Origins
 from sse_fast.edge.app import Edge
@@ -32,7 +33,7 @@ from sse_fast.transports.streams import Streams
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 ORIGIN = "http://page.example"
-HUB = ("log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
+HUB = ("max_stream_age", "log_size", "keepalive", "send_timeout", "slow_policy", "max_event_size", "send_memory")
 ADMISSION = ("max_connections", "max_connections_per_ip")
 
 
@@ -50,7 +51,7 @@ class FrontPort:
         self.publishing = Publishing(self.hub, Requests())
         self.published: list[bytes] = []
         self.bounds: Bounds | None = settings.pop("bounds", None)
-        policy = Policy(max_channels=8, origins=Origins([ORIGIN]))
+        policy = Policy(max_channels=8, origins=Origins([ORIGIN]), access=settings.pop("access", Access()))
         if app is None:
             settings = {"head_seconds": 0.5} | settings
         else:

@@ -5,6 +5,7 @@ Nothing here is clever on purpose. `ModelLog` keeps every event for ever beside 
 """
 
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,9 @@ def parse(stream: bytes) -> Iterator[Frame]:
             name, colon, value = line.partition(":")
             assert colon, f"no field: {line!r}"
             fields.setdefault(name, []).append(value.removeprefix(" "))
+        if fields.get("event", [""])[0] in ("$expiring", "$closing"):  # of no place in the log
+            assert "id" not in fields
+            continue
         assert set(fields) <= {"id", "event", "data"}, f"not a frame of these tests: {block[:200]!r}"
         [event_id] = fields["id"]
         assert re.fullmatch(r"[a-z0-9]{8}-(0|[1-9][0-9]*)", event_id)
@@ -303,9 +307,33 @@ class ModelSubscriber:
     tell_after: int | None = None
     told: int = 0
     resumed: bool = False
+    until: float | None = None  # with `aged`, `opened` and `warned`: whether and when it ends
+    aged: bool = False
+    opened: float = 0.0
+    warned: bool = False
+    owes_notice: bool = False
+    finished: bool = False  # it has the last words
     touched: float = 0.0
     timeouts: int = 0
     enveloped: bool = False
+
+    @property
+    def due(self) -> float:
+        """When something is to be said of its end, or done."""
+        if self.until is None:
+            return math.inf
+        if self.aged or self.warned:
+            return self.until
+        return self.until - min(30.0, max(0.0, self.until - self.opened) / 2)
+
+    def notice(self, wall: float) -> bytes:
+        assert self.until is not None
+        return b'event: $expiring\ndata: {"seconds":%d}\n\n' % math.floor(max(0.0, self.until - wall) + 0.5)
+
+    def last_words(self, wall: float) -> bytes:
+        """Behind them nothing comes but the end, a moment later."""
+        self.until, self.warned, self.finished = wall + 0.25, True, True
+        return b'event: $closing\nretry: 250\ndata: {"reason":"%b"}\n\n' % (b"age" if self.aged else b"expired")
 
     def length_of(self, event: Event) -> int:
         """Bytes of an event as it is handed over."""
@@ -330,7 +358,12 @@ class ModelFanOut:
         self.log, self.skip, self.piece, self.at_once, self.unknown = log, skip, piece, take_in, unknown
         self.index = ModelIndex(log, remembered, drop, merge)
         self.everyone: list[ModelSubscriber] = []
+        self.wall = 0.0  # when ends were last looked at
         self.deliveries = self.delivered_bytes = self.writes = self.heartbeats = self.gaps = self.slow = 0
+
+    @property
+    def writable(self) -> list[ModelSubscriber]:
+        return [subscriber for subscriber in self.everyone if subscriber.state == READY and not subscriber.finished]
 
     def subscribe(self, channels: Sequence[bytes], after: int | None, history: int) -> ModelSubscriber:
         self.take_in(self.at_once)
@@ -369,8 +402,10 @@ class ModelFanOut:
 
     def waits(self, subscriber: ModelSubscriber) -> bool:
         """Whether there is something for it in the index."""
+        if subscriber.finished:
+            return False
         newest = max(self.index.channels[name].last_position for name in subscriber.channels)
-        return subscriber.tell_after is not None or subscriber.position < newest
+        return subscriber.tell_after is not None or subscriber.owes_notice or subscriber.position < newest
 
     def take_in(self, limit: int) -> None:
         """The first thing a drain does."""
@@ -393,6 +428,9 @@ class ModelFanOut:
             subscriber.tell_after = None
             told = f'{{"after":"{after}","until":"{until}","positions":{positions}}}'
             return f"event: $gap\ndata: {told}\nid: {until}\n\n".encode(), 0
+        if subscriber.owes_notice:
+            subscriber.owes_notice = False
+            return subscriber.notice(self.wall), 0
         waiting = [e for e in self.index.kept_of(subscriber.channels) if e.position > subscriber.position]
         assert waiting, "there is nothing to write"
         piece = [waiting.pop(0)]

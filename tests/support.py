@@ -266,6 +266,11 @@ class Listener:
     def last_event_id(self) -> str:
         return self._parser.last_event_id
 
+    @property
+    def retry(self) -> int | None:
+        """When to come back, in milliseconds, as it was told last."""
+        return self._parser.reconnection_time
+
     def told(self, kind: str) -> list[Any]:
         """What the server itself said: the JSON of its events of this kind."""
         return [json.loads(event.data) for event in self.events if event.type == kind]

@@ -90,7 +90,18 @@ class Client:
     def take(self, data: bytes) -> bool:
         with self.world.memory:
             assert self.model.state == READY, f"a {self.model.state} subscriber was written to"
-            expected, events = self.world.model.next_write(self.model)
+            if self.world.ending:
+                assert self.model.until is not None
+                assert self.model.due <= self.world.wall
+                events = 0
+                if self.model.until <= self.world.wall:
+                    expected = self.model.last_words(self.world.wall)
+                else:
+                    assert not self.model.warned, "it was told twice that its end is near"
+                    self.model.warned = True
+                    expected = self.model.notice(self.world.wall)
+            else:
+                expected, events = self.world.model.next_write(self.model)
             if self.model.enveloped:
                 data = out_of_envelopes(data, self.model.channels)
             assert data == expected
@@ -172,6 +183,8 @@ class World:
         self.native = FanOut(Log(memory), skip=skip, piece=piece, remembered=1)
         self.model = ModelFanOut(self.log, skip=skip, piece=piece, remembered=1, take_in=1 << 14, unknown=10_000)
         self.now = 100.0
+        self.wall = time.time()
+        self.ending = False
         self.clients: list[Client] = []
 
     # ---- what a script is made of ----
@@ -188,13 +201,18 @@ class World:
         history: int = 0,
         stepped: bool = False,
         enveloped: bool = False,
+        lives: float | None = None,
+        aged: bool = False,
     ) -> Client:
         client = Client(self)
+        until = self.wall + lives if lives is not None else None
         sink = Stepped(Wire(client).send, client) if stepped else Plain(client)
         before = self.native.connections
 
         def subscribe() -> Subscriber:
-            return self.native.subscribe(names, sink, after=after, history=history, enveloped=enveloped)
+            return self.native.subscribe(
+                names, sink, after=after, history=history, enveloped=enveloped, until=until, aged=aged
+            )
 
         try:
             client.native = self.failing.once(subscribe)
@@ -203,6 +221,7 @@ class World:
             client.native = subscribe()
         client.model = self.model.subscribe(sorted(names), after, history)
         client.model.enveloped = enveloped
+        client.model.until, client.model.aged, client.model.opened = until, aged, client.native.opened
         assert client.native.lost >= client.model.lost
         client.model.position = client.native.position
         client.begins_after = client.native.position
@@ -239,6 +258,19 @@ class World:
         self.failing.until_done(self.native.expire, self.now, timeout)
         self.drain()
 
+    def end_due(self, pause: float) -> None:
+        self.wall += pause
+        self.model.wall = self.wall
+        self.ending = True
+        while self.failing.until_done(self.native.end_due, self.wall, self.now, 2):
+            pass
+        self.ending = False
+        for subscriber in self.model.everyone:
+            if subscriber.blocked and subscriber.due <= self.wall:
+                subscriber.warned = subscriber.owes_notice = True
+        self.drain()
+        assert all(subscriber.due > self.wall for subscriber in self.model.everyone)
+
     # ---- what must hold ----
 
     def check(self) -> None:
@@ -273,7 +305,7 @@ class World:
                 client.model.channels,
                 client.stream,
                 begins_after=client.begins_after,
-                ended=client.end is not None,
+                ended=client.end is not None or client.model.finished,
             )
 
     def end(self) -> None:
@@ -372,7 +404,45 @@ def envelopes(failing: Failing, *, skip: bool) -> None:
     world.end()
 
 
-SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes]
+def endings(failing: Failing, *, skip: bool) -> None:
+    """Streams that end by themselves: sinks of both kinds, one that is blocked meanwhile, one that is old, one that has
+    left, and one that comes when others were told."""
+    world = World(failing, skip=skip)
+    plain = world.subscribe(A, lives=100)
+    sent = world.subscribe(A, B, stepped=True, lives=101)
+    blocked = world.subscribe(B, stepped=True, lives=102)
+    old = world.subscribe(A, lives=90, aged=True)
+    gone = world.subscribe(B, lives=95)
+    stays = world.subscribe(A, B)
+    blocked.blocks = True
+    world.publish((A, 10), (B, 10))
+    world.drain()
+    world.leave(gone)
+    world.end_due(80)
+    late = world.subscribe(B, lives=3)
+    world.publish((A, 20), (B, 20))
+    world.drain()
+    world.unblock(blocked)
+    world.drain()
+    blocked.blocks = True
+    world.publish((B, 30))
+    world.drain()
+    world.end_due(2)
+    world.end_due(30)
+    world.end_due(1)
+    for client in (plain, sent, blocked, late, old):
+        reason = "age" if client is old else "expired"
+        if client.end is EndReason.ERROR:  # the write itself found no memory
+            assert failing.failed
+            continue
+        assert client.end == reason
+        assert (b"$expiring" in client.stream) == (reason == "expired")
+    assert stays.end is None or failing.failed
+    world.settle()
+    world.end()
+
+
+SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes, endings]
 
 
 def alive() -> Counter[type]:

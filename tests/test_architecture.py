@@ -29,7 +29,7 @@ ROOMS: dict[str, str | None] = {
     "serialization": "errors",
     "_native.wire": "datastar errors event_rules serialization",
     "_native.log": "_native.base _native.wire errors",
-    "_native.fanout": "_native.base _native.log _native.wire errors",
+    "_native.fanout": "_native.base _native.log _native.wire ends errors",
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "client": "_native.wire errors serialization",

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ def test_every_reason_has_a_row_and_nobody_is_told_another_one_s() -> None:
     assert len(told) == len(set(told))
 
 
-def test_every_client_comes_back_from_every_end_but_the_app_s() -> None:
-    assert {reason for reason, end in ENDS.items() if not end.comes_back} == {EndReason.APP}
+def test_every_client_comes_back_from_every_end_but_those_that_the_app_or_the_operator_wanted() -> None:
+    assert {reason for reason, end in ENDS.items() if not end.comes_back} == {EndReason.APP, EndReason.OPERATOR}
     assert OVERLOADED.comes_back
 
 
@@ -74,7 +75,7 @@ async def let_go(reason: EndReason, port: FrontPort) -> None:
     port.hub.fanout.end_all(reason)
 
 
-@pytest.mark.parametrize("reason", [EndReason.SHUTDOWN, EndReason.SLOW, EndReason.APP, EndReason.ERROR])
+@pytest.mark.parametrize("reason", [reason for reason in EndReason if reason is not EndReason.CLIENT])
 async def test_a_native_stream_ends_as_its_row_says(reason: EndReason, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "sse_fast.transports")
     async with opened() as (port, client):
@@ -142,9 +143,16 @@ async def fail(call: Called) -> None:
     await call.hub.publish("a", "x")
 
 
+async def end_every_stream(reason: EndReason, call: Called) -> None:
+    call.hub.fanout.end_all(reason)
+
+
 ENDINGS: dict[EndReason, Callable[[Called], Awaitable[Any]]] = {
     EndReason.SHUTDOWN: lambda call: call.hub.stop(),
-    EndReason.SLOW: lambda call: asyncio.sleep(0, call.hub.fanout.end_all(EndReason.SLOW)),
+    **{
+        reason: partial(end_every_stream, reason)
+        for reason in (EndReason.SLOW, EndReason.EXPIRED, EndReason.AGE, EndReason.OPERATOR)
+    },
     EndReason.APP: lambda call: call.infos[0].end(),
     EndReason.ERROR: fail,
     EndReason.CLIENT: lambda call: asyncio.sleep(0, call.gone.set()),

@@ -93,6 +93,7 @@ class FanOutMachine(RuleBasedStateMachine):
         self.model = ModelFanOut(self.log, **limits)
         self.sinks: list[RecordingSink] = []
         self.now = 100.0
+        self.wall = time.time()
         self.step = SimpleNamespace(doing="", frame=b"", wrote=[], timeout=0.0)
 
     # ---- what the native fan-out does to sinks ----
@@ -122,9 +123,19 @@ class FanOutMachine(RuleBasedStateMachine):
         if sink.enveloped and self.step.doing in ("drain", "say"):
             data = self.out_of_envelopes(data, subscriber.channels)
         assert subscriber.state == READY, f"a {subscriber.state} subscriber was written to"
+        assert not subscriber.finished, "it was written to behind its last words"
         assert subscriber not in self.step.wrote or self.step.doing != "say"
         self.step.wrote.append(subscriber)
-        if self.step.doing == "drain":
+        if self.step.doing == "end_due":
+            assert subscriber.until is not None
+            assert subscriber.due <= self.wall, "it was told of an end that is not near"
+            count = False
+            if subscriber.until <= self.wall:
+                expected = subscriber.last_words(self.wall)
+            else:
+                expected = subscriber.notice(self.wall)
+                subscriber.warned = True
+        elif self.step.doing == "drain":
             expected, count = self.model.next_write(subscriber)
             assert written <= self.model.piece or count <= 1, "more than a piece was handed over at once"
         else:
@@ -161,6 +172,11 @@ class FanOutMachine(RuleBasedStateMachine):
                 assert self.model.is_lost(subscriber), "it had to leave although nothing of its channels is gone"
                 oldest = self.model.index.oldest_of(subscriber.channels)
                 assert subscriber.position < oldest, "it had to leave although nothing of its channels was evicted"
+        elif reason is EndReason.EXPIRED or reason is EndReason.AGE:
+            assert self.step.doing == "end_due"
+            assert subscriber.until is not None
+            assert subscriber.until <= self.wall, "it was ended before its time"
+            assert subscriber.aged == (reason is EndReason.AGE)
         else:
             assert reason is EndReason.SHUTDOWN
             assert self.step.doing == "end_all"
@@ -223,16 +239,30 @@ class FanOutMachine(RuleBasedStateMachine):
         history=st.one_of(st.just(0), st.integers(0, 6)),
         enveloped=st.booleans(),
         starts=st.booleans(),
+        lives=st.one_of(st.none(), st.sampled_from([-1.0, 3.0, 50.0, 400.0])),
+        aged=st.booleans(),
     )
     def subscribe(
-        self, names: list[bytes], after: int | None, history: int, enveloped: bool, starts: bool
+        self,
+        names: list[bytes],
+        after: int | None,
+        history: int,
+        enveloped: bool,
+        starts: bool,
+        lives: float | None,
+        aged: bool,
     ) -> RecordingSink:
         if after is not None and after >= 0:  # counted from the newest, so that it is near the edge of what is kept
             after = max(0, len(self.log.history) + 2 - after)
         sink = RecordingSink(self)
         sink.enveloped = enveloped
-        sink.native = self.native.subscribe(names, sink, after=after, history=history, enveloped=enveloped)
+        until = self.wall + lives if lives is not None else None
+        sink.native = self.native.subscribe(
+            names, sink, after=after, history=history, enveloped=enveloped, until=until, aged=aged
+        )
         sink.model = self.model.subscribe(names, after, history)
+        assert sink.native.until == until
+        sink.model.until, sink.model.aged, sink.model.opened = until, aged, sink.native.opened
         sink.model.enveloped = enveloped
         assert sink.native.lost == sink.model.lost
         sink.begins_after = after if after is not None and after >= 0 and not sink.native.lost else 0
@@ -335,10 +365,25 @@ class FanOutMachine(RuleBasedStateMachine):
             ended = not self.model.skip or subscriber.timeouts >= TIMEOUTS_UNDER_SKIP
             assert subscriber.blocked != ended
 
+    @rule(pause=st.sampled_from([0.0, 2.0, 30.0, 300.0]), count=st.sampled_from([1, 3, 100]))
+    def end_due(self, pause: float, count: int) -> None:
+        self.wall += pause
+        self.model.wall = self.wall
+        more = True
+        with self.doing("end_due"):
+            while more:
+                told = len(self.step.wrote) - len(self.model.everyone)
+                more = self.native.end_due(self.wall, self.now, count)
+                assert len(self.step.wrote) - len(self.model.everyone) - told <= count
+        for subscriber in self.model.everyone:
+            if subscriber.state == PARKED and subscriber.due <= self.wall:  # it is told when it can be written to
+                subscriber.warned = subscriber.owes_notice = True
+            assert subscriber.due > self.wall
+
     @rule(pause=pauses, idle=st.sampled_from([0.0, 1.0, 5.0]), everybody=st.booleans(), count=st.integers(0, 3))
     def beat(self, pause: float, idle: float, everybody: bool, count: int) -> None:
         with self.doing("beat", b":\n", pause):
-            due = [s for s in self.model.everyone if s.state == READY and self.now - s.touched >= idle]
+            due = [s for s in self.model.writable if self.now - s.touched >= idle]
             before = list(self.model.everyone)
             self.native.beat(self.now, idle, len(before) if everybody else count)
         self.model.heartbeats += len(self.step.wrote)
@@ -351,7 +396,7 @@ class FanOutMachine(RuleBasedStateMachine):
     @rule(channel=channels)
     def say(self, channel: bytes) -> None:
         with self.doing("say", b"event: $said\ndata: now\n\n"):
-            due = [s for s in self.model.everyone if s.state == READY and channel in s.channels]
+            due = [s for s in self.model.writable if channel in s.channels]
             before = list(self.model.everyone)
             assert self.native.say(channel, self.step.frame, self.now) == len(self.step.wrote)
         assert all(subscriber in due for subscriber in self.step.wrote)
@@ -404,7 +449,7 @@ class FanOutMachine(RuleBasedStateMachine):
             self.read_as_client(sink)
 
     def read_as_client(self, sink: RecordingSink) -> None:
-        ended = sink.model.state == CLOSED
+        ended = sink.model.state == CLOSED or sink.model.finished
         assert_none_lost_in_silence(
             self.log,
             sink.model.channels,

@@ -71,7 +71,7 @@ cdef class Deadlines:
             subscriber = everyone[self._next]
             if subscriber.state == READY:
                 self.weigh(subscriber, subscriber.sink.held())    # it may not be read, and yet not be blocked
-                if not subscriber.finished and now - subscriber.touched >= idle:
+                if not subscriber.finished_ and now - subscriber.touched >= idle:
                     return subscriber
         return None
 

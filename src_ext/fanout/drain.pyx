@@ -9,13 +9,13 @@ What it drops: nothing. A subscriber that blocks is parked; sweeps pass over it,
 it catches up from the log, one bounded piece a turn, behind the others; and one that has a long way to go, in pieces
 that leave the loop half of its time for everything else.
 Who is told: a subscriber whose cursor falls behind what the log keeps either leaves (it resumes by id) or is skipped
-ahead and told so by a `$gap` event in its stream.
+ahead and told so by a `$gap` event in its stream; one whose credential ends is told so ahead of it, and leaves.
 
 Memory may run out at any allocation. So whatever allocates comes before a cursor moves or a list is changed; to queue, to
 park and to let go allocate nothing. A drain that raised is called again, and goes on where it stopped.
 
-It knows sinks, but no socket, loop, task or ASGI server. Who listens to what is `groups`' to know, whose time is up is
-`deadlines`', and writing to many sockets at once is `volley`'s.
+It knows sinks, but no socket, loop, task or ASGI server. Who listens to what is `groups`' to know, who takes too long is
+`deadlines`', whose stream ends when is `endings`', and writing to many sockets at once is `volley`'s.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -27,7 +27,19 @@ from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
-from sse_fast._native.fanout.groups cimport CLOSED, PARKED, READY, Group, Groups, Subscriber
+from sse_fast._native.fanout.endings cimport Endings
+from sse_fast._native.fanout.groups cimport (
+    AGES,
+    CLOSED,
+    EXPIRES,
+    GAP_OWED,
+    NOTICE_OWED,
+    PARKED,
+    READY,
+    Group,
+    Groups,
+    Subscriber,
+)
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.beginnings cimport (
@@ -42,12 +54,16 @@ from sse_fast._native.log.beginnings cimport (
 )
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
-from sse_fast._native.wire.control cimport gap
+from sse_fast._native.wire.control cimport closing, expiring, gap
 from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
+from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason
 
-cdef object SLOW = EndReason.SLOW     # to look it up allocates
+cdef object SLOW = EndReason.SLOW, EXPIRED = EndReason.EXPIRED, AGE = EndReason.AGE     # to look one up allocates
+cdef Batch EXPIRED_WORDS = batch_of(closing(ENDS[EXPIRED].told, ENDS[EXPIRED].retry), 0)
+cdef Batch AGE_WORDS = batch_of(closing(ENDS[AGE].told, ENDS[AGE].retry), 0)
+cdef double LAST_BYTES = 0.25       # seconds from a stream's last words to its end: a proxy may drop what comes with it
 
 # Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
 EARLIEST = -1
@@ -81,8 +97,9 @@ cdef class FanOut:
         self.index = Index(log, remembered=remembered, drop=drop, merge=merge)
         self._groups = Groups(self.index, tell)
         self._deadlines = Deadlines(self._groups)
+        self._endings = Endings()
         self._behind = Queue()
-        self._volley = Volley(self._groups, self._deadlines, self._behind)
+        self._volley = Volley(self._groups, self._deadlines, self._endings, self._behind)
         self._deep = Queue()
         self._skip = skip
         self._piece = piece
@@ -90,6 +107,8 @@ cdef class FanOut:
         self._live_after = max(deep, 2 * log.largest_batch)
         self._unknown = unknown
         self.drains = Histogram()
+        # Behind all of a fan-out that was here before, if none opened a million streams a second; as JSON it is exact.
+        self._number = wall_clock_ms() * 1000
 
     @property
     def connections(self):
@@ -159,7 +178,8 @@ cdef class FanOut:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False, since=None):
+    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False, since=None,
+                  until=None, bint aged=False, str user=None, str address not None=""):
         """A new subscriber to `channels` (at least one), parked until `unblock`. `enveloped`: its events come in envelopes.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
@@ -168,6 +188,9 @@ cdef class FanOut:
         passed over by who begins now, and come in addition to a `history`; what is behind a fork (`epochs`) counts as
         kept, and does not come. `since`: a position of a moment ago, which is `now` to this subscriber: it gets what came
         after it, too, and `lost` says whether some of that is gone.
+
+        `until`: seconds since 1970, when `end_due` ends it: because its credential does, of which it is told before, or
+        because it is `aged` then. `user` and `address` say whose it is.
         """
         self.index.take_in_some(self._take_in)
         cdef uint64_t newest = self.index.position
@@ -182,17 +205,27 @@ cdef class FanOut:
             if begin < UNKNOWN:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
+        subscriber.place_ending = -1
         cdef Group group = self._groups.open(names, enveloped)
         try:
             self._stand(subscriber, group, after, begin, newest if since is None else min(newest, since), history)
             self._deadlines.reserve()
+            subscriber.number = self._number + 1
+            subscriber.opened = wall_clock_ms() / 1000.0
+            subscriber.user, subscriber.address = user, address
+            if until is not None:
+                subscriber.until_ = until
+                subscriber.ending = AGES if aged else EXPIRES
+                self._endings.add(subscriber)
             self._groups.enter(group, subscriber)
         except BaseException:
+            self._endings.remove(subscriber)
             self._groups.close_if_empty(group)
             raise
         # It has entered; from here on nothing fails.
         subscriber.told_after = evicted_of(self.index, group.channels)
-        if subscriber.lost:
+        self._number = subscriber.number
+        if subscriber.lost_:
             self.gaps += 1
         subscriber.sink = sink
         subscriber.stepped = not isinstance(sink, SocketSink)
@@ -222,19 +255,22 @@ cdef class FanOut:
         return bytes_after(self.index, channels, position)
 
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
+        cdef bint lost = False
         if after is not None:
             if begin == UNKNOWN:
                 subscriber.position = before_newest(self.index, group.channels, self._unknown)
-                subscriber.lost = True
+                lost = True
             elif begin == EARLIEST:
                 subscriber.position = earliest(self.index, group.channels)
             else:
-                subscriber.position = resume(self.index, group.channels, begin, &subscriber.lost)
+                subscriber.position = resume(self.index, group.channels, begin, &lost)
+            subscriber.lost_ = lost
             return 0
         subscriber.position = newest
         if newest < self.index.position:
-            subscriber.position = resume(self.index, group.channels, newest, &subscriber.lost)
-        if history and not subscriber.lost:
+            subscriber.position = resume(self.index, group.channels, newest, &lost)
+            subscriber.lost_ = lost
+        if history and not lost:
             if newest < self.index.position:
                 history += kept_after(self.index, group.channels, newest)
             subscriber.position = before_newest(self.index, group.channels, history)
@@ -257,7 +293,7 @@ cdef class FanOut:
         subscriber.state = READY
         subscriber.touched = now
         subscriber.timeouts = 0
-        if subscriber.finished:
+        if subscriber.finished_:
             return False
         if self._last_words is not None or subscriber.must_tell or subscriber.position < self._groups.newest_of(subscriber.group):
             self._catch_up_later(subscriber)
@@ -377,11 +413,12 @@ cdef class FanOut:
         cdef Piece piece
         cdef Batch batch
         cdef bytes data
+        cdef unsigned char owed
         if subscriber.in_volley:
             self._volley.fire()
         if subscriber.untold is not None:
             return self._volley.tell_again(subscriber)
-        if subscriber.state != READY or subscriber.finished:
+        if subscriber.state != READY or subscriber.finished_:
             return 0
         if self._last_words is not None:
             return self._finish(subscriber, now)
@@ -395,9 +432,10 @@ cdef class FanOut:
             else:
                 self._skip_ahead(subscriber)
         if subscriber.must_tell:
-            batch = self._gap(subscriber)
+            owed = GAP_OWED if subscriber.must_tell & GAP_OWED else NOTICE_OWED
+            batch = self._gap(subscriber) if owed == GAP_OWED else self._notice_of(subscriber)
             if self._volley.prepare(subscriber, batch):
-                subscriber.must_tell = False
+                subscriber.must_tell &= ~owed
                 self._behind.push(subscriber)
                 self._volley.hand_over(subscriber, batch, now)
             return 0
@@ -502,14 +540,14 @@ cdef class FanOut:
         cdef uint64_t position = before_newest(self.index, subscriber.group.channels, 1)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
-        self.slow += not subscriber.must_tell
+        self.slow += not subscriber.must_tell & GAP_OWED
         self._go_on_at(subscriber, position)
         return 0
 
     cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept:
         """The next thing the subscriber gets is the news of the gap."""
-        if not subscriber.must_tell:
-            subscriber.must_tell = True
+        if not subscriber.must_tell & GAP_OWED:
+            subscriber.must_tell |= GAP_OWED
             subscriber.told_after = subscriber.position
             self.gaps += 1
         subscriber.position = position
@@ -550,7 +588,7 @@ cdef class FanOut:
                     )
                 batch = inside
             for subscriber in list(group.subscribers):
-                if subscriber.state == READY and not subscriber.finished and self._volley.prepare(subscriber, batch):
+                if subscriber.state == READY and not subscriber.finished_ and self._volley.prepare(subscriber, batch):
                     self._volley.hand_over(subscriber, batch, now)
                     said += 1
         self._volley.fire()
@@ -567,16 +605,68 @@ cdef class FanOut:
         if self._last_words is None:
             self._last_words = batch_of(frame, 0)
         for subscriber in self._groups.everyone[start:end]:
-            if subscriber.state == READY and not subscriber.finished:
+            if subscriber.state == READY and not subscriber.finished_:
                 self._finish(subscriber, now)
         self._volley.fire()
         return start
 
     cdef int _finish(self, Subscriber subscriber, double now) except -1:
         if self._volley.prepare(subscriber, self._last_words):
-            subscriber.finished = True
+            subscriber.finished_ = True
             self._volley.hand_over(subscriber, self._last_words, now)
         return 0
+
+    # ---- ends of single ones ----------------------------------------------------------------------------------------
+
+    def end_due(self, double wall, double now, Py_ssize_t count):
+        """Tell those whose end is near, and those whose time has come, which end a moment later; at most `count` of them.
+        `wall`: seconds since 1970. True: there are more."""
+        cdef Subscriber subscriber
+        self._wall = wall
+        while True:
+            subscriber = self._endings.due(wall)
+            if subscriber is None or count <= 0:
+                break
+            count -= 1
+            if subscriber.ending == EXPIRES and subscriber.until_ > wall:
+                self._warn(subscriber, now)
+            else:
+                self._conclude(subscriber, now)
+        self._volley.fire()
+        return subscriber is not None
+
+    cdef int _warn(self, Subscriber subscriber, double now) except -1:
+        """One that is blocked is told when it can be written to again."""
+        cdef Batch notice = self._notice_of(subscriber)
+        if subscriber.state == READY and not subscriber.finished_ and self._volley.prepare(subscriber, notice):
+            self._endings.warned(subscriber)
+            self._volley.hand_over(subscriber, notice, now)
+            return 0
+        if subscriber.state == PARKED:
+            subscriber.must_tell |= NOTICE_OWED
+        self._endings.warned(subscriber)
+        return 0
+
+    cdef int _conclude(self, Subscriber subscriber, double now) except -1:
+        """The last words, and a moment later the end. One that has them, or cannot be written to, ends at once."""
+        cdef bint aged = subscriber.ending == AGES
+        cdef Batch words = AGE_WORDS if aged else EXPIRED_WORDS
+        if subscriber.state == READY and not subscriber.finished_ and self._volley.prepare(subscriber, words):
+            subscriber.finished_ = True
+            self._endings.put_off(subscriber, self._wall + LAST_BYTES)
+            return self._volley.hand_over(subscriber, words, now)
+        return self._volley.leave(subscriber, AGE if aged else EXPIRED, None)
+
+    cdef Batch _notice_of(self, Subscriber subscriber):
+        cdef long long seconds = <long long>(max(0.0, subscriber.until_ - self._wall) + 0.5)
+        if self._notice is None or self._notice_seconds != seconds:
+            self._notice = batch_of(expiring(seconds), 0)
+            self._notice_seconds = seconds
+        return self._notice
+
+    def end(self, Subscriber subscriber not None, reason):
+        """Let one go for a reason, and tell it; of one that has left: nothing happens."""
+        self._volley.leave(subscriber, reason, None)
 
     def end_all(self, reason):
         """Let everybody go for one reason. Returns how many."""
@@ -592,3 +682,18 @@ cdef class FanOut:
         if failed is not None:
             raise failed
         return everyone
+
+    # ---- for those who look -----------------------------------------------------------------------------------------
+
+    def page(self, Py_ssize_t before, Py_ssize_t limit, Py_ssize_t looks, *, number=None, bytes channel=None,
+             str user=None, str address=None):
+        """Subscribers of that number, channel, user and address, so far as they are given; at most `limit`, found in
+        about `looks` looks, from place `before` on, 0: from the last. Returns them, and the place to go on from, or 0 if
+        that was all. One that moved, because others left meanwhile, may be seen twice."""
+        cdef list found = self._groups.page(&before, limit, looks, number, channel, user, address)
+        return found, before
+
+    def lag(self, Subscriber subscriber not None):
+        """Positions of the log between a subscriber and the newest event of its channels; other channels' are among them."""
+        cdef uint64_t newest = self._groups.newest_of(subscriber.group)
+        return newest - subscriber.position if newest > subscriber.position else 0

@@ -13,11 +13,15 @@ let go allocate nothing.
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.fanout.forms cimport Envelopes
 from sse_fast._native.log.index cimport Channel, Index, Listening
+
+cdef enum:
+    CHANNELS_A_LOOK = 16            # that are compared in the time of a look at a subscriber, about
 
 
 @cython.final
@@ -37,8 +41,38 @@ cdef class Subscriber:
         return self.state == CLOSED
 
     @property
+    def finished(self):
+        """Whether it was told, by a `$closing`, that it ends."""
+        return self.finished_ != 0
+
+    @property
+    def parked(self):
+        """Whether it waits until it can be written to again, since `touched`, or has not begun."""
+        return self.state == PARKED
+
+    @property
+    def native(self):
+        """Whether it is written to by a socket, and not by an ASGI server."""
+        return self.stepped == 0
+
+    @property
+    def lost(self):
+        """Whether it began behind events that are gone."""
+        return self.lost_ != 0
+
+    @property
     def enveloped(self):
         return self.group.enveloped
+
+    @property
+    def channels(self):
+        cdef Channel channel
+        return tuple([channel.name for channel in self.group.channels])
+
+    @property
+    def until(self):
+        """When it is going to be ended, in seconds since 1970; None: it has no end."""
+        return self.until_ if self.ending != NEVER else None
 
 
 cdef int make_room(Channel channel) except -1:
@@ -190,6 +224,40 @@ cdef class Groups:
         if channel.solo is not None:
             groups.append(channel.solo)
         return groups
+
+    cdef list page(self, Py_ssize_t* before, Py_ssize_t limit, Py_ssize_t looks, object number, bytes channel, str user,
+                   str address):
+        """See `FanOut.page`. From the last to the first: who moves into the place of one that leaves was looked at, and
+        nobody is passed over."""
+        cdef list found = []
+        cdef Subscriber subscriber
+        cdef Channel wanted = None
+        cdef Py_ssize_t at = PyList_GET_SIZE(self.everyone)
+        cdef uint64_t its = number if number is not None else 0
+        if 0 < before[0] < at:
+            at = before[0]
+        if channel is not None:
+            wanted = self.index.get(channel)
+            if wanted is None:
+                at = 0
+        while at > 0 and looks > 0 and limit > 0:
+            at -= 1
+            looks -= 1
+            subscriber = <Subscriber>PyList_GET_ITEM(self.everyone, at)
+            if number is not None and subscriber.number != its:
+                continue
+            if user is not None and user != subscriber.user:
+                continue
+            if address is not None and address != subscriber.address:
+                continue
+            if wanted is not None:
+                looks -= PyTuple_GET_SIZE(subscriber.group.channels) // CHANNELS_A_LOOK
+                if wanted not in subscriber.group.channels:
+                    continue
+            found.append(subscriber)
+            limit -= 1
+        before[0] = at
+        return found
 
     # ---- news -------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
+from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport CLOSED, READY, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport BLOCKED, Batch, Sink, SocketSink, passing
 from sse_fast.errors import EndReason
@@ -31,11 +32,12 @@ cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR      # to look on
 
 @cython.final
 cdef class Volley:
-    """Volley(groups, deadlines, again): a subscriber that does not take all is parked in `deadlines`; one that has to
-    be told again that it has left is put into the queue `again`."""
+    """Volley(groups, deadlines, endings, again): a subscriber that does not take all is parked in `deadlines`; one that
+    has to be told again that it has left is put into the queue `again`."""
 
-    def __cinit__(self, Groups groups not None, Deadlines deadlines not None, Queue again not None):
-        self._groups, self._deadlines, self._again = groups, deadlines, again
+    def __cinit__(self, Groups groups not None, Deadlines deadlines not None, Endings endings not None,
+                  Queue again not None):
+        self._groups, self._deadlines, self._endings, self._again = groups, deadlines, endings, again
         self.latency = Histogram()
 
     cdef bint prepare(self, Subscriber subscriber, Batch batch) except -1:
@@ -171,6 +173,7 @@ cdef class Volley:
     cdef void remove(self, Subscriber subscriber) noexcept:
         subscriber.state = CLOSED
         self._deadlines.unpark(subscriber)
+        self._endings.remove(subscriber)
         self._groups.remove(subscriber)
         subscriber.sink = None
 

@@ -46,7 +46,21 @@ from sse_fast.errors import EndReason
 
 cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR
 cdef frozenset RESET = frozenset(reason for reason, end in ENDS.items() if end.close is Close.RESET)
+# The last bytes of a stream that ends for a reason, as they are and chunked: made before, when there is memory.
+cdef dict LAST_WORDS = {}
 cdef frozenset COMPLETE = frozenset(reason for reason, end in ENDS.items() if end.close is Close.COMPLETE)
+
+
+cdef int make_last_words() except -1:
+    cdef Batch said
+    for reason, end in ENDS.items():
+        if end.told:
+            said = batch_of(closing(end.told, end.retry), 0)
+            LAST_WORDS[reason] = (said.data, said.chunk_() + b"0\r\n\r\n" if reason in COMPLETE else said.chunk_())
+    return 0
+
+
+make_last_words()
 
 cdef enum:
     AHEAD_A_TURN = 128              # requests that are answered in a turn beside the first of each connection
@@ -210,11 +224,12 @@ cdef class Connection(Watched):
 
     def ended(self, reason, error):
         """The fan-out has let it go."""
+        cdef bint told = self.subscriber is not None and self.subscriber.finished_
         self.subscriber = None
         if reason is ERROR and isinstance(error, OSError):
             reason = CLIENT
-        if reason in COMPLETE and self.rest is None:
-            self._complete(reason)
+        if self.rest is None and (not told or reason in COMPLETE):
+            self._say_last(reason)
         self._close(reason, reset=reason in RESET)
 
     # ---- its life ---------------------------------------------------------------------------------------------------
@@ -468,11 +483,13 @@ cdef class Connection(Watched):
         self._close(reason, reset=reason in RESET or self._state != STREAMING and reason is ERROR)
         return 0
 
-    cdef int _complete(self, reason) except -1:
-        """The last frame, and the end of the response. Who does not take it at once is cut."""
-        cdef Batch last = batch_of(closing(ENDS[reason].told), 0)
+    cdef int _say_last(self, reason) except -1:
+        """The last frame, and the end of the response where it is to be complete. Who does not take it at once is cut."""
+        cdef tuple said = LAST_WORDS.get(reason)
+        if said is None:
+            return 0
         try:
-            self.send_now(last.chunk_() + b"0\r\n\r\n" if self.chunked else last.data)
+            self.send_now(said[self.chunked])
         except OSError:
             pass                    # it has gone by itself
         return 0

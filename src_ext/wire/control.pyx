@@ -1,5 +1,5 @@
-"""What a stream says of itself, beside the events: its preamble, `$connected`, `$gap`, `$closing`, and the heartbeat; and
-what a channel says, which is an event of it: `$forgotten`.
+"""What a stream says of itself, beside the events: its preamble, `$connected`, `$gap`, `$expiring`, `$closing`, and the
+heartbeat; and what a channel says, which is an event of it: `$forgotten`.
 
 The laws of this file:
 - nobody else writes these bytes, and whatever comes from a client (the id it asked for) is escaped;
@@ -16,8 +16,8 @@ cdef object dumps = orjson.dumps
 cdef object own = re.compile(r"[A-Za-z0-9._-]*").fullmatch
 
 # The page (edge/page/index.html) and the load client (bench/stream_parser) have these names of their own.
-CONNECTED, GAP, CLOSING, FORGOTTEN = "$connected", "$gap", "$closing", "$forgotten"
-CONTROL_EVENTS = frozenset((CONNECTED, GAP, CLOSING, FORGOTTEN))
+CONNECTED, GAP, EXPIRING, CLOSING, FORGOTTEN = "$connected", "$gap", "$expiring", "$closing", "$forgotten"
+CONTROL_EVENTS = frozenset((CONNECTED, GAP, EXPIRING, CLOSING, FORGOTTEN))
 
 HEARTBEAT = b":\n"
 
@@ -48,9 +48,16 @@ cpdef bytes gap(str after, str until, bint with_id=True):
     return b"event: $gap\ndata: %b\n%b\n" % (told.encode(), id_line)
 
 
-cpdef bytes closing(str reason):
-    """`$closing`, the last frame of a stream."""
-    return b'event: $closing\ndata: {"reason":"%b"}\n\n' % reason.encode("ascii")
+cpdef bytes expiring(long long seconds):
+    """`$expiring`: so many seconds from now the stream ends, as the client's credential does. One that renews it until
+    then comes back with the new one."""
+    return b'event: $expiring\ndata: {"seconds":%d}\n\n' % seconds
+
+
+cpdef bytes closing(str reason, object milliseconds=None):
+    """`$closing`, the last frame of a stream. `milliseconds`: when to come back, if not as the preamble said."""
+    cdef bytes retry = b"retry: %d\n" % milliseconds if milliseconds is not None else b""
+    return b'event: $closing\n%bdata: {"reason":"%b"}\n\n' % (retry, reason.encode("ascii"))
 
 
 cpdef bytes forgotten(str channel):

@@ -19,7 +19,7 @@ import orjson
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, FORGOTTEN, GAP
+from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, EXPIRING, FORGOTTEN, GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.cli.failure import Failure, Misuse
@@ -446,6 +446,8 @@ def show_control(event: ReceivedEvent | PublishedEvent, verbose: bool) -> None:
         _tell(f"the server closes the stream: {data}")
     elif event.event == FORGOTTEN:
         _tell(f"what the channel had is forgotten: {data}")
+    elif event.event == EXPIRING:
+        _tell(f"what lets this client listen ends soon: {data}")
     elif verbose:
         _tell(f"{CONNECTED} {event.id} {data}")
 

@@ -126,6 +126,7 @@ class Edge:
             max_event_size=settings.max_event_size,
             send_memory=settings.send_memory or tcp_memory() // 4,
             max_history=settings.max_history,
+            max_stream_age=settings.max_stream_age,
             idempotency_window=settings.idempotency_window,
             idempotency_keys=settings.idempotency_keys,
             log=slot.log if slot is not None else None,

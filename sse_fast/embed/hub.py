@@ -9,7 +9,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count
+from math import isfinite
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
 from starlette.responses import Response
@@ -17,6 +19,7 @@ from starlette.responses import Response
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
+from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
 from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.base import shutdown
@@ -62,6 +65,7 @@ class NodeOptions(TypedDict, total=False):
     max_event_size: int
     send_memory: int | None
     max_history: int
+    max_stream_age: float | None
     idempotency_window: float
     idempotency_keys: int
     log: Log | None
@@ -79,8 +83,9 @@ class Hub(node.Hub):
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
     id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
-    max_history, events that follow the `$gap` after an id that this log never gave; idempotency_window, seconds that a
-    key given to `publish` is remembered, and idempotency_keys, how many.
+    max_history, events that follow the `$gap` after an id that this log never gave; max_stream_age, seconds after which
+    a stream ends and its client resumes, or up to a fifth less; idempotency_window, seconds that a key given to
+    `publish` is remembered, and idempotency_keys, how many.
 
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
     which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.
@@ -211,6 +216,8 @@ class Hub(node.Hub):
         on_leave: OnLeave | None = None,
         retry: int | None = None,
         headers: Mapping[str, str] | None = None,
+        until: float | None = None,
+        user: str | None = None,
     ) -> "HubResponse":
         """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
 
@@ -232,6 +239,10 @@ class Hub(node.Hub):
         has gone, however it went, also when the server stops. Both may be coroutine functions. What they raise is
         logged, and changes nothing.
 
+        until: when what entitles the client to this stream ends, in seconds since 1970 as `time.time()` and the `exp`
+        of a JWT. The stream says `$expiring` some seconds before, and ends ahead of it with `$closing` for the reason
+        "expired"; the client comes back, and the app decides again. user: whose stream it is.
+
         Raises InvalidEvent or TypeError for what the app itself gave; what a client says wrong is answered with 400.
         """
         if isinstance(channels, str):
@@ -244,6 +255,9 @@ class Hub(node.Hub):
         HISTORY.check(history)
         check_filter("filter", filter)
         check_filter("transform", transform)
+        check_moment("until", until)
+        if user is not None and not isinstance(user, str):
+            raise TypeError(f"user is text, not {type(user).__name__}")
         if envelope and not (filter is None and transform is None):
             raise TypeError(
                 "envelope=True goes with neither filter nor transform, which would be given the envelope in place of "
@@ -258,7 +272,7 @@ class Hub(node.Hub):
                 refusal = problem_of(error)
         return HubResponse(
             self,
-            Subscribe(names, last_event_id, history, envelope),
+            Subscribe(names, last_event_id, history, envelope, grants=replace(OPEN, user=user, until=until)),
             filter=filter,
             transform=transform,
             on_join=on_join,
@@ -315,6 +329,16 @@ def hub_of_the_server() -> Hub | None:
     hub.__dict__ = _of_the_server.__dict__
     hub.of_the_server, hub.on_join, hub.on_leave = True, None, None
     return hub
+
+
+def check_moment(name: str, given: object) -> None:
+    """Raises TypeError or InvalidEvent for what is no number of seconds since 1970; None may be given."""
+    if given is None:
+        return
+    if not isinstance(given, (int, float)) or isinstance(given, bool):
+        raise TypeError(f"{name} is a number of seconds since 1970, as time.time(), not {type(given).__name__}")
+    if not isfinite(given):
+        raise InvalidEvent(f"{name} is a number of seconds since 1970, not {given}")
 
 
 class HubResponse(Response):

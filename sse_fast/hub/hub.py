@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context, copy_context
@@ -29,14 +30,16 @@ from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.idempotency import Keys, check_bounds
+from sse_fast.hub.lifetime import end_of
 from sse_fast.hub.memory import SendMemory
+from sse_fast.hub.open_streams import ENDED_AT_ONCE, OpenStreams
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.stepper import Stepper
 from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.hub")
 
-TICK = 0.25  # seconds between looks at heartbeats and at the slow
+TICK = 0.25  # seconds between looks at heartbeats, at the slow and at those whose end has come
 HEARTBEATS_AT_ONCE = 512
 LOOK_AT_MEMORY = 1.0  # seconds
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
@@ -62,6 +65,7 @@ class Hub:
     ended too). `max_event_size`: bytes of an encoded event. `send_memory`: bytes of kernel memory that may wait for
     clients, over all workers; past it those blocked for longest are ended.
     `max_history`: events, the newest, that follow the `$gap` after an id that this log never gave.
+    `max_stream_age`: seconds after which a stream ends, and its client resumes, or up to a fifth less; None: never.
     `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
     `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
     for others. Over a `log` of others: `keys`, where all of them remember them.
@@ -77,6 +81,7 @@ class Hub:
         max_event_size: int = 64 * 1024,
         send_memory: int | None = None,
         max_history: int = 10_000,
+        max_stream_age: float | None = None,
         idempotency_window: float = 120.0,
         idempotency_keys: int = 131_072,
         log: Log | None = None,
@@ -91,6 +96,8 @@ class Hub:
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
+        self.max_stream_age = max_stream_age
+        self.open_streams = OpenStreams(self)
         self.memory = SendMemory(send_memory, self.fanout, peers)
         self.keys = keys
         if keys is None and log is None and idempotency_window:
@@ -110,7 +117,7 @@ class Hub:
         self.stepper = Stepper()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._tasks: list[asyncio.Task[None]] = []  # the keeper's, the memory's
+        self._tasks: list[asyncio.Task[None]] = []  # the keeper's, the memory's, the ends'
         self._turns = self._turns_seen = 0
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
@@ -214,12 +221,17 @@ class Hub:
         history: int = 0,
         envelope: bool = False,
         since: int | None = None,
+        until: float | None = None,
+        user: str | None = None,
+        address: str = "",
     ) -> Subscription:
         """A stream of these channels over a sink, parked until `Subscription.start`.
 
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
         `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
         `since`: a position of the log, of a moment ago, which stands for now.
+        `until`: when its credential ends, in seconds since 1970: it is told so by `$expiring`, and ends ahead of it.
+        `user` and `address`: whose it is, as `open_streams` finds it.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         if self.draining:
@@ -227,7 +239,19 @@ class Hub:
         self._open()
         names = list(dict.fromkeys(channel_name(name) for name in channels))
         after = self.cursor(last_event_id)
-        subscriber = self.fanout.subscribe(names, sink, after=after, history=history, enveloped=envelope, since=since)
+        end, aged = end_of(time.time(), until, self.max_stream_age)
+        subscriber = self.fanout.subscribe(
+            names,
+            sink,
+            after=after,
+            history=history,
+            enveloped=envelope,
+            since=since,
+            until=end,
+            aged=aged,
+            user=user,
+            address=address,
+        )
         try:
             return Subscription(self, subscriber, sink, last_event_id)
         except MemoryError:
@@ -303,6 +327,7 @@ class Hub:
         self._tasks = [
             loop.create_task(self._for_ever(self._keep, "housekeeping failed; it goes on with the next tick")),
             loop.create_task(self._for_ever(self._keep_to_memory, "a look at send_memory failed; it goes on")),
+            loop.create_task(self._for_ever(self._end_in_time, "streams could not be ended; it goes on")),
         ]
         if not self._shares_its_log:
             other_workers.watch(self, loop)
@@ -428,6 +453,12 @@ class Hub:
         """A task of its own: it may wait for a thread, and heartbeats wait for nobody."""
         await asyncio.sleep(LOOK_AT_MEMORY)
         await self.memory.look()
+
+    async def _end_in_time(self) -> None:
+        """End those whose time has come: thousands may within a second, so some in each turn."""
+        await asyncio.sleep(TICK)
+        while self._run(self.fanout.end_due, time.time(), self._now(), ENDED_AT_ONCE):  # noqa: ASYNC110 - others' turns
+            await asyncio.sleep(0)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

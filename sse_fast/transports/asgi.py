@@ -5,12 +5,13 @@ to go.
 """
 
 import asyncio
+import contextlib
 import logging
 
 from sse_fast._native.wire.control import closing
 from sse_fast.access.limits import Counted
 from sse_fast.asgi import Receive, Scope, Send, break_off
-from sse_fast.ends import ENDS, Close
+from sse_fast.ends import ENDS, Close, End
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.subscription import Subscription
@@ -111,7 +112,7 @@ class Stream:
         writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None
-        complete = False
+        last: End | None = None
         connections = self._connections()
         under = self._streams.connections if self._scope.get(PEER) else None
         if under is not None:
@@ -126,6 +127,9 @@ class Stream:
                 history=wanted.history,
                 envelope=wanted.envelope,
                 since=since,
+                until=wanted.grants.until,
+                user=wanted.grants.user,
+                address=self._address,
             )
             sink.unblock = subscription.start
             preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)
@@ -144,9 +148,10 @@ class Stream:
             # The hub let the stream go, and woke this task to say so.
             if self._task is None or self._task.uncancel():
                 raise
-            complete = (
-                ENDS[self.end_reason].close is Close.COMPLETE and subscription is not None and not subscription.blocked
-            )
+            if self._life is Life.STREAMING and subscription is not None and not subscription.blocked:
+                last = ENDS[self.end_reason]
+                if not last.told or (subscription.subscriber.finished and last.comes_back):  # it knows
+                    last = None
         finally:
             if subscription is not None:
                 subscription.close()
@@ -154,11 +159,26 @@ class Stream:
             if under is not None:
                 under.end_stream(self._scope[PEER])
             await self._left()
-        if complete:
-            last = closing(ENDS[self.end_reason].told)
-            await self._send({"type": "http.response.body", "body": last, "more_body": False})
-        elif self.end_reason is not EndReason.CLIENT:
+        if last is not None:
+            await self._say(last)
+        if self.end_reason is not EndReason.CLIENT and (last is None or last.comes_back):
             await break_off(self._receive)
+
+    async def _say(self, end: End) -> None:
+        """`$closing`, and the end of the response where it is to be complete."""
+        message = {
+            "type": "http.response.body",
+            "body": closing(end.told, end.retry),
+            "more_body": end.comes_back,
+        }
+        if not end.comes_back:
+            await self._send(message)
+            return
+        # A server may abort at once what has no last body; and nobody waits longer for one who does not read.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_BYTES):
+                await self._send(message)
+                await asyncio.sleep(LAST_BYTES)
 
     def _end(self, reason: EndReason, error: Exception | None) -> None:
         """The hub let the stream go: wake the task that waits for the client, so that it ends."""

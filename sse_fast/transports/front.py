@@ -438,6 +438,9 @@ class Front:
                 history=wanted.history,
                 envelope=wanted.envelope,
                 since=since,
+                until=wanted.grants.until,
+                user=wanted.grants.user,
+                address=address,
             )
             answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
             opening = self._rendered(head, answer, last=True, own=own)

@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
+from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch
 from sse_fast._native.fanout.volley cimport Volley
@@ -20,6 +21,7 @@ cdef class FanOut:
         readonly Index index
         Groups _groups
         Deadlines _deadlines
+        Endings _endings
         Volley _volley
         Queue _behind               # of subscribers
         Queue _deep                 # of those who have a long way to go
@@ -36,6 +38,10 @@ cdef class FanOut:
         uint64_t _shared_from, _shared_newest
         Piece _shared_piece
         Batch _last_words           # what everybody is told before the end; None: there are events still
+        Batch _notice               # of ends that come in so many seconds
+        long long _notice_seconds
+        double _wall                # seconds since 1970, when ends were last looked at
+        uint64_t _number            # of the subscriber that came last
         # plain counters; others read them
         readonly uint64_t heartbeats, gaps, slow
         readonly Histogram drains   # how long each call of `drain` took
@@ -54,3 +60,6 @@ cdef class FanOut:
     cdef int _skip_ahead(self, Subscriber subscriber) except -1
     cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept
     cdef Batch _gap(self, Subscriber subscriber)
+    cdef Batch _notice_of(self, Subscriber subscriber)
+    cdef int _warn(self, Subscriber subscriber, double now) except -1
+    cdef int _conclude(self, Subscriber subscriber, double now) except -1

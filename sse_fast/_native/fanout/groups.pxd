@@ -3,7 +3,7 @@
 # `open` finds or makes the group of a set of channels, `enter` puts a subscriber into it, `remove` takes it out and closes
 # what nobody listens to any more. `spread` moves news from the index's fresh channels to `news`, the groups to sweep.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
 from sse_fast._native.fanout.forms cimport Envelopes
@@ -15,6 +15,18 @@ cdef enum State:
     READY = 0
     PARKED = 1                      # before its start, or blocked: sweeps pass over it, its cursor stays
     CLOSED = 2
+
+
+cdef enum Ending:                   # why a stream has an end, and whether its client was told that it is near
+    NEVER = 0
+    AGES = 1
+    EXPIRES = 2
+    EXPIRES_SOON = 3
+
+
+cdef enum Owed:                     # what a subscriber is to be told before anything else
+    GAP_OWED = 1                    # it was skipped ahead, from `told_after`
+    NOTICE_OWED = 2                 # its end is near
 
 
 cdef class Group(Linked):           # the subscribers to the same channels in the same form; queued: they have news
@@ -30,27 +42,34 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
         uint64_t last_position
 
 
+# There are as many of these as streams, and with 8 bytes more each would take 16: the largest fields first, flags last.
 cdef class Subscriber(Linked):      # queued: it is behind, or was not told of its end yet
     cdef:
         readonly Sink sink
         readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
-        readonly bint lost          # whether it began behind events that are gone
         Group group
         uint64_t at                 # the index's entry that was handed over last, to go on from
         readonly uint64_t events, bytes     # of the log, that it was handed
-        Py_ssize_t place_in_group, place
-        Py_ssize_t place_blocked    # -1: it is not blocked
-        State state
-        bint in_volley              # gathered, but not written to yet
-        bint must_tell              # it was skipped ahead, from `told_after`, and has not been told
+        uint64_t told_after         # see GAP_OWED; else: what was forgotten up to there it need not be told of
+        readonly double touched     # when it was last written to; of a blocked one, when it blocked
+        object untold               # of one that left: why, until its sink has been told
+        readonly uint64_t number
+        readonly double opened      # seconds since 1970, as is `until`
+        double until_               # when it ends
+        readonly str user, address
         uint32_t catches_up         # bytes that it may catch up by before it has a long way to go
-        bint finished               # it was handed the last frame: nothing more is written to it
-        uint64_t told_after         # else: what was forgotten up to there it need not be told of
+        uint32_t held               # what `Deadlines.held` has of it
+        int32_t place_in_group, place
+        int32_t place_blocked       # -1: it is not blocked
+        int32_t place_ending        # -1: it has no end
+        unsigned char state         # of State
+        unsigned char ending        # of Ending
+        unsigned char must_tell     # of Owed, together
+        unsigned char in_volley     # gathered, but not written to yet
+        unsigned char finished_     # it was handed the last frame: nothing more is written to it
+        unsigned char lost_         # it began behind events that are gone
         unsigned char timeouts      # in a row, in which it took nothing
         unsigned char stepped       # its sink calls Python, and is no socket
-        uint32_t held               # what `Deadlines.held` has of it
-        double touched              # when it was last written to; of a blocked one, when it blocked
-        object untold               # of one that left: why, until its sink has been told
 
 
 cdef class Groups:
@@ -72,6 +91,7 @@ cdef class Groups:
     cdef int enter(self, Group group, Subscriber subscriber) except -1
     cdef void remove(self, Subscriber subscriber) noexcept
     cdef list listening_to(self, bytes name)
+    cdef list page(self, Py_ssize_t* before, Py_ssize_t limit, Py_ssize_t looks, object number, bytes channel, str user, str address)
     cdef bint untold(self) noexcept
     cdef void spread(self) noexcept
     cdef uint64_t newest_of(self, Group group) noexcept

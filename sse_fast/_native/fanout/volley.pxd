@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint64_t
 from sse_fast._native.base.histogram cimport Histogram
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
+from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch, Sink
 
@@ -19,6 +20,7 @@ cdef class Volley:
     cdef:
         Groups _groups
         Deadlines _deadlines
+        Endings _endings
         Queue _again                # of subscribers that could not be told of their end
         # the sockets that are to be written this batch
         Batch _batch

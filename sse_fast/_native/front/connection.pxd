@@ -54,5 +54,5 @@ cdef class Connection(Watched):
     cdef bint _publish_known(self, bytes data) except -1
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
-    cdef int _complete(self, reason) except -1
+    cdef int _say_last(self, reason) except -1
     cdef int _close(self, reason, bint reset) except -1

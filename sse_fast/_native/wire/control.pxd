@@ -3,5 +3,6 @@
 cpdef bytes preamble(object milliseconds)
 cpdef bytes connected(str resume, str id, bint enveloped=*, tuple left_out=*)
 cpdef bytes gap(str after, str until, bint with_id=*)
-cpdef bytes closing(str reason)
 cpdef bytes forgotten(str channel)
+cpdef bytes expiring(long long seconds)
+cpdef bytes closing(str reason, object milliseconds=*)
