@@ -97,6 +97,18 @@ def test_clocks_may_differ_by_the_leeway_and_it_ends_so_much_later() -> None:
     assert refused(tokens, listen("a", seconds=-90)) == "the token has expired"
 
 
+def test_a_stream_of_a_token_ends_with_it_and_not_a_leeway_later() -> None:
+    tokens, given = tokens_of(leeway=60), listen("a", seconds=100)
+    end = tokens.grants_of(given, NOW).until
+    assert end is not None
+    assert end == pytest.approx(NOW + 100, abs=1)
+    late = tokens.grants_of(given, end + 30)
+    assert late.until == end + 60, "it is taken, so it does not end at once"
+    assert tokens.grants_of(given, NOW).until == end
+    with pytest.raises(Unauthorized, match="expired"):
+        tokens.grants_of(given, end + 60)
+
+
 def test_tokens_that_never_end_are_taken_where_that_is_said() -> None:
     assert tokens_of(endless=True).grants_of(listen("a", seconds=None), NOW).until is None
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -92,27 +93,34 @@ class Tokens:
         return len(self._known)
 
     def grants_of(self, text: str, now: float, asked: bool = False) -> Grants:
-        """What a token grants, and everybody has. `now`: seconds since 1970. `asked`: whoever has keys was asked for
-        them. Raises Unauthorized, in words that have nothing of the token but its key's id, and MustAsk."""
+        """What a token grants, and everybody has, until its own end; where that is behind, but not by the leeway, until
+        it is taken no more. `now`: seconds since 1970. `asked`: whoever has keys was asked for them. Raises
+        Unauthorized, in words that have nothing of the token but its key's id, and MustAsk."""
         if len(text) > MAX_TOKEN:
             raise _invalid(f"the token is longer than {MAX_TOKEN} characters")
         raw = text.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(raw, digest_size=16, key=self._seed).digest()
         known = self._known.get(digest)
-        if known is not None and ((until := known[0].until) is None or now < until):
+        if known is not None and ((until := known[0].until) is None or now < until + self._leeway):
             self.hits += 1
-            return known[0]
+            return self._taken(known[0], now)
         self.misses += 1
         if known is not None:
             self._forget(digest)
         grants = self._verified(text, raw, asked)
-        if grants.until is not None and now >= grants.until:
-            raise _invalid("the token has expired")
+        taken = self._taken(grants, now)
         self._known[digest] = grants, len(raw)
         self._bytes += len(raw)
         while len(self._known) > self._most or self._bytes > self._most_bytes:
             self._forget(next(iter(self._known)))
-        return grants
+        return taken
+
+    def _taken(self, grants: Grants, now: float) -> Grants:
+        if grants.until is None or now < grants.until:
+            return grants
+        if now >= (last := grants.until + self._leeway):
+            raise _invalid("the token has expired")
+        return replace(grants, until=last)
 
     def _forget(self, digest: bytes) -> None:
         self._bytes -= self._known.pop(digest)[1]
@@ -165,7 +173,7 @@ class Tokens:
         subject = claims.get("sub")
         ends = claims.get("exp")
         # PyJWT has looked at both: a string, and what is a number of seconds.
-        until = min(float(ends), LATEST) + self._leeway if isinstance(ends, int | float) else None
+        until = min(float(ends), LATEST) if isinstance(ends, int | float) else None
         user = subject if isinstance(subject, str) else None
         credential = hashlib.blake2b(raw, digest_size=8).hexdigest()
         return granted.beside(self.everybody, user=user, until=until, credential=credential)
