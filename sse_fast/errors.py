@@ -125,7 +125,11 @@ class Unsupported(SSEFastError):
 
 
 class Silent(SSEFastError):
-    """Another worker of this node did not answer what it was asked in time; try again later."""
+    """Another worker of this node, of that process, did not answer what it was asked in time; try again later."""
+
+    def __init__(self, sentence: str, pid: int = 0) -> None:
+        super().__init__(sentence)
+        self.pid = pid
 
 
 class LogBusy(SSEFastError):

@@ -43,8 +43,8 @@ ROOMS: dict[str, str | None] = {
     " settings",
     "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol serialization"
     " transports",
-    "edge": "_native.base _native.log _native.node _native.wire access asgi base embed errors event event_rules hub"
-    " protocol settings transports version",
+    "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
+    " event_rules hub protocol settings transports version",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
     "cli": "_native.wire access bench client errors event_rules logs node settings",
     "__main__": "cli",

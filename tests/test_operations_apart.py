@@ -209,7 +209,7 @@ async def test_strangers_learn_nothing_and_change_nothing(make: Callable[..., Ed
     await edge.hub.publish("news", "kept")
     edge.hub.fanout.index.take_in()
     async with asking(edge, **stranger) as client:
-        for path in ("/stats", "/metrics", "/channels", "/channels/news", "/sse/$stats"):
+        for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams", "/streams?user=u", "/sse/$stats"):
             for method in ("GET", "DELETE"):
                 if "sse" not in path or method == "GET":
                     answer = await client.request(method, path)
@@ -229,7 +229,7 @@ async def test_this_machine_does(make: Callable[..., Edge]) -> None:
     await edge.hub.publish("news", "kept")
     edge.hub.fanout.index.take_in()
     async with asking(edge) as client:
-        for path in ("/stats", "/metrics", "/channels", "/channels/news"):
+        for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams"):
             assert (await client.get(path)).status_code == 200, path
         assert (await client.get("/healthz")).json().keys() > {"status", "version", "connections"}
 
@@ -279,7 +279,7 @@ async def test_a_port_of_their_own_answers_by_itself() -> None:
                         break
         # The public one has none of them.
         async with asking(edge) as public:
-            for path in ("/stats", "/metrics", "/channels", "/channels/news"):
+            for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams"):
                 assert (await public.get(path)).status_code == 404, path
             assert (await public.get("/sse/$stats")).status_code == 400
             assert (await public.get("/")).status_code == 200

@@ -23,6 +23,7 @@ from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
 from sse_fast.edge.requests import Requests
+from sse_fast.edge.streams import FILTERS, NodeStreams, which_of
 from sse_fast.errors import HubClosed, InvalidEvent, LogBusy, Silent
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
@@ -63,11 +64,14 @@ class Operations:
         self._metrics = metrics
         self._control = control
         self._listings = Listings(hub.fanout.index)
+        self._streams = NodeStreams(hub, control)
         self.app = Starlette(
             routes=[
                 ExactRoute("/channels", self.channels),
                 ExactRoute("/channels/{name}", self.channel, methods=["GET", "DELETE"]),
                 ExactRoute("/presence/{channel}", WhoIsThere(presence).answer),
+                ExactRoute("/streams", self.streams, methods=["GET", "DELETE"]),
+                ExactRoute("/streams/{id}", self.stream, methods=["DELETE"]),
                 ExactRoute("/livez", self.livez),
                 ExactRoute("/readyz", self.readyz),
                 ExactRoute("/healthz", self.healthz),
@@ -89,6 +93,7 @@ class Operations:
     def answer_others(self) -> None:
         """What other workers ask of this one."""
         self._control.on("subscribers", self._subscribers)
+        self._streams.answer_others()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
@@ -161,6 +166,29 @@ class Operations:
             return [], []
         answers = await self._control.ask_all("subscribers", channels=names)
         return [sum(each) for each in zip(*(told.answer for told in answers.told), strict=True)], answers.silent
+
+    async def streams(self, request: Request) -> Response:
+        """GET `?channel=&user=&address=&limit=`: the streams that are open, worker by worker. DELETE: end those that
+        these name."""
+        ends = request.method == "DELETE"
+        paging = () if ends else ("limit", "before")
+        options = parameters_of(request.scope["query_string"], request.url.path, *FILTERS, *paging)
+        which = which_of(options)
+        if ends:
+            if not which:
+                raise InvalidEvent(f"say whose streams end: {request.url.path}?user=, ?address= or ?channel=")
+            return json({"ended": await self._streams.end_all(**which)})
+        limit = LISTED.read(options.get("limit", "100"))
+        listed = await self._streams.open(limit, options.get("before"), **which)
+        return json(listed._asdict())
+
+    async def stream(self, request: Request) -> Response:
+        """DELETE: end one."""
+        parameters_of(request.scope["query_string"], request.url.path)
+        id = request.path_params["id"]
+        if not await self._streams.end(id):
+            return response_of(problem(404, f"there is no stream {id}; it may have ended"))
+        return json({"ended": 1})
 
     async def livez(self, request: Request) -> Response:
         return json({"status": "alive"})

@@ -112,9 +112,10 @@ class SocketControl(Alone):
                     "a worker does not answer the others",
                     extra={"pid": worker.pid, "error": f"{type(error).__name__}: {error}"},
                 )
-                raise Silent(f"worker {worker.pid} of this server does not answer; try again in a moment") from None
+                sentence = f"worker {worker.pid} of this server does not answer; try again in a moment"
+                raise Silent(sentence, worker.pid) from None
         if "wrong" in found:
-            raise Silent(found["wrong"])
+            raise Silent(found["wrong"], worker.pid)
         return found["answer"]
 
     # ---- answering ---------------------------------------------------------------------------------------------------

@@ -127,6 +127,50 @@ async def test_a_channel_forgets_on_all_workers_and_in_a_log_that_outlives_them(
     assert asked(server, "DELETE", "/channels/nobody") == {"name": "nobody", "id": None}
 
 
+async def test_streams_are_listed_and_ended_over_all_workers(node: Callable[..., EdgeProcess]) -> None:
+    server = node()
+    streams = await on_both(server, "/sse/news")
+    more = [await Stream.open(server.port, "/sse/other") for _ in range(3)]
+    await asyncio.to_thread(server.wait_connections, len(streams) + len(more))
+
+    def listed(query: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        before = ""
+        while True:
+            answer = asked(server, "GET", f"/streams?limit=2{query}{before}")
+            assert len(answer["streams"]) <= 2
+            found += answer["streams"]
+            if answer["next"] is None:
+                return found
+            before = f"&before={answer['next']}"
+
+    everybody = listed()
+    assert len({stream["id"] for stream in everybody}) == len(everybody) == len(streams) + len(more)
+    assert len({stream["id"].partition("-")[0] for stream in everybody}) == WORKERS
+    one = everybody[0]
+    assert one.keys() == {
+        *("id", "channels", "user", "address", "transport", "age", "until", "envelope", "lag", "parked_since")
+    }
+    assert (one["address"], one["transport"], one["user"], one["lag"]) == ("127.0.0.1", "native", None, 0)
+    assert 0 <= one["age"] < PATIENCE
+    assert {tuple(stream["channels"]) for stream in listed("&channel=other")} == {("other",)}
+    assert len(listed("&channel=other")) == 3
+    assert listed("&address=192.0.2.1") == listed("&user=nobody") == []
+
+    asked(server, "DELETE", "/streams", 400)
+    asked(server, "DELETE", "/streams/0-12345", 404)
+    asked(server, "DELETE", "/streams/nonsense", 400)
+    assert asked(server, "DELETE", f"/streams/{listed('&channel=other')[0]['id']}") == {"ended": 1}
+    await asyncio.to_thread(server.wait_connections, len(streams) + 2)
+    assert asked(server, "DELETE", "/streams?channel=news") == {"ended": len(streams)}
+    for stream in streams:
+        events = await until_event(stream, lambda event: event.type == "$closing")
+        assert json.loads(events[-1].data) == {"reason": "operator"}
+    await asyncio.to_thread(server.wait_connections, 2)
+    assert asked(server, "DELETE", "/streams?address=127.0.0.1") == {"ended": 2}
+    assert listed() == []
+
+
 async def test_a_worker_that_hangs_is_named_and_the_others_answer(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     streams = await on_both(server, "/sse/news")
@@ -146,6 +190,11 @@ async def test_a_worker_that_hangs_is_named_and_the_others_answer(node: Callable
         status, told = await asyncio.to_thread(ask, "GET", "/channels/news")
         assert (status, told["silent"]) == (200, [hung])
         assert 0 < told["subscribers"] < len(streams)
+        status, told = await asyncio.to_thread(ask, "GET", "/streams")
+        assert (status, told["silent"], len(told["streams"]) < len(streams)) == (200, [hung], True)
+        status, told = await asyncio.to_thread(ask, "DELETE", "/streams?user=nobody")
+        assert status == 503
+        assert str(hung) in told["detail"]
     finally:
         os.kill(hung, signal.SIGCONT)
     assert asked(server, "GET", "/channels/news")["silent"] == []
@@ -174,7 +223,7 @@ async def test_with_a_port_of_their_own_operations_are_there_and_not_at_the_publ
     server.noise_expected = True
     until(lambda: len(json.loads(at(port, "/stats")[1])["workers"]) == WORKERS, "all workers")
     server.publish("news", 1)
-    for path in ("/stats", "/metrics", "/channels", "/channels/news"):
+    for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams"):
         assert at(port, path)[0] == 200
         assert server.request("GET", path)[0] == 404
     assert server.request("GET", "/sse/$stats")[0] == 400
