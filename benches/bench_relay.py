@@ -117,7 +117,7 @@ def transfer_of_little(port: int) -> None:
 
 def upload(port: int, size: int, query: str = "") -> None:
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as server:
-        server.sendall(f"POST /upload{query} HTTP/1.1\r\nHost: bench\r\nContent-Length: {size}\r\n\r\n".encode())
+        server.sendall(f"POST /upload{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
         for sent in range(0, size, len(PIECE)):
             server.sendall(PIECE[: size - sent])
         head, body = read_head(server)
@@ -130,7 +130,7 @@ def upload(port: int, size: int, query: str = "") -> None:
 def download(port: int, size: int, pause: float = 0.0) -> None:
     room = bytearray(len(PIECE))
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as server:
-        server.sendall(f"GET /download/{size} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        server.sendall(f"GET /download/{size} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         head, body = read_head(server)
         time.sleep(pause)
         taken = len(body)

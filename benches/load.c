@@ -141,7 +141,7 @@ static void publish(struct publisher *pub) {
     char request[1024], data[PAYLOAD + 1];
     snprintf(data, sizeof data, SHAPE, pub->n, (uint32_t)(pub - publishers));
     int length = snprintf(request, sizeof request,
-                          "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
+                          "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
                           publish_path, PAYLOAD, data);
     pub->missing = subscriber_count;
     pub->answered = 0;
@@ -361,7 +361,7 @@ static int poll_patiently(void) {
 
 static void open_streams(void) {
     char request[512];
-    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n",
+    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
                           subscribe_path);
     uint64_t began = now_ns();
     uint32_t opened = 0;

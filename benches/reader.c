@@ -71,7 +71,7 @@ int main(int count, char **arguments) {
     setrlimit(RLIMIT_NOFILE, &limit);
 
     char request[1024];
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n", arguments[3]);
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", arguments[3]);
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC), streams = atoi(arguments[4]);
     for (int i = 0; i < streams; i++) open_stream(epoll_fd, &server, request, i);
     watch(epoll_fd, STDIN_FILENO, CONTROL, EPOLLIN);
