@@ -12,6 +12,7 @@ import pytest_asyncio
 from client import Stream
 from conftest import EdgeProcess, Edges
 from playwright.async_api import Browser, Locator, Page, expect
+from support import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -62,6 +63,22 @@ async def test_the_page_asks_no_other_host_for_anything(browser: Browser, server
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     await expect(page.locator("#stats-state")).to_have_text("Live")
     assert all(url.startswith((server.url, "data:")) for url in asked), asked
+    await context.close()
+
+
+async def test_where_the_figures_are_at_a_port_of_their_own_the_page_has_them_there_and_says_so_elsewhere(
+    browser: Browser, edge: Edges
+) -> None:
+    port = free_port()
+    server = edge("--operations-port", str(port))
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(server.url)
+    await expect(page.locator("#stats-state")).to_have_text("Figures are for operators")
+    await page.goto(f"http://127.0.0.1:{port}/")
+    await expect(page.locator("#stats-state")).to_have_text("Live")
+    server.publish("news", 1)
+    await expect(page.locator("#published")).to_have_text("1")
     await context.close()
 
 
