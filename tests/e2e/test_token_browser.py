@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
-from conftest import EdgeProcess, Edges
+from conftest import EdgeProcess, Edges, until
 from firefox import FirefoxPage
 from playwright.async_api import Browser
 from proxies import PROXIES
@@ -116,3 +116,23 @@ async def test_a_page_that_does_not_renew_is_let_go_and_gets_nothing_more(edge: 
     assert numbers == list(range(len(numbers))), "what it got, it got without a hole"
     assert len(numbers) < count
     await page.close()
+
+
+async def test_a_logout_ends_the_stream_and_the_page_stays_out(place: Place, browser: Browser) -> None:
+    contexts = [await browser.new_context(ignore_https_errors=True) for _ in range(2)]  # with cookies of their own
+    page, other = [await context.new_page() for context in contexts]
+    for each, user in ((page, "ann"), (other, "bob")):
+        await each.goto(f"{place.url}/livez")
+        await each.evaluate(LISTEN, [COOKIE, token(3600, user), None])
+    await asyncio.to_thread(place.server.wait_connections, 2)
+    await page.evaluate("(cookie) => { document.cookie = `${cookie}=; path=/; max-age=0`; }", COOKIE)
+    status, _ = place.server.request("DELETE", "/streams?user=ann")
+    assert status == 200
+    await page.wait_for_function("told.includes('closed')")
+    place.server.publish("orders", 1)
+    await other.wait_for_function("numbers.at(-1) === 1")
+    assert await page.evaluate("() => [told, numbers]") == [["live", "operator", "closed"], []]
+    assert await other.evaluate("() => told") == ["live"]
+    until(lambda: place.server.stats()["connections"] == 1, "one stream")
+    for context in contexts:
+        await context.close()
