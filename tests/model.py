@@ -165,6 +165,7 @@ class ModelChannel:
     last_position: int
     kept: list[Event] = field(default_factory=list)
     subscribers: int = 0
+    forgot: int = 0  # position of the event at which it last did, if it had something to forget
 
 
 class ModelIndex:
@@ -194,6 +195,7 @@ class ModelIndex:
             for channel in [self.open_channel(name) for name in event.channels]:
                 if event.forgets and channel.kept:
                     channel.evicted = self.forgot[event.channels[0]] = channel.kept[-1].position
+                    channel.forgot = event.position
                     channel.kept.clear()
                 channel.kept.append(event)
                 channel.last_position = self.position = event.position
@@ -249,20 +251,23 @@ class ModelIndex:
         gone = [e.position for name in names for e in self.channels[name].kept if e.offset < self.live_from]
         return max(self.lapped, *(self.channels[name].evicted for name in names), *gone)
 
+    def gone_of(self, name: bytes) -> tuple[int, int]:
+        """Position of the newest event of a channel that is gone; and where it was forgotten, 0: it was evicted."""
+        channel = self.channels[name]
+        evicted = [event.position for event in channel.kept if event.offset < self.live_from]
+        first = channel.kept[0].position if channel.kept and not evicted else 0
+        forgot = first if first == channel.forgot else 0
+        return max(channel.evicted, *evicted, 0), forgot
+
     def oldest_of(self, names: Sequence[bytes]) -> int:
         """Of what was evicted, and not forgotten."""
-        newest = self.lapped
-        for name in names:
-            kept = self.channels[name].kept
-            evicted = [event.position for event in kept if event.offset < self.live_from]
-            if evicted or not (kept and kept[0].forgets):
-                newest = max(newest, self.channels[name].evicted, *evicted)
-        return newest
+        return max(self.lapped, *(gone for gone, forgot in map(self.gone_of, names) if not forgot), 0)
 
     def lost_after(self, names: Sequence[bytes], position: int, told: int = 0) -> bool:
         """What the index must say: True when events are gone, and else only where nobody can know. What was forgotten
-        up to `told` counts for nothing."""
-        said = max(position, told) < self.evicted_of(names) or position < self.oldest_of(names)
+        at a position up to `told` counts for nothing."""
+        counts = [gone for gone, forgot in map(self.gone_of, names) if not 0 < forgot <= told]
+        said = position < max(self.lapped, *counts, 0)
         oldest_kept = min((event.position for event in self.kept_of(names)), default=self.position + 1)
         gone = any(set(e.channels) & set(names) and position < e.position < oldest_kept for e in self.log.history)
         # Other channels of these may have what one forgot.
@@ -382,7 +387,7 @@ class ModelFanOut:
             else:
                 position = index.evicted_of(names) if lost else index.oldest_of(names) if after == EARLIEST else after
         self.gaps += lost
-        subscriber = ModelSubscriber(names, position, lost, told=index.evicted_of(names), resumed=resumed)
+        subscriber = ModelSubscriber(names, position, lost, told=index.position, resumed=resumed)
         self.everyone.append(subscriber)
         return subscriber
 

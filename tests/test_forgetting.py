@@ -212,6 +212,17 @@ def test_who_begins_with_what_is_kept_gets_all_that_other_channels_keep_and_is_t
     assert seen(sink)[3:] == [("$gap", 6), ("message", 7), ("$forgotten", 8)]
 
 
+def test_who_has_begun_is_told_of_what_is_forgotten_from_then_on_whatever_others_had_forgotten_before() -> None:
+    log = Log.private(65536)
+    fanout = FanOut(log)
+    log.append_many([(NEWS, body(1)), (OTHER, body(2))])
+    log.forget(OTHER, forgotten("other"))
+    sink = listening(fanout, NEWS, OTHER, after=EARLIEST)
+    log.forget(NEWS, forgotten("news"))
+    drained(fanout)
+    assert seen(sink) == [("$gap", 2), ("$forgotten", 3), ("$forgotten", 4)]
+
+
 def test_what_it_forgot_before_it_was_gone_from_the_index_is_remembered() -> None:
     log = Log.private(4096)
     fanout = FanOut(log)

@@ -223,7 +223,7 @@ cdef class FanOut:
             self._groups.close_if_empty(group)
             raise
         # It has entered; from here on nothing fails.
-        subscriber.told_after = evicted_of(self.index, group.channels)
+        subscriber.told_after = self.index.position
         self._number = subscriber.number
         if subscriber.lost_:
             self.gaps += 1

@@ -17,11 +17,18 @@ cdef enum:
 
 
 cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t told) noexcept:
-    """Whether events of these channels after `position` are gone; where that cannot be known, True. What they forgot
-    (FLAG_FORGET) up to `told` counts for nothing."""
+    """Whether events of these channels after `position` are gone; where that cannot be known, True. What they have
+    forgotten (FLAG_FORGET) at a position up to `told` counts for nothing."""
+    cdef Channel channel
     if not index.evicted_after(position):
         return False
-    return max(position, told) < evicted_of(index, channels) or position < oldest_of(index, channels)
+    if position < max(index._lapped, index._gone_mark):
+        return True
+    for channel in channels:
+        if position < _evicted_of(index, channel):
+            if not _forgot(index, channel) or index.position_of(channel.forgot) > told:
+                return True
+    return False
 
 
 cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost) noexcept:
@@ -105,9 +112,14 @@ cdef uint64_t oldest_of(Index index, tuple channels) noexcept:
     cdef uint64_t newest = max(index._lapped, index._gone_mark)
     cdef Channel channel
     for channel in channels:
-        if not channel.forgot or channel.first != channel.forgot or _lags(index, channel):
+        if not _forgot(index, channel):
             newest = max(newest, _evicted_of(index, channel))
     return newest
+
+
+cdef bint _forgot(Index index, Channel channel) noexcept:
+    """Whether the newest that is gone of it was forgotten, and not evicted."""
+    return channel.forgot != 0 and channel.first == channel.forgot and not _lags(index, channel)
 
 
 cdef uint64_t _evicted_of(Index index, Channel channel) noexcept:

@@ -50,7 +50,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         Group group
         uint64_t at                 # the index's entry that was handed over last, to go on from
         readonly uint64_t events, bytes     # of the log, that it was handed
-        uint64_t told_after         # see GAP_OWED; else: what was forgotten up to there it need not be told of
+        uint64_t told_after         # see GAP_OWED; else: what was forgotten by then it need not be told of
         readonly double touched     # when it was last written to; of a blocked one, when it blocked
         object untold               # of one that left: why, until its sink has been told
         readonly uint64_t number
