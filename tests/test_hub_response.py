@@ -698,7 +698,7 @@ async def test_the_edge_under_a_path_of_another_app_is_whole() -> None:
             for one in (stream, own):
                 assert await told(one, 2) == [CONNECTED, ("message", "hello")]
                 assert one.events[-1].id == answer.json()["id"]
-            assert (await client.http.get("/edge/stats")).json()["connections"] >= 1
+            assert (await client.http.get("/edge/stats", headers={"host": "localhost"})).json()["connections"] >= 1
             page = await client.http.get("/edge/")
             assert page.headers["content-type"].startswith("text/html")
             assert (await client.http.get("/edge")).headers["location"].endswith("/edge/")
