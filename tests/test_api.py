@@ -23,7 +23,7 @@ from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import from_ndjson
 from sse_fast.edge.app import Edge
 from sse_fast.edge.listing import CHANNELS_AT_ONCE, WAITING, Listings, TooManyListings
-from sse_fast.errors import LogBusy
+from sse_fast.errors import EndReason, LogBusy
 
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
@@ -608,7 +608,7 @@ async def test_stats_count_what_happened(api: Api) -> None:
     assert stats["log"]["position"] == 4
     assert stats["log"]["epoch"] == api.edge.hub.log.epoch
     assert stats["connections"] == stats["accepted"] == stats["refused"] == 0
-    assert set(stats["ended"]) == {"client", "slow", "shutdown", "app", "error"}
+    assert set(stats["ended"]) == {reason.value for reason in EndReason}
 
 
 async def published(api: Api, *names: str) -> None:
