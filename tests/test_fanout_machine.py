@@ -372,9 +372,11 @@ class FanOutMachine(RuleBasedStateMachine):
         more = True
         with self.doing("end_due"):
             while more:
-                told = len(self.step.wrote) - len(self.model.everyone)
+                told, before = len(self.step.wrote), list(self.model.everyone)
                 more = self.native.end_due(self.wall, self.now, count)
-                assert len(self.step.wrote) - len(self.model.everyone) - told <= count
+                written = {id(subscriber) for subscriber in self.step.wrote[told:]}
+                gone = {id(subscriber) for subscriber in before} - {id(each) for each in self.model.everyone}
+                assert len(written | gone) <= count
         for subscriber in self.model.everyone:
             if subscriber.state == PARKED and subscriber.due <= self.wall:  # it is told when it can be written to
                 subscriber.warned = subscriber.owes_notice = True
