@@ -29,9 +29,10 @@ format: $(VENV)/.test ## Let ruff put the files right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure the encoder, the log and its channels, bulk publishing, the fan-out, the load client, responses
+bench: $(VENV)/.bench ## Measure the encoder, the log, its channels and patterns, bulk publishing, the fan-out, the load client, responses
 	$(BIN)/python benches/bench_encode.py
 	$(BIN)/python benches/bench_channels.py
+	$(BIN)/python benches/bench_patterns.py
 	$(BIN)/python benches/bench_ndjson.py
 	$(BIN)/python benches/bench_fanout.py
 	$(BIN)/python benches/bench_filters.py
@@ -69,6 +70,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_hold.py --quick
 	$(BIN)/python benches/bench_tokens.py --quick
 	$(BIN)/python benches/bench_expiry.py --quick
+	$(BIN)/python benches/bench_patterns.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)

@@ -215,6 +215,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Channels that all streams may listen to, each worker its part; a set that many share counts once.",
     )
+    max_patterns: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000,
+        description="Patterns that all streams may listen to, each worker its part; the same one counts once.",
+    )
     max_history: int = Field(
         default=10_000,
         ge=1,

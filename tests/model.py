@@ -8,10 +8,11 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.wire.envelope import envelope
 
 RECORD_HEADER, ALIGNMENT = 32, 16
@@ -112,7 +113,7 @@ class ModelLog:
 
 def assert_none_lost_in_silence(
     log: ModelLog,
-    channels: Sequence[bytes],
+    channels: Container[bytes],
     stream: bytes,
     *,
     begins_after: int,
@@ -125,7 +126,7 @@ def assert_none_lost_in_silence(
     `gap_until`: what was told to be gone at its start, up to this position. `forgotten`: what was by then, if it did
     not come back. `ended`: what came later it gets elsewhere.
     """
-    own = {event.position for event in log.history if set(event.channels) & set(channels)} - forgotten
+    own = {event.position for event in log.history if any(name in channels for name in event.channels)} - forgotten
     told, at, got = gap_until, begins_after, set()
 
     def assert_none_missing(until: int) -> None:
@@ -153,6 +154,29 @@ def assert_none_lost_in_silence(
         at = frame.position
     if not ended:
         assert_none_missing(len(log.history))
+
+
+def is_of(pattern: bytes, name: bytes) -> bool:
+    """Whether a channel is of a pattern."""
+    if pattern.startswith(b"*") and name.startswith(b"$"):
+        return False
+    segments = [{b"*": b"[^:]*", b"**": b".*"}.get(segment, re.escape(segment)) for segment in pattern.split(b":")]
+    return re.fullmatch(b":".join(segments), name) is not None
+
+
+class Wanted(tuple[bytes, ...]):
+    """The names of channels that a stream listens to, and patterns of more; `in` says of any name whether it is one."""
+
+    patterns: tuple[bytes, ...]
+
+    def __new__(cls, names: Iterable[bytes], patterns: Iterable[bytes] = ()) -> "Wanted":
+        wanted = super().__new__(cls, names)
+        wanted.patterns = tuple(patterns)
+        return wanted
+
+    def __contains__(self, name: object) -> bool:
+        assert isinstance(name, bytes)
+        return super().__contains__(name) or any(is_of(pattern, name) for pattern in self.patterns)
 
 
 def in_log_order(events: Iterable[Event]) -> list[Event]:
@@ -293,6 +317,28 @@ class ModelIndex:
         needed = self.merge + (count - len(walked)) * min(len(names), self.widest)
         return links[needed - 1] - 1 if needed < len(links) else self.oldest_of(names)
 
+    @property
+    def floor(self) -> int:
+        """Position of the newest event that is gone."""
+        taken_in = [e.position for e in self.log.history if e.offset < min(self.live_from, self.offset)]
+        return max([self.lapped, *taken_in])
+
+    def kept_of_wanted(self, wanted: Wanted) -> list[Event]:
+        return self.kept_of([name for name in self.channels if name in wanted])
+
+    def says_lost(self, wanted: Wanted, position: int, said: bool) -> None:
+        """With patterns it must be said where events are gone, and else only where nobody can know."""
+        assert said or not self.is_gone(wanted, position), "it is silent about a loss"
+        assert not said or self.may_be_lost(wanted, position), "it tells a false gap"
+
+    def is_gone(self, wanted: Wanted, position: int) -> bool:
+        gone = (event for event in self.log.history if position < event.position <= self.floor)
+        forgotten = any(position < newest for name, newest in self.forgot.items() if name in wanted)
+        return forgotten or any(name in wanted for event in gone for name in event.channels)
+
+    def may_be_lost(self, wanted: Wanted, position: int) -> bool:
+        return self.is_gone(wanted, position) or position < max(self.lapped, self.forgotten)
+
     def has_shared(self) -> bool:
         return any(len(event.channels) > 1 for event in self.entries)
 
@@ -321,6 +367,13 @@ class ModelSubscriber:
     touched: float = 0.0
     timeouts: int = 0
     enveloped: bool = False
+    seeks_until: int | None = None  # with patterns: it looks for the history that it has before this
+    may_skip: bool = False  # with patterns: it was slow, and may have been skipped ahead
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """With patterns, what it listens to."""
+        return self.channels if isinstance(self.channels, Wanted) else None
 
     @property
     def due(self) -> float:
@@ -391,6 +444,64 @@ class ModelFanOut:
         self.everyone.append(subscriber)
         return subscriber
 
+    def subscribe_selected(
+        self, wanted: Wanted, native: Subscriber, after: int | None, history: int
+    ) -> ModelSubscriber:
+        """With patterns: where `native` has begun is looked at: where it may depends on what the patterns remember."""
+        self.take_in(self.at_once)
+        index = self.index
+        for name in wanted:
+            index.open_channel(name).subscribers += 1
+        kept = index.kept_of_wanted(wanted)
+        newest = index.position if index.offset == self.log.head else len(self.log.history)
+        subscriber = ModelSubscriber(wanted, native.position, native.lost)
+        subscriber.resumed = after is not None and 0 <= after <= newest
+        if after is not None and 0 <= after <= newest:
+            index.says_lost(wanted, after, native.lost)
+            begins = [event for event in kept if event.position > after]
+            if native.lost:  # what was forgotten is skipped with what is kept of others before it
+                assert native.position <= max([index.floor, *index.forgot.values()])
+                begins = [event for event in kept if event.position > native.position]
+        elif after == EARLIEST:
+            assert not native.lost
+            begins = kept
+        elif after is not None:
+            assert native.lost
+            begins = [event for event in kept if event.position > native.position]
+            assert len(begins) <= self.unknown
+        else:
+            begins = kept[-history:] if history else []
+            assert history or not native.lost
+            if history and native.position == index.floor:
+                subscriber.seeks_until = min(newest, index.position)
+                subscriber.position = max(native.position, begins[0].position - 1) if begins else native.position
+        begun = [event for event in kept if event.position > subscriber.position]
+        there_was_no_room_to_find_them = native.lost and after is None
+        assert begun == begins or (there_was_no_room_to_find_them and begun == begins[len(begins) - len(begun) :])
+        self.gaps += native.lost
+        self.everyone.append(subscriber)
+        return subscriber
+
+    def next_selected(self, subscriber: ModelSubscriber, data: bytes, native: Subscriber) -> int:
+        """Hold what the drain hands over against what it may: how many events. Moves the cursor."""
+        wanted = subscriber.wanted
+        assert wanted is not None
+        if data.startswith(b"event: $gap\n"):
+            assert subscriber.may_skip or subscriber.seeks_until is not None or self.skip or self.index.forgot
+            [gap] = parse(data)
+            assert gap.position == native.position > subscriber.position or subscriber.seeks_until is not None
+            subscriber.position, subscriber.seeks_until, subscriber.may_skip = gap.position, None, False
+            return 0
+        waiting = [e for e in self.index.kept_of_wanted(wanted) if e.position > subscriber.position]
+        frames = 0
+        while data and frames < len(waiting) and data.startswith(waiting[frames].frame):
+            data = data.removeprefix(waiting[frames].frame)
+            frames += 1
+        assert frames, "there is nothing to write, or something else"
+        assert not data, "what follows is another event"
+        subscriber.position, subscriber.seeks_until = waiting[frames - 1].position, None
+        return frames
+
     def remove(self, subscriber: ModelSubscriber) -> None:
         subscriber.state, subscriber.blocked = CLOSED, False
         self.everyone.remove(subscriber)
@@ -409,6 +520,9 @@ class ModelFanOut:
         """Whether there is something for it in the index."""
         if subscriber.finished:
             return False
+        if subscriber.wanted is not None:
+            waiting = any(e.position > subscriber.position for e in self.index.kept_of_wanted(subscriber.wanted))
+            return waiting or subscriber.owes_notice
         newest = max(self.index.channels[name].last_position for name in subscriber.channels)
         return subscriber.tell_after is not None or subscriber.owes_notice or subscriber.position < newest
 
@@ -417,6 +531,9 @@ class ModelFanOut:
         self.index.take_in(limit)
 
     def is_lost(self, subscriber: ModelSubscriber) -> bool:
+        if subscriber.wanted is not None:
+            after = subscriber.position if subscriber.seeks_until is None else subscriber.seeks_until
+            return self.index.may_be_lost(subscriber.wanted, after)
         return self.index.lost_after(subscriber.channels, subscriber.position, subscriber.told)
 
     def next_write(self, subscriber: ModelSubscriber) -> tuple[bytes, int]:

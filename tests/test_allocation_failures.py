@@ -35,6 +35,7 @@ from model import (
     ModelFanOut,
     ModelLog,
     ModelSubscriber,
+    Wanted,
     assert_none_lost_in_silence,
     parse,
 )
@@ -47,7 +48,8 @@ from sse_fast._native.fanout.sinks import Batch, Sink, SteppedSink
 from sse_fast._native.front import table
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
-from sse_fast._native.log.index import Channel
+from sse_fast._native.log.channels import Channel
+from sse_fast._native.log.patterns import Node, Pattern
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire import publication
 from sse_fast._native.wire.event_parser import EventParser
@@ -60,7 +62,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 NEVER = 1 << 40
 EVERYTHING = bool(os.environ.get("SSE_FAST_EVERY_ALLOCATION"))
 PATIENCE = 30.0  # seconds for anything at all
-NATIVE = (Batch, Channel, Connection, Group, Subscriber)
+NATIVE = (Batch, Channel, Connection, Group, Node, Pattern, Subscriber)
 A, B, C, D = b"news:a", b"news:b", b"news:c", b"news:d"  # names of one byte would need no memory
 
 
@@ -442,7 +444,122 @@ def endings(failing: Failing, *, skip: bool) -> None:
     world.end()
 
 
-SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes, endings]
+class Hearer(Sink):
+    """Who listens by pattern."""
+
+    def __init__(self, memory: Memory, wanted: Wanted) -> None:
+        self.memory, self.wanted = memory, wanted
+        self.blocks = False
+        self.stream = b""
+        self.end: EndReason | None = None
+        self.begins_after = self.gap_until = 0
+        self.native: Subscriber
+
+    def write(self, data: bytes) -> bool:
+        with self.memory:
+            self.stream += data
+            return not self.blocks
+
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
+        with self.memory:
+            assert self.end is None, "it was told twice that it left"
+            self.end = reason
+
+
+class Hearers:
+    """A log, a fan-out, and streams of patterns; what each of them is handed is read as by its client, in the end."""
+
+    def __init__(self, failing: Failing, *, skip: bool, matched: int) -> None:
+        self.failing, self.memory, self.now = failing, Memory(), 100.0
+        self.log, self.model = Log.private(4096, epoch="modelled"), ModelLog(4096, "modelled")
+        self.fanout = FanOut(self.log, skip=skip, piece=300, remembered=4, matched=matched, look=5)
+        self.everyone: list[Hearer] = []
+
+    def publish(self, *events: tuple[bytes | tuple[bytes, ...], int]) -> None:
+        for channel, size in events:
+            frame = b"data: %s\n\n" % (b"x" * size)
+            assert self.log.append(channel, frame) == self.model.append(channel, frame)
+        while self.failing.until_done(self.fanout.drain, self.now, 100_000):
+            pass
+
+    def subscribe(self, *names: bytes, after: int | None = None, history: int = 0) -> Hearer:
+        wanted = Wanted([name for name in names if b"*" not in name], [name for name in names if b"*" in name])
+        hearer = Hearer(self.memory, wanted)
+        before = (self.fanout.connections, self.fanout.patterns, self.fanout.listened, len(self.fanout.index))
+        nothing_yet = list(wanted)
+
+        def subscribe() -> Subscriber:
+            return self.fanout.subscribe(nothing_yet, hearer, patterns=wanted.patterns, after=after, history=history)
+
+        try:
+            hearer.native = self.failing.once(subscribe)
+        except MemoryError:
+            fanout = self.fanout
+            assert (fanout.connections, fanout.patterns, fanout.listened, len(fanout.index)) == before
+            hearer.native = subscribe()
+        hearer.begins_after = hearer.gap_until = hearer.native.position
+        own = [e.position for e in self.model.kept if any(name in wanted for name in e.channels)]
+        if len(own) > history > 0:
+            hearer.gap_until = max(hearer.gap_until, own[-history] - 1)
+        self.everyone.append(hearer)
+        self.unblock(hearer)
+        return hearer
+
+    def unblock(self, hearer: Hearer) -> None:
+        hearer.blocks = False
+        self.failing.until_done(self.fanout.unblock, hearer.native, self.now)
+
+    def leave(self, hearer: Hearer) -> None:
+        if hearer.end is None:
+            self.failing.once(self.fanout.unsubscribe, hearer.native)
+            hearer.end = EndReason.CLIENT
+
+    def settle(self) -> None:
+        for hearer in self.everyone:
+            self.unblock(hearer)
+        self.publish()
+        assert not self.fanout.busy
+        for hearer in self.everyone:
+            assert_none_lost_in_silence(
+                self.model,
+                hearer.wanted,
+                hearer.stream,
+                begins_after=hearer.begins_after,
+                gap_until=hearer.gap_until,
+                ended=hearer.end is not None,
+            )
+            self.leave(hearer)
+        patterns = self.fanout.index.patterns
+        assert (self.fanout.patterns, self.fanout.listened, patterns.remembered) == (0, 0, 0)
+        assert patterns.matching(A) == []
+
+
+def selections(failing: Failing, *, skip: bool) -> None:
+    """Patterns beside channels and alone; what they had looked for forwards and backwards; some that come and go; one
+    that is too slow."""
+    for matched in (1, 1000):
+        world = Hearers(failing, skip=skip, matched=matched)
+        world.publish((A, 10), ((B, C), 20), (b"other:a", 10), ((A, B, D), 30))
+        every = world.subscribe(b"news:*")
+        mixed = world.subscribe(A, b"*:b", b"nobody:**", after=1)
+        world.publish((A, 10), (b"news:new", 10), ((b"other:b", B), 10))
+        passing = world.subscribe(b"news:*:*", b"news:**", history=2)
+        world.publish((C, 10), (b"news:x:y", 10))
+        world.leave(passing)
+        world.subscribe(b"other:*", C, after=EARLIEST)
+        mixed.blocks = True
+        world.publish(*[(A, 100), (b"other:b", 100)] * 8)
+        world.now += 1
+        failing.until_done(world.fanout.expire, world.now, 1.0)
+        world.subscribe(b"*:*", after=2)
+        world.publish(*[(b"news:%d" % number, 50) for number in range(20)])
+        every.blocks = True
+        world.publish(*[(b"news:%d" % number, 50) for number in range(60)])
+        world.subscribe(b"**", b"*:a", history=3)
+        world.settle()
+
+
+SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes, endings, selections]
 
 
 def alive() -> Counter[type]:

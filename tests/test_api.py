@@ -18,7 +18,8 @@ from support import turns_of_others
 
 from sse_fast import Settings, create_app
 from sse_fast._native.fanout.sinks import Sink
-from sse_fast._native.log.index import Channel, Index
+from sse_fast._native.log.channels import Channel
+from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import from_ndjson
 from sse_fast.edge.app import Edge

@@ -16,7 +16,8 @@ from test_ring import body_of
 
 from sse_fast._native.fanout.drain import EARLIEST, UNKNOWN, FanOut
 from sse_fast._native.fanout.sinks import Sink
-from sse_fast._native.log.index import Channel, Index
+from sse_fast._native.log.channels import Channel
+from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log, segment_size
 
 NEXT_POSITION_AT = struct.calcsize("<8sIIQ8sQQ")

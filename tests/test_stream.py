@@ -26,10 +26,12 @@ from sse_fast.transports.streams import Streams, jittered
 class Served:
     """A hub with its admission, and requests to it."""
 
-    def __init__(self, *, max_subscriptions: int | None = None, **limits: Any) -> None:
+    def __init__(self, *, max_subscriptions: int | None = None, max_patterns: int | None = None, **limits: Any) -> None:
         self.hub = Hub(log_size=64 * 1024, max_history=20)
         self.admission = Admission(**limits)
-        self.streams = Streams(self.hub, self.admission, retry=1000, max_subscriptions=max_subscriptions)
+        self.streams = Streams(
+            self.hub, self.admission, retry=1000, max_subscriptions=max_subscriptions, max_patterns=max_patterns
+        )
 
     def call(self, path: str = "a", **request: Any) -> "Call":
         return Call(self.streams, path, **request)

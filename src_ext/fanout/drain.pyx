@@ -33,6 +33,7 @@ from sse_fast._native.fanout.groups cimport (
     CLOSED,
     EXPIRES,
     GAP_OWED,
+    HISTORY_OWED,
     NOTICE_OWED,
     PARKED,
     READY,
@@ -54,6 +55,15 @@ from sse_fast._native.log.beginnings cimport (
 )
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.ring cimport Log
+from sse_fast._native.log.selection cimport (
+    FOUND,
+    NO_ROOM,
+    UNDER_WAY,
+    Search,
+    Selection,
+    bytes_kept_after,
+    bytes_of_newest,
+)
 from sse_fast._native.wire.control cimport closing, expiring, gap
 from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
@@ -87,15 +97,17 @@ cdef class FanOut:
     `tell` groups of news (half a millisecond); of what the log evicted, the index drops `drop` events (1.5 ms).
     Who has caught up by `deep` bytes and is not there yet has a long way to go;
     who had everything before may catch up by two of the largest batches: those who append them wait for it.
-    `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`: see `Index`.
+    `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`, `matched`: see
+    `Index`. `look`: links that a visit looks at for what a pattern had before (a millisecond).
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
                   Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144,
-                  uint64_t unknown=10_000, Py_ssize_t drop=1024, uint64_t merge=16384):
-        self.index = Index(log, remembered=remembered, drop=drop, merge=merge)
-        self._groups = Groups(self.index, tell)
+                  uint64_t unknown=10_000, Py_ssize_t drop=1024, uint64_t merge=16384, uint64_t matched=2097152,
+                  Py_ssize_t look=4096):
+        self.index = Index(log, remembered=remembered, drop=drop, merge=merge, matched=matched)
+        self._groups = Groups(self.index, tell, look)
         self._deadlines = Deadlines(self._groups)
         self._endings = Endings()
         self._behind = Queue()
@@ -148,6 +160,11 @@ cdef class FanOut:
         return self._groups.listened
 
     @property
+    def patterns(self):
+        """Patterns that are listened to, each once."""
+        return self.index.patterns.count
+
+    @property
     def told(self):
         """Groups that were told of news of a channel they share."""
         return self._groups.told
@@ -178,16 +195,18 @@ cdef class FanOut:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    def subscribe(self, channels, Sink sink not None, *, after=None, uint64_t history=0, bint enveloped=False, since=None,
-                  until=None, bint aged=False, str user=None, str address not None=""):
-        """A new subscriber to `channels` (at least one), parked until `unblock`. `enveloped`: its events come in envelopes.
+    def subscribe(self, channels, Sink sink not None, *, patterns=(), after=None, uint64_t history=0, bint enveloped=False,
+                  since=None, until=None, bint aged=False, str user=None, str address not None=""):
+        """A new subscriber to `channels` and to those of `patterns` (at least one of either), parked until `unblock`.
+        `enveloped`: its events come in envelopes.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
         before the newest `history` events that are kept. `position` then is where it stands and `lost` whether events
         between `after` and there are gone. Where the log is far ahead, its events that were not taken in yet are
         passed over by who begins now, and come in addition to a `history`; what is behind a fork (`epochs`) counts as
         kept, and does not come. `since`: a position of a moment ago, which is `now` to this subscriber: it gets what came
-        after it, too, and `lost` says whether some of that is gone.
+        after it, too, and `lost` says whether some of that is gone. With patterns, where the newest `history` events take
+        long to find, `position` is the earliest until they are: who left before them resumes with more.
 
         `until`: seconds since 1970, when `end_due` ends it: because its credential does, of which it is told before, or
         because it is `aged` then. `user` and `address` say whose it is.
@@ -196,9 +215,9 @@ cdef class FanOut:
         cdef uint64_t newest = self.index.position
         if self.index.unread:
             newest = max(newest, <uint64_t>self.index.log.position)
-        names = tuple(sorted(set(channels)))
-        if not names:
-            raise ValueError("a subscriber names at least one channel")
+        names, wanted = tuple(sorted(set(channels))), tuple(sorted(set(patterns))) if patterns else ()
+        if not (names or wanted):
+            raise ValueError("a subscriber names at least one channel or pattern")
         cdef long long begin = UNKNOWN      # also of a position that this log has not reached, however large
         if after is not None and after <= newest:
             begin = after
@@ -206,9 +225,13 @@ cdef class FanOut:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         subscriber.place_ending = -1
-        cdef Group group = self._groups.open(names, enveloped)
+        cdef Group group = self._groups.open(names, wanted, enveloped)
         try:
-            self._stand(subscriber, group, after, begin, newest if since is None else min(newest, since), history)
+            newest = newest if since is None else min(newest, since)
+            if group.selection is None:
+                self._stand(subscriber, group, after, begin, newest, history)
+            else:
+                self._stand_selected(subscriber, group.selection, after, begin, newest, history)
             self._deadlines.reserve()
             subscriber.number = self._number + 1
             subscriber.opened = wall_clock_ms() / 1000.0
@@ -223,7 +246,8 @@ cdef class FanOut:
             self._groups.close_if_empty(group)
             raise
         # It has entered; from here on nothing fails.
-        subscriber.told_after = self.index.position
+        if not subscriber.must_tell & HISTORY_OWED:
+            subscriber.told_after = self.index.position
         self._number = subscriber.number
         if subscriber.lost_:
             self.gaps += 1
@@ -235,10 +259,17 @@ cdef class FanOut:
         subscriber.catches_up = self._deep_after if subscriber.position < self._groups.newest_of(group) else self._live_after
         return subscriber
 
-    def to_replay(self, names, *, after=None, uint64_t history=0):
+    def to_replay(self, names, *, patterns=(), after=None, uint64_t history=0):
         """About how many bytes of kept events a subscriber would begin with, as `subscribe` has it: of each of these
-        channels the number of its events, and the mean of its newest SAMPLED. Exact where they are no more."""
+        channels the number of its events, and the mean of its newest SAMPLED. Exact where they are no more. With
+        patterns: of all channels, what is kept after the beginning, or so many of the newest events, however many match."""
         self.index.take_in_some(self._take_in)
+        if patterns:
+            if after is None:
+                return bytes_of_newest(self.index, history)
+            if after == UNKNOWN or after > self.index.position:
+                return bytes_of_newest(self.index, self._unknown)
+            return bytes_kept_after(self.index, max(after, 0))
         channels = tuple([channel for channel in map(self.index.channels.get, set(names)) if channel is not None])
         cdef uint64_t position
         cdef bint lost
@@ -276,6 +307,35 @@ cdef class FanOut:
             subscriber.position = before_newest(self.index, group.channels, history)
         return 0
 
+    cdef int _stand_selected(
+        self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
+    ) except -1:
+        cdef Search search = FOUND
+        cdef bint lost = False
+        if after is not None:
+            if begin == UNKNOWN:
+                subscriber.position = selection.before_newest(self.index, newest, self._unknown, True, &search)
+                lost = True
+            elif begin == EARLIEST:
+                subscriber.position = selection.earliest(self.index)
+            else:
+                subscriber.position = selection.resume(self.index, begin, &lost)
+            subscriber.lost_ = lost
+            return 0
+        subscriber.position = newest
+        if newest < self.index.position:
+            subscriber.position = selection.resume(self.index, newest, &lost)
+        if history and not lost:
+            newest = min(newest, self.index.position)
+            subscriber.position = selection.before_newest(self.index, newest, history, True, &search)
+            if search == UNDER_WAY:
+                subscriber.position = selection.earliest(self.index)
+                subscriber.must_tell = HISTORY_OWED
+                subscriber.told_after, subscriber.at = history, newest
+            lost = search == NO_ROOM
+        subscriber.lost_ = lost
+        return 0
+
     def unsubscribe(self, Subscriber subscriber not None):
         """Let a subscriber go; it is written to no more. Again: nothing happens."""
         self.let_go(subscriber)
@@ -295,7 +355,10 @@ cdef class FanOut:
         subscriber.timeouts = 0
         if subscriber.finished_:
             return False
-        if self._last_words is not None or subscriber.must_tell or subscriber.position < self._groups.newest_of(subscriber.group):
+        if (
+            self._last_words is not None or subscriber.must_tell
+            or subscriber.position < self._groups.newest_of(subscriber.group)
+        ):
             self._catch_up_later(subscriber)
             return True
         return False
@@ -422,11 +485,11 @@ cdef class FanOut:
             return 0
         if self._last_words is not None:
             return self._finish(subscriber, now)
-        if self.index.evicted_after(subscriber.position) and lost_after(
-            self.index, group.channels, subscriber.position, subscriber.told_after
-        ):
-            if subscriber.position >= oldest_of(self.index, group.channels):
-                self._go_on_at(subscriber, evicted_of(self.index, group.channels))      # it was forgotten
+        if subscriber.must_tell & HISTORY_OWED:
+            return self._seek(subscriber)
+        if self.index.evicted_after(subscriber.position) and self._lost(group, subscriber.position, subscriber.told_after):
+            if self._is_forgotten(group, subscriber.position):
+                self._go_on_at(subscriber, self._gone(group, subscriber.told_after))
             elif not self._skip:
                 return self._leave_slow(subscriber)
             else:
@@ -452,8 +515,13 @@ cdef class FanOut:
         else:
             data = self._cut(group, subscriber, &piece)
             if data is None:
-                if piece.end:
+                if piece.more:              # a pattern's are looked for
                     subscriber.position = piece.end
+                    subscriber.catches_up = 0
+                    self._catch_up_later(subscriber)
+                elif piece.end:
+                    subscriber.position = piece.end
+                    subscriber.catches_up = self._live_after
                 else:
                     self._behind.push(subscriber)
                 return 0
@@ -479,11 +547,53 @@ cdef class FanOut:
         return 0
 
     cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece):
-        """The next piece for a subscriber, in its form; None as `Index.cut` has it."""
-        cdef bytes data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, piece)
+        """The next piece for a subscriber, in its form; None as `Index.cut` and `Selection.cut` have it."""
+        cdef bytes data
+        if group.selection is None:
+            data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, piece)
+        else:
+            data = group.selection.cut(self.index, subscriber.position, self._piece, piece)
         if group.enveloped and data is not None:
-            data = self._groups.envelopes.of_piece(self.index, group.number, group.channels, data, piece, self._piece)
+            data = self._groups.envelopes.of_piece(
+                self.index, group.number, group.channels, group.selection, data, piece, self._piece
+            )
         return data
+
+    cdef bint _lost(self, Group group, uint64_t position, uint64_t told) noexcept:
+        if group.selection is None:
+            return lost_after(self.index, group.channels, position, told)
+        return group.selection.lost_after(self.index, position, told)
+
+    cdef bint _is_forgotten(self, Group group, uint64_t position) noexcept:
+        """Whether nothing of what is lost was evicted."""
+        if group.selection is None:
+            return position >= oldest_of(self.index, group.channels)
+        return not group.selection.is_evicted_after(self.index, position)
+
+    cdef uint64_t _gone(self, Group group, uint64_t since) noexcept:
+        if group.selection is None:
+            return evicted_of(self.index, group.channels)
+        return group.selection.forgotten_of(self.index, since)
+
+    cdef int _seek(self, Subscriber subscriber) except -1:
+        """Go on looking for where its history begins."""
+        cdef Search search = FOUND
+        cdef uint64_t position = subscriber.group.selection.before_newest(
+            self.index, subscriber.at, subscriber.told_after, True, &search
+        )
+        if search == UNDER_WAY:
+            subscriber.catches_up = 0
+            self._catch_up_later(subscriber)
+            return 0
+        subscriber.must_tell &= ~HISTORY_OWED
+        subscriber.told_after = subscriber.at
+        if search == NO_ROOM:
+            self._owe_gap(subscriber)
+        subscriber.position = max(subscriber.position, position)
+        subscriber.at = 0
+        subscriber.catches_up = self._deep_after
+        self._behind.push(subscriber)
+        return 0
 
     # ---- the slow ---------------------------------------------------------------------------------------------------
 
@@ -537,7 +647,13 @@ cdef class FanOut:
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event."""
-        cdef uint64_t position = before_newest(self.index, subscriber.group.channels, 1)
+        cdef Selection selection = subscriber.group.selection
+        cdef Search search
+        cdef uint64_t position
+        if selection is None:
+            position = before_newest(self.index, subscriber.group.channels, 1)
+        else:
+            position = selection.before_newest(self.index, self.index.position, 1, False, &search)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
         self.slow += not subscriber.must_tell & GAP_OWED
@@ -546,12 +662,16 @@ cdef class FanOut:
 
     cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept:
         """The next thing the subscriber gets is the news of the gap."""
+        subscriber.must_tell &= ~HISTORY_OWED
         if not subscriber.must_tell & GAP_OWED:
-            subscriber.must_tell |= GAP_OWED
-            subscriber.told_after = subscriber.position
-            self.gaps += 1
+            self._owe_gap(subscriber)
         subscriber.position = position
         subscriber.at = 0
+
+    cdef void _owe_gap(self, Subscriber subscriber) noexcept:
+        subscriber.must_tell |= GAP_OWED
+        subscriber.told_after = subscriber.position
+        self.gaps += 1
 
     cdef Batch _gap(self, Subscriber subscriber):
         cdef Log log = self.index.log

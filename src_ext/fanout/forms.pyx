@@ -14,9 +14,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 
-from sse_fast._native.log.index cimport Channel, Entry, Index, Piece
+from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.index cimport Entry, Index, Piece
 from sse_fast._native.log.names cimport unpack_names
 from sse_fast._native.log.ring cimport READ_OK, Record
+from sse_fast._native.log.selection cimport Selection
 from sse_fast._native.wire.envelope cimport enveloped
 
 cdef enum:
@@ -47,8 +49,10 @@ cdef class Envelopes:
         if self._groups == 0:
             self._forget_all()
 
-    cdef bytes of_piece(self, Index index, uint64_t group, tuple channels, bytes plain, Piece* piece, uint32_t limit):
-        """The piece `plain` that `index.cut` has just returned, each of its events in an envelope.
+    cdef bytes of_piece(
+        self, Index index, uint64_t group, tuple channels, Selection selection, bytes plain, Piece* piece, uint32_t limit
+    ):
+        """The piece `plain` that has just been cut, each of its events in an envelope.
 
         Where that is longer than `limit` the piece becomes shorter, but for its first event. None if the log took events
         away meanwhile: then `piece.end` is 0, `evict` has run, and `lost_after` knows.
@@ -67,10 +71,11 @@ cdef class Envelopes:
             inside = self._find(group, number)
             if inside is None:
                 if listened is None:
-                    listened = names_of(channels)
+                    listened = names_of(channels) if selection is None else selection
                 inside = make(index, number, listened, frame)
                 if inside is None:
                     piece.end = 0
+                    piece.more = False
                     return None
                 self.made += 1
                 self._remember(group, number, inside)
@@ -149,7 +154,7 @@ cdef class Envelopes:
 
 
 cdef object names_of(tuple channels):
-    """What `make` asks: the one channel's name in a tuple, or the set of them."""
+    """What `make` asks, where there are no patterns: the one channel's name in a tuple, or the set of them."""
     if len(channels) == 1:
         return ((<Channel>channels[0]).name,)
     return {(<Channel>channel).name for channel in channels}
@@ -163,11 +168,15 @@ cdef bytes make(Index index, uint64_t number, object listened, const char* frame
     cdef bytes names = None
     # First copy, then look whether it was real (see ring), then read what was copied.
     cdef bint read = index.log.read_record(&offset, &record) == READ_OK
-    if read and type(listened) is set:
+    if read and type(listened) is not tuple:
         names = PyBytes_FromStringAndSize(index.log.names_at(offset), entry.names_length)
     if not read or not index.log.still_holds(entry.offset):
         index.evict()
         return None
     if names is not None:
-        listened = tuple([name for name in unpack_names(names, record.flags) if name in listened])
+        named = unpack_names(names, record.flags)
+        if type(listened) is set:
+            listened = tuple([name for name in named if name in listened])
+        else:
+            listened = tuple([name for name in named if (<Selection>listened).has_name(name)])
     return enveloped(frame, entry.frame_length, listened, record.milliseconds)

@@ -18,7 +18,10 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.fanout.forms cimport Envelopes
-from sse_fast._native.log.index cimport Channel, Index, Listening
+from sse_fast._native.log.channels cimport Channel, Listening
+from sse_fast._native.log.index cimport Index
+from sse_fast._native.log.patterns cimport Pattern
+from sse_fast._native.log.selection cimport selection_of
 
 cdef enum:
     CHANNELS_A_LOOK = 16            # that are compared in the time of a look at a subscriber, about
@@ -90,25 +93,29 @@ cdef int make_room(Channel channel) except -1:
 
 @cython.final
 cdef class Groups:
-    """Groups(index, tell): all subscribers of one worker by what they listen to; one call tells `tell` groups of news."""
+    """Groups(index, tell, look): all subscribers of one worker by what they listen to; one call tells `tell` groups of
+    news, or has `look` links looked at for what a pattern had before."""
 
-    def __cinit__(self, Index index not None, Py_ssize_t tell):
+    def __cinit__(self, Index index not None, Py_ssize_t tell, Py_ssize_t look):
         self.index = index
         self.everyone = []
         self.news = Queue()
         self.envelopes = Envelopes()
         self._by_names = {}
         self._tell = tell
+        self.look = look
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    cdef Group open(self, tuple names, bint enveloped):
-        """The group of these channels, which are sorted. A new one has to be entered, or closed again."""
+    cdef Group open(self, tuple names, tuple patterns, bint enveloped):
+        """The group of these channels and patterns, which are sorted. A new one has to be entered, or closed again."""
         cdef Group group
         cdef Channel channel
-        cdef uint32_t which
-        cdef bint solo = len(names) == 1 and not enveloped
-        cdef object key = ("enveloped", names) if enveloped else names
+        cdef uint32_t which, named = <uint32_t>len(names), count = <uint32_t>(len(names) + len(patterns))
+        cdef bint solo = count == 1 and named and not enveloped
+        cdef object key = (names, patterns) if patterns else names
+        if enveloped:
+            key = ("enveloped", key)
         if solo:
             channel = self.index.channels.get(names[0])
             group = channel.solo if channel is not None else None
@@ -119,14 +126,20 @@ cdef class Groups:
         group = Group.__new__(Group)
         group.subscribers = []
         group.enveloped = enveloped
-        cdef list opened = [None] * len(names)
+        cdef list opened = [None] * count
         try:
-            for which in range(len(names)):
-                opened[which] = channel = self.index.open_channel(names[which])
+            for which in range(count):
+                if which < named:
+                    channel = self.index.open_channel(names[which])
+                else:
+                    channel = self.index.patterns.open(patterns[which - named], self.index.position)
+                opened[which] = channel
                 group.last_position = max(group.last_position, channel.last_position)
             group.channels = tuple(opened)
+            if patterns:
+                group.selection = selection_of(tuple(opened[:named]), tuple(opened[named:]), self.look)
             if not solo:
-                group.places = <uint32_t*>PyMem_RawMalloc(len(names) * sizeof(uint32_t))
+                group.places = <uint32_t*>PyMem_RawMalloc(count * sizeof(uint32_t))
                 if group.places == NULL:
                     raise MemoryError
                 for channel in group.channels:
@@ -135,16 +148,16 @@ cdef class Groups:
         except BaseException:
             for channel in opened:
                 if channel is not None:
-                    self.index.release_if_idle(channel)
+                    self._release(channel)
             raise
-        self.listened += len(names)
+        self.listened += count
         if solo:
             channel.solo = group
             return group
         group.key = key
         if enveloped:
             group.number = self.envelopes.begin()
-        for which in range(len(names)):
+        for which in range(count):
             channel = group.channels[which]
             group.places[which] = channel.listening_count
             channel.listening[channel.listening_count] = Listening(<void*>group, which)
@@ -172,6 +185,12 @@ cdef class Groups:
                 channel.listening[group.places[which]] = last
                 (<Group>last.group).places[last.which] = group.places[which]
         for channel in group.channels:
+            self._release(channel)
+
+    cdef void _release(self, Channel channel) noexcept:
+        if isinstance(channel, Pattern):
+            self.index.patterns.release(<Pattern>channel)
+        else:
             self.index.release_if_idle(channel)
 
     cdef int enter(self, Group group, Subscriber subscriber) except -1:
@@ -215,15 +234,16 @@ cdef class Groups:
     cdef list listening_to(self, bytes name):
         """The groups that listen to a channel."""
         cdef Channel channel = self.index.get(name)
-        cdef list groups = []
+        cdef list groups = [], channels = self.index.patterns.of(name)
         cdef uint32_t which
-        if channel is None:
-            return groups
-        for which in range(channel.listening_count):
-            groups.append(<Group>channel.listening[which].group)
-        if channel.solo is not None:
-            groups.append(channel.solo)
-        return groups
+        if channel is not None:
+            channels.append(channel)
+        for channel in channels:
+            for which in range(channel.listening_count):
+                groups.append(<Group>channel.listening[which].group)
+            if channel.solo is not None:
+                groups.append(channel.solo)
+        return groups if len(channels) < 2 else list(dict.fromkeys(groups))
 
     cdef list page(self, Py_ssize_t* before, Py_ssize_t limit, Py_ssize_t looks, object number, bytes channel, str user,
                    str address):

@@ -9,8 +9,9 @@ Over several channels, where many events are asked for, it looks by halves: a lo
 
 from libc.stdint cimport uint64_t
 
+from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.index cimport MERGED, Channel, Index, Link, Mark
+from sse_fast._native.log.index cimport MERGED, Index, Link, Mark
 
 cdef enum:
     SAMPLED = 256                   # events by whose mean the bytes of more are estimated
@@ -25,7 +26,7 @@ cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t to
     if position < max(index._lapped, index._gone_mark):
         return True
     for channel in channels:
-        if position < _evicted_of(index, channel):
+        if position < evicted_of_one(index, channel):
             if not _forgot(index, channel) or index.position_of(channel.forgot) > told:
                 return True
     return False
@@ -43,7 +44,7 @@ cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost)
 
 cdef uint64_t earliest(Index index, tuple channels) noexcept:
     """The cursor that stands before all that is kept of these channels."""
-    return _behind_marks(index, oldest_of(index, channels))
+    return behind_marks(index, oldest_of(index, channels))
 
 
 cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0:
@@ -53,7 +54,7 @@ cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except?
     of these channels that it is in, are more than `_merge`. Then the rest is found by halves, by as many links as it
     can have: that may be more events, and never fewer.
     """
-    return _behind_marks(index, _before_newest(index, channels, count))
+    return behind_marks(index, _before_newest(index, channels, count))
 
 
 cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except? 0:
@@ -102,7 +103,7 @@ cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
     """Position of the newest event of these channels that is gone, as far as is known."""
     cdef uint64_t newest = max(index._lapped, index._gone_mark)
     for channel in channels:
-        newest = max(newest, _evicted_of(index, <Channel>channel))
+        newest = max(newest, evicted_of_one(index, <Channel>channel))
     return newest
 
 
@@ -113,7 +114,7 @@ cdef uint64_t oldest_of(Index index, tuple channels) noexcept:
     cdef Channel channel
     for channel in channels:
         if not _forgot(index, channel):
-            newest = max(newest, _evicted_of(index, channel))
+            newest = max(newest, evicted_of_one(index, channel))
     return newest
 
 
@@ -122,7 +123,7 @@ cdef bint _forgot(Index index, Channel channel) noexcept:
     return channel.forgot != 0 and channel.first == channel.forgot and not _lags(index, channel)
 
 
-cdef uint64_t _evicted_of(Index index, Channel channel) noexcept:
+cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept:
     cdef uint64_t number, ignored = 0
     if not _lags(index, channel):
         return channel.evicted
@@ -143,7 +144,7 @@ cdef bint _lags(Index index, Channel channel) noexcept:
     return channel.first != 0 and index.event_of(channel.first) < index._live
 
 
-cdef uint64_t _behind_marks(Index index, uint64_t position) noexcept:
+cdef uint64_t behind_marks(Index index, uint64_t position) noexcept:
     """For who begins at a position, and has seen nothing: behind marks before which there is nothing for it."""
     cdef Mark* mark = index.mark_after(position)
     while mark != NULL and (position >= mark.fork or index.entry(index._live).position > mark.fork):

@@ -27,10 +27,12 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from sse_fast._native.base.queue cimport Queue, drop_last
+from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.layout cimport FLAG_FORGET, FLAG_MARK, Record
 from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
 from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve
+from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
@@ -39,30 +41,23 @@ cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 cdef enum:
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
-
-
-cdef class Channel:
-    """A channel that has kept events or subscribers."""
-
-    def __cinit__(self, bytes name not None):
-        self.name = name
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.listening)
+    PATTERNS_A_RECORD = 16          # who are told of an event take as long together as taking in another one
 
 
 @cython.final
 cdef class Index:
-    """Index(log, *, remembered=65536, drop=1024, merge=16384): remembers for that many dropped channels where they were evicted.
+    """Index(log, *, remembered=65536, drop=1024, merge=16384, matched=2097152): remembers for that many dropped channels
+    where they were evicted, and of patterns so many `matched` events.
 
     A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
     """
 
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024,
-                  uint64_t merge=16384):
+                  uint64_t merge=16384, uint64_t matched=2097152):
         self.log = log
         self.channels = {}
         self._listed = []
+        self.patterns = Patterns(matched)
         self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
         self._remembered = remembered
@@ -164,11 +159,16 @@ cdef class Index:
                 if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
                     self._make_room_for(1)
                 channel = self.open_channel(names)
+                if self.patterns.count:
+                    try:
+                        self.patterns.look(channel)
+                    except BaseException:
+                        self.release_if_idle(channel)
+                        raise
                 if record.flags & FLAG_FORGET:
                     self._forget(channel)
                 self._add(&record, 1)
-                self._link(channel)
-                count += 1
+                count += 1 + self._link(channel) // PATTERNS_A_RECORD
             self._offset += record.length
         self.evict()
         self._drop_evicted(max(count, self._drop))
@@ -181,7 +181,7 @@ cdef class Index:
         return self._first < self._live or self.tells_of_hole()
 
     cdef bint tells_of_hole(self) noexcept:
-        return self._told_of != self._for_all or self._untold > 0
+        return self._told_of != self._for_all or self._untold > 0 or self.patterns.untold > 0
 
     cdef uint64_t widest(self, uint64_t lists) noexcept:
         """In how many of so many channels' lists an event stands at most."""
@@ -189,12 +189,14 @@ cdef class Index:
 
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1:
         """Take in an event of several channels. Returns how many."""
-        cdef Py_ssize_t count = PyTuple_GET_SIZE(names), i
+        cdef Py_ssize_t count = PyTuple_GET_SIZE(names), told = 0, i
         cdef list opened = [None] * count
         try:
             self._make_room_for(count)
             for i in range(count):
                 opened[i] = self.open_channel(<bytes>names[i])
+                if self.patterns.count:
+                    self.patterns.look(<Channel>opened[i])
         except BaseException:
             for channel in opened:
                 if channel is not None:
@@ -202,10 +204,10 @@ cdef class Index:
             raise
         self._add(record, count)
         for i in range(count):
-            self._link(<Channel>PyList_GET_ITEM(opened, i))
+            told += self._link(<Channel>PyList_GET_ITEM(opened, i))
         self._widest = max(count, self._widest if self._shared else 1)
         self._shared += 1
-        return count
+        return count + told // PATTERNS_A_RECORD
 
     cdef int _take_in_mark(self, Record* record, bytes names) except -1:
         """Take in a mark: it is in no channel's list, and everybody's news."""
@@ -254,8 +256,9 @@ cdef class Index:
         self.newest += 1
         self.position = record.position
 
-    cdef void _link(self, Channel channel) noexcept:
-        """Put the newest event at the end of a channel's list: news for those who listen to it."""
+    cdef Py_ssize_t _link(self, Channel channel) noexcept:
+        """Put the newest event at the end of a channel's list: news for those who listen to it. Returns to how many
+        patterns, too."""
         cdef uint64_t number = self._newest_link + 1, last = channel.last, further
         cdef Link* link = self.link(number)
         cdef Link* before
@@ -280,6 +283,9 @@ cdef class Index:
         channel.last_position = self.position
         self._newest_link = number
         self.fresh.push(channel)
+        if self.patterns.count:
+            return self.patterns.tell(channel, self.position, self._floor, self.fresh)
+        return 0
 
     cdef void _forget(self, Channel channel) noexcept:
         """Nothing that the channel has is kept any more. What it gets next, at once, keeps it alive until the last of
@@ -290,6 +296,11 @@ cdef class Index:
             channel.forgot = self._newest_link + 1
             self.link(channel.last).next = <uint32_t>(channel.forgot - channel.last)
             channel.first = channel.last = channel.kept = 0
+            self._forgot_position = max(self._forgot_position, channel.evicted)
+            self._forgot_before = self.newest + 1
+            self._forgot_at = self.position + 1
+            if self.patterns.count:
+                self.patterns.forget(channel, self._forgot_at)
 
     cdef void evict(self) noexcept:
         """Find the oldest entry whose record the log still has: what is older is gone for readers."""
@@ -368,13 +379,17 @@ cdef class Index:
         """
         cdef Channel channel
         while count > 0:
-            if self._untold == 0:
+            if self._untold == 0 and self.patterns.untold == 0:
                 if self._told_of == self._for_all:
                     return
                 self._told_of = self._for_all
                 self._untold = PyList_GET_SIZE(self._listed)
+                self.patterns.untold = self.patterns.count
                 continue
             count -= 1
+            if self._untold == 0:
+                self.patterns.tell_next_of_hole(self._for_all, self.fresh)
+                continue
             self._untold -= 1
             channel = <Channel>PyList_GET_ITEM(self._listed, self._untold)
             channel.last_position = max(channel.last_position, self._for_all)
@@ -458,7 +473,7 @@ cdef class Index:
         cdef const Mark* mark = self.mark_after(position)
         cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT   # what is behind a fork is passed over
         cdef uint64_t* heap                 # of each channel the link that comes next
-        cdef size_t size = 0, count = 0, merged = 0, i
+        cdef size_t size = 0, count = 0, merged = 0
         cdef uint64_t number = 0, event, last = 0, length = 0, ignored = 0
         cdef Entry* entry
         self.make_room(len(channels))
@@ -513,8 +528,14 @@ cdef class Index:
         piece.length = <uint32_t>length
         piece.end = self.entry(last).position if piece.more else self.position
         piece.at = number if single and mark == NULL else 0
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
+        return self.copied(count, piece)
+
+    cdef bytes copied(self, size_t count, Piece* piece):
+        """The frames of so many entries in `_merged`, at least one, `piece.length` bytes; or None, as `cut` has it."""
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, piece.length)
         cdef char* to = PyBytes_AS_STRING(out)
+        cdef Entry* entry
+        cdef size_t i
         for i in range(count):
             entry = self.entry(self._merged[i])
             memcpy(to, self.log.names_at(entry.offset) + entry.names_length, entry.frame_length)
@@ -523,5 +544,6 @@ cdef class Index:
         if not self.log.still_holds(self.entry(self._merged[0]).offset):
             self.evict()
             piece.end = 0
+            piece.more = False
             return None
         return out

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from libc.stdint cimport uint64_t
 
-from sse_fast._native.log.index cimport Channel, Index, Link
+from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.index cimport Index, Link
 from sse_fast._native.log.layout cimport Record
 
 

@@ -14,6 +14,7 @@ LIMITS = (
     "max_connections_per_token",
     "descriptors",
     "max_subscriptions",
+    "max_patterns",
     "rate_open",
     "rate_replay",
 )

@@ -157,6 +157,7 @@ class Edge:
             rates=rates_of(settings, slot.buckets if slot is not None else None),
             guesses=Guesses(wrong_keys()),
             access_log=AccessLog() if settings.access_log else None,
+            max_patterns=-(-settings.max_patterns // (settings.workers if slot is not None else 1)),
         )
         self.at_close = contextlib.ExitStack()
         self.quiet: QuietConnections | None = None

@@ -3,7 +3,8 @@
 import asyncio
 import os
 
-from sse_fast._native.log.index import Channel, Index
+from sse_fast._native.log.channels import Channel
+from sse_fast._native.log.index import Index
 from sse_fast.errors import InvalidEvent
 from sse_fast.event_rules import brief
 

@@ -21,6 +21,7 @@ from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
+from sse_fast.access.patterns import is_name
 from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.base import shutdown
 from sse_fast.embed.filters import Filter, FilteredSend, Frames, Transform, check_filter
@@ -185,6 +186,7 @@ class Hub(node.Hub):
         send: Send,
         ended: Callable[[EndReason, Exception | None], None],
         *,
+        patterns: Iterable[str] = (),
         last_event_id: str | None = None,
         history: int = 0,
         envelope: bool = False,
@@ -194,7 +196,9 @@ class Hub(node.Hub):
         that it is taken to hold while it is blocked."""
         sink = AsgiSink(send, self.stepper, ended)
         sink.charge = charge
-        subscription = self.attach(channels, sink, last_event_id=last_event_id, history=history, envelope=envelope)
+        subscription = self.attach(
+            channels, sink, patterns=patterns, last_event_id=last_event_id, history=history, envelope=envelope
+        )
         try:
             sink.unblock = subscription.start
         except MemoryError:
@@ -207,6 +211,7 @@ class Hub(node.Hub):
         request: HasScope | Scope,
         channels: Iterable[str],
         *,
+        patterns: Iterable[str] = (),
         last_event_id: str | None = None,
         history: int = 0,
         envelope: bool = False,
@@ -220,6 +225,8 @@ class Hub(node.Hub):
         user: str | None = None,
     ) -> "HubResponse":
         """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
+
+        patterns: of further channels, as "orders:*"; with them `channels` may be empty.
 
         Under `sse-fast serve --app` it is held: the handler's task ends, and the server's own socket goes on as a
         stream. One with `filter` or `transform`, or that answers another method than GET, is streamed by ASGI there,
@@ -245,11 +252,14 @@ class Hub(node.Hub):
 
         Raises InvalidEvent or TypeError for what the app itself gave; what a client says wrong is answered with 400.
         """
-        if isinstance(channels, str):
-            raise TypeError(f"channels is a list of names; write [{channels!r}]")
-        names = tuple(dict.fromkeys(channels))
-        if not names:
-            raise InvalidEvent("a stream has at least one channel")
+        for words in (channels, patterns):
+            if isinstance(words, str):
+                raise TypeError(f"channels and patterns are lists of names; write [{words!r}]")
+        given = tuple(dict.fromkeys(patterns))
+        wild = tuple(pattern for pattern in given if not is_name(pattern))
+        names = tuple(dict.fromkeys((*channels, *(pattern for pattern in given if is_name(pattern)))))
+        if not names and not wild:
+            raise InvalidEvent("a stream has at least one channel or pattern")
         for name in names:
             channel_name(name)
         HISTORY.check(history)
@@ -272,7 +282,9 @@ class Hub(node.Hub):
                 refusal = problem_of(error)
         return HubResponse(
             self,
-            Subscribe(names, last_event_id, history, envelope, grants=replace(OPEN, user=user, until=until)),
+            Subscribe(
+                names, last_event_id, history, envelope, patterns=wild, grants=replace(OPEN, user=user, until=until)
+            ),
             filter=filter,
             transform=transform,
             on_join=on_join,

@@ -217,6 +217,7 @@ class Hub:
         channels: Iterable[str],
         sink: Sink,
         *,
+        patterns: Iterable[str] = (),
         last_event_id: str | None = None,
         history: int = 0,
         envelope: bool = False,
@@ -225,7 +226,8 @@ class Hub:
         user: str | None = None,
         address: str = "",
     ) -> Subscription:
-        """A stream of these channels over a sink, parked until `Subscription.start`.
+        """A stream of these channels, and of those that `patterns` (well-formed ones) have, over a sink, parked until
+        `Subscription.start`.
 
         It begins after `last_event_id` ("earliest": all that is kept), else with the newest `history` events, else now.
         `envelope`: the data of each event says its channel and its time too, in JSON (see `wire.envelope`).
@@ -243,6 +245,7 @@ class Hub:
         subscriber = self.fanout.subscribe(
             names,
             sink,
+            patterns=[pattern.encode() for pattern in patterns],
             after=after,
             history=history,
             enveloped=envelope,
@@ -281,10 +284,17 @@ class Hub:
         position = self.log.cursor(parsed.epoch, parsed.position) if parsed is not None else None
         return UNKNOWN if position is None else position
 
-    def to_replay(self, channels: Iterable[str], last_event_id: str | None = None, history: int = 0) -> int:
+    def to_replay(
+        self,
+        channels: Iterable[str],
+        last_event_id: str | None = None,
+        history: int = 0,
+        patterns: Iterable[str] = (),
+    ) -> int:
         """About how many bytes of kept events a stream would begin with that is attached so. Raises InvalidEvent."""
         names = [channel_name(name) for name in channels]
-        return self.fanout.to_replay(names, after=self.cursor(last_event_id), history=history)
+        wild = [pattern.encode() for pattern in patterns]
+        return self.fanout.to_replay(names, patterns=wild, after=self.cursor(last_event_id), history=history)
 
     def unblock(self, subscriber: Subscriber) -> None:
         assert self._loop is not None  # a hub with a subscriber has been through `attach`

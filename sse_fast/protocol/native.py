@@ -14,6 +14,7 @@ from sse_fast.access.asking import NOTHING_FOUND, Found, HookSaid, MustAsk
 from sse_fast.access.credentials import IN_QUERY
 from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.hooked import question_of, with_hook
+from sse_fast.access.patterns import is_name
 from sse_fast.errors import Forbidden, InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol import operations
@@ -36,7 +37,7 @@ QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE_KEY = re.compile(r'[^\x00-\x20\x7f-\xff",;\\]+')
 KEYS = re.compile(rf"(?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern})(?:, (?:{QUOTED_KEY.pattern}|{BARE_KEY.pattern}))+")
 ESCAPED = re.compile(r"\\(.)")
-PARAMETERS = ("channel", "history", "last_event_id", "envelope", "allowed")
+PARAMETERS = ("channel", "pattern", "history", "last_event_id", "envelope", "allowed")
 UNKNOWN_COMPARED = 8  # of parameters that nobody here knows, with the known ones: each comparison costs 20 us
 LETTERS_A_SLIP = 5  # one edit of "history" is a slip, "story" and "historyId" are names of somebody else's
 SYNONYMS = {
@@ -46,7 +47,7 @@ SYNONYMS = {
     "lastid": "last_event_id",
     "since": "last_event_id",  # what `sse-fast listen` calls it
 }
-PLAIN_QUERY = re.compile(rb"(?:(?:channel|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
+PLAIN_QUERY = re.compile(rb"(?:(?:channel|pattern|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
 EARLIEST = "earliest"
 NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
 NAMED_BY_QUERY = re.compile(rb"(?:\A|&)channel=([^&]*)")
@@ -54,6 +55,7 @@ STREAM_METHODS = "GET, HEAD, OPTIONS"
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 PRESENCE = "$presence:"  # before a channel's name: who comes and goes there
 SYSTEM_CHANNELS = frozenset(("$stats",))
+MOST_PATTERNS = 16  # of one stream: each is looked for by itself, where it was not listened to before
 MOST_PARAMETERS = 1024  # in a query string, beside the channels
 MOST_OTHER_PARAMETERS = 64  # in one of anything else
 REMEMBERED_LENGTH = 256  # characters of a path and query whose meaning is remembered
@@ -213,11 +215,19 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
         )
     channels = [":".join(parts)] if parts else []
     channels += [value for key, value in parameters if key == "channel"]
-    if not channels:
-        raise InvalidEvent(f"name a channel: {root}/sse/CHANNEL or {root}/sse?channel=A&channel=B")
+    patterns = list(dict.fromkeys(value for key, value in parameters if key == "pattern"))
+    channels += [pattern for pattern in patterns if is_name(pattern)]
+    patterns = [pattern for pattern in patterns if not is_name(pattern)]
+    if not channels and not patterns:
+        raise InvalidEvent(
+            f"name a channel: {root}/sse/CHANNEL or {root}/sse?channel=A&channel=B; or a pattern, as in "
+            f"{root}/sse?pattern=A:*"
+        )
     channels = list(dict.fromkeys(channels))
     if len(channels) > max_channels:
         raise InvalidEvent(f"a stream names at most {max_channels} channels; this one names {len(channels)}")
+    if len(patterns) > MOST_PATTERNS:
+        raise InvalidEvent(f"a stream has at most {MOST_PATTERNS} patterns; this one has {len(patterns)}")
     for channel in channels:
         channel_name(channel)
         if channel[0] == "$" and channel not in SYSTEM_CHANNELS and not channel.startswith(PRESENCE):
@@ -228,7 +238,8 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
     if others:
         raise InvalidEvent("the parameter 'history' is given twice")
     kept = WholeNumber("history", max_history).read(history)
-    return Asked(tuple(channels), id_in_query, kept, _is_enveloped(parameters), (), _is_allowed_only(parameters))
+    enveloped, allowed_only = _is_enveloped(parameters), _is_allowed_only(parameters)
+    return Asked(tuple(channels), id_in_query, kept, enveloped, tuple(patterns), allowed_only)
 
 
 # Thousands come with the same words, after a cut all at once.

@@ -123,6 +123,7 @@ class Stream:
             subscription = self._streams.hub.attach(
                 wanted.channels,
                 sink,
+                patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
                 envelope=wanted.envelope,

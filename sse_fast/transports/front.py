@@ -434,6 +434,7 @@ class Front:
             subscription = streams.hub.attach(
                 wanted.channels,
                 connection,
+                patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
                 history=wanted.history,
                 envelope=wanted.envelope,

@@ -38,6 +38,7 @@ class Streams:
         rates: Rates | None = None,
         guesses: Guesses | None = None,
         access_log: AccessLog | None = None,
+        max_patterns: int | None = None,
     ) -> None:
         self.hub = hub
         self._admission = admission
@@ -46,6 +47,7 @@ class Streams:
         self.rates = rates
         self.presence: Presence | None = None
         """That keeps who is there, if one does."""
+        self._max_patterns = max_patterns
         self.transports = {transport: Lives() for transport in Transport}
         self.connections: ServerConnections | None = None
         self.refusals = Refusals()
@@ -70,11 +72,13 @@ class Streams:
         if self.hub.draining:
             raise HubClosed("the server is shutting down; come back in a moment")
         most = self._max_subscriptions
-        if most is not None and self.hub.fanout.listened + len(wanted.channels) > most:
+        if most is not None and self.hub.fanout.listened + len(wanted.channels) + len(wanted.patterns) > most:
             self._admission.refused["max_subscriptions"] += 1
             raise Overloaded(
                 f"all {most} channels that the streams of one worker may listen to are in use", "max_subscriptions"
             )
+        if wanted.patterns and self._max_patterns is not None:
+            self._refuse_too_many(wanted.patterns, self._max_patterns)
         if self.rates is not None:
             self._refuse_too_often(self.rates, address_of_counted(counted), wanted)
         self._admission.enter(counted)
@@ -82,10 +86,18 @@ class Streams:
             self.presence.enter(counted.shown_in, counted.user)
         return self.transports[transport].move(Life.ARRIVED, "admit")
 
+    def _refuse_too_many(self, patterns: tuple[str, ...], most: int) -> None:
+        listened = self.hub.fanout.index.patterns
+        if listened.count + sum(pattern.encode() not in listened for pattern in patterns) > most:
+            self._admission.refused["max_patterns"] += 1
+            raise Overloaded(
+                f"all {most} patterns that the streams of one worker may listen to are in use", "max_patterns"
+            )
+
     def _refuse_too_often(self, rates: Rates, address: str, wanted: Subscribe) -> None:
         replayed = 0
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
-            replayed = self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history)
+            replayed = self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns)
         rates.opening(address, wanted.grants.credential, replayed)
 
     def opened(

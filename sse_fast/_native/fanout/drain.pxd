@@ -14,6 +14,7 @@ from sse_fast._native.fanout.groups cimport Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.selection cimport Selection
 
 
 cdef class FanOut:
@@ -48,6 +49,14 @@ cdef class FanOut:
 
     cdef void let_go(self, Subscriber subscriber) noexcept
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1
+    cdef int _stand_selected(
+        self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
+    ) except -1
+    cdef bint _lost(self, Group group, uint64_t position, uint64_t told) noexcept
+    cdef bint _is_forgotten(self, Group group, uint64_t position) noexcept
+    cdef uint64_t _gone(self, Group group, uint64_t since) noexcept
+    cdef int _seek(self, Subscriber subscriber) except -1
+    cdef void _owe_gap(self, Subscriber subscriber) noexcept
     cdef bint _is_busy(self) noexcept
     cdef int _hand_out(self, double now, long long sweeps_end, long long deadline, long long budget_ns) except -1
     cdef void _catch_up_later(self, Subscriber subscriber) noexcept

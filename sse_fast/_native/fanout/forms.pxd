@@ -7,6 +7,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.selection cimport Selection
 
 
 cdef struct Made:                   # an event in its envelope, as a group has it
@@ -29,7 +30,9 @@ cdef class Envelopes:
 
     cdef uint64_t begin(self) noexcept
     cdef void end(self) noexcept
-    cdef bytes of_piece(self, Index index, uint64_t group, tuple channels, bytes plain, Piece* piece, uint32_t limit)
+    cdef bytes of_piece(
+        self, Index index, uint64_t group, tuple channels, Selection selection, bytes plain, Piece* piece, uint32_t limit
+    )
     cdef bytes _find(self, uint64_t group, uint64_t event)
     cdef void _remember(self, uint64_t group, uint64_t event, bytes frame) noexcept
     cdef bint _has_table(self) noexcept

@@ -8,7 +8,9 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from sse_fast._native.base.queue cimport Linked, Queue
 from sse_fast._native.fanout.forms cimport Envelopes
 from sse_fast._native.fanout.sinks cimport Sink
-from sse_fast._native.log.index cimport Channel, Index
+from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.index cimport Index
+from sse_fast._native.log.selection cimport Selection
 
 
 cdef enum State:
@@ -27,11 +29,13 @@ cdef enum Ending:                   # why a stream has an end, and whether its c
 cdef enum Owed:                     # what a subscriber is to be told before anything else
     GAP_OWED = 1                    # it was skipped ahead, from `told_after`
     NOTICE_OWED = 2                 # its end is near
+    HISTORY_OWED = 4                # it looks for the newest `told_after` events of its patterns that are not after `at`
 
 
 cdef class Group(Linked):           # the subscribers to the same channels in the same form; queued: they have news
     cdef:
-        tuple channels
+        tuple channels              # patterns come last
+        Selection selection         # of them; None: there are no patterns
         bint enveloped              # the form: events in envelopes
         uint64_t number             # of its own, for what is remembered of them
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
@@ -48,9 +52,9 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         readonly Sink sink
         readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
         Group group
-        uint64_t at                 # the index's entry that was handed over last, to go on from
+        uint64_t at                 # the index's link that was handed over last, to go on from
         readonly uint64_t events, bytes     # of the log, that it was handed
-        uint64_t told_after         # see GAP_OWED; else: what was forgotten by then it need not be told of
+        uint64_t told_after         # see Owed; else: what was forgotten by then it need not be told of
         readonly double touched     # when it was last written to; of a blocked one, when it blocked
         object untold               # of one that left: why, until its sink has been told
         readonly uint64_t number
@@ -75,6 +79,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
 cdef class Groups:
     cdef:
         Index index
+        Py_ssize_t look             # links that are looked at for what a pattern had before, a call
         list everyone               # all subscribers
         Queue news                  # of groups
         Envelopes envelopes
@@ -86,7 +91,8 @@ cdef class Groups:
         Py_ssize_t stepped          # subscribers whose sinks are no sockets
         uint64_t told               # groups that were told of news of a channel they share
 
-    cdef Group open(self, tuple names, bint enveloped)
+    cdef Group open(self, tuple names, tuple patterns, bint enveloped)
+    cdef void _release(self, Channel channel) noexcept
     cdef void close_if_empty(self, Group group) noexcept
     cdef int enter(self, Group group, Subscriber subscriber) except -1
     cdef void remove(self, Subscriber subscriber) noexcept

@@ -6,9 +6,11 @@
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from sse_fast._native.base.queue cimport Linked, Queue
+from sse_fast._native.base.queue cimport Queue
+from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.layout cimport Record
 from sse_fast._native.log.pages cimport Pages, thing
+from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport Log
 
 
@@ -39,11 +41,6 @@ cdef struct Mark:                   # an epoch from outside begins (`epochs.pyx`
     uint64_t number                 # of its entry
 
 
-cdef struct Listening:              # a group of the fan-out that listens to a channel among others
-    void* group                     # borrowed: a group takes itself out before it goes
-    uint32_t which                  # of the group's channels this one is
-
-
 cdef struct Piece:
     uint64_t end                    # the cursor after it
     uint64_t at                     # number of its last link, to go on from; 0 over several channels
@@ -53,30 +50,14 @@ cdef struct Piece:
     uint64_t milliseconds           # when the first of them was published: wall clock
 
 
-cdef class Channel(Linked):         # queued: it got something
-    cdef:
-        readonly bytes name
-        Py_ssize_t place            # in `Index._listed`
-        uint64_t first, last        # numbers of links; 0: none is kept
-        uint64_t forgot             # number of the link at which it forgot those before: they are in no list, and are
-                                    # dropped with their entries; 0: it never did
-        readonly uint64_t kept
-        readonly uint64_t last_position
-        readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
-        # the fan-out's: who listens
-        readonly uint64_t subscribers
-        object solo                 # the group of those who listen to this channel alone
-        Listening* listening        # the groups it shares with other channels
-        uint32_t listening_count, listening_room
-
-
 @cython.final
 cdef class Index:
     cdef:
         readonly Log log
         dict channels
         list _listed                # the same channels; the last moves into the place of one that goes
-        Queue fresh                 # of channels
+        readonly Patterns patterns  # that are listened to
+        Queue fresh                 # of channels and patterns
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
         Py_ssize_t _remembered
@@ -85,6 +66,9 @@ cdef class Index:
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
         uint64_t _any_gone          # the same, or forgotten
+        uint64_t _forgot_position   # the newest forgotten
+        uint64_t _forgot_at         # a position after which a channel forgot last
+        uint64_t _forgot_before     # number of the entry where a channel forgot last: before it some may be forgotten
         uint64_t _offset            # read up to here
         Pages _entries, _links
         uint64_t _first_link, _newest_link
@@ -131,6 +115,7 @@ cdef class Index:
     cdef Channel open_channel(self, bytes name)
     cdef void release_if_idle(self, Channel channel) noexcept
     cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
+    cdef bytes copied(self, size_t count, Piece* piece)
     cdef void _lap(self) noexcept
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
@@ -140,6 +125,6 @@ cdef class Index:
     cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
     cdef int _make_room_for(self, uint64_t links) except -1
     cdef void _add(self, Record* record, Py_ssize_t links) noexcept
-    cdef void _link(self, Channel channel) noexcept
+    cdef Py_ssize_t _link(self, Channel channel) noexcept
     cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef int make_room(self, size_t size) except -1

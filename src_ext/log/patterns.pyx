@@ -1,0 +1,341 @@
+"""The patterns that are listened to, and which channel is of which. A name is segments between colons; in a pattern `*` is
+exactly one segment, `**`, which stands last, one or more, and neither as the first one that begins with `$`.
+
+What it keeps: a trie of the patterns, by segment. A channel looks through it when it gets an event and patterns have come
+or gone since it looked last (`Match.version`), and not again before the next do: so a new pattern misses nothing and has
+no channels to walk over, and publishing costs by the patterns that match. Each pattern remembers the positions of its
+newest events, and from where on it has them all (`Pattern.known`): that is how its streams find them without a look at
+those of others.
+What it drops: a pattern when nobody listens to it any more; of positions, those of events that are gone, and the oldest
+where there is no room: `most` in all patterns together, and a few for each. Then they are looked for again (`selection`).
+Who is told: the groups that listen to a pattern, as those of a channel.
+
+To tell and to take out allocate nothing that they could not do without.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.base.queue cimport Queue, drop_last
+from sse_fast._native.log.channels cimport Channel, Match
+
+cdef enum:
+    LEAST = 256                     # positions that each pattern may remember, however many there are
+    MATCHES = 16384                 # that are shared by channels to come
+    DROPPED_AT_ONCE = 2             # positions, for each that is added: so they end up gone as their events do
+
+
+cdef bint matches(bytes pattern, bytes name) noexcept:
+    """Whether a channel is of a pattern, which is well formed."""
+    cdef const char* p = PyBytes_AS_STRING(pattern)
+    cdef const char* n = PyBytes_AS_STRING(name)
+    cdef const char* p_end = p + PyBytes_GET_SIZE(pattern)
+    cdef const char* n_end = n + PyBytes_GET_SIZE(name)
+    if n < n_end and n[0] == c"$" and p < p_end and p[0] == c"*":
+        return False
+    while True:
+        if p < p_end and p[0] == c"*":
+            if p + 1 < p_end and p[1] == c"*":
+                return True
+            p += 1
+            while n < n_end and n[0] != c":":
+                n += 1
+        else:
+            while p < p_end and n < n_end and p[0] == n[0] and p[0] != c":":
+                p += 1
+                n += 1
+        if p == p_end or n == n_end:
+            return p == p_end and n == n_end
+        if p[0] != c":" or n[0] != c":":
+            return False
+        p += 1
+        n += 1
+
+
+@cython.final
+cdef class Node:
+    """A place in the trie."""
+
+
+@cython.final
+cdef class Pattern(Channel):
+    """A pattern that is listened to. Made by `Patterns.open`."""
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.positions)
+
+    cdef void add(self, uint64_t position, uint64_t floor) noexcept:
+        """It got an event; of several of its channels, it gets it several times. `floor`: up to there all are gone."""
+        cdef int i
+        if position <= self.newest:
+            return
+        self.newest = self.last_position = position
+        for i in range(DROPPED_AT_ONCE):
+            if self.count and self.at(0) <= floor:
+                self._drop_oldest(floor)
+        if self.count == self.room and not self._grow():
+            if self.room == 0:
+                self.known = position
+                return
+            self._drop_oldest(floor)
+        self.positions[(self.begin + self.count) & (self.room - 1)] = position
+        self.count += 1
+
+    cdef bint add_before(self, uint64_t position) noexcept:
+        """It had an event before all that it remembers. False: there is no room for it."""
+        if self.count and self.at(0) <= position:
+            return True                 # an event of several of its channels
+        if self.count == self.room and not self._grow():
+            return False
+        self.begin = (self.begin - 1) & (self.room - 1)
+        self.positions[self.begin] = position
+        self.count += 1
+        self.newest = max(self.newest, position)
+        return True
+
+    cdef void _drop_oldest(self, uint64_t floor) noexcept:
+        cdef uint64_t position = self.at(0)
+        self.known = max(self.known, position)
+        if position <= floor:
+            self.evicted = position
+        self.begin = (self.begin + 1) & (self.room - 1)
+        self.count -= 1
+
+    cdef bint _grow(self) noexcept:
+        cdef uint32_t room = 2 * self.room if self.room else 4, i
+        cdef uint64_t* grown
+        if room > self.home.least and self.home.remembered + self.room > self.home.most:
+            return False
+        grown = <uint64_t*>PyMem_RawMalloc(room * sizeof(uint64_t))
+        if grown == NULL:
+            return False
+        for i in range(self.count):
+            grown[i] = self.at(i)
+        PyMem_RawFree(self.positions)
+        self.home.remembered += room - self.room
+        self.positions = grown
+        self.begin = 0
+        self.room = room
+        return True
+
+    cdef uint32_t count_until(self, uint64_t position) noexcept:
+        """How many of the remembered are not after a position."""
+        cdef uint32_t low = 0, high = self.count, middle
+        if high == 0 or self.at(high - 1) <= position:
+            return high
+        while low < high:
+            middle = low + (high - low) // 2
+            if self.at(middle) <= position:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+@cython.final
+cdef class Patterns:
+    """Patterns(most): of an index. All together remember `most` positions, of eight bytes each, beside a few of each."""
+
+    def __cinit__(self, uint64_t most):
+        self.listed = []
+        self.version = 1
+        self._root = Node()
+        self._matches = {}
+        self.most = most
+        self.least = <uint32_t>min(most, <uint64_t>LEAST)
+
+    def matching(self, bytes name not None):
+        """The patterns that a channel of that name is of, sorted."""
+        return sorted([(<Pattern>pattern).name for pattern in self.of(name)])
+
+    def __contains__(self, bytes text not None):
+        """Whether somebody listens to this pattern."""
+        cdef Node node = self._root
+        cdef bytes segment
+        for segment in text.split(b":"):
+            if segment == b"**":
+                return node.rest is not None
+            node = node.one if segment == b"*" else node.named.get(segment) if node.named is not None else None
+            if node is None:
+                return False
+        return node.ends is not None
+
+    # ---- coming and going -------------------------------------------------------------------------------------------
+
+    cdef Pattern open(self, bytes text, uint64_t position):
+        """The pattern of that text, which is well formed. A new one has all events after `position` from here on."""
+        cdef Node node = self._root
+        cdef Pattern pattern
+        cdef bytes segment
+        cdef bint is_rest = False
+        try:
+            for segment in text.split(b":"):
+                if segment == b"**":
+                    is_rest = True
+                    break
+                node = self._child(node, segment)
+            pattern = node.rest if is_rest else node.ends
+            if pattern is not None:
+                return pattern
+            pattern = Pattern.__new__(Pattern, text)
+            self.listed.append(pattern)
+        except BaseException:
+            self._prune(node)
+            raise
+        pattern.home, pattern.node, pattern.is_rest = self, node, is_rest
+        pattern.known = pattern.newest = pattern.last_position = pattern.born = position
+        pattern.place = self.count
+        self.count += 1
+        self.version += 1
+        if is_rest:
+            node.rest = pattern
+        else:
+            node.ends = pattern
+        return pattern
+
+    cdef void release(self, Pattern pattern) noexcept:
+        """Take a pattern out unless there are subscribers."""
+        cdef Node node = pattern.node
+        cdef Pattern last
+        if pattern.subscribers or node is None:
+            return
+        self.count -= 1
+        last = <Pattern>PyList_GET_ITEM(self.listed, self.count)
+        last.place = pattern.place
+        self.listed[pattern.place] = last
+        drop_last(self.listed)
+        self.untold = min(self.untold, self.count)
+        self.version += 1
+        if pattern.is_rest:
+            node.rest = None
+        else:
+            node.ends = None
+        pattern.node = None
+        self._prune(node)
+        self.remembered -= pattern.room
+        pattern.room = pattern.count = 0
+        PyMem_RawFree(pattern.positions)
+        pattern.positions = NULL
+
+    cdef Node _child(self, Node node, bytes segment):
+        cdef Node child
+        if segment == b"*":
+            child = node.one
+        else:
+            if node.named is None:
+                node.named = {}
+            child = node.named.get(segment)
+        if child is not None:
+            return child
+        child = Node()
+        if segment == b"*":
+            node.one = child
+        else:
+            child.segment = segment
+            node.named[segment] = child
+        child.above = node
+        return child
+
+    cdef void _prune(self, Node node) noexcept:
+        """Take out a node that leads nowhere, and those above that do not then."""
+        cdef Node above
+        while (
+            node.above is not None and not node.named and node.one is None and node.ends is None and node.rest is None
+        ):
+            above, node.above = node.above, None
+            if node.segment is None:
+                above.one = None
+            else:
+                del above.named[node.segment]
+            node = above
+
+    # ---- which channel is of which ----------------------------------------------------------------------------------
+
+    cdef list of(self, bytes name):
+        """The patterns that a channel of that name is of."""
+        cdef list found = [], nodes = [self._root], further
+        cdef Node node, child
+        cdef bytes segment
+        cdef bint wild = name[:1] != b"$"
+        for segment in name.split(b":"):
+            further = []
+            for node in nodes:
+                self.looked += 1
+                if node.named is not None:
+                    child = node.named.get(segment)
+                    if child is not None:
+                        further.append(child)
+                if wild:
+                    if node.one is not None:
+                        further.append(node.one)
+                    if node.rest is not None:
+                        found.append(node.rest)
+            if not further:
+                return found
+            nodes = further
+            wild = True
+        for node in nodes:
+            if node.ends is not None:
+                found.append(node.ends)
+        return found
+
+    cdef int look(self, Channel channel) except -1:
+        """Have a channel know which patterns it is of."""
+        cdef Match match = channel.matched
+        cdef list found
+        cdef bytes places
+        cdef uint32_t* to
+        cdef Py_ssize_t i
+        if match is not None and match.version == self.version:
+            return 0
+        found = self.of(channel.name)
+        places = PyBytes_FromStringAndSize(NULL, PyList_GET_SIZE(found) * sizeof(uint32_t))
+        to = <uint32_t*>PyBytes_AS_STRING(places)
+        for i in range(PyList_GET_SIZE(found)):
+            to[i] = <uint32_t>(<Pattern>PyList_GET_ITEM(found, i)).place
+        match = self._matches.get(places)
+        if match is None or match.version != self.version:
+            match = Match()
+            match.version = self.version
+            match.places = places
+            if len(self._matches) >= MATCHES:
+                self._matches.clear()
+            self._matches[places] = match
+        channel.matched = match
+        return 0
+
+    # ---- news -------------------------------------------------------------------------------------------------------
+
+    cdef Py_ssize_t tell(self, Channel channel, uint64_t position, uint64_t floor, Queue news) noexcept:
+        """A channel that has looked got an event: to its patterns that is news. Returns how many they are."""
+        cdef bytes places = channel.matched.places
+        cdef const uint32_t* place = <const uint32_t*>PyBytes_AS_STRING(places)
+        cdef Py_ssize_t count = PyBytes_GET_SIZE(places) // <Py_ssize_t>sizeof(uint32_t), i
+        cdef Pattern pattern
+        for i in range(count):
+            pattern = <Pattern>PyList_GET_ITEM(self.listed, place[i])
+            pattern.add(position, floor)
+            news.push(pattern)
+        return count
+
+    cdef void forget(self, Channel channel, uint64_t at) noexcept:
+        """A channel that has looked has forgotten all up to what is evicted of it."""
+        cdef bytes places = channel.matched.places
+        cdef const uint32_t* place = <const uint32_t*>PyBytes_AS_STRING(places)
+        cdef Pattern pattern
+        cdef Py_ssize_t i
+        for i in range(PyBytes_GET_SIZE(places) // <Py_ssize_t>sizeof(uint32_t)):
+            pattern = <Pattern>PyList_GET_ITEM(self.listed, place[i])
+            pattern.forgot = max(pattern.forgot, channel.evicted)
+            pattern.forgot_at = at
+
+    cdef void tell_next_of_hole(self, uint64_t position, Queue news) noexcept:
+        """Let the next of those `untold` know of a hole up to there. From the last to the first, as channels."""
+        cdef Pattern pattern
+        self.untold -= 1
+        pattern = <Pattern>PyList_GET_ITEM(self.listed, self.untold)
+        pattern.last_position = max(pattern.last_position, position)
+        news.push(pattern)

@@ -1,0 +1,501 @@
+"""Named channels and patterns together: where a stream of them begins, whether something is gone, and what comes next.
+
+A pattern remembers the positions of its newest events (`patterns`): behind `Pattern.known` they are merged with the lists
+of the named channels, as those of several channels are, and what nobody of them has is not looked at. For a cursor before
+that it is made to remember what came before, too, once for all its streams (`_cover`): by a walk down over the links of the
+index, so many a call. Where there is no room to remember that, the walk is up from the cursor, for that stream alone
+(`_walk`). So each event is found, also of channels that came, went, or were there before the pattern.
+
+Whether something is gone: exact where the pattern remembers what came after the cursor; else where there are few enough
+channels to ask each; else, of a cursor before any eviction, it is said to be. A gap is told once too often rather than
+once too seldom.
+"""
+
+cimport cython
+from cpython.dict cimport PyDict_Size
+from cpython.list cimport PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.log.beginnings cimport behind_marks, evicted_of_one, oldest_of
+from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.heap cimport push, sift_down
+from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece
+from sse_fast._native.log.patterns cimport Pattern, matches
+
+cdef uint64_t NO_LIMIT = <uint64_t>-1
+
+cdef enum:
+    COVERED = 1024                  # links that are looked at before it is counted whether they were enough
+    ASKED = 8192                    # channels, at most, for where they were evicted
+    SOURCE_BITS = 16                # of a number in the heap; the others are an entry's number
+    SOURCE = (1 << SOURCE_BITS) - 1
+
+
+# ---- the index by position -------------------------------------------------------------------------------------------
+
+
+cdef uint64_t number_after(Index index, uint64_t position) noexcept:
+    """Number of the first kept entry after a position, or the one behind the newest."""
+    cdef uint64_t low = index._live, high = index.newest + 1, newest, middle
+    if low >= high:
+        return high
+    newest = index.entry(index.newest).position
+    if position >= newest:
+        return high
+    if newest - position < high - low:      # positions rise by one at least: it is not before that
+        low = high - (newest - position)
+    if index.entry(low).position > position:
+        return low
+    while low < high:
+        middle = low + (high - low) // 2
+        if index.entry(middle).position <= position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef uint64_t bytes_kept_after(Index index, uint64_t position) noexcept:
+    """Of the log, behind a position."""
+    cdef uint64_t number = number_after(index, position)
+    return index.log.load_head() - index.entry(number).offset if number <= index.newest else 0
+
+
+cdef uint64_t bytes_of_newest(Index index, uint64_t count) noexcept:
+    """Of the log, that its newest events take."""
+    cdef uint64_t number = max(index._live, index.newest + 1 - min(count, index.newest))
+    return index.log.load_head() - index.entry(number).offset if number <= index.newest else 0
+
+
+cdef uint64_t link_of(Index index, uint64_t number) noexcept:
+    """Number of the first link of that entry or of one after it, or the one behind the newest."""
+    cdef uint64_t low = index._first_link, high = index._newest_link + 1, entries = index.newest + 1 - number, middle
+    if low >= high or index.event_of(high - 1) < number:
+        return high
+    if index._shared == 0 and entries <= high - low:    # none has more than one
+        low = high - entries
+    if index.event_of(low) >= number:
+        return low
+    while low < high:
+        middle = low + (high - low) // 2
+        if index.event_of(middle) < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
+    """Position of the newest event of a pattern that is gone, or of a later one of another."""
+    cdef uint64_t newest
+    cdef Channel channel
+    if (
+        pattern.gone_floor == index._floor and pattern.gone_forgotten == index.forgotten
+        and pattern.gone_forgot == index._forgot_position
+    ):
+        return pattern.gone
+    newest = max(index._lapped, index.forgotten)
+    try:
+        if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
+            newest = index._any_gone
+        else:
+            for channel in index._listed:
+                if matches(pattern.name, channel.name):
+                    newest = max(newest, evicted_of_one(index, channel))
+            for name, position in index._gone.items():
+                if matches(pattern.name, <bytes>name):
+                    newest = max(newest, <uint64_t>position)
+    except MemoryError:
+        return index._any_gone
+    pattern.gone, pattern.gone_floor, pattern.gone_forgotten = newest, index._floor, index.forgotten
+    pattern.gone_forgot = index._forgot_position
+    return newest
+
+
+cdef Py_ssize_t cover(Index index, Pattern pattern, uint64_t position, Py_ssize_t look) noexcept:
+    """Have a pattern remember its kept events after a position, too; look at so many links, and at least at those of one
+    event. Returns how many are left to look at, or -1: there is no room to remember more."""
+    cdef uint64_t link, event, at, target = max(position, index._floor)
+    cdef Channel channel
+    if pattern.known <= target:
+        return look
+    link = link_of(index, number_after(index, pattern.known))
+    while pattern.known > target:
+        if link == index._first_link:
+            pattern.known = target
+            break
+        link -= 1
+        event = index.event_of(link)
+        at = index.entry(event).position
+        if event < index._live or at <= target:
+            pattern.known = target
+            break
+        look -= 1
+        index.steps += 1
+        channel = <Channel>index.link(link).channel
+        if link >= channel.forgot and matches(pattern.name, channel.name) and not pattern.add_before(at):
+            return -1
+        if link == index._first_link or index.event_of(link - 1) != event:
+            pattern.known = at - 1
+            if look <= 0:
+                return 0
+    return max(look, 0)
+
+
+# ---- a selection -----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class Selection:
+    """What the streams of a group listen to that has patterns."""
+
+    cdef bint _has(self, Channel channel) noexcept:
+        cdef Py_ssize_t i
+        for i in range(PyTuple_GET_SIZE(self.named)):
+            if <void*>PyTuple_GET_ITEM(self.named, i) == <void*>channel:
+                return True
+        for i in range(PyTuple_GET_SIZE(self.patterns)):
+            if matches((<Pattern>PyTuple_GET_ITEM(self.patterns, i)).name, channel.name):
+                return True
+        return False
+
+    cdef bint has_name(self, bytes name) noexcept:
+        cdef Py_ssize_t i
+        for i in range(PyTuple_GET_SIZE(self.named)):
+            if (<Channel>PyTuple_GET_ITEM(self.named, i)).name == name:
+                return True
+        for i in range(PyTuple_GET_SIZE(self.patterns)):
+            if matches((<Pattern>PyTuple_GET_ITEM(self.patterns, i)).name, name):
+                return True
+        return False
+
+    # ---- where a stream begins --------------------------------------------------------------------------------------
+
+    cdef bint lost_after(self, Index index, uint64_t position, uint64_t since) noexcept:
+        """Whether events after a position are gone; where that cannot be known, True. What was forgotten (FLAG_FORGET)
+        before the log had got to `since` counts for nothing."""
+        if not index.evicted_after(position):
+            return False
+        return self.is_evicted_after(index, position) or position < self.forgotten_of(index, since)
+
+    cdef uint64_t forgotten_of(self, Index index, uint64_t since) noexcept:
+        """Position of the newest event that was forgotten after the log had got to `since`, or of a later one."""
+        cdef Channel channel
+        cdef Pattern pattern
+        cdef uint64_t newest = 0
+        for channel in self.named:
+            if channel.forgot and index._forgot_at > since:
+                newest = max(newest, channel.evicted)
+        for pattern in self.patterns:
+            if pattern.forgot_at > since:
+                newest = max(newest, pattern.forgot)
+            if pattern.born > since and index._forgot_at:
+                newest = max(newest, evicted_of_pattern(index, pattern))
+        return newest
+
+    cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept:
+        """Whether the log has evicted events after a position; where that cannot be known, True."""
+        cdef Pattern pattern
+        cdef uint32_t count
+        if position >= index._floor:
+            return False
+        if position < oldest_of(index, self.named):
+            return True
+        for pattern in self.patterns:
+            if position < pattern.evicted:
+                return True
+            if position >= pattern.known:
+                count = pattern.count_until(position)
+                if count < pattern.count and pattern.at(count) <= index._floor:
+                    return True
+            elif position < evicted_of_pattern(index, pattern):
+                return True
+        return False
+
+    cdef uint64_t resume(self, Index index, uint64_t position, bint* lost) noexcept:
+        """See `beginnings.resume`."""
+        cdef Mark* mark = index.mark_after(position)
+        lost[0] = self.lost_after(index, position, 0)
+        if mark != NULL and position > mark.fork:
+            lost[0] = True
+            return max(mark.position, index._floor)
+        return max(position, index._floor, self.forgotten_of(index, 0)) if lost[0] else position
+
+    cdef uint64_t earliest(self, Index index) noexcept:
+        return behind_marks(index, index._floor)
+
+    cdef uint64_t before_newest(
+        self, Index index, uint64_t until, uint64_t count, bint looks, Search* search
+    ) except? 0:
+        """The cursor just before the newest `count` kept events that are not after `until`, if that is FOUND; else the one
+        after which all are known. `looks`: for those that are not known yet, as many links as a call may look at."""
+        cdef uint64_t number, known
+        cdef Py_ssize_t look = self.look if looks else 0
+        cdef Search covered = FOUND
+        search[0] = FOUND
+        if count == 0:
+            return until
+        while True:
+            known = max(self._known(), index._floor)
+            number = self._newest(index, until, known, count)
+            if number:
+                search[0] = FOUND
+                return min(until, behind_marks(index, index.entry(number).position - 1))
+            if known <= index._floor:
+                search[0] = FOUND
+            elif covered == NO_ROOM:
+                search[0] = NO_ROOM
+            elif look <= 0:
+                search[0] = UNDER_WAY
+            else:
+                covered = self._cover(index, index._floor, min(look, COVERED))
+                look -= COVERED
+                continue
+            return min(until, behind_marks(index, known))
+
+    cdef uint64_t _known(self) noexcept:
+        """The position after which each of the patterns remembers its events."""
+        cdef Pattern pattern
+        cdef uint64_t known = 0
+        for pattern in self.patterns:
+            known = max(known, pattern.known)
+        return known
+
+    cdef Search _cover(self, Index index, uint64_t position, Py_ssize_t look) noexcept:
+        """Have the patterns remember all after a position: the one first that knows least, by a look at so many links."""
+        cdef Pattern pattern, least
+        cdef uint64_t target = max(position, index._floor)
+        while True:
+            least = None
+            for pattern in self.patterns:
+                if pattern.known > target and (least is None or pattern.known > least.known):
+                    least = pattern
+            if least is None:
+                return FOUND
+            if look <= 0:
+                return UNDER_WAY
+            look = cover(index, least, target, look)
+            if look < 0:
+                return NO_ROOM
+
+    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count) except? 0:
+        """Number of the `count`th newest entry in (after, until], or 0: there are not so many."""
+        cdef size_t size = 0, source, named = PyTuple_GET_SIZE(self.named)
+        cdef size_t sources = named + PyTuple_GET_SIZE(self.patterns)
+        cdef uint64_t number, event, last = 0, ignored = 0
+        cdef uint64_t* heap
+        cdef uint64_t* at
+        cdef Channel channel
+        cdef Pattern pattern
+        if count == 0:
+            return 0
+        index.make_room(2 * sources)
+        heap, at = index._heap, index._heap + sources
+        for source in range(named):
+            channel = <Channel>PyTuple_GET_ITEM(self.named, source)
+            number = channel.last
+            if number and index.position_of(number) > until:
+                number = index.first_after(channel, until, &ignored)
+                number = number - index.link(number).previous if index.link(number).previous else 0
+            if number and index.position_of(number) > after:
+                at[source] = number
+                push(heap, size, ~(index.event_of(number) << SOURCE_BITS | source))
+                size += 1
+        for source in range(named, sources):
+            pattern = <Pattern>PyTuple_GET_ITEM(self.patterns, source - named)
+            number = pattern.count_until(until)
+            if number and pattern.at(<uint32_t>number - 1) > after:
+                at[source] = number - 1
+                push(heap, size, ~(self._event(index, source, number - 1) << SOURCE_BITS | source))
+                size += 1
+        while size:
+            event, source = ~heap[0] >> SOURCE_BITS, ~heap[0] & SOURCE
+            index.steps += 1
+            if event != last:
+                last = event
+                if self._is_kept(index, event):
+                    count -= 1
+                if count == 0:
+                    return event
+            if source < named:
+                number = at[source]
+                number = number - index.link(number).previous if index.link(number).previous else 0
+                if number and index.position_of(number) <= after:
+                    number = 0
+                at[source] = number
+            else:
+                pattern = <Pattern>PyTuple_GET_ITEM(self.patterns, source - named)
+                number = at[source]     # one more than the next
+                if number and pattern.at(<uint32_t>number - 1) <= after:
+                    number = 0
+                at[source] = number - 1 if number else 0
+            if number:
+                heap[0] = ~(self._event(index, source, at[source]) << SOURCE_BITS | source)
+            else:
+                size -= 1
+                heap[0] = heap[size]
+            if size > 1:
+                sift_down(heap, size)
+        return 0
+
+    cdef bint _is_kept(self, Index index, uint64_t event) noexcept:
+        """Whether one of the channels of an entry, of those here, has not forgotten it."""
+        cdef uint64_t link
+        cdef Channel channel
+        if event >= index._forgot_before:
+            return True
+        link = link_of(index, event)
+        while link <= index._newest_link and index.event_of(link) == event:
+            channel = <Channel>index.link(link).channel
+            if link >= channel.forgot and self._has(channel):
+                return True
+            link += 1
+        return False
+
+    cdef uint64_t _event(self, Index index, size_t source, uint64_t at) noexcept:
+        """Number of the entry where a source stands: a channel at a link, a pattern at one of those it remembers."""
+        cdef size_t named = PyTuple_GET_SIZE(self.named)
+        if source < named:
+            return index.event_of(at)
+        return number_after(index, (<Pattern>PyTuple_GET_ITEM(self.patterns, source - named)).at(<uint32_t>at) - 1)
+
+    # ---- what comes next --------------------------------------------------------------------------------------------
+
+    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece):
+        """See `Index.cut`. None, and `piece.more`: they are still looked for; `piece.end` is how far."""
+        cdef const Mark* mark = index.mark_after(position)
+        cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT
+        cdef size_t count
+        cdef Search search = self._cover(index, position, self.look)
+        piece.events = piece.length = 0
+        piece.at = 0
+        piece.end = position
+        piece.more = True
+        if search == UNDER_WAY:
+            return None
+        if search == FOUND:
+            count = self._merge(index, position, until, limit, piece)
+        else:
+            count = self._walk(index, position, until, limit, piece)
+        piece.events = <uint32_t>count
+        if not piece.more:
+            piece.end = index.position
+            if mark != NULL:
+                piece.more = True
+                piece.end = index.entry(index._merged[count - 1]).position if count else position
+                if count == 0 or piece.length + index.entry(mark.number).frame_length <= limit:
+                    index._merged[count] = mark.number
+                    count += 1
+                    piece.length += index.entry(mark.number).frame_length
+                    piece.end = mark.position
+        if count == 0:
+            return None
+        return index.copied(count, piece)
+
+    cdef size_t _merge(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) except? 0:
+        """Collect the entries after a position, behind which all is known, up to `until` and to so many bytes. Returns how
+        many; `piece` has their bytes, where they end, and whether there are more."""
+        cdef size_t size = 0, count = 0, source, named = PyTuple_GET_SIZE(self.named)
+        cdef size_t sources = named + PyTuple_GET_SIZE(self.patterns)
+        cdef uint64_t number, event, last = 0, ignored = 0
+        cdef uint64_t* heap
+        cdef uint64_t* at               # of each source: where it stands
+        cdef Py_ssize_t look = self.look
+        cdef Entry* entry
+        cdef Channel channel
+        cdef Pattern pattern
+        index.make_room(2 * sources)
+        heap, at = index._heap, index._heap + sources
+        for source in range(named):
+            channel = <Channel>PyTuple_GET_ITEM(self.named, source)
+            number = index.first_after(channel, position, &ignored) if channel.last_position > position else 0
+            if number:
+                at[source] = number
+                push(heap, size, index.event_of(number) << SOURCE_BITS | source)
+                size += 1
+        for source in range(named, sources):
+            pattern = <Pattern>PyTuple_GET_ITEM(self.patterns, source - named)
+            at[source] = pattern.count_until(position)
+            if at[source] < pattern.count:
+                push(heap, size, self._event(index, source, at[source]) << SOURCE_BITS | source)
+                size += 1
+        while size:
+            event, source = heap[0] >> SOURCE_BITS, heap[0] & SOURCE
+            index.steps += 1
+            if event != last:
+                entry = index.entry(event)
+                if entry.position > until:
+                    size = 0
+                    break
+                last = event
+                if self._is_kept(index, event):
+                    if count and (piece.length + entry.frame_length > limit or count >= MERGED):
+                        break
+                    piece.length += entry.frame_length
+                    piece.end = entry.position
+                    index._merged[count] = event
+                    count += 1
+                else:
+                    look -= 1
+                    if look <= 0:
+                        piece.end = entry.position
+                        break
+            if source < named:
+                number = index.link(at[source]).next
+                at[source] += number
+            else:
+                at[source] += 1
+                number = at[source] < (<Pattern>PyTuple_GET_ITEM(self.patterns, source - named)).count
+            if number:
+                heap[0] = self._event(index, source, at[source]) << SOURCE_BITS | source
+            else:
+                size -= 1
+                heap[0] = heap[size]
+            if size > 1:
+                sift_down(heap, size)
+        piece.more = size != 0
+        return count
+
+    cdef size_t _walk(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) noexcept:
+        """As `_merge`, of a position before what is known: look at the links after it, so many a call."""
+        cdef uint64_t link = link_of(index, number_after(index, position)), event, last = 0, looked = position
+        cdef size_t count = 0
+        cdef Py_ssize_t look = self.look
+        cdef bint taken = False
+        cdef Entry* entry
+        cdef Channel channel
+        piece.more = False
+        while link <= index._newest_link:
+            event = index.event_of(link)
+            entry = index.entry(event)
+            if event != last:
+                if last:
+                    looked = index.entry(last).position
+                if entry.position > until:
+                    break
+                if look <= 0:
+                    piece.more = True
+                    break
+                last = event
+                taken = False
+            look -= 1
+            index.steps += 1
+            channel = <Channel>index.link(link).channel
+            if not taken and link >= channel.forgot and self._has(channel):
+                if count and (piece.length + entry.frame_length > limit or count >= MERGED):
+                    piece.more = True
+                    break
+                piece.length += entry.frame_length
+                index._merged[count] = event
+                count += 1
+                taken = True
+            link += 1
+        piece.end = looked
+        return count
+
+
+cdef Selection selection_of(tuple named, tuple patterns, Py_ssize_t look):
+    cdef Selection selection = Selection.__new__(Selection)
+    selection.named, selection.patterns, selection.look = named, patterns, look
+    return selection

@@ -1,0 +1,46 @@
+# What a stream with patterns listens to, for C callers: as `Index.cut` and `beginnings` are for named channels alone.
+#
+# Whatever raises has changed nothing, and may be called again.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.patterns cimport Pattern
+
+
+cdef enum Search:
+    FOUND = 0
+    UNDER_WAY = 1                   # call again
+    NO_ROOM = 2                     # it cannot be found: what the patterns may remember is used up
+
+
+cdef class Selection:
+    cdef:
+        tuple named                 # Channels
+        tuple patterns              # at least one
+        Py_ssize_t look             # links a call
+
+    cdef bint has_name(self, bytes name) noexcept
+    cdef bint lost_after(self, Index index, uint64_t position, uint64_t told) noexcept
+    cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept
+    cdef uint64_t forgotten_of(self, Index index, uint64_t since) noexcept
+    cdef bint _is_kept(self, Index index, uint64_t event) noexcept
+    cdef uint64_t resume(self, Index index, uint64_t position, bint* lost) noexcept
+    cdef uint64_t earliest(self, Index index) noexcept
+    cdef uint64_t before_newest(
+        self, Index index, uint64_t until, uint64_t count, bint looks, Search* search
+    ) except? 0
+    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece)
+    cdef bint _has(self, Channel channel) noexcept
+    cdef uint64_t _known(self) noexcept
+    cdef Search _cover(self, Index index, uint64_t position, Py_ssize_t look) noexcept
+    cdef size_t _merge(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) except? 0
+    cdef size_t _walk(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) noexcept
+    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count) except? 0
+    cdef uint64_t _event(self, Index index, size_t source, uint64_t at) noexcept
+
+
+cdef uint64_t bytes_kept_after(Index index, uint64_t position) noexcept
+cdef uint64_t bytes_of_newest(Index index, uint64_t count) noexcept
+cdef Selection selection_of(tuple named, tuple patterns, Py_ssize_t look)
