@@ -208,6 +208,21 @@ def test_a_token_in_the_query_is_taken_only_where_that_is_said_and_else_no_secre
     assert subscribed(asked("GET /sse/a?access_token=whatever", Policy())).channels == ("a",)
 
 
+@pytest.mark.parametrize(
+    "name", ["access_token", "access%5Ftoken", "access%5ftoken", "%61ccess_token", "acces%73_token"]
+)
+@pytest.mark.parametrize("more", ["", "history=1&", "x=%3D&"])
+def test_it_is_seen_however_its_name_is_written(name: str, more: str) -> None:
+    anybodys = Grants(Patterns.of(["a"]), Patterns.of(["a"]))
+    for head in ("GET /sse/a", "GET /stats", "POST /publish/a"):
+        for value in ("=nonsense", "=", ""):
+            wanted = f"{head}?{more}{name}{value}"
+            refused(asked(wanted, policy_of(anybodys, in_query=True)), 401)
+            refused(asked(wanted, policy_of(anybodys)), 400, "not taken from the query")
+    given = asked(f"GET /sse/b?{more}{name}={listen('b')}", policy_of(in_query=True))
+    assert subscribed(given).channels == ("b",)
+
+
 def test_a_cookie_is_looked_at_only_where_it_is_named() -> None:
     cookie = f"sse={listen('a')}"
     refused(asked("GET /sse/a", TOKENS, cookie=cookie), 401)

@@ -7,7 +7,7 @@ from sse_fast.access.grants import Grants
 from sse_fast.access.patterns import Patterns
 from sse_fast.access.publish_keys import BadPublishKeys, PublishKeys
 from sse_fast.access.publishers import Publishers
-from sse_fast.errors import Unauthorized
+from sse_fast.errors import Unauthorized, WrongKey
 
 FILE = b"""
 [shop]
@@ -51,11 +51,28 @@ def listening(access: Access, key: str, now: float = 0.0) -> Grants:
     return access.grants_of({b"authorization": f"Bearer {key}".encode()}, b"", now)
 
 
-def test_a_key_s_holder_may_listen_and_look_where_the_file_says_so_and_a_stranger_as_everybody() -> None:
+def test_a_key_s_holder_may_listen_and_look_where_the_file_says_so() -> None:
     access = Access(publishers=Publishers(keys=PublishKeys.parse(FILE)))
     assert listening(access, "fedcba9876543210-seen").operations
-    assert not listening(access, "fedcba9876543210-seen", ENDS).operations
-    assert listening(access, "somebody else's") == access.everybody
+    basic = {b"authorization": b"Basic eA=="}
+    assert access.grants_of(basic, b"", 0.0) == access.grants_of({}, b"", 0.0) == access.everybody
+
+
+def test_a_key_that_is_none_or_has_ended_makes_nobody_everybody() -> None:
+    access = Access(publishers=Publishers(keys=PublishKeys.parse(FILE)))
+    for key, now in (("somebody else's", 0.0), ("", 0.0), ("fedcba9876543210-seen", ENDS)):
+        with pytest.raises(WrongKey):
+            listening(access, key, now)
+
+
+def test_what_the_webhook_gets_to_see_may_be_no_key_and_is_its_to_judge() -> None:
+    access = Access(publishers=Publishers(keys=PublishKeys.parse(FILE)), hook=(b"cookie", b"authorization"))
+    given = {b"authorization": b"Bearer a-session"}
+    assert access.grants_of(given, b"", 0.0, hooked=True) == access.everybody
+    right = {b"authorization": b"Bearer fedcba9876543210-seen"}
+    assert access.grants_of(right, b"", 0.0, hooked=True).operations
+    with pytest.raises(WrongKey):
+        access.grants_of(given, b"", 0.0)
 
 
 def test_a_file_without_keys_lets_nobody_publish() -> None:

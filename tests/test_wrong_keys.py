@@ -4,6 +4,7 @@ and keep nobody else from publishing."""
 import asyncio
 import logging
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from test_refusals import client_of, told
 
 from sse_fast.access.grants import Grants
 from sse_fast.access.patterns import EVERYTHING
+from sse_fast.access.publish_keys import PublishKeys
 from sse_fast.protocol.decision import Answer, Form, Publish, Subscribe
 from sse_fast.protocol.problem import problem
 from sse_fast.transports.guesses import REMEMBERED, WRONG_KEYS, Guesses
@@ -136,6 +138,30 @@ async def test_who_guesses_is_answered_429_and_nobody_else_is(transport: Transpo
         assert (await post(http, RIGHT, x_forwarded_for="203.0.113.1")).status_code == 200
         assert (await post(http, RIGHT)).status_code == 200
         assert edge.metrics.snapshot()["refused_by"]["wrong_key"] == WRONG_KEYS.burst + 2
+
+
+@pytest.mark.parametrize("transport", Transport)
+@pytest.mark.parametrize("path", ["/stats", "/sse/a", "/sse/$stats"])
+async def test_guessing_a_key_that_looks_or_listens_is_no_better(
+    transport: Transport, path: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[ops]\nkey = "{KEY * 2}"\noperations = true\nsubscribe = ["**"]\n')
+    right = {"authorization": f"Bearer {KEY * 2}"}
+    async with (
+        edge_of(publish_keys=keys, trusted_proxies=["127.0.0.1"]) as edge,
+        client_of(edge, transport) as http,
+    ):
+        edge.policy.access.publishers.use(PublishKeys.parse(keys.read_bytes()))
+        for _ in range(WRONG_KEYS.burst):
+            assert (await http.get(path, headers=WRONG | {"x-forwarded-for": FAR})).status_code == 401
+        for headers in (WRONG, right):
+            answer = await http.get(path, headers=headers | {"x-forwarded-for": FAR})
+            assert answer.status_code == 429
+        assert edge.metrics.snapshot()["refused_by"]["wrong_key"] == WRONG_KEYS.burst + 2
+        if transport is Transport.NATIVE and path != "/stats":  # the others end, or have nobody behind them here
+            async with http.stream("GET", path, headers=right | {"x-forwarded-for": "203.0.113.1"}) as answer:
+                assert answer.status_code == 200
 
 
 async def test_thousands_of_wrong_keys_are_counted_have_few_lines_and_hold_no_place(

@@ -55,12 +55,18 @@ class Access:
             self.tokens.changes.tell(changed)
 
     def grants_of(
-        self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
+        self,
+        headers: Mapping[bytes, bytes],
+        query: bytes,
+        now: float,
+        found: Found = NOTHING_FOUND,
+        *,
+        hooked: bool = False,
     ) -> Grants:
-        """Of a request for a stream, or to look into the server. Raises Unauthorized for a credential that is none, and
-        MustAsk."""
+        """Of a request for a stream, or to look into the server. hooked: the webhook may be asked about it. Raises
+        Unauthorized for a credential that is none, and MustAsk."""
         if self.tokens is None:
-            return self._with_key(headers, now) or self.everybody
+            return self._with_key(headers, now, hooked) or self.everybody
         credential = self._credential(headers, query)
         return self.everybody if credential is None else self._holder(credential, now, found)
 
@@ -88,16 +94,21 @@ class Access:
     def _credential(self, headers: Mapping[bytes, bytes], query: bytes) -> Credential | None:
         return credential_of(headers, query, self.cookie.encode() if self.cookie is not None else None, self.in_query)
 
-    def _with_key(self, headers: Mapping[bytes, bytes], now: float) -> Grants | None:
-        """Where no credential is asked for, a publish key that grants more than to publish is one all the same, and any
-        other header is nobody's business here."""
+    def _with_key(self, headers: Mapping[bytes, bytes], now: float, hooked: bool) -> Grants | None:
+        """Where no credential is asked for, a publish key that grants more than to publish is one all the same. With
+        another scheme the header is nobody's business here. Raises WrongKey, but where the
+        webhook gets to see the header: what is no key may be something to that."""
         if self.publishers.keys is None or b"authorization" not in headers:
             return None
         scheme, _, given = headers[b"authorization"].decode("latin-1").partition(" ")
-        grants = self.publishers.holder(given.strip(), now) if scheme.lower() == "bearer" else None
-        return grants.beside(self.everybody) if grants is not None else None
+        if scheme.lower() != "bearer":
+            return None
+        if hooked and self.hook is not None and b"authorization" in self.hook:
+            grants = self.publishers.holder(given.strip(), now)
+            return grants.beside(self.everybody) if grants is not None else None
+        return self._holder(Credential(given.strip(), Where.HEADER), now)
 
-    def _holder(self, credential: Credential, now: float, found: Found) -> Grants:
+    def _holder(self, credential: Credential, now: float, found: Found = NOTHING_FOUND) -> Grants:
         """What they may, and everybody."""
         if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text, now)) is not None:
             return grants.beside(self.everybody)

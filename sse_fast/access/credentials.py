@@ -1,5 +1,6 @@
 """Where the credential of a request is: in its header, in a cookie, or in its query."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from urllib.parse import parse_qsl
 from sse_fast.errors import AmbiguousCredentials, Unauthorized
 
 IN_QUERY = "access_token"  # RFC 6750, section 2.3
+NAMED = re.compile(rb"(?:\A|&)(?:access_token|[^&=]*%)")  # some other names are written with % too
 MOST_PARAMETERS = 8192  # of a query: those who read it for what it asks have a lower bound
 
 
@@ -34,7 +36,7 @@ def credential_of(
     AmbiguousCredentials for two of the same weight, and Unauthorized for a header that has none.
     """
     header = headers.get(b"authorization")
-    asked = _in_query(query) if b"access_token=" in query else None
+    asked = _in_query(query) if query and NAMED.search(query) is not None else None
     if asked is not None and not in_query:
         raise AmbiguousCredentials(
             f"tokens are not taken from the query here ({IN_QUERY}), where logs and histories keep them; send "

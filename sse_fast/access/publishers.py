@@ -14,6 +14,12 @@ from sse_fast.errors import ForeignOrigin
 WITH_THE_KEY = Grants(publish=EVERYTHING, credential="publish-key")
 
 
+def of_a_key(grants: Grants) -> bool:
+    """Whether they are somebody's who came with a publish key."""
+    credential = grants.credential
+    return credential is not None and (credential == WITH_THE_KEY.credential or credential.startswith("key:"))
+
+
 class Publishers:
     """`key`: for all channels. `keys`: those of a file, each for its own; None: there is no such file. `origins`: whose
     pages may publish beside ours; `foreign_pages`: all others too, where nothing is asked for."""

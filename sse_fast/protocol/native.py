@@ -85,7 +85,7 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
     method = request.method
     if method not in ("GET", "HEAD"):
         return _methods(method, STREAM_METHODS, f"streams are read with GET, not {method}", readable)
-    grants = policy.access.grants_of(request.headers, request.query, policy.now(), found)
+    grants = policy.access.grants_of(request.headers, request.query, policy.now(), found, hooked=True)
     asked = subscription(
         request.path[5:],
         request.query,

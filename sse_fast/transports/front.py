@@ -25,7 +25,6 @@ from sse_fast.protocol.decision import (
     Answer,
     Ask,
     Decision,
-    Elsewhere,
     Headers,
     Publish,
     Subscribe,
@@ -37,6 +36,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.transports.access_log import Logged
 from sse_fast.transports.asking import FindOut, decided_at_last
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
+from sse_fast.transports.guesses import concerns
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
 from sse_fast.transports.kernel import UNREAD
@@ -339,7 +339,7 @@ class Front:
     def slowed(self, connection: Connection, known: Known) -> Known:
         """What was decided, unless too many wrong keys came from there."""
         guesses, decision = self._streams.guesses, known.decision
-        if guesses is None or isinstance(decision, Subscribe | Elsewhere | Ask):
+        if guesses is None or isinstance(decision, Ask) or not concerns(decision):
             return known
         decided = guesses.decided(decision, self.client_of(connection, known.request))
         return known if decided is decision else known._replace(decision=decided)

@@ -1,11 +1,11 @@
 """Who sends wrong publish keys is slowed down: guessing is to get nobody anywhere, and to cost the others nothing.
 
 An address may send so many; what it sends beyond those is answered 429, right or wrong, so that who guesses does not
-even learn which. That holds no connection and waits for nothing: it is an answer like any other. Who has published from
-there before goes on; so do programs of this machine, and who comes by a Unix socket, for behind a proxy that is not
-trusted the whole world has one address.
+even learn which. That holds no connection and waits for nothing: it is an answer like any other. Who came with a
+right one from there before goes on; so do programs of this machine, and who comes by a Unix socket, for behind a proxy
+that is not trusted the whole world has one address.
 
-What it keeps: of addresses what the limiter does; of those who published so many, the last.
+What it keeps: of addresses what the limiter does; of those who came with a right one so many, the last.
 """
 
 import ipaddress
@@ -14,16 +14,17 @@ from collections import OrderedDict
 from functools import lru_cache
 
 from sse_fast.access.addresses import one_client
+from sse_fast.access.publishers import of_a_key
 from sse_fast.access.rates import Limiter, Rate
 from sse_fast.errors import RateLimited
-from sse_fast.protocol.decision import Answer, Decision, Headers, Publish
+from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Headers, Publish, Subscribe
 from sse_fast.protocol.problem import problem_of
 
 WRONG_KEYS = Rate(1, 2, 20)
 """That an address may send: one every two seconds, 20 at once."""
 
 COUNTED_ADDRESSES = 4096
-REMEMBERED = 1024  # publishers and where they came from
+REMEMBERED = 1024  # holders and where they came from
 
 
 class Guesses:
@@ -37,10 +38,11 @@ class Guesses:
         """What becomes of this decision for who comes from there."""
         if isinstance(decision, Answer):
             if decision.refused == "wrong_key" and (wait := self._limiter.spend(_key(client))):
-                readable = tuple(header for header in decision.headers if _says_who_may_read(header[0]))
-                return _too_often(wait, readable)
-        elif isinstance(decision, Publish) and decision.grants.credential is not None:
-            who = (one_client(client), decision.grants.credential)
+                return _too_often(wait, decision.headers)
+        elif (credential := decision.grants.credential) is not None and (
+            isinstance(decision, Publish) or of_a_key(decision.grants)
+        ):
+            who = (one_client(client), credential)
             if who in self._right:
                 self._right.move_to_end(who)
             elif not _is_local(client) and (wait := self._left_of(client)):
@@ -59,9 +61,17 @@ class Guesses:
         return wait
 
 
+def concerns(decision: Decision | Ask) -> bool:
+    """Whether something may become of it."""
+    if isinstance(decision, Subscribe | Elsewhere):
+        return of_a_key(decision.grants)
+    return not isinstance(decision, Ask)
+
+
 def _too_often(wait: float, headers: Headers) -> Answer:
     sentence = f"too many wrong publish keys came from your address; come back in {math.ceil(wait)} s"
-    return problem_of(RateLimited(sentence, wait), headers)._replace(refused="wrong_key")
+    readable = tuple(header for header in headers if _says_who_may_read(header[0]))
+    return problem_of(RateLimited(sentence, wait), readable)._replace(refused="wrong_key")
 
 
 def _says_who_may_read(name: bytes) -> bool:
