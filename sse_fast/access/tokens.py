@@ -170,13 +170,21 @@ class Tokens:
             granted = claimed(claims)
         except InvalidEvent as error:
             raise _invalid(f"the token grants what cannot be: {error}") from None
-        subject = claims.get("sub")
-        ends = claims.get("exp")
-        # PyJWT has looked at both: a string, and what is a number of seconds.
-        until = min(float(ends), LATEST) if isinstance(ends, int | float) else None
+        subject = claims.get("sub")  # PyJWT has looked at it: a string
+        ends = _time_of(claims, "exp")
+        _time_of(claims, "nbf")
+        until = min(ends, LATEST) if ends is not None else None
         user = subject if isinstance(subject, str) else None
         credential = hashlib.blake2b(raw, digest_size=8).hexdigest()
         return granted.beside(self.everybody, user=user, until=until, credential=credential)
+
+
+def _time_of(claims: dict[str, object], name: str) -> float | None:
+    """RFC 7519, section 2: a number. PyJWT takes whatever int() does, a string of digits too. Raises Unauthorized."""
+    given = claims.get(name)
+    if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
+        return given
+    raise _invalid(f"the token's {name!r} is no number: it is seconds since 1970, without quotes")
 
 
 @lru_cache(maxsize=256)  # a header is the same in all tokens of a key
