@@ -60,7 +60,17 @@ def test_what_a_proxy_on_this_machine_forwards_is_not(header: bytes, value: byte
 
 
 def test_nor_what_nginx_forwards_where_nobody_told_it_to_say_for_whom() -> None:
-    assert not is_local("127.0.0.1", {b"host": b"127.0.0.1:8000"}, "1.0", trusted=False)
+    for version in ("1.0", "1"):  # Granian's word for it is the second
+        assert not is_local("127.0.0.1", {b"host": b"127.0.0.1:8000"}, version, trusted=False)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_page_of_another_origin_in_a_browser_of_this_machine_is_not(trusted: bool) -> None:
+    headers = {b"host": b"localhost:8000"} | ({b"x-forwarded-for": b"127.0.0.1"} if trusted else {})
+    for origin in (b"http://localhost:8000", b"https://localhost:8000"):
+        assert is_local("127.0.0.1", headers | {b"origin": origin}, "1.1", trusted=trusted)
+    for origin in (b"http://evil.test", b"http://evil.test:8000", b"http://localhost:3000", b"null", b""):
+        assert not is_local("127.0.0.1", headers | {b"origin": origin}, "1.1", trusted=trusted)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +308,15 @@ async def test_bound_elsewhere_it_is_for_who_reaches_it_by_an_address_and_for_no
         assert (await client.get("/stats", headers={"host": f"192.0.2.1:{port}"})).status_code == 200
         assert (await client.get("/stats", headers={"x-forwarded-for": "192.0.2.1"})).status_code == 200
         assert (await client.get("/stats", headers={"host": "evil.test"})).status_code == 403
+        assert (await client.get("/stats", headers={"origin": "http://evil.test"})).status_code == 403
+
+
+async def test_where_any_page_may_read_answers_the_figures_are_for_none(make: Callable[..., Edge]) -> None:
+    async with asking(make(cors_origins=["*"])) as client:
+        assert (await client.get("/streams")).status_code == 200
+        for origin in ("http://evil.test", "null"):
+            answer = await client.get("/streams", headers={"origin": origin})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (403, "*")
 
 
 async def test_a_lone_app_has_no_port_of_its_own_and_keeps_its_routes(make: Callable[..., Edge]) -> None:

@@ -12,6 +12,8 @@ UNIX = "local"
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = frozenset((b"forwarded", b"via", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"))
 """What proxies add beside that."""
+HTTP_1_0 = ("1.0", "1")
+"""In the words of ASGI, and of Granian."""
 
 
 def is_address(host: str | None) -> bool:
@@ -32,9 +34,15 @@ def is_loopback_address(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
+def of_another_page(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a page asks that is not of this server: of another origin, or of one that its browser does not tell."""
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
+
+
 def is_local(peer: str, headers: Mapping[bytes, bytes], version: str, *, trusted: bool) -> bool:
-    """Of a request from `peer`: not from another machine by a proxy on this one, nor from a page whose name somebody
-    has made to mean this machine (DNS rebinding). `trusted`: what that proxy says counts.
+    """Of a request from `peer`: not from another machine by a proxy on this one, nor from a page of another origin,
+    even if somebody has made its name mean this machine (DNS rebinding). `trusted`: what that proxy says counts.
 
     A proxy that says nothing of its clients cannot be told from one of them, but for that it speaks HTTP/1.0, as nginx
     does where nobody told it otherwise.
@@ -42,9 +50,9 @@ def is_local(peer: str, headers: Mapping[bytes, bytes], version: str, *, trusted
     if not (peer == UNIX or is_loopback_address(peer)):
         return False
     host = headers.get(b"host")
-    if not is_loopback(host.decode("latin-1") if host is not None else None):
+    if not is_loopback(host.decode("latin-1") if host is not None else None) or of_another_page(headers):
         return False
     forwarded_for = headers.get(FORWARDED_FOR)
     if forwarded_for is None:
-        return version != "1.0" and FORWARDED.isdisjoint(headers)
+        return version not in HTTP_1_0 and FORWARDED.isdisjoint(headers)
     return trusted and all(is_loopback_address(each.strip()) for each in forwarded_for.decode("latin-1").split(","))

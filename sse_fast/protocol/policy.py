@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sse_fast.access.access import Access
 from sse_fast.access.hosts import Hosts, is_loopback
-from sse_fast.access.local import is_address, is_local
+from sse_fast.access.local import is_address, is_local, of_another_page
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import NOTHING, Patterns
 from sse_fast.event_rules import WholeNumber
@@ -73,5 +73,5 @@ class Policy:
         can give this server proves that no page of a stranger's asks."""
         if self.anybody_operates:
             host = request.header(b"host")
-            return is_loopback(host) or is_address(host)
+            return (is_loopback(host) or is_address(host)) and not of_another_page(request.headers)
         return is_local(peer, request.headers, request.version, trusted=self.trusts(peer))
