@@ -280,6 +280,27 @@ async def test_who_opens_streams_too_often_is_told_when_to_come_back_in_a_form_t
         assert edge.metrics.snapshot()["refused_by"]["rate_open"] == 2
 
 
+def test_a_stream_for_which_there_is_no_room_has_used_nothing_of_the_rates() -> None:
+    hub = Hub(log_size=1 << 20)
+    hub.log.append_many([(b"full", b"data: x\n\n"), (b"other", b"data: x\n\n")])
+    hub.fanout.index.take_in(1000)
+    rates = rates_of(rate_open="2/h", rate_replay="100B/h")
+    streams = Streams(hub, Admission(max_connections_per_channel=1), retry=1000, rates=rates)
+
+    def enter(channel: str, **asked: Any) -> None:
+        wanted = Subscribe((channel,), grants=Grants(EVERYTHING, credential="one"), **asked)
+        streams.enter(streams.counted("192.0.2.1", wanted), Transport.NATIVE, wanted)
+
+    enter("full")
+    for _ in range(20):
+        with pytest.raises(Overloaded, match="channel full has"):
+            enter("full", history=1)
+    enter("other", history=1)
+    assert rates.refused == {}
+    with pytest.raises(RateLimited):
+        enter("another")
+
+
 async def test_who_opens_streams_too_often_by_asgi_is_told_as_well() -> None:
     async with edge_of(rate_open="1/h") as edge, by_asgi(edge) as client:
         assert edge._streams.rates is not None

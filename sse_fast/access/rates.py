@@ -97,6 +97,11 @@ class Rates:
                 give_back(self._open, openers)
                 raise
 
+    def not_opened(self, address: str, credential: str | None = None, replayed: int = 0) -> None:
+        """What was to be opened was not."""
+        give_back(self._open, whose(address, credential))
+        give_back(self._replay, whose(address, None, replayed) if replayed else ())
+
     def publishing(self, address: str, credential: str | None, events: int) -> None:
         """So many events are to be published. Raises RateLimited."""
         self._spend("rate_publish", self._publish, whose(address, credential, events))

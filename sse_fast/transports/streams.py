@@ -79,9 +79,16 @@ class Streams:
             )
         if wanted.patterns and self._max_patterns is not None:
             self._refuse_too_many(wanted.patterns, self._max_patterns)
-        if self.rates is not None:
-            self._refuse_too_often(self.rates, address_of_counted(counted), wanted)
-        self._admission.enter(counted)
+        if self.rates is None:
+            self._admission.enter(counted)
+        else:
+            client = address_of_counted(counted), wanted.grants.credential, self._replayed(self.rates, wanted)
+            self.rates.opening(*client)
+            try:
+                self._admission.enter(counted)
+            except BaseException:
+                self.rates.not_opened(*client)
+                raise
         if self.presence is not None and isinstance(counted, Counted) and counted.shown_in:
             self.presence.enter(counted.shown_in, counted.user)
         return self.transports[transport].move(Life.ARRIVED, "admit")
@@ -94,11 +101,11 @@ class Streams:
                 f"all {most} patterns that the streams of one worker may listen to are in use", "max_patterns"
             )
 
-    def _refuse_too_often(self, rates: Rates, address: str, wanted: Subscribe) -> None:
-        replayed = 0
+    def _replayed(self, rates: Rates, wanted: Subscribe) -> int:
+        """Bytes, where they count."""
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
-            replayed = self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns)
-        rates.opening(address, wanted.grants.credential, replayed)
+            return self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns)
+        return 0
 
     def opened(
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
