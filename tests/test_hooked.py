@@ -48,9 +48,7 @@ def test_it_is_asked_about_what_nothing_else_grants_and_told_the_chosen_headers(
     found = question(asked(target, cookie="s=1", x_tenant="7", origin="http://x", authorization="Basic eDp5"))
     assert (found.channels, found.patterns, found.user) == (("private:b", "private:c"), (), None)
     assert found.headers == ((b"cookie", b"s=1"), (b"x-tenant", b"7"))
-    assert found.credential is not None
-    assert "s=1" not in found.credential
-    assert question(asked(target)).credential is None
+    assert found.credential is None, "nobody here knows whether a header is one"
     assert question(asked(target, method="HEAD", cookie="s=1", x_tenant="7")) == found
 
 
@@ -69,7 +67,18 @@ def test_what_it_grants_opens_for_whom_and_until_when_it_says() -> None:
     opened = stream(asked("/sse?channel=public:a&channel=private:b", said, cookie="s=1"))
     assert (opened.channels, opened.left_out) == (("public:a", "private:b"), ())
     assert (opened.grants.user, opened.grants.until) == ("42", NOW + 60)
-    assert opened.grants.credential == question(asked("/sse/private:b", cookie="s=1")).credential
+
+
+def test_who_shows_no_token_counts_as_the_user_whom_it_names_and_as_nobody_where_it_names_none() -> None:
+    def counted_as(said: HookSaid, cookie: str) -> str | None:
+        return stream(asked("/sse/private:b", said, cookie=cookie)).grants.credential
+
+    assert counted_as(HookSaid(200), "consent=1") is None
+    one = counted_as(HookSaid(200, user="42"), "s=1")
+    assert one is not None
+    assert "42" not in one
+    assert one == counted_as(HookSaid(200, user="42"), "s=2")
+    assert one != counted_as(HookSaid(200, user="43"), "s=1")
 
 
 def test_where_it_narrows_the_stream_is_of_the_rest_and_says_so() -> None:

@@ -86,8 +86,9 @@ def test_answers_are_kept_by_who_asks_and_for_what() -> None:
         ASKED._replace(headers=((b"cookie", b"session=1"),)),
     ]
     assert len({same, *(key_of(other, CLIENT) for other in others)}) == 1 + len(others)
-    nobody = HookAsked(None, ("news",))
-    assert key_of(nobody, CLIENT) != key_of(nobody, "198.51.100.1")
+    for headers in ((), ((b"cookie", b"consent=1"),)):
+        anybody = HookAsked(None, ("news",), headers=headers)
+        assert key_of(anybody, CLIENT) != key_of(anybody, "198.51.100.1"), "what anybody may show tells nobody apart"
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------

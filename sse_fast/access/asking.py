@@ -13,8 +13,8 @@ class KeyAsked(NamedTuple):
 
 
 class HookAsked(NamedTuple):
-    """Whether these channels and patterns may be listened to. credential: what it comes with, as a digest; None: with
-    nothing. headers: of the request, those that are told."""
+    """Whether these channels and patterns may be listened to. credential: that was verified, as a digest; None: none
+    was. headers: of the request, those that are told."""
 
     credential: str | None
     channels: tuple[str, ...]

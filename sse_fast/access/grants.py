@@ -33,11 +33,12 @@ class Grants:
         return replace(self, subscribe=subscribe, publish=publish, operations=operations, **others)
 
 
-def refusal(grants: Grants, verb: str, channels: Iterable[str]) -> Forbidden | Unauthorized:
-    """For who asked for these channels, which they are not granted. `verb`: to subscribe, or to publish."""
+def refusal(grants: Grants, verb: str, channels: Iterable[str], *, looked_at: bool = False) -> Forbidden | Unauthorized:
+    """For who asked for these channels, which they are not granted. `verb`: to subscribe, or to publish. looked_at:
+    somebody looked at what they have shown, whatever it was, and did not ask for more."""
     channel = next(iter(channels))
     to = f"{verb} to {brief(channel)}"
-    if grants.credential is None:
+    if grants.credential is None and not looked_at:
         return Unauthorized(f"to {to} takes a credential that grants it; send it as 'Authorization: Bearer ...'")
     return Forbidden(f"this credential does not grant to {to}", channel)
 

@@ -16,13 +16,10 @@ def question_of(
     channels: tuple[str, ...],
     patterns: tuple[str, ...],
 ) -> HookAsked:
-    """About what these grants have not. told: the names of the headers that it gets to see. What they hold is as good
-    as a credential, and goes by a digest where there is no other."""
+    """About what these grants have not. told: the names of the headers that it gets to see. What they hold may be a
+    credential, or the same for all visitors: who somebody is by them, only the webhook can say."""
     shown = tuple((name, headers[name]) for name in told if name in headers)
-    credential = grants.credential
-    if credential is None and shown:
-        credential = hashlib.blake2b(repr(shown).encode(), digest_size=8).hexdigest()
-    return HookAsked(credential, channels, patterns, grants.user, shown)
+    return HookAsked(grants.credential, channels, patterns, grants.user, shown)
 
 
 def with_hook(grants: Grants, asked: HookAsked, said: HookSaid, now: float) -> Grants:
@@ -39,5 +36,10 @@ def with_hook(grants: Grants, asked: HookAsked, said: HookSaid, now: float) -> G
         grants,
         user=said.user if said.user is not None else grants.user,
         until=min(ends, default=None),
-        credential=asked.credential,
+        credential=asked.credential or (None if said.user is None else credential_of(said.user)),
     )
+
+
+def credential_of(user: str) -> str:
+    """What somebody counts under who has shown no credential that is known here, but whom the webhook knows."""
+    return hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=8, person=b"user").hexdigest()

@@ -44,10 +44,10 @@ def question(asked: HookAsked, client: str) -> bytes:
 
 
 def key_of(asked: HookAsked, client: str) -> bytes:
-    """What an answer is kept by: who asks, and for what. Of somebody who has shown nothing at all the address is all
-    there is."""
-    nobody = asked.user is None and asked.credential is None and not asked.headers
-    return sha256(question(asked, client if nobody else "") + repr(asked.credential).encode()).digest()
+    """What an answer is kept by: who asks, and for what. Without a credential that was verified here the address counts
+    too: headers may be the same for all visitors."""
+    where = client if asked.credential is None else ""
+    return sha256(question(asked, where) + repr(asked.credential).encode()).digest()
 
 
 def said_of(asked: HookAsked, status: int, body: bytes) -> HookSaid:

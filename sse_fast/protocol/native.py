@@ -139,7 +139,7 @@ def _granted(asked: Asked, grants: Grants, beside: Asked = NOTHING_ASKED) -> tup
     refused = (*channels, *patterns)
     if refused:
         if not asked.allowed_only or len(refused) == len(asked.channels) + len(asked.patterns):
-            raise refusal(grants, "subscribe", refused)
+            raise refusal(grants, "subscribe", refused, looked_at=beside is not NOTHING_ASKED)
         asked = asked._replace(
             channels=tuple(channel for channel in asked.channels if channel not in channels),
             patterns=tuple(pattern for pattern in asked.patterns if pattern not in patterns),
