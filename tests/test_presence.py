@@ -21,8 +21,8 @@ from sse_fast.edge.app import Edge
 from sse_fast.errors import LogBusy, SSEFastError
 from sse_fast.event_rules import Encoded
 from sse_fast.hub import presence as module
-from sse_fast.hub.control import Answers, Told
-from sse_fast.hub.presence import JOIN, LEAVE, PREFIX, Presence
+from sse_fast.hub.control import Alone, Answers, Told
+from sse_fast.hub.presence import JOIN, LEAVE, PREFIX, Presence, Unpublished
 
 GRACE = 0.06
 ROOM = "room:1"
@@ -330,6 +330,146 @@ async def test_members_are_listed_page_by_page_in_the_order_of_their_names(node:
             break
     assert seen == [f"{number:02}" for number in range(25)]
     assert worker.presence.members("room:2", 10) == (0, [])
+
+
+class Turns:
+    """Of the event loop: how often something happened in the one in which it happened most."""
+
+    def __init__(self) -> None:
+        self.most = self.number = 0
+        self._in_turn: Counter[int] = Counter()
+        self._task = asyncio.get_running_loop().create_task(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            self.number += 1
+            await asyncio.sleep(0)
+
+    def happened(self, times: int = 1) -> None:
+        self._in_turn[self.number] += times
+        self.most = max(self.most, self._in_turn[self.number])
+
+    def watch(self, presence: Presence, monkeypatch: pytest.MonkeyPatch) -> None:
+        look_at = presence._look_at
+
+        def looked(member: tuple[str, str]) -> None:
+            self.happened()
+            look_at(member)
+
+        monkeypatch.setattr(presence, "_look_at", looked)
+
+    def close(self) -> None:
+        self._task.cancel()
+
+
+EVERYBODY = [f"user:{number:03}" for number in range(300)]
+
+
+async def test_however_many_are_there_no_turn_looks_at_more_than_a_piece_of_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 8)
+    old = node.start(3)
+    for user in EVERYBODY:
+        old.enter(user)
+    told, turns = old.handlers[module.STATE], Turns()
+    pieces: list[int] = []
+
+    def counted(asked: Mapping[str, Any]) -> Any:
+        answer = told(asked)
+        pieces.append(max(len(answer["here"]), len(answer["leaving"]), len(answer["unpublished"])))
+        return answer
+
+    old.handlers[module.STATE] = counted
+    await agreed(node, *EVERYBODY)
+    new = node.start(0)
+    turns.watch(new.presence, monkeypatch)
+    await agreed(node, *EVERYBODY)
+    await all_know(node)
+    assert len(pieces) >= len(EVERYBODY) // 8
+    assert max(pieces) == 8
+    old.die()
+    await agreed(node)
+    turns.close()
+    assert len(node.told()) == 2 * len(EVERYBODY)
+    assert 0 < turns.most <= 16, "a piece of what it looks at, and one of what it is told"
+
+
+async def test_what_a_worker_says_while_it_is_asked_for_all_is_heard_behind_that(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 8)
+    old = node.start(3)
+    for user in EVERYBODY:
+        old.enter(user)
+    await agreed(node, *EVERYBODY)
+    told, asked_for = old.handlers[module.STATE], 0
+
+    def comes_and_goes(asked: Mapping[str, Any]) -> Any:
+        nonlocal asked_for
+        asked_for += 1
+        answer = told(asked)
+        if asked_for < len(EVERYBODY) // 8:
+            old.leave(EVERYBODY[-asked_for])
+            old.enter(f"late:{asked_for:03}")
+        return answer
+
+    old.handlers[module.STATE] = comes_and_goes
+    new = node.start(0)
+    await all_know(node)
+    assert asked_for == -(-len(EVERYBODY) // 8), "it is asked once"
+    await agreed(node, *old.streams)
+    assert old.streams[0] == EVERYBODY[0]
+    new.enter("ann")
+    await agreed(node, *sorted([*old.streams, "ann"]))
+
+
+async def test_however_many_wait_to_be_published_each_is_looked_at_once_and_no_turn_publishes_more_than_a_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = 0
+
+    class Seen(Unpublished):
+        @property
+        def since(self) -> float:  # type: ignore[override]
+            nonlocal seen
+            seen += 1
+            return self[1]
+
+    monkeypatch.setattr(module, "AT_ONCE", 8)
+    monkeypatch.setattr(module, "Unpublished", Seen)
+    turns, published = Turns(), 0
+
+    async def append(events: list[Encoded]) -> None:
+        nonlocal published
+        published += len(events)
+        turns.happened(len(events))
+
+    presence = Presence(lambda name: True, append, Alone(), grace=GRACE)
+    for user in EVERYBODY:
+        presence.enter((ROOM,), user)
+    presence.start()
+    await until(lambda: published == len(EVERYBODY))
+    presence.close()
+    turns.close()
+    assert turns.most == 8
+    assert len(EVERYBODY) <= seen <= len(EVERYBODY) + 8
+
+
+async def test_who_has_waited_longest_is_published_first() -> None:
+    published: list[bytes] = []
+
+    async def append(events: list[Encoded]) -> None:
+        published.extend(frame for _, frame in events)
+
+    presence = Presence(lambda name: True, append, Alone(), grace=0)
+    for user in ("ann", "bob"):
+        presence.enter((ROOM,), user)
+    presence.leave((ROOM,), "ann")
+    presence._let_leave()
+    (held_since,) = (held.since for (_, user), held in presence._unpublished.items() if user == "bob")
+    await presence._publish(held_since)
+    assert [b"bob" in frame for frame in published] == [True]
 
 
 @pytest.mark.parametrize("seed", range(4))

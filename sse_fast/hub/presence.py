@@ -10,7 +10,9 @@ another one knows what they are about, and tells the others which it has publish
 hangs, another one publishes those again: whichever worker dies, who reads all events knows in the end who is there; but
 some may come twice, and of somebody who came and left at once the last alone.
 
-Each worker numbers what it says. Who has missed something, or is new, asks for all of it.
+Each worker numbers what it says. Who has missed something, or is new, asks for all of it, a piece at a time; what is
+said meanwhile waits.
+What it may take: the event loop is given back after AT_ONCE members, however many are there.
 """
 
 import asyncio
@@ -19,9 +21,9 @@ import heapq
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,11 +39,12 @@ PREFIX = "$presence:"
 JOIN, LEAVE = "join", "leave"
 LONGEST_CHANNEL = MAX_CHANNEL_BYTES - len(PREFIX)  # bytes
 LONGEST_USER = 256  # bytes, in JSON
-MOST_BYTES = 3 * 1024 * 1024  # of the names of one worker's members: they are told in one answer
+MOST_BYTES = 3 * 1024 * 1024  # of the names of one worker's members
 TICK = 0.5  # seconds
 PATIENCE = 3.0  # seconds, after which another worker than the oldest publishes
-AT_ONCE = 1024  # comings and goings that are told, or published, together
+AT_ONCE = 1024  # members that are told, published or looked at together
 HANDED_OVER = 4096  # of those under way, to a worker that is new
+WAITING = 256  # of what a worker says while it is asked for all
 CHANGED, STATE, PUBLISHED = "presence.changed", "presence.state", "presence.published"
 
 Member = tuple[str, str]
@@ -62,16 +65,27 @@ class Unpublished(NamedTuple):
     since: float
 
 
+class State(NamedTuple):
+    """What a worker knew when it was asked for all, as long as it is being told."""
+
+    name: int
+    number: int
+    here: tuple[Member, ...]
+    leaving: tuple[tuple[Member, float], ...]
+    unpublished: tuple[tuple[Member, Unpublished], ...]
+
+
 class Worker:
     """What another worker has said. born: of a clock that all share."""
 
-    __slots__ = ("born", "heard", "members", "missed", "number", "owed", "pid")
+    __slots__ = ("born", "heard", "later", "members", "missed", "number", "owed", "pid")
 
     def __init__(self, pid: int, born: float) -> None:
         self.pid, self.born = pid, born
         self.number = 0
         self.members: set[Member] = set()
         self.missed, self.heard = True, False
+        self.later: deque[Mapping[str, Any]] = deque(maxlen=WAITING)  # said since something was missed
         self.owed: dict[Member, str] = {}  # what was published, and it has not heard of
 
 
@@ -101,7 +115,10 @@ class Presence:
         self._workers: dict[int, Worker] = {}  # the others
         self._present: dict[str, dict[str, float]] = {}
         self._leaving: dict[Member, float] = {}  # when, by the monotonic clock; the first to leave first
-        self._unpublished: dict[Member, Unpublished] = {}
+        self._unpublished: dict[Member, Unpublished] = {}  # who has waited longest first
+        self._unseen: deque[Iterator[Member]] = deque()  # to be looked at
+        self._states: dict[int, State] = {}  # by the slot of who asked
+        self._named = 0
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         control.on(CHANGED, self._on_changed)
@@ -182,9 +199,23 @@ class Presence:
             if user not in present:
                 present[user] = time.time()
                 self._present[channel] = present
-                self._unpublished[member] = Unpublished(JOIN, time.monotonic())
+                self._hold(member, JOIN)
         elif user in present and member not in self._leaving:
             self._leaving[member] = time.monotonic() + self._grace
+
+    async def _look_at_unseen(self) -> None:
+        while self._unseen:
+            piece = list(islice(self._unseen[0], AT_ONCE))
+            for member in piece:
+                self._look_at(member)
+            if len(piece) < AT_ONCE:
+                self._unseen.popleft()
+            await asyncio.sleep(0)
+
+    def _hold(self, member: Member, what: str) -> None:
+        """Until it is published."""
+        self._unpublished.pop(member, None)
+        self._unpublished[member] = Unpublished(what, time.monotonic())
 
     def _since(self, member: Member) -> float:
         channel, user = member
@@ -208,7 +239,15 @@ class Presence:
         if worker is None or worker.pid != said["pid"]:
             self._drop(said["by"])
             worker = self._workers[said["by"]] = Worker(said["pid"], said["born"])
-        elif not worker.missed and said["number"] == worker.number + 1:
+        if worker.missed:
+            worker.later.append(said)
+        else:
+            self._take(worker, said)
+        self._news.set()
+
+    def _take(self, worker: Worker, said: Mapping[str, Any]) -> None:
+        """What it says next; where something is missing before it, it waits for that."""
+        if said["number"] == worker.number + 1:
             worker.number += 1
             for channel, user in said["here"]:
                 worker.members.add((channel, user))
@@ -218,43 +257,93 @@ class Presence:
                 self._look_at((channel, user))
         elif said["number"] > worker.number:
             worker.missed = True
-        self._news.set()
+            worker.later.append(said)
 
     def _on_state(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """All that this worker has said, and what it knows that nobody else may know."""
+        """All that this worker has said, and what it knows that nobody else may know. `by`: who asks; `name`: of the
+        state of which piece `piece` is asked for; the first piece is of a new one."""
+        piece = asked["piece"]
+        state = self._state_for(asked["by"]) if not piece else self._states.get(asked["by"])
+        if state is None or (piece and state.name != asked["name"]):
+            raise SSEFastError("this state is told no more; ask for another")
         now = time.monotonic()
+        first, end = piece * AT_ONCE, (piece + 1) * AT_ONCE
+        further = end < max(map(len, (state.here, state.leaving, state.unpublished)))
+        if not further:
+            del self._states[asked["by"]]
         return {
             "pid": self._pid,
             "born": self._born,
-            "number": self._number,
-            "here": [(*member, self._since(member)) for member in self._own],
+            "number": state.number,
+            "name": state.name,
+            "further": further,
+            "here": [(*member, self._since(member)) for member in state.here[first:end]],
             "leaving": [
-                (*member, due - now, self._since(member)) for member, due in islice(self._leaving.items(), HANDED_OVER)
+                (*member, due - now, self._since(member))
+                for member, due in state.leaving[first:end]
+                if self._leaving.get(member) == due
             ],
-            "unpublished": [(*member, held.what) for member, held in islice(self._unpublished.items(), HANDED_OVER)],
+            "unpublished": [
+                (*member, held.what)
+                for member, held in state.unpublished[first:end]
+                if self._unpublished.get(member) is held
+            ],
         }
+
+    def _state_for(self, slot: int) -> State:
+        self._named += 1
+        leaving = tuple(islice(self._leaving.items(), HANDED_OVER))
+        unpublished = tuple(islice(self._unpublished.items(), HANDED_OVER))
+        state = State(self._named, self._number, tuple(self._own), leaving, unpublished)
+        self._states[slot] = state
+        return state
 
     async def _ask(self, slot: int) -> None:
         """All that another worker has said. Raises SSEFastError or LookupError."""
-        said = await self._control.ask(slot, STATE)
+        said = await self._ask_for(slot, 0)
         worker = self._workers.get(slot)
         if worker is None or worker.pid != said["pid"]:
             self._drop(slot)
             worker = self._workers[slot] = Worker(said["pid"], said["born"])
-        before, worker.members = worker.members, {(channel, user) for channel, user, _ in said["here"]}
-        worker.number, worker.missed = said["number"], False
-        if not worker.heard and worker.born < self._born:
-            # They were there before this worker was, and that was published, or the other one has not done so yet.
-            for channel, user, since in said["here"]:
-                self._present.setdefault(channel, {}).setdefault(user, since)
-            for channel, user, left, since in said["leaving"]:
-                self._present.setdefault(channel, {}).setdefault(user, since)
-                self._leaving.setdefault((channel, user), time.monotonic() + left)
-            for channel, user, what in said["unpublished"]:
-                self._unpublished.setdefault((channel, user), Unpublished(what, time.monotonic()))
-        worker.heard = True
-        for member in before | worker.members | self._leaving.keys():
-            self._look_at(member)
+        here: list[Member] = []
+        members: set[Member] = set()
+        try:
+            for piece in count(1):
+                come = [(channel, user) for channel, user, _ in said["here"]]
+                here += come
+                members.update(come)
+                if not worker.heard and worker.born < self._born:
+                    self._inherit(said)
+                if not said["further"]:
+                    break
+                said = await self._ask_for(slot, piece, said["name"])
+                if self._workers.get(slot) is not worker or worker.pid != said["pid"]:
+                    raise LookupError(slot)
+            self._unseen.append(iter(worker.members))
+            worker.members, worker.number, worker.heard = members, said["number"], True
+            while worker.later and worker.later[0]["number"] <= worker.number + 1:
+                self._take(worker, worker.later.popleft())
+                await asyncio.sleep(0)
+                if self._workers.get(slot) is not worker:
+                    raise LookupError(slot)
+            worker.missed = bool(worker.later)
+        finally:
+            self._unseen.extend((iter(here), iter(tuple(self._leaving))))
+
+    async def _ask_for(self, slot: int, piece: int, name: int | None = None) -> Mapping[str, Any]:
+        said: Mapping[str, Any] = await self._control.ask(slot, STATE, by=self._control.slot, piece=piece, name=name)
+        return said
+
+    def _inherit(self, said: Mapping[str, Any]) -> None:
+        """They were there before this worker was, and that was published, or the other one has not done so yet."""
+        for channel, user, since in said["here"]:
+            self._present.setdefault(channel, {}).setdefault(user, since)
+        for channel, user, left, since in said["leaving"]:
+            self._present.setdefault(channel, {}).setdefault(user, since)
+            self._leaving.setdefault((channel, user), time.monotonic() + left)
+        for channel, user, what in said["unpublished"]:
+            if (channel, user) not in self._unpublished:
+                self._hold((channel, user), what)
 
     def _on_published(self, said: Mapping[str, Any]) -> None:
         """`events`: what worker `by` has published."""
@@ -273,8 +362,8 @@ class Presence:
         """A worker is gone, and with it its streams."""
         worker = self._workers.pop(slot, None)
         if worker is not None:
-            for member in worker.members:
-                self._look_at(member)
+            self._unseen.append(iter(worker.members))
+            self._news.set()
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -298,8 +387,11 @@ class Presence:
         living = [slot for slot in self._control.workers if slot != self._control.slot]
         for slot in self._workers.keys() - set(living):
             self._drop(slot)
+        for slot in self._states.keys() - set(living):
+            del self._states[slot]
         lacking = [slot for slot in living if (worker := self._workers.get(slot)) is None or worker.missed]
         await asyncio.gather(*map(self._hear, lacking))
+        await self._look_at_unseen()
         if not living:
             self._changed.clear()
         heard = True
@@ -343,14 +435,15 @@ class Presence:
             if due > now:
                 return
             self._remove(member)
-            self._unpublished[member] = Unpublished(LEAVE, time.monotonic())
+            self._hold(member, LEAVE)
         if self._leaving:
             self._news.set()
 
     async def _publish(self, held_since: float) -> None:
         """What has waited since then, or longer."""
-        while waiting := [(member, held) for member, held in self._unpublished.items() if held.since <= held_since]:
-            waiting = waiting[:AT_ONCE]
+        while waiting := [
+            (member, held) for member, held in islice(self._unpublished.items(), AT_ONCE) if held.since <= held_since
+        ]:
             await self._append([event_of(member, held.what) for member, held in waiting])
             for member, held in waiting:
                 if self._unpublished.get(member) is held:
@@ -358,6 +451,7 @@ class Presence:
             for worker in self._workers.values():
                 worker.owed.update((member, held.what) for member, held in waiting)
             await self._say_published()
+            await asyncio.sleep(0)
 
     async def _say_published(self) -> None:
         """To those who have not heard it."""
