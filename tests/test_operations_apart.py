@@ -103,7 +103,7 @@ def granting(**grants: Any) -> Policy:
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_route_of_operations_is_for_this_machine_or_for_grants_of_it(path: str) -> None:
-    for method in ("GET", "HEAD", "DELETE", "POST"):
+    for method in ("GET", "HEAD", "POST"):
         decision = decide(Request(method, path), Policy())
         assert isinstance(decision, Elsewhere)
         assert decision.operations
@@ -113,6 +113,22 @@ def test_a_route_of_operations_is_for_this_machine_or_for_grants_of_it(path: str
         granted = decide(Request(method, path), granting(operations=True))
         assert isinstance(granted, Elsewhere)
         assert granted.from_outside is None
+
+
+@pytest.mark.parametrize("path", ["/channels/news", "/streams", "/streams/0-1"])
+def test_what_changes_something_takes_grants_or_a_port_of_their_own(path: str) -> None:
+    """On this machine may be a proxy of everybody's that says nothing of its clients."""
+    wanted = Request("DELETE", path, headers={b"host": b"localhost"})
+    refused = decide(wanted, Policy())
+    assert isinstance(refused, Answer)
+    assert (refused.status, refused.refused) == (403, "forbidden")
+    assert b"to be on this machine is not enough" in refused.body
+    granted = decide(wanted, granting(operations=True))
+    assert isinstance(granted, Elsewhere)
+    assert granted.from_outside is None
+    alone = decide(wanted, Policy(operations=Operations.ALONE))
+    assert isinstance(alone, Elsewhere)
+    assert alone.from_outside is not None, "at that port by who is on this machine, where it is for those"
 
 
 @pytest.mark.parametrize("path", [*ANYBODYS, "/nope", "/stats/", "/channelsx", "/streamsx", "/statsx", "/metrics\n"])
@@ -241,6 +257,9 @@ async def test_this_machine_does(make: Callable[..., Edge]) -> None:
     async with asking(edge) as client:
         for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams"):
             assert (await client.get(path)).status_code == 200, path
+        for path in ("/channels/news", "/streams?channel=news", "/streams/0-1"):
+            assert (await client.delete(path)).status_code == 403, path
+        assert edge.hub.fanout.index.get(b"news").kept == 1  # type: ignore[union-attr]
         assert (await client.get("/healthz")).json().keys() > {"status", "version", "connections"}
 
 
@@ -275,6 +294,7 @@ async def test_a_port_of_their_own_answers_by_itself() -> None:
         for path in ("/stats", "/metrics", "/channels", "/", "/livez", "/readyz"):
             assert (await client.get(path)).status_code == 200, path
         assert (await client.get("/channels/news")).json()["kept"] == 1
+        assert (await client.delete("/channels/news")).status_code == 200
         assert (await client.head("/stats")).content == b""
         assert (await client.get("/healthz")).json()["connections"] == 0
         assert (await client.post("/stats", content=b"x" * 100_000)).status_code == 405

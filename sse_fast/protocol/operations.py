@@ -1,7 +1,8 @@
 """Looking into the server, and changing what is there: which requests do, where they may be asked, and by whom.
 
-By whose grants say so, from anywhere; and by who is on this machine itself, see `access.local`. What a head shows of
-that is decided here, and who carries a decision out looks where its connection is from.
+By whose grants say so, from anywhere. Who is on this machine itself, see `access.local`, may look without; a change
+takes more than what a proxy here can make of anybody, but for a port of operations. What a head shows of that is
+decided here, and who carries a decision out looks where its connection is from.
 """
 
 import re
@@ -16,6 +17,14 @@ from sse_fast.protocol.request import Request
 ROUTES = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 BESIDE = ("/", "/livez", "/readyz", "/healthz")  # the page, and whether the server is well: what anybody may ask for
 STATS = "$stats"
+LOOKING = (
+    "{} is for who operates this server: ask on this machine, for the host localhost and by no proxy, or with a "
+    "credential that grants operations"
+)
+CHANGING = (
+    "this is for who operates this server: it takes a credential that grants operations, or --operations-port; to be "
+    "on this machine is not enough"
+)
 
 
 def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grants) -> Decision:
@@ -27,7 +36,9 @@ def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grant
         return nothing_at(request, readable, "this is the port of operations, and the public one has the rest")
     refused = None
     if operations and not grants.operations:
-        refused = _refused(policy, grants, "this", readable)
+        if request.method == "DELETE" and policy.operations is not Operations.ALONE:
+            return _refused(policy, grants, CHANGING, readable)
+        refused = _refused(policy, grants, LOOKING.format("this"), readable)
     return Elsewhere(readable, operations=operations, grants=grants, from_outside=refused)
 
 
@@ -46,7 +57,9 @@ def of_stream(wanted: Subscribe, policy: Policy, allowed_only: bool = False) -> 
     others = tuple(channel for channel in wanted.channels if channel != STATS)
     if allowed_only and (others or wanted.patterns):
         return wanted._replace(from_outside=wanted._replace(channels=others, left_out=(*wanted.left_out, STATS)))
-    return wanted._replace(from_outside=_refused(policy, wanted.grants, f"the channel {STATS}", wanted.readable))
+    return wanted._replace(
+        from_outside=_refused(policy, wanted.grants, LOOKING.format(f"the channel {STATS}"), wanted.readable)
+    )
 
 
 def nothing_at(request: Request, readable: Headers, where: str = "") -> Answer:
@@ -56,11 +69,6 @@ def nothing_at(request: Request, readable: Headers, where: str = "") -> Answer:
     return problem(404, f"there is nothing at {root}{request.path}; {where}", readable)
 
 
-def _refused(policy: Policy, grants: Grants, what: str, readable: Headers) -> Answer:
-    """To who is not on this machine."""
-    sentence = (
-        f"{what} is for who operates this server: ask on this machine, for the host localhost and by no proxy, or with "
-        "a credential that grants operations"
-    )
+def _refused(policy: Policy, grants: Grants, sentence: str, readable: Headers) -> Answer:
     anonymous = policy.access.tokens is not None and grants.credential is None
     return problem_of(Unauthorized(sentence) if anonymous else Forbidden(sentence), readable)

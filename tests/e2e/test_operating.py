@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jwt
 import pytest
 from client import Stream
 from conftest import PATIENCE, EdgeProcess, Edges, until
@@ -18,6 +19,9 @@ from support import free_port
 from whatwg import Event
 
 WORKERS = 2
+SECRET = "a secret for these tests, thirty-two bytes at least"
+ANYBODY = ("--token-secret", SECRET, "--grant-subscribe", "**", "--grant-publish", "**")
+OPERATOR = jwt.encode({"exp": 2**40, "sse": {"operations": True}}, SECRET, algorithm="HS256")
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def node(edge: Edges) -> Callable[..., EdgeProcess]:
     """A server of several workers, all of which serve."""
 
     def start(*flags: str) -> EdgeProcess:
-        server = edge("--workers", str(WORKERS), *flags)
+        server = edge("--workers", str(WORKERS), *ANYBODY, *flags)
         server.noise_expected = True  # Granian warns of more workers than cores
         until(lambda: len(server.stats()["workers"]) == WORKERS, "all workers")
         return server
@@ -34,7 +38,8 @@ def node(edge: Edges) -> Callable[..., EdgeProcess]:
 
 
 def asked(server: EdgeProcess, method: str, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
-    found, body = server.request(method, path, headers=headers)
+    operator = {"authorization": f"Bearer {OPERATOR}"} if method == "DELETE" else {}
+    found, body = server.request(method, path, headers=operator | (headers or {}))
     assert found == status, body
     return json.loads(body)
 
@@ -179,7 +184,7 @@ async def test_a_worker_that_hangs_is_named_and_the_others_answer(node: Callable
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
 
     def ask(method: str, path: str) -> tuple[int, Any]:
-        connection.request(method, path)
+        connection.request(method, path, headers={"authorization": f"Bearer {OPERATOR}"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 

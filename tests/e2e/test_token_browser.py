@@ -126,7 +126,9 @@ async def test_a_logout_ends_the_stream_and_the_page_stays_out(place: Place, bro
         await each.evaluate(LISTEN, [COOKIE, token(3600, user), None])
     await asyncio.to_thread(place.server.wait_connections, 2)
     await page.evaluate("(cookie) => { document.cookie = `${cookie}=; path=/; max-age=0`; }", COOKIE)
-    status, _ = place.server.request("DELETE", "/streams?user=ann")
+    operator = jwt.encode({"exp": time.time() + 60, "sse": {"operations": True}}, SECRET, algorithm="HS256")
+    bearer = {"authorization": f"Bearer {operator}"}
+    status, _ = place.server.request("DELETE", "/streams?user=ann", headers=bearer)
     assert status == 200
     await page.wait_for_function("told.includes('closed')")
     place.server.publish("orders", 1)
