@@ -23,7 +23,7 @@ from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, NOTHING, Patterns
 from sse_fast.access.publishers import Publishers
 from sse_fast.access.tokens import Tokens
-from sse_fast.edge.app import access_of
+from sse_fast.edge.configured import access_of
 from sse_fast.errors import Forbidden, Unauthorized
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe

@@ -13,22 +13,14 @@ import orjson
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
-from sse_fast._native.node.buckets import Buckets, Limit
+from sse_fast._native.node.buckets import Buckets
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
-from sse_fast.access.access import Access, Tokens
-from sse_fast.access.grants import Grants
-from sse_fast.access.hosts import Hosts
 from sse_fast.access.limits import Admission, Tally
-from sse_fast.access.origins import Origins
-from sse_fast.access.patterns import EVERYTHING, Patterns
-from sse_fast.access.proxies import TrustedProxies
-from sse_fast.access.publish_keys import PublishKeys
-from sse_fast.access.publishers import Publishers
-from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
+from sse_fast.edge.configured import policy_of, presence_of, rates_of, wrong_keys
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import OPERATOR, Operations
 from sse_fast.edge.publish import Publishing
@@ -38,12 +30,11 @@ from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
 from sse_fast.errors import Undecided
 from sse_fast.hub.control import Alone, Control
 from sse_fast.hub.peers import Peers
-from sse_fast.hub.presence import Presence
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.request import READ, Request
+from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.access_log import AccessLog
 from sse_fast.transports.asgi import PEER, Stream, address_of
@@ -52,7 +43,7 @@ from sse_fast.transports.behind import IS_LOCAL
 from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
-from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS, Guesses
+from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
 from sse_fast.transports.life import Transport
@@ -62,11 +53,9 @@ from sse_fast.transports.streams import Streams
 
 logger = logging.getLogger("sse_fast.edge")
 
-MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 OPERATORS = 16  # connections at once to the port of operations
-GRACE = 5.0  # seconds that a user may be away, and has not left
 STATS_CHANNEL = "$stats"
 
 
@@ -453,86 +442,6 @@ def every_app_has(edge: Edge | None) -> None:
 def _with_those_of(server: Settings, settings: Settings) -> Settings:
     unsaid = type(settings).model_fields.keys() - settings.model_fields_set
     return settings.model_copy(update={name: getattr(server, name) for name in unsaid})
-
-
-def policy_of(settings: Settings, max_event_size: int) -> Policy:
-    """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
-    access = access_of(settings)
-    return Policy(
-        max_channels=settings.max_channels_per_stream,
-        max_history=settings.max_history,
-        max_event_size=max_event_size,
-        max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
-        max_body_size=settings.max_body_size,
-        access=access,
-        read=READ.union(access.hook or ()),
-        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
-        hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
-        presence=Patterns.of(settings.presence_channels),
-        proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
-    )
-
-
-def access_of(settings: Settings) -> Access:
-    """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more."""
-    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
-    keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
-    publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)
-    listening = settings.guarded or settings.grant_subscribe
-    publishing = publishers.keyed or ((settings.guarded or settings.grant_publish) and not settings.open)
-    everybody = Grants(
-        Patterns.of(settings.grant_subscribe) if listening else EVERYTHING,
-        Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
-    )
-    return Access(
-        everybody,
-        publishers,
-        tokens_of(settings, everybody),
-        settings.token_cookie,
-        settings.token_in_query,
-        None if settings.authorize_url is None else tuple(name.encode() for name in settings.authorize_headers),
-    )
-
-
-def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
-    if not settings.takes_tokens:
-        return None
-    from sse_fast.access.keys import key_of_secret  # here, as what they load takes 90 ms and 10 MB
-    from sse_fast.access.tokens import Tokens as VerifiedTokens
-
-    tokens = VerifiedTokens(
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        algorithms=settings.token_algorithms,
-        leeway=settings.token_leeway,
-        endless=settings.token_endless,
-        everybody=everybody,
-        asks=settings.jwks_url is not None,
-    )
-    if settings.token_secret is not None:
-        secret = settings.token_secret.get_secret_value().encode()
-        tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
-    return tokens
-
-
-def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
-    """Who is there, in the channels of which that is kept. Who was told to come back is waited for."""
-    kept = Patterns.of(settings.presence_channels)
-    return Presence(kept.matches, hub.append, control, grace=max(GRACE, 2 * settings.retry / 1000))
-
-
-def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:
-    """The rates that are set, if any are, counted in these buckets; without, for this process alone."""
-    given = settings.rates
-    if not given:
-        return None
-    shared = buckets if buckets is not None else Buckets.private(COUNTED_KEYS)
-    return Rates(given, lambda name, rate: Limit(shared, RATES.index(name), rate.amount, rate.seconds, rate.burst))
-
-
-def wrong_keys() -> Limit:
-    """How many may come from an address, to this process."""
-    return Limit(Buckets.private(COUNTED_ADDRESSES), 0, WRONG_KEYS.amount, WRONG_KEYS.seconds, WRONG_KEYS.burst)
 
 
 def end_streams_on_signals(app: Edge) -> None:

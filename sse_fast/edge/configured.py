@@ -1,0 +1,102 @@
+"""What the settings say, as the values that the edge is made of: who may what, how often, and what is decided by."""
+
+from sse_fast._native.node.buckets import Buckets, Limit
+from sse_fast.access.access import Access, Tokens
+from sse_fast.access.grants import Grants
+from sse_fast.access.hosts import Hosts
+from sse_fast.access.origins import Origins
+from sse_fast.access.patterns import EVERYTHING, Patterns
+from sse_fast.access.proxies import TrustedProxies
+from sse_fast.access.publish_keys import PublishKeys
+from sse_fast.access.publishers import Publishers
+from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
+from sse_fast.embed.hub import Hub
+from sse_fast.hub.control import Control
+from sse_fast.hub.presence import Presence
+from sse_fast.protocol.policy import Policy
+from sse_fast.protocol.request import READ
+from sse_fast.settings import Settings
+from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS
+
+MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
+GRACE = 5.0  # seconds that a user may be away, and has not left
+
+
+def policy_of(settings: Settings, max_event_size: int) -> Policy:
+    """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
+    access = access_of(settings)
+    return Policy(
+        max_channels=settings.max_channels_per_stream,
+        max_history=settings.max_history,
+        max_event_size=max_event_size,
+        max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
+        max_body_size=settings.max_body_size,
+        access=access,
+        read=READ.union(access.hook or ()),
+        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
+        hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
+        presence=Patterns.of(settings.presence_channels),
+        proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+    )
+
+
+def access_of(settings: Settings) -> Access:
+    """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more."""
+    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
+    keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
+    publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)
+    listening = settings.guarded or settings.grant_subscribe
+    publishing = publishers.keyed or ((settings.guarded or settings.grant_publish) and not settings.open)
+    everybody = Grants(
+        Patterns.of(settings.grant_subscribe) if listening else EVERYTHING,
+        Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
+    )
+    return Access(
+        everybody,
+        publishers,
+        tokens_of(settings, everybody),
+        settings.token_cookie,
+        settings.token_in_query,
+        None if settings.authorize_url is None else tuple(name.encode() for name in settings.authorize_headers),
+    )
+
+
+def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
+    if not settings.takes_tokens:
+        return None
+    from sse_fast.access.keys import key_of_secret  # here, as what they load takes 90 ms and 10 MB
+    from sse_fast.access.tokens import Tokens as VerifiedTokens
+
+    tokens = VerifiedTokens(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        algorithms=settings.token_algorithms,
+        leeway=settings.token_leeway,
+        endless=settings.token_endless,
+        everybody=everybody,
+        asks=settings.jwks_url is not None,
+    )
+    if settings.token_secret is not None:
+        secret = settings.token_secret.get_secret_value().encode()
+        tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
+    return tokens
+
+
+def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
+    """Who is there, in the channels of which that is kept. Who was told to come back is waited for."""
+    kept = Patterns.of(settings.presence_channels)
+    return Presence(kept.matches, hub.append, control, grace=max(GRACE, 2 * settings.retry / 1000))
+
+
+def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:
+    """The rates that are set, if any are, counted in these buckets; without, for this process alone."""
+    given = settings.rates
+    if not given:
+        return None
+    shared = buckets if buckets is not None else Buckets.private(COUNTED_KEYS)
+    return Rates(given, lambda name, rate: Limit(shared, RATES.index(name), rate.amount, rate.seconds, rate.burst))
+
+
+def wrong_keys() -> Limit:
+    """How many may come from an address, to this process."""
+    return Limit(Buckets.private(COUNTED_ADDRESSES), 0, WRONG_KEYS.amount, WRONG_KEYS.seconds, WRONG_KEYS.burst)
