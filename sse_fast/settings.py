@@ -39,6 +39,8 @@ PREFIX = "SSE_FAST_"
 TOML_FILE = "sse-fast.toml"
 HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
 PUBLISH_KEY = VISIBLE = re.compile(r"[\x21-\x7e]+")
+PUBLIC_KEY_LENGTH = 16  # characters at least that a publish key has where others than this machine can try some
+EXAMPLE_SECRET = "change-me-this-is-only-an-example"  # of examples/sse-fast.toml, which anybody may read
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 APP = re.compile(rf"{NAME}:{NAME}")
@@ -46,6 +48,11 @@ COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(r"https?://(?:[^/\s:*@\[\]]+|\[[^/\s*@\]]+\])(?::(?:[0-9]{1,5}|\*))?", re.I)
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+# Settings that only say how tokens are taken.
+OF_TOKENS = (
+    *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
+    *("token_cookie", "token_in_query"),
+)
 # Settings that are none any more.
 GONE = dict.fromkeys(
     ("stream_port", "stream_redirect"),
@@ -416,6 +423,10 @@ class Settings(BaseSettings):
     def _secret_is_long(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None:
             refuse_short(secret.get_secret_value().encode())
+            if secret.get_secret_value() == EXAMPLE_SECRET:
+                raise ValueError(
+                    "this is the secret of the example, which anybody knows; `sse-fast token secret` makes one"
+                )
         return secret
 
     @field_validator("token_cookie")
@@ -529,13 +540,36 @@ class Settings(BaseSettings):
         return self.allowed_hosts or (["localhost"] if local else ["*"])
 
     def refuse_unsafe(self) -> None:
-        """Raise ValueError where anybody could publish and no setting says that they may."""
+        """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
+        what is said of credentials would close nothing."""
+        self.refuse_idle()
+        if not (self.guarded or self.app):
+            self._refuse_set(("presence_channels",), "source of users; set token_secret, token_keys or authorize_url")
         keyed = self.publish_key is not None or self.publish_keys is not None
         if not (self.loopback or keyed or self.guarded or self.grant_publish or self.open):
             raise ValueError(
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
                 "Set --publish-key (or SSE_FAST_PUBLISH_KEY) or --token-secret, or say --open if that is what you want."
             )
+        key = self.publish_key.get_secret_value() if self.publish_key is not None else None
+        if key is not None and len(key) < PUBLIC_KEY_LENGTH and not self.loopback:
+            raise ValueError(
+                f"refusing to listen on {self.host} with a publish key of {len(key)} characters, which can be guessed: "
+                f"it has at least {PUBLIC_KEY_LENGTH} there, and `sse-fast token secret` makes one"
+            )
+
+    def refuse_idle(self) -> None:
+        """Raise ValueError for a setting about credentials where there is nothing by which they could be told from
+        others: whoever set it means a server that is closed, and everybody could listen."""
+        if not self.takes_tokens:
+            self._refuse_set(OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
+        if self.authorize_url is None:
+            self._refuse_set(("authorize_headers",), "webhook; set authorize_url")
+
+    def _refuse_set(self, names: Iterable[str], without: str) -> None:
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does nothing without a {without} too, or leave {name} out")
 
     @classmethod
     def load(cls, flags: Mapping[str, Any] | None = None) -> Self:

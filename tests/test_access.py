@@ -91,6 +91,13 @@ def test_a_good_credential_that_does_not_grant_it_is_403_that_names_the_channel_
     assert said.startswith('Bearer error="insufficient_scope"')
 
 
+@pytest.mark.parametrize("claims", [{}, {"mercure": {"subscribe": ["*"]}}, {"channels": ["a"]}])
+def test_of_a_token_that_does_not_say_what_it_grants_that_is_said(claims: dict[str, Any]) -> None:
+    for head in ("GET /sse/a", "POST /publish/a"):
+        refused(asked(head, TOKENS, token(**claims)), 403, "'a'", "has no claim 'sse'")
+        assert "claim" not in json.loads(asked(head, TOKENS, listen("b")).body)["detail"]  # type: ignore[union-attr]
+
+
 def test_what_is_granted_may_be_taken_alone() -> None:
     stream = subscribed(asked("GET /sse?channel=a&channel=b&channel=c&allowed=only", TOKENS, listen("b")))
     assert (stream.channels, stream.left_out) == (("b",), ("a", "c"))
@@ -240,7 +247,7 @@ def test_cookies_that_came_apart_are_one_list() -> None:
 def test_two_headers_are_no_choice() -> None:
     good = f"Bearer {listen('a')}".encode()
     given = [(b"authorization", good), (b"authorization", good)]
-    refused(decide(Request.from_head("GET", b"/sse/a", given, "1.1"), TOKENS), 401)
+    refused(decide(Request.from_head("GET", b"/sse/a", given, "1.1"), TOKENS), 400, "more than one credential")
 
 
 # ---- everything else ----
@@ -322,7 +329,7 @@ def test_everybody_may_what_the_settings_say(settings: dict[str, Any], subscribe
 
 
 def test_with_tokens_or_grants_a_server_may_listen_anywhere() -> None:
-    for said in ({"token_secret": SECRET}, {"grant_publish": "chat"}, {"open": True}, {"publish_key": "k"}):
+    for said in ({"token_secret": SECRET}, {"grant_publish": "chat"}, {"open": True}, {"publish_key": "k" * 16}):
         Settings(host="0.0.0.0", **said).refuse_unsafe()
     with pytest.raises(ValueError, match="--token-secret"):
         Settings(host="0.0.0.0").refuse_unsafe()
@@ -331,6 +338,7 @@ def test_with_tokens_or_grants_a_server_may_listen_anywhere() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
+        ({"token_secret": "change-me-this-is-only-an-example"}, "the example, which anybody knows"),
         ({"token_secret": "short"}, "at least 32 bytes, this has 5"),
         ({"token_algorithms": "none"}, "'none' is none that tokens are taken with"),
         ({"grant_subscribe": "ord*"}, "within a segment"),

@@ -143,7 +143,7 @@ async def test_two_credentials_are_none_and_a_cookie_yields_to_what_the_request_
             ({"authorization": f"Bearer {good}"}, query, 400),
             ({}, f"{query}&access_token={good}", 400),
             ({"cookie": f"sse={good}; sse={bad}"}, target, 400),
-            ({"authorization": f"Bearer {good}, Bearer {good}"}, target, 401),
+            ({"authorization": f"Bearer {good}, Bearer {good}"}, target, 400),
             ({"authorization": f"Basic {good}"}, target, 401),
             ({"authorization": good}, target, 401),
             ({"authorization": f"Bearer {good}", "cookie": f"sse={bad}"}, target, 200),

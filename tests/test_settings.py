@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sse_fast import create_app
 from sse_fast.settings import HANDED_DOWN, BadSettings, Settings, unknown_variables
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sse-fast.toml"
@@ -155,8 +156,40 @@ def test_publishing_is_open_on_loopback(host):
 def test_elsewhere_it_takes_a_key_or_the_word_open(host):
     with pytest.raises(ValueError, match="--publish-key"):
         Settings.load({"host": host}).refuse_unsafe()
-    Settings.load({"host": host, "publish_key": "k"}).refuse_unsafe()
+    Settings.load({"host": host, "publish_key": "k" * 16}).refuse_unsafe()
     Settings.load({"host": host, "open": True}).refuse_unsafe()
+    with pytest.raises(ValueError, match="of 15 characters, which can be guessed: it has at least 16") as refusal:
+        Settings.load({"host": host, "publish_key": "k" * 15, "open": True}).refuse_unsafe()
+    assert "kkk" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "cure"),
+    [
+        ({"token_issuer": "https://id.example"}, "token_issuer", "set token_secret, token_keys or jwks_url"),
+        ({"token_audience": "edge"}, "token_audience", "token_secret"),
+        ({"token_algorithms": ["RS256"]}, "token_algorithms", "token_secret"),
+        ({"token_leeway": 0}, "token_leeway", "token_secret"),
+        ({"token_endless": True}, "token_endless", "token_secret"),
+        ({"token_cookie": "tok"}, "token_cookie", "token_secret"),
+        ({"token_cookie": "tok", "authorize_url": "http://app.example/"}, "token_cookie", "token_secret"),
+        ({"token_in_query": True}, "token_in_query", "token_secret"),
+        ({"authorize_headers": ["cookie"]}, "authorize_headers", "set authorize_url"),
+        ({"authorize_headers": ["cookie"], "token_secret": "s" * 32}, "authorize_headers", "set authorize_url"),
+    ],
+)
+def test_what_says_how_credentials_are_taken_needs_something_that_closes_the_server(settings, name, cure):
+    for use in (create_app, Settings.refuse_unsafe):
+        with pytest.raises(ValueError, match=f"{name} does nothing without .*{cure}.*or leave {name} out"):
+            use(Settings.load(settings))
+
+
+def test_who_is_there_is_told_where_somebody_says_who_they_are():
+    said = {"presence_channels": ["room:*"]}
+    with pytest.raises(ValueError, match="presence_channels does nothing without a source of users"):
+        Settings.load(said).refuse_unsafe()
+    for source in ({"token_secret": "s" * 32}, {"authorize_url": "http://app.example/"}, {"app": "shop:app"}):
+        Settings.load(said | source).refuse_unsafe()
 
 
 def test_workers_get_exactly_what_the_parent_had(monkeypatch):
@@ -211,4 +244,6 @@ def test_the_example_names_every_setting_with_its_default():
 
 def test_the_example_is_valid_as_a_whole():
     example = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
-    Settings.load(example)
+    with pytest.raises(BadSettings, match="the secret of the example"):
+        Settings.load(example)
+    Settings.load(example | {"token_secret": "s" * 32})

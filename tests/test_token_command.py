@@ -170,6 +170,32 @@ def test_inspect_says_why_a_token_is_not_good(run: Any) -> None:
         assert why in result.stderr
 
 
+@pytest.mark.usefixtures("secret")
+@pytest.mark.parametrize(
+    ("claims", "status", "why"),
+    [
+        ({"exp": 1_800_000_000_000}, 1, "in seconds since 1970, not in milliseconds"),
+        ({"exp": 10**30}, 1, "in seconds since 1970, not in milliseconds"),
+        ({}, 0, "it grants nothing but what everybody may: the token has no claim 'sse'"),
+        ({"sse": {}}, 0, "it grants nothing but what everybody may"),
+    ],
+)
+def test_inspect_says_what_a_token_is_short_of(run: Any, claims: dict[str, Any], status: int, why: str) -> None:
+    claims = {"exp": int(time.time()) + 60} | claims
+    result = run("token", "inspect", jwt.encode(claims, SECRET, "HS256"))
+    assert result.exit_code == status
+    assert json.loads(result.stdout)["claims"] == claims
+    assert why in result.stderr
+
+
+@pytest.mark.usefixtures("secret")
+def test_inspect_says_so_where_a_token_is_taken_by_the_leeway_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_FAST_TOKEN_LEEWAY", "600")
+    said = run("token", "inspect", jwt.encode({"exp": int(time.time()) - 2}, SECRET, "HS256")).stderr
+    assert "it ended " in said
+    assert "takes it until 600 s after its end, its leeway" in said
+
+
 def test_inspect_says_so_where_it_cannot_check(run: Any) -> None:
     result = run("token", "inspect", jwt.encode({"exp": time.time() + 60}, SECRET, "HS256"))
     assert result.exit_code == 0

@@ -73,7 +73,9 @@ def test_a_token_grants_what_its_claim_says_beside_what_everybody_may() -> None:
         (listen("a", exp=f" {int(NOW) + 60} ", seconds=None), "'exp' is no number"),
         (listen("a", nbf=str(int(NOW) - 60)), "'nbf' is no number"),
         (listen("a", nbf=True), "'nbf' is no number"),
-        (listen("a", sub=42), "cannot be read"),
+        (listen("a", sub=42), "'sub' is not a string"),
+        (listen("a", exp=int(NOW * 1000), seconds=None), "in seconds since 1970, not in milliseconds"),
+        (listen("a", exp=10**30, seconds=None), "in seconds since 1970, not in milliseconds"),
         ("", "this is no token"),
         ("s3cret", "this is no token"),
         ("a.b.c", "this is no token"),
@@ -105,12 +107,19 @@ def test_a_stream_of_a_token_ends_with_it_and_not_a_leeway_later() -> None:
     tokens, given = tokens_of(leeway=60), listen("a", seconds=100)
     end = tokens.grants_of(given, NOW).until
     assert end is not None
-    assert end == pytest.approx(NOW + 100, abs=1)
+    assert end == pytest.approx(time.time() + 100, abs=30)
     late = tokens.grants_of(given, end + 30)
     assert late.until == end + 60, "it is taken, so it does not end at once"
     assert tokens.grants_of(given, NOW).until == end
     with pytest.raises(Unauthorized, match="expired"):
         tokens.grants_of(given, end + 60)
+
+
+def test_a_token_ends_within_a_hundred_years_but_where_one_need_not_end() -> None:
+    far = listen("a", seconds=101 * 366 * 86_400)
+    assert "'exp' is over a hundred years from now" in refused(tokens_of(), far)
+    assert tokens_of(endless=True).grants_of(far, NOW).subscribe
+    assert tokens_of().grants_of(listen("a", seconds=99 * 365 * 86_400), NOW).subscribe
 
 
 def test_tokens_that_never_end_are_taken_where_that_is_said() -> None:

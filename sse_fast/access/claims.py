@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 
-from sse_fast.access.grants import NO_GRANTS, Grants
+from sse_fast.access.grants import Grants
 from sse_fast.access.patterns import Patterns
 from sse_fast.errors import InvalidPattern
 from sse_fast.event_rules import brief, kind_of
@@ -14,6 +14,7 @@ ABLY = "x-ably-capability"
 FEW = 8  # patterns of a token, as most have them
 _remembered = lru_cache(maxsize=1024)(Patterns.of)  # the tokens of an app grant much the same
 NOT_SAID = object()
+CLAIMLESS = Grants(claimless=True)
 
 
 def patterns_of(texts: tuple[str, ...]) -> Patterns:
@@ -29,7 +30,7 @@ def claimed(claims: Mapping[str, object]) -> Grants:
         return _ably(ably)
     if (caps := claims.get("caps", NOT_SAID)) is not NOT_SAID:
         return _centrifugo(caps)
-    return NO_GRANTS
+    return CLAIMLESS
 
 
 def _ours(claim: object) -> Grants:

@@ -54,8 +54,10 @@ def credential_of(
 
 
 def bearer(header: bytes) -> str:
-    """What stands behind `Bearer`. Raises Unauthorized."""
+    """What stands behind `Bearer`. Raises Unauthorized, and AmbiguousCredentials for what were several headers."""
     scheme, _, given = header.decode("latin-1").partition(" ")
+    if b", bearer " in header.lower() or (scheme.lower() == "bearer" and ", " in given):  # no credential has a space
+        raise AmbiguousCredentials("there is more than one credential in the header Authorization; send one")
     if scheme.lower() != "bearer":
         # The header is not shown: without a scheme it may be the credential itself.
         raise Unauthorized(

@@ -15,7 +15,7 @@ class Grants:
     `?history=` or from the earliest; who knows an id may read on from it all the same. operations: whether the server
     may be looked into. user: who it is, as a token's `sub` says. until: when this ends, in seconds since 1970; None:
     never. credential: what its uses are counted under, a short digest or a key's name, never the credential itself;
-    None: it is what everybody may."""
+    None: it is what everybody may. claimless: it is of a token that does not say what it grants."""
 
     subscribe: Patterns = NOTHING
     publish: Patterns = NOTHING
@@ -24,6 +24,7 @@ class Grants:
     user: str | None = None
     until: float | None = None
     credential: str | None = None
+    claimless: bool = False
 
     def beside(self, everybody: "Grants", **others: Any) -> "Grants":
         """What the holder of this may, who may also what everybody may. About history the credential has the word.
@@ -40,8 +41,9 @@ def refusal(grants: Grants, verb: str, channels: Iterable[str], *, looked_at: bo
     to = f"{verb} to {brief(channel)}"
     if grants.credential is None and not looked_at:
         return Unauthorized(f"to {to} takes a credential that grants it; send it as 'Authorization: Bearer ...'")
-    return Forbidden(f"this credential does not grant to {to}", channel)
+    return Forbidden(f"this credential does not grant to {to}{NO_CLAIM if grants.claimless else ''}", channel)
 
 
+NO_CLAIM = ": the token has no claim 'sse', which is what says what it grants"
 NO_GRANTS = Grants()
 OPEN = Grants(EVERYTHING, EVERYTHING)

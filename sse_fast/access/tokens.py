@@ -31,6 +31,7 @@ REMEMBERED = 16_384  # tokens; of the usual ones two kilobytes each
 REMEMBERED_BYTES = 8 * 1024 * 1024  # of those tokens: what is kept of one is a few times as long
 FOREVER = float("inf")
 LATEST = 2.0**53  # seconds: no clock comes there
+FAR = 100 * 365.25 * 86_400.0  # seconds from now: an `exp` past it is a slip, most likely of milliseconds
 
 
 class _Header(NamedTuple):
@@ -65,6 +66,7 @@ class Tokens:
         self.everybody = everybody
         self._leeway = leeway
         self._most, self._most_bytes = remembered, remembered_bytes
+        self._endless = endless
         self._required = [] if endless else ["exp"]
         self._keys: dict[str, tuple[Key, ...]] = {}
         self._seed = secrets.token_bytes(16)
@@ -107,7 +109,7 @@ class Tokens:
         self.misses += 1
         if known is not None:
             self._forget(digest)
-        grants = self._verified(text, raw, asked)
+        grants = self._verified(text, raw, now, asked)
         taken = self._taken(grants, now)
         self._known[digest] = grants, len(raw)
         self._bytes += len(raw)
@@ -125,7 +127,7 @@ class Tokens:
     def _forget(self, digest: bytes) -> None:
         self._bytes -= self._known.pop(digest)[1]
 
-    def _verified(self, text: str, raw: bytes, asked: bool) -> Grants:
+    def _verified(self, text: str, raw: bytes, now: float, asked: bool) -> Grants:
         header = _header_of(text.partition(".")[0][: MAX_TOKEN_HEADER + 1])
         failed: Exception | None = None
         for key in self._candidates(header, asked):
@@ -146,7 +148,7 @@ class Tokens:
             except Exception:  # whatever a stranger's claims may make a library stumble over
                 raise _invalid("the token cannot be read") from None
             else:
-                return self._granted(claims, raw)
+                return self._granted(claims, raw, now)
         raise _invalid("the token is signed with another key than this server has") from failed
 
     def _candidates(self, header: _Header, asked: bool) -> list[Key]:
@@ -165,7 +167,7 @@ class Tokens:
             raise _invalid(f"there is no key{named} for {header.algorithm}, with which the token is signed")
         return sorted(found, key=lambda key: key.kid != header.kid)[:MOST_TRIED]
 
-    def _granted(self, claims: dict[str, object], raw: bytes) -> Grants:
+    def _granted(self, claims: dict[str, object], raw: bytes, now: float) -> Grants:
         try:
             granted = claimed(claims)
         except InvalidEvent as error:
@@ -173,6 +175,10 @@ class Tokens:
         subject = claims.get("sub")  # PyJWT has looked at it: a string
         ends = _time_of(claims, "exp")
         _time_of(claims, "nbf")
+        if ends is not None and ends > now + FAR and not self._endless:
+            raise _invalid(
+                "the token's 'exp' is over a hundred years from now; it is in seconds since 1970, not in milliseconds"
+            )
         until = min(ends, LATEST) if ends is not None else None
         user = subject if isinstance(subject, str) else None
         credential = hashlib.blake2b(raw, digest_size=8).hexdigest()
@@ -210,6 +216,7 @@ def _why(error: jwt.PyJWTError) -> str:
         (jwt.InvalidIssuerError, "the token is of another issuer"),
         (jwt.InvalidAudienceError, "the token is for another audience"),
         (jwt.InvalidIssuedAtError, "the token's 'iat' is no time"),
+        (jwt.exceptions.InvalidSubjectError, "the token's 'sub' is not a string"),
     ):
         if isinstance(error, kind):
             return words

@@ -103,7 +103,7 @@ main.add_command(token)
 Examples:
   sse-fast serve
       on http://127.0.0.1:8000/, open to anybody on this machine
-  SSE_FAST_PUBLISH_KEY=secret sse-fast serve --host 0.0.0.0
+  SSE_FAST_PUBLISH_KEY=$(sse-fast token secret) sse-fast serve --host 0.0.0.0
       for everybody; publishing needs the key (a flag would show it in the process list)
   sse-fast serve --port 8443 --ssl-certificate cert.pem --ssl-keyfile key.pem
       HTTPS, with HTTP/2 for clients that speak it

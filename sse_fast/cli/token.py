@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -205,6 +206,7 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
     import jwt
 
     from sse_fast.access.algorithms import BadKeys
+    from sse_fast.access.grants import NO_CLAIM
     from sse_fast.access.keys import Key, key_of_secret, key_set_of
     from sse_fast.access.tokens import Tokens
     from sse_fast.errors import Unauthorized
@@ -214,12 +216,12 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
     except jwt.PyJWTError as error:
         raise Failure(f"this is no token: {error}") from None
     claims = whole["payload"]
-    click.echo(orjson.dumps({"header": whole["header"], "claims": claims}, option=orjson.OPT_INDENT_2))
+    # Not by orjson, which has no numbers past 64 bits.
+    click.echo(json.dumps({"header": whole["header"], "claims": claims}, indent=2, ensure_ascii=False))
+    now = time.time()
     ends = claims.get("exp")
     if isinstance(ends, int | float):
-        _tell(
-            f"it {'ended' if ends <= time.time() else 'ends'} {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        )
+        _tell(f"it {'ended' if ends <= now else 'ends'} {shown_time(ends)}")
     settings = settings_here()
     if secret is None and settings.token_secret is not None:
         secret = settings.token_secret.get_secret_value()
@@ -243,10 +245,23 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
         return
     tokens.use(found)
     try:
-        tokens.grants_of(text, time.time())
+        grants = tokens.grants_of(text, now)
     except Unauthorized as error:
         raise Failure(f"a server with these keys does not take it: {error}") from None
-    _tell("a server with these keys takes it")
+    late = isinstance(ends, int | float) and ends <= now
+    leeway = f" until {settings.token_leeway:g} s after its end, its leeway" if late else ""
+    _tell(f"a server with these keys takes it{leeway}")
+    if grants.claimless:
+        _tell(f"it grants nothing but what everybody may{NO_CLAIM}")
+    elif not (grants.subscribe or grants.publish or grants.operations):
+        _tell("it grants nothing but what everybody may")
+
+
+def shown_time(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "at a time that no calendar has: 'exp' is in seconds since 1970, not in milliseconds"
 
 
 def settings_here() -> Settings:

@@ -41,7 +41,9 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
 
 
 def access_of(settings: Settings) -> Access:
-    """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more."""
+    """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more.
+    Raises ValueError for settings about credentials that would close nothing."""
+    settings.refuse_idle()
     key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
     keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
     publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)
