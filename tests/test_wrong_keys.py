@@ -74,7 +74,7 @@ def test_beyond_so_many_wrong_keys_an_address_is_told_no_more_which_are_wrong() 
 def test_a_right_key_uses_nothing_up() -> None:
     guesses = Guesses(AtOnce(3))
     for number in range(100):
-        assert guesses.decided(right(str(number)), FAR) == right(str(number))
+        assert guesses.decided(right(f"key:{number}"), FAR) == right(f"key:{number}")
     assert guesses.decided(wrong(), FAR) == wrong()
 
 
@@ -84,7 +84,16 @@ def test_who_has_published_from_there_goes_on() -> None:
     for _ in range(3):
         guesses.decided(wrong(), FAR)
     assert guesses.decided(right(), FAR) == right()
-    assert_too_often(guesses.decided(right("another key"), FAR))
+    assert_too_often(guesses.decided(right("key:another"), FAR))
+
+
+def test_a_token_is_no_guess_whoever_guesses_keys_from_there() -> None:
+    guesses = Guesses(AtOnce(1))
+    for _ in range(3):
+        guesses.decided(wrong(), FAR)
+    assert_too_often(guesses.decided(right(), FAR))
+    for token in ("0123456789abcdef", "c0ffee0000000000"):
+        assert guesses.decided(right(token), FAR) == right(token)
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "local"])
@@ -107,7 +116,7 @@ def test_one_host_has_no_more_for_all_its_addresses() -> None:
 def test_of_those_who_published_not_more_than_so_many_are_remembered(keys: list[int]) -> None:
     guesses = Guesses(AtOnce(1))
     for key in (*range(REMEMBERED), *keys):
-        guesses.decided(right(str(key)), FAR)
+        guesses.decided(right(f"key:{key}"), FAR)
     assert len(guesses._right) <= REMEMBERED
 
 

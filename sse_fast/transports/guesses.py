@@ -3,7 +3,7 @@
 An address may send so many; what it sends beyond those is answered 429, right or wrong, so that who guesses does not
 even learn which. That holds no connection and waits for nothing: it is an answer like any other. Who came with a
 right one from there before goes on; so do programs of this machine, and who comes by a Unix socket, for behind a proxy
-that is not trusted the whole world has one address.
+that is not trusted the whole world has one address. A token that was verified is no guess.
 
 What it keeps: of addresses what the limiter does; of those who came with a right one so many, the last.
 """
@@ -17,7 +17,7 @@ from sse_fast.access.addresses import one_client
 from sse_fast.access.publishers import of_a_key
 from sse_fast.access.rates import Limiter, Rate
 from sse_fast.errors import RateLimited
-from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Headers, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Decision, Headers
 from sse_fast.protocol.problem import problem_of
 
 WRONG_KEYS = Rate(1, 2, 20)
@@ -39,9 +39,7 @@ class Guesses:
         if isinstance(decision, Answer):
             if decision.refused == "wrong_key" and (wait := self._limiter.spend(_key(client))):
                 return _too_often(wait, decision.headers)
-        elif (credential := decision.grants.credential) is not None and (
-            isinstance(decision, Publish) or of_a_key(decision.grants)
-        ):
+        elif (credential := decision.grants.credential) is not None and of_a_key(decision.grants):
             who = (one_client(client), credential)
             if who in self._right:
                 self._right.move_to_end(who)
@@ -63,9 +61,7 @@ class Guesses:
 
 def concerns(decision: Decision | Ask) -> bool:
     """Whether something may become of it."""
-    if isinstance(decision, Subscribe | Elsewhere):
-        return of_a_key(decision.grants)
-    return not isinstance(decision, Ask)
+    return isinstance(decision, Answer) or (not isinstance(decision, Ask) and of_a_key(decision.grants))
 
 
 def _too_often(wait: float, headers: Headers) -> Answer:
