@@ -79,7 +79,7 @@ async def test_an_unknown_key_is_asked_for_once_for_all_who_come_with_it(origin:
 async def test_a_key_that_is_nowhere_is_asked_for_once_and_no_faster_than_it_may_be(
     origin: OriginServer, fetch: Fetch
 ) -> None:
-    keys = fetch(cool=0.2)
+    keys = fetch(cool=0.5)
     await keys.ask("old")
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -88,7 +88,21 @@ async def test_a_key_that_is_nowhere_is_asked_for_once_and_no_faster_than_it_may
     assert len(origin.asked) == 2
     await keys.ask("another")
     assert len(origin.asked) == 3
-    assert loop.time() - began >= 0.3, "behind each fetch there is a pause"
+    assert loop.time() - began >= 0.75, "behind each fetch there is a pause"
+
+
+async def test_a_key_that_was_asked_for_too_early_is_asked_for_again_once_a_fetch_may_be_made(
+    origin: OriginServer, fetch: Fetch
+) -> None:
+    keys = fetch(cool=0.05)
+    await keys.ask("new")
+    assert kids(keys) == {"old"}
+    origin.answer = lambda asked: json({"keys": [OLD, NEW]})
+
+    async with asyncio.timeout(10):
+        while "new" not in kids(keys):
+            await keys.ask("new")
+            await asyncio.sleep(0.01)
 
 
 async def test_made_up_keys_take_no_memory(origin: OriginServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,8 @@ FRESH = 300.0  # seconds that a set holds where it does not say
 FRESH_LEAST, FRESH_MOST = 60.0, 86_400.0
 AHEAD = 0.8  # of its time, a set is fetched again
 RETRY_LEAST, RETRY_MOST = 1.0, 60.0  # seconds behind a fetch that failed, twice as many each time
-COOL = 5.0  # seconds behind a fetch until another one is made for a key that was not there
-MISSING_SECONDS = 30.0  # that a key which was asked for in vain is not asked for again
-MISSING = 1024  # of such keys
+COOL = 5.0  # seconds behind a fetch until another one is made for a key that was not there, or for that one again
+MISSING = 1024  # keys that were asked for in vain
 
 
 class FetchedKeys:
@@ -82,7 +81,8 @@ class FetchedKeys:
         self._wanted.set()
         await asyncio.shield(self._asked)
         if not self._has(kid):
-            self._missing[kid] = time.monotonic() + MISSING_SECONDS
+            # Not for longer: anybody may name the key that comes next, and keep its tokens out so long.
+            self._missing[kid] = time.monotonic() + self._cool
             if len(self._missing) > MISSING:
                 self._missing.popitem(last=False)
 
