@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -351,3 +352,34 @@ def test_proxies_that_are_trusted_are_asked_for() -> None:
     assert policy.is_local(request, "127.0.0.1")
     assert not policy.is_local(request, "192.0.2.1")
     assert not Policy().is_local(request, "127.0.0.1")
+
+
+async def test_the_rate_of_a_channel_that_has_forgotten_its_events_is_over_the_whole_minute() -> None:
+    async with at_its_port() as (edge, port), httpx.AsyncClient(base_url=f"http://localhost:{port}") as client:
+        for number in range(6):
+            await edge.hub.publish("news", str(number))
+        edge.hub.fanout.index.take_in()
+        assert (await client.get("/channels/news")).json()["rate"] == 0.1
+        await edge.hub.forget("news")
+        edge.hub.fanout.index.take_in()
+        forgotten = (await client.get("/channels/news")).json()
+        assert (forgotten["kept"], forgotten["rate"]) == (1, 0.017), "the event that says it"
+        await edge.hub.publish("news", "after")
+        edge.hub.fanout.index.take_in()
+        assert (await client.get("/channels/news")).json()["rate"] == 0.033
+
+
+async def test_the_rate_of_a_channel_whose_events_were_evicted_is_over_the_time_that_the_log_has_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with at_its_port(log_size="64KiB", max_event_size="16KiB") as (edge, port):
+        await edge.hub.publish("news", "first")
+        while not edge.hub.log.tail:
+            await edge.hub.publish("others", "x" * 1000)
+            edge.hub.fanout.index.take_in()
+        await edge.hub.publish("news", "last")
+        edge.hub.fanout.index.take_in()
+        oldest = next(edge.hub.log.records()).milliseconds / 1000
+        monkeypatch.setattr("sse_fast.edge.operations.time", SimpleNamespace(time=lambda: oldest + 2))
+        async with httpx.AsyncClient(base_url=f"http://localhost:{port}") as client:
+            assert (await client.get("/channels/news")).json()["rate"] == 0.5

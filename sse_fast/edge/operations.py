@@ -146,9 +146,12 @@ class Operations:
         kept = channel.kept if channel is not None else 0
         lately = recent(self._hub.fanout.index, name, round(1000 * (now - LATELY)))
         seconds = LATELY
-        # Of one whose events go faster than that, as far as there are any.
-        if channel is not None and channel.evicted and lately.since == kept and lately.first is not None:
-            seconds = max(now - lately.first / 1000, 0.001)
+        if channel is not None and channel.evicted and lately.since == kept and self._hub.log.tail:
+            # Of one whose events go faster than that: over the time of which the log has all events. One that has
+            # forgotten some is not such a one.
+            oldest = next(self._hub.log.records(), None)
+            if oldest is not None:
+                seconds = min(max(now - oldest.milliseconds / 1000, 0.001), LATELY)
         return {
             "kept": kept,
             "rate": round(lately.since / seconds, 3),
