@@ -16,7 +16,7 @@ import pytest
 from front_port import by_asgi, edge_of
 from whatwg import Parser
 
-from sse_fast.edge import app
+from sse_fast.edge import configured
 from sse_fast.edge.app import Edge
 from sse_fast.errors import LogBusy, SSEFastError
 from sse_fast.event_rules import Encoded
@@ -540,7 +540,7 @@ async def next_of(events: AsyncIterator[Any]) -> tuple[str, str]:
 async def test_who_may_listen_to_the_presence_in_a_channel_is_told_who_comes_and_goes_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "GRACE", GRACE)
+    monkeypatch.setattr(configured, "GRACE", GRACE)
     monkeypatch.setattr(module, "TICK", 0.02)
     async with edge_of(token_secret=SECRET, presence_channels=["room:*"], retry=0) as edge, by_asgi(edge) as client:
         watcher = token_of("watcher", "$presence:**", operations=True)
