@@ -37,7 +37,13 @@ class AskingAccess(Access):
         return OPEN
 
     def grants_of(
-        self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
+        self,
+        headers: Mapping[bytes, bytes],
+        query: bytes,
+        now: float,
+        found: Found = NOTHING_FOUND,
+        *,
+        hooked: bool = False,
     ) -> Grants:
         return self._asked(headers, found)
 
@@ -68,14 +74,14 @@ class Served(EdgeClient):
 
 
 @asynccontextmanager
-async def opened(transport: Transport) -> AsyncIterator[Served]:
+async def opened(transport: Transport, **settings: Any) -> AsyncIterator[Served]:
     finder = Finder()
 
     def prepare(edge: Edge) -> None:
         edge.policy = replace(edge.policy, access=AskingAccess())
         edge.sources.find_out = finder  # type: ignore[assignment]
 
-    async with Served.opened(transport, prepare=prepare) as served:
+    async with Served.opened(transport, prepare=prepare, **settings) as served:
         served.find_out = finder
         yield served
 
@@ -262,6 +268,40 @@ async def read_to_its_end(served: Served) -> list[str]:
         return [event.event for event in await stream.rest()]
 
 
+# ---- how often -------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_who_asks_too_often_is_told_to_come_back_and_nobody_is_asked_about_it(transport: Transport) -> None:
+    async with opened(transport, rate_open="3/h") as served:
+        served.find_out.answered.set()
+        forged = {"authorization": "Bearer forged", "accept": "application/json"}
+        answers = [(await served.http.get("/sse/a", headers=forged)).status_code for _ in range(5)]
+        assert answers == [401, 401, 401, 429, 429]
+        assert len(served.find_out.asked) == 3
+
+
+@BOTH
+async def test_a_stream_that_was_asked_about_counts_once(transport: Transport) -> None:
+    async with opened(transport, rate_open="2/h") as served:
+        served.find_out.answered.set()
+        for _ in range(2):
+            async with served.stream("/sse/a", headers=TICKET) as stream:
+                assert (await stream.take(1))[0].event == "$connected"
+        async with served.stream("/sse/a", headers=TICKET) as stream:
+            assert [event.data for event in await stream.rest()] == ['{"reason":"rate_limited"}']
+        assert len(served.find_out.asked) == 2
+
+
+@BOTH
+async def test_of_what_could_not_be_found_out_nothing_is_counted(transport: Transport) -> None:
+    async with opened(transport, rate_open="1/h") as served:
+        served.find_out.failing = True
+        served.find_out.answered.set()
+        headers = TICKET | {"accept": "application/json"}
+        assert [(await served.http.get("/sse/a", headers=headers)).status_code for _ in range(3)] == [503] * 3
+
+
 # ---- who is asked ----------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +347,19 @@ async def test_without_an_answer_nobody_knows(ask: Ask) -> None:
 async def test_where_there_is_no_webhook_nothing_is_granted_by_one() -> None:
     with pytest.raises(Undecided):
         await Asking()(HOOK, "client")
+
+
+async def test_one_address_takes_no_more_than_its_part_of_the_places() -> None:
+    source = Source()
+    asking = Asking(source, source, most=4, each=2)
+    waiting = [asyncio.create_task(asking(HOOK, f"2001:db8::{n}")) for n in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Undecided, match="too many"):
+        await asking(HOOK, "2001:db8::9")
+    waiting.append(asyncio.create_task(asking(HOOK, "192.0.2.1")))
+    source.answered.set()
+    await asyncio.gather(*waiting)
+    await asking(HOOK, "2001:db8::9")
 
 
 async def test_who_waits_is_bounded_and_those_for_keys_take_no_place_of_those_for_the_webhook() -> None:

@@ -301,6 +301,34 @@ def test_a_stream_for_which_there_is_no_room_has_used_nothing_of_the_rates() -> 
         enter("another")
 
 
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_who_is_refused_streams_counts_as_who_opens_them(transport: Transport) -> None:
+    async with edge_of(rate_open="3/h", token_secret="s" * 32) as edge, client_of(edge, transport) as client:
+        headers = {"accept": "application/json"}
+        for _ in range(4):
+            assert (await client.post("/publish/a", content="x")).status_code == 401, "is no stream"
+        bad = {"authorization": "Bearer a.b.c"}
+        given = [{}, bad, {}, {}, bad]
+        answers = [(await client.get("/sse/a", headers=headers | more)).status_code for more in given]
+        assert answers == [401, 401, 401, 429, 429]
+        assert edge.metrics.snapshot()["refused_by"]["rate_open"] == 2
+        if transport is Transport.NATIVE:  # what is broken off this client does not take by the other
+            _, told = await first_events(client, "/sse/a")
+            assert b"rate_limited" in told
+
+
+async def test_the_replays_of_patterns_count_too() -> None:
+    async with edge_of(rate_replay="150KB/h") as edge:
+        for number in range(100):
+            await edge.hub.publish(f"a:{number % 3}", "x" * 1000)
+        await until(lambda: edge.hub.fanout.index.position == edge.hub.log.position)
+        answers = []
+        for path in ("/sse?pattern=a:*&history=100", "/sse?pattern=a:*", "/sse?pattern=a:*&last_event_id=earliest"):
+            async with client_of(edge, Transport.NATIVE) as client:
+                answers.append(b"$connected" in (await first_events(client, path))[1])
+        assert answers == [True, True, False]
+
+
 async def test_who_opens_streams_too_often_by_asgi_is_told_as_well() -> None:
     async with edge_of(rate_open="1/h") as edge, by_asgi(edge) as client:
         assert edge._streams.rates is not None

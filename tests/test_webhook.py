@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 from origin_server import OriginServer, answer, json
+from support import PATIENCE
 
 from sse_fast.access.asking import HookAsked, HookSaid
 from sse_fast.access.webhook import BadHookAnswer, key_of, said_of
@@ -267,6 +268,23 @@ async def test_questions_at_once_are_bounded(origin: OriginServer, hook_of: Hook
     origin.answer = lambda asked: json({})
     origin.released.set()
     assert await asyncio.gather(*asking) == [HookSaid(200)] * 4
+
+
+async def test_one_address_leaves_connections_to_the_others(origin: OriginServer, hook_of: Hooks) -> None:
+    origin.answer = lambda asked: None if asked.json["client"].startswith("2001:db8:0:7:") else json({})
+    hook = hook_of(seconds=30, connections=3, each=2, waiting_each=4)
+    asking = [
+        asyncio.create_task(hook.ask(HookAsked(None, (f"{n}",)), f"2001:db8:0:7::{n}")) for n in range(4)
+    ]  # of one host
+    await origin.asked_times(2)
+    with pytest.raises(AskFailed, match="4 questions of one address"):
+        await hook.ask(HookAsked(None, ("one more",)), "2001:db8:0:7::9")
+    async with asyncio.timeout(PATIENCE):
+        assert await hook.ask(HookAsked(None, ("news",)), CLIENT) == HookSaid(200)
+    origin.answer = lambda asked: json({})
+    origin.released.set()
+    assert await asyncio.gather(*asking) == [HookSaid(200)] * 4
+    assert hook._shares == {}
 
 
 async def test_a_server_that_ends_waits_for_no_answer(origin: OriginServer, hook_of: Hooks) -> None:

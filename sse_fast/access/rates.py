@@ -87,9 +87,18 @@ class Rates:
         """Whether it counts to which channels."""
         return self._channel is not None
 
-    def opening(self, address: str, credential: str | None = None, replayed: int = 0) -> None:
-        """A stream is to be opened, on which so many bytes of kept events come first. Raises RateLimited."""
-        self._spend("rate_open", self._open, openers := whose(address, credential))
+    def asking(self, address: str) -> None:
+        """For a stream, of which something has to be found out first, or which is refused: it counts as one that is
+        opened. Raises RateLimited."""
+        self._spend("rate_open", self._open, whose(address, None))
+
+    def opening(self, address: str, credential: str | None = None, replayed: int = 0, *, asked: bool = False) -> None:
+        """A stream is to be opened, on which so many bytes of kept events come first. `asked`: it was counted for its
+        address by `asking`. Raises RateLimited."""
+        openers = whose(address, credential)
+        if asked:
+            openers = openers[1:]
+        self._spend("rate_open", self._open, openers)
         if replayed:
             try:
                 self._spend("rate_replay", self._replay, whose(address, None, replayed))

@@ -27,7 +27,6 @@ from sse_fast.edge.publish import Publishing
 from sse_fast.edge.requests import Requests
 from sse_fast.edge.sources import Sources
 from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
-from sse_fast.errors import Undecided
 from sse_fast.hub.control import Alone, Control
 from sse_fast.hub.peers import Peers
 from sse_fast.protocol.decide import decide
@@ -38,7 +37,7 @@ from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.access_log import AccessLog
 from sse_fast.transports.asgi import PEER, Stream, address_of
-from sse_fast.transports.asking import decided_at_last
+from sse_fast.transports.asking import found_out, tried
 from sse_fast.transports.behind import IS_LOCAL
 from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
@@ -227,17 +226,14 @@ class Edge:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
-        decision = decide(request, self.policy)
+        decision = tried(decide(request, self.policy), request, self.policy, address_of(scope), self._streams)
         return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request, self.policy)
 
     async def _found_out(self, ask: Ask, scope: Scope, policy: Policy) -> Decision:
         """What is to be done, once that is known of which it depends."""
         request = Request.from_scope(scope, policy.read)
-        decision: Decision
-        try:
-            decision = await decided_at_last(ask, request, policy, address_of(scope), self.sources.find_out)
-        except Undecided as error:
-            decision = self._streams.undecided(error, ask)
+        find_out = self.sources.find_out
+        decision = await found_out(ask, request, policy, address_of(scope), self._streams, find_out)
         return self._looked_at(decision, scope, request, policy)
 
     def _looked_at(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:

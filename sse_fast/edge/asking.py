@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from typing import Protocol
 
+from sse_fast.access.addresses import one_client
 from sse_fast.access.asking import Found, HookAsked, HookSaid
 from sse_fast.edge.asked import AskFailed
 from sse_fast.errors import Undecided
@@ -14,6 +15,7 @@ from sse_fast.protocol.decision import Ask
 logger = logging.getLogger("sse_fast.edge")
 
 WAITING = 2048  # requests that wait for either, each
+WAITING_EACH = 512  # from one address
 SECONDS = 15.0  # that one may wait at most, whatever the two do
 
 
@@ -30,18 +32,23 @@ class Hook(Protocol):
 class Asking:
     """Asking(keys, hook). waiting: requests that do, by what they wait for."""
 
-    def __init__(self, keys: Keys | None = None, hook: Hook | None = None, *, most: int = WAITING) -> None:
+    def __init__(
+        self, keys: Keys | None = None, hook: Hook | None = None, *, most: int = WAITING, each: int = WAITING_EACH
+    ) -> None:
         self._keys, self._hook = keys, hook
-        self._most = most
+        self._most, self._each = most, each
         self.waiting: Counter[str] = Counter()
+        self._from: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, ask: Ask, client: str) -> Found:
         """What was found out, with all that was before. client: the address of who asks. Raises Undecided: nobody
         knows, so nobody may."""
         what = "hook" if isinstance(ask.what, HookAsked) else "keys"
-        if self.waiting[what] >= self._most:
+        place = what, one_client(client)
+        if self.waiting[what] >= self._most or self._from[place] >= self._each:
             raise Undecided("too many requests wait for what has to be found out about them; come back in a moment")
         self.waiting[what] += 1
+        self._from[place] += 1
         try:
             async with asyncio.timeout(SECONDS):
                 return await self._found(ask, client)
@@ -49,6 +56,9 @@ class Asking:
             raise Undecided("whether this may be cannot be found out just now; come back in a moment") from None
         finally:
             self.waiting[what] -= 1
+            self._from[place] -= 1
+            if not self._from[place]:
+                del self._from[place]
 
     async def _found(self, ask: Ask, client: str) -> Found:
         if isinstance(ask.what, HookAsked):

@@ -5,9 +5,11 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from sse_fast._native.base.histogram import Histogram
+from sse_fast.access.addresses import one_client
 from sse_fast.access.asking import HookAsked, HookSaid
 from sse_fast.access.caching import max_age
 from sse_fast.access.webhook import MOST_BYTES, BadHookAnswer, key_of, question, said_of
@@ -17,10 +19,21 @@ logger = logging.getLogger("sse_fast.edge")
 
 SECONDS = 1.0  # that an answer may take, the wait for a connection included
 CONNECTIONS = 64
+EACH = 16  # of them for the clients of one address
 WAITING = 4096  # questions that have no answer yet
+WAITING_EACH = 512
 KEPT = 16_384  # answers
 KEPT_SECONDS = 3600.0  # at most, whatever max-age says
 SAID_EVERY = 10.0  # seconds between two warnings
+
+
+class _Share:
+    """Of one address: the questions that have no answer yet, and whose turn it is."""
+
+    __slots__ = ("questions", "turns")
+
+    def __init__(self, most: int) -> None:
+        self.questions, self.turns = 0, asyncio.Semaphore(most)
 
 
 class Webhook:
@@ -33,12 +46,16 @@ class Webhook:
         *,
         seconds: float = SECONDS,
         connections: int = CONNECTIONS,
+        each: int = EACH,
         waiting: int = WAITING,
+        waiting_each: int = WAITING_EACH,
         kept: int = KEPT,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._server = Asked(url, connections=connections)
         self._seconds, self._most_waiting, self._most_kept = seconds, waiting, kept
+        self._each, self._most_waiting_each = each, waiting_each
+        self._shares: dict[str, _Share] = {}
         self._now = now
         self._answers: OrderedDict[bytes, tuple[float, HookSaid]] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Task[HookSaid]] = {}
@@ -57,6 +74,9 @@ class Webhook:
         if task is None:
             if len(self._under_way) >= self._most_waiting:
                 raise AskFailed(f"{self._most_waiting} questions wait for an answer already")
+            share = self._shares.get(one_client(client))
+            if share is not None and share.questions >= self._most_waiting_each:
+                raise AskFailed(f"{self._most_waiting_each} questions of one address wait for an answer already")
             task = self._under_way[key] = asyncio.get_running_loop().create_task(self._ask(key, asked, client))
             task.add_done_callback(lambda task: self._done(key, task))
         try:
@@ -84,7 +104,25 @@ class Webhook:
         self._answers.move_to_end(key)
         return found[1]
 
+    @asynccontextmanager
+    async def _turn(self, client: str) -> AsyncIterator[None]:
+        """So many of one address at once; further ones wait, and take no connection from the others."""
+        address = one_client(client)
+        share = self._shares.setdefault(address, _Share(self._each))
+        share.questions += 1
+        try:
+            async with share.turns:
+                yield
+        finally:
+            share.questions -= 1
+            if not share.questions:
+                del self._shares[address]
+
     async def _ask(self, key: bytes, asked: HookAsked, client: str) -> HookSaid:
+        async with self._turn(client):
+            return await self._answered(key, asked, client)
+
+    async def _answered(self, key: bytes, asked: HookAsked, client: str) -> HookSaid:
         began = time.monotonic()
         try:
             body = question(asked, client)

@@ -37,7 +37,8 @@ class Subscribe(NamedTuple):
     readable: who may read it, if it becomes another answer. reads_json: then 503, and not a stream that says when to
     come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`. patterns: of further
     channels. grants: of who listens; they have all of these channels. left_out: what was asked for beside them, and is
-    not granted. from_outside: what becomes of it if who asks is not on this machine; None: the same."""
+    not granted. from_outside: what becomes of it if who asks is not on this machine; None: the same. asked: something
+    was found out about it first, and by then it was counted as opened."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
@@ -51,6 +52,7 @@ class Subscribe(NamedTuple):
     grants: Grants = OPEN
     left_out: tuple[str, ...] = ()
     from_outside: "Answer | Subscribe | None" = None
+    asked: bool = False
 
 
 class Form(StrEnum):

@@ -18,7 +18,7 @@ from typing import Any
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast.access.limits import Counted
-from sse_fast.errors import EndReason, HubClosed, Overloaded, Undecided, Unsupported
+from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import (
@@ -34,7 +34,7 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.access_log import Logged
-from sse_fast.transports.asking import FindOut, decided_at_last
+from sse_fast.transports.asking import FindOut, found_out, tried
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.guesses import concerns
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
@@ -279,11 +279,8 @@ class Front:
         """What is decided about a request by now, of which something had to be found out."""
         head, request, ask = known
         assert isinstance(ask, Ask)
-        try:
-            client = self.client_of(connection, request)
-            decision = await decided_at_last(ask, request, self._policy, client, self._find_out)
-        except Undecided as error:
-            return Known(head, request, self._streams.undecided(error, ask))
+        client = self.client_of(connection, request)[:ADDRESS_LENGTH]
+        decision = await found_out(ask, request, self._policy, client, self._streams, self._find_out)
         return _known(head, request, decision)
 
     @property
@@ -343,6 +340,13 @@ class Front:
             return known
         decided = guesses.decided(decision, self.client_of(connection, known.request))
         return known if decided is decision else known._replace(decision=decided)
+
+    def tried(self, connection: Connection, known: Known) -> Known:
+        """What was decided, unless too many streams were asked for from there."""
+        if self._streams.rates is None or not isinstance(known.decision, Answer | Ask):
+            return known
+        client = self.client_of(connection, known.request)[:ADDRESS_LENGTH]
+        return known._replace(decision=tried(known.decision, known.request, self._policy, client, self._streams))
 
     def note(self, connection: Connection, known: Known, answer: Answer) -> None:
         """Count and log an answer that refuses somebody."""

@@ -83,7 +83,7 @@ class Streams:
             self._admission.enter(counted)
         else:
             client = address_of_counted(counted), wanted.grants.credential, self._replayed(self.rates, wanted)
-            self.rates.opening(*client)
+            self.rates.opening(*client, asked=wanted.asked)
             try:
                 self._admission.enter(counted)
             except BaseException:
