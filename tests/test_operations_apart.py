@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from front_port import edge_of
 from support import PATIENCE, free_port
+from test_refusals import client_of
 
 from sse_fast import Settings, create_app
 from sse_fast.access.access import Access
@@ -24,6 +26,7 @@ from sse_fast.protocol.decision import Answer, Elsewhere, Subscribe
 from sse_fast.protocol.policy import Operations, Policy
 from sse_fast.protocol.request import Request
 from sse_fast.transports.kernel import bound_socket
+from sse_fast.transports.life import Transport
 
 ROUTES = ("/stats", "/metrics", "/channels", "/channels/news", "/streams", "/streams/0-1", "/presence/news")
 ANYBODYS = ("/", "/livez", "/readyz", "/healthz")
@@ -152,6 +155,16 @@ def test_so_is_the_channel_of_the_figures(query: bytes) -> None:
     assert granted.from_outside is None
 
 
+@pytest.mark.parametrize("transport", Transport)
+async def test_whether_it_is_there_is_asked_by_head_as_by_get(transport: Transport) -> None:
+    async with edge_of(trusted_proxies=["127.0.0.1"]) as edge, client_of(edge, transport) as client:
+        assert (await client.head("/sse/$stats")).status_code == 200
+        far = {"x-forwarded-for": "192.0.2.1"}
+        for path in ("/sse/$stats", "/sse?channel=news&channel=$stats"):
+            assert (await client.head(path, headers=far)).status_code == 403
+        assert (await client.head("/sse?channel=news&channel=$stats&allowed=only", headers=far)).status_code == 200
+
+
 def test_grants_that_name_it_have_it_and_those_of_every_channel_do_not() -> None:
     wanted = Request("GET", "/sse/$stats")
     named = decide(wanted, granting(subscribe=Patterns.of(["$stats"])))
@@ -237,8 +250,8 @@ async def test_strangers_learn_nothing_and_change_nothing(make: Callable[..., Ed
     edge.hub.fanout.index.take_in()
     async with asking(edge, **stranger) as client:
         for path in ("/stats", "/metrics", "/channels", "/channels/news", "/streams", "/streams?user=u", "/sse/$stats"):
-            for method in ("GET", "DELETE"):
-                if "sse" not in path or method == "GET":
+            for method in ("GET", "HEAD", "DELETE"):
+                if "sse" not in path or method != "DELETE":
                     answer = await client.request(method, path)
                     assert answer.status_code == 403, path
                     assert answer.headers["content-type"] == "application/problem+json"

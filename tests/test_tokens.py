@@ -263,6 +263,24 @@ def test_nobody_is_asked_for_a_token_that_no_key_could_sign() -> None:
     refused(tokens, listen("a", key=rsa_key("other"), algorithm="RS256", kid="1"))
 
 
+@pytest.mark.parametrize("kid", [None, "1"])
+def test_nobody_is_asked_where_a_key_that_is_here_verifies_it(kid: str | None) -> None:
+    tokens = tokens_of(public(ed_key()), asks=True)  # by no id, so that any may mean it
+    tokens.use([key_of_secret(SECRET.encode())], "secret")
+    assert tokens.grants_of(listen("a", kid=kid), NOW).subscribe
+    assert tokens.grants_of(listen("a", key=ed_key(), algorithm="EdDSA", kid=kid), NOW).subscribe
+    refused(tokens, listen("a", key=ed_key("other"), algorithm="EdDSA"))
+    with pytest.raises(MustAsk):
+        tokens.grants_of(listen("a", key=ed_key("other"), algorithm="EdDSA", kid="1"), NOW)
+
+
+def test_nobody_is_asked_for_a_secret_which_is_never_fetched() -> None:
+    tokens = tokens_of(public(ed_key(), kid="1"), asks=True)
+    refused(tokens, listen("a", kid="new"))
+    tokens.use([key_of_secret(SECRET.encode())], "secret")
+    refused(tokens, listen("a", key=OTHER_SECRET, kid="new"))
+
+
 # ---- what is remembered ----
 
 

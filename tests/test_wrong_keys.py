@@ -96,7 +96,7 @@ def test_a_token_is_no_guess_whoever_guesses_keys_from_there() -> None:
         assert guesses.decided(right(token), FAR) == right(token)
 
 
-@pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "local"])
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "local"])
 def test_a_right_key_of_this_machine_is_always_taken(client: str) -> None:
     guesses = Guesses(AtOnce(1))
     for _ in range(3):

@@ -247,9 +247,9 @@ class Edge:
 
     def _seen_from_there(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
         """What it becomes if it is for this machine's own requests only, and this is none."""
-        if not isinstance(decision, Elsewhere | Subscribe):
-            return decision
-        if isinstance(decision, Subscribe) and decision.from_outside is None:
+        if isinstance(decision, Publish) or (
+            isinstance(decision, Answer | Subscribe) and decision.from_outside is None
+        ):
             return decision
         local = scope.get(IS_LOCAL)  # a relay knows better
         if local is None:

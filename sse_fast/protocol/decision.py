@@ -85,13 +85,15 @@ class Publish(NamedTuple):
 
 class Answer(NamedTuple):
     """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back.
-    refused: why somebody is refused by it, if that is so, as logs and metrics call it."""
+    refused: why somebody is refused by it, if that is so, as logs and metrics call it. from_outside: what is answered
+    instead to who is not on this machine; None: the same."""
 
     status: int
     headers: Headers = ()
     body: bytes = b""
     whole: bool = True
     refused: str = ""
+    from_outside: "Answer | None" = None
 
 
 class Elsewhere(NamedTuple):

@@ -113,7 +113,10 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         left_out=left_out,
     )
     decision = operations.of_stream(wanted, policy, asked.allowed_only)
-    return Answer(200, headers) if method == "HEAD" else decision
+    if method == "HEAD" and isinstance(decision, Subscribe):
+        outside = decision.from_outside
+        return Answer(200, headers, from_outside=outside if isinstance(outside, Answer) else None)
+    return decision
 
 
 def _refuse_untold(asked: Asked, policy: Policy) -> None:

@@ -334,8 +334,13 @@ class Front:
         self._streams.transports[Transport.NATIVE].move(Life.ARRIVED, "refuse")
 
     def slowed(self, connection: Connection, known: Known) -> Known:
-        """What was decided, unless too many wrong keys came from there."""
+        """What was decided, unless it is another answer for who is not on this machine, or too many wrong keys came
+        from there."""
         guesses, decision = self._streams.guesses, known.decision
+        if isinstance(decision, Answer) and decision.from_outside is not None:
+            if not self.is_local(connection, known.request):
+                known = known._replace(decision=decision.from_outside)
+            return known
         if guesses is None or isinstance(decision, Ask) or not concerns(decision):
             return known
         decided = guesses.decided(decision, self.client_of(connection, known.request))

@@ -8,12 +8,11 @@ that is not trusted the whole world has one address. A token that was verified i
 What it keeps: of addresses what the limiter does; of those who came with a right one so many, the last.
 """
 
-import ipaddress
 import math
 from collections import OrderedDict
-from functools import lru_cache
 
 from sse_fast.access.addresses import one_client
+from sse_fast.access.local import UNIX, is_loopback_address
 from sse_fast.access.publishers import of_a_key
 from sse_fast.access.rates import Limiter, Rate
 from sse_fast.errors import RateLimited
@@ -78,9 +77,5 @@ def _key(client: str) -> bytes:
     return one_client(client).encode()
 
 
-@lru_cache(maxsize=256)
 def _is_local(client: str) -> bool:
-    try:
-        return ipaddress.ip_address(client).is_loopback
-    except ValueError:
-        return client == "local"
+    return client == UNIX or is_loopback_address(client)
