@@ -45,7 +45,7 @@ async def test_a_request_is_relayed_and_another_published_while_all_places_for_c
         writer.write(b"GET /half")
     reader, writer = places[0]
     for request, answer in ((b"GET /readyz", b"ready"), (b"POST /publish/a", b"id")):
-        writer.write(request + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        writer.write(request + b" HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         assert head.startswith(b"HTTP/1.1 200"), head
         body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))

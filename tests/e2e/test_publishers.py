@@ -51,7 +51,7 @@ class Publisher:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         try:
-            writer.write(b"POST /publish/a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+            writer.write(b"POST /publish/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello")
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(int(length.partition(b":")[2]))
@@ -141,7 +141,7 @@ async def test_a_long_drain_refuses_a_publisher_once_and_no_more(edge: Edges) ->
 async def test_a_publish_that_is_under_way_when_its_worker_begins_to_drain_is_acknowledged(edge: Edges) -> None:
     server = edge()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"POST /publish/a HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+    writer.write(b"POST /publish/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello")
     stream = await Stream.open(server.port, "/sse/a")
     await eventually(lambda: server.stats()["connections"] == 1, "the stream")
     server.terminate()
@@ -156,7 +156,7 @@ async def test_a_publish_that_is_under_way_when_its_worker_begins_to_drain_is_ac
 async def test_a_publish_whose_body_never_comes_takes_no_streams_last_words(edge: Edges) -> None:
     server = edge("--drain-timeout", "1")
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"POST /publish/a HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+    writer.write(b"POST /publish/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello")
     stream = await Stream.open(server.port, "/sse/a")
     await eventually(lambda: server.stats()["connections"] == 1, "the stream")
     server.terminate()
