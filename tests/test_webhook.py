@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -12,7 +13,7 @@ from support import PATIENCE
 from sse_fast.access.asking import HookAsked, HookSaid
 from sse_fast.access.webhook import BadHookAnswer, key_of, said_of
 from sse_fast.edge.asked import AskFailed
-from sse_fast.edge.webhook import Webhook
+from sse_fast.edge.webhook import Webhook, size_of
 
 ASKED = HookAsked("digest", ("user:42:inbox", "news"), ("orders:*",), "42", ((b"cookie", b"session=\xe9"),))
 CLIENT = "203.0.113.9"
@@ -179,6 +180,38 @@ async def test_of_kept_answers_the_one_used_longest_ago_goes(origin: OriginServe
     for name in ("a", "b", "a", "c", "a", "b"):
         await hook.ask(HookAsked("digest", (name,)), CLIENT)
     assert [asked.json["channels"] for asked in origin.asked] == [["a"], ["b"], ["c"], ["b"]]
+
+
+async def test_kept_answers_are_bounded_in_their_memory_too(origin: OriginServer, hook_of: Hooks) -> None:
+    origin.answer = lambda asked: json({"channels": asked.json["channels"][1:]}, cache_control="max-age=60")
+    hook = hook_of(kept_bytes=100_000)
+
+    def names(number: int) -> tuple[str, ...]:
+        return tuple(f"{number}:{at}:{'x' * 100}" for at in range(128))  # 20 KB
+
+    for number in range(60):
+        await hook.ask(HookAsked("digest", names(number)), CLIENT)
+    origin.asked.clear()
+    assert 80_000 < hook._bytes <= 100_000
+    for number in range(56, 60):
+        await hook.ask(HookAsked("digest", names(number)), CLIENT)
+    assert origin.asked == [], "the last ones are there"
+    await hook.ask(HookAsked("digest", names(55)), CLIENT)
+    assert len(origin.asked) == 1
+
+
+def test_what_keeping_an_answer_takes_is_no_more_than_is_charged_for_it() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [
+            HookSaid(200, tuple(f"{number}:{at}:{'x' * 100}" for at in range(128)), (), user=f"user {number}")
+            for number in range(20)
+        ]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= sum(map(size_of, kept)) < 1.2 * taken
 
 
 async def test_all_who_ask_the_same_are_one_question(origin: OriginServer, hook_of: Hooks) -> None:

@@ -3,10 +3,12 @@ answer is still kept."""
 
 import asyncio
 import logging
+import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from sse_fast._native.base.histogram import Histogram
 from sse_fast.access.addresses import one_client
@@ -23,8 +25,23 @@ EACH = 16  # of them for the clients of one address
 WAITING = 4096  # questions that have no answer yet
 WAITING_EACH = 512
 KEPT = 16_384  # answers
+KEPT_BYTES = 16 * 1024 * 1024  # of all of them
 KEPT_SECONDS = 3600.0  # at most, whatever max-age says
+KEPT_BESIDE = 512  # bytes of an answer that says nothing
 SAID_EVERY = 10.0  # seconds between two warnings
+
+
+class _Kept(NamedTuple):
+    until: float
+    said: HookSaid
+    size: int
+
+
+def size_of(said: HookSaid) -> int:
+    """Bytes of memory that it takes to keep this, about."""
+    names = (*(said.channels or ()), *(said.patterns or ()))
+    texts = (*names, said.user or "", said.detail)
+    return KEPT_BESIDE + 8 * len(names) + sum(map(sys.getsizeof, texts))
 
 
 class _Share:
@@ -50,14 +67,17 @@ class Webhook:
         waiting: int = WAITING,
         waiting_each: int = WAITING_EACH,
         kept: int = KEPT,
+        kept_bytes: int = KEPT_BYTES,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._server = Asked(url, connections=connections)
-        self._seconds, self._most_waiting, self._most_kept = seconds, waiting, kept
+        self._seconds, self._most_waiting = seconds, waiting
+        self._most_kept, self._most_bytes = kept, kept_bytes
         self._each, self._most_waiting_each = each, waiting_each
         self._shares: dict[str, _Share] = {}
         self._now = now
-        self._answers: OrderedDict[bytes, tuple[float, HookSaid]] = OrderedDict()
+        self._answers: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._bytes = 0
         self._under_way: dict[bytes, asyncio.Task[HookSaid]] = {}
         self._warned = -SAID_EVERY
         self.outcomes: Counter[str] = Counter()
@@ -98,11 +118,11 @@ class Webhook:
         found = self._answers.get(key)
         if found is None:
             return None
-        if found[0] <= self._now():
-            del self._answers[key]
+        if found.until <= self._now():
+            self._forget(key)
             return None
         self._answers.move_to_end(key)
-        return found[1]
+        return found.said
 
     @asynccontextmanager
     async def _turn(self, client: str) -> AsyncIterator[None]:
@@ -142,10 +162,16 @@ class Webhook:
         until = self._now() + min(seconds or 0, KEPT_SECONDS)
         if said.until is not None:
             until = min(until, said.until)
+        if key in self._answers:
+            self._forget(key)
         if until > self._now():
-            self._answers[key] = until, said
-            if len(self._answers) > self._most_kept:
-                self._answers.popitem(last=False)
+            kept = self._answers[key] = _Kept(until, said, size_of(said))
+            self._bytes += kept.size
+            while len(self._answers) > self._most_kept or self._bytes > self._most_bytes:
+                self._forget(next(iter(self._answers)))
+
+    def _forget(self, key: bytes) -> None:
+        self._bytes -= self._answers.pop(key).size
 
     def _done(self, key: bytes, task: asyncio.Task[HookSaid]) -> None:
         del self._under_way[key]
