@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 from signing import OTHER_SECRET, SECRET, ec_key, ed_key, key_set, listen, public, rsa_key, signed_by_hs256, token
 
 from sse_fast.access.algorithms import ALGORITHMS, BadKeys
@@ -229,16 +229,23 @@ def test_a_secret_has_as_many_bytes_as_its_digest() -> None:
 
 def test_of_keys_without_a_name_a_few_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = tokens_of(*[public(ed_key(str(n))) for n in range(40)])
-    tried = 0
+    looked_at, read = [], []
+    verify, decode = OKPAlgorithm.verify, jwt.decode
+    monkeypatch.setattr(OKPAlgorithm, "verify", lambda *given: looked_at.append(1) or verify(*given))
+    monkeypatch.setattr(jwt, "decode", lambda *given, **how: read.append(1) or decode(*given, **how))
+    assert "another key" in refused(tokens, listen("a", key=ed_key("forged"), algorithm="EdDSA"))
+    assert (len(looked_at), len(read)) == (4, 0), "a forged token is not even read"
+    assert tokens.grants_of(listen("a", key=ed_key("3"), algorithm="EdDSA"), NOW).subscribe == Patterns.of(["a"])
+    assert len(read) == 1
 
-    def decode(*_: Any, **__: Any) -> Any:
-        nonlocal tried
-        tried += 1
-        raise jwt.InvalidSignatureError
 
-    monkeypatch.setattr(jwt, "decode", decode)
-    refused(tokens, listen("a", key=ed_key("0"), algorithm="EdDSA"))
-    assert tried == 4
+@pytest.mark.parametrize("signature", ["", "A", "=", "AA", "é", "!!!!", "x" * 4000])
+@pytest.mark.parametrize("make", [rsa_key, ec_key, ed_key])
+def test_a_signature_that_is_none_is_no_key_s_of_several(make: Any, signature: str) -> None:
+    tokens = tokens_of(public(make("1")), public(make("2")))
+    algorithm = {rsa_key: "RS256", ec_key: "ES256", ed_key: "EdDSA"}[make]
+    signed = listen("a", key=make("1"), algorithm=algorithm).rpartition(".")[0]
+    assert refused(tokens, f"{signed}.{signature}")
 
 
 # ---- asking for keys ----
