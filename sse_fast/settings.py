@@ -47,6 +47,8 @@ APP = re.compile(rf"{NAME}:{NAME}")
 COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(r"https?://(?:[^/\s:*@\[\]]+|\[[^/\s*@\]]+\])(?::(?:[0-9]{1,5}|\*))?", re.I)
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|m|h|d)")
+DURATION_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 # Settings that only say how tokens are taken.
 OF_TOKENS = (
@@ -362,6 +364,16 @@ class Settings(BaseSettings):
         if not isinstance(items, Iterable):
             return origins
         return [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+
+    @field_validator(
+        *("hung_worker_timeout", "keepalive", "max_stream_age", "send_timeout", "relay_timeout", "drain_timeout"),
+        *("idempotency_window", "token_leeway"),
+        mode="before",
+    )
+    @classmethod
+    def _seconds_may_have_a_unit(cls, given: object) -> object:
+        found = DURATION.fullmatch(given.strip()) if isinstance(given, str) else None
+        return float(found[1]) * DURATION_SECONDS[found[2]] if found is not None else given
 
     @field_validator("cors_origins")
     @classmethod

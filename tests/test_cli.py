@@ -6,6 +6,8 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from sse_fast.base.descriptors import (
     budget,
     descriptors_for,
 )
+from sse_fast.cli.groups import GROUPS
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.node import serve
 from sse_fast.node.serve import CannotServe
@@ -43,6 +46,20 @@ def test_every_setting_is_a_flag_that_help_explains(run):
         assert "--" + name.replace("_", "-") in words
         assert f"SSE_FAST_{name.upper()}" in words
         assert field.description in words
+
+
+def test_every_setting_has_its_place_in_the_help_of_serve_once(run):
+    grouped = [name for names in GROUPS.values() for name in names.split()]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+    said = run("serve", "--help").output
+    places = [said.index(f"{title}:") for title in GROUPS]
+    assert places == sorted(places)
+
+
+def test_a_default_is_shown_as_it_is_written(run):
+    words = " ".join(run("serve", "--help").output.split())
+    assert "default cookie,authorization]" in words
+    assert "['" not in words
 
 
 # ---- serve -----------------------------------------------------------------------------------------------------------
@@ -185,6 +202,25 @@ def test_the_start_line_says_what_holds_and_not_what_was_asked_for(run, monkeypa
     assert "max_connections=1000000 cannot be reached, and 1582 holds" in warning.message
     assert announced.max_connections == 1582
     assert announced.log_size == "4 MiB"
+    assert announced.listen == "open to anybody"
+
+
+@pytest.mark.parametrize(
+    ("settings", "listen", "publish"),
+    [
+        ({}, "open to anybody", "open to anybody"),
+        ({"publish_key": "k"}, "open to anybody", "needs a key"),
+        ({"publish_key": "k", "grant_publish": "chat"}, "open to anybody", "needs a key; open to anybody: chat"),
+        ({"grant_subscribe": "a,b:*", "grant_publish": "c"}, "open to anybody: a, b:*", "open to anybody: c"),
+        ({"token_secret": "s" * 32, "publish_key": "k"}, "needs a token", "needs a key or a token"),
+        ({"token_secret": "s" * 32, "grant_subscribe": "a"}, "needs a token; open to anybody: a", "needs a token"),
+        ({"token_secret": "s" * 32, "open": True}, "needs a token", "open to anybody"),
+        ({"authorize_url": "http://app.example/"}, "needs the webhook's word", "open to nobody"),
+    ],
+)
+def test_the_start_line_says_who_may_listen_and_who_may_publish(settings, listen, publish):
+    said = Settings(**settings)
+    assert (serve.listening(said), serve.publishing(said)) == (listen, publish)
 
 
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(monkeypatch):
@@ -345,3 +381,34 @@ def test_an_app_s_own_entries_are_in_our_form_at_the_level_asked_for(app, told):
 def test_beside_an_app_the_server_logs_what_the_app_s_loggers_say():
     for app, level in ((None, "WARNING"), ("main:app", "DEBUG")):
         assert serve.logging_of(Settings(app=app, log_level="debug"))["root"]["level"] == level
+
+
+# ---- clients ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "step"), [(401, "--token or SSE_FAST_TOKEN"), (404, "--url .../edge"), (403, "")])
+@pytest.mark.parametrize("command", ["publish", "listen"])
+def test_who_is_refused_is_told_what_to_do_here(run, command, status, step):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            said.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    said = []
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        data = ["x"] if command == "publish" else []
+        result = run(command, "a", *data, "--url", url, env={"SSE_FAST_TOKEN": "t0ken"})
+        thread.join()
+    assert result.exit_code == 1
+    assert step in result.stderr
+    assert (";" in result.stderr) == bool(step)
+    assert said == ["Bearer t0ken"]

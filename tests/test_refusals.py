@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from front_port import by_asgi, edge_of
+from signing import SECRET, listen
 
 from sse_fast.edge.app import Edge
 from sse_fast.edge.metrics import WHY_REFUSED
@@ -214,3 +215,25 @@ def test_what_a_stranger_writes_makes_no_second_line() -> None:
     line = TextFormatter().format(record)
     assert "\n" not in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("transport", Transport)
+async def test_of_who_is_refused_for_a_credential_it_is_said_why_and_where(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = [
+        ("/sse/a", listen("a", seconds=-3600), "has expired", None),
+        ("/stats", "n0nsense", "this is no token", "/stats"),
+    ]
+    bad += [("/sse/a", listen("b"), "does not grant to subscribe to 'a'", None)]
+    async with edge_of(token_secret=SECRET) as edge, client_of(edge, transport) as http:
+        for target, credential, why, path in bad:
+            caplog.clear()
+            await http.get(target, headers={"authorization": f"Bearer {credential}"})
+            (line,) = [record for record in caplog.records if record.name == "sse_fast.refused"]
+            assert why in vars(line)["detail"]
+            assert vars(line).get("path") == path
+            assert credential not in str(vars(line))
+        caplog.clear()
+        await http.get("/sse/a?histroy=s3cret")
+        assert "s3cret" not in str([vars(record) for record in caplog.records])

@@ -247,3 +247,10 @@ def test_the_example_is_valid_as_a_whole():
     with pytest.raises(BadSettings, match="the secret of the example"):
         Settings.load(example)
     Settings.load(example | {"token_secret": "s" * 32})
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("1h", 3600), ("1.5m", 90), ("30min", 1800), ("7d", 604_800)])
+def test_seconds_may_be_written_with_a_unit(given, seconds):
+    assert Settings.load({"max_stream_age": given}).max_stream_age == seconds
+    assert Settings.load({"max_stream_age": str(seconds)}).max_stream_age == seconds
+    assert_refused({"max_stream_age": "soon"}, "--max-stream-age")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from edge_client import EdgeClient
+from jwt.algorithms import RSAAlgorithm
 from origin_server import OriginServer, answer, json
-from signing import ec_key, key_set, public, token
+from signing import ec_key, key_set, public, rsa_key, token
 from support import until
 
 from sse_fast.edge import files
@@ -317,3 +318,24 @@ def test_with_somebody_to_ask_it_is_safe_to_listen_everywhere(given: dict[str, s
     Settings(host="0.0.0.0", **given).refuse_unsafe()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="refusing to listen"):
         Settings(host="0.0.0.0").refuse_unsafe()
+
+
+def test_keys_that_let_listen_where_everybody_may_are_told_of_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text('[reader]\nkey = "0123456789abcdef"\nsubscribe = ["orders:*"]\n')
+    (line,) = check_files(Settings(publish_keys=path))
+    assert "so may everybody, to everything: --grant-subscribe" in line
+    assert check_files(Settings(publish_keys=path, grant_subscribe="news")) == []  # type: ignore[arg-type]
+    path.write_text('[writer]\nkey = "0123456789abcdef"\npublish = ["orders:*"]\n')
+    assert check_files(Settings(publish_keys=path)) == []
+
+
+def test_the_private_half_of_keys_is_told_of_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    half = public(rsa_key())
+    path.write_bytes(key_set(half))
+    assert check_files(Settings(token_keys=path)) == []
+    path.write_bytes(key_set(RSAAlgorithm.to_jwk(rsa_key(), as_dict=True) | {"use": "sig", "key_ops": ["sign"]}))
+    (line,) = check_files(Settings(token_keys=path))
+    assert "has private keys" in line
+    assert "--public" in line

@@ -212,3 +212,19 @@ def test_inspect_lists_a_key_set_and_warns_of_private_keys(run: Any) -> None:
     assert "private keys" in run("token", "inspect", "signing.json").stderr
     text = made(run, "--key", "signing.json", "--subscribe", "a")
     assert "takes it" in run("token", "inspect", text, "--keys", "public.json").stderr
+
+
+def test_the_public_half_goes_to_a_file_which_nothing_empties(run: Any) -> None:
+    assert made(run, "keys", "signing.json", "--out", "public.json") == ""
+    public = Path("public.json").read_bytes()
+    assert "d" not in json.loads(public)["keys"][0]
+    assert "signing.json is there" in refused(run, 2, "keys", "signing.json", "--out", "public.json")
+    assert Path("public.json").read_bytes() == public
+    made(run, "keys", "signing.json", "--add", "--out", "public.json")
+    assert len(json.loads(Path("public.json").read_bytes())["keys"]) == 2
+    assert "name two files" in refused(run, 2, "keys", "signing.json", "--public", "--out", "signing.json")
+
+
+def test_a_file_that_is_not_there_is_said_to_be_none(run: Any) -> None:
+    assert "there is no file nosuch.json" in refused(run, 1, "inspect", "nosuch.json")
+    assert "secret" not in refused(run, 1, "inspect", "secret.secret.secret")

@@ -77,6 +77,12 @@ def key_set_of(
     return KeySet(tuple(keys), tuple(skipped))
 
 
+def has_private(text: bytes | str) -> bool:
+    """Whether there is the private half of a key in a key set that can be read."""
+    given = json.loads(text)
+    return any(isinstance(jwk, dict) and "d" in jwk for jwk in given.get("keys", [given]))
+
+
 def _key(jwk: Any, algorithms: Collection[str], issuer: str | None) -> Key:
     if not isinstance(jwk, dict):
         raise BadKeys("a key is an object")

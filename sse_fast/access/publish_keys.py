@@ -44,6 +44,11 @@ class PublishKeys:
     def __len__(self) -> int:
         return len(self._grants)
 
+    @property
+    def let_listen(self) -> bool:
+        """Whether the holder of one may."""
+        return any(granted.subscribe for granted in self._grants.values())
+
     def find(self, key: str) -> Grants | None:
         """What the holder of this key may. None: it is none of these."""
         return self._grants.get(sha256(key.encode("utf-8", "surrogatepass")).digest())

@@ -141,10 +141,10 @@ class Rates:
 
 
 TOO_OFTEN = {
-    "rate_open": "more streams were opened than this server lets one client open in a time",
-    "rate_replay": "more kept events were asked for than this server replays for one address in a time",
-    "rate_publish": "more events were published than this server lets one client publish in a time",
-    "rate_publish_channel": "more events were published to one channel than this server takes in a time",
+    "rate_open": "more streams were opened than this server lets one client open within its rate",
+    "rate_replay": "more kept events were asked for than this server replays for one address within its rate",
+    "rate_publish": "more events were published than this server lets one client publish within its rate",
+    "rate_publish_channel": "more events were published to one channel than this server takes within its rate",
 }
 
 

@@ -23,6 +23,7 @@ from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, EX
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.cli.groups import Grouped
 from sse_fast.cli.token import token
 from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
@@ -63,6 +64,8 @@ def shown_default(field: FieldInfo) -> str:
         return ""
     if isinstance(default, ByteSize):
         return f"; default {default.human_readable().replace('.0', '')}"
+    if isinstance(default, list):
+        return f"; default {','.join(default)}"
     return f"; default {default}"
 
 
@@ -98,6 +101,7 @@ main.add_command(token)
 
 
 @main.command(
+    cls=Grouped,
     short_help="Run the server.",
     epilog="""\b
 Examples:
@@ -105,6 +109,8 @@ Examples:
       on http://127.0.0.1:8000/, open to anybody on this machine
   SSE_FAST_PUBLISH_KEY=$(sse-fast token secret) sse-fast serve --host 0.0.0.0
       for everybody; publishing needs the key (a flag would show it in the process list)
+  SSE_FAST_TOKEN_SECRET=$(sse-fast token secret) sse-fast serve --grant-subscribe 'news,public:**'
+      who listens to anything but these shows a token, which `sse-fast token` makes with that secret
   sse-fast serve --port 8443 --ssl-certificate cert.pem --ssl-keyfile key.pem
       HTTPS, with HTTP/2 for clients that speak it
   sse-fast serve --workers 2 --app shop.main:app
@@ -120,7 +126,8 @@ def serve(**flags: Any) -> None:
 
     Every setting is a flag, a variable (named below in brackets) and a key of sse-fast.toml in the working directory
     (the flag without dashes in front, with underscores: max_connections). A flag beats the variable, the variable beats
-    the file, the file beats the default. Sizes may be written 64KiB, 1.5GiB.
+    the file, the file beats the default. Sizes may be written 64KiB, 1.5GiB, seconds 90s, 30m,
+    1h or 7d.
     """
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     try:
@@ -179,11 +186,13 @@ Examples:
 @click.option(
     "--publish-key",
     "--key",
+    "--token",
     "publish_key",
     metavar="KEY",
-    envvar="SSE_FAST_PUBLISH_KEY",
+    envvar=["SSE_FAST_PUBLISH_KEY", "SSE_FAST_TOKEN"],
     show_envvar=True,
-    help="The publish key, or a token, where the server needs one. --key is the same: not an idempotency key.",
+    help="The publish key, or a token, where the server needs one. --key and --token are the same: not an idempotency "
+    "key.",
 )
 def publish(
     channel: str,
@@ -229,7 +238,9 @@ def publish(
                 if publisher.replayed:
                     _tell("nothing was published: it was before, under this idempotency key, and has that id")
         except (Refused, Unavailable, httpx.HTTPError) as error:
-            raise Failure(str(error)) from None
+            raise Failure(
+                str(error) + next_step(error, "--key or SSE_FAST_PUBLISH_KEY, or --token or SSE_FAST_TOKEN")
+            ) from None
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -408,7 +419,17 @@ def listen(
             # The reader is gone. The interpreter's own flush at exit would complain once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Refused, Unavailable, httpx.HTTPError) as error:
-            raise Failure(str(error)) from None
+            raise Failure(str(error) + next_step(error, "--token or SSE_FAST_TOKEN")) from None
+
+
+def next_step(error: Exception, credential: str) -> str:
+    """What whoever is refused so can do here."""
+    status = error.status if isinstance(error, Refused) else 0
+    if status == 401:
+        return f"; here it is given by {credential}"
+    if status == 404:
+        return "; beside an app the edge is under a path of its own: --url .../edge"
+    return ""
 
 
 def show_json(event: ReceivedEvent | PublishedEvent) -> None:

@@ -18,6 +18,7 @@ import orjson
 
 from sse_fast.access.patterns import Patterns
 from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.logs import printable
 from sse_fast.settings import BadSettings, Settings, variable
 
 SECRET_BYTES = 32  # at least (RFC 7518, section 3.2)
@@ -51,7 +52,7 @@ Examples:
   export SSE_FAST_TOKEN_SECRET=$(sse-fast token secret)
   sse-fast token --subscribe 'orders:*' --user 42 --for 1h      (what `serve` with the same secret takes)
   sse-fast token inspect eyJhbGciOi...
-  sse-fast token keys signing.json > public.json                a key pair; serve --token-keys public.json
+  sse-fast token keys signing.json --out public.json            a key pair; serve --token-keys public.json
   sse-fast token --key signing.json --subscribe 'orders:*'
 """,
 )
@@ -144,13 +145,18 @@ def secret() -> None:
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True)
 @click.option("--add", is_flag=True, help="Put another key into FILE, which is the one that signs from then on.")
 @click.option("--public", is_flag=True, help="Make nothing: print the public half of what is in FILE.")
-def keys(file: Path, algorithm: str, add: bool, public: bool) -> None:
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Put the public half there.")
+def keys(file: Path, algorithm: str, add: bool, public: bool, out: Path | None) -> None:
     """Make a key pair, or another one, in FILE, which only its owner may read; and print the public half, a JWK set,
     which is for `serve --token-keys`, or to be served for its --jwks-url.
+
+    Where nothing is made, what --out names stays as it was; what a shell's > does is empty by then.
 
     To change keys: add one, let the servers have the new public set, and leave the old key in it until its last token
     has ended.
     """
+    if out is not None and out.absolute() == file.absolute():
+        raise Misuse("--out is where the public half goes, and FILE where the private one is; name two files")
     if public and add:
         raise Misuse("--public makes nothing; leave --add out")
     found = private_keys(file) if add or public else []
@@ -158,9 +164,13 @@ def keys(file: Path, algorithm: str, add: bool, public: bool) -> None:
         if not add and file.exists():
             raise Misuse(f"{file} is there; --add puts another key into it, --public prints its public half")
         found = [*found, made(algorithm)]
-        write_private(file, orjson.dumps({"keys": found}, option=orjson.OPT_INDENT_2) + b"\n")
+        write_whole(file, orjson.dumps({"keys": found}, option=orjson.OPT_INDENT_2) + b"\n")
     halves = [{name: value for name, value in jwk.items() if name not in PRIVATE} for jwk in found]
-    click.echo(orjson.dumps({"keys": halves}, option=orjson.OPT_INDENT_2))
+    half = orjson.dumps({"keys": halves}, option=orjson.OPT_INDENT_2)
+    if out is not None:
+        write_whole(out, half + b"\n", mode=0o644)
+    else:
+        click.echo(half)
 
 
 @token.command(short_help="Say what is in a token, or in a key set.")
@@ -185,18 +195,17 @@ def inspect(what: str, secret: str | None, key_file: Path | None) -> None:
 
 def show_keys(text: str) -> None:
     from sse_fast.access.algorithms import BadKeys
-    from sse_fast.access.keys import key_set_of
+    from sse_fast.access.keys import has_private, key_set_of
 
     try:
         found = key_set_of(text)
-        listed = orjson.loads(text)
-    except (BadKeys, orjson.JSONDecodeError) as error:
+    except BadKeys as error:
         raise Failure(str(error)) from None
     for key in found.keys:
         click.echo(f"{key.kid or '(no kid)'}  {', '.join(key.by_algorithm)}")
     for line in found.skipped:
         _tell(f"not to be used: {line}")
-    if any("d" in jwk for jwk in listed.get("keys", [listed]) if isinstance(jwk, dict)):
+    if has_private(text):
         _tell(
             "there are private keys in it, which no server needs: `sse-fast token keys --public` prints the public half"
         )
@@ -214,7 +223,8 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
     try:
         whole = jwt.decode_complete(text, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        raise Failure(f"this is no token: {error}") from None
+        no_file = f", and there is no file {printable(text)}" if given_as_file(text) else ""
+        raise Failure(f"this is no token: {error}{no_file}") from None
     claims = whole["payload"]
     # Not by orjson, which has no numbers past 64 bits.
     click.echo(json.dumps({"header": whole["header"], "claims": claims}, indent=2, ensure_ascii=False))
@@ -262,6 +272,11 @@ def shown_time(seconds: float) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
         return "at a time that no calendar has: 'exp' is in seconds since 1970, not in milliseconds"
+
+
+def given_as_file(text: str) -> bool:
+    """Whether it was most likely meant as a file's name, so that it may be shown."""
+    return text.count(".") < 2 and len(text) < 256 and (text.endswith((".json", ".jwt", ".txt")) or "/" in text)
 
 
 def settings_here() -> Settings:
@@ -319,11 +334,11 @@ def signing_key(file: Path) -> dict[str, Any]:
     return private_keys(file)[-1]
 
 
-def write_private(file: Path, data: bytes) -> None:
-    """Whole or not at all, and for nobody else to read."""
+def write_whole(file: Path, data: bytes, mode: int = 0o600) -> None:
+    """Or not at all; for nobody else to read, but where `mode` says so."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "wb") as opened:
             opened.write(data)
         beside.replace(file)

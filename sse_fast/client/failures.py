@@ -18,7 +18,11 @@ EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is 
 
 
 class Refused(SSEFastError):
-    """The server said no, and would say it again."""
+    """The server said no, and would say it again. status: of its answer; 0: it was none."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Unavailable(SSEFastError):

@@ -180,7 +180,7 @@ def check_stream(response: httpx.Response) -> None:
         seconds = float(asked_for) if asked_for.isascii() and asked_for.isdigit() else 0.0
         raise Unavailable(explain_answer(response), min(seconds, LONGEST_RETRY))
     if response.status_code != 200:
-        raise Refused(explain_answer(response))
+        raise Refused(explain_answer(response), response.status_code)
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{response.url} answers {media_type or 'no media type'}, not text/event-stream: another server?")

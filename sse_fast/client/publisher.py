@@ -62,7 +62,7 @@ class Publisher:
             headers = {"Content-Type": media_type, **self._headers}
             with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
                 if not response.is_success:
-                    raise Refused(explain_answer(response))
+                    raise Refused(explain_answer(response), response.status_code)
                 answer = response.read()
                 self.replayed = response.headers.get("Idempotent-Replayed") == "true"
         except httpx.TransportError as error:

@@ -273,7 +273,7 @@ class Edge:
 
     def _note(self, answer: Answer, scope: Scope, asked: Request | Publish) -> None:
         """Count and log an answer that refuses somebody."""
-        self._streams.refusals.note(answer.refused, address_of(scope), Transport.ASGI, asked)
+        self._streams.refusals.note(answer.refused, address_of(scope), Transport.ASGI, asked, answer.detail)
 
     async def _answer_beside(
         self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send

@@ -93,16 +93,27 @@ def files_of(
     return [WatchedFile(Path(path), most, take) for path, most, take in named if path is not None]
 
 
-def check_files(settings: Settings) -> None:
-    """Raise ValueError, in words for whoever starts a server, where a file of keys cannot be read or is none."""
+def check_files(settings: Settings) -> list[str]:
+    """Raise ValueError, in words for whoever starts a server, where a file of keys cannot be read or is none. What is
+    good, and not what they may think it is, is told in lines."""
+    lines: list[str] = []
 
     def take_publish_keys(data: bytes) -> None:
-        PublishKeys.parse(data)
+        if PublishKeys.parse(data).let_listen and not (settings.guarded or settings.grant_subscribe):
+            lines.append(
+                f"{settings.publish_keys} lets holders of keys listen, and so may everybody, to everything: "
+                f"{flag('grant_subscribe')} says to what everybody may, and closes the rest"
+            )
 
     def take_token_keys(data: bytes) -> None:
-        from sse_fast.access.keys import key_set_of
+        from sse_fast.access.keys import has_private, key_set_of
 
         key_set_of(data, settings.token_algorithms, settings.token_issuer)
+        if has_private(data):
+            lines.append(
+                f"{settings.token_keys} has private keys, by which tokens are signed and which no server needs: "
+                "`sse-fast token keys FILE --public` prints the public half"
+            )
 
     for file in files_of(settings, take_publish_keys, take_token_keys):
         name = flag("token_keys" if file.path == settings.token_keys else "publish_keys")
@@ -110,6 +121,7 @@ def check_files(settings: Settings) -> None:
             file.read()
         except (OSError, ValueError) as error:
             raise ValueError(f"{name}: {file.path}: {said(error)}") from None
+    return lines
 
 
 def said(error: Exception) -> str:

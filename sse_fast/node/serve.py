@@ -113,7 +113,8 @@ def serve(settings: Settings) -> int:
         log.warning(line)
     check_certificate(settings)
     try:
-        check_files(settings)
+        for line in check_files(settings):
+            log.warning(line)
     except ValueError as error:
         raise CannotServe(str(error)) from None
     settings = settings.model_copy(update={"allowed_hosts": settings.hosts_where_it_listens})
@@ -347,6 +348,7 @@ def _announce(settings: Settings) -> None:
         f"sse_fast {VERSION}: open {url_of(settings)}",
         extra=({"app": settings.app, "edge": settings.edge_path} if settings.app is not None else {})
         | {
+            "listen": listening(settings),
             "publish": publishing(settings),
             "workers": settings.workers,
             "max_connections": settings.max_connections,
@@ -360,15 +362,28 @@ def _announce(settings: Settings) -> None:
     )
 
 
+def listening(settings: Settings) -> str:
+    """Who may, in few words. Holders of publish keys that grant it may, too."""
+    granted = ", ".join(settings.grant_subscribe)
+    if not settings.guarded:
+        return f"open to anybody: {granted}" if granted else "open to anybody"
+    needs = " or ".join(
+        ["a token"] * settings.takes_tokens + ["the webhook's word"] * (settings.authorize_url is not None)
+    )
+    return f"needs {needs}{f'; open to anybody: {granted}' if granted else ''}"
+
+
 def publishing(settings: Settings) -> str:
     """Who may, in few words."""
     keyed = settings.publish_key is not None or settings.publish_keys is not None
+    granted = ", ".join(settings.grant_publish)
     if settings.open and not keyed:
         return "open to anybody"
     if keyed or settings.takes_tokens:
-        return f"needs {' or '.join(['a key'] * keyed + ['a token'] * settings.takes_tokens)}"
-    if settings.grant_publish:
-        return "open to anybody where that is granted"
+        needs = " or ".join(["a key"] * keyed + ["a token"] * settings.takes_tokens)
+        return f"needs {needs}{f'; open to anybody: {granted}' if granted else ''}"
+    if granted:
+        return f"open to anybody: {granted}"
     return "open to nobody" if settings.guarded else "open to anybody"
 
 

@@ -97,7 +97,7 @@ def problem(status: int, detail: str, headers: Headers = (), refused: str = "") 
     body = orjson.dumps({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail})
     length = (b"content-length", b"%d" % len(body))
     headers = in_order((b"content-type", b"application/problem+json"), *headers, length)
-    return Answer(status, headers, body, refused=refused)
+    return Answer(status, headers, body, refused=refused, detail=detail)
 
 
 def problem_of(error: Exception, headers: Headers = ()) -> Answer:

@@ -233,7 +233,7 @@ class Front:
             decision = self._streams.undecided(full, decision)
         elif not isinstance(decision, Answer):
             decision = problem_of(full, decision.headers)
-        self._streams.refusals.note(decision.refused, crowded or "", Transport.NATIVE, request)
+        self._streams.refusals.note(decision.refused, crowded or "", Transport.NATIVE, request, decision.detail)
         self.turned_away()
         return self._rendered(head, decision, last=True)
 
@@ -358,7 +358,7 @@ class Front:
         if answer.refused:
             asked = known.decision if isinstance(known.decision, Subscribe | Publish) else known.request
             client = self.client_of(connection, known.request)[:ADDRESS_LENGTH]
-            self._streams.refusals.note(answer.refused, client, Transport.NATIVE, asked)
+            self._streams.refusals.note(answer.refused, client, Transport.NATIVE, asked, answer.detail)
 
     def respond(
         self, connection: Connection, head: Head, answer: Answer, *, last: bool = False, own: bool = True

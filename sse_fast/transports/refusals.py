@@ -21,6 +21,9 @@ LINES = 5  # a second, for each reason
 SECOND = 1.0
 NAMED = 3  # channels
 NAME_LENGTH = 64  # characters
+DETAIL_LENGTH = 256
+OF_CREDENTIALS = frozenset(("unauthorized", "wrong_key", "forbidden"))
+"""Of these a line has the sentence of the answer, which has nothing of a credential or a query."""
 
 REASONS = (
     "invalid",  # the request is wrong: 400, 405, 408, 415, 417, 422, 431, 501
@@ -54,8 +57,16 @@ class Refusals:
         self._now = now
         self._seconds: dict[str, _Second] = {}
 
-    def note(self, reason: str, client: str, transport: Transport, asked: Request | Subscribe | Publish | None) -> None:
-        """Somebody was refused; "": nobody was. client: the address, "" if nobody knows it. asked: for what."""
+    def note(
+        self,
+        reason: str,
+        client: str,
+        transport: Transport,
+        asked: Request | Subscribe | Publish | None,
+        detail: str = "",
+    ) -> None:
+        """Somebody was refused; "": nobody was. client: the address, "" if nobody knows it. asked: for what. detail:
+        what they are answered."""
         if not reason:
             return
         self.counts[reason] += 1
@@ -71,6 +82,9 @@ class Refusals:
             return
         second.lines += 1
         told = {"reason": reason, "client": client, "channel": shown(asked), "transport": transport}
+        if reason in OF_CREDENTIALS:
+            where = asked.path[:NAME_LENGTH] if isinstance(asked, Request) and not told["channel"] else ""
+            told |= {"path": where, "detail": detail[:DETAIL_LENGTH]}
         logger.info(f"refused: {reason}", extra={name: value for name, value in told.items() if value})
 
     def tell(self, *, last: bool = False) -> None:
