@@ -1,6 +1,8 @@
 """Patterns of channels: which names they have, and which patterns are within others."""
 
+import gc
 import re
+import tracemalloc
 from fnmatch import fnmatchcase
 
 import pytest
@@ -142,3 +144,28 @@ def test_a_name_that_looks_like_many_wildcards_costs_no_more_than_the_patterns_a
     wild = Patterns.of([":".join(["*"] * n) for n in range(1, MAX_SEGMENTS + 1)] + [":".join(["*"] * 14 + ["a"])])
     assert not wild.matches(":".join(["*"] * 100))
     assert wild.matches(":".join(["*"] * MAX_SEGMENTS))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        ["orders:*"],
+        [f"r:{n}:x" for n in range(400)],
+        [f"r:{n}:*" for n in range(400)],
+        [f"{chr(0x4E00 + n)}:*" for n in range(700)],
+        [f"{n}:a:b:c:d:e:f:g:h:i:j:k:l:m:*" for n in range(150)],
+        [f"*:{n}:*:*:*:*:*:*:*:*:*:*:*:*:*:**" for n in range(150)],
+        [f"{chr(0x1F600 + n)}abc" for n in range(500)],
+    ],
+    ids=["none", "one", "names", "wild", "short", "deep", "wildest", "unicode"],
+)
+def test_they_take_no_more_memory_than_they_say(texts: list[str]) -> None:
+    Patterns.of(texts)  # their segments are remembered once
+    tracemalloc.start()
+    try:
+        patterns = Patterns.of([text[:1] + text[1:] for text in texts])
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] <= patterns.size
+    finally:
+        tracemalloc.stop()

@@ -1,8 +1,10 @@
 """Tokens become grants: which keys sign whose, what is refused and in which words, what is remembered, how long."""
 
 import base64
+import gc
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import jwt
@@ -332,16 +334,41 @@ def test_a_bad_token_is_not_remembered_and_of_good_ones_so_many() -> None:
     assert tokens.misses == misses + 1, "the oldest goes"
 
 
-def test_of_long_tokens_fewer_are_remembered() -> None:
-    tokens = tokens_of(remembered_bytes=20_000)
+def of_many(n: int) -> str:
+    """A token, no longer than they may be, of which much has to be kept."""
+    return listen(*(f"{n}{each}:*" for each in range(500)))
+
+
+def test_of_tokens_that_grant_much_fewer_are_remembered() -> None:
+    tokens = tokens_of(remembered_bytes=1_000_000)
     for n in range(5):
-        tokens.grants_of(listen("a", padding=f"{n}" * 5000), NOW)
+        tokens.grants_of(of_many(n), NOW)
     assert len(tokens) == 2
+    long = tokens_of(remembered_bytes=15_000)
+    for n in range(5):
+        long.grants_of(listen("a", sub=f"{n}" * 2000), NOW)
+    assert len(long) == 1
     tokens.use([key_of_secret(OTHER_SECRET.encode())])
     tokens.use([key_of_secret(SECRET.encode())])
     for n in range(5):
         tokens.grants_of(listen(str(n)), NOW)
     assert len(tokens) == 5
+
+
+def test_what_is_remembered_takes_no_more_memory_than_that() -> None:
+    given = [of_many(n) for n in range(12)]
+    tokens = tokens_of(remembered_bytes=3_000_000)
+    tokens.grants_of(of_many(99), NOW)  # what is loaded or learnt once
+    tracemalloc.start()
+    try:
+        for text in given:
+            tokens.grants_of(text, NOW)
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 4 < len(tokens) < len(given)
+    assert kept < 3_000_000 + 4096 * 256, "with the patterns whose segments are remembered"
 
 
 def test_no_token_stays_in_what_is_remembered() -> None:

@@ -21,6 +21,7 @@ from sse_fast.access.changes import Changes
 from sse_fast.access.claims import claimed
 from sse_fast.access.grants import NO_GRANTS, Grants
 from sse_fast.access.keys import Key
+from sse_fast.access.patterns import EVERYTHING, NOTHING
 from sse_fast.errors import InvalidEvent, Unauthorized
 from sse_fast.event_rules import brief
 
@@ -28,7 +29,8 @@ MAX_TOKEN = 8192  # characters
 MAX_TOKEN_HEADER = 1024
 MOST_TRIED = 4  # keys that one token could be signed with
 REMEMBERED = 16_384  # tokens; of the usual ones two kilobytes each
-REMEMBERED_BYTES = 8 * 1024 * 1024  # of those tokens: what is kept of one is a few times as long
+REMEMBERED_BYTES = 64 * 1024 * 1024  # of memory that what is kept of them takes
+BESIDE = 1024  # bytes: what is kept of a token beside what it grants and whose it is
 FOREVER = float("inf")
 LATEST = 2.0**53  # seconds: no clock comes there
 FAR = 100 * 365.25 * 86_400.0  # seconds from now: an `exp` past it is a slip, most likely of milliseconds
@@ -111,8 +113,9 @@ class Tokens:
             self._forget(digest)
         grants = self._verified(text, raw, now, asked)
         taken = self._taken(grants, now)
-        self._known[digest] = grants, len(raw)
-        self._bytes += len(raw)
+        size = self._size(grants)
+        self._known[digest] = grants, size
+        self._bytes += size
         while len(self._known) > self._most or self._bytes > self._most_bytes:
             self._forget(next(iter(self._known)))
         return taken
@@ -123,6 +126,12 @@ class Tokens:
         if now >= (last := grants.until + self._leeway):
             raise _invalid("the token has expired")
         return replace(grants, until=last)
+
+    def _size(self, grants: Grants) -> int:
+        """Bytes of memory that it takes to remember these, at most."""
+        shared = {id(each) for each in (NOTHING, EVERYTHING, self.everybody.subscribe, self.everybody.publish)}
+        own = sum(each.size for each in (grants.subscribe, grants.publish) if id(each) not in shared)
+        return BESIDE + 4 * len(grants.user or "") + own
 
     def _forget(self, digest: bytes) -> None:
         self._bytes -= self._known.pop(digest)[1]
