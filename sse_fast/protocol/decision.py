@@ -85,8 +85,8 @@ class Publish(NamedTuple):
 
 class Answer(NamedTuple):
     """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back.
-    refused: why somebody is refused by it, if that is so, as logs and metrics call it; detail: in a sentence. from_outside:
-    what is answered instead to who is not on this machine; None: the same."""
+    refused: why somebody is refused by it, if that is so, as logs and metrics call it. detail: in a sentence.
+    from_outside: what is answered instead to who is not on this machine; None: the same."""
 
     status: int
     headers: Headers = ()
