@@ -328,6 +328,13 @@ def test_everybody_may_what_the_settings_say(settings: dict[str, Any], subscribe
     assert access_of(Settings(**settings)).everybody == Grants(subscribe, publish)
 
 
+def test_where_no_credentials_are_taken_nobody_is_asked_for_one() -> None:
+    policy = Policy(access=access_of(Settings(grant_subscribe="a", grant_publish="a")))  # type: ignore[arg-type]
+    for head in ("GET /sse/b", "POST /publish/b"):
+        refused(asked(head, policy), 403, "nobody may", "to 'b' here", "no credentials are taken")
+    assert subscribed(asked("GET /sse/a", policy)).channels == ("a",)
+
+
 def test_with_tokens_or_grants_a_server_may_listen_anywhere() -> None:
     for said in ({"token_secret": SECRET}, {"grant_publish": "chat"}, {"open": True}, {"publish_key": "k" * 16}):
         Settings(host="0.0.0.0", **said).refuse_unsafe()

@@ -1,7 +1,7 @@
 """What somebody may: a value, from a token, a publish key, a webhook's answer, or what is granted to everybody."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sse_fast.access.patterns import EVERYTHING, NOTHING, Patterns
@@ -15,7 +15,8 @@ class Grants:
     `?history=` or from the earliest; who knows an id may read on from it all the same. operations: whether the server
     may be looked into. user: who it is, as a token's `sub` says. until: when this ends, in seconds since 1970; None:
     never. credential: what its uses are counted under, a short digest or a key's name, never the credential itself;
-    None: it is what everybody may. claimless: it is of a token that does not say what it grants."""
+    None: it is what everybody may. claimless: it is of a token that does not say what it grants.
+    alone: it is what everybody may where no credential is taken."""
 
     subscribe: Patterns = NOTHING
     publish: Patterns = NOTHING
@@ -25,6 +26,7 @@ class Grants:
     until: float | None = None
     credential: str | None = None
     claimless: bool = False
+    alone: bool = field(default=False, compare=False)
 
     def beside(self, everybody: "Grants", **others: Any) -> "Grants":
         """What the holder of this may, who may also what everybody may. About history the credential has the word.
@@ -39,6 +41,10 @@ def refusal(grants: Grants, verb: str, channels: Iterable[str], *, looked_at: bo
     somebody looked at what they have shown, whatever it was, and did not ask for more."""
     channel = next(iter(channels))
     to = f"{verb} to {brief(channel)}"
+    if grants.alone:
+        return Forbidden(
+            f"nobody may {to} here: no credentials are taken, and everybody is granted other channels", channel
+        )
     if grants.credential is None and not looked_at:
         return Unauthorized(f"to {to} takes a credential that grants it; send it as 'Authorization: Bearer ...'")
     return Forbidden(f"this credential does not grant to {to}{NO_CLAIM if grants.claimless else ''}", channel)

@@ -52,6 +52,7 @@ def access_of(settings: Settings) -> Access:
     everybody = Grants(
         Patterns.of(settings.grant_subscribe) if listening else EVERYTHING,
         Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
+        alone=not (settings.guarded or publishers.keyed),
     )
     return Access(
         everybody,
