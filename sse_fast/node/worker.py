@@ -136,7 +136,8 @@ async def _drain_and_exit(app: Edge, beside: Beside | None = None, *, others_ser
     if beside is not None:
         await beside.finish(deadline)
     if not others_serve:
-        await _stop_listening(app, 0)
+        # Accepted is who has asked (TCP_DEFER_ACCEPT): who has connected and is about to is still in the handshake.
+        await _stop_listening(app, LAST_REQUESTS)
     await asyncio.sleep(LAST_REQUESTS)
     await app.requests.finish(LAST_ANSWERS)
     await asyncio.sleep(LAST_ANSWER)
