@@ -12,10 +12,13 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from front_port import FrontPort
 from hypothesis import given
 from hypothesis import strategies as st
 from model import is_of, parse
+from support import until
 from taking import Taking
+from test_front import Answer, raw_answer
 from test_stream import JSON, Served
 
 from sse_fast._native.fanout.drain import EARLIEST, UNKNOWN, FanOut
@@ -23,6 +26,7 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.log.outside import append_at, mark
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.access.patterns import Patterns
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import InvalidEvent
 from sse_fast.protocol import native
 from sse_fast.protocol.native import MOST_PATTERNS, subscription
@@ -310,6 +314,35 @@ def test_a_stream_of_patterns_that_is_overtaken_leaves_or_is_told() -> None:
         assert stream.positions[-1:] == ([fanout.index.position] if skip else [])
 
 
+FORGOTTEN = b"event: $forgotten\ndata: {}\n\n"
+
+
+@pytest.mark.parametrize("matched", [0, 1 << 20])
+def test_what_a_channel_forgets_is_in_no_replay_of_a_pattern_and_who_was_to_get_it_is_told(matched: int) -> None:
+    fanout = FanOut(Log.private(65536), matched=matched)
+    live = listen(fanout, b"a:*")
+    own = publish(fanout, b"a:1", b"a:2", (b"a:1", b"a:2"), b"b", b"a:1")
+    behind = listen(fanout, b"a:*", after=EARLIEST)
+    fanout.index.log.forget(b"a:1", FORGOTTEN)
+    drained(fanout)
+    told = fanout.index.position
+    assert live.positions == [*own[:3], own[4], told], "it had them already, and gets the event that says so"
+    assert behind.gaps == [own[4]], "it was to get some that are forgotten"
+    assert behind.positions[-1] == told
+    kept = [own[1], own[2], told]  # the other channel of one has not forgotten it
+    fresh = listen(fanout, b"a:*", after=EARLIEST)
+    newest = listen(fanout, b"a:*", b"nobody:*", history=2)
+    before, after = (listen(fanout, b"a:*", after=position) for position in (own[0], own[4]))
+    for stream in (live, behind):
+        fanout.unsubscribe(stream.native)
+    drained(fanout)
+    assert (fresh.positions, fresh.native.lost) == (kept, False)
+    assert (newest.positions, newest.native.lost) == (kept[-2:], False)
+    assert (before.native.lost, after.native.lost, after.positions) == (True, False, [told])
+    publish(fanout, b"a:1")
+    assert fresh.gaps == newest.gaps == after.gaps == []
+
+
 def test_a_mark_of_another_epoch_is_passed_by_streams_of_patterns_too() -> None:
     log = Log.private(65536)
     fanout = FanOut(log)
@@ -468,6 +501,32 @@ def test_what_a_pattern_may_replay_counts_as_all_that_is_looked_through() -> Non
     assert 0 < fanout.to_replay([], patterns=[b"a:*"], history=10) < whole // 5
     assert 0 < fanout.to_replay([], patterns=[b"a:*"], after=90) < whole // 5
     assert fanout.to_replay([], patterns=[b"a:*"]) == fanout.to_replay([], patterns=[b"a:*"], after=100) == 0
+
+
+async def test_a_stream_of_the_front_listens_by_pattern() -> None:
+    async with FrontPort.opened(log_size=1 << 20) as port:
+        request = b"GET /sse?pattern=orders:*&last_event_id=earliest HTTP/1.1\r\nHost: x\r\n\r\n"
+        for channel in ("orders:1", "other", "orders:2"):
+            await port.hub.publish(channel, channel)
+        answer = Answer(await raw_answer(port.number, request, enough=b"orders:2"), ended=False)
+        assert answer.events[1:] == [("message", "orders:1"), ("message", "orders:2")]
+        await until(lambda: not port.hub.fanout.connections)
+        assert port.hub.fanout.patterns == 0
+
+
+async def test_an_app_may_answer_with_a_stream_of_patterns() -> None:
+    hub = Hub()
+    request = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    response = hub.response(request, ["a"], patterns=["orders:*", "b", "orders:*"])
+    assert (response.wanted.channels, response.wanted.patterns) == (("a", "b"), ("orders:*",))
+    assert hub.response(request, [], patterns=["**"]).wanted.patterns == ("**",)
+    with pytest.raises(InvalidEvent, match="within a segment"):
+        hub.response(request, [], patterns=["ord*"])
+    with pytest.raises(InvalidEvent, match="at least one channel or pattern"):
+        hub.response(request, [])
+    with pytest.raises(TypeError, match="lists of names"):
+        hub.response(request, [], patterns="**")
+    await hub.close()
 
 
 async def test_patterns_that_are_listened_to_are_bounded_and_the_same_one_counts_once() -> None:
