@@ -158,6 +158,18 @@ def test_channels_and_patterns_are_one_stream_in_order_and_each_event_comes_once
     assert stream.native.position == late[0].native.position == fanout.index.position
 
 
+def test_a_channel_that_is_there_is_heard_by_a_pattern_that_comes_later() -> None:
+    fanout = FanOut(Log.private(65536))
+    first = listen(fanout, b"a:*")
+    before = publish(fanout, b"a:1")
+    second = listen(fanout, b"*:1")
+    after = publish(fanout, b"a:1")
+    fanout.unsubscribe(first.native)
+    last = publish(fanout, b"a:1")
+    assert first.positions == before + after
+    assert second.positions == after + last
+
+
 def test_what_is_said_beside_the_log_comes_once_to_whoever_listens_by_name_or_pattern() -> None:
     fanout = FanOut(Log.private(65536))
     streams = [listen(fanout, *wanted) for wanted in ([b"a:b", b"a:*", b"**"], [b"a:*"], [b"a:b"], [b"b:*"])]
@@ -288,6 +300,18 @@ def test_a_quiet_pattern_is_told_of_no_gap_while_others_are_evicted() -> None:
     assert not new.native.lost, "nobody listened meanwhile, and each channel knows what it lost"
     assert new.positions == late
     assert listen(fanout, b"quiet:*", after=last - 1).native.lost
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_who_was_blocked_until_its_event_was_evicted_is_told_or_leaves_though_nothing_came_since(skip: bool) -> None:
+    fanout = FanOut(Log.private(4096), skip=skip)
+    sink = Listening()
+    sink.native = fanout.subscribe([], sink, patterns=[b"quiet:*"])  # parked
+    publish(fanout, b"quiet:1", *[b"noise"] * 300)
+    fanout.unblock(sink.native, 0.0)
+    drained(fanout)
+    assert sink.native.closed != skip
+    assert bool(sink.gaps) == skip
 
 
 def test_where_there_are_too_many_channels_to_ask_a_gap_is_told_rather_than_not() -> None:
