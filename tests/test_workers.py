@@ -176,6 +176,19 @@ def test_memory_that_holds_no_slots_is_refused(size: int) -> None:
         Slots(bytearray(10_000))
 
 
+def test_in_a_damaged_table_without_a_free_place_counting_out_ends_too() -> None:
+    memory = bytearray(Slots.size(1, 8))
+    Slots(memory, 1, 8)
+    places = 16  # twice the addresses
+    struct.pack_into(f"<{2 * (places - 1)}Q", memory, len(memory) - 16 * places, *(2, 1) * (places - 1))
+    view = Slots(memory)
+    view.claim(0, 100, b"x")
+    assert view.enter_from(1) == 1
+    view.leave_from(1)
+    with pytest.raises(ValueError, match="no stream"):
+        view.leave_from(1)
+
+
 # ---- streams and addresses -------------------------------------------------------------------------------------------
 
 # Addresses are their own hashes here, so that they meet at one place of the table, and wrap round its end.

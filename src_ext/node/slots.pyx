@@ -342,7 +342,7 @@ cdef class Slots:
         if table[hole].streams:
             return
         at = hole
-        while True:
+        for _ in range(mask):           # a sound table has free places, a damaged one may have none
             at = (at + 1) & mask
             if not table[at].address:
                 break
