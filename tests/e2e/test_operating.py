@@ -21,7 +21,7 @@ from whatwg import Event
 WORKERS = 2
 SECRET = "a secret for these tests, thirty-two bytes at least"
 ANYBODY = ("--token-secret", SECRET, "--grant-subscribe", "**", "--grant-publish", "**")
-OPERATOR = jwt.encode({"exp": 2**40, "sse": {"operations": True}}, SECRET, algorithm="HS256")
+OPERATOR = jwt.encode({"exp": 2**32, "sse": {"operations": True}}, SECRET, algorithm="HS256")
 
 
 @pytest.fixture
