@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
+import pytest
 from test_fanout import Taker, drain, join
 
 from sse_fast._native.fanout.drain import FanOut
@@ -17,8 +18,13 @@ from sse_fast.errors import EndReason
 from sse_fast.hub.hub import LAST_BYTES, TICK
 from sse_fast.hub.lifetime import AHEAD, SPREAD, SPREAD_MOST, end_of
 
-NOW = time.time()
+NOW = 0.0  # of each test
 EXPIRED, AGE = closing("expired", 250), closing("age", 250)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "NOW", time.time())
 
 
 def fanout_of(**options: Any) -> tuple[Log, FanOut]:
