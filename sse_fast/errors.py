@@ -74,6 +74,13 @@ class AmbiguousCredentials(Unauthorized):
         super().__init__(sentence, "invalid_request")
 
 
+class BadToken(Unauthorized):
+    """A token was given that is none that is taken: it is forged, over, or of somebody else."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, "invalid_token")
+
+
 class Forbidden(SSEFastError):
     """A credential was good, and does not grant what was asked for. channel: the first that it does not."""
 

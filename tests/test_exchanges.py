@@ -14,6 +14,7 @@ from front_port import ORIGIN, connect
 from support import no_garbage_of, until
 
 from sse_fast._native.front.connection import Connection
+from sse_fast.access.asking import NOTHING_FOUND
 from sse_fast.edge.app import Edge
 from sse_fast.protocol.decision import Answer, Elsewhere, Publish
 from sse_fast.protocol.problem import problem
@@ -21,7 +22,7 @@ from sse_fast.settings import Settings
 from sse_fast.transports import exchange
 from sse_fast.transports.exchange import Relayed
 from sse_fast.transports.front import Front
-from sse_fast.transports.head import Head
+from sse_fast.transports.head import Head, parsed
 from sse_fast.transports.kernel import bound_socket
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
@@ -788,7 +789,7 @@ async def test_without_a_relay_what_is_elsewhere_costs_its_own_connection(monkey
         client = await front.client()
         client.writer.write(get("/elsewhere"))
         assert await client.closed()
-        assert isinstance(front.front.known(get("/elsewhere")).decision, Elsewhere)
+        assert isinstance(front.front._decided(parsed(get("/elsewhere")), NOTHING_FOUND).decision, Elsewhere)
 
 
 async def test_nothing_of_an_exchange_is_left_to_the_garbage_collector(front: FrontOf) -> None:

@@ -165,6 +165,14 @@ async def test_whether_it_is_there_is_asked_by_head_as_by_get(transport: Transpo
         assert (await client.head("/sse?channel=news&channel=$stats&allowed=only", headers=far)).status_code == 200
 
 
+@pytest.mark.parametrize("query", [b"channel=$stats&pattern=**", b"pattern=**", b"channel=$stats&channel=news"])
+def test_the_port_of_operations_has_that_channel_and_no_others(query: bytes) -> None:
+    refused = decide(Request("GET", "/sse", query), Policy(operations=Operations.ALONE, anybody_operates=True))
+    assert isinstance(refused, Answer)
+    assert refused.status == 400
+    assert b"no others" in refused.body
+
+
 def test_grants_that_name_it_have_it_and_those_of_every_channel_do_not() -> None:
     wanted = Request("GET", "/sse/$stats")
     named = decide(wanted, granting(subscribe=Patterns.of(["$stats"])))

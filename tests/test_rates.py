@@ -317,6 +317,17 @@ async def test_who_is_refused_streams_counts_as_who_opens_them(transport: Transp
             assert b"rate_limited" in told
 
 
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_who_asks_for_the_head_of_a_stream_counts_as_who_opens_it(transport: Transport) -> None:
+    async with edge_of(rate_open="3/h") as edge, client_of(edge, transport) as client:
+        for _ in range(4):
+            assert (await client.head("/publish/a")).status_code == 405, "is no stream"
+        answers = [await client.head("/sse/a") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert int(answers[-1].headers["retry-after"]) > 60
+        assert edge.metrics.snapshot()["refused_by"]["rate_open"] == 1
+
+
 async def test_the_replays_of_patterns_count_too() -> None:
     async with edge_of(rate_replay="150KB/h") as edge:
         for number in range(100):

@@ -14,7 +14,7 @@ from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 from signing import OTHER_SECRET, SECRET, ec_key, ed_key, key_set, listen, public, rsa_key, signed_by_hs256, token
 
 from sse_fast.access.algorithms import ALGORITHMS, BadKeys
-from sse_fast.access.asking import KeyAsked, MustAsk
+from sse_fast.access.asking import Found, KeyAsked, MustAsk
 from sse_fast.access.grants import Grants
 from sse_fast.access.keys import MOST_KEYS, key_of_secret, key_set_of
 from sse_fast.access.patterns import Patterns
@@ -260,7 +260,7 @@ def test_a_key_that_is_not_here_is_asked_for_once() -> None:
         tokens.grants_of(wanted, NOW)
     assert must.value.what == KeyAsked("new")
     with pytest.raises(Unauthorized, match="there is no key 'new'"):
-        tokens.grants_of(wanted, NOW, True)
+        tokens.grants_of(wanted, NOW, Found(keys=True))
     tokens.use(key_set_of(key_set(public(rsa_key("new"), kid="new"))).keys, "url")
     assert tokens.grants_of(wanted, NOW).subscribe
 

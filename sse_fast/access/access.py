@@ -25,7 +25,7 @@ class Tokens(Protocol):
     @property
     def changes(self) -> Changes: ...
     def use(self, keys: Iterable[Any], source: str = "", /) -> None: ...
-    def grants_of(self, text: str, now: float, asked: bool = False, /) -> Grants: ...
+    def grants_of(self, text: str, now: float, found: Found = NOTHING_FOUND, /) -> Grants: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Access:
             which = "the publish key" if self.publishers.keys is None else "a publish key"
             raise WrongKey(f"this is not {which} of this server", "invalid_token")
         try:
-            return self.tokens.grants_of(credential.text, now, found.keys)
+            return self.tokens.grants_of(credential.text, now, found)
         except Unauthorized as error:
             if self.publishers.keyed and credential.where is Where.HEADER and credential.text.count(".") != 2:
                 raise WrongKey(str(error), error.error) from None  # it has not the form of a token

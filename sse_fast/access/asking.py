@@ -12,6 +12,13 @@ class KeyAsked(NamedTuple):
     kid: str | None
 
 
+class TokenAsked(NamedTuple):
+    """A token that nobody has verified, of somebody who has sent too many that were none. wait: seconds until another
+    one of theirs is looked at."""
+
+    wait: float
+
+
 class HookAsked(NamedTuple):
     """Whether these channels and patterns may be listened to. credential: that was verified, as a digest; None: none
     was. headers: of the request, those that are told."""
@@ -36,10 +43,12 @@ class HookSaid(NamedTuple):
 
 
 class Found(NamedTuple):
-    """keys: what keys there are was asked, so whose key is still not there has none. hook: what was said."""
+    """keys: what keys there are was asked, so whose key is still not there has none. hook: what was said. wait: seconds
+    until a token is verified for who asks; 0.0: it is."""
 
     keys: bool = False
     hook: HookSaid | None = None
+    wait: float = 0.0
 
 
 NOTHING_FOUND = Found()
@@ -48,6 +57,6 @@ NOTHING_FOUND = Found()
 class MustAsk(Exception):
     """Raised where it cannot be decided yet."""
 
-    def __init__(self, what: KeyAsked | HookAsked) -> None:
+    def __init__(self, what: KeyAsked | TokenAsked | HookAsked) -> None:
         super().__init__(what)
         self.what = what

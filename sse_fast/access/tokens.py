@@ -16,13 +16,13 @@ import jwt
 from jwt.utils import base64url_decode
 
 from sse_fast.access.algorithms import USUAL_ALGORITHMS
-from sse_fast.access.asking import KeyAsked, MustAsk
+from sse_fast.access.asking import NOTHING_FOUND, Found, KeyAsked, MustAsk, TokenAsked
 from sse_fast.access.changes import Changes
 from sse_fast.access.claims import claimed
 from sse_fast.access.grants import NO_GRANTS, Grants
 from sse_fast.access.keys import Key
 from sse_fast.access.patterns import EVERYTHING, NOTHING
-from sse_fast.errors import InvalidEvent, Unauthorized
+from sse_fast.errors import BadToken, InvalidEvent
 from sse_fast.event_rules import brief
 
 MAX_TOKEN = 8192  # characters
@@ -96,12 +96,12 @@ class Tokens:
         """How many are remembered."""
         return len(self._known)
 
-    def grants_of(self, text: str, now: float, asked: bool = False) -> Grants:
+    def grants_of(self, text: str, now: float, found: Found = NOTHING_FOUND) -> Grants:
         """What a token grants, and everybody has, until its own end; where that is behind, but not by the leeway, until
-        it is taken no more. `now`: seconds since 1970. `asked`: whoever has keys was asked for them. Raises
-        Unauthorized, in words that have nothing of the token but its key's id, and MustAsk."""
+        it is taken no more. `now`: seconds since 1970. Raises Unauthorized, in words that have nothing of the token but
+        its key's id, and MustAsk."""
         if len(text) > MAX_TOKEN:
-            raise _invalid(f"the token is longer than {MAX_TOKEN} characters")
+            raise BadToken(f"the token is longer than {MAX_TOKEN} characters")
         raw = text.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(raw, digest_size=16, key=self._seed).digest()
         known = self._known.get(digest)
@@ -111,7 +111,7 @@ class Tokens:
         self.misses += 1
         if known is not None:
             self._forget(digest)
-        grants = self._verified(text, raw, now, asked)
+        grants = self._verified(text, raw, now, found)
         taken = self._taken(grants, now)
         size = self._size(grants)
         self._known[digest] = grants, size
@@ -124,7 +124,7 @@ class Tokens:
         if grants.until is None or now < grants.until:
             return grants
         if now >= (last := grants.until + self._leeway):
-            raise _invalid("the token has expired")
+            raise BadToken("the token has expired")
         return replace(grants, until=last)
 
     def _size(self, grants: Grants) -> int:
@@ -136,11 +136,13 @@ class Tokens:
     def _forget(self, digest: bytes) -> None:
         self._bytes -= self._known.pop(digest)[1]
 
-    def _verified(self, text: str, raw: bytes, now: float, asked: bool) -> Grants:
+    def _verified(self, text: str, raw: bytes, now: float, found: Found) -> Grants:
         header = _header_of(text.partition(".")[0][: MAX_TOKEN_HEADER + 1])
         failed: Exception | None = None
-        found = self._candidates(header)
-        for key in _signers(found, raw, header.algorithm):
+        able = self._candidates(header)
+        if able and found.wait:
+            raise MustAsk(TokenAsked(found.wait))
+        for key in _signers(able, raw, header.algorithm):
             try:
                 claims = jwt.decode(
                     raw,
@@ -154,17 +156,17 @@ class Tokens:
             except jwt.InvalidSignatureError as error:
                 failed = error
             except jwt.PyJWTError as error:
-                raise _invalid(_why(error)) from None
+                raise BadToken(_why(error)) from None
             except Exception:  # whatever a stranger's claims may make a library stumble over
-                raise _invalid("the token cannot be read") from None
+                raise BadToken("the token cannot be read") from None
             else:
                 return self._granted(claims, raw, now)
-        if self.asks and not asked and not self._has_all(header, found):
+        if self.asks and not found.keys and not self._has_all(header, able):
             raise MustAsk(KeyAsked(header.kid))
-        if not found:
+        if not able:
             named = f" {brief(header.kid)}" if header.kid is not None else ""
-            raise _invalid(f"there is no key{named} for {header.algorithm}, with which the token is signed")
-        raise _invalid("the token is signed with another key than this server has") from failed
+            raise BadToken(f"there is no key{named} for {header.algorithm}, with which the token is signed")
+        raise BadToken("the token is signed with another key than this server has") from failed
 
     @staticmethod
     def _has_all(header: _Header, found: list[Key]) -> bool:
@@ -176,7 +178,7 @@ class Tokens:
     def _candidates(self, header: _Header) -> list[Key]:
         """The keys that a token with this header may be signed with."""
         if header.algorithm not in self.algorithms:
-            raise _invalid(
+            raise BadToken(
                 f"the token is signed by {brief(header.algorithm)}; allowed are {', '.join(self.algorithms)}"
             )
         able = [key for key in self.keys if header.algorithm in key.by_algorithm]
@@ -187,12 +189,12 @@ class Tokens:
         try:
             granted = claimed(claims)
         except InvalidEvent as error:
-            raise _invalid(f"the token grants what cannot be: {error}") from None
+            raise BadToken(f"the token grants what cannot be: {error}") from None
         subject = claims.get("sub")  # PyJWT has looked at it: a string
         ends = _time_of(claims, "exp")
         _time_of(claims, "nbf")
         if ends is not None and ends > now + FAR and not self._endless:
-            raise _invalid(
+            raise BadToken(
                 "the token's 'exp' is over a hundred years from now; it is in seconds since 1970, not in milliseconds"
             )
         until = min(ends, LATEST) if ends is not None else None
@@ -220,7 +222,7 @@ def _time_of(claims: dict[str, object], name: str) -> float | None:
     given = claims.get(name)
     if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
         return given
-    raise _invalid(f"the token's {name!r} is no number: it is seconds since 1970, without quotes")
+    raise BadToken(f"the token's {name!r} is no number: it is seconds since 1970, without quotes")
 
 
 @lru_cache(maxsize=256)  # a header is the same in all tokens of a key
@@ -234,7 +236,7 @@ def _header_of(segment: str) -> _Header:
         if not isinstance(algorithm, str) or not isinstance(kid, str | None):
             raise TypeError("both are strings")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise _invalid("this is no token: a JWT has three parts, and a header that says how it is signed") from None
+        raise BadToken("this is no token: a JWT has three parts, and a header that says how it is signed") from None
     return _Header(algorithm, kid)
 
 
@@ -253,7 +255,3 @@ def _why(error: jwt.PyJWTError) -> str:
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"the token has no {error.claim!r}"
     return "the token cannot be read"
-
-
-def _invalid(why: str) -> Unauthorized:
-    return Unauthorized(why, "invalid_token")

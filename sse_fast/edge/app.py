@@ -20,7 +20,7 @@ from sse_fast.access.limits import Admission, Tally
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
-from sse_fast.edge.configured import policy_of, presence_of, rates_of, wrong_keys
+from sse_fast.edge.configured import guesses_of, policy_of, presence_of, rates_of
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import OPERATOR, Operations
 from sse_fast.edge.publish import Publishing
@@ -42,7 +42,6 @@ from sse_fast.transports.behind import IS_LOCAL
 from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
-from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.hold import Holds
 from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
 from sse_fast.transports.life import Transport
@@ -143,7 +142,7 @@ class Edge:
             retry=settings.retry,
             max_subscriptions=-(-settings.max_subscriptions // (settings.workers if slot is not None else 1)),
             rates=rates_of(settings, slot.buckets if slot is not None else None),
-            guesses=Guesses(wrong_keys()),
+            guesses=guesses_of(settings),
             access_log=AccessLog() if settings.access_log else None,
             max_patterns=-(-settings.max_patterns // (settings.workers if slot is not None else 1)),
         )
@@ -226,7 +225,9 @@ class Edge:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
-        decision = tried(decide(request, self.policy), request, self.policy, address_of(scope), self._streams)
+        client = address_of(scope)
+        decision = decide(request, self.policy, self._streams.found_of(client))
+        decision = tried(decision, request, self.policy, client, self._streams)
         return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request, self.policy)
 
     async def _found_out(self, ask: Ask, scope: Scope, policy: Policy) -> Decision:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Protocol
 
 from sse_fast.access.addresses import one_client
-from sse_fast.access.asking import Found, HookAsked, HookSaid
+from sse_fast.access.asking import Found, HookAsked, HookSaid, KeyAsked
 from sse_fast.edge.asked import AskFailed
 from sse_fast.errors import Undecided
 from sse_fast.protocol.decision import Ask
@@ -65,7 +65,7 @@ class Asking:
             if self._hook is None:
                 raise AskFailed("there is no webhook")
             return ask.found._replace(hook=outspoken(ask.what, await self._hook.ask(ask.what, client)))
-        if self._keys is not None:
+        if self._keys is not None and isinstance(ask.what, KeyAsked):
             await self._keys.ask(ask.what.kid)
         return ask.found._replace(keys=True)
 

@@ -16,7 +16,7 @@ from sse_fast.hub.presence import Presence
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
 from sse_fast.settings import Settings
-from sse_fast.transports.guesses import COUNTED_ADDRESSES, WRONG_KEYS
+from sse_fast.transports.guesses import BAD_TOKENS, COUNTED_ADDRESSES, WRONG_KEYS, Guesses
 
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 GRACE = 5.0  # seconds that a user may be away, and has not left
@@ -100,6 +100,11 @@ def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:
     return Rates(given, lambda name, rate: Limit(shared, RATES.index(name), rate.amount, rate.seconds, rate.burst))
 
 
-def wrong_keys() -> Limit:
-    """How many may come from an address, to this process."""
-    return Limit(Buckets.private(COUNTED_ADDRESSES), 0, WRONG_KEYS.amount, WRONG_KEYS.seconds, WRONG_KEYS.burst)
+def guesses_of(settings: Settings) -> Guesses:
+    """What may be guessed at from an address, of this process."""
+    shared = Buckets.private(COUNTED_ADDRESSES)
+    keys, tokens = (
+        Limit(shared, number, rate.amount, rate.seconds, rate.burst)
+        for number, rate in enumerate((WRONG_KEYS, BAD_TOKENS))
+    )
+    return Guesses(keys, tokens if settings.takes_tokens else None)

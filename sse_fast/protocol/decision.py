@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from sse_fast.access.asking import NOTHING_FOUND, Found, HookAsked, KeyAsked
+from sse_fast.access.asking import NOTHING_FOUND, Found, HookAsked, KeyAsked, TokenAsked
 from sse_fast.access.grants import OPEN, Grants
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -86,7 +86,8 @@ class Publish(NamedTuple):
 class Answer(NamedTuple):
     """Everything there is to say, already. whole: else it is broken off behind the body, which brings clients back.
     refused: why somebody is refused by it, if that is so, as logs and metrics call it. detail: in a sentence.
-    from_outside: what is answered instead to who is not on this machine; None: the same."""
+    from_outside: what is answered instead to who is not on this machine; None: the same. bad_token: what was shown is
+    no token that is taken, as somebody has looked at it to find out."""
 
     status: int
     headers: Headers = ()
@@ -95,6 +96,7 @@ class Answer(NamedTuple):
     refused: str = ""
     from_outside: "Answer | None" = None
     detail: str = ""
+    bad_token: bool = False
 
 
 class Elsewhere(NamedTuple):
@@ -114,7 +116,7 @@ class Ask(NamedTuple):
     """It cannot be decided before this is found out. found: what was, by then. stream: a stream is asked for, with
     these `headers`, and who is turned away is told so as there: `readable`, `reads_json`."""
 
-    what: KeyAsked | HookAsked
+    what: KeyAsked | TokenAsked | HookAsked
     found: Found = NOTHING_FOUND
     stream: bool = True
     headers: Headers = STREAM_HEADERS

@@ -45,7 +45,7 @@ def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grant
 def of_stream(wanted: Subscribe, policy: Policy, allowed_only: bool = False) -> Decision:
     """Of one that was decided about but for `$stats`. `allowed_only`: what is not granted is left out. Raises
     InvalidEvent."""
-    if policy.operations is Operations.ALONE and wanted.channels != (STATS,):
+    if policy.operations is Operations.ALONE and (wanted.channels != (STATS,) or wanted.patterns):
         raise InvalidEvent(f"this is the port of operations: it has the channel {STATS} and no others")
     if STATS not in wanted.channels:
         return wanted

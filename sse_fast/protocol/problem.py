@@ -9,6 +9,7 @@ import orjson
 
 from sse_fast.errors import (
     AmbiguousCredentials,
+    BadToken,
     BatchTooLarge,
     EventTooLarge,
     Forbidden,
@@ -108,7 +109,8 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
         own = ((b"www-authenticate", challenge(error)),)
     if isinstance(error, RateLimited):
         own = ((b"retry-after", b"%d" % math.ceil(error.seconds)),)
-    return problem(status, str(error), (*own, *headers), reason_of(error))
+    answer = problem(status, str(error), (*own, *headers), reason_of(error))
+    return answer._replace(bad_token=True) if isinstance(error, BadToken) else answer
 
 
 def challenge(error: Unauthorized | Forbidden) -> bytes:

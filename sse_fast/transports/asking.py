@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 
-from sse_fast.access.asking import Found, KeyAsked
+from sse_fast.access.asking import Found, KeyAsked, TokenAsked
 from sse_fast.errors import RateLimited, Undecided
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Ask, Decision, Subscribe, stream_headers
 from sse_fast.protocol.native import is_stream, reads_json
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request, below
+from sse_fast.transports.guesses import not_looked_at
 from sse_fast.transports.streams import Streams
 
 FindOut = Callable[[Ask, str], Awaitable[Found]]
@@ -21,11 +22,13 @@ REFUSED = ("unauthorized", "forbidden")
 
 
 def tried(decision: Decision | Ask, request: Request, policy: Policy, client: str, streams: Streams) -> Decision | Ask:
-    """What becomes of a decision that lets nobody in, at once or at all: asking for a stream counts as opening one, so
-    that who tries is slowed down as who opens."""
+    """What becomes of a decision that lets nobody in, at once or at all: asking for a stream, or for its head, counts
+    as opening one, so that who tries is slowed down as who opens. Whose token is not looked at now is told when."""
+    if isinstance(decision, Ask) and isinstance(decision.what, TokenAsked):
+        return streams.undecided(not_looked_at(decision.what), decision)._replace(refused="unauthorized")
     if streams.rates is None:
         return decision
-    if isinstance(decision, Answer) and decision.refused in REFUSED:
+    if isinstance(decision, Answer) and (decision.refused in REFUSED or request.method == "HEAD"):
         ask = _refused_stream(request, policy)
     else:
         ask = decision if isinstance(decision, Ask) and decision.stream else None
@@ -38,13 +41,14 @@ def tried(decision: Decision | Ask, request: Request, policy: Policy, client: st
 
 
 def _refused_stream(request: Request, policy: Policy) -> Ask | None:
-    """As if it had yet to be decided. None: it is for something else."""
+    """As if it had yet to be decided. None: it is for something else. HEAD is no EventSource's."""
     path = below(request.path, policy.path)
     if path is None or not is_stream(path):
         return None
     origins = policy.origins
     readable = origins.headers_for(request.headers.get(b"origin")) if origins is not None else ()
-    return Ask(KeyAsked(None), headers=stream_headers(readable), readable=readable, reads_json=reads_json(request))
+    json = reads_json(request) or request.method == "HEAD"
+    return Ask(KeyAsked(None), headers=stream_headers(readable), readable=readable, reads_json=json)
 
 
 async def found_out(
@@ -53,7 +57,7 @@ async def found_out(
     """What is decided in the end about what was `tried`."""
     try:
         decision = await decided_at_last(ask, request, policy, client, find_out)
-    except Undecided as error:
+    except (Undecided, RateLimited) as error:
         if streams.rates is not None and ask.stream:
             streams.rates.not_opened(client)
         return streams.undecided(error, ask)
@@ -63,12 +67,14 @@ async def found_out(
 async def decided_at_last(
     ask: Ask, request: Request, policy: Policy, client: str, find_out: FindOut | None
 ) -> Decision:
-    """Raises Undecided."""
+    """Raises Undecided or RateLimited."""
     for _ in range(TIMES):
         if find_out is None:
             break
         decision = decide(request, policy, await find_out(ask, client))
         if not isinstance(decision, Ask):
             return decision
+        if isinstance(decision.what, TokenAsked):
+            raise not_looked_at(decision.what)
         ask = decision
     raise Undecided("whether this may be cannot be found out here")

@@ -17,6 +17,7 @@ from typing import Any
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
+from sse_fast.access.asking import Found
 from sse_fast.access.limits import Counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
@@ -53,6 +54,7 @@ IDLE_SECONDS = 75.0  # more than proxies keep a connection, 60 s: the one that s
 STUCK_SECONDS = 30.0
 TICK = 0.25  # seconds
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
+UNVERIFIED = Found(wait=1.0)  # who is turned away is told so whatever their token is
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 
 
@@ -221,7 +223,7 @@ class Front:
             return self._refused(reading.partly, bad)
         if found is None and not head.headers:
             return b""  # nobody knows yet what it is; a connection that breaks brings a browser back
-        _, request, decision = self._decided(head)
+        _, request, decision = self._decided(head, UNVERIFIED)
         if crowded is None:
             full = Overloaded("no descriptor is left for another connection", "descriptors")
         else:
@@ -256,11 +258,11 @@ class Front:
 
     # ---- for exchanges -----------------------------------------------------------------------------------------------
 
-    def known(self, data: bytes) -> Known:
+    def known(self, data: bytes, connection: Connection) -> Known:
         """What was decided about a head. Raises BadHead."""
         known = self._remembered.get(data) or self._with_credentials.get(data)
         if known is None:
-            known = self._decided(parsed(data))
+            known = self._decided(parsed(data), connection)
             self._remembered.keep(data, known)
             self._with_credentials.keep(data, known)
         return known
@@ -271,9 +273,11 @@ class Front:
         if self._posts is not None:
             self._posts.forget()
 
-    def _decided(self, head: Head) -> Known:
+    def _decided(self, head: Head, whose: Connection | Found) -> Known:
         request = Request.from_head(head.method, head.target, head.headers, head.minor, self._policy.read)
-        return _known(head, request, decide(request, self._policy))
+        if isinstance(whose, Connection):
+            whose = self._streams.found_of(self.client_of(whose, request))
+        return _known(head, request, decide(request, self._policy, whose))
 
     async def found_out(self, connection: Connection, known: Known) -> Known:
         """What is decided about a request by now, of which something had to be found out."""
@@ -347,8 +351,8 @@ class Front:
         return known if decided is decision else known._replace(decision=decided)
 
     def tried(self, connection: Connection, known: Known) -> Known:
-        """What was decided, unless too many streams were asked for from there."""
-        if self._streams.rates is None or not isinstance(known.decision, Answer | Ask):
+        """What was decided, unless too many streams were asked for from there, or too many tokens were none."""
+        if not isinstance(known.decision, Answer | Ask):
             return known
         client = self.client_of(connection, known.request)[:ADDRESS_LENGTH]
         return known._replace(decision=tried(known.decision, known.request, self._policy, client, self._streams))

@@ -4,6 +4,7 @@ import logging
 import random
 
 from sse_fast._native.wire.control import closing, preamble
+from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.limits import Admission, Counted, address_of_counted
 from sse_fast.access.rates import Rates
 from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
@@ -53,6 +54,10 @@ class Streams:
         self.refusals = Refusals()
         self.guesses = guesses
         self.access_log = access_log
+
+    def found_of(self, client: str) -> Found:
+        """What is known of who comes from there, before it is decided what they may."""
+        return NOTHING_FOUND if self.guesses is None else self.guesses.found_of(client)
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""
