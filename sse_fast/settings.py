@@ -31,6 +31,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS, refuse_short
+from sse_fast.access.durations import seconds_of
+from sse_fast.access.namespaces import Namespace, read
 from sse_fast.access.patterns import Patterns
 from sse_fast.access.rates import RATES, Rate
 
@@ -47,9 +49,8 @@ APP = re.compile(rf"{NAME}:{NAME}")
 COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(r"https?://(?:[^/\s:*@\[\]]+|\[[^/\s*@\]]+\])(?::(?:[0-9]{1,5}|\*))?", re.I)
-DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|m|h|d)")
-DURATION_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+USERS = "source of users; set token_secret, token_keys or authorize_url"
 # Settings that only say how tokens are taken.
 OF_TOKENS = (
     *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
@@ -203,6 +204,11 @@ class Settings(BaseSettings):
         default=[],
         description="Patterns of channels of which it is told who is there, by the users of tokens: by events of "
         "$presence:CHANNEL, and at /presence/CHANNEL.",
+    )
+    namespace: list[Namespace] = Field(
+        default=[],
+        description="What holds for the channels of a pattern: max_connections, presence, publish; the first that has "
+        'a channel rules it. [[namespace]] in the file, or JSON: {"pattern": "room:*", "max_connections": 500}.',
     )
     rate_open: str | None = Field(
         default=None,
@@ -372,8 +378,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _seconds_may_have_a_unit(cls, given: object) -> object:
-        found = DURATION.fullmatch(given.strip()) if isinstance(given, str) else None
-        return float(found[1]) * DURATION_SECONDS[found[2]] if found is not None else given
+        return seconds_of(given)
 
     @field_validator("cors_origins")
     @classmethod
@@ -420,6 +425,11 @@ class Settings(BaseSettings):
     def _patterns_are_patterns(cls, patterns: list[str]) -> list[str]:
         Patterns.of(patterns)
         return patterns
+
+    @field_validator("namespace", mode="before")
+    @classmethod
+    def _namespaces_are_tables(cls, given: object) -> list[Namespace]:
+        return read(given)
 
     @field_validator("token_algorithms")
     @classmethod
@@ -520,6 +530,11 @@ class Settings(BaseSettings):
         }
 
     @property
+    def keeps_presence(self) -> bool:
+        """Whether it is kept of any channel who is there."""
+        return bool(self.presence_channels) or any(each.presence for each in self.namespace)
+
+    @property
     def has_front(self) -> bool:
         """Whether clients meet the front, and the ASGI server stands behind it. TLS is the ASGI server's."""
         return self.ssl_certificate is None
@@ -555,9 +570,20 @@ class Settings(BaseSettings):
         """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
         what is said of credentials would close nothing."""
         self.refuse_idle()
-        if not (self.guarded or self.app):
-            self._refuse_set(("presence_channels",), "source of users; set token_secret, token_keys or authorize_url")
         keyed = self.publish_key is not None or self.publish_keys is not None
+        if not (self.guarded or self.app):
+            self._refuse_set(("presence_channels",), USERS)
+        for each in self.namespace:
+            if each.presence and not (self.guarded or self.app):
+                raise ValueError(f"presence of the namespace {each.pattern!r} does nothing without a {USERS} too")
+            if each.publish == "keys" and not keyed:
+                raise ValueError(
+                    f"nobody has a key for the namespace {each.pattern!r}; set publish_key or publish_keys"
+                )
+            if each.publish == "credentials" and not (keyed or self.takes_tokens):
+                raise ValueError(
+                    f"nobody has a credential for the namespace {each.pattern!r}; set token_secret or publish_key"
+                )
         if not (self.loopback or keyed or self.guarded or self.grant_publish or self.open):
             raise ValueError(
                 f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from sse_fast.access.addresses import one_client
+from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
 from sse_fast.errors import Overloaded
 
 LIMITS = (
@@ -70,7 +71,8 @@ class Admission:
     """Counts open streams, in all and per client address (`one_client`), channel and credential.
 
     `None` for a limit is no limit. `tally` counts for the whole node, if that is more than this process; then
-    `most_here` bounds what this process takes.
+    `most_here` bounds what this process takes. What one of `namespaces` says of its channels holds in place of
+    `max_connections_per_channel`.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Admission:
         max_connections_per_token: int | None = None,
         most_here: int | None = None,
         tally: Tally | None = None,
+        namespaces: Namespaces = NO_NAMESPACES,
     ) -> None:
         self._max_connections = max_connections
         self._most_here = most_here
         self._max_per_address = max_connections_per_ip
         self._max_per_channel = max_connections_per_channel
         self._max_per_token = max_connections_per_token
+        self._namespaces = namespaces
         self._tally = tally if tally is not None else Alone()
         self.connections = 0
         self.accepted = 0
@@ -95,7 +99,8 @@ class Admission:
 
     def counted(self, address: str, channels: tuple[str, ...] = (), credential: str | None = None) -> str | Counted:
         """What `enter` and `leave` are to be given for such a stream: no more than what it counts under."""
-        if self._max_per_channel is None and self._max_per_token is None:
+        by_channel = self._max_per_channel is not None or self._namespaces.limit_streams
+        if not by_channel and self._max_per_token is None:
             return address
         return Counted(address, channels, credential)
 
@@ -150,9 +155,11 @@ class Admission:
             yield "max_connections_per_ip", one_client(counted.address), self._max_per_address
         if self._max_per_token is not None and counted.credential is not None:
             yield "max_connections_per_token", f"credential {counted.credential}", self._max_per_token
-        if self._max_per_channel is not None:
+        if self._max_per_channel is not None or self._namespaces.limit_streams:
             for channel in counted.channels:
-                yield "max_connections_per_channel", f"channel {channel}", self._max_per_channel
+                most = self._namespaces.most_streams(channel) or self._max_per_channel
+                if most is not None:
+                    yield "max_connections_per_channel", f"channel {channel}", most
 
 
 FULL = {

@@ -12,7 +12,7 @@ GROUPS = {
     "Web pages of other origins": "cors_origins",
     "What is kept": "log_size log_file max_history",
     "Streams": "keepalive retry max_stream_age send_timeout send_buffer send_memory slow_policy presence_channels",
-    "Limits": "max_connections max_connections_per_ip max_connections_per_channel max_connections_per_token "
+    "Limits": "max_connections max_connections_per_ip max_connections_per_channel max_connections_per_token namespace "
     "max_channels_per_stream max_subscriptions max_patterns max_event_size max_body_size",
     "Rates": "rate_open rate_publish rate_publish_channel rate_replay",
     "Operations": "operations_port operations_host hung_worker_timeout drain_timeout",

@@ -17,6 +17,7 @@ from sse_fast._native.node.buckets import Buckets
 from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
 from sse_fast.access.limits import Admission, Tally
+from sse_fast.access.namespaces import Namespaces
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
@@ -128,6 +129,7 @@ class Edge:
             settings.max_connections,
             app=settings.relays_to_app,
         )
+        namespaces = Namespaces(settings.namespace)
         self._admission = Admission(
             max_connections=settings.max_connections,
             max_connections_per_ip=settings.max_connections_per_ip,
@@ -135,6 +137,7 @@ class Edge:
             max_connections_per_token=settings.max_connections_per_token,
             most_here=self._budget.streams,
             tally=slot,
+            namespaces=namespaces,
         )
         self._streams = Streams(
             self.hub,
@@ -164,12 +167,12 @@ class Edge:
             self._admission, self._streams = beside.admission, beside.streams
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
-        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note)
+        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note, namespaces)
         shared = _control_of_the_server if beside is not None else None
         self.control: Control = shared or control or Alone()
         """What the workers of this node ask each other."""
         self._own_control = control
-        if beside is None and settings.presence_channels:
+        if beside is None and settings.keeps_presence:
             self._streams.presence = presence_of(settings, self.hub, self.control)
         self.presence = self._streams.presence
         self._operations = Operations(self.hub, self.metrics, self.requests, self.control, self.presence)
@@ -177,7 +180,9 @@ class Edge:
             self._operations.answer_others()
         apart = settings.operations_port is not None and (operations is not None or beside is not None)
         self.policy = replace(
-            policy_of(settings, self.hub.max_event_size), operations=Where.APART if apart else Where.HERE
+            policy_of(settings, self.hub.max_event_size),
+            namespaces=namespaces,
+            operations=Where.APART if apart else Where.HERE,
         )
         self._for_operations = replace(
             self.policy,

@@ -4,6 +4,7 @@ from sse_fast._native.node.buckets import Buckets, Limit
 from sse_fast.access.access import Access, Tokens
 from sse_fast.access.grants import Grants
 from sse_fast.access.hosts import Hosts
+from sse_fast.access.namespaces import Namespaces
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, Patterns
 from sse_fast.access.proxies import TrustedProxies
@@ -36,6 +37,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
         presence=Patterns.of(settings.presence_channels),
+        namespaces=Namespaces(settings.namespace),
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 
@@ -87,8 +89,13 @@ def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
 
 def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
     """Who is there, in the channels of which that is kept. Who was told to come back is waited for."""
-    kept = Patterns.of(settings.presence_channels)
-    return Presence(kept.matches, hub.append, control, grace=max(GRACE, 2 * settings.retry / 1000))
+    kept, namespaces = Patterns.of(settings.presence_channels), Namespaces(settings.namespace)
+    return Presence(
+        lambda channel: namespaces.keeps_presence(channel, kept),
+        hub.append,
+        control,
+        grace=max(GRACE, 2 * settings.retry / 1000),
+    )
 
 
 def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:

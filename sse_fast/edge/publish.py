@@ -15,6 +15,7 @@ from starlette.requests import Request as Incoming
 
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.access.grants import Grants, refusal
+from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
 from sse_fast.access.rates import Rates
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
@@ -57,12 +58,15 @@ class Publishing:
         requests: Requests,
         rates: Rates | None = None,
         told: Callable[[Answer, Scope, Publish], None] = lambda *_: None,
+        namespaces: Namespaces = NO_NAMESPACES,
     ) -> None:
-        """`told`: of each answer to a request of an ASGI server; it may refuse somebody."""
+        """`told`: of each answer to a request of an ASGI server; it may refuse somebody. `namespaces`: they may ask for
+        more of who publishes than that it is granted."""
         self._hub = hub
         self._requests = requests
         self._rates = rates if rates is not None and rates.of_publishing else None
         self._told = told
+        self._namespaces = namespaces
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
@@ -126,8 +130,9 @@ class Publishing:
             refuse_body_over(wanted, len(body))
             keys: dict[int, str] = {}
             events, alone = await self._encoded(wanted, body, keys)
-            if not wanted.grants.publish.everything and wanted.form is not Form.DATA:
-                refuse_not_granted(wanted.grants, events)
+            limited = self._namespaces.limit_publishers or not wanted.grants.publish.everything
+            if limited and wanted.form is not Form.DATA:
+                refuse_not_granted(wanted.grants, events, self._namespaces)
             before = self._hub.published
             async with self._within_rates(wanted, events, client):
                 if wanted.key is None and not keys:
@@ -188,11 +193,16 @@ class Publishing:
         return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers), "overloaded")
 
 
-def refuse_not_granted(grants: Grants, events: Iterable[Encoded]) -> None:
-    """Raise Forbidden or Unauthorized for events of a channel that is not granted, and none is published."""
+def refuse_not_granted(grants: Grants, events: Iterable[Encoded], namespaces: Namespaces = NO_NAMESPACES) -> None:
+    """Raise Forbidden or Unauthorized for events of a channel that is not granted, or whose namespace asks for more:
+    then none is published."""
     channels = {name for channel, _ in events for name in ((channel,) if isinstance(channel, bytes) else channel)}
-    if refused := sorted(name for name in map(bytes.decode, channels) if not grants.publish.matches(name)):
+    names = sorted(map(bytes.decode, channels))
+    if refused := [name for name in names if not grants.publish.matches(name)]:
         raise refusal(grants, "publish", refused)
+    if namespaces.limit_publishers:
+        for name in names:
+            namespaces.refuse_publisher(grants, name)
 
 
 @contextlib.asynccontextmanager

@@ -221,7 +221,8 @@ def counted_by_a_worker(settings: Settings, streams: int) -> int:
     counted = 0
     for limit in (settings.max_connections_per_ip, settings.max_connections_per_token):
         counted += streams if limit is not None else 0
-    if settings.max_connections_per_channel is not None:
+    in_namespaces = any(each.max_connections is not None for each in settings.namespace)
+    if settings.max_connections_per_channel is not None or in_namespaces:
         counted += -(-settings.max_subscriptions // settings.workers) + settings.max_channels_per_stream
     return counted
 

@@ -122,7 +122,7 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
 def _refuse_untold(asked: Asked, policy: Policy) -> None:
     """Raise InvalidEvent for the presence in a channel where it is not kept."""
     for channel in asked.channels:
-        if channel.startswith(PRESENCE) and not policy.presence.matches(channel.removeprefix(PRESENCE)):
+        if channel.startswith(PRESENCE) and not policy.keeps_presence(channel.removeprefix(PRESENCE)):
             raise InvalidEvent(
                 f"the presence in channel {channel.removeprefix(PRESENCE)!r} is not kept; see --presence-channels"
             )
@@ -371,8 +371,10 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         form, most = Form.LINES, policy.max_body_size
     else:
         form, most = Form.JSON, policy.max_json_size
-    if names and not grants.publish.matches(channel := ":".join(names)):
-        raise refusal(grants, "publish", [channel])
+    if names:
+        if not grants.publish.matches(channel := ":".join(names)):
+            raise refusal(grants, "publish", [channel])
+        policy.namespaces.refuse_publisher(grants, channel)
     options = parameters_of(request.query, request.root + path, *(("event", "retry") if names else ()))
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)

@@ -9,6 +9,7 @@ from typing import Protocol
 from sse_fast.access.access import Access
 from sse_fast.access.hosts import Hosts, is_loopback
 from sse_fast.access.local import is_address, is_local, of_another_page
+from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import NOTHING, Patterns
 from sse_fast.event_rules import WholeNumber
@@ -39,8 +40,8 @@ class Policy:
     the body of a publish request: of one event, of JSON, of NDJSON. access: who may what. origins: whose pages
     may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
     path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. presence: the
-    channels of which it is kept. now: the time, in seconds since 1970, by which credentials end. operations: where they
-    are. anybody_operates: who reaches this port does, from any machine."""
+    channels of which it is kept, where no one of `namespaces` says. now: the time, in seconds since 1970, by which
+    credentials end. operations: where they are. anybody_operates: who reaches this port does, from any machine."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -54,9 +55,14 @@ class Policy:
     path: str = ""
     read: frozenset[bytes] = READ
     presence: Patterns = NOTHING
+    namespaces: Namespaces = NO_NAMESPACES
     now: Callable[[], float] = time.time
     operations: Operations = Operations.HERE
     anybody_operates: bool = False
+
+    def keeps_presence(self, channel: str) -> bool:
+        """Whether it is kept who is there."""
+        return self.namespaces.keeps_presence(channel, self.presence)
 
     def client_of(self, request: Request, peer: str) -> str:
         """The address of who asks: `peer`, from where the connection is, or whom a trusted proxy there names."""

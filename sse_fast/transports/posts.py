@@ -74,11 +74,16 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
         return
     line = b"POST %b HTTP/1.1\r\n" % head.target
     if head.data.startswith(line):
-        granted, until = wanted.grants.publish, wanted.grants.until
+        grants, namespaces, until = wanted.grants, policy.namespaces, wanted.grants.until
+
+        def allows(name: bytes) -> bool:
+            channel = name.decode()
+            return grants.publish.matches(channel) and namespaces.lets_publish(grants, channel)
+
         posts.remember(
             head.data[len(line) :],
             *_around_length(rendered, len(answer.body)),
-            allows=None if granted.covers("**") else lambda name: granted.matches(name.decode()),
+            allows=allows if namespaces.limit_publishers or not grants.publish.covers("**") else None,
             until=until if until is not None else FOREVER,
             publisher=posts.admits and Publisher(request.headers.get(b"x-forwarded-for"), wanted.grants.credential),
         )
