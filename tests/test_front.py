@@ -650,7 +650,7 @@ async def test_a_stream_whose_head_cannot_be_made_is_not_counted_as_open(
     def fail(*_: Any) -> bytes:
         raise ValueError("no such head")
 
-    monkeypatch.setattr(Front, "_rendered", fail)
+    monkeypatch.setattr(Front, "_opening", fail)
     assert await raw_answer(port.number, GET) == b""
     await until(lambda: port.counts.ended == {EndReason.ERROR: 1})
     port.check()

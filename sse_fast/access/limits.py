@@ -92,6 +92,8 @@ class Admission:
         self._max_per_channel = max_connections_per_channel
         self._max_per_token = max_connections_per_token
         self._namespaces = namespaces
+        self._by_channel = max_connections_per_channel is not None or namespaces.limit_streams
+        self._has_keys = self._by_channel or (max_connections_per_ip, max_connections_per_token) != (None, None)
         self._tally = tally if tally is not None else Alone()
         self.connections = 0
         self.accepted = 0
@@ -99,8 +101,7 @@ class Admission:
 
     def counted(self, address: str, channels: tuple[str, ...] = (), credential: str | None = None) -> str | Counted:
         """What `enter` and `leave` are to be given for such a stream: no more than what it counts under."""
-        by_channel = self._max_per_channel is not None or self._namespaces.limit_streams
-        if not by_channel and self._max_per_token is None:
+        if not self._by_channel and self._max_per_token is None:
             return address
         return Counted(address, channels, credential)
 
@@ -123,28 +124,36 @@ class Admission:
             raise Overloaded(
                 f"all {self._most_here} streams that one worker has descriptors for are in use", "max_connections"
             )
+        if self._has_keys:
+            try:
+                self._enter_keys(counted)
+            except BaseException:
+                tally.leave()
+                raise
+        self.connections += 1
+        self.accepted += 1
+
+    def _enter_keys(self, counted: str | Counted) -> None:
         entered: list[str] = []
         try:
             for limit, key, most in self._keys_of(counted):
-                total = tally.enter_from(key)
+                total = self._tally.enter_from(key)
                 entered.append(key)
                 if total > most:
                     self.refused[limit] += 1
                     raise Overloaded(FULL[limit].format(key, most), limit)
         except BaseException:
             for key in entered:
-                tally.leave_from(key)
-            tally.leave()
+                self._tally.leave_from(key)
             raise
-        self.connections += 1
-        self.accepted += 1
 
     def leave(self, counted: str | Counted) -> None:
         """Count a stream out."""
         self.connections -= 1
         self._tally.leave()
-        for _, key, _ in self._keys_of(counted):
-            self._tally.leave_from(key)
+        if self._has_keys:
+            for _, key, _ in self._keys_of(counted):
+                self._tally.leave_from(key)
 
     def _keys_of(self, counted: str | Counted) -> Iterator[tuple[str, str, int]]:
         """Limits, each with what it counts and how many streams that may have. Each key once: a stream names no channel
@@ -155,7 +164,7 @@ class Admission:
             yield "max_connections_per_ip", one_client(counted.address), self._max_per_address
         if self._max_per_token is not None and counted.credential is not None:
             yield "max_connections_per_token", f"credential {counted.credential}", self._max_per_token
-        if self._max_per_channel is not None or self._namespaces.limit_streams:
+        if self._by_channel:
             for channel in counted.channels:
                 most = self._namespaces.most_streams(channel) or self._max_per_channel
                 if most is not None:

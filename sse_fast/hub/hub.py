@@ -239,13 +239,15 @@ class Hub:
         if self.draining:
             raise HubClosed("the hub is shutting down and takes no more streams")
         self._open()
-        names = list(dict.fromkeys(channel_name(name) for name in channels))
-        after = self.cursor(last_event_id)
-        end, aged = end_of(time.time(), until, self.max_stream_age)
+        names = list(dict.fromkeys(map(channel_name, channels)))
+        after = None if last_event_id is None else self.cursor(last_event_id)
+        end, aged = None, False
+        if until is not None or self.max_stream_age is not None:
+            end, aged = end_of(time.time(), until, self.max_stream_age)
         subscriber = self.fanout.subscribe(
             names,
             sink,
-            patterns=[pattern.encode() for pattern in patterns],
+            patterns=[pattern.encode() for pattern in patterns] if patterns else (),
             after=after,
             history=history,
             enveloped=envelope,

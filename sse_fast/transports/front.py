@@ -18,7 +18,7 @@ from typing import Any
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast.access.asking import Found
-from sse_fast.access.limits import Counted
+from sse_fast.access.limits import Counted, address_of_counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
 from sse_fast.protocol.decide import decide
@@ -390,8 +390,9 @@ class Front:
                 return
             wanted = wanted.from_outside
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
-        if (life := self._admitted(connection, head, wanted, address, own=True)) is not None:
-            self._stream(connection, head, wanted, address, life, own=True, since=since)
+        counted = self._streams.counted(address, wanted)
+        if (life := self._admitted(connection, head, wanted, counted, own=True)) is not None:
+            self._stream(connection, head, wanted, counted, life, own=True, since=since)
 
     def hold(
         self,
@@ -406,21 +407,22 @@ class Front:
     ) -> bool:
         """`stream`, as an app has answered. False: there is no room for it, and its client was told."""
         address = address[:ADDRESS_LENGTH]
-        life = self._admitted(connection, head, wanted, address, own=False)
+        counted = self._streams.counted(address, wanted)
+        life = self._admitted(connection, head, wanted, counted, own=False)
         if life is not None:
             self._stream(
-                connection, head, wanted, address, life, own=False, retry=retry, since=since, presence=presence
+                connection, head, wanted, counted, life, own=False, retry=retry, since=since, presence=presence
             )
         return life is not None
 
     def _admitted(
-        self, connection: Connection, head: Head, wanted: Subscribe, address: str, *, own: bool
+        self, connection: Connection, head: Head, wanted: Subscribe, counted: str | Counted, *, own: bool
     ) -> Life | None:
         try:
-            return self._streams.enter(self._streams.counted(address, wanted), Transport.NATIVE, wanted)
+            return self._streams.enter(counted, Transport.NATIVE, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
-            self._streams.refusals.note(answer.refused, address, Transport.NATIVE, wanted)
+            self._streams.refusals.note(answer.refused, address_of_counted(counted), Transport.NATIVE, wanted)
             self.turned_away()
             self.respond(connection, head, answer, own=own)
             return None
@@ -430,7 +432,7 @@ class Front:
         connection: Connection,
         head: Head,
         wanted: Subscribe,
-        address: str,
+        counted: str | Counted,
         life: Life,
         *,
         own: bool,
@@ -440,7 +442,6 @@ class Front:
     ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
-        counted = streams.counted(address, wanted)
         left_by: str | Counted | Logged = counted
         subscription = None
         try:
@@ -454,10 +455,9 @@ class Front:
                 since=since,
                 until=wanted.grants.until,
                 user=wanted.grants.user,
-                address=address,
+                address=address_of_counted(counted),
             )
-            answer = Answer(200, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), whole=False)
-            opening = self._rendered(head, answer, last=True, own=own)
+            opening = self._opening(head, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)
@@ -483,13 +483,20 @@ class Front:
         return self._rendered(plain, problem(bad.status, str(bad), self.readable(head)), last=True)
 
     def _rendered(self, head: Head, answer: Answer, last: bool, own: bool = True) -> bytes:
-        rendered = (remembered_head if own else rendered_head)(answer.status, answer.headers)
         silent = head.method == "HEAD"
-        if answer.whole or silent or head.minor != "1.1":
-            option = b"connection: close\r\n" if last else KEPT if head.minor == "1.0" else b""
-            return b"%bdate: %b\r\n%b\r\n%b" % (rendered, self._date, option, b"" if silent else answer.body)
+        if not (answer.whole or silent or head.minor != "1.1"):
+            return self._opening(head, answer.headers, answer.body, own, answer.status)
+        rendered = (remembered_head if own else rendered_head)(answer.status, answer.headers)
+        option = b"connection: close\r\n" if last else KEPT if head.minor == "1.0" else b""
+        return b"%bdate: %b\r\n%b\r\n%b" % (rendered, self._date, option, b"" if silent else answer.body)
+
+    def _opening(self, head: Head, headers: Headers, said: bytes, own: bool, status: int = 200) -> bytes:
+        """The head of an answer that goes on, and its first bytes."""
+        rendered = (remembered_head if own else rendered_head)(status, headers)
+        if head.minor != "1.1":
+            return b"%bdate: %b\r\nconnection: close\r\n\r\n%b" % (rendered, self._date, said)
         # No "connection: close" here: undici, which is the fetch of Node, then takes whatever is cut off for whole.
-        framed = (rendered, self._date, len(answer.body), answer.body)
+        framed = (rendered, self._date, len(said), said)
         return b"%bdate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % framed
 
 
