@@ -71,7 +71,9 @@ class Asker:
             if rng.random() < 0.2:
                 await self._tunnel(reader, writer)
         finally:
-            writer.close()
+            # `close` would stay until all is sent, to a server that reads nothing behind an answer that never ends; and
+            # so would the exchange, one of the few that an address may have.
+            writer.transport.abort()
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What comes back is what was sent, as far as it does; and then both ends are told."""

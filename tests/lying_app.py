@@ -271,9 +271,10 @@ class LyingApp:
         return False
 
     async def _silent(self, writer: asyncio.StreamWriter, method: bytes, number: int) -> None:
-        """For good; sometimes in the midst of what it says."""
+        """For good; sometimes in the midst of what it says. The head of an answer to HEAD is not the midst, but all."""
         said = counted(marks(number, 100))
-        writer.write(self._rng.choice((b"", b"", said[: self._rng.randrange(len(said))])))
+        cuts = set(range(len(said))) - ({said.index(b"\r\n\r\n") + 4} if method == b"HEAD" else set())
+        writer.write(self._rng.choice((b"", b"", said[: self._rng.choice(sorted(cuts))])))
 
     async def _switch(self, writer: asyncio.StreamWriter, method: bytes, number: int) -> None:
         """To another protocol, of which nobody spoke."""

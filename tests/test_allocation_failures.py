@@ -879,7 +879,8 @@ async def publish_and_read(failing: Failing) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_hub_goes_on_wherever_an_allocation_of_a_drain_fails() -> None:
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::pytest.PytestUnraisableExceptionWarning")
+async def test_a_hub_goes_on_wherever_an_allocation_of_a_drain_fails_and_leaves_no_coroutine_behind() -> None:
     for number in count(1, 1 if EVERYTHING else 3):
         failing = Failing(number)
         await publish_and_read(failing)

@@ -80,7 +80,11 @@ class Stepper:
         self._handed_over = handed_over
 
     def _make(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, context=self._context)
+        try:
+            task = asyncio.get_running_loop().create_task(work, context=self._context)
+        except BaseException:
+            work.close()  # it is nobody's
+            raise
         self._own.add(task)
         return task
 
