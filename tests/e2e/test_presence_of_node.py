@@ -60,7 +60,7 @@ async def test_all_workers_know_who_is_there_and_those_of_one_that_is_killed_lea
         return {user["user"] for user in (await ask(f"/presence/{ROOM}"))["users"]}
 
     async with asyncio.timeout(PATIENCE):
-        while len((await ask("/stats"))["workers"]) < 2:  # who is ready is one of them
+        while len((await ask("/stats"))["workers"]) < 2:  # noqa: ASYNC110 - who is ready is one of them
             await asyncio.sleep(0.05)
     streams = {user: await Stream.open(server.port, f"/sse/{ROOM}", headers_of(user, "room:*")) for user in USERS}
     told = await told_of(server.port, set(USERS), len(USERS))
