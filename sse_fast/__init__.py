@@ -1,7 +1,8 @@
 """Server-Sent Events at high fan-out: a hub, an encoder, and an edge to serve them.
 
 `encode` alone for your own server, `EventParser` for your own client; `EventSourceResponse`, `WriterResponse`,
-`SSEWriter` and `Hub` inside your own app; `create_app` for the whole edge.
+`SSEWriter` and `Hub` inside your own app; `stream` for typed events; `create_app` for the
+whole edge.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ from sse_fast.errors import (
     EventTooLarge,
     HubClosed,
     InvalidEvent,
+    InvalidSchema,
     KeyReused,
     Overloaded,
     ResponseAlreadySent,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sse_fast.embed.presence import StreamInfo
     from sse_fast.embed.responses import EventSourceResponse
     from sse_fast.embed.writer import SSEWriter, WriterResponse
+    from sse_fast.schema.definitions import stream
     from sse_fast.settings import Settings
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "HubClosed",
     "HubResponse",
     "InvalidEvent",
+    "InvalidSchema",
     "KeyReused",
     "Overloaded",
     "ReceivedEvent",
@@ -57,6 +61,7 @@ __all__ = [
     "WriterResponse",
     "create_app",
     "encode",
+    "stream",
 ]
 
 
@@ -69,6 +74,7 @@ _LAZY = {
     "StreamInfo": "sse_fast.embed.presence",
     "WriterResponse": "sse_fast.embed.writer",
     "create_app": "sse_fast.edge.app",
+    "stream": "sse_fast.schema.definitions",
 }
 
 

@@ -20,6 +20,10 @@ class InvalidPattern(InvalidEvent):
     """A pattern of channels that is none."""
 
 
+class InvalidSchema(SSEFastError, ValueError):
+    """A definition of typed events, or a document of them, that means nothing; the message names the place."""
+
+
 class MistypedEvent(InvalidEvent, TypeError):
     """An event with a field of a wrong type, with one that events don't have, or with none. A TypeError as well, since
     most of these are slips in the code that makes the event."""

@@ -125,15 +125,22 @@ def attributes(instance: Any, place: Place = None) -> list[tuple[str, Any]]:
 def _written(
     write: Callable[[Any], str | bytes], dump: Callable[[Any], Any] | None, value: Any, place: Place
 ) -> orjson.Fragment:
-    """As `write` has it. `dump`: the same as plain values, which are looked at only where a number may be lost."""
+    return orjson.Fragment(written(write, dump, value, place))
+
+
+def written(
+    write: Callable[[Any], str | bytes], dump: Callable[[Any], Any] | None, value: Any, place: Place = None
+) -> bytes:
+    """As `write` has it. `dump`: the same as plain values, which are looked at only where a number may be lost. Raises
+    InvalidEvent."""
     try:
-        written = write(value)
-        json = written.encode() if isinstance(written, str) else written
+        text = write(value)
+        json = text.encode() if isinstance(text, str) else text
         said, meant = (orjson.loads(json), dump(value)) if dump and PERHAPS_LOST.search(json) else (None, None)
     except (TypeError, ValueError) as error:
         raise InvalidEvent(f"{_path(place)}: {_named(type(value))} did not become JSON: {error}") from error
     _refuse_lost(meant, said, place)
-    return orjson.Fragment(json)
+    return json
 
 
 def _refuse_lost(meant: Any, said: Any, place: Place) -> None:

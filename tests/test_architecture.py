@@ -33,6 +33,7 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "client": "_native.wire errors serialization",
+    "schema": "errors event_rules serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",
     "event": "_native.wire",
@@ -46,7 +47,7 @@ ROOMS: dict[str, str | None] = {
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub protocol settings transports version",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
-    "cli": "_native.wire access bench client errors event_rules logs node settings",
+    "cli": "_native.wire access bench client errors event_rules logs node schema settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere
 }

@@ -1,4 +1,4 @@
-"""The command line: `sse-fast serve | publish | listen | token | bench`.
+"""The command line: `sse-fast serve | publish | listen | token | schema | bench`.
 
 Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
@@ -24,6 +24,7 @@ from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.cli.groups import Grouped
+from sse_fast.cli.schema import schema
 from sse_fast.cli.token import token
 from sse_fast.client.envelope import PublishedEvent
 from sse_fast.client.failures import Refused, Unavailable
@@ -97,6 +98,7 @@ def main() -> None:
 
 
 main.add_command(bench)
+main.add_command(schema)
 main.add_command(token)
 
 

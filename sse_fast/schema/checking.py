@@ -1,0 +1,212 @@
+"""Whether data fits what a stream carries: JSON, against the JSON Schemas of the document.
+
+An app that publishes an instance and an edge that is sent JSON check the same bytes by the same schemas, so both mean
+the same. What is asserted beside the schemas' own keywords: the formats of FORMATS; the others say nothing here.
+
+The time it takes is bounded by the size of the data, for schemas that `tagged` and `refuse_slow` have been through.
+Patterns are trusted: they are the app's own.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, time
+from typing import Any
+
+import orjson
+
+from sse_fast.errors import InvalidEvent, InvalidSchema
+from sse_fast.event_rules import brief, kind_of
+from sse_fast.schema.shape import OF_LISTS, OF_NAMES, OF_ONE, REF, Schema
+from sse_fast.schema.unions import is_recursive, reach, refuse_slow, tags_of
+
+DEEPEST = 64  # arrays and objects within each other, of data whose schema is recursive
+SHOWN = 200  # characters of a path, or of what is wrong there
+
+
+def _is_moment(text: str) -> bool:
+    """RFC 3339, or a local time, which has no offset: a class that takes one writes one."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return "-" in text[:5]
+
+
+def _is_time(text: str) -> bool:
+    try:
+        time.fromisoformat(text)
+    except ValueError:
+        return False
+    return ":" in text[:3]
+
+
+FORMATS = {"date-time": _is_moment, "time": _is_time, "date": None, "ipv4": None, "ipv6": None, "uuid": None}
+"""The formats that are asserted, and by what; None: as JSON Schema has them."""
+
+
+class Checked:
+    """What a stream carries, by the names on the wire; their schemas refer to `defs`. Raises InvalidSchema."""
+
+    def __init__(self, stream: str, events: Mapping[str, Schema], defs: Mapping[str, Schema]) -> None:
+        self.stream = stream
+        self._names = ", ".join(events)
+        self._events = {name: _Validator(f"{stream}.{name}", schema, defs) for name, schema in events.items()}
+
+    def refuse_unfit(self, event: str, data: bytes | str) -> None:
+        """Raise InvalidEvent, which names the field, for data that is not of this event."""
+        validator = self._events.get(event)
+        if validator is None:
+            called = f"the event {brief(event)}" if event else "an event without a name"
+            raise InvalidEvent(f"{self.stream} carries {self._names}, and not {called}")
+        if (why := validator.why_not(data)) is not None:
+            raise InvalidEvent(f"{event}: {why}")
+
+
+class _Validator:
+    """Of one event."""
+
+    def __init__(self, where: str, schema: Schema, defs: Mapping[str, Schema]) -> None:
+        rs = _library()
+        used = {name: defs[name] for name in reach(schema, defs)}
+        refuse_slow(where, schema, used)
+        self._recursive = is_recursive(used)
+        compiled = {
+            "$defs": {name: _prepared(each, used) for name, each in used.items()},
+            "allOf": [_prepared(schema, used)],
+        }
+        try:
+            self._validator = rs.Draft202012Validator(
+                compiled,
+                formats={name: check for name, check in FORMATS.items() if check is not None},
+                validate_formats=True,
+                offline=True,
+                mask="it",
+            )
+        except ValueError as error:
+            message = getattr(error, "message", None) or str(error)
+            raise InvalidSchema(f"{where}: this is no JSON Schema: {message[:SHOWN]}") from None
+        self._is_valid = self._validator.is_valid
+
+    def why_not(self, data: bytes | str) -> str | None:
+        """Why this JSON does not fit; None: it does."""
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            return f"the data is not JSON: {error}"
+        if self._recursive and _nests_over(value, DEEPEST):
+            return f"arrays and objects nest at most {DEEPEST} deep in it"
+        if self._is_valid(value):
+            return None
+        return _told(next(iter(self._validator.iter_errors(value))), value)
+
+
+def _library() -> Any:
+    try:
+        import jsonschema_rs
+    except ImportError:
+        raise InvalidSchema(
+            "typed events are checked by jsonschema-rs, which is not installed; pip install 'sse-fast[schema]'"
+        ) from None
+    return jsonschema_rs
+
+
+def _prepared(schema: Any, defs: Mapping[str, Schema]) -> Any:
+    """A copy that says the same as far as it is asserted, with unions whose branches a tag tells apart as choices."""
+    if not isinstance(schema, dict):
+        return schema
+    made: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in OF_ONE:
+            made[keyword] = _prepared(value, defs)
+        elif keyword in OF_LISTS:
+            made[keyword] = [_prepared(each, defs) for each in value]
+        elif keyword in OF_NAMES:
+            made[keyword] = {name: _prepared(each, defs) for name, each in value.items()}
+        elif keyword != "format" or value in FORMATS:
+            made[keyword] = value
+    for keyword in ("anyOf", "oneOf"):
+        union = tags_of(schema, keyword, defs)
+        if union is not None:
+            del made[keyword]
+            made.setdefault("allOf", []).append(_choice(union.tag, union.branches, union.null))
+    return made
+
+
+def _choice(tag: str, branches: Iterable[tuple[str, list[Any]]], null: bool) -> dict[str, Any]:
+    values = [value for _, its in branches for value in its]
+    choice = {
+        "type": "object",
+        "required": [tag],
+        "properties": {tag: {"enum": values}},
+        "allOf": [
+            {"if": {"properties": {tag: {"enum": its}}, "required": [tag]}, "then": {"$ref": REF + name}}
+            for name, its in branches
+        ],
+    }
+    return {"if": {"not": {"type": "null"}}, "then": choice} if null else choice
+
+
+def _nests_over(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+# ---- in words --------------------------------------------------------------------------------------------------------
+
+
+def _told(error: Any, value: Any) -> str:
+    """What is wrong, and where."""
+    error = _nearest(error)
+    kind, path = error.kind.name, list(error.instance_path)
+    if kind == "required":
+        return f"{_path([*path, error.kind.value])} is missing"
+    if kind == "additionalProperties":
+        return f"{_path([*path, sorted(error.kind.value)[0]])} is no field of it"
+    if kind == "type":
+        return f"{_path(path)} is {kind_of(_at(value, path))}, not {_types(error.kind.value)}"
+    if kind in ("anyOf", "oneOf"):
+        return f"{_path(path)} is {kind_of(_at(value, path))}, and that is none of those it may be"
+    return f"{_path(path)}: {error.message[:SHOWN]}"
+
+
+def _nearest(error: Any) -> Any:
+    """Of a union, what is wrong with the branch that comes nearest; the union's own error where none does."""
+    while error.kind.name in ("anyOf", "oneOf"):
+        depth = len(error.instance_path)
+        branches = [each for each in getattr(error.kind, "context", ()) if each]
+        # A branch that is of another type altogether is not what was meant.
+        deeper = [each[0] for each in branches if len(each[0].instance_path) > depth or each[0].kind.name != "type"]
+        if not deeper:
+            return branches[0][0] if len(branches) == 1 else error
+        error = max(deeper, key=lambda each: len(each.instance_path))
+    return error
+
+
+def _types(types: Any) -> str:
+    words = {"array": "an array", "integer": "a whole number", "null": "null", "object": "an object"}
+    listed = [types] if isinstance(types, str) else types
+    return " or ".join(words.get(each, f"a {each}") for each in listed)
+
+
+def _at(value: Any, path: list[Any]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _path(path: list[Any]) -> str:
+    text = "data"
+    for key in path:
+        text += f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{brief(key)}]"
+        if len(text) > SHOWN:
+            return text[:SHOWN] + "…"
+    return text

@@ -1,0 +1,109 @@
+"""The document of an app's typed events: made of its modules, or read from a file (`sse-fast schema` writes one)."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sse_fast.errors import InvalidSchema
+from sse_fast.event_rules import brief
+from sse_fast.schema.definitions import Stream, streams_of
+from sse_fast.schema.forms import schemas_of
+from sse_fast.schema.shape import VERSION, Document, StreamForm, check, refuse_shared
+
+MOST_BYTES = 4 * 1024 * 1024
+
+
+def read_schema(*sources: str) -> Document:
+    """The document that a file has (`shop.json`, a path), or that of the streams of modules (`shop.events`); of several
+    modules, one of all their streams. Modules of the working directory come first. Raises InvalidSchema, in one line
+    that names the source and says what to do."""
+    files = [source for source in sources if is_file(source)]
+    if not files:
+        return document_of(streams_in(sources), ", ".join(sources))
+    if len(sources) > 1:
+        raise InvalidSchema(f"{files[0]} is a whole document, and goes alone; name it, or modules")
+    return read_file(Path(files[0]))
+
+
+def is_file(source: str) -> bool:
+    """Whether a file is meant, not a module."""
+    return source.endswith(".json") or (os.sep in source and not source.endswith(".py"))
+
+
+def read_file(path: Path) -> Document:
+    """Raises InvalidSchema."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidSchema(
+            f"{path} cannot be read: {error.strerror}; `sse-fast schema MODULE -o {path}` writes it"
+        ) from None
+    if len(text) > MOST_BYTES:
+        raise InvalidSchema(f"{path} is larger than {MOST_BYTES} bytes, the most that a document has")
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidSchema(f"{path} is not JSON: {error}") from None
+    return check(document, str(path))
+
+
+def document_of(streams: Iterable[Stream[Any]], where: str = "schema") -> Document:
+    """The JSON form of streams. Raises InvalidSchema."""
+    streams = list(streams)
+    forms = {kind: form for stream in streams for kind, (_, form) in stream.forms.items()}
+    schemas, defs = schemas_of(list(forms), forms)
+    listed: list[StreamForm] = []
+    for stream in streams:
+        form: StreamForm = {
+            "name": stream.name,
+            "channel": stream.template.text,
+            "parameters": {name: {"type": kind} for name, kind in stream.parameters.items()},
+            "events": {name: schemas[kind] for name, kind in stream.events.items()},
+        }
+        if stream.description:
+            form["description"] = stream.description
+        listed.append(form)
+    refuse_shared(listed, where)  # before what follows: it names both
+    # As it would be read: no other values than those of JSON, and each one its own.
+    return check(orjson.loads(orjson.dumps({"sse_fast": VERSION, "streams": listed, "$defs": defs})), where)
+
+
+def streams_in(modules: Sequence[str]) -> list[Stream[Any]]:
+    """The streams that these modules have names for, each once. Raises InvalidSchema."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found: dict[Stream[Any], None] = {}
+    for name in modules:
+        streams = streams_of(vars(_imported(name, here)))
+        if not streams:
+            raise InvalidSchema(
+                f"{name} has no streams; it defines one as `Comments = stream('item:{{item_id}}', CommentAdded)`, with "
+                "`from sse_fast import stream`"
+            )
+        found |= dict.fromkeys(streams)
+    return list(found)
+
+
+def _imported(name: str, here: str) -> Any:
+    if not all(part.isidentifier() for part in name.split(".")):
+        hint = f"; its module is {name.removesuffix('.py').replace('/', '.')}" if name.endswith(".py") else ""
+        raise InvalidSchema(f"{brief(name)} is neither a module, as shop.events, nor a file, as shop.json{hint}")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if f"{name}.".startswith(f"{missing}."):
+            raise InvalidSchema(
+                f"there is no module {missing!r}, neither in {here} nor among what is installed; start in the "
+                "directory of the app, or set PYTHONPATH. A file's name ends with .json"
+            ) from None
+        raise InvalidSchema(f"{name} needs the module {missing!r}, which is not installed") from error
+    except (Exception, SystemExit) as error:
+        raise InvalidSchema(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
