@@ -170,6 +170,16 @@ class Settings(BaseSettings):
         description="Bytes of kernel memory that may wait for all clients; past it unread answers end, and the longest "
         "blocked. Default: a quarter of what the machine has for TCP.",
     )
+    compress: bool = Field(
+        default=False,
+        description="Send streams as gzip to clients that take it, compressed once for all of them.",
+    )
+    compress_min: ByteSize = Field(
+        default=ByteSize(256),
+        ge=0,
+        le=MIB,
+        description="Bytes from which on what is sent at once is compressed; what is shorter is stored as it is.",
+    )
     slow_policy: Literal["disconnect", "skip"] = Field(
         default="disconnect",
         description="What meets a client that is too slow: it resumes by id, or it is told of a gap.",

@@ -27,7 +27,7 @@ ROOMS: dict[str, str | None] = {
     "datastar": "errors",
     "event_rules": "errors",
     "serialization": "errors",
-    "_native.wire": "datastar errors event_rules serialization",
+    "_native.wire": "_native.base datastar errors event_rules serialization",
     "_native.log": "_native.base _native.wire errors",
     "_native.fanout": "_native.base _native.log _native.wire ends errors",
     "_native.bench": "_native.base _native.wire",

@@ -1,16 +1,18 @@
 """Laws 3 to 6 as a state machine: the native log, index and fan-out against the model, step by step.
 
-Every write is checked byte for byte, taken out of its envelopes where the stream has them, against what the model says
-must come next. Beside that, a ledger that knows
-nothing of cursors reads what each subscriber got, as a client would: every event once, in order, or told of a gap.
+Every write is checked byte for byte, taken out of gzip and of its envelopes where the stream has them, against what
+the model says must come next. Beside that, a ledger that knows nothing of cursors reads what each subscriber got, as a
+client would: every event once, in order, or told of a gap.
 
 HYPOTHESIS_PROFILE=long runs a hundred times as many examples.
 """
 
+import gzip
 import json
 import mmap
 import os
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -69,6 +71,8 @@ class RecordingSink(Sink):
         self.plans: list[str] = []
         self.habit = "take"
         self.enveloped = False
+        self.compressed = b""  # of a gzip stream, all that a client has been sent
+        self.plain = b""  # what that is to be
         self.native: Subscriber
         self.model: ModelSubscriber
         self.stream = b""
@@ -84,6 +88,19 @@ class RecordingSink(Sink):
 
     def ended(self, reason: EndReason, error: Exception | None) -> None:
         self.machine.on_ended(self, reason, error)
+
+    def become_gzip(self) -> None:
+        self.plain = b"retry: 1\n"
+        self.compressed = self.gzip(self.plain)
+
+    def unzipped(self, data: bytes) -> bytes:
+        """What a client reads in this, whatever it has read before, and at once: nothing may be left for later."""
+        if not self.compressed:
+            return data
+        piece = zlib.decompressobj(-15).decompress(data)
+        self.compressed += data
+        self.plain += piece
+        return piece
 
 
 class FanOutMachine(RuleBasedStateMachine):
@@ -102,11 +119,12 @@ class FanOutMachine(RuleBasedStateMachine):
         merge=st.sampled_from([1, 2, 5, 16384]),
         matched=st.sampled_from([0, 1, 5, 1 << 20, 1 << 20]),
         look=st.sampled_from([1, 3, 4096]),
+        compress=st.sampled_from([0, 60, 256]),
     )
-    def start(self, capacity: int, tell: int, deep: int, matched: int, look: int, **limits: Any) -> None:
+    def start(self, capacity: int, tell: int, deep: int, matched: int, look: int, compress: int, **limits: Any) -> None:
         memory = mmap.mmap(-1, segment_size(capacity))
         self.writer = Log(memory, epoch=EPOCH)
-        self.native = FanOut(Log(memory), tell=tell, deep=deep, matched=matched, look=look, **limits)
+        self.native = FanOut(Log(memory), tell=tell, deep=deep, matched=matched, look=look, compress=compress, **limits)
         self.log = ModelLog(capacity, EPOCH)
         self.model = ModelFanOut(self.log, **limits)
         self.sinks: list[RecordingSink] = []
@@ -137,6 +155,8 @@ class FanOutMachine(RuleBasedStateMachine):
 
     def on_write(self, sink: RecordingSink, data: bytes, plan: str) -> None:
         subscriber = sink.model
+        handed = len(data)
+        data = sink.unzipped(data)
         written = len(data)
         if sink.enveloped and self.step.doing in ("drain", "say"):
             data = self.out_of_envelopes(data, subscriber.channels)
@@ -173,7 +193,7 @@ class FanOutMachine(RuleBasedStateMachine):
         elif plan == "kick":
             self.drop(next((other for other in self.sinks if other.model.state != CLOSED), sink))
         self.model.written(subscriber, data, count, self.now, plan == "block")
-        self.model.delivered_bytes += written - len(data)  # the envelopes'
+        self.model.delivered_bytes += handed - len(data)  # the envelopes', and less where it is compressed
 
     def on_ended(self, sink: RecordingSink, reason: EndReason, error: Exception | None) -> None:
         subscriber = sink.model
@@ -262,6 +282,7 @@ class FanOutMachine(RuleBasedStateMachine):
         after=st.one_of(st.just(EARLIEST), st.just(UNKNOWN), st.none(), st.integers(0, 30)),
         history=st.one_of(st.just(0), st.integers(0, 6)),
         enveloped=st.booleans(),
+        compressed=st.booleans(),
         starts=st.booleans(),
         lives=st.one_of(st.none(), st.sampled_from([-1.0, 3.0, 50.0, 400.0])),
         aged=st.booleans(),
@@ -272,6 +293,7 @@ class FanOutMachine(RuleBasedStateMachine):
         after: int | None,
         history: int,
         enveloped: bool,
+        compressed: bool,
         starts: bool,
         lives: float | None,
         aged: bool,
@@ -280,6 +302,8 @@ class FanOutMachine(RuleBasedStateMachine):
             after = max(0, len(self.log.history) + 2 - after)
         sink = RecordingSink(self)
         sink.enveloped = enveloped
+        if compressed:
+            sink.become_gzip()
         until = self.wall + lives if lives is not None else None
         sink.native = self.native.subscribe(
             names, sink, after=after, history=history, enveloped=enveloped, until=until, aged=aged
@@ -328,15 +352,18 @@ class FanOutMachine(RuleBasedStateMachine):
         after=st.one_of(st.just(EARLIEST), st.just(UNKNOWN), st.none(), st.integers(0, 30)),
         history=st.one_of(st.just(0), st.integers(0, 6)),
         enveloped=st.booleans(),
+        compressed=st.booleans(),
         starts=st.booleans(),
     )
     def subscribe_to_patterns(
-        self, wanted: Wanted, after: int | None, history: int, enveloped: bool, starts: bool
+        self, wanted: Wanted, after: int | None, history: int, enveloped: bool, compressed: bool, starts: bool
     ) -> RecordingSink:
         if after is not None and after >= 0:
             after = max(0, len(self.log.history) + 2 - after)
         sink = RecordingSink(self)
         sink.enveloped = enveloped
+        if compressed:
+            sink.become_gzip()
         names = list(wanted)
         sink.native = self.native.subscribe(
             names, sink, patterns=wanted.patterns, after=after, history=history, enveloped=enveloped
@@ -539,6 +566,8 @@ class FanOutMachine(RuleBasedStateMachine):
             self.read_as_client(sink)
 
     def read_as_client(self, sink: RecordingSink) -> None:
+        if sink.compressed:
+            assert gzip.decompress(sink.compressed + sink.gzip_end(b"bye\n")) == sink.plain + b"bye\n"
         ended = sink.model.state == CLOSED or sink.model.finished
         if sink.model.seeks_until is not None:
             sink.gap_until = max(sink.gap_until, min(self.model.index.floor, sink.model.seeks_until))

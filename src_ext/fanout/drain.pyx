@@ -20,6 +20,7 @@ It knows sinks, but no socket, loop, task or ASGI server. Who listens to what is
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -67,10 +68,12 @@ from sse_fast._native.log.selection cimport (
 from sse_fast._native.wire.control cimport closing, expiring, gap
 from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
+from sse_fast._native.wire.gzip cimport Deflater
 from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason
 
 cdef object SLOW = EndReason.SLOW, EXPIRED = EndReason.EXPIRED, AGE = EndReason.AGE     # to look one up allocates
+cdef Batch BEAT = batch_of(HEARTBEAT, 0)    # these are made once, in all forms
 cdef Batch EXPIRED_WORDS = batch_of(closing(ENDS[EXPIRED].told, ENDS[EXPIRED].retry), 0)
 cdef Batch AGE_WORDS = batch_of(closing(ENDS[AGE].told, ENDS[AGE].retry), 0)
 cdef double LAST_BYTES = 0.25       # seconds from a stream's last words to its end: a proxy may drop what comes with it
@@ -98,14 +101,15 @@ cdef class FanOut:
     Who has caught up by `deep` bytes and is not there yet has a long way to go;
     who had everything before may catch up by two of the largest batches: those who append them wait for it.
     `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`, `matched`: see
-    `Index`. `look`: links that a visit looks at for what a pattern had before (a millisecond).
+    `Index`. `look`: links that a visit looks at for what a pattern had before (a millisecond). `compress`: bytes of a
+    piece from which on it is deflated for sinks that take gzip.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
                   Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144,
                   uint64_t unknown=10_000, Py_ssize_t drop=1024, uint64_t merge=16384, uint64_t matched=2097152,
-                  Py_ssize_t look=4096):
+                  Py_ssize_t look=4096, Py_ssize_t compress=256):
         self.index = Index(log, remembered=remembered, drop=drop, merge=merge, matched=matched)
         self._groups = Groups(self.index, tell, look)
         self._deadlines = Deadlines(self._groups)
@@ -113,6 +117,7 @@ cdef class FanOut:
         self._behind = Queue()
         self._volley = Volley(self._groups, self._deadlines, self._endings, self._behind)
         self._deep = Queue()
+        self._deflater = Deflater(compress)
         self._skip = skip
         self._piece = piece
         self._take_in, self._deep_after = take_in, deep
@@ -186,6 +191,20 @@ cdef class FanOut:
     @property
     def delivered_bytes(self):
         return self._volley.delivered_bytes
+
+    @property
+    def compressed_bytes(self):
+        """Of `delivered_bytes` those of gzip streams; `uncompressed_bytes` is what they are of."""
+        return self._volley.compressed_bytes
+
+    @property
+    def uncompressed_bytes(self):
+        return self._volley.uncompressed_bytes
+
+    @property
+    def deflated(self):
+        """Pieces that were deflated; again, if one was forgotten meanwhile."""
+        return self._deflater.pieces
 
     @property
     def latency(self):
@@ -526,6 +545,8 @@ cdef class FanOut:
                     self._behind.push(subscriber)
                 return 0
             batch = batch_of(data, piece.events)
+            batch.deflater = self._deflater
+            batch.apart = group.selection is not None or PyTuple_GET_SIZE(group.channels) > 1
             if self._sweeping:
                 batch.published = piece.milliseconds
             self._shared = batch
@@ -682,14 +703,13 @@ cdef class FanOut:
     def beat(self, double now, double idle, Py_ssize_t count):
         """Look at the next `count` subscribers, round and round, and send a heartbeat to those silent for `idle`."""
         cdef Subscriber subscriber
-        cdef Batch heartbeat = batch_of(HEARTBEAT, 0)
         cdef Py_ssize_t looks = min(count, PyList_GET_SIZE(self._groups.everyone))
         while True:
             subscriber = self._deadlines.silent(&looks, now, idle)
             if subscriber is None:
                 break
-            if self._volley.prepare(subscriber, heartbeat):
-                self._volley.hand_over(subscriber, heartbeat, now)
+            if self._volley.prepare(subscriber, BEAT):
+                self._volley.hand_over(subscriber, BEAT, now)
                 self.heartbeats += 1
         self._volley.fire()
 
@@ -699,6 +719,7 @@ cdef class FanOut:
         cdef Group group
         cdef Subscriber subscriber
         cdef Py_ssize_t said = 0
+        plain.deflater = self._deflater
         for group in self._groups.listening_to(channel):
             batch = plain
             if group.enveloped:
@@ -706,6 +727,7 @@ cdef class FanOut:
                     inside = batch_of(
                         in_envelope(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), (channel,), wall_clock_ms()), 1
                     )
+                    inside.deflater = self._deflater
                 batch = inside
             for subscriber in list(group.subscribers):
                 if subscriber.state == READY and not subscriber.finished_ and self._volley.prepare(subscriber, batch):

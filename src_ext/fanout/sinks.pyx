@@ -1,6 +1,6 @@
 """Where a subscriber's bytes leave: what the fan-out hands over, and the ways it can go.
 
-A `Sink` takes a `Batch` and says whether it can take more. `SteppedSink` calls an ASGI `send`; `SocketSink` is a socket
+A `Sink` takes a `Batch`, as it is or as gzip, and says whether it can take more. `SteppedSink` calls an ASGI `send`; `SocketSink` is a socket
 that the fan-out may write to itself, many of them in one loop without the GIL.
 """
 
@@ -23,6 +23,8 @@ from sse_fast._native.base.linux cimport (
     send,
     socklen_t,
 )
+from sse_fast._native.wire.gzip cimport check_of, ending, joined, shift_of, stored
+from sse_fast._native.wire.gzip import HEAD
 
 cdef extern from *:
     """
@@ -52,6 +54,29 @@ cdef extern from *:
     PySendResult step_awaitable(PyObject* awaitable, PyObject** iterator, PyObject** yielded) except PYGEN_ERROR
 
 
+cdef dict message_of(bytes data):
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+cdef bytes chunk_of(bytes data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@cython.final
+cdef class Gzipped:
+    """A batch in the form that gzip streams have, made once for all of them."""
+
+    cdef message_(self):
+        if self._message is None:
+            self._message = message_of(self.data)
+        return self._message
+
+    cdef bytes chunk_(self):
+        if self._chunk is None:
+            self._chunk = chunk_of(self.data)
+        return self._chunk
+
+
 @cython.final
 cdef class Batch:
     """Bytes that one or many subscribers are handed: whole frames of `events` events."""
@@ -63,14 +88,30 @@ cdef class Batch:
 
     cdef message_(self):
         if self._message is None:
-            self._message = {"type": "http.response.body", "body": self.data, "more_body": True}
+            self._message = message_of(self.data)
         return self._message
 
     cdef bytes chunk_(self):
         """The bytes as one chunk (RFC 9112, section 7.1); the same object for everybody."""
         if self._chunk is None:
-            self._chunk = b"%x\r\n%b\r\n" % (len(self.data), self.data)
+            self._chunk = chunk_of(self.data)
         return self._chunk
+
+    cdef Gzipped gzipped_(self):
+        cdef Gzipped form
+        if self._gzipped is None:
+            form = Gzipped.__new__(Gzipped)
+            form.data = stored(self.data) if self.deflater is None else self.deflater.deflated(self.data, self.apart)
+            form.size = <uint32_t>PyBytes_GET_SIZE(self.data)
+            form.check, form.shift = check_of(self.data), shift_of(form.size)
+            self._gzipped = form
+        return self._gzipped
+
+    cdef bint has_chunk(self, bint gzipped) noexcept:
+        """Whether the chunk of a form is made."""
+        if gzipped:
+            return self._gzipped is not None and self._gzipped._chunk is not None
+        return self._chunk is not None
 
 
 cdef Batch batch_of(bytes data, uint32_t events):
@@ -85,10 +126,33 @@ cdef class Sink:
 
     cdef int prepare(self, Batch batch) except -1:
         """Make of the batch what `deliver` will need. What is raised here, unlike there, is not the sink's end."""
+        if self.gzipped:
+            batch.gzipped_()
         return 0
 
     cdef int deliver(self, Batch batch) except -1:
-        return WRITTEN if self.write(batch.data) else BLOCKED
+        cdef bytes data = batch.data
+        if self.gzipped:
+            self.count_in(batch.gzipped_())
+            data = batch.gzipped_().data
+        return WRITTEN if self.write(data) else BLOCKED
+
+    cdef void count_in(self, Gzipped form) noexcept:
+        self.check = joined(self.check, form.shift, form.check)
+        self.size += form.size
+
+    def gzip(self, bytes opening not None):
+        """All that it is handed is gzip, from its beginning on. Returns the stream's first bytes, which have `opening`
+        in them; they are the caller's to send."""
+        first = HEAD + stored(opening)
+        self.check, self.size = check_of(opening), <uint32_t>PyBytes_GET_SIZE(opening)
+        self.gzipped = True
+        return first
+
+    def gzip_end(self, bytes words not None):
+        """The last bytes of a gzip stream, with `words` in them and the check of all that it was handed."""
+        cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(words)
+        return stored(words) + ending(joined(self.check, shift_of(size), check_of(words)), self.size + size)
 
     cdef bint moves(self) except -1:
         """Whether a blocked one has been taking bytes since this was last asked, though not enough to go on."""
@@ -120,14 +184,21 @@ cdef class SteppedSink(Sink):
         self.send = send
 
     cdef int prepare(self, Batch batch) except -1:
-        if batch._message is None:
+        if self.gzipped:
+            batch.gzipped_().message_()
+        elif batch._message is None:
             batch.message_()
         return 0
 
     cdef int deliver(self, Batch batch) except -1:
         cdef PyObject* iterator = NULL
         cdef PyObject* yielded = NULL
-        cdef object awaitable = self.send(batch.message_())
+        cdef object awaitable
+        if self.gzipped:
+            self.count_in(batch.gzipped_())
+            awaitable = self.send(batch.gzipped_().message_())
+        else:
+            awaitable = self.send(batch.message_())
         try:
             if step_awaitable(<PyObject*>awaitable, &iterator, &yielded) == PYGEN_RETURN:
                 return WRITTEN
@@ -147,6 +218,9 @@ cdef class SocketSink(Sink):
     handed it, and is sent by `flush`; until that is done the subscriber is parked."""
 
     cdef int deliver(self, Batch batch) except -1:
+        if self.gzipped:
+            self.count_in(batch.gzipped_())
+            return self.send_now(batch.gzipped_().data)
         return self.send_now(batch.data)
 
     cdef int send_now(self, bytes data) except -1:

@@ -24,7 +24,7 @@ from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport CLOSED, READY, Groups, Subscriber
-from sse_fast._native.fanout.sinks cimport BLOCKED, Batch, Sink, SocketSink, passing
+from sse_fast._native.fanout.sinks cimport BLOCKED, Batch, Gzipped, Sink, SocketSink, passing
 from sse_fast.errors import EndReason
 
 cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR      # to look one up allocates
@@ -47,6 +47,7 @@ cdef class Volley:
             and subscriber.sink.takes_chunks
             and self._size < VOLLEY
             and not subscriber.in_volley
+            and batch.has_chunk(subscriber.sink.gzipped)
         ):
             return True
         if self._size:
@@ -64,6 +65,7 @@ cdef class Volley:
             Py_INCREF(subscriber)
             self._subscribers[self._size] = <PyObject*>subscriber
             self._fds[self._size] = (<SocketSink>sink).fd
+            self._gzipped[self._size] = sink.gzipped
             self._size += 1
             subscriber.in_volley = True
             subscriber.touched = now
@@ -79,7 +81,7 @@ cdef class Volley:
             return 0
         if batch.published and not subscriber.stepped:
             self.now = wall_clock_ms()      # a socket that takes no chunks
-        self._count(batch, 1)
+        self._count(batch, sink.gzipped, 1)
         subscriber.touched = now
         if delivery == BLOCKED:
             self._deadlines.park(subscriber)
@@ -87,19 +89,29 @@ cdef class Volley:
 
     cdef int fire(self) except -1:
         """Write the batch to all sockets that were gathered for it. Raises what `ended` raised, when all is done."""
-        cdef int size = self._size, gone = 0, written = 0, i
+        cdef int size = self._size, gone = 0, i, form
         if size == 0:
             return 0
         cdef PyObject* subscribers[VOLLEY]
         cdef int fds[VOLLEY]
         cdef ssize_t results[VOLLEY]
         cdef Batch batch = self._batch
-        cdef bytes chunk = batch.chunk_()   # made before: see `Sink.prepare`
-        cdef const char* data = PyBytes_AS_STRING(chunk)
-        cdef ssize_t length = PyBytes_GET_SIZE(chunk)
+        # Made before, in the forms that are wanted: see `Sink.prepare`.
+        cdef Gzipped gzipped = batch._gzipped
+        cdef tuple chunks = (batch._chunk, gzipped._chunk if gzipped is not None else None)
+        cdef const char* data[2]
+        cdef ssize_t lengths[2]
+        cdef uint64_t written[2]
+        cdef unsigned char forms[VOLLEY]
         cdef Subscriber subscriber
+        for form in range(2):
+            written[form] = 0
+            if chunks[form] is not None:
+                data[form] = PyBytes_AS_STRING(<bytes>chunks[form])
+                lengths[form] = PyBytes_GET_SIZE(<bytes>chunks[form])
         memcpy(subscribers, self._subscribers, size * sizeof(PyObject*))
         memcpy(fds, self._fds, size * sizeof(int))
+        memcpy(forms, self._gzipped, size)
         self._size = 0
         self._batch = None
         for i in range(size):
@@ -107,7 +119,8 @@ cdef class Volley:
                 fds[i] = -1         # it may be somebody else's by now
         with nogil:
             for i in range(size):
-                results[i] = send(fds[i], data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+                form = forms[i]
+                results[i] = send(fds[i], data[form], lengths[form], MSG_DONTWAIT | MSG_NOSIGNAL)
                 if results[i] < 0:
                     results[i] = 0 if passing(errno) else -1
         if batch.published:
@@ -116,10 +129,13 @@ cdef class Volley:
             subscriber = <Subscriber>subscribers[i]
             subscriber.in_volley = False
             if subscriber.state != CLOSED and results[i] >= 0:
-                written += 1
-                if results[i] < length:
+                form = forms[i]
+                written[form] += 1
+                if form:
+                    subscriber.sink.count_in(gzipped)
+                if results[i] < lengths[form]:
                     try:
-                        (<SocketSink>subscriber.sink).keep_rest(chunk, results[i])
+                        (<SocketSink>subscriber.sink).keep_rest(<bytes>chunks[form], results[i])
                         self._deadlines.park(subscriber)
                     except BaseException:
                         results[i] = -1     # the rest is gone, so it can't go on
@@ -127,7 +143,9 @@ cdef class Volley:
                 gone += 1
             else:
                 Py_DECREF(subscriber)
-        self._count(batch, written)
+        for form in range(2):
+            if written[form]:
+                self._count(batch, form, written[form])
         if gone:
             self._let_go(subscribers, results, size)
         return 0
@@ -149,11 +167,16 @@ cdef class Volley:
             raise failed
         return 0
 
-    cdef void _count(self, Batch batch, uint64_t writes) noexcept:
+    cdef void _count(self, Batch batch, bint gzipped, uint64_t writes) noexcept:
+        cdef uint64_t size = <uint64_t>PyBytes_GET_SIZE(batch.data)
         self.writes += writes
         self.deliveries += writes * batch.events
-        self.delivered_bytes += writes * <uint64_t>PyBytes_GET_SIZE(batch.data)
-        if batch.published and writes:
+        if gzipped:
+            self.uncompressed_bytes += writes * size
+            size = <uint64_t>PyBytes_GET_SIZE(batch._gzipped.data)
+            self.compressed_bytes += writes * size
+        self.delivered_bytes += writes * size
+        if batch.published:
             self.latency.add(1_000_000 * <uint64_t>max(self.now - <int64_t>batch.published, 0), writes * batch.events)
 
     # ---- letting go -------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from sse_fast._native.base.linux cimport (
     shutdown,
 )
 from sse_fast._native.fanout.groups cimport Subscriber
-from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, SocketSink, batch_of
+from sse_fast._native.fanout.sinks cimport BLOCKED, WRITTEN, Batch, Gzipped, SocketSink, batch_of
 from sse_fast._native.front.places cimport Place, leave_queue, queue_last
 from sse_fast._native.front.posts cimport Posts
 from sse_fast._native.front.table cimport READ_SIZE, Watched, report
@@ -46,8 +46,10 @@ from sse_fast.errors import EndReason
 
 cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR
 cdef frozenset RESET = frozenset(reason for reason, end in ENDS.items() if end.close is Close.RESET)
-# The last bytes of a stream that ends for a reason, as they are and chunked: made before, when there is memory.
+# The last bytes of a stream that ends for a reason, as they are and chunked, and the same of a gzip stream that is not
+# complete: made before, when there is memory.
 cdef dict LAST_WORDS = {}
+cdef bytes LAST_CHUNK = b"0\r\n\r\n"
 cdef frozenset COMPLETE = frozenset(reason for reason, end in ENDS.items() if end.close is Close.COMPLETE)
 
 
@@ -56,7 +58,12 @@ cdef int make_last_words() except -1:
     for reason, end in ENDS.items():
         if end.told:
             said = batch_of(closing(end.told, end.retry), 0)
-            LAST_WORDS[reason] = (said.data, said.chunk_() + b"0\r\n\r\n" if reason in COMPLETE else said.chunk_())
+            LAST_WORDS[reason] = (
+                said.data,
+                said.chunk_() + LAST_CHUNK if reason in COMPLETE else said.chunk_(),
+                said.gzipped_().data,
+                said.gzipped_().chunk_(),
+            )
     return 0
 
 
@@ -207,11 +214,21 @@ cdef class Connection(Watched):
     # ---- as the fan-out's sink --------------------------------------------------------------------------------------
 
     cdef int prepare(self, Batch batch) except -1:
-        if self.chunked:
+        cdef Gzipped form
+        if self.gzipped:
+            form = batch.gzipped_()
+            if self.chunked:
+                form.chunk_()
+        elif self.chunked:
             batch.chunk_()
         return 0
 
     cdef int deliver(self, Batch batch) except -1:
+        cdef Gzipped form
+        if self.gzipped:
+            form = batch.gzipped_()
+            self.count_in(form)
+            return self.send_now(form.chunk_() if self.chunked else form.data)
         return self.send_now(batch.chunk_() if self.chunked else batch.data)
 
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1:
@@ -489,10 +506,17 @@ cdef class Connection(Watched):
         if said is None:
             return 0
         try:
-            self.send_now(said[self.chunked])
-        except OSError:
-            pass                    # it has gone by itself
+            if self.gzipped and reason in COMPLETE:
+                self.send_now(self._gzip_end(said[0]))
+            else:
+                self.send_now(said[2 * self.gzipped + self.chunked])
+        except (OSError, MemoryError):
+            pass                    # it has gone by itself; or is cut
         return 0
+
+    cdef bytes _gzip_end(self, bytes words):
+        cdef bytes last = self.gzip_end(words)
+        return batch_of(last, 0).chunk_() + LAST_CHUNK if self.chunked else last
 
     cdef int _close(self, reason, bint reset) except -1:
         cdef linger at_once

@@ -11,7 +11,8 @@ GROUPS = {
     "A webhook that says who may listen": "authorize_url authorize_headers",
     "Web pages of other origins": "cors_origins",
     "What is kept": "log_size log_file max_history",
-    "Streams": "keepalive retry max_stream_age send_timeout send_buffer send_memory slow_policy presence_channels",
+    "Streams": "keepalive retry max_stream_age send_timeout send_buffer send_memory slow_policy compress "
+    "compress_min presence_channels",
     "Limits": "max_connections max_connections_per_ip max_connections_per_channel max_connections_per_token namespace "
     "max_channels_per_stream max_subscriptions max_patterns max_event_size max_body_size",
     "Rates": "rate_open rate_publish rate_publish_channel rate_replay",

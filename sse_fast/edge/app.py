@@ -115,6 +115,8 @@ class Edge:
             send_memory=settings.send_memory or tcp_memory() // 4,
             max_history=settings.max_history,
             max_stream_age=settings.max_stream_age,
+            compress=settings.compress,
+            compress_min=settings.compress_min,
             idempotency_window=settings.idempotency_window,
             idempotency_keys=settings.idempotency_keys,
             log=slot.log if slot is not None else None,

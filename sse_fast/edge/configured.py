@@ -38,6 +38,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
         presence=Patterns.of(settings.presence_channels),
         namespaces=Namespaces(settings.namespace),
+        compress=settings.compress,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 

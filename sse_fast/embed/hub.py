@@ -67,6 +67,7 @@ class NodeOptions(TypedDict, total=False):
     send_memory: int | None
     max_history: int
     max_stream_age: float | None
+    compress_min: int
     idempotency_window: float
     idempotency_keys: int
     log: Log | None
@@ -79,13 +80,15 @@ class Hub(node.Hub):
 
     retry: milliseconds until a client that was cut comes back, ±30 %. max_connections, max_connections_per_ip: streams
     open at once, in all and from one address. on_join, on_leave: see `response`; these are told of every stream
-    of it. drain_timeout: seconds that a stop may take until every client has its last events.
+    of it. drain_timeout: seconds that a stop may take until every client has its last events. compress: streams without
+    `filter` and `transform` are gzip for clients that take it, compressed once for all of them.
 
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
     id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
     max_history, events that follow the `$gap` after an id that this log never gave; max_stream_age, seconds after which
-    a stream ends and its client resumes, or up to a fifth less; idempotency_window, seconds that a key given to
+    a stream ends and its client resumes, or up to a fifth less; compress_min, bytes from which on what is sent at once
+    is compressed; idempotency_window, seconds that a key given to
     `publish` is remembered, and idempotency_keys, how many.
 
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
@@ -106,6 +109,7 @@ class Hub(node.Hub):
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
         drain_timeout: float = DRAIN_SECONDS,
+        compress: bool = False,
         **options: Unpack[NodeOptions],
     ) -> None:
         self.on_join, self.on_leave = on_join, on_leave
@@ -117,6 +121,7 @@ class Hub(node.Hub):
                 drain_timeout=drain_timeout if drain_timeout != DRAIN_SECONDS else None,
                 max_connections=max_connections,
                 max_connections_per_ip=max_connections_per_ip,
+                compress=compress or None,
                 **options,
             )
             return
@@ -126,6 +131,7 @@ class Hub(node.Hub):
         self.streams = Streams(self, admission, retry=RETRY.check(retry))
         self.frames = Frames()
         self.drain_timeout = drain_timeout
+        self.compress = compress
         self.stream_numbers = count(1)
         self.apps = 0  # hubs that an app has made, which are this one
         self._stopping: asyncio.Task[None] | None = None
@@ -388,12 +394,15 @@ class HubResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = _HubStream(self, scope, receive, send)
         headers = tuple(self.raw_headers)
-        wanted = self.wanted._replace(headers=headers, reads_json=reads_json(Request.from_scope(scope)))
+        request = Request.from_scope(scope)
+        wanted = self.wanted._replace(headers=headers, reads_json=reads_json(request))
+        if self.hub.compress and Need.FILTER not in wanted.needs:
+            wanted = wanted.negotiated(request.headers.get(b"accept-encoding"))
         mark: Mark | None = scope.get(MARK)
         if self._refusal is not None:
             await stream.refuse(self._refusal)
         elif scope["method"] == "HEAD":
-            await stream.refuse(Answer(200, headers))
+            await stream.refuse(Answer(200, wanted.opening_headers))
         elif mark is not None and Need.FILTER not in wanted.needs:
             head, body = mark.answer(Offer(wanted, self.retry, self._held(mark, scope)), headers)
             await send_answer(Answer(200, head, body), send)

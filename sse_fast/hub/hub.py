@@ -66,6 +66,7 @@ class Hub:
     clients, over all workers; past it those blocked for longest are ended.
     `max_history`: events, the newest, that follow the `$gap` after an id that this log never gave.
     `max_stream_age`: seconds after which a stream ends, and its client resumes, or up to a fifth less; None: never.
+    `compress_min`: bytes of a piece, from which on it is deflated for streams that are gzip.
     `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
     `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
     for others. Over a `log` of others: `keys`, where all of them remember them.
@@ -82,6 +83,7 @@ class Hub:
         send_memory: int | None = None,
         max_history: int = 10_000,
         max_stream_age: float | None = None,
+        compress_min: int = 256,
         idempotency_window: float = 120.0,
         idempotency_keys: int = 131_072,
         log: Log | None = None,
@@ -92,7 +94,7 @@ class Hub:
         self.log = log if log is not None else Log.private(log_size)
         self._peers = peers
         self._shares_its_log = log is not None
-        self.fanout = FanOut(self.log, skip=slow_policy == "skip", unknown=max_history)
+        self.fanout = FanOut(self.log, skip=slow_policy == "skip", unknown=max_history, compress=compress_min)
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout

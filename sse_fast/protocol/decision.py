@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sse_fast.access.asking import NOTHING_FOUND, Found, HookAsked, KeyAsked, TokenAsked
 from sse_fast.access.grants import OPEN, Grants
+from sse_fast.protocol.encodings import accepts_gzip
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -38,7 +39,7 @@ class Subscribe(NamedTuple):
     come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`. patterns: of further
     channels. grants: of who listens; they have all of these channels. left_out: what was asked for beside them, and is
     not granted. from_outside: what becomes of it if who asks is not on this machine; None: the same. asked: something
-    was found out about it first, and by then it was counted as opened."""
+    was found out about it first, and by then it was counted as opened. gzip: it is compressed."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
@@ -53,6 +54,17 @@ class Subscribe(NamedTuple):
     left_out: tuple[str, ...] = ()
     from_outside: "Answer | Subscribe | None" = None
     asked: bool = False
+    gzip: bool = False
+
+    @property
+    def opening_headers(self) -> Headers:
+        """Of the stream, once it is one: what it becomes otherwise is not compressed."""
+        return (*self.headers, (b"content-encoding", b"gzip")) if self.gzip else self.headers
+
+    def negotiated(self, accept_encoding: bytes | None) -> "Subscribe":
+        """As it is carried out where streams are compressed for those who take it: a cache is told that they differ."""
+        headers = (*self.headers, (b"vary", b"Accept-Encoding"))
+        return self._replace(headers=headers, gzip=accepts_gzip(accept_encoding))
 
 
 class Form(StrEnum):

@@ -112,10 +112,12 @@ def stream(request: Request, policy: Policy, readable: Headers, found: Found = N
         grants=grants,
         left_out=left_out,
     )
+    if policy.compress:
+        wanted = wanted.negotiated(request.headers.get(b"accept-encoding"))
     decision = operations.of_stream(wanted, policy, asked.allowed_only)
     if method == "HEAD" and isinstance(decision, Subscribe):
         outside = decision.from_outside
-        return Answer(200, headers, from_outside=outside if isinstance(outside, Answer) else None)
+        return Answer(200, decision.opening_headers, from_outside=outside if isinstance(outside, Answer) else None)
     return decision
 
 

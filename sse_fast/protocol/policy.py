@@ -41,7 +41,8 @@ class Policy:
     may read answers; None: their own only, and no header says more. hosts: the names of the server; None: any will do.
     path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. presence: the
     channels of which it is kept, where no one of `namespaces` says. now: the time, in seconds since 1970, by which
-    credentials end. operations: where they are. anybody_operates: who reaches this port does, from any machine."""
+    credentials end. operations: where they are. anybody_operates: who reaches this port does, from any machine.
+    compress: streams are gzip for who takes it."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -59,6 +60,7 @@ class Policy:
     now: Callable[[], float] = time.time
     operations: Operations = Operations.HERE
     anybody_operates: bool = False
+    compress: bool = False
 
     def keeps_presence(self, channel: str) -> bool:
         """Whether it is kept who is there."""

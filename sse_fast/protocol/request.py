@@ -14,13 +14,16 @@ from starlette._utils import get_route_path
 from sse_fast.access.local import FORWARDED
 
 READ = FORWARDED | frozenset(
-    b"accept access-control-request-headers access-control-request-method access-control-request-private-network "
-    b"authorization content-encoding content-length content-type cookie host idempotency-key last-event-id origin "
-    b"x-forwarded-for".split()
+    b"accept accept-encoding access-control-request-headers access-control-request-method "
+    b"access-control-request-private-network authorization content-encoding content-length content-type cookie host "
+    b"idempotency-key last-event-id origin x-forwarded-for".split()
 )
 # Two keys or credentials are none, and are refused as one: to take either would be to guess.
 LISTS = frozenset(
-    (b"accept", b"access-control-request-headers", b"authorization", b"cookie", b"idempotency-key", b"x-forwarded-for")
+    (
+        *(b"accept", b"accept-encoding", b"access-control-request-headers", b"authorization", b"cookie"),
+        *(b"idempotency-key", b"x-forwarded-for"),
+    )
 )
 SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3
 

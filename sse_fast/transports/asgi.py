@@ -9,6 +9,7 @@ import contextlib
 import logging
 
 from sse_fast._native.wire.control import closing
+from sse_fast._native.wire.gzip import stored
 from sse_fast.access.limits import Counted
 from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.ends import ENDS, Close, End
@@ -112,6 +113,7 @@ class Stream:
         writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None
+        sink: AsgiSink | None = None
         last: End | None = None
         connections = self._connections()
         under = self._streams.connections if self._scope.get(PEER) else None
@@ -134,7 +136,9 @@ class Stream:
             )
             sink.unblock = subscription.start
             preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)
-            await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.headers)})
+            if wanted.gzip:
+                preamble = sink.gzip(preamble)
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.opening_headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")
             left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
@@ -161,17 +165,16 @@ class Stream:
                 under.end_stream(self._scope[PEER])
             await self._left()
         if last is not None:
-            await self._say(last)
+            await self._say(last, sink if wanted.gzip else None)
         if self.end_reason is not EndReason.CLIENT and (last is None or last.comes_back):
             await break_off(self._receive)
 
-    async def _say(self, end: End) -> None:
-        """`$closing`, and the end of the response where it is to be complete."""
-        message = {
-            "type": "http.response.body",
-            "body": closing(end.told, end.retry),
-            "more_body": end.comes_back,
-        }
+    async def _say(self, end: End, gzip: AsgiSink | None) -> None:
+        """`$closing`, and the end of the response where it is to be complete. gzip: the sink, if the stream is."""
+        words = closing(end.told, end.retry)
+        if gzip is not None:
+            words = stored(words) if end.comes_back else gzip.gzip_end(words)
+        message = {"type": "http.response.body", "body": words, "more_body": end.comes_back}
         if not end.comes_back:
             await self._send(message)
             return

@@ -33,7 +33,7 @@ from sse_fast.protocol.decision import (
 )
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, problem, problem_of
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import Request, read_headers
 from sse_fast.transports.access_log import Logged
 from sse_fast.transports.asking import FindOut, found_out, tried
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
@@ -55,6 +55,7 @@ STUCK_SECONDS = 30.0
 TICK = 0.25  # seconds
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
 UNVERIFIED = Found(wait=1.0)  # who is turned away is told so whatever their token is
+ACCEPT_ENCODING = frozenset((b"accept-encoding",))
 DEFER_SECONDS = 1  # the least: who has not sent a byte by then is accepted all the same
 
 
@@ -407,6 +408,9 @@ class Front:
     ) -> bool:
         """`stream`, as an app has answered. False: there is no room for it, and its client was told."""
         address = address[:ADDRESS_LENGTH]
+        if self._policy.compress:
+            accepted = read_headers(head.headers, ACCEPT_ENCODING).get(b"accept-encoding")
+            wanted = wanted.negotiated(accepted)
         counted = self._streams.counted(address, wanted)
         life = self._admitted(connection, head, wanted, counted, own=False)
         if life is not None:
@@ -457,7 +461,10 @@ class Front:
                 user=wanted.grants.user,
                 address=address_of_counted(counted),
             )
-            opening = self._opening(head, wanted.headers, streams.preamble(subscription, retry, wanted.left_out), own)
+            preamble = streams.preamble(subscription, retry, wanted.left_out)
+            if wanted.gzip:
+                preamble = connection.gzip(preamble)
+            opening = self._opening(head, wanted.opening_headers, preamble, own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)

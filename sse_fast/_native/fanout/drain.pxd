@@ -15,6 +15,7 @@ from sse_fast._native.fanout.sinks cimport Batch
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece
 from sse_fast._native.log.selection cimport Selection
+from sse_fast._native.wire.gzip cimport Deflater
 
 
 cdef class FanOut:
@@ -24,6 +25,7 @@ cdef class FanOut:
         Deadlines _deadlines
         Endings _endings
         Volley _volley
+        Deflater _deflater
         Queue _behind               # of subscribers
         Queue _deep                 # of those who have a long way to go
         uint32_t _deep_after, _live_after

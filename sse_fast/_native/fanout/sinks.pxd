@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.linux cimport EAGAIN, EINTR, ENOBUFS, ENOMEM
+from sse_fast._native.wire.gzip cimport Deflater
 
 
 cdef enum Delivery:
@@ -15,6 +16,17 @@ cdef inline bint passing(int number) noexcept nogil:
     return number == EAGAIN or number == EINTR or number == ENOBUFS or number == ENOMEM
 
 
+cdef class Gzipped:                 # a batch as gzip streams have it
+    cdef:
+        readonly bytes data
+        uint32_t check, shift, size # of what it was made of: see `wire.gzip`
+        object _message
+        bytes _chunk
+
+    cdef message_(self)
+    cdef bytes chunk_(self)
+
+
 cdef class Batch:                   # what one or many subscribers are handed
     cdef:
         readonly bytes data
@@ -22,22 +34,30 @@ cdef class Batch:                   # what one or many subscribers are handed
         uint64_t published          # when the first of them was, wall clock in ms; 0: they are not news
         object _message             # the ASGI message and the chunk, each made once for all who are sent it
         bytes _chunk
+        Deflater deflater           # what its gzip form is made by; None: it is stored
+        bint apart                  # its events are of several channels: none refers to another
+        Gzipped _gzipped
 
     cdef message_(self)
     cdef bytes chunk_(self)
+    cdef Gzipped gzipped_(self)
+    cdef bint has_chunk(self, bint gzipped) noexcept
 
 
 cdef Batch batch_of(bytes data, uint32_t events)
 
 
 cdef class Sink:
-    cdef bint takes_chunks          # a SocketSink that waits for nothing: the fan-out may write chunks to it by itself
+    cdef unsigned char takes_chunks # a SocketSink that waits for nothing: the fan-out may write chunks to it by itself
+    cdef unsigned char gzipped      # it is handed gzip
     cdef public uint32_t charge     # bytes of kernel memory that a blocked one which cannot look is taken to hold
+    cdef uint32_t check, size       # of all that it was handed, if that is gzip
 
     cdef int prepare(self, Batch batch) except -1
     cdef int deliver(self, Batch batch) except -1
     cdef bint moves(self) except -1
     cdef uint32_t held(self) noexcept
+    cdef void count_in(self, Gzipped form) noexcept
 
 
 cdef class SteppedSink(Sink):
@@ -47,9 +67,9 @@ cdef class SteppedSink(Sink):
 cdef class SocketSink(Sink):
     cdef:
         int fd
+        int in_flight               # bytes that the client had not taken yet when somebody last looked
         bytes rest                  # what is kept of a short write, from `rest_at`
         Py_ssize_t rest_at
-        int in_flight               # bytes that the client had not taken yet when somebody last looked
 
     cdef int send_now(self, bytes data) except -1
     cdef int keep_rest(self, bytes data, Py_ssize_t taken) except -1

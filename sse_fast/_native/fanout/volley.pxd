@@ -27,7 +27,9 @@ cdef class Volley:
         int _size
         PyObject* _subscribers[VOLLEY]
         int _fds[VOLLEY]
+        unsigned char _gzipped[VOLLEY]
         uint64_t writes, deliveries, delivered_bytes
+        uint64_t compressed_bytes, uncompressed_bytes   # of gzip streams: as they were delivered, and what that is of
         Histogram latency           # from the publish of news to its write
         int64_t now                 # wall clock in ms, as it was last read
 
@@ -39,4 +41,4 @@ cdef class Volley:
     cdef int tell_again(self, Subscriber subscriber) except -1
     cdef int _tell_end(self, Subscriber subscriber, Sink sink, reason, error) except -1
     cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1
-    cdef void _count(self, Batch batch, uint64_t writes) noexcept
+    cdef void _count(self, Batch batch, bint gzipped, uint64_t writes) noexcept

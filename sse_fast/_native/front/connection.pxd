@@ -55,4 +55,5 @@ cdef class Connection(Watched):
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
     cdef int _say_last(self, reason) except -1
+    cdef bytes _gzip_end(self, bytes words)
     cdef int _close(self, reason, bint reset) except -1
