@@ -169,12 +169,12 @@ BY_COOKIE = policy_of(cookie="sse")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"origin": f"https://{HOST}"}, 200),
+        ({"origin": f"http://{HOST}"}, 200),
         ({"origin": PAGE}, 200),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({}, 403),
-        ({"origin": f"https://{HOST}.evil.example"}, 403),
+        ({"origin": f"http://{HOST}.evil.example"}, 403),
     ],
 )
 def test_by_a_cookie_only_pages_of_ours_and_listed_ones_publish(headers: dict[str, str], status: int) -> None:
@@ -185,6 +185,34 @@ def test_by_a_cookie_only_pages_of_ours_and_listed_ones_publish(headers: dict[st
     else:
         refused(decision, status, "by a cookie")
     assert subscribed(asked("GET /sse/a", BY_COOKIE, host=HOST, cookie=cookie, **headers)).channels == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "headers", "origin", "status"),
+    [
+        ("http", {}, "http", 200),
+        ("http", {}, "https", 403),
+        ("https", {}, "https", 200),
+        ("https", {}, "http", 403),
+        ("http", {"x-forwarded-proto": "https"}, "https", 200),
+        ("http", {"x-forwarded-proto": "HTTPS "}, "https", 200),
+        ("http", {"x-forwarded-proto": "https"}, "http", 403),
+        ("http", {"x-forwarded-proto": "http", "x-forwarded-for": "192.0.2.1"}, "https", 403),
+        ("http", {"x-forwarded-for": "192.0.2.1"}, "https", 200),
+        ("http", {"via": "1.1 proxy"}, "http", 200),
+    ],
+)
+def test_a_page_of_the_other_scheme_is_another_origin(
+    scheme: str, headers: dict[str, str], origin: str, status: int
+) -> None:
+    cookie = f"sse={token({'publish': ['a']})}"
+    given = {"host": HOST, "cookie": cookie, "origin": f"{origin}://{HOST}"} | headers
+    raw = {name.encode(): value.encode() for name, value in given.items()}
+    decision = decide(Request("POST", "/publish/a", headers=raw, scheme=scheme), BY_COOKIE)
+    if status == 200:
+        assert isinstance(decision, Publish)
+    else:
+        refused(decision, status, "by a cookie", "X-Forwarded-Proto")
 
 
 def test_by_any_origin_no_page_publishes_by_a_cookie() -> None:

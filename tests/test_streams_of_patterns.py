@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import pytest
@@ -389,7 +389,7 @@ def test_a_mark_of_another_epoch_is_passed_by_streams_of_patterns_too() -> None:
 
 
 def test_publishing_costs_nothing_by_patterns_that_do_not_match() -> None:
-    """A channel looks through the patterns once, along its own segments, and again when patterns came or went."""
+    """A channel looks through them once, along its own segments, and again when one came or went that it is of."""
     fanout = FanOut(Log.private(1 << 20))
     for number in range(5_000):
         listen(fanout, b"tenant:%d:*" % number, b"other:**")
@@ -402,6 +402,58 @@ def test_publishing_costs_nothing_by_patterns_that_do_not_match() -> None:
     told = fanout.told
     publish(fanout, b"tenant:7:a")
     assert fanout.told == told + 1
+
+
+def test_patterns_that_come_and_go_cost_a_publish_no_look_through_the_others_however_they_are_made() -> None:
+    """Of 2^n patterns with a wildcard or not in each of n places a name of theirs has all nodes to look at."""
+    fanout = FanOut(Log.private(1 << 20))
+    index, places = fanout.index.patterns, 9
+    hostile = [b":".join(each) + b":zz" for each in product([b"a", b"*"], repeat=places)]
+    for some in batched(hostile, 8):
+        listen(fanout, *some)
+    name = b":".join([b"a"] * (places + 1))
+    other = b"b" + name[1:]
+    publish(fanout, name, other)
+    looked = index.looked
+    toggled = listen(fanout, b"a:*:nobody")
+    for _ in range(10):
+        fanout.unsubscribe(toggled.native)
+        publish(fanout, name, other)
+        toggled = listen(fanout, b"a:*:nobody")
+        publish(fanout, name, other)
+    assert index.looked == looked
+    assert index.compared == 2 * 21
+    last = listen(fanout, name[:-1] + b"*")
+    positions = publish(fanout, name, other)
+    assert index.looked >= looked + 2**places, "what it is of has come"
+    assert last.positions == positions[:1]
+    for _ in range(2**places + 2):
+        fanout.unsubscribe(listen(fanout, b"nobody:*").native)
+    looked, compared = index.looked, index.compared
+    publish(fanout, name)
+    assert index.compared - compared <= 2 * 2**places, "more than there are nodes is not worth it"
+
+
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.just("listen"), texts), st.tuples(st.just("leave"), st.integers(0, 9)), names),
+        max_size=40,
+    )
+)
+def test_whatever_came_went_or_moved_meanwhile_each_has_what_its_pattern_matches(steps: list[Any]) -> None:
+    fanout = FanOut(Log.private(1 << 18))
+    streams: list[tuple[str, Listening]] = []
+    for step in steps:
+        if isinstance(step, str):
+            before = {stream: len(stream.positions) for _, stream in streams}
+            (position,) = publish(fanout, step.encode())
+            for pattern, stream in streams:
+                assert stream.positions[before[stream] :] == [position] * fnmatches(pattern, step)
+        elif step[0] == "listen":
+            streams.append((step[1], listen(fanout, step[1].encode())))
+        elif streams:
+            _, stream = streams.pop(step[1] % len(streams))
+            fanout.unsubscribe(stream.native)
 
 
 def test_a_pattern_among_many_channels_is_there_at_once_and_what_it_had_is_looked_for_so_much_a_turn() -> None:

@@ -215,7 +215,7 @@ cdef class FanOut:
     # ---- coming and going -------------------------------------------------------------------------------------------
 
     def subscribe(self, channels, Sink sink not None, *, patterns=(), after=None, uint64_t history=0, bint enveloped=False,
-                  since=None, until=None, bint aged=False, str user=None, str address not None=""):
+                  since=None, until=None, bint aged=False, str user=None, str address not None="", bint kept=True):
         """A new subscriber to `channels` and to those of `patterns` (at least one of either), parked until `unblock`.
         `enveloped`: its events come in envelopes.
 
@@ -226,6 +226,8 @@ cdef class FanOut:
         kept, and does not come. `since`: a position of a moment ago, which is `now` to this subscriber: it gets what came
         after it, too, and `lost` says whether some of that is gone. With patterns, where the newest `history` events take
         long to find, `position` is the earliest until they are: who left before them resumes with more.
+
+        `kept`: whether UNKNOWN is so, or now with a gap: nothing that was published before comes.
 
         `until`: seconds since 1970, when `end_due` ends it: because its credential does, of which it is told before, or
         because it is `aged` then. `user` and `address` say whose it is.
@@ -244,6 +246,9 @@ cdef class FanOut:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         subscriber.place_ending = -1
+        cdef bint anew = after is not None and begin == UNKNOWN and not kept
+        if anew:
+            after = None
         cdef Group group = self._groups.open(names, wanted, enveloped)
         try:
             newest = newest if since is None else min(newest, since)
@@ -251,6 +256,8 @@ cdef class FanOut:
                 self._stand(subscriber, group, after, begin, newest, history)
             else:
                 self._stand_selected(subscriber, group.selection, after, begin, newest, history)
+            if anew:
+                subscriber.lost_ = True
             self._deadlines.reserve()
             subscriber.number = self._number + 1
             subscriber.opened = wall_clock_ms() / 1000.0
@@ -278,11 +285,13 @@ cdef class FanOut:
         subscriber.catches_up = self._deep_after if subscriber.position < self._groups.newest_of(group) else self._live_after
         return subscriber
 
-    def to_replay(self, names, *, patterns=(), after=None, uint64_t history=0):
+    def to_replay(self, names, *, patterns=(), after=None, uint64_t history=0, bint kept=True):
         """About how many bytes of kept events a subscriber would begin with, as `subscribe` has it: of each of these
         channels the number of its events, and the mean of its newest SAMPLED. Exact where they are no more. With
         patterns: of all channels, what is kept after the beginning, or so many of the newest events, however many match."""
         self.index.take_in_some(self._take_in)
+        if not kept and after is not None and (after == UNKNOWN or after > self.index.position):
+            return 0
         if patterns:
             if after is None:
                 return bytes_of_newest(self.index, history)

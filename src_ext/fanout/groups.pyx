@@ -70,7 +70,12 @@ cdef class Subscriber:
     @property
     def channels(self):
         cdef Channel channel
-        return tuple([channel.name for channel in self.group.channels])
+        return tuple([channel.name for channel in self.group.channels if not isinstance(channel, Pattern)])
+
+    @property
+    def patterns(self):
+        cdef Channel channel
+        return tuple([channel.name for channel in self.group.channels if isinstance(channel, Pattern)])
 
     @property
     def until(self):

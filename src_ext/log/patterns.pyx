@@ -1,9 +1,11 @@
 """The patterns that are listened to, and which channel is of which. A name is segments between colons; in a pattern `*` is
 exactly one segment, `**`, which stands last, one or more, and neither as the first one that begins with `$`.
 
-What it keeps: a trie of the patterns, by segment. A channel looks through it when it gets an event and patterns have come
-or gone since it looked last (`Match.version`), and not again before the next do: so a new pattern misses nothing and has
-no channels to walk over, and publishing costs by the patterns that match. Each pattern remembers the positions of its
+What it keeps: a trie of the patterns, by segment. A channel looks through it when it gets its first event, and again when
+one comes or goes that it is of: so a new pattern misses nothing and has no channels to walk over, and publishing costs by
+the patterns that match. Of the last ones that came or went it knows the text, and a channel that gets an event compares its
+name with those since it looked last (`Match.version`), unless they are so many that to look through the trie costs less. Of
+patterns with `*` in many places that may be thousands of nodes: who lets one come and go has nobody pay that again. Each pattern remembers the positions of its
 newest events, and from where on it has them all (`Pattern.known`): that is how its streams find them without a look at
 those of others.
 What it drops: a pattern when nobody listens to it any more; of positions, those of events that are gone, and the oldest
@@ -25,6 +27,8 @@ from sse_fast._native.log.channels cimport Channel, Match
 cdef enum:
     LEAST = 256                     # positions that each pattern may remember, however many there are
     MATCHES = 16384                 # that are shared by channels to come
+    CHANGES = 4096                  # that are known; a power of two
+    FEW_CHANGES = 16                # to compare a name with so many costs less than any look through the trie
     DROPPED_AT_ONCE = 2             # positions, for each that is added: so they end up gone as their events do
 
 
@@ -142,6 +146,7 @@ cdef class Patterns:
     def __cinit__(self, uint64_t most):
         self.listed = []
         self.version = 1
+        self._changed = [None] * CHANGES
         self._root = Node()
         self._matches = {}
         self.most = most
@@ -189,7 +194,7 @@ cdef class Patterns:
         pattern.known = pattern.newest = pattern.last_position = pattern.born = position
         pattern.place = self.count
         self.count += 1
-        self.version += 1
+        self._note(pattern.name)
         if is_rest:
             node.rest = pattern
         else:
@@ -208,7 +213,9 @@ cdef class Patterns:
         self.listed[pattern.place] = last
         drop_last(self.listed)
         self.untold = min(self.untold, self.count)
-        self.version += 1
+        self._note(pattern.name)
+        if last is not pattern:
+            self._note(last.name)
         if pattern.is_rest:
             node.rest = None
         else:
@@ -219,6 +226,11 @@ cdef class Patterns:
         pattern.room = pattern.count = 0
         PyMem_RawFree(pattern.positions)
         pattern.positions = NULL
+
+    cdef void _note(self, bytes text) noexcept:
+        """A pattern has come or gone, or has another place."""
+        self.version += 1
+        self._changed[self.version & (CHANGES - 1)] = text
 
     cdef Node _child(self, Node node, bytes segment):
         cdef Node child
@@ -288,24 +300,44 @@ cdef class Patterns:
         cdef list found
         cdef bytes places
         cdef uint32_t* to
+        cdef uint64_t looked
         cdef Py_ssize_t i
         if match is not None and match.version == self.version:
             return 0
-        found = self.of(channel.name)
-        places = PyBytes_FromStringAndSize(NULL, PyList_GET_SIZE(found) * sizeof(uint32_t))
-        to = <uint32_t*>PyBytes_AS_STRING(places)
-        for i in range(PyList_GET_SIZE(found)):
-            to[i] = <uint32_t>(<Pattern>PyList_GET_ITEM(found, i)).place
-        match = self._matches.get(places)
+        if match is not None and not self._concerned(channel.name, match):
+            places, looked = match.places, match.looked
+        else:
+            looked = self.looked
+            found = self.of(channel.name)
+            looked = self.looked - looked
+            places = PyBytes_FromStringAndSize(NULL, PyList_GET_SIZE(found) * sizeof(uint32_t))
+            to = <uint32_t*>PyBytes_AS_STRING(places)
+            for i in range(PyList_GET_SIZE(found)):
+                to[i] = <uint32_t>(<Pattern>PyList_GET_ITEM(found, i)).place
+        looked = 1 << (int(looked) - 1).bit_length()        # about: those of much the same share one
+        match = self._matches.get((places, looked))
         if match is None or match.version != self.version:
             match = Match()
             match.version = self.version
             match.places = places
+            match.looked = looked
             if len(self._matches) >= MATCHES:
                 self._matches.clear()
-            self._matches[places] = match
+            self._matches[places, looked] = match
         channel.matched = match
         return 0
+
+    cdef bint _concerned(self, bytes name, Match match) noexcept:
+        """Whether what has changed since may be a pattern that this is of; or it is more than is worth comparing with."""
+        cdef uint64_t version = match.version
+        if self.version - version > min(<uint64_t>CHANGES, max(<uint64_t>FEW_CHANGES, match.looked)):
+            return True
+        while version < self.version:
+            version += 1
+            self.compared += 1
+            if matches(<bytes>PyList_GET_ITEM(self._changed, version & (CHANGES - 1)), name):
+                return True
+        return False
 
     # ---- news -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.changes import Changes
 from sse_fast.access.credentials import Credential, Where, bearer, credential_of
 from sse_fast.access.grants import OPEN, Grants
+from sse_fast.access.hosts import is_loopback
+from sse_fast.access.local import of_another_page, of_another_scheme
 from sse_fast.access.patterns import NOTHING
 from sse_fast.access.publishers import Publishers
 from sse_fast.errors import Unauthorized, WrongKey
@@ -71,10 +73,17 @@ class Access:
         return self.everybody if credential is None else self._holder(credential, now, found)
 
     def publishing(
-        self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
+        self,
+        headers: Mapping[bytes, bytes],
+        query: bytes,
+        now: float,
+        found: Found = NOTHING_FOUND,
+        *,
+        scheme: str = "http",
     ) -> Grants:
-        """Of a request to publish. Raises Unauthorized, ForeignOrigin, and MustAsk."""
+        """Of a request to publish, which came by this scheme. Raises Unauthorized, ForeignOrigin, and MustAsk."""
         origin, host = _text(headers, b"origin"), _text(headers, b"host")
+        own = not of_another_page(headers)
         if self.tokens is not None:
             credential = self._credential(headers, query)
         elif self.publishers.keyed and b"authorization" in headers:
@@ -84,11 +93,11 @@ class Access:
         if credential is not None:
             grants = self._holder(credential, now, found)
             if credential.where is Where.COOKIE:
-                self.publishers.refuse_forged(origin, host)
+                self.publishers.refuse_forged(origin, own and not of_another_scheme(headers, scheme))
             return grants
         if not self.everybody.publish:
             raise self._missing("publishing")
-        self.publishers.refuse_foreign(origin, host)
+        self.publishers.refuse_foreign(origin, own and is_loopback(host))
         return self.everybody
 
     def _credential(self, headers: Mapping[bytes, bytes], query: bytes) -> Credential | None:

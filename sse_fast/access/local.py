@@ -10,7 +10,8 @@ from sse_fast.access.hosts import is_loopback
 UNIX = "local"
 """What stands for the address of a connection by a Unix socket."""
 FORWARDED_FOR = b"x-forwarded-for"
-FORWARDED = frozenset((b"forwarded", b"via", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"))
+FORWARDED_PROTO = b"x-forwarded-proto"
+FORWARDED = frozenset((b"forwarded", b"via", b"x-forwarded-host", FORWARDED_PROTO, b"x-real-ip"))
 """What proxies add beside that."""
 HTTP_1_0 = ("1.0", "1")
 """In the words of ASGI, and of Granian."""
@@ -35,9 +36,27 @@ def is_loopback_address(address: str) -> bool:
 
 
 def of_another_page(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a page asks that is not of this server: of another origin, or of one that its browser does not tell."""
+    """Whether a page asks that is not of this server: of another origin, or of one that its browser does not tell. By
+    which scheme it is of this server is not looked at: see `of_another_scheme`."""
     origin = headers.get(b"origin")
     return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
+
+
+def of_another_scheme(headers: Mapping[bytes, bytes], scheme: str) -> bool:
+    """Whether a page asks that came to its browser by another scheme than this request. `scheme`: by which that came
+    here.
+
+    Before a proxy it may have come by another: the proxy says by which. A page of another origin could only say so if
+    this server had let it (a preflight). Where there is a proxy that does not say, either is taken.
+    """
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    theirs = origin.partition(b"://")[0]
+    if (said := headers.get(FORWARDED_PROTO)) is not None:
+        return theirs != said.strip().lower()
+    proxied = FORWARDED_FOR in headers or not FORWARDED.isdisjoint(headers)
+    return not proxied and theirs != scheme.encode()
 
 
 def is_local(peer: str, headers: Mapping[bytes, bytes], version: str, *, trusted: bool) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sse_fast.access.grants import Grants
+from sse_fast.access.grants import NO_GRANTS, Grants
 from sse_fast.access.patterns import Patterns
 from sse_fast.errors import InvalidPattern, SSEFastError
 
@@ -49,6 +49,15 @@ class PublishKeys:
         """Whether the holder of one may."""
         return any(granted.subscribe for granted in self._grants.values())
 
+    def lost_to(self, others: "PublishKeys") -> frozenset[str]:
+        """The names of those keys by which somebody may listen or look for no longer, or to something else, where these
+        others are taken instead."""
+        return frozenset(
+            granted.credential
+            for digest, granted in self._grants.items()
+            if granted.credential is not None and _opens(granted) != _opens(others._grants.get(digest, NO_GRANTS))
+        )
+
     def find(self, key: str) -> Grants | None:
         """What the holder of this key may. None: it is none of these."""
         return self._grants.get(sha256(key.encode("utf-8", "surrogatepass")).digest())
@@ -76,6 +85,11 @@ class PublishKeys:
         if len(grants) > MOST_KEYS:
             raise BadPublishKeys(f"it has {len(grants)} keys; {MOST_KEYS} is the most")
         return cls(grants)
+
+
+def _opens(granted: Grants) -> tuple[object, ...]:
+    """By what streams are opened with it, and until when."""
+    return granted.subscribe, granted.operations, granted.until
 
 
 def _entry(name: str, table: Any) -> list[tuple[str, Grants]]:

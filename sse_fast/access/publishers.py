@@ -5,7 +5,6 @@ from collections.abc import Collection
 
 from sse_fast.access.changes import Changes
 from sse_fast.access.grants import Grants
-from sse_fast.access.hosts import is_loopback
 from sse_fast.access.origins import Listed
 from sse_fast.access.patterns import EVERYTHING
 from sse_fast.access.publish_keys import PublishKeys
@@ -39,10 +38,11 @@ class Publishers:
         """Of the keys."""
         self._foreign_pages = foreign_pages or "*" in self._origins
 
-    def use(self, keys: PublishKeys) -> None:
-        """These are the keys of the file from here on."""
-        self.keys = keys
+    def use(self, keys: PublishKeys) -> frozenset[str]:
+        """These are the keys of the file from here on. Returns the names of those whose streams end with that."""
+        before, self.keys = self.keys, keys
         self.changes.happened()
+        return before.lost_to(keys) if before is not None else frozenset()
 
     @property
     def keyed(self) -> bool:
@@ -56,26 +56,28 @@ class Publishers:
         granted = self.keys.find(given) if self.keys is not None else None
         return None if granted is not None and granted.until is not None and granted.until <= now else granted
 
-    def refuse_foreign(self, origin: str | None, host: str | None) -> None:
-        """Raise ForeignOrigin for a page that may not publish without a credential.
+    def refuse_foreign(self, origin: str | None, own: bool) -> None:
+        """Raise ForeignOrigin for a page that may not publish without a credential. `own`: it is of this server.
 
         "Open to this machine" must not mean "open to every page that is looked at on this machine": a browser sends the
         page's origin, and it must be a listed one or ours. Ours has a loopback name: a stranger's name can be made to
         resolve to this machine too (DNS rebinding).
         """
-        own = origin is None or (origin.partition("://")[2] == host and is_loopback(host))
-        if not (own or self._foreign_pages or origin in self._origins):
+        if not (origin is None or own or self._foreign_pages or origin in self._origins):
             raise ForeignOrigin(
                 f"pages of {str(origin)[:100]} may not publish here; list it in cors_origins, or set a publish_key"
             )
 
-    def refuse_forged(self, origin: str | None, host: str | None) -> None:
+    def refuse_forged(self, origin: str | None, own: bool) -> None:
         """Raise ForeignOrigin for a page that may not publish by a cookie, which a browser sends for any page (CSRF):
-        all but ours, of the name that the cookie is for, and listed ones."""
+        all but ours, of the name that the cookie is for, and listed ones. `own`: it is one of ours."""
         if origin is None:
             raise ForeignOrigin(
                 "what publishes by a cookie says whose page it is, in the header Origin; a program sends "
                 "'Authorization: Bearer TOKEN'"
             )
-        if origin.partition("://")[2] != host and origin not in self._origins:
-            raise ForeignOrigin(f"pages of {origin[:100]} may not publish here by a cookie; list it in cors_origins")
+        if not own and origin not in self._origins:
+            raise ForeignOrigin(
+                f"pages of {origin[:100]} may not publish here by a cookie; list it in cors_origins, and let a proxy "
+                "that takes TLS off say so by X-Forwarded-Proto"
+            )

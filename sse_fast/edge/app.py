@@ -192,7 +192,8 @@ class Edge:
             anybody_operates=not is_loopback_host(settings.operations_host),
             hosts=None,  # who calls it by which name is looked at there
         )
-        self.sources = Sources(settings, self.policy.access)
+        self.sources = Sources(settings, self.policy.access, self._end_of_keys)
+        self._ending: set[asyncio.Task[int]] = set()
         self.metrics.tokens, self.metrics.hook = self.policy.access.tokens, self.sources.hook
         self.operations = operations
         self.operations_front: Front | None = None
@@ -346,6 +347,12 @@ class Edge:
         if self._on_startup is not None:
             on_startup, self._on_startup = self._on_startup, None
             on_startup(self)
+
+    def _end_of_keys(self, names: frozenset[str]) -> None:
+        """End the streams that these publish keys have opened."""
+        task = asyncio.get_running_loop().create_task(self._streams.keyed.end(names))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def leave(self) -> None:
         """Begin to stop: nothing more is taken to be published, and every answer is its connection's last."""

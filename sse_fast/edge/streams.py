@@ -102,6 +102,7 @@ class NodeStreams:
         return {
             "id": f"{self._control.slot}-{subscriber.number}",
             "channels": [name.decode() for name in subscriber.channels],
+            "patterns": [pattern.decode() for pattern in subscriber.patterns],
             "user": subscriber.user,
             "address": subscriber.address,
             "transport": (Transport.NATIVE if subscriber.native else Transport.ASGI).value,

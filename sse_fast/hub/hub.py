@@ -227,6 +227,7 @@ class Hub:
         until: float | None = None,
         user: str | None = None,
         address: str = "",
+        kept: bool = True,
     ) -> Subscription:
         """A stream of these channels, and of those that `patterns` (well-formed ones) have, over a sink, parked until
         `Subscription.start`.
@@ -236,6 +237,7 @@ class Hub:
         `since`: a position of the log, of a moment ago, which stands for now.
         `until`: when its credential ends, in seconds since 1970: it is told so by `$expiring`, and ends ahead of it.
         `user` and `address`: whose it is, as `open_streams` finds it.
+        `kept`: whether the newest kept events follow an id that this log never gave, behind the gap.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         if self.draining:
@@ -258,6 +260,7 @@ class Hub:
             aged=aged,
             user=user,
             address=address,
+            kept=kept,
         )
         try:
             return Subscription(self, subscriber, sink, last_event_id)
@@ -294,11 +297,13 @@ class Hub:
         last_event_id: str | None = None,
         history: int = 0,
         patterns: Iterable[str] = (),
+        kept: bool = True,
     ) -> int:
         """About how many bytes of kept events a stream would begin with that is attached so. Raises InvalidEvent."""
         names = [channel_name(name) for name in channels]
         wild = [pattern.encode() for pattern in patterns]
-        return self.fanout.to_replay(names, patterns=wild, after=self.cursor(last_event_id), history=history)
+        after = self.cursor(last_event_id)
+        return self.fanout.to_replay(names, patterns=wild, after=after, history=history, kept=kept)
 
     def unblock(self, subscriber: Subscriber) -> None:
         assert self._loop is not None  # a hub with a subscriber has been through `attach`

@@ -365,7 +365,7 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         return Elsewhere(readable)  # nobody has that
     if method != "POST":
         return _methods(method, "POST", f"{method} is not for {request.root}{path}; it takes POST", readable)
-    grants = policy.access.publishing(request.headers, request.query, policy.now(), found)
+    grants = policy.access.publishing(request.headers, request.query, policy.now(), found, scheme=request.scheme)
     media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
     if names:
         form, most = Form.DATA, policy.max_event_size

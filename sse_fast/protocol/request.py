@@ -30,7 +30,8 @@ SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3
 
 class Request(NamedTuple):
     """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
-    lower case. version: "1.0", "1.1" or "2". root: where the edge is mounted, as clients write it before each path."""
+    lower case. version: "1.0", "1.1" or "2". root: where the edge is mounted, as clients write it before each path.
+    scheme: by which it came here, which before a proxy may have been another."""
 
     method: str
     path: str
@@ -38,6 +39,7 @@ class Request(NamedTuple):
     headers: Mapping[bytes, bytes] = MappingProxyType({})
     version: str = "1.1"
     root: str = ""
+    scheme: str = "http"
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], read: frozenset[bytes] = READ) -> "Request":
@@ -49,6 +51,7 @@ class Request(NamedTuple):
             read_headers(scope["headers"], read),
             scope.get("http_version", "1.1"),
             scope.get("root_path", ""),
+            scope.get("scheme", "http"),
         )
 
     @classmethod

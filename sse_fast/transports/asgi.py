@@ -19,6 +19,7 @@ from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.access_log import Logged
 from sse_fast.transports.kernel import ServerConnections
+from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
@@ -109,7 +110,7 @@ class Stream:
 
     async def _stream(self, wanted: Subscribe, counted: str | Counted, since: int | None) -> None:
         """Open the stream, then wait for the client to go."""
-        left_by: str | Counted | Logged = counted
+        left_by: str | Counted | Logged | Keyed = counted
         writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None
@@ -132,6 +133,7 @@ class Stream:
                 since=since,
                 until=wanted.grants.until,
                 user=wanted.grants.user,
+                kept=wanted.grants.history,
                 address=self._address,
             )
             sink.unblock = subscription.start

@@ -41,6 +41,7 @@ from sse_fast.transports.guesses import concerns
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
 from sse_fast.transports.kernel import UNREAD
+from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.posts import learn, posts_of
 from sse_fast.transports.remembered import RememberedCredentials
@@ -253,7 +254,7 @@ class Front:
     def late(self, connection: Connection) -> None:
         connection.abort()  # it never said a word
 
-    def left(self, counted: str | Counted | Logged, reason: EndReason) -> None:
+    def left(self, counted: str | Counted | Logged | Keyed, reason: EndReason) -> None:
         """A stream has ended."""
         self._streams.left(counted, reason, Transport.NATIVE, Life.STREAMING)
 
@@ -446,7 +447,7 @@ class Front:
     ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
-        left_by: str | Counted | Logged = counted
+        left_by: str | Counted | Logged | Keyed = counted
         subscription = None
         try:
             subscription = streams.hub.attach(
@@ -459,6 +460,7 @@ class Front:
                 since=since,
                 until=wanted.grants.until,
                 user=wanted.grants.user,
+                kept=wanted.grants.history,
                 address=address_of_counted(counted),
             )
             preamble = streams.preamble(subscription, retry, wanted.left_out)

@@ -17,6 +17,7 @@ from sse_fast.protocol.problem import problem, problem_of, reason_of
 from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.kernel import ServerConnections
+from sse_fast.transports.keyed import Keyed, KeyedStreams
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 from sse_fast.transports.refusals import Refusals
 
@@ -54,6 +55,7 @@ class Streams:
         self.refusals = Refusals()
         self.guesses = guesses
         self.access_log = access_log
+        self.keyed = KeyedStreams(hub)
 
     def found_of(self, client: str) -> Found:
         """What is known of who comes from there, before it is decided what they may."""
@@ -109,24 +111,28 @@ class Streams:
     def _replayed(self, rates: Rates, wanted: Subscribe) -> int:
         """Bytes, where they count."""
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
-            return self.hub.to_replay(wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns)
+            asked = wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns
+            return self.hub.to_replay(*asked, wanted.grants.history)
         return 0
 
     def opened(
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
-    ) -> str | Counted | Logged:
+    ) -> str | Counted | Logged | Keyed:
         """A stream is there. What `left` is to be given from here on."""
         log = self.access_log
-        return counted if log is None else log.opened(counted, transport, wanted, subscription)
+        logged = counted if log is None else log.opened(counted, transport, wanted, subscription)
+        return self.keyed.opened(logged, wanted, subscription.subscriber)
 
     def left(
         self,
-        counted: str | Counted | Logged,
+        counted: str | Counted | Logged | Keyed,
         reason: EndReason,
         transport: Transport,
         life: Life,
     ) -> Life:
         """Count a stream out."""
+        if isinstance(counted, Keyed):
+            counted = self.keyed.left(counted)
         if isinstance(counted, Logged):
             if self.access_log is not None:
                 self.access_log.ended(counted, reason)

@@ -88,9 +88,16 @@ class FanOut:
         aged: bool = False,
         user: str | None = None,
         address: str = "",
+        kept: bool = True,
     ) -> Subscriber: ...
     def to_replay(
-        self, names: Iterable[bytes], *, patterns: Sequence[bytes] = (), after: int | None = None, history: int = 0
+        self,
+        names: Iterable[bytes],
+        *,
+        patterns: Sequence[bytes] = (),
+        after: int | None = None,
+        history: int = 0,
+        kept: bool = True,
     ) -> int: ...
     def unsubscribe(self, subscriber: Subscriber) -> None: ...
     def unblock(self, subscriber: Subscriber, now: float) -> bool: ...

@@ -14,6 +14,7 @@ cdef class Match:                   # which patterns channels are of; many share
     cdef:
         uint64_t version            # of the patterns: since then others have come or gone, and it is to be looked again
         bytes places                # in `Patterns.listed`; of four bytes each
+        uint64_t looked             # nodes that were looked at for it, up to the next power of two
 
 
 cdef class Channel(Linked):         # queued: it got something

@@ -6,7 +6,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue
-from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.channels cimport Channel, Match
 
 
 cdef class Node:                    # where the patterns are that begin alike
@@ -50,10 +50,12 @@ cdef class Patterns:
         list listed                 # all of them; the last moves into the place of one that goes
         readonly Py_ssize_t count
         uint64_t version
+        list _changed               # what came, went, or moved within `listed` with each of the last versions: its text
         Node _root
-        dict _matches               # places -> Match
+        dict _matches               # places, and how many nodes were looked at -> Match
         Py_ssize_t untold           # how many are to be told of a hole
         readonly uint64_t looked    # nodes that were looked at for channels
+        readonly uint64_t compared  # names with what has changed
         readonly uint64_t remembered    # positions that there is room for in all of them
         uint64_t most               # of those, but for this many of each pattern
         uint32_t least
@@ -61,6 +63,8 @@ cdef class Patterns:
     cdef Pattern open(self, bytes text, uint64_t position)
     cdef void release(self, Pattern pattern) noexcept
     cdef int look(self, Channel channel) except -1
+    cdef bint _concerned(self, bytes name, Match match) noexcept
+    cdef void _note(self, bytes text) noexcept
     cdef Py_ssize_t tell(self, Channel channel, uint64_t position, uint64_t floor, Queue news) noexcept
     cdef void forget(self, Channel channel, uint64_t at) noexcept
     cdef void tell_next_of_hole(self, uint64_t position, Queue news) noexcept

@@ -1,0 +1,123 @@
+"""What a publish key has opened ends when the key is taken away, at each transport, and nothing else does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from front_port import edge_of
+from support import until
+
+from sse_fast.access.publish_keys import PublishKeys
+from sse_fast.edge.app import Edge
+from sse_fast.transports.life import Transport
+
+SHOP, OPS = "0123456789abcdef-shop", "0123456789abcdef-ops"
+OPS_ENTRY = f'[ops]\nkey = "{OPS}"\nsubscribe = ["**"]\n'
+
+
+def entry(key: str = f'"{SHOP}"', more: str = "", subscribe: str = '["**"]') -> str:
+    return f"[shop]\nkey = {key}\nsubscribe = {subscribe}\n{more}"
+
+
+def keys(text: str) -> PublishKeys:
+    return PublishKeys.parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("after", "lost"),
+    [
+        (entry(), set()),
+        (entry(more='publish = ["a"]'), set()),
+        (entry(f'["{SHOP}", "0123456789abcdef-next"]'), set()),
+        ("", {"key:shop"}),
+        (entry('"0123456789abcdef-next"'), {"key:shop"}),
+        (entry(subscribe='["orders:*"]'), {"key:shop"}),
+        (entry(more="until = 2031-01-01T00:00:00Z"), {"key:shop"}),
+        (OPS_ENTRY, {"key:shop"}),
+    ],
+)
+def test_a_key_is_lost_where_it_is_gone_or_opens_something_else(after: str, lost: set[str]) -> None:
+    assert keys(entry()).lost_to(keys(after)) == lost
+
+
+def test_a_key_that_lets_nobody_listen_has_no_streams_to_lose() -> None:
+    assert keys(f'[shop]\nkey = "{SHOP}"\npublish = ["**"]').lost_to(keys("")) == set()
+
+
+@asynccontextmanager
+async def stream(edge: Edge, transport: Transport, key: str | None) -> AsyncIterator[bytearray]:
+    """What it is sent."""
+    sent, open_before = bytearray(), edge.hub.fanout.connections
+    credential = {"authorization": f"Bearer {key}"} if key else {}
+    if transport is Transport.NATIVE:
+        assert edge.front is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
+        lines = [f"{name}: {value}\r\n" for name, value in {"host": "localhost", **credential}.items()]
+        writer.write(f"GET /sse/news HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
+
+        async def read() -> None:
+            while piece := await reader.read(65536):
+                sent.extend(piece)
+
+        running = asyncio.ensure_future(read())
+    else:
+        gone = asyncio.Event()
+
+        async def receive() -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.extend(message.get("body", b""))
+
+        headers = [(name.encode(), value.encode()) for name, value in {"host": "localhost", **credential}.items()]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "root_path": "",
+            "path": "/sse/news",
+            "raw_path": b"/sse/news",
+            "query_string": b"",
+            "headers": headers,
+            "client": ("127.0.0.1", 7),
+            "server": ("localhost", 80),
+        }
+        running = asyncio.ensure_future(edge(scope, receive, send))
+    try:
+        await until(lambda: edge.hub.fanout.connections == open_before + 1)
+        yield sent
+    finally:
+        if transport is Transport.NATIVE:
+            writer.close()
+        else:
+            gone.set()
+        await asyncio.wait([running], timeout=1)
+
+
+@pytest.mark.parametrize("transport", Transport)
+async def test_the_streams_of_a_key_that_is_taken_away_end_and_no_others(transport: Transport, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(entry() + OPS_ENTRY)
+    async with (
+        edge_of(publish_keys=file, grant_subscribe=["news"]) as edge,
+        stream(edge, transport, SHOP) as of_shop,
+        stream(edge, transport, OPS) as of_ops,
+        stream(edge, transport, None) as of_anybody,
+    ):
+        (watched,) = edge.sources._files
+        file.write_text("this is no file of keys")
+        await watched.look()
+        file.write_text(OPS_ENTRY)
+        await watched.look()
+        await until(lambda: b"$closing" in of_shop)
+        assert b'"reason":"expired"' in of_shop
+        assert (edge.hub.fanout.connections, edge._admission.connections) == (2, 2)
+        assert b"$closing" not in of_ops + of_anybody
+        assert edge.metrics.snapshot()["ended"]["expired"] == 1
+        assert list(edge._streams.keyed._of) == ["key:ops"]
+    assert edge._streams.keyed._of == {}
