@@ -4,6 +4,7 @@ GET /events/CHANNEL: a stream; POST /publish/CHANNEL: the body is the data; POST
 The log says who joined and who left.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,15 +28,20 @@ hub = Hub(retry=100)
 async def lifespan(app: Any) -> AsyncIterator[None]:
     async with hub:
         yield
-    print("lifespan ended", flush=True)
+    say("lifespan ended")
+
+
+def say(line: str) -> None:
+    """All of it at once: `print` may write piece by piece, and a thread that logs between them."""
+    os.write(1, f"{line}\n".encode())
 
 
 def joined(info: StreamInfo) -> None:
-    print("joined", info.id, info.resumed, flush=True)
+    say(f"joined {info.id} {info.resumed}")
 
 
 async def left(info: StreamInfo, reason: EndReason) -> None:
-    print("left", info.id, reason, flush=True)
+    say(f"left {info.id} {reason}")
 
 
 def stream(request: Any, channel: str) -> HubResponse:
