@@ -277,6 +277,15 @@ def edge_that_starts(tmp_path: Path) -> Iterator[Edges]:
             process.kill()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A database server, `postgres.Postgres`, for all tests of a run. Who kills it starts it again."""
+    from postgres import QUICK, binaries, postgres  # it needs the driver, which not everybody has who runs other tests
+
+    with postgres(binaries() or missing("postgresql"), *QUICK) as server:
+        yield server
+
+
 CHROMIUM_ARGUMENTS = [
     "--headless=new",
     "--no-sandbox",

@@ -46,8 +46,9 @@ ROOMS: dict[str, str | None] = {
     " transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub protocol settings transports version",
+    "outbox": "_native.wire client embed errors event_rules serialization",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
-    "cli": "_native.wire access bench client errors event_rules logs node schema settings",
+    "cli": "_native.wire access bench client errors event_rules logs node outbox schema settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere
 }

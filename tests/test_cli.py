@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 # ---- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["serve", "publish", "listen", "token"])
+@pytest.mark.parametrize("command", ["serve", "publish", "listen", "relay", "token"])
 def test_every_help_has_examples(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0

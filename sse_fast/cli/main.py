@@ -1,11 +1,10 @@
-"""The command line: `sse-fast serve | publish | listen | token | schema | bench`.
+"""The command line: `sse-fast serve | publish | listen | relay | token | schema | bench`.
 
 Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
 """
 
 import os
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -22,8 +21,10 @@ from pydantic.fields import FieldInfo
 from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, EXPIRING, FORGOTTEN, GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
+from sse_fast.cli.edge import DEFAULT_URL, KEY_GIVEN, authorization, http_client, key_option, next_step, url_option
 from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.cli.groups import Grouped
+from sse_fast.cli.relay import relay
 from sse_fast.cli.schema import schema
 from sse_fast.cli.token import token
 from sse_fast.client.envelope import PublishedEvent
@@ -36,7 +37,6 @@ from sse_fast.logs import printable
 from sse_fast.settings import GONE, PUBLISH_KEY, Settings, flag, variable
 
 BATCH_BYTES = 256 * 1024  # read at once by `publish --lines`
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -98,6 +98,7 @@ def main() -> None:
 
 
 main.add_command(bench)
+main.add_command(relay)
 main.add_command(schema)
 main.add_command(token)
 
@@ -146,11 +147,6 @@ def serve(**flags: Any) -> None:
         raise Failure(str(error)) from None
 
 
-url_option = click.option(
-    "--url", envvar="SSE_FAST_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The server."
-)
-
-
 @main.command(
     short_help="Publish an event, or one for every line of stdin.",
     epilog="""\b
@@ -185,17 +181,7 @@ Examples:
     help="Publish it once, however often it is sent with this key within the server's window; not with --lines.",
 )
 @url_option
-@click.option(
-    "--publish-key",
-    "--key",
-    "--token",
-    "publish_key",
-    metavar="KEY",
-    envvar=["SSE_FAST_PUBLISH_KEY", "SSE_FAST_TOKEN"],
-    show_envvar=True,
-    help="The publish key, or a token, where the server needs one. --key and --token are the same: not an idempotency "
-    "key.",
-)
+@key_option
 def publish(
     channel: str,
     data: str | None,
@@ -221,12 +207,9 @@ def publish(
             check_key(idempotency_key)
         except ValueError as error:
             raise Misuse(f"--idempotency-key: {error}") from None
-    if publish_key and not PUBLISH_KEY.fullmatch(publish_key):  # it is not shown, as errors further down would
-        raise Misuse("--publish-key: a key is visible ASCII characters, without spaces or line ends")
     if also:
         check_channels(channel, also)
-    headers = {"Authorization": f"Bearer {publish_key}"} if publish_key else {}
-    with http_client(url, httpx.Timeout(30), headers) as client:
+    with http_client(url, httpx.Timeout(30), authorization(publish_key)) as client:
         publisher = Publisher(client, [channel, *also], event, retry, idempotency_key)
         stdin = sys.stdin.buffer
         if data is None and stdin.isatty():
@@ -240,9 +223,7 @@ def publish(
                 if publisher.replayed:
                     _tell("nothing was published: it was before, under this idempotency key, and has that id")
         except (Refused, Unavailable, httpx.HTTPError) as error:
-            raise Failure(
-                str(error) + next_step(error, "--key or SSE_FAST_PUBLISH_KEY, or --token or SSE_FAST_TOKEN")
-            ) from None
+            raise Failure(str(error) + next_step(error, KEY_GIVEN)) from None
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -424,16 +405,6 @@ def listen(
             raise Failure(str(error) + next_step(error, "--token or SSE_FAST_TOKEN")) from None
 
 
-def next_step(error: Exception, credential: str) -> str:
-    """What whoever is refused so can do here."""
-    status = error.status if isinstance(error, Refused) else 0
-    if status == 401:
-        return f"; here it is given by {credential}"
-    if status == 404:
-        return "; beside an app the edge is under a path of its own: --url .../edge"
-    return ""
-
-
 def show_json(event: ReceivedEvent | PublishedEvent) -> None:
     shown: dict[str, object] = {"id": event.id, "event": event.event, "data": event.data}
     if isinstance(event, PublishedEvent):
@@ -482,21 +453,6 @@ def positions_skipped(gap: str) -> int | None:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     return positions if type(positions) is int else None
-
-
-def http_client(url: str, timeout: httpx.Timeout, headers: dict[str, str] | None = None) -> httpx.Client:
-    try:
-        base = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise Misuse(f"--url: {url!r} is not a URL: {error}") from None
-    if base.scheme not in ("http", "https") or not base.host:
-        raise Misuse(f"--url: {url!r} should look like {DEFAULT_URL}")
-    try:
-        return httpx.Client(base_url=base, timeout=timeout, headers=headers, follow_redirects=True)
-    except (OSError, ssl.SSLError) as error:
-        given = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
-        where = given[0] if given else "the certificates of known authorities"
-        raise Misuse(f"{where}: cannot be read ({error})") from None
 
 
 def json_value(text: bytes, where: str = "data") -> object:

@@ -14,6 +14,8 @@ import orjson
 
 from sse_fast.errors import SSEFastError
 
+PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
+LONGEST_RETRY = 24 * 3600.0  # seconds
 EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
 
 
@@ -35,6 +37,15 @@ class Unavailable(SSEFastError):
 
 class Stopped(SSEFastError):
     """The server answered 204: do not come back."""
+
+
+def failure_of(response: httpx.Response) -> Refused | Unavailable:
+    """What an answer that is no success means."""
+    if response.status_code not in PERHAPS_LATER and not response.is_server_error:
+        return Refused(explain_answer(response), response.status_code)
+    asked_for = response.headers.get("Retry-After", "")
+    seconds = float(asked_for) if asked_for.isascii() and asked_for.isdigit() else 0.0
+    return Unavailable(explain_answer(response), min(seconds, LONGEST_RETRY))
 
 
 def explain_answer(response: httpx.Response) -> str:

@@ -21,17 +21,24 @@ import orjson
 from sse_fast._native.wire.control import CLOSING
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast.client.envelope import PublishedEvent, opened, says_enveloped
-from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, explain_answer, is_no_http, mistrust_of
+from sse_fast.client.failures import (
+    LONGEST_RETRY,
+    Refused,
+    Stopped,
+    Unavailable,
+    explain,
+    failure_of,
+    is_no_http,
+    mistrust_of,
+)
 from sse_fast.errors import EventTooLarge
 
 DEFAULT_RETRY = 1.0  # seconds, until the server names its own delay
 SHORTEST_PAUSE = 0.1  # whatever the server says: `retry: 0` would be a storm
 LONGEST_BACKOFF = 30.0
-LONGEST_RETRY = 24 * 3600.0
 SILENCE = 45.0  # three heartbeats
 
 NOTHING_MORE = 204  # "no content" tells an event source to stop for good
-PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 SENDABLE_ID = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])")  # as a header's value: RFC 9110, 5.5
 
@@ -175,12 +182,8 @@ def check_stream(response: httpx.Response) -> None:
     """Raise what an answer other than an event stream means to a listener."""
     if response.status_code == NOTHING_MORE:
         raise Stopped
-    if response.status_code in PERHAPS_LATER or response.is_server_error:
-        asked_for = response.headers.get("Retry-After", "")
-        seconds = float(asked_for) if asked_for.isascii() and asked_for.isdigit() else 0.0
-        raise Unavailable(explain_answer(response), min(seconds, LONGEST_RETRY))
     if response.status_code != 200:
-        raise Refused(explain_answer(response), response.status_code)
+        raise failure_of(response)
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{response.url} answers {media_type or 'no media type'}, not text/event-stream: another server?")

@@ -18,8 +18,8 @@ from sse_fast._native.wire.control import CONTROL_EVENTS, GAP
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast.bench.locust.ledger import REQUEST_TYPE
 from sse_fast.bench.locust.tasks import tasks_or_stay
-from sse_fast.client.failures import Refused, Stopped, Unavailable, explain
-from sse_fast.client.listener import LONGEST_RETRY, open_stream
+from sse_fast.client.failures import LONGEST_RETRY, Refused, Stopped, Unavailable, explain
+from sse_fast.client.listener import open_stream
 from sse_fast.errors import EventTooLarge
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log a line for every connection

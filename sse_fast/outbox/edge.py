@@ -1,0 +1,116 @@
+"""An edge that events of an outbox are published to, over HTTP."""
+
+import asyncio
+from collections.abc import Sequence
+from secrets import token_hex
+from time import monotonic
+
+import httpx
+import orjson
+
+from sse_fast._native.wire.event_parser import EventParser
+from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of, is_no_http, mistrust_of
+from sse_fast.client.listener import open_stream
+from sse_fast.errors import EventTooLarge
+from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
+from sse_fast.outbox.queue import Row
+from sse_fast.outbox.target import NoMarks, Rejected
+
+# What an edge says of the events themselves. That of another one may be taken; this one never will be.
+OF_THE_EVENTS = {400, 403, 413, 422}
+ASKING_SECONDS = 10.0
+
+
+class EdgeTarget:
+    """client: one of this target alone, with the edge's address and a credential. marks: the channel of the marks."""
+
+    def __init__(self, client: httpx.Client, marks: str) -> None:
+        self._client = client
+        self._marks = marks
+        self._accepted = False  # anything at all
+
+    @property
+    def name(self) -> str:
+        return str(self._client.base_url).rstrip("/")
+
+    async def publish(self, rows: Sequence[Row], mark: Mark | None) -> int:
+        events = [event_of(row) for row in rows]
+        if mark is not None:
+            events.append({"channel": self._marks, "event": BATCH, "data": mark.data, "key": mark.key})
+        return await self._post(events)
+
+    async def newest_mark(self) -> Mark | None:
+        asking = token_hex(16)
+        try:
+            await self._post([{"channel": self._marks, "event": ASKING, "data": asking, "key": asking}])
+        except (Refused, Rejected) as error:
+            if error.status == 403:
+                raise NoMarks(str(error)) from None
+            raise Refused(str(error), error.status) from None  # there is nothing wrong with this event
+        try:
+            return await asyncio.to_thread(self._read_up_to, asking)
+        except Refused as error:
+            raise NoMarks(str(error)) from None
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def _post(self, events: list[dict[str, object]]) -> int:
+        """How many of them had been published before."""
+        lines = b"\n".join(map(orjson.dumps, events))
+        return await asyncio.to_thread(self._posted, lines)
+
+    def _posted(self, lines: bytes) -> int:
+        try:
+            with self._client.stream(
+                "POST", "/publish", content=lines, headers={"Content-Type": "application/x-ndjson"}
+            ) as response:
+                if not response.is_success:
+                    raise self._meant(failure_of(response))
+                repeated = int(orjson.loads(response.read()).get("repeated", 0))
+                self._accepted = True
+                return repeated
+        except httpx.TransportError as error:
+            raise self._broken(error) from error
+        except (orjson.JSONDecodeError, AttributeError, TypeError):
+            raise Refused(f"{self.name} answers something else than an edge does: another server?") from None
+
+    def _meant(self, failure: Refused | Unavailable) -> Exception:
+        if isinstance(failure, Unavailable) or failure.status not in OF_THE_EVENTS:
+            return failure
+        if failure.status == 403 and not self._accepted:  # nobody may, or not by this credential
+            return failure
+        return Rejected(str(failure), failure.status)
+
+    def _read_up_to(self, asking: str) -> Mark | None:
+        """The newest mark before that event, which is in the log."""
+        newest: Mark | None = None
+        deadline = monotonic() + ASKING_SECONDS
+        query = {"channel": self._marks, "history": str(MARKS)}
+        try:
+            with open_stream(self._client, "/sse", params=query, headers={"Accept-Encoding": "identity"}) as response:
+                parser = EventParser()
+                for piece in response.iter_bytes():
+                    for event in parser.feed(piece):
+                        if event.event == ASKING and event.data == asking:
+                            return newest
+                        if event.event == BATCH:
+                            newest = Mark.read(event.data) or newest
+                    if monotonic() > deadline:
+                        break
+        except httpx.TransportError as error:
+            raise self._broken(error) from error
+        except (Stopped, EventTooLarge) as error:
+            raise Refused(f"{self.name}: the marks in {self._marks} can't be read: {error}") from None
+        raise Unavailable(f"{self.name} did not send the newest event of {self._marks}")
+
+    def _broken(self, error: httpx.TransportError) -> Refused | Unavailable:
+        said = explain(error, self._client)
+        lasting = mistrust_of(error) or is_no_http(error) or isinstance(error, httpx.UnsupportedProtocol)
+        return Refused(said) if lasting else Unavailable(said)
+
+
+def event_of(row: Row) -> dict[str, object]:
+    where: dict[str, object] = {"channels": row.channels} if row.also else {"channel": row.channel}
+    event = {} if row.event is None else {"event": row.event}
+    return {**where, **event, "data": row.data, "key": row.key}

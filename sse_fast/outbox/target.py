@@ -1,0 +1,36 @@
+"""Where the events of an outbox are published."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sse_fast.errors import SSEFastError
+from sse_fast.outbox.mark import Mark
+from sse_fast.outbox.queue import Row
+
+
+class Rejected(SSEFastError):
+    """Of what came at once, at least one event will never be taken; nothing was published. status: as HTTP has it."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class NoMarks(SSEFastError):
+    """Marks can't be written, or not read, and events may be published all the same."""
+
+
+class Target(Protocol):
+    """All or nothing, and once for each event's key. What fails is Rejected; `client.failures.Refused`, which whatever
+    comes next would meet too; or Unavailable, and then nobody knows what became of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def publish(self, rows: Sequence[Row], mark: Mark | None) -> int:
+        """Publish these, and their mark with them. Returns how many of all that had been published before."""
+
+    async def newest_mark(self) -> Mark | None:
+        """The newest that the log has; None: it has none. Raises NoMarks, too."""
+
+    async def close(self) -> None: ...
