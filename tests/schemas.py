@@ -152,3 +152,134 @@ UPDATED: dict[str, Any] = {
     "anything": {"x": [1]},
 }
 ORDER: dict[str, Any] = {"number": 5, "payment": {"kind": "cash", "level": 2}, "lines": [{"type": "x", "price": 1.5}]}
+
+# Each of these means something to a language, to what is carried in a client, or to neither but is no name at all.
+WORDS = (
+    *(
+        "class",
+        "def",
+        "import",
+        "in",
+        "is",
+        "None",
+        "match",
+        "type",
+        "delete",
+        "default",
+        "function",
+        "new",
+        "let",
+        "of",
+    ),
+    *(
+        "port",
+        "exposing",
+        "infix",
+        "case",
+        "true",
+        "not",
+        "self",
+        "cls",
+        "decode",
+        "fields",
+        "value",
+        "at",
+        "print",
+        "str",
+    ),
+    *("Event", "Gap", "Stream", "StreamError", "StreamState", "StreamUpdate", "Received", "Lost", "Unknown", "Open"),
+    *(
+        "Error",
+        "Promise",
+        "Array",
+        "Record",
+        "Response",
+        "Date",
+        "Map",
+        "Subscription",
+        "Handlers",
+        "Token",
+        "Connection",
+    ),
+    *(
+        "Order",
+        "Maybe",
+        "Just",
+        "List",
+        "Int",
+        "Cmd",
+        "Sub",
+        "Dict",
+        "Decoder",
+        "Result",
+        "Ok",
+        "T",
+        "Data",
+        "Name",
+        "Any",
+    ),
+    *(
+        "subscribe",
+        "iterate",
+        "required",
+        "optional",
+        "object",
+        "command",
+        "updateOf",
+        "httpx",
+        "asyncio",
+        "json",
+        "re",
+    ),
+    *(
+        "1st",
+        "order paid",
+        "order-paid",
+        "order_paid",
+        "orderPaid",
+        "größe",
+        "日本",
+        "-}",
+        "*/",
+        '"""',
+        "\\",
+        "'",
+        "__proto__",
+    ),
+    *("constructor", "toString", "_private", "__init__", "a/b", "$ref", "{x}", "`", "${x}", "\u2028"),
+)
+HOSTILE: dict[str, Any] = {
+    "sse_fast": 1,
+    "streams": [
+        {
+            "name": name,
+            "channel": f"hostile-{number}:{{{parameter}}}:{{url}}",
+            "parameters": {parameter: {"type": "string"}, "url": {"type": "integer"}},
+            "events": {
+                word: {"$ref": f"#/$defs/{word}"} if each % 2 else {"enum": [word, "another"]}
+                for each, word in enumerate(WORDS)
+                if not word.startswith("$")
+            },
+            "description": '*/ -} """ \\ ` ${x}',
+        }
+        for number, (name, parameter) in enumerate(
+            (
+                *(("delete", "type"), ("class", "token"), ("Stream", "self"), ("subscribe", "port")),
+                *(("print", "in"), ("default", "last_event_id"), ("T", "history"), ("comments", "client")),
+            )
+        )
+    ],
+    "$defs": {
+        word: {
+            "type": "object",
+            "description": f"ends */ -}} with {word}",
+            "properties": {word: {"type": "string"}, "other": {"$ref": "#/$defs/Order"}}
+            | {
+                each: {"type": ["integer", "null"], "description": '*/ -} """ \\'}
+                for each in WORDS[number : number + 8]
+            },
+            "required": [word],
+        }
+        for number, word in enumerate(WORDS)
+    },
+}

@@ -1,4 +1,4 @@
-"""The command line: `sse-fast serve | publish | listen | relay | token | schema | bench`.
+"""The command line: `sse-fast serve | publish | listen | relay | token | schema | generate | bench`.
 
 Options of `serve` are made from the fields of `Settings`; nothing about a setting is said twice. Results go to stdout,
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
@@ -23,6 +23,7 @@ from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.cli.bench import bench
 from sse_fast.cli.edge import DEFAULT_URL, KEY_GIVEN, authorization, http_client, key_option, next_step, url_option
 from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.cli.generate import generate
 from sse_fast.cli.groups import Grouped
 from sse_fast.cli.relay import relay
 from sse_fast.cli.schema import schema
@@ -98,6 +99,7 @@ def main() -> None:
 
 
 main.add_command(bench)
+main.add_command(generate)
 main.add_command(relay)
 main.add_command(schema)
 main.add_command(token)

@@ -224,24 +224,24 @@ class _Elm:
 
     def _definition(self, definition: Definition) -> str:
         name, decoder = self._named[definition.name], self._decoders[definition.name]
-        shape, described = definition.shape, said(definition.description)
+        shape, described, base = definition.shape, said(definition.description), pascal(definition.name)
         recursive = definition.name in self._recursive
         if isinstance(shape, Record):
             alias = self._take_type(f"{name}Fields", constructs=True) if recursive else name
-            kind = f"{'' if recursive else described}type alias {alias} =\n{self._record(shape, name)}"
+            kind = f"{'' if recursive else described}type alias {alias} =\n{self._record(shape, base)}"
             if recursive:
                 kind = f"{described}type {name}\n    = {name} {alias}\n\n\n{kind}"
-            read = self._record_decoder(shape, alias, name)
+            read = self._record_decoder(shape, alias, base)
             read = f"    Decode.map {name}\n        ({read.strip()})" if recursive else read
         elif self._is_custom(shape):
             kind, read = self._custom(shape, name)
             kind = described + kind
         elif recursive:
-            kind = f"{described}type {name}\n    = {name} {self._within(shape, name)}"
-            read = f"    Decode.map {name} {self._decoder_within(shape, name)}"
+            kind = f"{described}type {name}\n    = {name} {self._within(shape, base)}"
+            read = f"    Decode.map {name} {self._decoder_within(shape, base)}"
         else:
-            kind = f"{described}type alias {name} =\n    {self.type_of(shape, name)}"
-            read = f"    {self.decoder_of(shape, name)}"
+            kind = f"{described}type alias {name} =\n    {self.type_of(shape, base)}"
+            read = f"    {self.decoder_of(shape, base)}"
         return f"{kind}\n\n\n{decoder} : Decoder {name}\n{decoder} =\n{read}"
 
     def _record(self, record: Record, name: str) -> str:

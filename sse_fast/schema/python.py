@@ -25,12 +25,13 @@ from sse_fast.schema.model import (
     is_nullable,
     without_null,
 )
-from sse_fast.schema.naming import Names, pascal, snake
+from sse_fast.schema.naming import Names, listed, pascal, snake
 
 KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 DECLARED = re.compile(r"^(?:async def|def|class|import) (\w+)|^(\w+)\b.* = |^from \S+ import (.*)", re.M)
-OF_A_RECORD = frozenset(("decode",))
-OF_A_FUNCTION = frozenset(("url", "token", "last_event_id", "history", "client"))
+# What a class of the file means by these, its fields may not.
+OF_A_RECORD = listed("decode str int float bool list dict tuple object classmethod Any Literal dataclass")
+OF_A_FUNCTION = listed("url token last_event_id history client")
 
 
 @cache
@@ -109,7 +110,7 @@ class _Python:
         )
 
     def _class(self, name: str, record: Record, description: str) -> str:
-        names = Names({*keyword.kwlist, *OF_A_RECORD})
+        names = Names({*keyword.kwlist, *OF_A_RECORD, *self._types.values()})
         members = [(names.take(attribute(field.name)), field) for field in record.fields]
         lines = ["@dataclass(frozen=True, slots=True, kw_only=True)", f"class {name}:"]
         if description:
