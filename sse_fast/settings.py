@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         description="Streams open at once from one address, IPv6 by /64; behind a proxy set trusted_proxies too.",
     )
     max_connections_per_channel: int | None = Field(
-        default=None, ge=1, description="Streams open at once that name one channel, over all workers."
+        default=None, ge=1, description="Streams open at once that name one channel, or one pattern, over all workers."
     )
     max_connections_per_token: int | None = Field(
         default=None, ge=1, description="Streams open at once by one token or key, over all workers."

@@ -363,6 +363,15 @@ def test_where_no_credentials_are_taken_nobody_is_asked_for_one() -> None:
     assert subscribed(asked("GET /sse/a", policy)).channels == ("a",)
 
 
+def test_nor_for_one_that_no_publish_key_is() -> None:
+    """A publish key lets nobody listen, unless it is in a file that says so."""
+    policy = Policy(access=access_of(Settings(publish_key="k" * 16, grant_subscribe="a")))  # type: ignore[arg-type]
+    refused(asked("GET /sse/b", policy), 403, "nobody may subscribe to 'b' here", "no credentials are taken")
+    refused(asked("POST /publish/b", policy), 401, "needs a key")
+    in_a_file = Settings(publish_keys="keys.toml", grant_subscribe="a")  # type: ignore[arg-type]
+    refused(asked("GET /sse/b", Policy(access=access_of(in_a_file))), 401, "takes a credential that grants it")
+
+
 def test_with_tokens_or_grants_a_server_may_listen_anywhere() -> None:
     for said in ({"token_secret": SECRET}, {"grant_publish": "chat"}, {"open": True}, {"publish_key": "k" * 16}):
         Settings(host="0.0.0.0", **said).refuse_unsafe()

@@ -452,6 +452,62 @@ def test_listen_asks_for_all_its_channels(against):
     assert script.requests[0].url.params.get_list("channel") == ["a", "room:42", "ü&b"]
 
 
+def test_listen_asks_for_patterns_beside_channels_or_alone(against):
+    script = Script(STOP, STOP)
+    assert against(script, "listen", "a", "--pattern", "orders:*", "--pattern", "b:**").exit_code == 0
+    assert against(script, "listen", "--pattern", "orders:*").exit_code == 0
+    assert [request.url.params.get_list("channel") for request in script.requests] == [["a"], []]
+    assert [request.url.params.get_list("pattern") for request in script.requests] == [
+        ["orders:*", "b:**"],
+        ["orders:*"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["orders:*", "orders:**", "*", "*:7"])
+def test_listen_to_a_pattern_as_if_it_were_a_channel_is_told_what_is_right(run, name):
+    assert_one_line(run("listen", "a", name), 2, f"--pattern {name!r}")
+
+
+def test_listen_to_nothing_is_asked_for_wrongly(run):
+    assert_one_line(run("listen"), 2, "name a CHANNEL, or a --pattern")
+
+
+def test_a_token_may_be_made_anew_for_each_connection(listener):
+    script = Script([preamble(3), event(4)], [preamble(4), event(5)], STOP)
+    tokens = iter(["one", "two", "three"])
+    assert ids(listener(script, token=lambda: next(tokens))) == ["e-4", "e-5"]
+    assert [request.headers["authorization"] for request in script.requests] == [
+        "Bearer one",
+        "Bearer two",
+        "Bearer three",
+    ]
+    assert last_event_ids(script) == [None, "e-4", "e-5"]
+
+
+def test_a_token_in_a_file_is_read_for_each_connection(against, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("one\n")
+
+    class Renewing(Script):
+        def __call__(self, request):
+            file.write_text("two")
+            return super().__call__(request)
+
+    script = Renewing([preamble(3), event(4)], STOP)
+    assert against(script, "listen", "a", "--token-file", str(file)).exit_code == 0
+    assert [request.headers["authorization"] for request in script.requests] == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize("text", [None, "", "a b", "s3cr\u00e9t"])
+def test_a_file_that_has_no_token_is_named_and_not_shown(run, tmp_path, text):
+    file = tmp_path / "token"
+    if text is not None:
+        file.write_text(text)
+    result = run("listen", "a", "--token-file", str(file))
+    assert_one_line(result, 2, "--token-file", str(file))
+    assert not text or text not in result.stderr
+
+
 def test_listen_as_json_gives_an_object_a_line_and_stops_at_the_count(against):
     script = Script([preamble(0), event(1, b"one"), b"event: t\nid: e-2\ndata: a\ndata: b\n\n", event(3)])
     result = against(script, "listen", "a", "--json", "--count", "2")

@@ -414,9 +414,11 @@ async def test_of_the_scope_stays_what_tells_of_the_request_and_nothing_that_its
         return hub.response(request, ["a"], on_join=infos.append)
 
     [(_, rest)] = (await Asked(app).relayed()).front.opened
-    rest["presence"].opened(Connected(), Subscription(hub, hub.fanout.subscribe([b"a"], Taking()), Taking(), None))
+    subscriber = hub.fanout.subscribe([b"a"], Taking(), patterns=[b"o:*"])
+    rest["presence"].opened(Connected(), Subscription(hub, subscriber, Taking(), None))
     await until(lambda: infos)
     [info] = infos
+    assert (info.channels, info.patterns) == (("a",), ("o:*",))
     request = Request(info.scope)
     assert (request.url.path, request.path_params, request.state.number) == ("/events", {"page": "events"}, 3)
     assert (request.session, request.app, info.scope["mine"]) == ({"user": "ada"}, app, 7)

@@ -173,6 +173,16 @@ def test_the_port_of_operations_has_that_channel_and_no_others(query: bytes) -> 
     assert b"no others" in refused.body
 
 
+def test_who_may_operate_is_told_where_where_it_is_not_here() -> None:
+    apart = {"operations": Operations.APART}
+    told = decide(Request("GET", "/stats"), replace(granting(operations=True), **apart))  # type: ignore[arg-type]
+    assert isinstance(told, Answer)
+    assert (told.status, b"at the port of operations" in told.body) == (404, True)
+    stranger = decide(Request("GET", "/stats"), replace(Policy(), **apart))  # type: ignore[arg-type]
+    assert isinstance(stranger, Answer)
+    assert (stranger.status, b"operations" in stranger.body) == (404, False)
+
+
 def test_grants_that_name_it_have_it_and_those_of_every_channel_do_not() -> None:
     wanted = Request("GET", "/sse/$stats")
     named = decide(wanted, granting(subscribe=Patterns.of(["$stats"])))

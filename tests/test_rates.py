@@ -448,6 +448,13 @@ def test_a_channel_and_a_credential_have_so_many_streams_on_the_node() -> None:
     assert one._admission.refused == {"max_connections_per_channel": 2}
     one._admission.leave(first)
     enter(other, "192.0.2.2", subscribe("a"))
+    by_pattern = [subscribe()._replace(patterns=patterns) for patterns in (("a:*",), ("a:*", "a:**"))]
+    entered = [enter(workers[number], "192.0.2.2", wanted) for number, wanted in enumerate(by_pattern)]
+    for worker in workers:
+        with pytest.raises(Overloaded, match=r"channel a:\* has all 2"):
+            enter(worker, "192.0.2.2", by_pattern[0])
+    for worker, counted in zip(workers, entered, strict=True):
+        worker._admission.leave(counted)
     for number in range(3):
         enter(workers[number % 2], f"192.0.2.{number}", subscribe(f"of:{number}", credential="one"))
     for worker in workers:

@@ -145,6 +145,13 @@ REFUSED: list[tuple[dict[str, Any], Ask, int, str, str]] = [
         "a",
     ),
     (
+        {"token_secret": SECRET},
+        lambda http: http.get("/sse?pattern=a:*&channel=b&history=1"),
+        401,
+        "unauthorized",
+        "a:*, b",
+    ),
+    (
         {"allowed_hosts": ["shop.example"]},
         lambda http: http.get("/sse/a", headers={"host": "evil.test"}),
         421,

@@ -530,6 +530,16 @@ def test_a_stream_names_patterns_beside_channels_and_one_without_a_wildcard_is_a
     assert native.query_is_plain(query.encode())
 
 
+@pytest.mark.parametrize("name", ["orders:*", "orders:**", "*", "**:a", "a:*:b"])
+def test_a_pattern_is_no_channel_to_listen_to(name: str) -> None:
+    """Nobody publishes there: it would listen in silence."""
+    for path, query in ((name, ""), ("", f"channel={name}"), ("a", f"channel={name}")):
+        with pytest.raises(InvalidEvent, match=r"is a pattern, .*/sse\?pattern="):
+            subscription(path, query.encode(), None, 8)
+    for plain in ("a*", "a:b*", "a:***"):
+        assert subscription(plain, b"", None, 8).channels == (plain,)
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -13,7 +13,7 @@ from support import PATIENCE
 from sse_fast.access.asking import HookAsked, HookSaid
 from sse_fast.access.webhook import BadHookAnswer, key_of, said_of
 from sse_fast.edge.asked import AskFailed
-from sse_fast.edge.webhook import Webhook, size_of
+from sse_fast.edge.webhook import CAUSES, Webhook, size_of
 
 ASKED = HookAsked("digest", ("user:42:inbox", "news"), ("orders:*",), "42", ((b"cookie", b"session=\xe9"),))
 CLIENT = "203.0.113.9"
@@ -264,6 +264,21 @@ async def test_one_that_is_down_grants_nothing_and_is_asked_when_it_is_there_aga
         await hook.ask(ASKED, CLIENT)
     await origin.start()
     assert (await hook.ask(ASKED, CLIENT)).status == 200
+
+
+async def test_of_each_cause_of_its_failures_there_is_a_warning(
+    origin: OriginServer, hook_of: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = hook_of()
+    for status in (500, 500, 418, 500, 418, *range(420, 450)):
+        origin.answer = lambda asked, status=status: answer(status)
+        with pytest.raises(AskFailed):
+            await hook.ask(ASKED, CLIENT)
+    said = [record.getMessage() for record in caplog.records if "the webhook of --authorize-url" in record.getMessage()]
+    assert len(said) == CAUSES, "and not of thousands"
+    assert "it answered 500" in said[0]
+    assert "it answered 418" in said[1]
+    assert len(set(said)) == len(said)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ class Grants:
     may be looked into. user: who it is, as a token's `sub` says. until: when this ends, in seconds since 1970; None:
     never. credential: what its uses are counted under, a short digest or a key's name, never the credential itself;
     None: it is what everybody may. claimless: it is of a token that does not say what it grants.
-    alone: it is what everybody may where no credential is taken."""
+    alone: it is what everybody may, and no credential grants more to subscribe, or to publish, whichever it names."""
 
     subscribe: Patterns = NOTHING
     publish: Patterns = NOTHING
@@ -26,7 +26,7 @@ class Grants:
     until: float | None = None
     credential: str | None = None
     claimless: bool = False
-    alone: bool = field(default=False, compare=False)
+    alone: frozenset[str] = field(default=frozenset(), compare=False)
 
     def beside(self, everybody: "Grants", **others: Any) -> "Grants":
         """What the holder of this may, who may also what everybody may. About history the credential has the word.
@@ -41,9 +41,10 @@ def refusal(grants: Grants, verb: str, channels: Iterable[str], *, looked_at: bo
     somebody looked at what they have shown, whatever it was, and did not ask for more."""
     channel = next(iter(channels))
     to = f"{verb} to {brief(channel)}"
-    if grants.alone:
+    if verb in grants.alone:
         return Forbidden(
-            f"nobody may {to} here: no credentials are taken, and everybody is granted other channels", channel
+            f"nobody may {to} here: no credentials are taken that grant it, and everybody is granted other channels",
+            channel,
         )
     if grants.credential is None and not looked_at:
         return Unauthorized(f"to {to} takes a credential that grants it; send it as 'Authorization: Bearer ...'")

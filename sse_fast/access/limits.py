@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from sse_fast.access.addresses import one_client
 from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
+from sse_fast.access.patterns import has_wildcard
 from sse_fast.errors import Overloaded
 
 LIMITS = (
@@ -33,8 +34,8 @@ class Tally(Protocol):
 
 
 class Counted(NamedTuple):
-    """What a stream counts under, beside all: its client's address, its channels, and the credential that was shown;
-    and the user who is there by it, in those channels whose presence is kept."""
+    """What a stream counts under, beside all: its client's address, its channels, and its patterns by their own text,
+    and the credential that was shown; and the user who is there by it, in those channels whose presence is kept."""
 
     address: str
     channels: tuple[str, ...] = ()
@@ -166,7 +167,8 @@ class Admission:
             yield "max_connections_per_token", f"credential {counted.credential}", self._max_per_token
         if self._by_channel:
             for channel in counted.channels:
-                most = self._namespaces.most_streams(channel) or self._max_per_channel
+                ruled = None if has_wildcard(channel) else self._namespaces.most_streams(channel)
+                most = ruled or self._max_per_channel
                 if most is not None:
                     yield "max_connections_per_channel", f"channel {channel}", most
 

@@ -15,6 +15,7 @@ from sse_fast.event_rules import brief, channel_name
 FEW = 16  # patterns whose union is remembered
 MAX_SEGMENTS = 16  # of a pattern with wildcards
 WILDCARDS = ("*", "**")
+WILDCARD_SEGMENTS = frozenset(WILDCARDS)
 SET_BYTES, TEXT_BYTES, SEGMENT_BYTES = 768, 160, 250  # of memory: a set, each of its patterns, and what finds one
 ANY = "\0"  # a segment that no name has: it stands for each that nobody wrote out
 
@@ -42,6 +43,11 @@ def segments_of(pattern: str) -> tuple[str, ...]:
             f"a pattern with wildcards has at most {MAX_SEGMENTS} segments; {brief(pattern)} has {len(segments)}"
         )
     return segments
+
+
+def has_wildcard(name: str) -> bool:
+    """Whether one of its segments is one."""
+    return "*" in name and not WILDCARD_SEGMENTS.isdisjoint(name.split(":"))
 
 
 def is_name(pattern: str) -> bool:

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from sse_fast._native.wire.control import CLOSING, CONNECTED, CONTROL_EVENTS, EXPIRING, FORGOTTEN, GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
+from sse_fast.access.patterns import has_wildcard
 from sse_fast.cli.bench import bench
 from sse_fast.cli.edge import DEFAULT_URL, KEY_GIVEN, authorization, http_client, key_option, next_step, url_option
 from sse_fast.cli.failure import Failure, Misuse
@@ -294,10 +295,18 @@ Examples:
   sse-fast listen news --history 10            the newest ten, then live
   sse-fast listen news --since earliest        everything that is kept, then live
   sse-fast listen news --json --count 1 | jq .data
+  sse-fast listen --pattern 'orders:*'         all channels of one segment behind orders:
   sse-fast listen '$stats'                     how the server is doing
 """,
 )
-@click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
+@click.argument("channels", metavar="CHANNEL...", nargs=-1)
+@click.option(
+    "--pattern",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="Listen to all channels of a pattern: 'orders:*', one segment; 'orders:**', any rest. Repeat for more.",
+)
 @click.option("--history", type=click.IntRange(min=0), metavar="N", help="First the newest N kept events.")
 @click.option("--since", metavar="ID", help="First what was published after this event id, or 'earliest' for all kept.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
@@ -335,9 +344,18 @@ Examples:
     show_envvar=True,
     help="The token, where the server needs one; `sse-fast token` makes some.",
 )
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="SSE_FAST_TOKEN_FILE",
+    show_envvar=True,
+    help="A file that has it, read for each connection: a stream that ends with its token goes on with the next.",
+)
 @url_option
 def listen(
     channels: tuple[str, ...],
+    patterns: tuple[str, ...],
     history: int | None,
     since: str | None,
     count: int | None,
@@ -347,6 +365,7 @@ def listen(
     as_json: bool,
     verbose: bool,
     credential: str | None,
+    token_file: Path | None,
     url: str,
 ) -> None:
     """Print the events of the CHANNELs until Ctrl-C, reconnecting and resuming so that none is lost or printed twice.
@@ -375,13 +394,27 @@ def listen(
         ) from None
     if "/sse/" in urlsplit(url).path + "/":
         raise Misuse(f"--url: name the server, without /sse, as in {DEFAULT_URL}; channels are arguments of their own")
-    several = len(set(channels)) > 1
+    if not channels and not patterns:
+        raise Misuse("name a CHANNEL, or a --pattern, to listen to")
+    for name in channels:
+        if has_wildcard(name):
+            raise Misuse(f"{name!r} is a pattern, and no channel: --pattern {name!r} listens to all that it matches")
+    several = len(set(channels)) > 1 or bool(patterns)
     if credential and not PUBLISH_KEY.fullmatch(credential):  # it is not shown, as errors further down would
         raise Misuse("--token: a token is visible ASCII characters, without spaces or line ends")
-    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
-    with http_client(url, httpx.Timeout(10, read=silence), headers) as client:
+    if token_file is not None:
+        token_in(token_file)  # what is wrong with it now is said before anything else happens
+    with http_client(url, httpx.Timeout(10, read=silence)) as client:
         listener = Listener(
-            client, channels, since=since, history=history, retries=retries, max_event_size=most, tell=_tell
+            client,
+            channels,
+            patterns=patterns,
+            token=credential or None if token_file is None else lambda: token_in(token_file),
+            since=since,
+            history=history,
+            retries=retries,
+            max_event_size=most,
+            tell=_tell,
         )
         shown = 0
         try:
@@ -405,6 +438,18 @@ def listen(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Refused, Unavailable, httpx.HTTPError) as error:
             raise Failure(str(error) + next_step(error, "--token or SSE_FAST_TOKEN")) from None
+
+
+def token_in(file: Path) -> str:
+    """Raises Misuse."""
+    try:
+        token = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Misuse(f"--token-file: {file} cannot be read ({reason})") from None
+    if not PUBLISH_KEY.fullmatch(token):  # it is not shown
+        raise Misuse(f"--token-file: {file} has no token; one is visible ASCII characters, without spaces")
+    return token
 
 
 def show_json(event: ReceivedEvent | PublishedEvent) -> None:

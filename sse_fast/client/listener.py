@@ -51,7 +51,9 @@ class Listener:
     could be sent, or as at the start: events may come again then. A `$gap` has JSON as its data: `after` and `until`,
     the ids between which events are gone, and where the server knows `positions`, how many of all channels that is.
 
-    client: carries the base URL and the timeouts; its read timeout is how silence is noticed.
+    client: carries the base URL and the timeouts; its read timeout is how silence is noticed. patterns: of further
+    channels, as "orders:*". token: sent as `Authorization: Bearer`; one that is made anew for each connection, where it
+    is a callable, so that a stream that ended with its token (`$expiring`, `$closing`) goes on with the next.
     since: an event id, or "earliest". history: so many kept events first, on a start without a cursor.
     max_event_size: bytes; a larger event ends it with Refused, since it would come again.
     tell: is called with one sentence whenever the state of the connection changes.
@@ -62,6 +64,8 @@ class Listener:
         client: httpx.Client,
         channels: Iterable[str],
         *,
+        patterns: Iterable[str] = (),
+        token: str | Callable[[], str] | None = None,
         since: str | None = None,
         history: int | None = None,
         retries: int | None = None,
@@ -74,7 +78,8 @@ class Listener:
         self.retry = DEFAULT_RETRY
         self._not_sendable: str | None = None  # the newest id, where the cursor could not move to it
         self._client = client
-        self._channels = list(channels)
+        self._channels, self._patterns = list(channels), list(patterns)
+        self._token = token
         self._history = history
         self._retries = retries
         self._max_event_size = max_event_size
@@ -124,16 +129,21 @@ class Listener:
 
     def _connection(self) -> Iterator[ReceivedEvent | PublishedEvent]:
         """The events of one connection. Returns when it ends, raises when it breaks or is not to be had."""
-        query = [("channel", channel) for channel in self._channels] + [("envelope", "json")]
+        query = [("channel", channel) for channel in self._channels]
+        query += [*[("pattern", pattern) for pattern in self._patterns], ("envelope", "json")]
         # A proxy that compresses also buffers.
         headers = {b"Accept-Encoding": b"identity"}
+        if self._token is not None:
+            token = self._token if isinstance(self._token, str) else self._token()
+            headers[b"Authorization"] = b"Bearer " + token.encode("ascii")
         if self.cursor:
             headers[b"Last-Event-ID"] = self.cursor.encode()
         elif self.cursor is None and self._history is not None:
             query.append(("history", str(self._history)))
         with open_stream(self._client, "/sse", params=query, headers=headers) as response:
             after = f" after {self.cursor}" if self.cursor else ""
-            self._tell(f"connected to {self._client.base_url}, listening to {', '.join(self._channels)}{after}")
+            where = ", ".join((*self._channels, *self._patterns))
+            self._tell(f"connected to {self._client.base_url}, listening to {where}{after}")
             if self._not_sendable is not None:
                 self._tell(f"the server's id {self._not_sendable[:40]!r} fits no header; events may come again")
                 self._not_sendable = None

@@ -1,5 +1,7 @@
 """What the settings say, as the values that the edge is made of: who may what, how often, and what is decided by."""
 
+from collections.abc import Iterator
+
 from sse_fast._native.node.buckets import Buckets, Limit
 from sse_fast.access.access import Access, Tokens
 from sse_fast.access.grants import Grants
@@ -55,7 +57,7 @@ def access_of(settings: Settings) -> Access:
     everybody = Grants(
         Patterns.of(settings.grant_subscribe) if listening else EVERYTHING,
         Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
-        alone=not (settings.guarded or publishers.keyed),
+        alone=frozenset() if settings.guarded else frozenset(_never_granted(publishers)),
     )
     return Access(
         everybody,
@@ -65,6 +67,14 @@ def access_of(settings: Settings) -> Access:
         settings.token_in_query,
         None if settings.authorize_url is None else tuple(name.encode() for name in settings.authorize_headers),
     )
+
+
+def _never_granted(publishers: Publishers) -> Iterator[str]:
+    """What no publish key lets its holder do, whatever is in it."""
+    if publishers.keys is None:
+        yield "subscribe"
+    if not publishers.keyed:
+        yield "publish"
 
 
 def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:

@@ -28,7 +28,8 @@ KEPT = 16_384  # answers
 KEPT_BYTES = 16 * 1024 * 1024  # of all of them
 KEPT_SECONDS = 3600.0  # at most, whatever max-age says
 KEPT_BESIDE = 512  # bytes of an answer that says nothing
-SAID_EVERY = 10.0  # seconds between two warnings
+SAID_EVERY = 10.0  # seconds between two warnings of one cause
+CAUSES = 16  # of warnings, in that time
 
 
 class _Kept(NamedTuple):
@@ -79,7 +80,7 @@ class Webhook:
         self._answers: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bytes = 0
         self._under_way: dict[bytes, asyncio.Task[HookSaid]] = {}
-        self._warned = -SAID_EVERY
+        self._warned: dict[str, float] = {}  # of each cause: when
         self.outcomes: Counter[str] = Counter()
         self.kept = 0
         self.seconds = Histogram()
@@ -179,7 +180,9 @@ class Webhook:
             task.exception()  # it was told to all who waited, if anybody still did
 
     def _warn(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned >= SAID_EVERY:
-            self._warned = now
-            logger.warning("the webhook of --authorize-url gave no answer, so nobody is let in by it: %s", error)
+        """Of each cause now and then: what somebody has mended and what else is wrong then are two."""
+        now, cause = time.monotonic(), str(error)
+        self._warned = {each: then for each, then in self._warned.items() if now - then < SAID_EVERY}
+        if cause not in self._warned and len(self._warned) < CAUSES:
+            self._warned[cause] = now
+            logger.warning("the webhook of --authorize-url gave no answer, so nobody is let in by it: %s", cause)

@@ -69,7 +69,7 @@ class HeldStream:
 
     def opened(self, connection: HeldConnection, subscription: Subscription) -> None:
         self._connection = connection
-        self._info = StreamInfo(self, self._number, self._scope, self._channels, subscription.resumed)
+        self._info = StreamInfo(self, self._number, self._scope, self._channels, subscription)
         if self._joined:
             self._joining = self._holds.run(self._join(self._info, connection))
         else:

@@ -457,7 +457,7 @@ class _HubStream(Stream):
             return
         response = self._response
         number = next(response.hub.stream_numbers)
-        self._info = StreamInfo(self, number, self._scope, response.wanted.channels, subscription.resumed)
+        self._info = StreamInfo(self, number, self._scope, response.wanted.channels, subscription)
         await tell_joined(response.joined, self._info)
 
     async def _left(self) -> None:

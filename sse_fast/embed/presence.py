@@ -10,6 +10,7 @@ import anyio
 
 from sse_fast.asgi import Scope
 from sse_fast.errors import EndReason, HubClosed
+from sse_fast.hub.subscription import Subscription
 
 logger = logging.getLogger("sse_fast.embed")
 
@@ -33,20 +34,23 @@ class OpenStream(Protocol):
 class StreamInfo:
     """A stream, as `on_join` and `on_leave` are told of it.
 
-    id: a number that no other stream of this hub has, in this process. channels: their names. resumed: how it began,
-    "live", "complete" or "gap". client: the client's address as the server knows it. scope: the request's ASGI scope;
-    of a stream that is held a copy without what was there for its exchange: asgi, extensions, and what frameworks keep
-    there for themselves (fastapi_…, starlette.…). path, query_string, headers, path_params, state, session, user, auth,
-    app and what your middlewares have put there stay.
+    id: a number that no other stream of this hub has, in this process. channels: their names. patterns: of further
+    channels. resumed: how it began, "live", "complete" or "gap". client: the client's address as the server knows it.
+    scope: the request's ASGI scope; of a stream that is held a copy without what was there for its exchange: asgi,
+    extensions, and what frameworks keep there for themselves (fastapi_…, starlette.…). path, query_string, headers,
+    path_params, state, session, user, auth, app and what your middlewares have put there stay.
     """
 
-    __slots__ = ("_stream", "channels", "client", "id", "resumed", "scope")
+    __slots__ = ("_stream", "channels", "client", "id", "patterns", "resumed", "scope")
 
-    def __init__(self, stream: OpenStream, id: int, scope: Scope, channels: tuple[str, ...], resumed: str) -> None:
+    def __init__(
+        self, stream: OpenStream, id: int, scope: Scope, channels: tuple[str, ...], subscription: Subscription
+    ) -> None:
         self._stream: OpenStream | None = stream
         self.id = id
         self.channels = channels
-        self.resumed = resumed
+        self.patterns = tuple(pattern.decode() for pattern in subscription.subscriber.patterns)
+        self.resumed: str = subscription.resumed
         self.client: str | None = (scope.get("client") or (None,))[0]
         self.scope = scope
 

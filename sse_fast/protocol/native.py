@@ -14,7 +14,7 @@ from sse_fast.access.asking import NOTHING_FOUND, Found, HookSaid, MustAsk
 from sse_fast.access.credentials import IN_QUERY
 from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.hooked import question_of, with_hook
-from sse_fast.access.patterns import is_name
+from sse_fast.access.patterns import has_wildcard, is_name
 from sse_fast.errors import Forbidden, InvalidEvent
 from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
 from sse_fast.protocol import operations
@@ -50,7 +50,7 @@ SYNONYMS = {
 PLAIN_QUERY = re.compile(rb"(?:(?:channel|pattern|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
 EARLIEST = "earliest"
 NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
-NAMED_BY_QUERY = re.compile(rb"(?:\A|&)channel=([^&]*)")
+NAMED_BY_QUERY = re.compile(rb"(?:\A|&)(?:channel|pattern)=([^&]*)")
 STREAM_METHODS = "GET, HEAD, OPTIONS"
 NDJSON = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 PRESENCE = "$presence:"  # before a channel's name: who comes and goes there
@@ -238,6 +238,11 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
         if channel[0] == "$" and channel not in SYSTEM_CHANNELS and not channel.startswith(PRESENCE):
             known = ", ".join((*sorted(SYSTEM_CHANNELS), f"{PRESENCE}CHANNEL"))
             raise InvalidEvent(f"there is no system channel {channel!r}; there is {known}")
+        if has_wildcard(channel):
+            raise InvalidEvent(
+                f"{brief(channel)} is a pattern, and no channel to listen to: {root}/sse?pattern={channel[:64]} "
+                "listens to all channels that it matches"
+            )
     id_in_query = _id_among(parameters)
     history, *others = [value for key, value in parameters if key == "history"] or ["0"]
     if others:
@@ -394,8 +399,8 @@ def elsewhere(request: Request, policy: Policy, readable: Headers, found: Found 
 
 
 def channels_named(request: Request) -> Iterator[str]:
-    """The channels that a request names, right or wrong: by its path, and in the query by `channel`. Who is told of
-    these has no business with anything else there."""
+    """The channels and patterns that a request names, right or wrong: by its path, and in the query by `channel` and
+    `pattern`. Who is told of these has no business with anything else there."""
     if found := NAMED_BY_PATH.search(request.path):
         yield found[1].replace("/", ":")
     for each in NAMED_BY_QUERY.finditer(request.query):

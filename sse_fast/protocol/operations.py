@@ -31,7 +31,7 @@ def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grant
     """Of a request that is for no stream and publishes nothing."""
     path, operations = request.path, ROUTES.fullmatch(request.path) is not None
     if operations and policy.operations is Operations.APART:
-        return nothing_at(request, readable)
+        return nothing_at(request, readable, "it is at the port of operations" if grants.operations else "")
     if not operations and policy.operations is Operations.ALONE and path not in BESIDE:
         return nothing_at(request, readable, "this is the port of operations, and the public one has the rest")
     refused = None

@@ -63,11 +63,12 @@ class Streams:
 
     def counted(self, address: str, wanted: Subscribe) -> str | Counted:
         """What `enter` and `left` are to be given for a stream of a client with this address."""
-        counted = self._admission.counted(address, wanted.channels, wanted.grants.credential)
+        channels = (*wanted.channels, *wanted.patterns) if wanted.patterns else wanted.channels
+        counted = self._admission.counted(address, channels, wanted.grants.credential)
         if self.presence is not None and (user := wanted.grants.user):
             shown_in = self.presence.shown_in(wanted.channels, user)
             if shown_in:
-                return Counted(address, wanted.channels, wanted.grants.credential, user, shown_in)
+                return Counted(address, channels, wanted.grants.credential, user, shown_in)
         return counted
 
     def enter(self, counted: str | Counted, transport: Transport, wanted: Subscribe) -> Life:

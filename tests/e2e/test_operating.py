@@ -135,7 +135,7 @@ async def test_a_channel_forgets_on_all_workers_and_in_a_log_that_outlives_them(
 async def test_streams_are_listed_and_ended_over_all_workers(node: Callable[..., EdgeProcess]) -> None:
     server = node()
     streams = await on_both(server, "/sse/news")
-    more = [await Stream.open(server.port, "/sse/other") for _ in range(3)]
+    more = [await Stream.open(server.port, "/sse?channel=other&pattern=of:*") for _ in range(3)]
     await asyncio.to_thread(server.wait_connections, len(streams) + len(more))
 
     def listed(query: str = "") -> list[dict[str, Any]]:
@@ -154,11 +154,25 @@ async def test_streams_are_listed_and_ended_over_all_workers(node: Callable[...,
     assert len({stream["id"].partition("-")[0] for stream in everybody}) == WORKERS
     one = everybody[0]
     assert one.keys() == {
-        *("id", "channels", "user", "address", "transport", "age", "until", "envelope", "lag", "parked_since")
+        *(
+            "id",
+            "channels",
+            "patterns",
+            "user",
+            "address",
+            "transport",
+            "age",
+            "until",
+            "envelope",
+            "lag",
+            "parked_since",
+        )
     }
     assert (one["address"], one["transport"], one["user"], one["lag"]) == ("127.0.0.1", "native", None, 0)
     assert 0 <= one["age"] < PATIENCE
     assert {tuple(stream["channels"]) for stream in listed("&channel=other")} == {("other",)}
+    assert {tuple(stream["patterns"]) for stream in listed("&channel=other")} == {("of:*",)}
+    assert one["patterns"] == []
     assert len(listed("&channel=other")) == 3
     assert listed("&address=192.0.2.1") == listed("&user=nobody") == []
 
