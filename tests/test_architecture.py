@@ -19,6 +19,7 @@ ROOMS: dict[str, str | None] = {
     "base": "",
     "ends": "errors",
     "errors": "",
+    "js": "",
     "logs": "",
     "settings": "access",
     "version": "",
@@ -45,7 +46,7 @@ ROOMS: dict[str, str | None] = {
     "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol serialization"
     " transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
-    " event_rules hub protocol settings transports version",
+    " event_rules hub js protocol settings transports version",
     "outbox": "_native.wire client embed errors event_rules serialization",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
     "cli": "_native.wire access bench client errors event_rules logs node outbox schema settings",

@@ -21,6 +21,7 @@ MODULES = {path.relative_to(ROOT / "src_ext").with_suffix("").as_posix() for pat
 BESIDE_THE_MODULES = {path.relative_to(ROOT).as_posix() for end in ("pxd", "pyi") for path in NATIVE.rglob(f"*.{end}")}
 PAGES = {"sse_fast/edge/page/index.html", "sse_fast/bench/report.html"}
 CARRIED = {f"sse_fast/schema/runtime/{name}" for name in ("stream.elm", "ports.js", "stream.ts")}
+CARRIED |= {"sse_fast/js/sse-fast.js", "sse_fast/js/sse-fast.d.ts"}
 SHIPPED = {"sse_fast/py.typed", "sse_fast/_native/__init__.py"} | PAGES | CARRIED | BESIDE_THE_MODULES
 SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sse_fast").rglob("*.py")}
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sse_fast.edge.page import HEADERS, PAGE
+from sse_fast.js import INTEGRITY
 
 TEXT = PAGE.decode()
 
@@ -84,11 +85,12 @@ def test_every_address_in_an_attribute_is_relative_or_data() -> None:
 
 
 @pytest.mark.parametrize(("directive", "tag"), [("script-src", "script"), ("style-src", "style")])
-def test_the_policy_names_exactly_the_inline_blocks_by_their_hashes(directive: str, tag: str) -> None:
+def test_the_policy_names_exactly_the_inline_blocks_and_the_browser_client_by_their_hashes(directive: str, tag: str) -> None:
     blocks = ELEMENTS.blocks[tag]
     assert len(blocks) == sum(name == tag for name, _ in ELEMENTS.tags) == 1
     hashes = [f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'" for block in blocks]
-    assert policy()[directive] == hashes
+    client = [f"'{INTEGRITY}'"] if tag == "script" else []
+    assert policy()[directive] == hashes + client
 
 
 def test_the_policy_allows_nothing_else() -> None:

@@ -4,7 +4,7 @@ there. Starlette routes. Who may is decided before (`protocol.operations`)."""
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sse_fast import js
 from sse_fast._native.log.recent import recent
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
@@ -78,6 +79,9 @@ class Operations:
                 ExactRoute("/stats", self.stats),
                 ExactRoute("/metrics", self.prometheus),
                 ExactRoute("/", self.page),
+                ExactRoute("/client.js", fixed(js.CLIENT, js.NEWEST)),
+                ExactRoute(f"/{js.NAME}", fixed(js.CLIENT, js.IMMUTABLE)),
+                ExactRoute("/client.d.ts", fixed(js.TYPES, js.OF_TYPES)),
             ],
             exception_handlers={
                 HTTPException: not_routed,
@@ -226,6 +230,17 @@ class Operations:
 
     async def page(self, request: Request) -> Response:
         return Response(page.PAGE, headers=page.HEADERS)
+
+
+def fixed(body: bytes, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
+    """Always the same bytes; nobody who has them gets them again."""
+
+    async def answer(request: Request) -> Response:
+        if js.is_held(headers, request.headers.get("if-none-match")):
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers)
+
+    return answer
 
 
 def in_words(milliseconds: int) -> str:

@@ -1,13 +1,15 @@
 """The live page: one self-contained HTML file, and the headers that let a browser run that file and nothing else.
 
-The policy names the inline script and style by the hash of their bytes, so it can't drift from the file, needs no nonce
-for each response, and whatever else found its way into the page would not run.
+The policy names the inline script and style, and the browser client, by the hash of their bytes, so it can't drift from
+the files, needs no nonce for each response, and whatever else found its way into the page would not run.
 """
 
 import re
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
+
+from sse_fast.js import INTEGRITY
 
 PAGE: bytes = files(__name__).joinpath("index.html").read_bytes()
 
@@ -23,7 +25,7 @@ HEADERS: dict[str, str] = {
     "Content-Security-Policy": "; ".join(
         (
             "default-src 'none'",
-            f"script-src {_sources(b'script')}",
+            f"script-src {_sources(b'script')} '{INTEGRITY}'",
             f"style-src {_sources(b'style')}",
             "connect-src 'self'",
             "img-src data:",

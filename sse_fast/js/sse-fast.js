@@ -1,0 +1,854 @@
+/**
+ * The browser client of sse_fast: one stream by fetch, with headers, that comes back and resumes exactly, and that all
+ * tabs of a page share. No dependencies; what of the browser is missing (as in Node) is done without.
+ *
+ *   Parser  bytes -> events, by the standard
+ *   Source  one stream: attempts, waits, tokens, stalls; it goes on behind `lastEventId`
+ *   Group   one Source for all tabs: who holds it, and what the others are told
+ *   Connection  what a page has: its own place in the stream, its handlers, its queues
+ *
+ * The law: a page gets each event once, in order, or is told of a gap. Its place is its own `lastEventId`, so whoever
+ * holds the stream may die at any moment: the next one goes on from there.
+ */
+
+const TICK = 1000; // ms: how often clocks are looked at, as a machine that slept runs its timers late
+const SILENCE = 45_000; // ms without a byte, until the stream's own heartbeats are known
+const ANSWER = 20_000; // ms until an attempt has its answer
+const LONGEST_SILENCE = 300_000; // where there seem to be none
+const STABLE = 10_000; // ms open, after which a drop is the first one again
+const ASK_LEADER = 10_000; // ms without a word from who holds the stream
+const NO_ANSWER = 2000; // ms, and up to twice that: then the stream is taken over
+const AGAIN = new DOMException("again", "AbortError"); // at once, and nobody need be told
+const STALLED = new DOMException("nothing came, not even a heartbeat", "TimeoutError");
+
+/** Why there is no stream. `final`: nor will there be. `status`, `detail`: of the answer. */
+export class StreamError extends Error {
+  name = "StreamError";
+  constructor(message, { final = false, status, detail, cause } = {}) {
+    super(message, { cause });
+    Object.assign(this, { final, status, detail });
+  }
+}
+
+/** An event stream, in pieces of any size (WHATWG HTML, section 9.2.6). Of an event longer than `most` characters only its
+ * type and id stay, and it is `tooLong`. */
+export class EventStreamParser {
+  retry; // ms, once the stream has said
+  #decoder = new TextDecoder(); // drops the byte order mark, and keeps a letter cut in two
+  #rest = ""; // of the line that has not ended
+  #afterCR = false; // an LF next belongs to it
+  #type = "";
+  #data = [];
+  #size = 0;
+  #tooLong = false;
+  #id;
+  #most;
+  #onEvent;
+
+  constructor(onEvent, { lastEventId = "", most = Infinity } = {}) {
+    this.lastEventId = this.#id = lastEventId;
+    this.#most = most;
+    this.#onEvent = onEvent;
+  }
+
+  feed(bytes) {
+    let text = this.#decoder.decode(bytes, { stream: true });
+    if (!text) return;
+    if (this.#afterCR && text[0] === "\n") text = text.slice(1);
+    this.#afterCR = text.endsWith("\r");
+    const lines = text.split(/\r\n|\r|\n/);
+    lines[0] = this.#rest + lines[0];
+    this.#rest = lines.pop();
+    for (const line of lines) this.#line(line);
+    if (this.#rest.length > this.#most) {
+      if (this.#rest[0] !== ":") this.#drop();
+      this.#rest = ":"; // what follows of this line is nothing
+    }
+  }
+
+  #drop() {
+    this.#tooLong = true;
+    this.#data = [];
+    this.#size = 0;
+  }
+
+  #line(line) {
+    if (!line) return this.#dispatch();
+    const [, field, value = ""] = /^([^:]*)(?:: ?([^]*))?$/.exec(line);
+    if (field === "data") {
+      this.#data.push(value);
+      if ((this.#size += value.length + 1) > this.#most || this.#tooLong) this.#drop();
+    } else if (field === "event") this.#type = value;
+    else if (field === "id" && !value.includes("\0")) this.#id = value;
+    else if (field === "retry" && /^[0-9]+$/.test(value)) this.retry = Number(value);
+  }
+
+  #dispatch() {
+    const event = { type: this.#type || "message", data: this.#data.join("\n"), id: this.#id };
+    const empty = !this.#data.length && !this.#tooLong;
+    if (this.#tooLong) event.tooLong = true;
+    this.lastEventId = this.#id;
+    this.#type = "";
+    this.#data = [];
+    this.#size = 0;
+    this.#tooLong = false;
+    if (!empty) this.#onEvent(event);
+  }
+}
+
+/** The order of two ids: below, at or above 0. undefined: they are of different epochs, and nobody here knows. */
+function order(one, other) {
+  if (one === other) return 0;
+  const [, epoch, position] = /^(.+)-(\d+)$/.exec(one) ?? [];
+  const [, another, than] = /^(.+)-(\d+)$/.exec(other) ?? [];
+  return epoch !== undefined && epoch === another ? Number(position) - Number(than) : undefined;
+}
+
+const json = (text) => { try { return JSON.parse(text) ?? {}; } catch { return {}; } };
+const ours = (event) => event.type[0] === "$";
+const unique = () => Math.random().toString(36).slice(2) + Date.now().toString(36);
+
+const offline = () => globalThis.navigator?.onLine === false;
+
+/** What a promise says, unless `signal` aborts first. */
+async function unless(signal, promise) {
+  let end;
+  const aborted = new Promise((_, reject) => { end = listen(signal, "abort", () => reject(signal.reason)); });
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([promise, aborted]);
+  } finally { end(); }
+}
+
+/** Listen to a target, if there is one; returns what ends that. */
+function listen(target, type, handler) {
+  target?.addEventListener?.(type, handler);
+  return () => target?.removeEventListener?.(type, handler);
+}
+
+/** Milliseconds that `Retry-After` asks for (RFC 9110, section 10.2.3). */
+function retryAfter(response) {
+  const said = response.headers.get("Retry-After") ?? "";
+  const wait = /^\d+$/.test(said) ? 1000 * Number(said) : Date.parse(said) - Date.now();
+  return wait > 0 ? wait : 0;
+}
+
+/** What a refusal says of itself: problem+json (RFC 9457), of which the first piece is enough. */
+async function detailOf(response) {
+  try {
+    const { value } = await response.body.getReader().read();
+    return json(new TextDecoder().decode(value)).detail;
+  } catch { return undefined; }
+}
+
+/** One stream, until `stop`. Tells `to`: `frames(frames, asked)`, in order, each `{event, own}` (own: with an id of its
+ * own), `state`, `error`; `to.room()` is waited for before more is read. */
+class Source {
+  #options;
+  #to;
+  #stopped = false;
+  #attempt = new AbortController();
+  #wake; // ends the wait
+  #until; // of the wait, ms since 1970; null: as long as it takes
+  #failures = 0;
+  #retry;
+  #token; // sent with the attempt
+  #ahead; // fetched before it is needed
+  #again = false; // the last answer was 401
+  #heard; // when something came last; null: nobody reads
+  #ticked;
+  #beat = 0; // the longest silence before a heartbeat, ms
+  #stalls = 0;
+  #headed = false;
+  #ends = [];
+
+  constructor(options, lastEventId, to) {
+    this.#options = options;
+    this.#to = to;
+    this.lastEventId = lastEventId;
+    this.state = { name: "connecting" };
+    const timer = setInterval(() => this.#tick(), TICK);
+    this.#ends = [
+      () => clearInterval(timer),
+      listen(globalThis, "online", () => { this.restart(); this.nudge(); }),
+    ];
+    this.#run();
+  }
+
+  stop() {
+    this.#stopped = true;
+    this.#attempt.abort(AGAIN);
+    this.#wake?.();
+    for (const end of this.#ends) end();
+  }
+
+  /** Go on behind that id: at once, or when the wait is over. */
+  restart(lastEventId = this.lastEventId) {
+    this.lastEventId = lastEventId;
+    this.#attempt.abort(AGAIN);
+  }
+
+  /** Somebody looks: wait no longer, and see whether the stream lives. */
+  nudge() {
+    if (!offline()) this.#wake?.();
+    this.#tick();
+  }
+
+  async #run() {
+    while (!this.#stopped) {
+      while (offline() && !this.#stopped) await this.#wait(null, "offline");
+      if (this.#stopped) return;
+      if (this.state.name !== "open") this.#tell({ name: "connecting" });
+      const attempt = (this.#attempt = new AbortController());
+      const began = (this.#heard = this.#ticked = Date.now());
+      const ended = { why: "the stream ended", wait: 0 };
+      try {
+        await this.#listen(attempt.signal, ended);
+      } catch (error) {
+        if (this.#stopped) return;
+        const reason = attempt.signal.aborted ? attempt.signal.reason : error;
+        if (reason === AGAIN) continue;
+        if (reason?.final) {
+          this.stop();
+          return this.#to.state((this.state = { name: "closed", why: reason.message, error: reason }));
+        }
+        ended.why = reason?.message ?? String(reason);
+        ended.stalled = reason === STALLED && this.#headed;
+        this.#to.error(reason instanceof StreamError ? reason : new StreamError(ended.why, { cause: reason }));
+      } finally {
+        attempt.abort(AGAIN); // a body that nobody reads to its end would keep its connection
+      }
+      if (this.#stopped) return;
+      if (ended.closed) {
+        this.stop();
+        return this.#to.state((this.state = { name: "closed", why: "the server has nothing more" }));
+      }
+      const lasted = this.#headed ? Date.now() - began : 0;
+      if (lasted > (ended.planned ? TICK : STABLE)) this.#failures = 0;
+      if (ended.atOnce || (ended.stalled && !this.#failures++)) continue;
+      const { minDelay, maxDelay } = this.#options;
+      const jitter = Math.random() * Math.min(maxDelay, minDelay * (2 ** this.#failures - 1));
+      this.#failures++;
+      await this.#wait(Math.max(ended.wait, (this.#retry ?? minDelay) + jitter), ended.why);
+    }
+  }
+
+  #tell(state) {
+    if (state.name === "open" && this.state.name === "open") return;
+    this.#to.state((this.state = state));
+  }
+
+  async #wait(ms, why) {
+    if (offline()) [ms, why] = [null, "offline"];
+    this.#until = ms === null ? null : Date.now() + ms;
+    this.#tell({ name: "waiting", until: this.#until, attempt: this.#failures, why });
+    let timer;
+    await new Promise((wake) => {
+      this.#wake = wake;
+      if (ms !== null) timer = setTimeout(wake, Math.min(ms, 2 ** 31 - 1));
+    });
+    clearTimeout(timer);
+    this.#wake = undefined;
+  }
+
+  /** One attempt; `ended` is told what follows from its end. */
+  async #listen(signal, ended) {
+    const options = this.#options;
+    this.#headed = false;
+    const headers = new Headers(await unless(signal, options.headersNow()));
+    headers.set("Accept", "text/event-stream");
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    this.#token = ahead ?? (await unless(signal, options.tokenNow({ signal, again: this.#again })));
+    if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
+    const asked = this.lastEventId;
+    if (asked) headers.set("Last-Event-ID", asked);
+    const { url, credentials } = options;
+    const response = await options.fetch(url, { headers, credentials, cache: "no-store", signal });
+    if (response.status === 204) return void (ended.closed = true);
+    if (response.status !== 200) return this.#refused(response, ended);
+    const type = response.headers.get("Content-Type") ?? "nothing";
+    if (!/^text\/event-stream *(;|$)/i.test(type)) {
+      throw new StreamError(`the answer is no event stream but ${type}`, { final: true, status: 200 });
+    }
+    this.#again = false;
+    this.#headed = true;
+    let enveloped = false, frames = [], leftOut = [];
+    const parser = new EventStreamParser((event) => {
+      const own = event.id !== last;
+      last = event.id;
+      if (event.type === "$connected") {
+        const said = json(event.data);
+        enveloped = said.envelope === "json";
+        leftOut = said.left_out ?? [];
+      } else if (event.type === "$closing") {
+        ended.why = `the server closes: ${(ended.reason = json(event.data).reason)}`;
+        ended.planned = ended.reason === "expired" || ended.reason === "age";
+      } else if (event.type === "$expiring") this.#renew(signal);
+      else if (enveloped && !ours(event)) {
+        const { channel, channels = [channel], time, data } = json(event.data);
+        Object.assign(event, { channel, channels, time, data });
+      }
+      frames.push({ event, own });
+    }, { lastEventId: asked, most: options.maxEventSize });
+    let last = asked;
+    const reader = response.body.getReader();
+    listen(signal, "abort", () => reader.cancel().catch(() => {}));
+    for (;;) {
+      const room = this.#to.room();
+      if (room) {
+        this.#heard = null;
+        await unless(signal, room);
+        this.#heard = Date.now();
+      }
+      const { done, value } = await reader.read();
+      signal.throwIfAborted();
+      if (done) return;
+      const silence = Date.now() - this.#heard;
+      this.#heard += silence;
+      parser.feed(value);
+      this.lastEventId = parser.lastEventId;
+      this.#retry = parser.retry ?? this.#retry;
+      if (!frames.length && silence < this.#patience && value.length < 3) this.#beat = Math.max(this.#beat, silence);
+      if (!ended.reason) this.#tell({ name: "open", leftOut });
+      const came = frames;
+      frames = [];
+      if (came.length) this.#to.frames(came, asked);
+      signal.throwIfAborted(); // by who was told
+    }
+  }
+
+  async #refused(response, ended) {
+    const { status } = response;
+    const detail = await detailOf(response);
+    const message = `the server answers ${status}${detail ? `: ${detail}` : ""}`;
+    const again = status === 401 && this.#options.getToken && !this.#again;
+    const final = status < 500 && ![408, 425, 429].includes(status) && !again;
+    this.#again = status === 401;
+    if (again) return void (ended.atOnce = true);
+    ended.wait = retryAfter(response);
+    throw new StreamError(message, { final, status, detail });
+  }
+
+  /** The credential ends soon: have the next one, and go on with it. */
+  async #renew(signal) {
+    if (!this.#options.getToken) return;
+    try {
+      const token = await this.#options.tokenNow({ signal, again: false });
+      if (!token || token === this.#token || this.#stopped) return;
+      this.#ahead = token;
+      if (!signal.aborted) this.restart();
+    } catch { /* it is asked for again when the stream has ended */ }
+  }
+
+  /** How long silence is borne, ms. Heartbeats come after half of their interval at the earliest. */
+  get #patience() {
+    const learnt = this.#beat ? 3 * this.#beat + TICK : Math.min(LONGEST_SILENCE, SILENCE * 2 ** this.#stalls);
+    return this.#options.heartbeatTimeout ?? learnt;
+  }
+
+  #tick() {
+    const now = Date.now();
+    if (this.#wake) {
+      if (this.#until !== null && now >= this.#until) this.#wake();
+      return;
+    }
+    if (this.#headed) this.#tell({ name: "open", leftOut: [] }); // a stream that has nothing to say yet
+    const slept = this.#beat && now - this.#ticked > 2 * this.#beat + TICK && this.#heard <= this.#ticked;
+    this.#ticked = now;
+    if (this.#heard === null) return;
+    if (now < this.#heard) this.#heard = now; // the clock was set back
+    if (now - this.#heard > (this.#headed ? this.#patience : ANSWER) || slept) {
+      if (this.#headed && !this.#beat) this.#stalls++;
+      this.#attempt.abort(STALLED);
+    }
+  }
+}
+
+/**
+ * One stream for all tabs that have the same name for it. A Web Lock says who leads: that tab holds the stream, and tells
+ * the others by a BroadcastChannel, which keeps the order and loses nothing; messages are numbered all the same.
+ *
+ *   {hello, at}                          a tab that wants to follow, and its place
+ *   {to, from, number, at, state}        the answer: from here on each message counts. If its place was behind the
+ *                                        stream's, the leader goes back there first, and who was past it skips
+ *   {from, number, at, frames, asked}, {from, number, state}
+ *   {ping} -> {to, from, number}         is somebody there, and was all of it heard
+ *   {leads}, {gone}                      say hello (again)
+ *   {nudge}                              somebody looks
+ *
+ * Places in different epochs can't be compared: a tab that is at another one than the leader has a stream of its own
+ * until that has brought it here. Likewise one that opens with history.
+ */
+class Group {
+  #id = unique();
+  #name;
+  #home;
+  #channel;
+  #queued = new AbortController();
+  #release;
+  #leads; // my name as the leader
+  #number = 0;
+  #follows; // {from, number}
+  #asked = 0; // when a question was sent that is not answered
+  #heard = Date.now();
+  #at; // where the leader's stream is
+  #source; // I lead, or am on my own
+  #behind = false; // something was left out, as nobody takes it
+  #closed = false;
+  #timer = setInterval(() => this.#tick(), TICK);
+
+  constructor(name, home) {
+    this.#name = name;
+    this.#home = home;
+    this.#channel = new BroadcastChannel(name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#queue({ signal: this.#queued.signal });
+    this.#join();
+  }
+
+  close() {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#source?.stop();
+    this.#queued.abort();
+    this.#release?.();
+    this.#channel.close();
+  }
+
+  nudge() {
+    this.#source?.nudge();
+    this.#post({ nudge: true });
+    this.#tick();
+  }
+
+  /** The page takes events again. */
+  drained() {
+    if (!this.#behind) return;
+    this.#behind = false;
+    if (!this.#leads) this.#join();
+    else this.#source.restart(this.#home.lastEventId);
+  }
+
+  /** Lead when it is my turn. */
+  async #queue(how) {
+    const queued = this.#queued;
+    try {
+      await navigator.locks.request(this.#name, how, () => this.#closed || queued !== this.#queued || this.#lead());
+    } catch { /* it was taken from me, or is no longer waited for */ }
+    if (this.#closed || queued !== this.#queued) return;
+    this.#stepDown();
+    this.#queue({ signal: queued.signal });
+  }
+
+  #steal() {
+    this.#queued.abort();
+    this.#queued = new AbortController();
+    this.#asked = 0;
+    this.#queue({ steal: true });
+  }
+
+  #lead() {
+    this.#alone();
+    this.#leads = unique();
+    this.#follows = undefined;
+    this.#asked = this.#number = 0;
+    this.#behind &&= this.#home.full;
+    this.#post({ leads: this.#leads });
+    this.#source = this.#home.source({
+      frames: (frames, asked) => {
+        const others = frames.filter(({ event }) => !/^\$(expiring|closing)$/.test(event.type));
+        this.#say({ at: this.#source.lastEventId, frames: others, asked });
+        this.#take(frames, asked);
+      },
+      state: (state) => {
+        if (state.name !== "closed") this.#say({ state }); // who leads next asks for itself
+        this.#home.state(state);
+      },
+      room: () => {},
+    });
+    return new Promise((release) => { this.#release = release; });
+  }
+
+  #stepDown() {
+    if (!this.#leads) return;
+    const gone = this.#leads;
+    this.#leads = undefined;
+    this.#release();
+    this.#alone();
+    this.#post({ gone });
+    this.#join();
+  }
+
+  /** Until the leader and I can be compared. */
+  #onMyOwn() {
+    this.#source ??= this.#home.source({
+      frames: (frames, asked) => {
+        this.#home.take(frames, asked);
+        this.#compare();
+      },
+      state: (state) => this.#home.state(state),
+      room: () => this.#home.room(),
+    });
+  }
+
+  #compare() {
+    if (this.#leads || !this.#source || order(this.#home.lastEventId, this.#at) === undefined) return;
+    this.#alone();
+    this.#join();
+  }
+
+  #alone() {
+    this.#source?.stop();
+    this.#source = undefined;
+  }
+
+  #take(frames, asked) {
+    this.#behind ||= this.#home.full;
+    if (!this.#behind) this.#home.take(frames, asked, true);
+  }
+
+  #post(message) {
+    if (!this.#closed) this.#channel.postMessage(message);
+  }
+
+  #say(message) {
+    this.#post({ from: this.#leads, number: ++this.#number, ...message });
+  }
+
+  #join() {
+    this.#follows = undefined;
+    if (this.#leads || this.#behind) return;
+    this.#asked = Date.now();
+    this.#post({ hello: this.#id, at: this.#home.lastEventId });
+  }
+
+  #hear(message) {
+    const { hello, ping, to, from, number, at, state, frames, asked, leads, gone, nudge } = message;
+    if (this.#closed) return;
+    if (leads) this.#leads ? this.#stepDown() : this.#join();
+    else if (gone && gone === this.#follows?.from) this.#join();
+    else if (nudge) this.#source?.nudge();
+    else if (hello || ping) {
+      if (this.#leads) this.#answer(hello, ping, at);
+    } else if (to === this.#id) this.#welcome(message);
+    else if (from && at !== undefined) {
+      this.#at = at;
+      this.#compare();
+    }
+    if (to || !from || from !== this.#follows?.from) return;
+    this.#heard = Date.now();
+    if (number !== ++this.#follows.number) this.#join();
+    else if (state) this.#home.state(state);
+    else this.#take(frames, asked);
+  }
+
+  #answer(hello, ping, at) {
+    const mine = { to: hello ?? ping, from: this.#leads, number: this.#number };
+    if (ping) return this.#post(mine);
+    if (at && order(at, this.#source.lastEventId) < 0) this.#source.restart(at);
+    // Who is new begins where this page is, however far the stream went back for others.
+    this.#post({ ...mine, at: at ? this.#source.lastEventId : this.#home.lastEventId, state: this.#source.state });
+  }
+
+  #welcome({ from, number, at, state }) {
+    this.#asked = 0;
+    this.#heard = Date.now();
+    if (state === undefined) { // of a ping
+      if (from !== this.#follows?.from || number !== this.#follows.number) this.#join();
+      return;
+    }
+    if (this.#leads || this.#follows) return;
+    this.#at = at;
+    const here = this.#home.lastEventId;
+    if (here ? order(here, at) === undefined : this.#home.wantsHistory) return this.#onMyOwn();
+    this.#alone();
+    this.#follows = { from, number };
+    this.#home.begin(at, state);
+  }
+
+  #tick() {
+    const now = Date.now();
+    if (this.#leads || this.#behind) return;
+    if (this.#asked) {
+      if (now - this.#asked > NO_ANSWER * (1 + Math.random())) this.#steal();
+    } else if (now - this.#heard > ASK_LEADER) {
+      this.#asked = now;
+      this.#post({ ping: this.#id });
+    }
+  }
+}
+
+/** A stream as a page has it; see `connect`. */
+class Connection {
+  #options;
+  #state = { name: "connecting" };
+  #closed = false;
+  #connected = false; // has been
+  #insync = true; // with a stream that began at an id which can't be compared to mine
+  #run; // the Group, or the Source
+  #begun = 0; // how often, so that who was overtaken notices
+  #handlers = new Map();
+  #queues = new Set();
+  #room;
+  #ends;
+
+  constructor(options) {
+    this.#options = options;
+    this.lastEventId = options.lastEventId;
+    const { signal } = options;
+    this.#ends = [
+      listen(globalThis.window, "pagehide", () => this.#suspend()),
+      listen(globalThis.window, "pageshow", ({ persisted }) => { if (persisted) this.#begin(); }),
+      listen(globalThis.document, "freeze", () => this.#suspend()),
+      listen(globalThis.document, "resume", () => this.#begin()),
+      listen(globalThis.document, "visibilitychange", () => { if (!document.hidden) this.#run?.nudge(); }),
+      listen(signal, "abort", () => this.close()),
+    ];
+    if (signal?.aborted) this.close();
+    else this.#begin();
+  }
+
+  get state() { return this.#state; }
+
+  on(type, handler) {
+    const handlers = this.#handlers.get(type) ?? new Set();
+    this.#handlers.set(type, handlers.add(handler));
+    return () => handlers.delete(handler);
+  }
+
+  reconnect() { this.#run?.nudge(); }
+
+  close() { this.#told({ name: "closed", why: "by the page" }); }
+
+  [Symbol.asyncIterator]() {
+    const queue = { events: [], wakes: [] };
+    this.#queues.add(queue);
+    const leave = async () => {
+      this.#queues.delete(queue);
+      this.#drained();
+      return { done: true, value: undefined };
+    };
+    return {
+      next: async () => {
+        while (!queue.events.length) {
+          if (this.#state.error) throw this.#state.error;
+          if (this.#closed || !this.#queues.has(queue)) return leave();
+          await new Promise((wake) => queue.wakes.push(wake));
+        }
+        const value = queue.events.shift();
+        this.#drained();
+        return { done: false, value };
+      },
+      return: leave,
+      [Symbol.asyncIterator]() { return this; },
+    };
+  }
+
+  // ---- its stream ----
+
+  async #begin() {
+    if (this.#run || this.#closed) return;
+    const begun = ++this.#begun;
+    let name = null;
+    while (true) {
+      try {
+        name = await this.#options.shareName();
+        break;
+      } catch (error) { // the token could not be had
+        if (begun !== this.#begun || this.#closed) return;
+        this.#failed(error);
+        const until = Date.now() + this.#options.maxDelay * Math.random();
+        this.#told({ name: "waiting", until, attempt: 1, why: String(error?.message ?? error) });
+        await new Promise((done) => setTimeout(done, until - Date.now()));
+      }
+    }
+    if (begun !== this.#begun || this.#closed || this.#run) return;
+    const home = {
+      source: (to) => new Source(this.#options, this.lastEventId, { error: (error) => this.#failed(error), ...to }),
+      take: (frames, asked, shared) => this.#take(frames, asked, shared),
+      state: (state) => this.#told(state),
+      begin: (at, state) => {
+        this.#insync = true;
+        this.#connected ||= state.name === "open";
+        this.lastEventId ||= at;
+        this.#told(state);
+      },
+      room: () => this.#full ? new Promise((room) => { this.#room = room; }) : undefined,
+    };
+    if (name === null) {
+      this.#run = home.source({ ...home, frames: home.take });
+      return;
+    }
+    const connection = this;
+    this.#run = new Group(name, {
+      ...home,
+      get lastEventId() { return connection.lastEventId; },
+      get full() { return connection.#full; },
+      wantsHistory: /[?&](history|[\w-]*last[-_]?event[-_]?id)=/i.test(this.#options.url),
+    });
+  }
+
+  /** The page is put aside, or frozen: another tab is to hold the stream. */
+  #suspend() {
+    this.#begun++;
+    this.#halt();
+    if (!this.#closed) this.#told({ name: "waiting", until: null, attempt: 0, why: "the page is put aside" });
+  }
+
+  #halt() {
+    const run = this.#run;
+    this.#run = undefined;
+    if (run instanceof Group) run.close();
+    else run?.stop();
+  }
+
+  #told(state) {
+    if (this.#closed) return;
+    this.#state = state;
+    if (state.name === "closed") {
+      this.#closed = true;
+      this.#halt();
+      for (const end of this.#ends ?? []) end();
+      if (state.error) this.#failed(state.error);
+      for (const queue of this.#queues) for (const wake of queue.wakes.splice(0)) wake();
+    }
+    this.#call(this.#options.onState, state);
+  }
+
+  // ---- its events ----
+
+  /** Of a stream that began behind the id `asked`. `shared`: it may be of before what this page has. */
+  #take(frames, asked, shared = false) {
+    for (const { event, own } of frames) {
+      if (this.#closed) return;
+      const here = this.lastEventId;
+      if (event.type === "$connected") {
+        this.#insync = !here || order(asked, here) !== undefined;
+        if (this.#connected && asked === here) this.#call(this.#options.onReconnect, { resume: json(event.data).resume });
+        this.#connected = true;
+        this.lastEventId ||= event.id;
+        continue;
+      }
+      if (shared && here && event.id) {
+        const ahead = order(event.id, here);
+        this.#insync ||= ahead !== undefined;
+        if (!this.#insync || ahead < 0 || (ahead === 0 && own)) continue;
+      }
+      this.lastEventId = event.id;
+      this.#give(event, here);
+    }
+  }
+
+  #give(event, after) {
+    const options = this.#options, said = ours(event) ? json(event.data) : undefined;
+    if (event.tooLong) {
+      this.#failed(new StreamError(`an event of more than ${options.maxEventSize} characters was left out`), event);
+    } else if (event.type === "$gap") {
+      const gap = said.after === after || !after ? said : { after, until: said.until };
+      this.#call(options.onGap, gap);
+    } else if (event.type === "$expiring") this.#call(options.onExpiring, said);
+    else if (event.type === "$closing") this.#call(options.onClosing, said);
+    else if (event.type === "$forgotten") this.#call(options.onForgotten, { ...said, id: event.id });
+    else this.#deliver(event);
+  }
+
+  #deliver(event) {
+    let decoded = event;
+    try {
+      if (this.#options.decode) decoded = this.#options.decode(event);
+    } catch (error) {
+      return this.#failed(error, event);
+    }
+    this.#call(this.#options.onEvent, decoded, event);
+    for (const handler of this.#handlers.get(event.type) ?? []) this.#call(handler, decoded, event);
+    for (const queue of this.#queues) {
+      queue.events.push(decoded);
+      for (const wake of queue.wakes.splice(0)) wake();
+    }
+  }
+
+  /** A handler that throws is told of, and the stream goes on. */
+  #call(handler, value, event) {
+    try {
+      handler?.(value, event);
+    } catch (error) {
+      this.#failed(error, event);
+    }
+  }
+
+  #failed(error, event) {
+    const { onError } = this.#options;
+    try {
+      if (onError) return void onError(error, event);
+      if (error instanceof StreamError) return;
+    } catch (another) {
+      error = another;
+    }
+    (globalThis.reportError ?? console.error)(error);
+  }
+
+  // ---- its queues ----
+
+  get #full() {
+    return [...this.#queues].some(({ events }) => events.length >= this.#options.queueSize);
+  }
+
+  #drained() {
+    if ([...this.#queues].some(({ events }) => events.length > this.#options.queueSize / 2)) return;
+    this.#room?.();
+    this.#room = undefined;
+    if (this.#run instanceof Group) this.#run.drained();
+  }
+}
+
+/** Who a token lets in, whenever it was signed: of a JWT its claims, but for those of the signing. */
+function holderOf(token) {
+  try {
+    const [, claims] = token.split(".");
+    const bytes = atob(claims.replaceAll("-", "+").replaceAll("_", "/"));
+    const { exp, iat, nbf, jti, ...holder } = JSON.parse(bytes);
+    return holder;
+  } catch { return token; }
+}
+
+/** The URL of a stream. Without one it is of the edge that served this module. */
+function urlOf(source) {
+  const given = typeof source === "string" || source instanceof URL ? { url: source } : source;
+  const url = new URL(given.url ?? new URL("sse", import.meta.url), globalThis.document?.baseURI ?? import.meta.url);
+  for (const channel of given.channels ?? []) url.searchParams.append("channel", channel);
+  for (const pattern of given.patterns ?? []) url.searchParams.append("pattern", pattern);
+  if (given.history) url.searchParams.set("history", given.history);
+  if (given.envelope) url.searchParams.set("envelope", "json");
+  if (given.allowedOnly) url.searchParams.set("allowed", "only");
+  return url.href;
+}
+
+/** What the lock and the channel of all tabs with this stream are called; null: it is not shared. */
+async function shareName(options) {
+  const { shareAcrossTabs: share, url, credentials } = options;
+  const { locks } = globalThis.navigator ?? {};
+  if (!share || !locks || !globalThis.BroadcastChannel || !globalThis.crypto?.subtle) return null;
+  let who = share;
+  if (share === true) {
+    const [headers, token] = [await options.headersNow(), await options.tokenNow({ again: false })];
+    who = [[...new Headers(headers)], holderOf(token)];
+  }
+  const said = new TextEncoder().encode(JSON.stringify([url, credentials, who]));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", said)); // so that no token is in a name
+  return "sse_fast " + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Open a stream, and keep it open until `close`: see sse-fast.d.ts. */
+export function connect(source, options = {}) {
+  const all = {
+    minDelay: 1000, maxDelay: 30_000, queueSize: 1000, maxEventSize: 8 * 1024 * 1024, lastEventId: "",
+    credentials: "same-origin", fetch: (...given) => fetch(...given),
+    ...options,
+    url: urlOf(source),
+    headersNow: async () => (typeof options.headers === "function" ? options.headers() : options.headers),
+    tokenNow: async (why) => options.getToken?.(why),
+    shareName: () => shareName(all),
+  };
+  return new Connection(all);
+}

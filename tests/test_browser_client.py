@@ -1,0 +1,103 @@
+"""The browser client by itself, under Node: its parser against the vectors that every reader of the package passes, its
+laws against servers that follow a script (node/browser-client.mjs); and its types."""
+
+import json
+import random
+import re
+import subprocess
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from conftest import missing, program
+from event_streams import VECTORS
+
+from sse_fast.js import CLIENT
+
+NODE = Path(__file__).parent / "node"
+MODULE = NODE.parent.parent / "sse_fast/js/sse-fast.js"
+PARSE = """
+import { EventStreamParser } from "%s";
+let given = "";
+for await (const piece of process.stdin) given += piece;
+const parsed = JSON.parse(given).map((pieces) => {
+  const events = [];
+  const parser = new EventStreamParser(({ data, type, id }) => events.push([data, type, id]));
+  for (const piece of pieces) parser.feed(Buffer.from(piece, "base64"));
+  return { events, retry: parser.retry ?? null, last: parser.lastEventId };
+});
+process.stdout.write(JSON.stringify(parsed));
+"""
+
+
+def node(*arguments: str | Path, given: str = "") -> str:
+    """What Node says on stdout."""
+    done = subprocess.run([program("node"), *arguments], input=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_parser_reads_every_stream_as_the_standard_does_wherever_it_is_cut(rng: random.Random) -> None:
+    def cuts(stream: bytes) -> list[list[bytes]]:
+        places = sorted(rng.sample(range(len(stream) + 1), min(len(stream) + 1, 7)))
+        parts = [stream[start:end] for start, end in zip([0, *places], [*places, len(stream)], strict=True)]
+        return [[stream], [bytes([each]) for each in stream], parts]
+
+    asked = [(vector, pieces) for vector in VECTORS for pieces in cuts(vector.stream)]
+    given = json.dumps([[b64encode(piece).decode() for piece in pieces] for _, pieces in asked])
+    answers = json.loads(node("--input-type=module", "-e", PARSE % MODULE.as_uri(), given=given))
+    for (vector, pieces), answer in zip(asked, answers, strict=True):
+        events = [list(event) for event in vector.events]
+        assert answer == {"events": events, "retry": vector.retry, "last": vector.last_event_id}, (vector.name, pieces)
+
+
+def test_the_client_keeps_its_laws_against_servers_that_follow_a_script() -> None:
+    told: list[dict[str, Any]] = [json.loads(line) for line in node(NODE / "browser-client.mjs").splitlines()]
+    broken = [f"{each['law']}: {each['failed']}" for each in told if "failed" in each]
+    assert not broken, "\n\n".join(broken)
+    assert len(told) > 30
+
+
+def test_the_client_loads_nothing_and_reaches_for_no_page() -> None:
+    text = CLIENT.decode()
+    assert not re.findall(r"^\s*import\b|\brequire\(|\bimport\(", text, re.M)
+    assert not re.findall(r"innerHTML|document\.(?:write|cookie)|\beval\b|new Function|localStorage|https?://", text)
+
+
+USED = """
+import { connect, EventStreamParser, StreamError, type Connection, type State, type StreamEvent } from "%s";
+
+const plain: Connection = connect("/sse/a");
+type Comment = { type: "CommentAdded"; text: string } | { type: "CommentRemoved" };
+const comments: Connection<Comment> = connect<Comment>({ channels: ["item:7"], history: 3, envelope: true }, {
+  decode: ({ type, data }: StreamEvent) => ({ ...JSON.parse(data), type }) as Comment,
+  onEvent: (comment, raw) => { if (comment.type === "CommentAdded") comment.text.concat(raw.id); },
+  onGap: ({ after, until, positions }) => [after?.length, until, positions ?? 0],
+  onState: (state: State) => {
+    if (state.name === "waiting") (state.until ?? 0).toFixed();
+    else if (state.name === "open") state.leftOut.join();
+  },
+  onError: (error) => { if (error instanceof StreamError) error.status?.toFixed(); },
+  getToken: async ({ again }) => (again ? "t" : null),
+  headers: () => ({ "X-Page": "1" }), shareAcrossTabs: "ann", signal: new AbortController().signal,
+});
+for await (const comment of comments) comment.type satisfies string;
+for await (const event of plain) event.data.concat(plain.lastEventId);
+const off: () => void = comments.on("CommentAdded", (comment) => comment.type);
+new EventStreamParser((event) => event.tooLong, { most: 10 }).feed(new Uint8Array());
+// @ts-expect-error: nothing is decoded
+connect<Comment>("/sse/a", {});
+// @ts-expect-error: no such thing
+plain.open(); off();
+"""
+
+
+def test_the_types_are_as_strict_as_can_be(tmp_path: Path) -> None:
+    compiler = NODE / "node_modules/typescript/bin/tsc"
+    if not compiler.exists():
+        missing("typescript")
+    page = tmp_path / "page.mts"
+    page.write_text(USED % MODULE)
+    flags = "--noEmit --strict --target es2022 --module esnext --moduleResolution bundler --lib es2022,dom,dom.iterable"
+    done = subprocess.run([program("node"), compiler, *flags.split(), page], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
