@@ -37,7 +37,7 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.access_log import AccessLog
-from sse_fast.transports.asgi import PEER, Stream, address_of
+from sse_fast.transports.asgi import PEER, Stream, client_address
 from sse_fast.transports.asking import found_out, tried
 from sse_fast.transports.behind import IS_LOCAL
 from sse_fast.transports.direct import Direct
@@ -233,7 +233,7 @@ class Edge:
             address = peer[0] if peer else ""
             if (client := self.policy.client_of(request, address)) != address:
                 scope["client"] = (client, 0)
-        client = address_of(scope)
+        client = client_address(scope)
         decision = decide(request, self.policy, self._streams.found_of(client))
         decision = tried(decision, request, self.policy, client, self._streams)
         return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request, self.policy)
@@ -242,14 +242,14 @@ class Edge:
         """What is to be done, once that is known of which it depends."""
         request = Request.from_scope(scope, policy.read)
         find_out = self.sources.find_out
-        decision = await found_out(ask, request, policy, address_of(scope), self._streams, find_out)
+        decision = await found_out(ask, request, policy, client_address(scope), self._streams, find_out)
         return self._looked_at(decision, scope, request, policy)
 
     def _looked_at(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
         """The decision, or what becomes of it for who comes from there. Who is refused is noted."""
         decision = self._seen_from_there(decision, scope, request, policy)
         if self._streams.guesses is not None:
-            decision = self._streams.guesses.decided(decision, address_of(scope))
+            decision = self._streams.guesses.decided(decision, client_address(scope))
         if isinstance(decision, Answer):
             self._note(decision, scope, request)
         return decision
@@ -282,7 +282,7 @@ class Edge:
 
     def _note(self, answer: Answer, scope: Scope, asked: Request | Publish) -> None:
         """Count and log an answer that refuses somebody."""
-        self._streams.refusals.note(answer.refused, address_of(scope), Transport.ASGI, asked, answer.detail)
+        self._streams.refusals.note(answer.refused, client_address(scope), Transport.ASGI, asked, answer.detail)
 
     async def _answer_beside(
         self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,6 +19,7 @@ from sse_fast import js
 from sse_fast._native.log.recent import recent
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
+from sse_fast.edge.answers import json, response_of
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
@@ -30,7 +30,6 @@ from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
-from sse_fast.protocol.decision import Answer
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
 
@@ -47,11 +46,6 @@ class ExactRoute(Route):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
-
-
-def json(content: Any, status: int = 200) -> Response:
-    headers = {"cache-control": "no-store"}
-    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
 
 
 class Operations:
@@ -250,12 +244,6 @@ def in_words(milliseconds: int) -> str:
 
 def told(request: Request, error: Exception) -> Response:
     return response_of(problem_of(error))
-
-
-def response_of(answer: Answer) -> Response:
-    response = Response(answer.body, status_code=answer.status)
-    response.raw_headers = list(answer.headers)
-    return response
 
 
 def not_routed(request: Request, error: Exception) -> Response:

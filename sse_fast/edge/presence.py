@@ -1,9 +1,9 @@
 """Who is there in a channel, by HTTP: a route of Starlette's."""
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sse_fast.edge.answers import json, response_of
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.presence import Presence
 from sse_fast.protocol.native import parameters_of
@@ -27,13 +27,10 @@ class WhoIsThere:
         channel_name(channel)
         presence = self._presence
         if presence is None or not presence.is_kept(channel):
-            answer = problem(404, f"the presence in channel {channel!r} is not kept; see --presence-channels")
-            response = Response(answer.body, answer.status)
-            response.raw_headers = list(answer.headers)
-            return response
+            return response_of(
+                problem(404, f"the presence in channel {channel!r} is not kept; see --presence-channels")
+            )
         count, members = presence.members(channel, limit, options.get("after", ""))
         users = [{"user": member.user, "since": member.since} for member in members]
         further = members[-1].user if len(members) == limit else None
-        content = {"channel": channel, "count": count, "users": users, "next": further}
-        headers = {"cache-control": "no-store"}
-        return Response(orjson.dumps(content), headers=headers, media_type="application/json")
+        return json({"channel": channel, "count": count, "users": users, "next": further})

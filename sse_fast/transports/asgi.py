@@ -35,7 +35,7 @@ async def send_answer(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": not answer.whole})
 
 
-def address_of(scope: Scope) -> str:
+def client_address(scope: Scope) -> str:
     """Who the client is."""
     client: str = (scope.get("client") or ("local", 0))[0]
     return client[:ADDRESS_LENGTH]
@@ -96,7 +96,7 @@ class Stream:
         """Answer with a stream until its end, or by turning the client away. since: a position of the log that stands
         for now."""
         streams = self._streams
-        self._address = address_of(self._scope)
+        self._address = client_address(self._scope)
         if not streams.hub.ready:
             await streams.hub.take_in()
         counted = streams.counted(self._address, wanted)
