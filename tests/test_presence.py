@@ -69,7 +69,16 @@ class Worker:
         self.streams: list[str] = []
         Worker.pids += 1
         self.pid = Worker.pids
-        self.presence = Presence(lambda name: name.startswith("room:"), self.append, self, grace=GRACE, pid=self.pid)
+        self.presence = Presence(
+            lambda name: name.startswith("room:"), self.append, self.recall, self, grace=GRACE, pid=self.pid
+        )
+
+    async def recall(self) -> AsyncIterator[list[tuple[str, str, str]]]:
+        at = 0
+        while piece := self.node.events[at : at + 7]:
+            at += len(piece)
+            yield piece
+            await asyncio.sleep(0)
 
     async def append(self, events: list[Encoded]) -> None:
         await asyncio.sleep(0)
@@ -302,6 +311,49 @@ async def test_nothing_is_published_that_no_other_worker_knows_of(node: Node) ->
     await agreed(node)
 
 
+async def test_who_was_there_by_the_only_worker_leaves_when_it_dies_unless_he_is_back(node: Node) -> None:
+    only = node.start(0)
+    for number in range(30):
+        only.enter(f"user:{number:02}")
+    only.enter("ann")
+    only.enter("eve")
+    only.leave("eve")
+    await agreed(node, "ann", *(f"user:{number:02}" for number in range(30)))
+    only.die()
+    new = node.start(0)
+    new.enter("ann")
+    new.enter("bob")
+    await agreed(node, "ann", "bob")
+    assert Counter(node.told())[LEAVE, "ann"] == 0
+
+
+async def test_a_worker_that_was_born_first_and_serves_last_tells_nobody_again(node: Node) -> None:
+    late = Worker(node, 1)
+    one = node.start(0)
+    for number in range(20):
+        one.enter(f"user:{number:02}")
+    everybody = [f"user:{number:02}" for number in range(20)]
+    await agreed(node, *everybody)
+    node.workers[1] = late
+    late.presence.start()
+    await agreed(node, *everybody)
+    await asyncio.sleep(2 * GRACE)
+    assert len(node.told()) == 20
+
+
+async def test_nobody_is_taken_for_gone_by_the_log_whose_worker_does_not_answer(node: Node) -> None:
+    one, other = node.start(0), node.start(1)
+    one.enter("ann")
+    other.enter("bob")
+    await agreed(node, "ann", "bob")
+    other.silent = True
+    node.start(2)
+    await asyncio.sleep(3 * GRACE)
+    other.silent = False
+    await agreed(node, "ann", "bob")
+    assert LEAVE not in {what for what, _ in node.told()}
+
+
 async def test_names_past_the_bound_are_left_out(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
     worker = node.start(0)
@@ -424,6 +476,12 @@ async def test_what_a_worker_says_while_it_is_asked_for_all_is_heard_behind_that
     await agreed(node, *sorted([*old.streams, "ann"]))
 
 
+async def nothing() -> AsyncIterator[list[tuple[str, str, str]]]:
+    """A log in which nothing is."""
+    for piece in ():
+        yield piece
+
+
 async def test_however_many_wait_to_be_published_each_is_looked_at_once_and_no_turn_publishes_more_than_a_piece(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -445,7 +503,7 @@ async def test_however_many_wait_to_be_published_each_is_looked_at_once_and_no_t
         published += len(events)
         turns.happened(len(events))
 
-    presence = Presence(lambda name: True, append, Alone(), grace=GRACE)
+    presence = Presence(lambda name: True, append, nothing, Alone(), grace=GRACE)
     for user in EVERYBODY:
         presence.enter((ROOM,), user)
     presence.start()
@@ -462,7 +520,7 @@ async def test_who_has_waited_longest_is_published_first() -> None:
     async def append(events: list[Encoded]) -> None:
         published.extend(frame for _, frame in events)
 
-    presence = Presence(lambda name: True, append, Alone(), grace=0)
+    presence = Presence(lambda name: True, append, nothing, Alone(), grace=0)
     for user in ("ann", "bob"):
         presence.enter((ROOM,), user)
     presence.leave((ROOM,), "ann")

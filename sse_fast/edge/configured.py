@@ -15,6 +15,7 @@ from sse_fast.access.publishers import Publishers
 from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
 from sse_fast.embed.hub import Hub
 from sse_fast.hub.control import Control
+from sse_fast.hub.kept import told_of_presence
 from sse_fast.hub.presence import Presence
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
@@ -104,6 +105,7 @@ def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
     return Presence(
         lambda channel: namespaces.keeps_presence(channel, kept),
         hub.append,
+        lambda: told_of_presence(hub),
         control,
         grace=max(GRACE, 2 * settings.retry / 1000),
     )

@@ -11,7 +11,8 @@ hangs, another one publishes those again: whichever worker dies, who reads all e
 some may come twice, and of somebody who came and left at once the last alone.
 
 Each worker numbers what it says. Who has missed something, or is new, asks for all of it, a piece at a time; what is
-said meanwhile waits.
+said meanwhile waits. What a worker that is gone has published, and no other one heard of, is in the log: who is new, or
+has lost another, looks there for those who have joined and not left, and whom nobody has.
 What it may take: the event loop is given back after AT_ONCE members, however many are there.
 """
 
@@ -22,7 +23,7 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ CHANGED, STATE, PUBLISHED = "presence.changed", "presence.state", "presence.publ
 
 Member = tuple[str, str]
 """A channel, and a user."""
+Recall = Callable[[], AsyncIterator[Iterable[tuple[str, str, str]]]]
+"""What the log has kept of presence, in its order and a piece of it at a time: channel, user, and JOIN or LEAVE."""
 
 
 class Here(NamedTuple):
@@ -90,19 +93,21 @@ class Worker:
 
 
 class Presence:
-    """Presence(keeps, append, control): in one worker. `keeps`: whether presence in a channel is kept. `append`
+    """Presence(keeps, append, recall, control): in one worker. `keeps`: whether presence in a channel is kept. `append`
     publishes encoded events. `grace`: seconds."""
 
     def __init__(
         self,
         keeps: Callable[[str], bool],
         append: Callable[[list[Encoded]], Awaitable[object]],
+        recall: Recall,
         control: Control,
         *,
         grace: float = 5.0,
         pid: int | None = None,
     ) -> None:
-        self._keeps, self._append, self._control, self._grace = keeps, append, control, grace
+        self._keeps, self._append, self._recall, self._control = keeps, append, recall, control
+        self._grace = grace
         self._born = time.monotonic()
         self._pid = pid if pid is not None else os.getpid()
         self._streams: Counter[Member] = Counter()
@@ -112,6 +117,8 @@ class Presence:
         self._changed: dict[Member, bool] = {}  # here, and not said to the others: whether it is there
         self._number = 0
         self._heard = False  # by all of the others
+        self._to_recall = True
+        self._joined: dict[Member, None] = {}  # and not left, as far as the log was looked into
         self._workers: dict[int, Worker] = {}  # the others
         self._present: dict[str, dict[str, float]] = {}
         self._leaving: dict[Member, float] = {}  # when, by the monotonic clock; the first to leave first
@@ -356,12 +363,14 @@ class Presence:
                 self._present.setdefault(channel, {}).setdefault(user, time.time())
             else:
                 self._remove(member)
+                self._joined.pop(member, None)
             self._look_at(member)
 
     def _drop(self, slot: int) -> None:
         """A worker is gone, and with it its streams."""
         worker = self._workers.pop(slot, None)
         if worker is not None:
+            self._to_recall = True
             self._unseen.append(iter(worker.members))
             self._news.set()
 
@@ -390,7 +399,9 @@ class Presence:
         for slot in self._states.keys() - set(living):
             del self._states[slot]
         lacking = [slot for slot in living if (worker := self._workers.get(slot)) is None or worker.missed]
-        await asyncio.gather(*map(self._hear, lacking))
+        said = await asyncio.gather(*map(self._hear, lacking))
+        if self._to_recall and all(said):  # else those of who is silent would be taken for gone
+            await self._look_into_the_log()
         await self._look_at_unseen()
         if not living:
             self._changed.clear()
@@ -405,14 +416,41 @@ class Presence:
         if heard:
             await self._publish(time.monotonic() - (0 if oldest else PATIENCE))
 
-    async def _hear(self, slot: int) -> None:
+    async def _hear(self, slot: int) -> bool:
+        """False: it is silent, and who is there by it nobody knows."""
         try:
             await self._ask(slot)
         except (SSEFastError, LookupError, OSError) as error:  # it is asked again
             logger.debug("presence: worker %d does not say who is there: %s", slot, error)
+            return isinstance(error, LookupError)  # it has not begun to serve, or is gone
+        return True
+
+    async def _look_into_the_log(self) -> None:
+        """Who has joined there, and not left, was by a worker that is gone, unless somebody has them."""
+        self._to_recall = False
+        joined = self._joined = {}
+        try:
+            async for piece in self._recall():
+                for channel, user, what in piece:
+                    if what == JOIN:
+                        joined[channel, user] = None
+                    else:
+                        joined.pop((channel, user), None)
+            while joined:
+                for member in list(islice(joined, AT_ONCE)):
+                    del joined[member]
+                    channel, user = member
+                    known = member in self._unpublished or user in self._present.get(channel, {})
+                    if not known and self.is_kept(channel):
+                        self._present.setdefault(channel, {})[user] = time.time()
+                        self._look_at(member)
+                await asyncio.sleep(0)
+        except BaseException:
+            self._to_recall = True
+            raise
 
     async def _tell(self) -> bool:
-        """Whether anybody has heard it."""
+        """Whether anybody has heard it, or nobody else serves."""
         changed = dict(islice(self._changed.items(), AT_ONCE))
         for member in changed:
             del self._changed[member]
@@ -427,7 +465,7 @@ class Presence:
             gone=[member for member, here in changed.items() if not here],
         )
         self._heard = not answers.silent  # who was not there hears by the next number that it has missed one
-        return len(answers.told) > 1
+        return self._heard or len(answers.told) > 1
 
     def _let_leave(self) -> None:
         now = time.monotonic()
