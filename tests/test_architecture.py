@@ -47,7 +47,7 @@ ROOMS: dict[str, str | None] = {
     " transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub js protocol settings transports version",
-    "outbox": "_native.wire client embed errors event_rules serialization",
+    "outbox": "_native.wire client embed errors event_rules schema",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
     "cli": "_native.wire access bench client errors event_rules logs node outbox schema settings",
     "__main__": "cli",

@@ -109,7 +109,7 @@ def test_an_event_without_a_key_gets_one_of_its_own(dsn: str) -> None:
         (["a", "a"], 1, {}, "names 'a' again"),
         ([f"c{number}" for number in range(33)], 1, {}, "names 1 to 32 channels"),
         ("a", object(), {}, "cannot be sent as JSON"),
-        ("a", b"\xff", {}, "not UTF-8 text: invalid start byte at byte 0"),
+        ("a", b"\xff", {}, "not valid UTF-8: invalid start byte at byte 0"),
         ("a", "zero \0", {}, r"U\+0000 at 5"),
         ("a", 1, {"event": "two\nlines"}, "event"),
         ("a", 1, {"key": "é"}, "printable ASCII"),

@@ -72,7 +72,6 @@ def relay(
         return
     if outbox is None:
         raise Misuse("name the database: --outbox postgresql://user@host/name, or SSE_FAST_OUTBOX")
-    logging.config.dictConfig(log_config("debug" if verbose else "info", "text"))
     try:
         import psycopg
 
@@ -90,6 +89,7 @@ def relay(
         except (psycopg.Error, OSError, TimeoutError) as error:
             raise Failure(f"the tables were not made: {first_line(error)}") from None
         return
+    logging.config.dictConfig(log_config("debug" if verbose else "info", "text"))
     client = http_client(url, httpx.Timeout(30, connect=10), authorization(publish_key))
     asyncio.run(relay_outbox(conninfo, client, poll, once))
 
