@@ -85,7 +85,9 @@ def test_every_address_in_an_attribute_is_relative_or_data() -> None:
 
 
 @pytest.mark.parametrize(("directive", "tag"), [("script-src", "script"), ("style-src", "style")])
-def test_the_policy_names_exactly_the_inline_blocks_and_the_browser_client_by_their_hashes(directive: str, tag: str) -> None:
+def test_the_policy_names_exactly_the_inline_blocks_and_the_browser_client_by_their_hashes(
+    directive: str, tag: str
+) -> None:
     blocks = ELEMENTS.blocks[tag]
     assert len(blocks) == sum(name == tag for name, _ in ELEMENTS.tags) == 1
     hashes = [f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'" for block in blocks]
