@@ -17,6 +17,7 @@ import select
 import socket
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -83,6 +84,7 @@ class Client:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.blocks = False
+        self.compressed = False
         self.stream = b""
         self.end: EndReason | None = None
         self.begins_after = 0
@@ -104,6 +106,8 @@ class Client:
                     expected = self.model.notice(self.world.wall)
             else:
                 expected, events = self.world.model.next_write(self.model)
+            if self.compressed:
+                data = zlib.decompressobj(-15).decompress(data)
             if self.model.enveloped:
                 data = out_of_envelopes(data, self.model.channels)
             assert data == expected
@@ -203,12 +207,16 @@ class World:
         history: int = 0,
         stepped: bool = False,
         enveloped: bool = False,
+        compressed: bool = False,
         lives: float | None = None,
         aged: bool = False,
     ) -> Client:
         client = Client(self)
         until = self.wall + lives if lives is not None else None
         sink = Stepped(Wire(client).send, client) if stepped else Plain(client)
+        if compressed:
+            client.compressed = True
+            sink.gzip(b"")
         before = self.native.connections
 
         def subscribe() -> Subscriber:
@@ -406,6 +414,31 @@ def envelopes(failing: Failing, *, skip: bool) -> None:
     world.end()
 
 
+def compressed(failing: Failing, *, skip: bool) -> None:
+    """Streams in gzip, by sinks of both kinds, beside plain ones: short pieces and long ones, those that catch up, and
+    one that is skipped or ended."""
+    world = World(failing, skip=skip, piece=2000)
+    plain = world.subscribe(A)
+    first = world.subscribe(A, compressed=True)
+    sent = world.subscribe(A, B, compressed=True, stepped=True)
+    for size in (10, 500, 700):
+        world.publish((A, size), (B, size))
+        world.drain()
+    sent.blocks = True
+    world.publish((A, 400), (B, 400))
+    world.drain()
+    world.subscribe(B, A, after=2, compressed=True, enveloped=True)
+    world.subscribe(A, after=EARLIEST, compressed=True, stepped=True)
+    for client in (plain, first, sent):
+        world.unblock(client)
+    world.drain()
+    first.blocks = True
+    world.publish(*[(A, 300)] * 20)  # more than the log keeps
+    world.drain()
+    world.settle()
+    world.end()
+
+
 def endings(failing: Failing, *, skip: bool) -> None:
     """Streams that end by themselves: sinks of both kinds, one that is blocked meanwhile, one that is old, one that has
     left, and one that comes when others were told."""
@@ -559,7 +592,7 @@ def selections(failing: Failing, *, skip: bool) -> None:
         world.settle()
 
 
-SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes, endings, selections]
+SCRIPTS: list[Callable[..., None]] = [streams, evictions, envelopes, compressed, endings, selections]
 
 
 def alive() -> Counter[type]:
