@@ -71,6 +71,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_tokens.py --quick
 	$(BIN)/python benches/bench_expiry.py --quick
 	$(BIN)/python benches/bench_patterns.py --quick
+	$(BIN)/python benches/bench_compress.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
