@@ -556,6 +556,7 @@ cdef class FanOut:
             batch = batch_of(data, piece.events)
             batch.deflater = self._deflater
             batch.apart = group.selection is not None or PyTuple_GET_SIZE(group.channels) > 1
+            batch.quick = not self._sweeping
             if self._sweeping:
                 batch.published = piece.milliseconds
             self._shared = batch

@@ -101,7 +101,10 @@ cdef class Batch:
         cdef Gzipped form
         if self._gzipped is None:
             form = Gzipped.__new__(Gzipped)
-            form.data = stored(self.data) if self.deflater is None else self.deflater.deflated(self.data, self.apart)
+            if self.deflater is None:
+                form.data = stored(self.data)
+            else:
+                form.data = self.deflater.deflated(self.data, self.apart, self.quick)
             form.size = <uint32_t>PyBytes_GET_SIZE(self.data)
             form.check, form.shift = check_of(self.data), shift_of(form.size)
             self._gzipped = form

@@ -36,6 +36,7 @@ cdef class Batch:                   # what one or many subscribers are handed
         bytes _chunk
         Deflater deflater           # what its gzip form is made by; None: it is stored
         bint apart                  # its events are of several channels: none refers to another
+        bint quick                  # it is for who catches up
         Gzipped _gzipped
 
     cdef message_(self)

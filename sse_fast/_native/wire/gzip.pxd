@@ -15,12 +15,12 @@ cdef class Deflater:
     cdef:
         readonly Py_ssize_t least
         readonly uint64_t pieces    # that were deflated; again, if one was forgotten meanwhile
-        object _stream              # None: there is none, or it failed
+        list _streams               # the thorough one and the quick one; None: there is none, or it failed
         dict _made                  # the oldest first
         Py_ssize_t _bytes           # of those
         unsigned char _key[KEY]
 
-    cpdef bytes deflated(self, bytes data, bint apart=*)
-    cdef bytes _each(self, bytes data)
-    cdef bytes _one(self, bytes data)
+    cpdef bytes deflated(self, bytes data, bint apart=*, bint quick=*)
+    cdef bytes _each(self, bytes data, bint quick)
+    cdef bytes _one(self, bytes data, bint quick)
     cdef int _remember(self, bytes digest, bytes made) except -1
