@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -69,6 +70,10 @@ NOT_SETTINGS = {HANDED_DOWN} | {
         *("URL", "TOKEN", "DEBUG"),
     )
 }
+
+
+# `schema` is what everybody looks for; the method of BaseModel with that name is deprecated.
+warnings.filterwarnings("ignore", 'Field name "schema" in "Settings" shadows', UserWarning)
 
 
 class BadSettings(ValueError):
@@ -278,6 +283,11 @@ class Settings(BaseSettings):
     publish_keys: Path | None = Field(
         default=None,
         description="File of several publish keys, each for its own channels; read again when it changes.",
+    )
+    schema: str | None = Field(  # type: ignore[assignment]
+        default=None,
+        description="Typed events: a module that defines streams, shop.events (several between commas), or a file that "
+        "sse-fast schema has written, shop.json. What is published to their channels has to fit.",
     )
     authorize_url: str | None = Field(
         default=None,

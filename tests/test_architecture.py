@@ -34,21 +34,22 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "client": "_native.wire errors serialization",
-    "schema": "errors event_rules serialization",
+    "schema": "_native.wire errors event_rules serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",
     "event": "_native.wire",
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
-    "hub": "_native.fanout _native.log _native.wire base ends errors event event_rules",
+    "hub": "_native.fanout _native.log _native.wire base ends errors event event_rules schema",
     "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
     " settings",
-    "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol serialization"
+    "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol schema serialization"
     " transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub js protocol settings transports version",
     "outbox": "_native.wire client embed errors event_rules schema",
-    "node": "_native.log _native.node access asgi base edge errors hub logs protocol settings transports version",
+    "node": "_native.log _native.node access asgi base edge errors hub logs protocol schema settings transports"
+    " version",
     "cli": "_native.wire access bench client errors event_rules logs node outbox schema settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere

@@ -23,6 +23,7 @@ from libc.string cimport memcmp, memcpy
 
 from sse_fast._native.base.siphash cimport KEY, digest_of
 from sse_fast._native.wire.frame cimport frame_of
+from sse_fast._native.wire.templates cimport TypedChannels
 from sse_fast.event_rules import MAX_CHANNEL_BYTES
 
 cdef extern from "string.h" nogil:
@@ -97,7 +98,8 @@ cdef class Posts:
     with the line that ends the head; nothing is taken before there is one, nor while it is not `enabled`. `now`: the
     time, in seconds since 1970, as good as who sets it has it: what is known ends by it.
     `admits(address, publisher, channel)`: whether this publisher, of `remember`, may publish now by a connection from there;
-    `undo`, with the same, is called where it did not then. None: everybody may."""
+    `undo`, with the same, is called where it did not then. None: everybody may. `typed`: channels that are not taken
+    here."""
 
     def __cinit__(
         self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
@@ -105,7 +107,7 @@ cdef class Posts:
         cdef bytes key = os.urandom(KEY)
         memcpy(self.key, PyBytes_AS_STRING(key), KEY)
         self.start, self.limit, self.append, self._hand_out, self.most = start, limit, append, hand_out, most
-        self.admits = self.undo = None
+        self.admits = self.undo = self.typed = None
         self.known = {}
         self.date = b""
         self.enabled = True
@@ -202,6 +204,8 @@ cdef class Posts:
             channel = self._channel(name, name_length)
             if known.allows is not None and not known.allows(channel):
                 return 0
+            if self.typed is not None and self.typed.place_of(channel) >= 0:
+                return 0                # its event has to fit, and who parses sees whether it does
             frame = frame_of(PyBytes_FromStringAndSize(end, length), None, None, None, None)
             if PyBytes_GET_SIZE(frame) > self.limit:
                 return 0

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import orjson
 
 from sse_fast._native.wire.frame cimport frame_of
+from sse_fast._native.wire.templates cimport TypedChannels
 
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
@@ -33,27 +34,32 @@ cdef object MISSING = object()
 
 cdef int DEEPEST = DEEPEST_JSON
 cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
+cdef Py_ssize_t TYPED_AT_ONCE = 128  # as well, where they may have to be checked
 cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as much work as many small ones
 
 
-def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit):
-    """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame.
+def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit, TypedChannels typed=None):
+    """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame. `typed`:
+    the channels whose events have to fit, here and below.
 
-    `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. Raises InvalidEvent
-    (EventTooLarge past the limit).
+    `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. It may be a typed channel
+    (`schema.definitions`), or have some: then `data` is an event of theirs. Raises InvalidEvent (EventTooLarge past the
+    limit).
     """
-    return encoded(channel, data, event, retry, limit)
+    if not isinstance(channel, str):
+        channel, data, event = of_typed(channel, data, event)
+    return encoded(channel, data, event, retry, limit, typed)
 
 
-def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None):
+def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
     """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. In place of `channel`
     it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without `keys` it is refused.
     Raises InvalidEvent."""
     cdef const char* start = PyBytes_AS_STRING(body)
-    return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit, keys, 0)
+    return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit, keys, 0, typed)
 
 
-def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None):
+def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
     """Publications from the items of a JSON array, in pieces, so that others can have the loop in between.
 
     Idempotency keys are put into `keys`, at the places of their events. Raises InvalidEvent that names the item; the
@@ -63,7 +69,7 @@ def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None):
     if type(found) is not list:
         raise InvalidEvent(f"several events are a JSON array of them, not {kind_of(found)}")
     cdef list values = found
-    cdef Py_ssize_t number = 0, size = len(values), enough
+    cdef Py_ssize_t number = 0, size = len(values), enough, at_once = AT_ONCE if typed is None else TYPED_AT_ONCE
     cdef const char* end = PyBytes_AS_STRING(body) + PyBytes_GET_SIZE(body)
     cdef const char* item = behind_space(PyBytes_AS_STRING(body), end) + 1
     cdef const char* behind
@@ -71,12 +77,12 @@ def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None):
     cdef list events
     while number < size:
         events = []
-        enough = min(number + AT_ONCE, size)
+        enough = min(number + at_once, size)
         while number < enough:
             item = behind_space(item, end)
             behind = behind_value(item, end, &span)
             try:
-                events.append(from_value(values[number], item, behind, limit, keys, number))
+                events.append(from_value(values[number], item, behind, limit, keys, number, typed))
             except InvalidEvent as error:
                 raise type(error)(f"event {number} of the array: {error}") from None
             item = behind_space(behind, end) + 1  # the comma
@@ -84,13 +90,14 @@ def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None):
         yield events
 
 
-def from_ndjson(bytes body not None, Py_ssize_t limit, dict keys=None):
+def from_ndjson(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
     """Publications from newline-delimited JSON, in pieces, so that others can have the loop in between.
 
     One event a line; blank lines are passed over. Idempotency keys are put into `keys`, at the places of their events,
     the first 0. Raises InvalidEvent that names the line; the first is 1.
     """
     cdef Py_ssize_t start = 0, size = PyBytes_GET_SIZE(body), length, number = 0, taken = 0, enough
+    cdef Py_ssize_t at_once = AT_ONCE if typed is None else TYPED_AT_ONCE
     cdef const char* line
     cdef const char* end
     cdef list events
@@ -109,14 +116,14 @@ def from_ndjson(bytes body not None, Py_ssize_t limit, dict keys=None):
             if not is_blank(line, length):
                 try:
                     value = loads(PyBytes_FromStringAndSize(line, length))
-                    events.append(from_value(value, line, line + length, limit, keys, taken))
+                    events.append(from_value(value, line, line + length, limit, keys, taken, typed))
                     taken += 1
                 except JSONDecodeError as error:
                     raise_no_memory(error)
                     raise InvalidEvent(f"line {number} is not JSON: {error.msg} at column {error.colno}") from None
                 except InvalidEvent as error:
                     raise type(error)(f"line {number}: {error}") from None
-            if number % AT_ONCE == 0 or start >= enough:
+            if number % at_once == 0 or start >= enough:
                 break
         yield events
 
@@ -137,7 +144,7 @@ cdef object parsed(bytes body):
 
 
 cdef tuple from_value(
-    object parsed, const char* text, const char* end, Py_ssize_t limit, dict keys, Py_ssize_t place
+    object parsed, const char* text, const char* end, Py_ssize_t limit, dict keys, Py_ssize_t place, TypedChannels typed
 ):
     """`parsed` from the JSON between `text` and `end`, the event at this place of its batch."""
     cdef dict value
@@ -156,7 +163,7 @@ cdef tuple from_value(
             keys[place] = idempotency_key(key)
     if type(data) is not str:
         data = as_it_stands(text, end)
-    return encoded(channel, data, event, retry, limit)
+    return encoded(channel, data, event, retry, limit, typed)
 
 
 cdef object looked_through(dict value):
@@ -184,7 +191,9 @@ cdef object looked_through(dict value):
     return channels
 
 
-cdef tuple encoded(object channel, object data, object event, object retry, Py_ssize_t limit):
+cdef tuple encoded(
+    object channel, object data, object event, object retry, Py_ssize_t limit, TypedChannels typed
+):
     cdef object name
     cdef bytes frame
     if isinstance(data, str) and type(data) is not str:
@@ -202,7 +211,35 @@ cdef tuple encoded(object channel, object data, object event, object retry, Py_s
     frame = frame_of(data, event, None, retry, None)
     if PyBytes_GET_SIZE(frame) > limit:
         raise EventTooLarge(f"the event takes {len(frame)} bytes when encoded; at most {limit} are allowed")
+    if typed is not None:
+        typed.look(name, frame)
     return name, frame
+
+
+cdef tuple of_typed(object channel, object data, object event):
+    """Of a typed channel, or of several channels of which some are, the names, the data and the event's type."""
+    cdef object said = None
+    cdef list names
+    if hasattr(channel, "encode_event"):
+        said = encode_event(channel, data, event)
+        return channel.channel, said[1], said[0]
+    if not isinstance(channel, Sequence) or not any(hasattr(each, "encode_event") for each in channel):
+        return channel, data, event
+    names = []
+    for each in channel:
+        if hasattr(each, "encode_event"):
+            told = encode_event(each, data, event)
+            if said is not None and told != said:
+                raise InvalidEvent(f"{each} and {names[-1]} have different forms of this event; publish it to each")
+            said, each = told, each.channel
+        names.append(each)
+    return names, said[1], said[0]
+
+
+cdef tuple encode_event(object channel, object data, object event):
+    if event is not None:
+        raise InvalidEvent("an event of a typed channel is called as its class; leave 'event' out")
+    return channel.encode_event(data)
 
 
 cdef bytes name_of(object channel):

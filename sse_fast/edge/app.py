@@ -125,6 +125,8 @@ class Edge:
             retry=settings.retry,
             drain_timeout=settings.drain_timeout,
         )
+        if settings.schema is not None and self.hub.schema is None:
+            self.hub.use_schema(settings.schema)
         # What this worker has descriptors for. In somebody else's server nobody knows.
         self._budget = budget(
             raise_descriptor_limit() if slot is not None else NO_LIMIT,

@@ -25,10 +25,10 @@ from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
 from sse_fast.edge.requests import Requests
 from sse_fast.edge.streams import FILTERS, NodeStreams, which_of
+from sse_fast.embed.hub import Hub
 from sse_fast.errors import HubClosed, InvalidEvent, LogBusy, Silent
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
-from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
@@ -70,6 +70,7 @@ class Operations:
                 ExactRoute("/livez", self.livez),
                 ExactRoute("/readyz", self.readyz),
                 ExactRoute("/healthz", self.healthz),
+                ExactRoute("/schema.json", self.schema),
                 ExactRoute("/stats", self.stats),
                 ExactRoute("/metrics", self.prometheus),
                 ExactRoute("/", self.page),
@@ -214,6 +215,12 @@ class Operations:
     @property
     def _draining(self) -> bool:
         return self._requests.closing or self._hub.draining
+
+    async def schema(self, request: Request) -> Response:
+        """The document of the typed events, as `sse-fast schema` writes it."""
+        if self._hub.schema is None:
+            return response_of(problem(404, "this server has no typed events; it is given some by --schema"))
+        return json(self._hub.schema.document)
 
     async def stats(self, request: Request) -> Response:
         return json(self._metrics.snapshot())

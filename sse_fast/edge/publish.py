@@ -169,16 +169,17 @@ class Publishing:
     async def _encoded(self, wanted: Publish, body: bytes, keys: dict[int, str]) -> tuple[list[Encoded], bool]:
         """The events of a body, and whether it is a single one, not a list of one; idempotency keys in it are put into
         `keys`, by the places of their events. Raises InvalidEvent."""
-        limit = self._hub.max_event_size
+        limit, typed = self._hub.max_event_size, self._hub.typed
         if wanted.form is Form.DATA:
             assert wanted.channel is not None
-            return [encode_publication(wanted.channel, body, event=wanted.event, retry=wanted.retry, limit=limit)], True
+            event, retry = wanted.event, wanted.retry
+            return [encode_publication(wanted.channel, body, event=event, retry=retry, limit=limit, typed=typed)], True
         body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         if wanted.form is Form.LINES:
-            return await gently(from_ndjson(body, limit, keys), len(body)), False
+            return await gently(from_ndjson(body, limit, keys, typed), len(body)), False
         if body.lstrip(JSON_SPACE).startswith(b"["):
-            return await gently(from_json_array(body, limit, keys), len(body)), False
-        return [from_json_object(body, limit, keys)], True
+            return await gently(from_json_array(body, limit, keys, typed), len(body)), False
+        return [from_json_object(body, limit, keys, typed)], True
 
     def _within_rates(self, wanted: Publish, events: list[Encoded], client: str) -> AbstractAsyncContextManager[None]:
         if self._rates is None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 from math import isfinite
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
 from starlette.responses import Response
 
@@ -43,7 +43,15 @@ from sse_fast.transports.hold import MARK, Mark, Offer
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
+if TYPE_CHECKING:
+    from sse_fast.schema.checking import Checker
+    from sse_fast.schema.definitions import Channel
+    from sse_fast.schema.definitions import Stream as TypedStream
+    from sse_fast.schema.shape import Document
+
 logger = logging.getLogger("sse_fast.embed")
+
+E = TypeVar("E")
 
 RETRY_AFTER = 3000  # milliseconds
 DRAIN_SECONDS = 10.0
@@ -83,6 +91,9 @@ class Hub(node.Hub):
     of it. drain_timeout: seconds that a stop may take until every client has its last events. compress: streams without
     `filter` and `transform` are gzip for clients that take it, compressed once for all of them.
 
+    schema: typed streams, as `[Comments, Orders]`, a module that defines some, "shop.events", or a file, "shop.json":
+    what is published to their channels, in whatever way, has to be one of their events. Raises InvalidSchema.
+
     Further, as for the node that it is: log_size, bytes of events kept for replay; keepalive, seconds of silence until
     a heartbeat; send_timeout, seconds a client may take nothing until slow_policy meets it, "disconnect" (it resumes by
     id) or "skip" (a `$gap`, then the newest); max_event_size, bytes of an encoded event;
@@ -110,6 +121,7 @@ class Hub(node.Hub):
         on_leave: OnLeave | None = None,
         drain_timeout: float = DRAIN_SECONDS,
         compress: bool = False,
+        schema: "str | Document | Iterable[TypedStream[Any]] | None" = None,
         **options: Unpack[NodeOptions],
     ) -> None:
         self.on_join, self.on_leave = on_join, on_leave
@@ -122,10 +134,16 @@ class Hub(node.Hub):
                 max_connections=max_connections,
                 max_connections_per_ip=max_connections_per_ip,
                 compress=compress or None,
+                schema=schema if self.schema is not None else None,
                 **options,
             )
+            if schema is not None and self.schema is None:
+                self.use_schema(schema)
             return
         super().__init__(**options)
+        self.schema: Checker | None = None
+        if schema is not None:
+            self.use_schema(schema)
         admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
         self.admission = admission
         self.streams = Streams(self, admission, retry=RETRY.check(retry))
@@ -135,6 +153,14 @@ class Hub(node.Hub):
         self.stream_numbers = count(1)
         self.apps = 0  # hubs that an app has made, which are this one
         self._stopping: asyncio.Task[None] | None = None
+
+    def use_schema(self, schema: "str | Document | Iterable[TypedStream[Any]]") -> None:
+        """From here on what is published to the channels of these streams has to fit. Raises InvalidSchema."""
+        from sse_fast.schema.checking import Checker  # what they load is for those who use it
+        from sse_fast.schema.document import schema_of
+
+        self.schema = Checker(schema_of(schema))
+        self.typed = self.schema.channels
 
     def _tell_what_the_server_sets(self, **given: object) -> None:
         names = sorted(name for name, value in given.items() if value is not None)
@@ -159,14 +185,22 @@ class Hub(node.Hub):
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
+    @overload
+    def publish_threadsafe(
+        self, channel: "Channel[E] | Sequence[Channel[E]]", data: E, *, retry: int | None = ..., key: str | None = ...
+    ) -> "Future[EventId]": ...
+    @overload
     def publish_threadsafe(
         self,
         channel: str | Sequence[str],
         data: Any,
         *,
-        event: str | None = None,
-        retry: int | None = None,
-        key: str | None = None,
+        event: str | None = ...,
+        retry: int | None = ...,
+        key: str | None = ...,
+    ) -> "Future[EventId]": ...
+    def publish_threadsafe(
+        self, channel: Any, data: Any, *, event: str | None = None, retry: int | None = None, key: str | None = None
     ) -> "Future[EventId]":
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 
@@ -174,7 +208,9 @@ class Hub(node.Hub):
         InvalidEvent (EventTooLarge) here, HubClosed and what concerns the key by the future, RuntimeError while the hub
         has no loop.
         """
-        encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
+        encoded = encode_publication(
+            channel, data, event=event, retry=retry, limit=self.max_event_size, typed=self.typed
+        )
         loop = self._loop
         if loop is None or loop.is_closed():
             raise RuntimeError(
@@ -215,7 +251,7 @@ class Hub(node.Hub):
     def response(
         self,
         request: HasScope | Scope,
-        channels: Iterable[str],
+        channels: "Iterable[str | Channel[Any]] | Channel[Any]",
         *,
         patterns: Iterable[str] = (),
         last_event_id: str | None = None,
@@ -231,6 +267,8 @@ class Hub(node.Hub):
         user: str | None = None,
     ) -> "HubResponse":
         """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
+
+        channels: their names, or typed ones, as `Comments(item_id="7")`, which may stand alone.
 
         patterns: of further channels, as "orders:*"; with them `channels` may be empty.
 
@@ -261,9 +299,10 @@ class Hub(node.Hub):
         for words in (channels, patterns):
             if isinstance(words, str):
                 raise TypeError(f"channels and patterns are lists of names; write [{words!r}]")
+        listed = names_of(channels)
         given = tuple(dict.fromkeys(patterns))
         wild = tuple(pattern for pattern in given if not is_name(pattern))
-        names = tuple(dict.fromkeys((*channels, *(pattern for pattern in given if is_name(pattern)))))
+        names = tuple(dict.fromkeys((*listed, *(pattern for pattern in given if is_name(pattern)))))
         if not names and not wild:
             raise InvalidEvent("a stream has at least one channel or pattern")
         for name in names:
@@ -347,6 +386,13 @@ def hub_of_the_server() -> Hub | None:
     hub.__dict__ = _of_the_server.__dict__
     hub.of_the_server, hub.on_join, hub.on_leave = True, None, None
     return hub
+
+
+def names_of(channels: "Iterable[str | Channel[Any]] | Channel[Any]") -> tuple[str, ...]:
+    """Of channels, typed or not."""
+    if isinstance(channels, Iterable):
+        return tuple(each if isinstance(each, str) else each.channel for each in channels)
+    return (channels.channel,)
 
 
 def check_moment(name: str, given: object) -> None:

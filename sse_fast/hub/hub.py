@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context, copy_context
 from threading import get_ident
-from typing import Any, Literal, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
 
 from sse_fast._native.fanout.drain import EARLIEST, TIMEOUTS_UNDER_SKIP, UNKNOWN, FanOut
 from sse_fast._native.fanout.groups import Subscriber
@@ -23,6 +23,7 @@ from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.control import closing, forgotten
 from sse_fast._native.wire.publication import encode_publication
+from sse_fast._native.wire.templates import TypedChannels
 from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
@@ -37,6 +38,9 @@ from sse_fast.hub.peers import Peers
 from sse_fast.hub.stepper import Stepper
 from sse_fast.hub.subscription import Subscription
 
+if TYPE_CHECKING:
+    from sse_fast.schema.definitions import Channel
+
 logger = logging.getLogger("sse_fast.hub")
 
 TICK = 0.25  # seconds between looks at heartbeats, at the slow and at those whose end has come
@@ -46,6 +50,7 @@ PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is re
 PUMP_FAILED = "a drain failed; it goes on"
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
 
+E = TypeVar("E")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -107,6 +112,7 @@ class Hub:
         self.backplane: Backplane = LogBackplane(
             self.log, self.fanout, peers, self._wake, self._open_for_events, self.keys
         )
+        self.typed: TypedChannels | None = None  # whose events have to fit, whichever way they come
         self.draining = False
         self._process = os.getpid()
         self._awake = False  # the pump runs in the next turn of the loop
@@ -127,18 +133,27 @@ class Hub:
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
+    @overload
+    async def publish(
+        self, channel: "Channel[E] | Sequence[Channel[E]]", data: E, *, retry: int | None = ..., key: str | None = ...
+    ) -> EventId: ...
+    @overload
     async def publish(
         self,
         channel: str | Sequence[str],
         data: Any,
         *,
-        event: str | None = None,
-        retry: int | None = None,
-        key: str | None = None,
+        event: str | None = ...,
+        retry: int | None = ...,
+        key: str | None = ...,
+    ) -> EventId: ...
+    async def publish(
+        self, channel: Any, data: Any, *, event: str | None = None, retry: int | None = None, key: str | None = None
     ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
-        `channel`: a name, or several for one event, at most 32; a stream of more than one of them gets it once.
+        `channel`: a name, or several for one event, at most 32; a stream of more than one of them gets it once. Of a
+        typed channel, as `Comments(item_id="7")`, `data` is an event that it carries, whose class says its type.
 
         `data`: str or bytes as they stand, or what `sse_fast.serialization` takes.
 
@@ -148,7 +163,9 @@ class Hub:
         Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
         then it may have been.
         """
-        encoded = encode_publication(channel, data, event=event, retry=retry, limit=self.max_event_size)
+        encoded = encode_publication(
+            channel, data, event=event, retry=retry, limit=self.max_event_size, typed=self.typed
+        )
         self._open_for_events()
         if key is not None:
             (id,), _ = await self.backplane.append_once([encoded], key)

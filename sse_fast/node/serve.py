@@ -27,11 +27,12 @@ from sse_fast.access.rates import COUNTED_KEYS
 from sse_fast.base.address import resolve
 from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for, raise_descriptor_limit
 from sse_fast.edge.sources import check_files
-from sse_fast.errors import SSEFastError, UnusableLogFile
+from sse_fast.errors import InvalidSchema, SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
 from sse_fast.node.claims import claim_port, claimed_path
 from sse_fast.node.control import DIRECTORY_VARIABLE
 from sse_fast.node.memory import memory_available, memory_limit
+from sse_fast.node.schema import with_schema
 from sse_fast.node.segment import create_shared, open_log_file
 from sse_fast.node.sockets import SocketDirectory
 from sse_fast.node.supervisor import Supervisor
@@ -117,6 +118,10 @@ def serve(settings: Settings) -> int:
             log.warning(line)
     except ValueError as error:
         raise CannotServe(str(error)) from None
+    try:
+        settings = with_schema(settings)
+    except InvalidSchema as error:
+        raise CannotServe(f"--schema: {error}") from None
     settings = settings.model_copy(update={"allowed_hosts": settings.hosts_where_it_listens})
     with contextlib.ExitStack() as claims, contextlib.ExitStack() as while_starting:
         if settings.uds is not None:

@@ -13,12 +13,16 @@ from typing import Any
 
 import orjson
 
+from sse_fast._native.wire.event_parser import EventParser
+from sse_fast._native.wire.templates import TypedChannels
 from sse_fast.errors import InvalidEvent, InvalidSchema
 from sse_fast.event_rules import brief, kind_of
-from sse_fast.schema.shape import OF_LISTS, OF_NAMES, OF_ONE, REF, Schema
-from sse_fast.schema.unions import is_recursive, reach, refuse_slow, tags_of
+from sse_fast.schema.shape import OF_LISTS, OF_NAMES, OF_ONE, REF, Document, Schema
+from sse_fast.schema.templates import Template, wrong_parameter
+from sse_fast.schema.unions import References, refuse_slow, tags_of
 
 DEEPEST = 64  # arrays and objects within each other, of data whose schema is recursive
+UNNAMED = "message"  # what clients call an event without a type
 SHOWN = 200  # characters of a path, or of what is wrong there
 
 
@@ -43,6 +47,34 @@ FORMATS = {"date-time": _is_moment, "time": _is_time, "date": None, "ipv4": None
 """The formats that are asserted, and by what; None: as JSON Schema has them."""
 
 
+class Checker:
+    """All of a document. `channels`: what publishing is given, so that what does not fit is refused. Raises
+    InvalidSchema."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._streams = [
+            (
+                Template(stream["channel"]),
+                [name for name, schema in stream["parameters"].items() if schema["type"] == "integer"],
+                Checked(stream["name"], stream["events"], document["$defs"]),
+            )
+            for stream in document["streams"]
+        ]
+        self.channels = TypedChannels([template.encoded for template, _, _ in self._streams], self._refuse)
+
+    def _refuse(self, place: int, channel: bytes, frame: bytes) -> None:
+        """Raise InvalidEvent where this event is not of the stream at this place, to which its channel belongs."""
+        template, numbers, checked = self._streams[place]
+        if numbers:
+            parameters = template.read(channel.decode()) or {}
+            for name in numbers:
+                if (why := wrong_parameter(name, "integer", parameters[name])) is not None:
+                    raise InvalidEvent(f"{checked.stream}: {why}")
+        received = next(EventParser(max_event_size=len(frame) + 1).feed(frame))
+        checked.refuse_unfit(received.event, received.data)
+
+
 class Checked:
     """What a stream carries, by the names on the wire; their schemas refer to `defs`. Raises InvalidSchema."""
 
@@ -55,7 +87,7 @@ class Checked:
         """Raise InvalidEvent, which names the field, for data that is not of this event."""
         validator = self._events.get(event)
         if validator is None:
-            called = f"the event {brief(event)}" if event else "an event without a name"
+            called = "an event without a type" if event == UNNAMED else f"the event {brief(event)}"
             raise InvalidEvent(f"{self.stream} carries {self._names}, and not {called}")
         if (why := validator.why_not(data)) is not None:
             raise InvalidEvent(f"{event}: {why}")
@@ -66,9 +98,10 @@ class _Validator:
 
     def __init__(self, where: str, schema: Schema, defs: Mapping[str, Schema]) -> None:
         rs = _library()
-        used = {name: defs[name] for name in reach(schema, defs)}
-        refuse_slow(where, schema, used)
-        self._recursive = is_recursive(used)
+        references = References({name: defs[name] for name in References(defs).of(schema)})
+        used = references.defs
+        refuse_slow(where, references)
+        self._recursive = bool(references.recursive)
         compiled = {
             "$defs": {name: _prepared(each, used) for name, each in used.items()},
             "allOf": [_prepared(schema, used)],

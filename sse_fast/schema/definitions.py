@@ -25,7 +25,7 @@ from sse_fast.schema.forms import Form, form_of, schemas_of
 from sse_fast.schema.shape import check_event_name, check_name
 from sse_fast.schema.templates import Template, wrong_parameter
 
-E = TypeVar("E", covariant=True)
+E = TypeVar("E", contravariant=True)  # a channel that takes more events is one that takes fewer
 JSON_TYPES: dict[type, str] = {str: "string", int: "integer"}
 
 
@@ -161,7 +161,7 @@ class Channel(Generic[E]):
         self.stream = stream
         self.channel = stream.channel(parameters)
 
-    def encode_event(self, event: object) -> tuple[str, bytes]:
+    def encode_event(self, event: E) -> tuple[str, bytes]:
         """Its name on the wire, and its JSON. Raises InvalidEvent for what this channel does not carry."""
         return self.stream.encode(event)
 

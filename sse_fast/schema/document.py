@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,41 @@ from sse_fast.schema.forms import schemas_of
 from sse_fast.schema.shape import VERSION, Document, StreamForm, check, refuse_shared
 
 MOST_BYTES = 4 * 1024 * 1024
+INLINE = "{"
 
 
 def read_schema(*sources: str) -> Document:
     """The document that a file has (`shop.json`, a path), or that of the streams of modules (`shop.events`); of several
-    modules, one of all their streams. Modules of the working directory come first. Raises InvalidSchema, in one line
-    that names the source and says what to do."""
-    files = [source for source in sources if is_file(source)]
-    if not files:
+    modules, one of all their streams. What begins with a brace is a document itself. Modules of the working directory
+    come first. Raises InvalidSchema, in one line that names the source and says what to do."""
+    whole = [source for source in sources if not names_module(source)]
+    if not whole:
         return document_of(streams_in(sources), ", ".join(sources))
     if len(sources) > 1:
-        raise InvalidSchema(f"{files[0]} is a whole document, and goes alone; name it, or modules")
-    return read_file(Path(files[0]))
+        raise InvalidSchema(f"{brief(whole[0])} is a whole document, and goes alone; name it, or modules")
+    if whole[0].startswith(INLINE):
+        return parse(whole[0].encode("utf-8", "surrogatepass"), "the document")
+    return read_file(Path(whole[0]))
 
 
-def is_file(source: str) -> bool:
-    """Whether a file is meant, not a module."""
-    return source.endswith(".json") or (os.sep in source and not source.endswith(".py"))
+def schema_of(given: str | Document | Iterable[Stream[Any]]) -> Document:
+    """The document of what is given: streams, or what names them. Raises InvalidSchema."""
+    if isinstance(given, str):
+        return read_schema(*split(given))
+    if isinstance(given, Mapping):
+        return check(orjson.loads(orjson.dumps(given)), "the document")
+    return document_of(given)
+
+
+def split(sources: str) -> list[str]:
+    """Several modules in one text, between commas."""
+    return [sources] if sources.startswith(INLINE) else [each.strip() for each in sources.split(",")]
+
+
+def names_module(source: str) -> bool:
+    """Whether a module is meant, not a file and not a document."""
+    is_file = source.endswith(".json") or (os.sep in source and not source.endswith(".py"))
+    return not is_file and not source.startswith(INLINE)
 
 
 def read_file(path: Path) -> Document:
@@ -44,13 +62,18 @@ def read_file(path: Path) -> Document:
         raise InvalidSchema(
             f"{path} cannot be read: {error.strerror}; `sse-fast schema MODULE -o {path}` writes it"
         ) from None
+    return parse(text, str(path))
+
+
+def parse(text: bytes, where: str) -> Document:
+    """Raises InvalidSchema."""
     if len(text) > MOST_BYTES:
-        raise InvalidSchema(f"{path} is larger than {MOST_BYTES} bytes, the most that a document has")
+        raise InvalidSchema(f"{where} is larger than {MOST_BYTES} bytes, the most that a document has")
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidSchema(f"{path} is not JSON: {error}") from None
-    return check(document, str(path))
+        raise InvalidSchema(f"{where} is not JSON: {error}") from None
+    return check(document, where)
 
 
 def document_of(streams: Iterable[Stream[Any]], where: str = "schema") -> Document:

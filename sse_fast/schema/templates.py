@@ -103,6 +103,13 @@ class Template:
             found[segment.parameter] = value
         return found
 
+    @property
+    def encoded(self) -> list[tuple[bytes, bytes | None]]:
+        """Its segments, as `_native.wire.templates` has them."""
+        return [
+            (each.before.encode(), None if each.parameter is None else each.behind.encode()) for each in self.segments
+        ]
+
     def meets(self, other: "Template") -> bool:
         """Whether a channel could be of both."""
         return len(self.segments) == len(other.segments) and all(

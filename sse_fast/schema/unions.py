@@ -67,73 +67,86 @@ def _constants(schema: Mapping[str, Any], tag: str, *, required: bool) -> list[A
     return values if all(isinstance(value, str | int) for value in values) else []
 
 
-def is_recursive(defs: Defs) -> bool:
-    """Whether one of them comes to itself."""
-    return any(name in reach(defs[name], defs) for name in defs)
+class References:
+    """Which definitions come to which."""
+
+    def __init__(self, defs: Defs) -> None:
+        self.defs = defs
+        self._of: dict[str, frozenset[str]] = {}
+
+    def of(self, schema: Any) -> frozenset[str]:
+        """The definitions that a schema comes to."""
+        return frozenset().union(*({name} | self._of_definition(name) for name in refs(schema)))
+
+    def _of_definition(self, name: str) -> frozenset[str]:
+        if name not in self._of:
+            found: set[str] = set()
+            ahead = [name]
+            while ahead:
+                new = set(refs(self.defs[ahead.pop()])) - found
+                found |= new
+                ahead += new
+            self._of[name] = frozenset(found)
+        return self._of[name]
+
+    @property
+    def recursive(self) -> list[str]:
+        """Those that come to themselves."""
+        return [name for name in self.defs if name in self._of_definition(name)]
 
 
-def refuse_slow(where: str, schema: Schema, defs: Defs) -> None:
-    """Raise InvalidSchema for one whose check takes time that the size of the data does not bound. `defs`: those that
-    it comes to."""
-    for name in defs:
-        if name not in reach(defs[name], defs):
-            continue
-        ways = _ways(where, name, {"$ref": REF + name}, defs, ())
-        anywhere = ways.pop(ANY, 0)
-        for field, count in [*ways.items(), (ANY, 0)]:
-            if count + (anywhere if field != ITEM else 0) > 1:
-                told = "items" if field == ITEM else "fields" if field == ANY else field
-                raise InvalidSchema(
-                    f"{where}: {name} is recursive, and what is in its {told} could be checked in several ways at each "
-                    "level, which takes time that doubles with each; give the classes of the union a field that tells "
-                    'them apart, as `kind: Literal["a"]` or msgspec\'s tag=True'
-                )
+def refs(schema: Any) -> Iterator[str]:
+    """The definitions that a schema refers to itself."""
+    for _, inner in within(schema):
+        if isinstance(inner, dict) and "$ref" in inner:
+            yield inner["$ref"][len(REF) :]
 
 
-def _ways(where: str, home: str, schema: Any, defs: Defs, through: tuple[str, ...]) -> Counter[str]:
+def refuse_slow(where: str, references: References) -> None:
+    """Raise InvalidSchema where one is recursive in a way that the size of the data does not bound the time of."""
+    for home in references.recursive:
+        for _, schema in within(references.defs[home]):
+            if home not in references.of(schema):
+                continue
+            ways = _ways(where, home, schema, references, ())
+            anywhere = ways.pop(ANY, 0)
+            for field, count in [*ways.items(), (ANY, 0)]:
+                if count + (anywhere if field != ITEM else 0) > 1:
+                    raise InvalidSchema(
+                        f"{where}: {home} is recursive, and at each of its levels data could be checked in several "
+                        "ways, which takes time that doubles with each level; give the classes of the union a field "
+                        'that tells them apart, as `kind: Literal["a"]` or the tag=True of msgspec'
+                    )
+
+
+def _ways(where: str, home: str, schema: Any, references: References, through: tuple[str, ...]) -> Counter[str]:
     """By field, how often what stands in it is checked by schemas that come back to `home`."""
     ways: Counter[str] = Counter()
     if not isinstance(schema, dict):
         return ways
+    defs = references.defs
     if "$ref" in schema:
         name = schema["$ref"][len(REF) :]
         if name in through:
             raise InvalidSchema(f"{where}: {name} refers to itself, and says nothing in between")
-        ways += _ways(where, home, defs[name], defs, (*through, name))
+        ways += _ways(where, home, defs[name], references, (*through, name))
     for keyword in IN_PLACE_ONE:
-        ways += _ways(where, home, schema.get(keyword), defs, through)
+        ways += _ways(where, home, schema.get(keyword), references, through)
     for keyword in IN_PLACE_LISTS:
-        each = [_ways(where, home, one, defs, through) for one in schema.get(keyword, ())]
         tagged = keyword != "allOf" and tags_of(schema, keyword, defs) is not None
         together: Counter[str] = Counter()
-        for one in each:
-            together = together | one if tagged else together + one
+        for one in schema.get(keyword, ()):
+            its = _ways(where, home, one, references, through)
+            together = together | its if tagged else together + its
         ways += together
     for one in schema.get("dependentSchemas", {}).values():
-        ways += _ways(where, home, one, defs, through)
+        ways += _ways(where, home, one, references, through)
     for field, one in schema.get("properties", {}).items():
-        ways[f".{field}"] += home in reach(one, defs)
+        ways[f".{field}"] += home in references.of(one)
     for one in schema.get("patternProperties", {}).values():
-        ways[ANY] += home in reach(one, defs)
+        ways[ANY] += home in references.of(one)
     for keyword in OF_OBJECTS:
-        ways[ANY] += home in reach(schema.get(keyword), defs)
+        ways[ANY] += home in references.of(schema.get(keyword))
     for one in [*schema.get("prefixItems", ()), *(schema.get(keyword) for keyword in OF_ARRAYS)]:
-        ways[ITEM] += home in reach(one, defs)
+        ways[ITEM] += home in references.of(one)
     return ways
-
-
-def reach(schema: Any, defs: Defs) -> set[str]:
-    """The definitions that it comes to."""
-    found: set[str] = set()
-    ahead = [schema]
-    while ahead:
-        new = set(_refs(ahead.pop())) - found
-        found |= new
-        ahead += [defs[name] for name in new]
-    return found
-
-
-def _refs(schema: Any) -> Iterator[str]:
-    for _, inner in within(schema):
-        if isinstance(inner, dict) and "$ref" in inner:
-            yield inner["$ref"][len(REF) :]

@@ -31,6 +31,7 @@ def posts_of(hub: Hub, policy: Policy, rates: Rates | None = None) -> Posts | No
         return None
     limit = min(hub.max_event_size, policy.max_event_size, IN_PLACE)
     posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)
+    posts.typed = hub.typed
     if rates is not None and rates.of_publishing:
         posts.admits, posts.undo = limited(policy, rates)
     return posts

@@ -1,6 +1,7 @@
 # POSTs whose header block is known, for C callers: a connection hands `take` what came, and gets back what is left.
 
 from sse_fast._native.base.siphash cimport KEY
+from sse_fast._native.wire.templates cimport TypedChannels
 
 
 cdef enum:
@@ -19,6 +20,7 @@ cdef class Posts:
     cdef:
         object append, _hand_out
         public object admits, undo
+        public TypedChannels typed      # None: there are none
         bint news                   # something may have been published since it was handed out
         bytes start                 # "POST /publish/"
         Py_ssize_t limit            # bytes of an encoded event

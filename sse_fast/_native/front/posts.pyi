@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from sse_fast._native.wire.templates import TypedChannels
+
 class Known: ...
 
 class Posts:
@@ -9,6 +11,7 @@ class Posts:
     now: float
     admits: Callable[[str, Any, bytes], bool] | None
     undo: Callable[[str, Any, bytes], None] | None
+    typed: TypedChannels | None
     def __init__(
         self,
         start: bytes,

@@ -1,0 +1,289 @@
+"""What fits a stream, and what does not: laws that hold for an app's instances and for a stranger's JSON alike."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, create_model
+
+from sse_fast import InvalidEvent, InvalidSchema, encode, stream
+from sse_fast.schema import document_of
+from sse_fast.schema.checking import Checker
+from sse_fast.schema.shape import Document
+
+
+def refusal(checker: Checker, channel: str, event: str | None, data: str | bytes) -> str | None:
+    """Why the edge refuses this event; None: it takes it."""
+    place = checker.channels.find(channel.encode())
+    if place < 0:
+        return None
+    try:
+        checker._refuse(place, channel.encode(), encode(data, event=event))
+    except InvalidEvent as error:
+        return str(error)
+    return None
+
+
+class Colour(Enum):
+    RED = "red"
+    DEEP = "deep"
+
+
+@dataclass
+class Inner:
+    text: str
+    ratio: float = 1.5
+
+
+# A type of a field, what is of it, and what is not, as JSON.
+FIELDS: dict[str, tuple[Any, st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
+    "text": (str, st.text(), st.sampled_from([7, None, [], {}, True])),
+    "whole": (int, st.integers(), st.sampled_from(["7", 7.5, None, [], True])),
+    "number": (float, st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["7", None, [], True])),
+    "flag": (bool, st.booleans(), st.sampled_from(["true", 1, 0, None])),
+    "exact": (Decimal, st.decimals(allow_nan=False, allow_infinity=False), st.sampled_from([None, [], {}])),
+    "moment": (
+        datetime,
+        st.datetimes(timezones=st.sampled_from([None, UTC])),
+        st.sampled_from([7, None, "yesterday", "2020-13-01T00:00:00Z", ""]),
+    ),
+    "day": (date, st.dates(), st.sampled_from([7, None, "yesterday", "2020-13-01"])),
+    "clock": (clock, st.times(), st.sampled_from([7, None, "noon"])),
+    "span": (timedelta, st.timedeltas(timedelta(-900), timedelta(900)), st.sampled_from([None, []])),
+    "id": (UUID, st.uuids(), st.sampled_from([7, None, "1234"])),
+    "colour": (Colour, st.sampled_from(Colour), st.sampled_from(["blue", 8, None])),
+    "one": (Literal["a", "b"], st.sampled_from(["a", "b"]), st.sampled_from(["c", 1, None])),
+    "perhaps": (int | None, st.none() | st.integers(), st.sampled_from(["7", 7.5, []])),
+    "some": (list[int], st.lists(st.integers(), max_size=3), st.sampled_from([7, None, {}, ["7"], [1, None]])),
+    "named": (
+        dict[str, int],
+        st.dictionaries(st.text(), st.integers(), max_size=3),
+        st.sampled_from([7, None, [], {"a": "7"}]),
+    ),
+    "inner": (
+        Inner,
+        st.builds(Inner, st.text()),
+        st.sampled_from([7, None, [], {}, {"text": 7}, {"text": "", "ratio": ""}]),
+    ),
+    "anything": (Any, st.none() | st.integers() | st.lists(st.text(), max_size=2), st.nothing()),
+}
+KINDS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
+    "pydantic": lambda name, fields: create_model(name, **{key: (kind, ...) for key, kind in fields.items()}),
+    "dataclass": lambda name, fields: make_dataclass(name, list(fields.items())),
+    "msgspec": lambda name, fields: msgspec.defstruct(name, list(fields.items())),
+}
+CLASSES = {kind: make(f"Of{kind}", {key: each[0] for key, each in FIELDS.items()}) for kind, make in KINDS.items()}
+Everything = stream("all:{id}", *CLASSES.values(), name="Everything")
+EVERYTHING = Checker(document_of([Everything]))
+VALUES = st.fixed_dictionaries({key: each[1] for key, each in FIELDS.items()})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(values=VALUES)
+def test_what_a_class_takes_its_channel_and_the_edge_take(kind: str, values: dict[str, Any]) -> None:
+    name, data = Everything(id="1").encode_event(CLASSES[kind](**values))
+    assert refusal(EVERYTHING, "all:1", name, data) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(
+    values=VALUES, chosen=st.sampled_from(sorted(FIELDS)).flatmap(lambda key: st.tuples(st.just(key), FIELDS[key][2]))
+)
+def test_a_field_of_another_type_is_refused_and_named(
+    kind: str, values: dict[str, Any], chosen: tuple[str, Any]
+) -> None:
+    name, data = Everything(id="1").encode_event(CLASSES[kind](**values))
+    key, wrong = chosen
+    if kind == "msgspec" and key in ("moment", "clock") and isinstance(wrong, str):
+        return  # msgspec says of a time that may be local no more than that it is text
+    why = refusal(EVERYTHING, "all:1", name, orjson.dumps(orjson.loads(data) | {key: wrong}))
+    assert why is not None
+    assert why.startswith(f"{name}: data.{key}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20)
+@given(values=VALUES, key=st.sampled_from(sorted(FIELDS)))
+def test_a_field_that_is_missing_is_named(kind: str, values: dict[str, Any], key: str) -> None:
+    name, data = Everything(id="1").encode_event(CLASSES[kind](**values))
+    without = {each: value for each, value in orjson.loads(data).items() if each != key}
+    assert refusal(EVERYTHING, "all:1", name, orjson.dumps(without)) == f"{name}: data.{key} is missing"
+
+
+@settings(max_examples=60)
+@given(
+    data=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(), each),
+        max_leaves=10,
+    ),
+    event=st.sampled_from([*(each.__name__ for each in CLASSES.values()), "Other", "ofpydantic", "message", None]),
+)
+def test_whatever_a_stranger_sends_is_answered_in_a_line(data: Any, event: str | None) -> None:
+    why = refusal(EVERYTHING, "all:1", event, json.dumps(data))
+    assert why is not None
+    assert len(why) < 600
+    assert "\n" not in why or isinstance(data, dict)
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "why"),
+    [
+        ("Ofmsgspec", "", "Ofmsgspec: the data is not JSON"),
+        ("Ofmsgspec", "{", "Ofmsgspec: the data is not JSON"),
+        ("Ofmsgspec", "NaN", "Ofmsgspec: the data is not JSON"),
+        ("Ofmsgspec", '{"a":1} {}', "Ofmsgspec: the data is not JSON"),
+        ("Ofmsgspec", "[" * 3000, "Ofmsgspec: the data is not JSON"),
+        ("Ofmsgspec", "[]", "Ofmsgspec: data is an array, not an object"),
+        ("Other", "{}", "Everything carries Ofpydantic, Ofdataclass, Ofmsgspec, and not the event 'Other'"),
+        ("ofmsgspec", "{}", "and not the event 'ofmsgspec'"),
+        ("x" * 250, "{}", "and not the event 'xxx"),
+        (None, "{}", "and not an event without a type"),
+        ("message", "{}", "and not an event without a type"),
+    ],
+)
+def test_what_is_no_event_of_the_stream_is_refused(event: str | None, data: str, why: str) -> None:
+    told = refusal(EVERYTHING, "all:1", event, data)
+    assert told is not None
+    assert why in told
+
+
+def test_a_parameter_that_is_no_whole_number_is_refused() -> None:
+    checker = Checker(document_of([stream("order:{number}", Inner, name="Orders", number=int)]))
+    good = '{"text":""}'
+    assert refusal(checker, "order:7", "Inner", good) is None
+    for wrong in ("x", "07", "7.0", "+7", "٧"):
+        why = refusal(checker, f"order:{wrong}", "Inner", good)
+        assert why is not None
+        assert "Orders: number is a whole number, not" in why
+
+
+def test_a_document_means_what_the_classes_mean() -> None:
+    document: Document = orjson.loads(orjson.dumps(EVERYTHING.document))
+    again = Checker(document)
+    assert again.document == EVERYTHING.document
+    assert refusal(again, "all:1", "Ofmsgspec", "{}") == refusal(EVERYTHING, "all:1", "Ofmsgspec", "{}")
+
+
+def test_a_definition_that_is_no_json_schema_is_refused_with_its_event() -> None:
+    document: Any = {
+        "sse_fast": 1,
+        "streams": [{"name": "A", "channel": "a", "parameters": {}, "events": {"B": {"type": "strin"}}}],
+        "$defs": {},
+    }
+    with pytest.raises(InvalidSchema, match=r"A\.B: this is no JSON Schema"):
+        Checker(document)
+
+
+# ---- hostile data ----------------------------------------------------------------------------------------------------
+
+
+class Add(msgspec.Struct, tag=True):
+    left: "Node"
+    right: "Node"
+
+
+class Minus(msgspec.Struct, tag=True):
+    left: "Node"
+    right: "Node"
+
+
+class Times(msgspec.Struct, tag=True):
+    left: "Node"
+    right: "Node"
+
+
+Node = Add | Minus | Times | int
+
+
+class Formula(msgspec.Struct):
+    of: Node
+
+
+def test_a_recursive_union_with_a_tag_is_checked_in_time_that_does_not_double_with_each_level() -> None:
+    checker = Checker(document_of([stream("formulas", Formula, name="Formulas")]))
+    data: Any = "wrong"
+    for _ in range(60):
+        data = {"left": data, "right": 1, "type": "Times"}
+    began = time.process_time()
+    why = refusal(checker, "formulas", "Formula", orjson.dumps({"of": data}))
+    # Three branches at each of sixty levels would be 3 ** 60 looks.
+    assert time.process_time() - began < 10
+    assert why is not None
+    assert why.startswith("Formula: data.of.left.left")
+    for _ in range(10):
+        data = {"left": data, "right": 1, "type": "Times"}
+    assert refusal(checker, "formulas", "Formula", orjson.dumps({"of": data})) == (
+        "Formula: arrays and objects nest at most 64 deep in it"
+    )
+
+
+def test_a_recursive_union_that_nothing_tells_apart_is_refused_with_what_would() -> None:
+    document: Any = document_of([stream("formulas", Formula, name="Formulas")])
+    for name in ("Add", "Minus", "Times"):
+        document["$defs"][name]["required"].remove("type")
+        del document["$defs"][name]["properties"]["type"]
+    with pytest.raises(InvalidSchema, match=r"Formulas\.Formula: \w+ is recursive, .*tag=True"):
+        Checker(document)
+
+
+def test_recursion_that_one_way_leads_through_is_taken() -> None:
+    class Leaf(BaseModel):
+        value: "Leaf | list[Leaf] | str | None" = None
+
+    checker = Checker(document_of([stream("leaves", Leaf, name="Leaves")]))
+    assert refusal(checker, "leaves", "Leaf", '{"value":{"value":[{"value":"x"}]}}') is None
+    why = refusal(checker, "leaves", "Leaf", '{"value":{"value":[{"value":7}]}}')
+    assert why is not None
+
+    class Either(BaseModel):
+        value: "Either | dict[str, Either]"
+
+    with pytest.raises(InvalidSchema, match="Either is recursive"):
+        Checker(document_of([stream("either", Either, name="Either")]))
+
+
+def test_a_definition_that_only_refers_to_itself_is_refused() -> None:
+    document: Any = {
+        "sse_fast": 1,
+        "streams": [{"name": "A", "channel": "a", "parameters": {}, "events": {"B": {"$ref": "#/$defs/B"}}}],
+        "$defs": {"B": {"anyOf": [{"$ref": "#/$defs/C"}, {"type": "null"}]}, "C": {"$ref": "#/$defs/B"}},
+    }
+    with pytest.raises(InvalidSchema, match="refers to itself, and says nothing in between"):
+        Checker(document)
+
+
+def test_tags_with_a_default_are_tags() -> None:
+    class Cat(BaseModel):
+        kind: Literal["cat"] = "cat"
+        lives: int = 9
+
+    class Dog(BaseModel):
+        kind: Literal["dog"] = "dog"
+        barks: bool
+
+    class Seen(BaseModel):
+        pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+        others: list[Cat | Dog] = []  # nothing says what tells these apart
+
+    checker = Checker(document_of([stream("pets", Seen, name="Pets")]))
+    assert refusal(checker, "pets", "Seen", '{"pet":{"kind":"dog","barks":true}}') is None
+    assert refusal(checker, "pets", "Seen", '{"pet":{"kind":"dog","barks":7}}') == (
+        "Seen: data.pet.barks is a number, not a boolean"
+    )
+    assert refusal(checker, "pets", "Seen", '{"pet":{"kind":"cow"}}') is not None
+    assert refusal(checker, "pets", "Seen", '{"pet":{"kind":"cat"},"others":[{"kind":"cat"}]}') is None
