@@ -96,12 +96,21 @@ class Firefox:
         tab = (await self.do("browsingContext.create", type="tab", userContext=user))["context"]
         return FirefoxPage(self, user, tab)
 
+    async def new_tabs(self, count: int) -> "list[FirefoxPage]":
+        """Tabs with the same cookies and storage; each is closed by itself."""
+        user = (await self.do("browser.createUserContext"))["userContext"]
+        return [await self.new_tab(user) for _ in range(count)]
+
+    async def new_tab(self, user: str) -> "FirefoxPage":
+        tab = (await self.do("browsingContext.create", type="tab", userContext=user))["context"]
+        return FirefoxPage(self, user, tab, alone=False)
+
 
 class FirefoxPage:
     """A tab, by the names of Playwright's `Page`."""
 
-    def __init__(self, firefox: Firefox, user: str, tab: str) -> None:
-        self._firefox, self._user, self._tab = firefox, user, tab
+    def __init__(self, firefox: Firefox, user: str, tab: str, *, alone: bool = True) -> None:
+        self._firefox, self._user, self._tab, self._alone = firefox, user, tab, alone
 
     async def goto(self, url: str) -> None:
         await self._firefox.do("browsingContext.navigate", context=self._tab, url=url, wait="complete")
@@ -146,5 +155,12 @@ class FirefoxPage:
             raise RuntimeError(called["exceptionDetails"]["text"])
         return called["result"]
 
+    async def another(self) -> "FirefoxPage":
+        """One more tab with the same cookies and storage."""
+        return await self._firefox.new_tab(self._user)
+
     async def close(self) -> None:
-        await self._firefox.do("browser.removeUserContext", userContext=self._user)
+        if self._alone:
+            await self._firefox.do("browser.removeUserContext", userContext=self._user)
+        else:
+            await self._firefox.do("browsingContext.close", context=self._tab)

@@ -16,8 +16,8 @@ const SILENCE = 45_000; // ms without a byte, until the stream's own heartbeats 
 const ANSWER = 20_000; // ms until an attempt has its answer
 const LONGEST_SILENCE = 300_000; // where there seem to be none
 const STABLE = 10_000; // ms open, after which a drop is the first one again
-const ASK_LEADER = 10_000; // ms without a word from who holds the stream
-const NO_ANSWER = 2000; // ms, and up to twice that: then the stream is taken over
+const ASK_LEADER = 5000; // ms without a word from who holds the stream
+const NO_ANSWER = 1500; // ms, and up to twice that: then the stream is taken over
 const AGAIN = new DOMException("again", "AbortError"); // at once, and nobody need be told
 const STALLED = new DOMException("nothing came, not even a heartbeat", "TimeoutError");
 
@@ -213,7 +213,8 @@ class Source {
           return this.#to.state((this.state = { name: "closed", why: reason.message, error: reason }));
         }
         ended.why = reason?.message ?? String(reason);
-        ended.stalled = reason === STALLED && this.#headed;
+        // Of a machine that slept, mostly: at once, and no error if that helps.
+        if (reason === STALLED && this.#headed && !this.#failures++) continue;
         this.#to.error(reason instanceof StreamError ? reason : new StreamError(ended.why, { cause: reason }));
       } finally {
         attempt.abort(AGAIN); // a body that nobody reads to its end would keep its connection
@@ -225,7 +226,7 @@ class Source {
       }
       const lasted = this.#headed ? Date.now() - began : 0;
       if (lasted > (ended.planned ? TICK : STABLE)) this.#failures = 0;
-      if (ended.atOnce || (ended.stalled && !this.#failures++)) continue;
+      if (ended.atOnce) continue;
       const { minDelay, maxDelay } = this.#options;
       const jitter = Math.random() * Math.min(maxDelay, minDelay * (2 ** this.#failures - 1));
       this.#failures++;
