@@ -1,20 +1,24 @@
 """The relay of an outbox: what is committed is published in order and once, whatever dies meanwhile."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import psycopg
 import pytest
 from conftest import EdgeProcess, Edges
+from conftest import until as wait_until
 from edge_client import EdgeClient
 from postgres import Postgres
 from support import until
 
 from sse_fast import EventParser, Hub
-from sse_fast.client.failures import Refused
+from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.outbox import OutboxRelay, add
 from sse_fast.outbox.edge import EdgeTarget
 from sse_fast.outbox.mark import MOST, Mark
@@ -92,9 +96,9 @@ def read_kept(edge: EdgeProcess | EdgeHere, channel: str, last: str) -> list[str
     raise AssertionError(found)
 
 
-def to(edge: EdgeProcess | EdgeHere, key: str = "") -> Callable[[str], EdgeTarget]:
+def to(edge: EdgeProcess | EdgeHere, key: str = "", kind: type[EdgeTarget] = EdgeTarget) -> Callable[[str], EdgeTarget]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return lambda marks: EdgeTarget(httpx.Client(base_url=edge.url, timeout=30, headers=headers), marks)
+    return lambda marks: kind(httpx.Client(base_url=edge.url, timeout=30, headers=headers), marks)
 
 
 @asynccontextmanager
@@ -236,6 +240,44 @@ async def test_a_database_without_an_outbox_or_that_is_away_does_not_end_an_app(
             await until(lambda words=words: words in caplog.text)
 
 
+async def test_what_nobody_has_thought_of_is_told_in_an_app_and_the_relay_goes_on(
+    dsn: str, writer: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = Queue.read
+
+    async def fails_once(queue: Queue, most: int = 1) -> list[Row]:
+        monkeypatch.setattr(Queue, "read", read)
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr(Queue, "read", fails_once)
+    add(writer, "news", "1")
+    async with Hub() as hub, OutboxRelay(hub, dsn):
+        await Heard(hub, "news").all("1")
+    assert "nobody has thought of this" in caplog.text
+
+
+async def test_when_a_worker_dies_another_one_publishes_what_it_left(
+    postgres: Postgres, edge: Edges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = postgres.database()
+    monkeypatch.setenv("OUTBOX", dsn)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    server = edge("--workers", "2", "--app", "outbox_app:app", "--hung-worker-timeout", "30")
+
+    def leader() -> int:
+        with httpx.Client(base_url=server.url.removesuffix("/edge")) as client:
+            said = client.get("/leads").json()
+        return int(said["pid"]) if said["leads"] else 0
+
+    with psycopg.connect(dsn, autocommit=True) as writer:
+        for number in range(60):
+            add(writer, "news", number)
+            if number == 20:
+                os.kill(await asyncio.to_thread(wait_until, leader, "a relay that publishes"), signal.SIGKILL)
+                server.noise_expected = True
+        assert await kept(server, "news", "59") == [str(number) for number in range(60)]
+
+
 # ---- to an edge ------------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +295,7 @@ async def left_by_one_that_died(dsn: str, writer: psycopg.Connection[Any], serve
     """Ten events that are published, and still in the queue; and one more."""
     for number in range(10):
         add(writer, "news", number)
-    dying = Relay(dsn, lambda marks: DyingTarget(httpx.Client(base_url=server.url, timeout=30), marks))
+    dying = Relay(dsn, to(server, kind=DyingTarget))
     with pytest.raises(Dies):
         await dying.run()
     assert left(dsn) == 10
@@ -286,19 +328,33 @@ async def test_it_comes_once_where_the_edge_was_killed_too_and_has_forgotten_the
     await comes_once(dsn, server)
 
 
-async def test_while_the_edge_is_away_events_wait_and_come_in_their_order(
-    dsn: str, writer: psycopg.Connection[Any], edge: Edges, tmp_path: Any
+class Unanswered(EdgeTarget):
+    """Every other request to publish is answered by nobody: it came to nothing, or has been carried out."""
+
+    requests = 0
+
+    async def publish(self, rows: Sequence[Row], mark: Mark | None) -> int:
+        self.requests += 1
+        if self.requests % 4 != 1:
+            repeated = await super().publish(rows, mark)
+        if self.requests % 2:
+            raise Unavailable("nobody answered")
+        return repeated
+
+
+async def test_what_nobody_answered_is_tried_again_and_comes_once_in_its_order(
+    dsn: str, writer: psycopg.Connection[Any]
 ) -> None:
-    server = edge("--log-file", str(tmp_path / "log"))
-    async with running(Relay(dsn, to(server))) as relay:
-        for number in range(30):
-            add(writer, "news", number)
-            if number == 10:
-                server.kill()
-            if number == 20:
-                await until(lambda: relay.stats.failures)
-                await asyncio.to_thread(server.start)
-        assert await kept(server, "news", "29") == [str(number) for number in range(30)]
+    async with edge_here() as server:
+        target = to(server, kind=Unanswered)
+        async with running(Relay(dsn, target)) as relay:
+            for number in range(12):
+                add(writer, "news", number)
+                if number % 3 == 2:
+                    await until(lambda number=number: relay.stats.published == number + 1)
+            assert await kept(server, "news", "11") == [str(number) for number in range(12)]
+        assert relay.stats.failures
+        assert relay.stats.settled
 
 
 async def test_the_database_is_killed_and_started_again_and_the_relay_goes_on(postgres: Postgres) -> None:

@@ -1,6 +1,7 @@
 """An event into the outbox, in the transaction that its writer is in."""
 
 from collections.abc import Awaitable, Sequence
+from functools import cache
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -64,12 +65,17 @@ def add(target: Any, channel: Any, data: Any, *, event: str | None = None, key: 
     """
     values = values_of(channel, data, event, key)
     if any(kind.__module__.partition(".")[0] == "sqlalchemy" for kind in type(target).__mro__):
-        from sqlalchemy import text
-
-        done = target.execute(text(FOR_SQLALCHEMY), values)
+        done = target.execute(for_sqlalchemy(), values)
     else:
         done = target.execute(FOR_PSYCOPG, values)
     return _finished(done) if isawaitable(done) else None
+
+
+@cache
+def for_sqlalchemy() -> Any:
+    from sqlalchemy import text
+
+    return text(FOR_SQLALCHEMY)
 
 
 async def _finished(writing: Awaitable[Any]) -> None:

@@ -108,6 +108,11 @@ class Relay:
                     if give_up:
                         raise
                     await self._failed(str(error))
+                except Exception as error:
+                    if give_up:
+                        raise
+                    logger.exception("the relay failed")
+                    await self._failed(str(error))
         finally:
             if self._target is not None:
                 await self._target.close()

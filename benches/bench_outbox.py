@@ -1,0 +1,102 @@
+"""What an outbox costs: transactions of a database with and without events, and the relay per event.
+
+    python benches/bench_outbox.py [--seconds 3] [--rounds 3]
+
+Transactions: pgbench with 8 connections against a PostgreSQL of its own, each one inserting a row; that commits as the
+disk does it (fsync), while no relay is there; for comparison also with NOTIFY in every transaction, which has all
+commits wait for each other. Within a round the rows take turns; every figure is the median.
+
+The relay: 20,000 events that are there already, published by a hub in this process, over the time and over the CPU of
+this process: reading, encoding, appending and deleting are in it, PostgreSQL's own work is not.
+"""
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import psycopg
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+from postgres import Postgres, binaries, postgres
+
+from sse_fast import Hub
+from sse_fast.outbox import OutboxRelay
+
+CONNECTIONS = 8
+EVENTS = 20_000
+ROW = "INSERT INTO orders (article) VALUES ('a lamp');"
+EVENT = "INSERT INTO sse_fast_outbox (channel, event, data) VALUES ({}, 'taken', '{{\"article\":\"a lamp\"}}');"
+OF_MANY = EVENT.format("'order:' || :n")
+OF_ONE = EVENT.format("'shop'")
+SCRIPTS = {
+    "without events": f"BEGIN;{ROW}COMMIT;",
+    "an event, of one of 1,000 channels": f"\\set n random(1, 1000)\nBEGIN;{ROW}{OF_MANY}COMMIT;",
+    "an event, always of the same channel": f"BEGIN;{ROW}{OF_ONE}COMMIT;",
+    "no event, but NOTIFY": f"BEGIN;{ROW}NOTIFY shop;COMMIT;",
+}
+
+
+def transactions(server: Postgres, dsn: str, script: str, seconds: int, connections: int) -> float:
+    """A second."""
+    file = server.directory / "script.sql"
+    file.write_text(script)
+    found = binaries()
+    assert found is not None
+    command = [found / "pgbench", "-n", "-c", str(connections), "-j", "2", "-T", str(seconds), "-f", file, dsn]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    tps = re.search(r"tps = ([\d.]+)", said)
+    assert tps is not None, said
+    with psycopg.connect(dsn) as connection:
+        connection.execute("TRUNCATE orders, sse_fast_outbox, sse_fast_outbox_queue")
+    return float(tps[1])
+
+
+async def relay(dsn: str) -> tuple[float, float]:
+    """Microseconds an event, and of CPU."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "INSERT INTO sse_fast_outbox (channel, data) SELECT 'order:' || n %% 1000, repeat('x', 64) "
+            "FROM generate_series(1, %s) AS n",
+            (EVENTS,),
+        )
+    async with Hub(log_size=64 * 1024 * 1024) as hub:
+        began, cpu = time.perf_counter(), time.process_time()
+        async with OutboxRelay(hub, dsn) as running:
+            while running.stats.published < EVENTS:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            return (time.perf_counter() - began) / EVENTS * 1e6, (time.process_time() - cpu) / EVENTS * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    found = binaries()
+    assert found is not None, "PostgreSQL is not here; scripts/test-setup installs it"
+    with postgres(found) as server:
+        dsn = server.database()
+        with psycopg.connect(dsn) as connection:
+            connection.execute("CREATE TABLE orders (number bigserial PRIMARY KEY, article text)")
+        figures: dict[tuple[str, int], list[float]] = {}
+        relayed = []
+        for _ in range(given.rounds):
+            for name, script in SCRIPTS.items():
+                for connections in (1, CONNECTIONS):
+                    done = transactions(server, dsn, script, given.seconds, connections)
+                    figures.setdefault((name, connections), []).append(done)
+            relayed.append(asyncio.run(relay(dsn)))
+        for (name, connections), each in figures.items():
+            print(f"{median(each):8,.0f} transactions/s  {connections} connections  {name}")
+        elapsed, cpu = (median(each) for each in zip(*relayed, strict=True))
+        print(f"{elapsed:8.1f} µs, {cpu:.1f} µs of the relay's CPU, for an event of a backlog")
+
+
+if __name__ == "__main__":
+    main()
