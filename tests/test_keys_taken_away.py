@@ -48,14 +48,14 @@ def test_a_key_that_lets_nobody_listen_has_no_streams_to_lose() -> None:
 
 
 @asynccontextmanager
-async def stream(edge: Edge, transport: Transport, key: str | None) -> AsyncIterator[bytearray]:
-    """What it is sent."""
+async def stream(edge: Edge, transport: Transport, credential: str | None, **headers: str) -> AsyncIterator[bytearray]:
+    """What a stream of the channel `news` is sent."""
     sent, open_before = bytearray(), edge.hub.fanout.connections
-    credential = {"authorization": f"Bearer {key}"} if key else {}
+    given = {"host": "localhost", **headers} | ({"authorization": f"Bearer {credential}"} if credential else {})
     if transport is Transport.NATIVE:
         assert edge.front is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.front.port)
-        lines = [f"{name}: {value}\r\n" for name, value in {"host": "localhost", **credential}.items()]
+        lines = [f"{name}: {value}\r\n" for name, value in given.items()]
         writer.write(f"GET /sse/news HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
 
         async def read() -> None:
@@ -73,7 +73,7 @@ async def stream(edge: Edge, transport: Transport, key: str | None) -> AsyncIter
         async def send(message: Any) -> None:
             sent.extend(message.get("body", b""))
 
-        headers = [(name.encode(), value.encode()) for name, value in {"host": "localhost", **credential}.items()]
+        raw = [(name.encode(), value.encode()) for name, value in given.items()]
         scope = {
             "type": "http",
             "http_version": "1.1",
@@ -83,7 +83,7 @@ async def stream(edge: Edge, transport: Transport, key: str | None) -> AsyncIter
             "path": "/sse/news",
             "raw_path": b"/sse/news",
             "query_string": b"",
-            "headers": headers,
+            "headers": raw,
             "client": ("127.0.0.1", 7),
             "server": ("localhost", 80),
         }

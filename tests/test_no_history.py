@@ -1,16 +1,16 @@
 """Who is granted no history is given nothing of before by an id that nobody gave them, and resumes by one that somebody
 did."""
 
-from typing import Any
-
-import httpx
 import pytest
 from front_port import edge_of
 from signing import SECRET, token
+from support import until
+from test_keys_taken_away import stream
 from test_streams_of_patterns import drained, listen, publish
 
 from sse_fast._native.fanout.drain import UNKNOWN, FanOut
 from sse_fast._native.log.ring import Log
+from sse_fast.transports.life import Transport
 
 
 @pytest.mark.parametrize("names", [(b"a",), (b"a", b"b"), (b"a:*", b"a"), (b"**",)])
@@ -52,33 +52,23 @@ def test_what_comes_while_it_is_asked_about_is_not_of_before() -> None:
     assert (stream.positions, stream.native.lost) == (later, True)
 
 
-async def began(client: httpx.AsyncClient, credential: str, last_event_id: str) -> bytes:
-    """What a stream is sent until an event that is published then."""
-    headers = {"authorization": f"Bearer {credential}", "last-event-id": last_event_id}
-    got = b""
-    async with client.stream("GET", "/sse/a", headers=headers) as response:
-        assert response.status_code == 200
-        async for piece in response.aiter_raw():
-            if not got:
-                await client.post("/publish/a", content="now", headers=headers)
-            got += piece
-            if b"data: now" in got:
-                return got
-    raise AssertionError(got)
-
-
-async def test_a_token_without_history_has_no_old_events_by_a_made_up_id() -> None:
-    both: dict[str, Any] = {"subscribe": ["a"], "publish": ["a"]}
-    without, with_history = token(both | {"history": False}), token(both)
+@pytest.mark.parametrize("transport", Transport)
+async def test_a_token_without_history_has_no_old_events_by_a_made_up_id(transport: Transport) -> None:
+    without, with_history = (token({"subscribe": ["news"], "history": history}) for history in (False, True))
     async with edge_of(token_secret=SECRET) as edge:
-        assert edge.front is not None
-        ids = [str(await edge.hub.publish("a", f"old {number}")) for number in range(3)]
-        async with httpx.AsyncClient(base_url=f"http://localhost:{edge.front.port}") as client:
-            got = await began(client, without, "whatever")
-            assert b"event: $gap" in got
-            assert b"old" not in got
-            assert (await began(client, with_history, "whatever")).count(b"data: old") == 3
-            got = await began(client, without, ids[1])
-            assert b"$gap" not in got
-            assert b"data: old 2" in got
-            assert b"old 1" not in got
+        ids = [str(await edge.hub.publish("news", f"old {number}")) for number in range(3)]
+
+        async def began(credential: str, last_event_id: str) -> bytes:
+            async with stream(edge, transport, credential, **{"last-event-id": last_event_id}) as sent:
+                await edge.hub.publish("news", "now")
+                await until(lambda: b"data: now" in sent)
+                return bytes(sent)
+
+        got = await began(without, "whatever")
+        assert b"event: $gap" in got
+        assert b"data: old" not in got
+        assert (await began(with_history, "whatever")).count(b"data: old") == 3
+        got = await began(without, ids[1])
+        assert b"$gap" not in got
+        assert b"data: old 2" in got
+        assert b"data: old 1" not in got
