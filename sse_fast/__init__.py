@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sse_fast.embed.responses import EventSourceResponse
     from sse_fast.embed.writer import SSEWriter, WriterResponse
     from sse_fast.schema.definitions import stream
+    from sse_fast.schema.routes import openapi_for
     from sse_fast.settings import Settings
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "WriterResponse",
     "create_app",
     "encode",
+    "openapi_for",
     "stream",
 ]
 
@@ -74,6 +76,7 @@ _LAZY = {
     "StreamInfo": "sse_fast.embed.presence",
     "WriterResponse": "sse_fast.embed.writer",
     "create_app": "sse_fast.edge.app",
+    "openapi_for": "sse_fast.schema.routes",
     "stream": "sse_fast.schema.definitions",
 }
 

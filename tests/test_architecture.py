@@ -46,7 +46,7 @@ ROOMS: dict[str, str | None] = {
     "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol schema serialization"
     " transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
-    " event_rules hub js protocol settings transports version",
+    " event_rules hub js protocol schema settings transports version",
     "outbox": "_native.wire client embed errors event_rules schema",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol schema settings transports"
     " version",

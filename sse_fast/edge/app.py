@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -22,6 +22,7 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
 from sse_fast.edge.configured import guesses_of, policy_of, presence_of, rates_of
+from sse_fast.edge.description import Description
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import OPERATOR, Operations
 from sse_fast.edge.publish import Publishing
@@ -49,6 +50,9 @@ from sse_fast.transports.life import Transport
 from sse_fast.transports.quiet import LastDescriptors, QuietConnections
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
+
+if TYPE_CHECKING:
+    from sse_fast.schema.shape import Document
 
 logger = logging.getLogger("sse_fast.edge")
 
@@ -179,7 +183,8 @@ class Edge:
         if beside is None and settings.keeps_presence:
             self._streams.presence = presence_of(settings, self.hub, self.control)
         self.presence = self._streams.presence
-        self._operations = Operations(self.hub, self.metrics, self.requests, self.control, self.presence)
+        described = Description(settings, lambda: self.policy, self._document)
+        self._operations = Operations(self.hub, self.metrics, self.requests, self.control, described, self.presence)
         if shared is None:
             self._operations.answer_others()
         apart = settings.operations_port is not None and (operations is not None or beside is not None)
@@ -226,6 +231,10 @@ class Edge:
                 await self._answer_beside(decision, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+
+    def _document(self) -> "Document | None":
+        """Of the typed events, if there are some."""
+        return None if self.hub.schema is None else self.hub.schema.document
 
     def _decided(self, scope: Scope) -> Decision | Ask:
         """What is to be done; from here on the scope tells who the client is. Of the request nothing else stays."""

@@ -20,6 +20,7 @@ from sse_fast._native.log.recent import recent
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.answers import json, response_of
+from sse_fast.edge.description import PATHS, Description
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
@@ -52,7 +53,13 @@ class Operations:
     """The routes, over one hub; what they say is of its node, whose workers `control` asks."""
 
     def __init__(
-        self, hub: Hub, metrics: Metrics, requests: Requests, control: Control, presence: Presence | None = None
+        self,
+        hub: Hub,
+        metrics: Metrics,
+        requests: Requests,
+        control: Control,
+        description: Description,
+        presence: Presence | None = None,
     ) -> None:
         self._hub = hub
         self._requests = requests
@@ -77,6 +84,7 @@ class Operations:
                 ExactRoute("/client.js", fixed(js.CLIENT, js.NEWEST)),
                 ExactRoute(f"/{js.NAME}", fixed(js.CLIENT, js.IMMUTABLE)),
                 ExactRoute("/client.d.ts", fixed(js.TYPES, js.OF_TYPES)),
+                *(ExactRoute(path, description.answer) for path in PATHS),
             ],
             exception_handlers={
                 HTTPException: not_routed,

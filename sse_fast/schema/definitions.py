@@ -145,6 +145,13 @@ class Stream(Generic[E]):
         schemas, defs = schemas_of(self.events.values(), {kind: form for kind, (_, form) in self.forms.items()})
         return Checked(self.called, {name: schemas[kind] for name, kind in self.events.items()}, defs)
 
+    def openapi(self) -> dict[int | str, Any]:
+        """For a route of FastAPI that answers with this stream, `responses=Comments.openapi()`; `openapi_for(app,
+        Comments)` then describes it in the app's document."""
+        from sse_fast.schema.openapi import responses_of  # what it loads is for who wants this alone
+
+        return responses_of(self.name)
+
     def __str__(self) -> str:
         return self.template.text
 

@@ -17,6 +17,7 @@ Json = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+STREAM = "x-sse-fast-stream"
 VERSIONS = {"3.2": "3.2.0", "3.1": "3.1.1"}
 
 EVENT_ID: Json = {"type": "string", "description": "To resume behind it, as `Last-Event-ID`."}
@@ -80,16 +81,23 @@ CONTROL: dict[str, tuple[str, Json]] = {
 
 class Components:
     """The schemas of a document's typed events and of what streams say of themselves, as `components.schemas` of an
-    OpenAPI document. taken: names that are there already."""
+    OpenAPI document. there: those that it has already; one that is the same is not put there again."""
 
-    def __init__(self, document: Document | None = None, *, version: str = "3.2", taken: Iterable[str] = ()) -> None:
+    def __init__(
+        self, document: Document | None = None, *, version: str = "3.2", there: Mapping[str, Json] | None = None
+    ) -> None:
+        there = there or {}
         self.version = version
         self.schemas: Json = {}
         self.streams: list[StreamForm] = document["streams"] if document is not None else []
-        self._names = Names(taken)
+        self._names = Names(there)
         self._control: dict[str, str] = {}
         defs = document["$defs"] if document is not None else {}
-        self._defs = {name: self._names.take(NOT_IN_A_NAME.sub("_", name) or "_") for name in defs}
+        self._defs = {name: name for name in defs}
+        same = {name for name, schema in defs.items() if there.get(name) == self.moved(schema)}
+        self._defs = {
+            name: name if name in same else self._names.take(NOT_IN_A_NAME.sub("_", name) or "_") for name in defs
+        }
         self.schemas.update({self._defs[name]: self.moved(schema) for name, schema in defs.items()})
         self._items: dict[str, Json] = {}
 
@@ -196,3 +204,9 @@ def parameters_of(stream: StreamForm) -> list[Json]:
         {"name": name, "in": "path", "required": True, "schema": schema}
         for name, schema in stream["parameters"].items()
     ]
+
+
+def responses_of(name: str) -> dict[int | str, Json]:
+    """For `responses=` of a route that answers with the stream of this name: `schema.routes` finds it there."""
+    content = {"text/event-stream": {"schema": {}, STREAM: name}}
+    return {200: {"description": f"The stream {name}.", "content": content}}
