@@ -14,6 +14,7 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("SSE_FAST_DEBUG") == "1"
 FLAGS = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-plt"]
 LAST_FLAGS = shlex.split(os.environ.get("SSE_FAST_CFLAGS", ""))
+CORES = len(os.sched_getaffinity(0))
 SOURCES = sorted(Path("src_ext").rglob("*.pyx"))
 
 # The qualified name decides where Cython looks for a .pxd: sse_fast/_native/, never beside the .pyx. And it does not
@@ -46,5 +47,7 @@ setup(
             "embedsignature": True,
             "linetrace": DEBUG,
         },
-    )
+        nthreads=CORES,
+    ),
+    options={"build_ext": {"parallel": CORES}},
 )

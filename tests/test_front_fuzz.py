@@ -1,4 +1,4 @@
-"""A minute of strangers at the one port, and of an app that lies; `scripts/sanitized tests/fuzz_front.py --long` is the
+"""Strangers at the one port, and of an app that lies; `scripts/sanitized tests/fuzz_front.py --long` is the
 long one.
 
 SSE_FAST_FUZZ_SECONDS makes it longer, SSE_FAST_FUZZ_SEED repeats a run's choices.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 FUZZER = Path(__file__).with_name("fuzz_front.py")
-SECONDS = float(os.environ.get("SSE_FAST_FUZZ_SECONDS", "45"))
+SECONDS = float(os.environ.get("SSE_FAST_FUZZ_SECONDS", "20"))
 REST = 0.004  # after each step: much of the time is left to others
 
 

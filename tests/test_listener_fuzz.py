@@ -1,4 +1,4 @@
-"""A minute of strangers at the front; `scripts/sanitized tests/fuzz_listener.py --seconds 600` is the long one.
+"""Strangers at the front; `scripts/sanitized tests/fuzz_listener.py --seconds 600` is the long one.
 
 SSE_FAST_FUZZ_SECONDS makes it longer, SSE_FAST_FUZZ_SEED repeats a run's choices.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 FUZZER = Path(__file__).with_name("fuzz_listener.py")
-SECONDS = float(os.environ.get("SSE_FAST_FUZZ_SECONDS", "45"))
+SECONDS = float(os.environ.get("SSE_FAST_FUZZ_SECONDS", "20"))
 REST = 0.004  # after each step: two thirds of the time is left to others
 
 
