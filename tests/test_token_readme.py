@@ -58,6 +58,8 @@ def test_its_commands_make_a_server_a_token_and_a_listener(tmp_path: Path) -> No
             script += ["server=$!", "until curl -sf $SSE_FAST_URL/livez >/dev/null; do sleep 0.1; done"]
         elif line.startswith("sse-fast listen") and not line.endswith("&"):
             script.append('echo "refused: $?"')
+        elif line.startswith("sse-fast publish"):
+            script.append("[ $? = 0 ] || kill $listener")  # which would wait for it
         elif line.startswith("sse-fast listen"):
             opened = """curl -s $SSE_FAST_URL/stats | grep -q '"accepted":1,'"""  # of streams alone it is said
             script += ["listener=$!", f"until {opened}; do sleep 0.1; done"]
