@@ -1,7 +1,9 @@
 """The browser client by itself, under Node: its parser against the vectors that every reader of the package passes, its
-laws against servers that follow a script (node/browser-client.mjs); and its types."""
+laws against servers that follow a script (node/browser-client.mjs), tabs that come and die at random
+(node/browser-tabs.mjs; SSE_FAST_TABS_SECONDS says how long); and its types."""
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -30,9 +32,9 @@ process.stdout.write(JSON.stringify(parsed));
 """
 
 
-def node(*arguments: str | Path, given: str = "") -> str:
+def node(*arguments: str | Path, given: str = "", seconds: float = 60) -> str:
     """What Node says on stdout."""
-    done = subprocess.run([program("node"), *arguments], input=given, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program("node"), *arguments], input=given, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -56,6 +58,14 @@ def test_the_client_keeps_its_laws_against_servers_that_follow_a_script() -> Non
     broken = [f"{each['law']}: {each['failed']}" for each in told if "failed" in each]
     assert not broken, "\n\n".join(broken)
     assert len(told) > 30
+
+
+def test_tabs_that_share_a_stream_keep_whole_ledgers_whoever_dies_and_whatever_the_server_forgets(
+    rng: random.Random,
+) -> None:
+    seconds = float(os.environ.get("SSE_FAST_TABS_SECONDS", "3"))
+    told = json.loads(node(NODE / "browser-tabs.mjs", f"{seconds}", f"{rng.randrange(2**31)}", seconds=seconds + 60))
+    assert told["event"] > 0
 
 
 def test_the_client_loads_nothing_and_reaches_for_no_page() -> None:

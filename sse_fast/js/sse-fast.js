@@ -427,8 +427,9 @@ class Group {
   drained() {
     if (!this.#behind) return;
     this.#behind = false;
+    const here = this.#home.lastEventId;
     if (!this.#leads) this.#join();
-    else this.#source.restart(this.#home.lastEventId);
+    else if (!(order(here, this.#source.lastEventId) >= 0)) this.#source.restart(here); // never on: others may be behind
   }
 
   /** Lead when it is my turn. */

@@ -386,35 +386,35 @@ async def test_tabs_come_hang_and_die_at_random_and_nobody_misses_anything(
 ) -> None:
     publisher = Publisher(server)
     deadline = time.monotonic() + SECONDS
-    async with Tabs.opened(any_browser, server, 2) as tabs, publisher.publishing():
-        await asyncio.sleep(0.5)
-        first = 0
-        for page in tabs.pages:
-            await tabs.listen(page, lastEventId=publisher.ids[0])
-        starts = dict.fromkeys(tabs.pages, 1)
-        while time.monotonic() < deadline:
-            page = rng.choice(list(starts))
-            match rng.choice(("open", "open", "close", "crash", "hang", "leave", "look")):
-                case "open" if len(starts) < TABS:
-                    new = await (page.another() if isinstance(page, FirefoxPage) else page.context.new_page())
-                    tabs.pages.append(new)
-                    await stand_at(new, f"{server.url}/livez")
-                    first = max(0, len(publisher.ids) - rng.choice((1, 5, 500)))
-                    await tabs.listen(new, lastEventId=publisher.ids[first])
-                    starts[new] = first + 1
-                case "close" if len(starts) > 2:
-                    del starts[page]
-                    await page.close()
-                case "crash" if len(starts) > 2 and isinstance(any_browser, Browser):
-                    del starts[page]
-                    await crash(page)
-                case "leave" if len(starts) > 2:
-                    del starts[page]
-                    await page.goto("about:blank")
-                case "hang":
-                    await (await hang(page, rng.choice((0.1, 2, 5))))
-                case _:
-                    await publisher.reaches(page)
-            await asyncio.sleep(rng.choice((0, 0.01, 0.3)))
-    for page, first in starts.items():
-        await assert_ledgers(publisher, tabs, [page], first)
+    async with Tabs.opened(any_browser, server, 2) as tabs:
+        async with publisher.publishing():
+            await asyncio.sleep(0.5)
+            for page in tabs.pages:
+                await tabs.listen(page, lastEventId=publisher.ids[0])
+            starts = dict.fromkeys(tabs.pages, 1)
+            while time.monotonic() < deadline:
+                page = rng.choice(list(starts))
+                match rng.choice(("open", "open", "close", "crash", "hang", "leave", "look")):
+                    case "open" if len(starts) < TABS:
+                        new = await (page.another() if isinstance(page, FirefoxPage) else page.context.new_page())
+                        tabs.pages.append(new)
+                        await stand_at(new, f"{server.url}/livez")
+                        first = max(0, len(publisher.ids) - rng.choice((1, 5, 500)))
+                        await tabs.listen(new, lastEventId=publisher.ids[first])
+                        starts[new] = first + 1
+                    case "close" if len(starts) > 2:
+                        del starts[page]
+                        await page.close()
+                    case "crash" if len(starts) > 2 and isinstance(any_browser, Browser):
+                        del starts[page]
+                        await crash(page)
+                    case "leave" if len(starts) > 2:
+                        del starts[page]
+                        await page.goto("about:blank")
+                    case "hang":
+                        await (await hang(page, rng.choice((0.1, 2, 5))))
+                    case _:
+                        await publisher.reaches(page)
+                await asyncio.sleep(rng.choice((0, 0.01, 0.3)))
+        for page, first in starts.items():
+            await assert_ledgers(publisher, tabs, [page], first)
