@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ from postgres import Postgres
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from sse_fast import InvalidEvent
+from sse_fast import InvalidEvent, stream
 from sse_fast.outbox import add
 
 EVENT: dict[str, Any] = {"event": "paid", "key": "order-7"}
@@ -90,6 +91,36 @@ def test_data_is_text_as_it_stands_or_json(dsn: str, url: str) -> None:
             add(alchemy, "a", value)
     texts = [row[3] for row in written(dsn)]
     assert texts == 2 * ["two\nlines: 100 % :of :them", "été", '{"a":[1,null]}', "7", "null", "", "a\\0b"]
+    engine.dispose()
+
+
+@dataclass
+class CommentAdded:
+    comment_id: str
+
+
+@dataclass
+class UserWrote:
+    comment_id: str
+
+
+Comments = stream("item:{item_id}", CommentAdded, name="Comments")
+Users = stream("user:{user_id}", CommentAdded, name="Users")
+
+
+def test_a_typed_event_is_called_by_its_class_and_checked_before_it_is_written(dsn: str, url: str) -> None:
+    engine = sqlalchemy.create_engine(url)
+    with psycopg.connect(dsn) as connection, engine.begin() as alchemy:
+        add(connection, Comments(item_id="7"), CommentAdded("1"), key="k")
+        connection.commit()
+        add(alchemy, [Comments(item_id="7"), Users(user_id="ada")], CommentAdded("1"), key="k")
+        for wrong in (UserWrote("1"), CommentAdded(1)):  # type: ignore[arg-type]
+            with pytest.raises(InvalidEvent):
+                add(connection, Comments(item_id="7"), wrong)  # type: ignore[misc]
+    assert written(dsn) == [
+        ("item:7", [], "CommentAdded", '{"comment_id":"1"}', "k"),
+        ("item:7", ["user:ada"], "CommentAdded", '{"comment_id":"1"}', "k"),
+    ]
     engine.dispose()
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from edge_client import EdgeClient
 from postgres import Postgres
 from support import until
 
-from sse_fast import EventParser, Hub
+from sse_fast import EventParser, Hub, stream
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.outbox import OutboxRelay, add
 from sse_fast.outbox.edge import EdgeTarget
@@ -215,6 +216,28 @@ async def test_what_can_never_be_published_is_kept_aside_with_its_error_and_the_
         heard = Heard(hub, "news")
         await heard.all(*3 * ["much too large " * 10])
     assert writer.execute("SELECT count(*) FROM sse_fast_outbox").fetchone() == (1,)
+
+
+@dataclass
+class Price:
+    cents: int
+
+
+Prices = stream("price:{article}", Price, name="Prices")
+
+
+async def test_what_does_not_fit_the_schema_of_a_hub_is_kept_aside_with_the_field(
+    dsn: str, writer: psycopg.Connection[Any]
+) -> None:
+    add(writer, Prices(article="lamp"), Price(1))
+    writer.execute(
+        """INSERT INTO sse_fast_outbox (channel, event, data) VALUES ('price:lamp', 'Price', '{"cents":"two"}')"""
+    )
+    add(writer, Prices(article="lamp"), Price(3))
+    async with Hub(schema=[Prices]) as hub, OutboxRelay(hub, dsn):
+        await Heard(hub, "price:lamp").all('{"cents":1}', '{"cents":3}')
+    ((error,),) = writer.execute("SELECT error FROM sse_fast_outbox").fetchall()
+    assert "cents" in error
 
 
 async def test_an_event_that_was_written_twice_under_one_key_is_published_once(

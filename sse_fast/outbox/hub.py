@@ -27,9 +27,11 @@ class HubTarget:
         self._marks = marks
 
     async def publish(self, rows: Sequence[Row], mark: Mark | None) -> int:
-        limit = self._hub.max_event_size
+        limit, typed = self._hub.max_event_size, self._hub.typed
         try:
-            events = [encode_publication(row.channels, row.data, event=row.event, limit=limit) for row in rows]
+            events = [
+                encode_publication(row.channels, row.data, event=row.event, limit=limit, typed=typed) for row in rows
+            ]
             keys = {place: row.key for place, row in enumerate(rows)}
             if mark is not None:
                 keys[len(events)] = mark.key
