@@ -66,8 +66,9 @@ def test_a_session_a_scoped_session_and_a_connection_of_sqlalchemy(dsn: str, url
     engine.dispose()
 
 
-async def test_an_asynchronous_session_and_connection_of_sqlalchemy(dsn: str, url: str) -> None:
-    engine = create_async_engine(url)
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_an_asynchronous_session_and_connection_of_sqlalchemy(dsn: str, url: str, driver: str) -> None:
+    engine = create_async_engine(url.replace("+psycopg", f"+{driver}"))
     async with AsyncSession(engine) as session, engine.connect() as connection:
         for target in (session, connection):
             await add(target, ["order:7", "shop"], {"state": "paid"}, **EVENT)

@@ -52,9 +52,8 @@ def add(
 def add(target: Any, channel: Any, data: Any, *, event: str | None = None, key: str | None = None) -> Any:
     """Write an event that is published if, and once, the transaction of `target` is committed.
 
-    target: a Session or Connection of SQLAlchemy 2 (over any driver for PostgreSQL), a connection or cursor of
-    psycopg 3, or what executes as that does (Django's cursor). Of an asynchronous one this is to be awaited. On a
-    connection with autocommit the event is a transaction of its own.
+    target: a Session or Connection of SQLAlchemy 2, over psycopg or asyncpg, or a connection or cursor of psycopg 3. Of
+    an asynchronous one this is to be awaited. On a connection with autocommit the event is a transaction of its own.
 
     channel: a name, or several for one event, at most 32. data: str or bytes as they stand, or what
     `sse_fast.serialization` takes. Of a typed channel, as `Comments(item_id="7")`, it is an event that it carries.
