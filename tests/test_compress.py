@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 from front_port import edge_of
+from hold_port import HoldPort
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Route
 from support import until
 
 from sse_fast import Hub
@@ -301,7 +306,7 @@ class AtFront:
 
     version = b"1.1"
 
-    def __init__(self, edge: Edge, target: str, headers: dict[str, str], method: str = "GET") -> None:
+    def __init__(self, edge: Edge | HoldPort, target: str, headers: dict[str, str], method: str = "GET") -> None:
         assert edge.front is not None
         self.raw = b""
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -356,7 +361,7 @@ ALL = pytest.mark.parametrize("kind", [ByAsgi, AtFront, AtFrontInHttp10])
 
 
 @asynccontextmanager
-async def clients(kind: Any, edge: Edge) -> AsyncIterator[Clients]:
+async def clients(kind: Any, edge: Edge | HoldPort) -> AsyncIterator[Clients]:
     opened: list[Client] = []
 
     def ask(target: str = "/sse/a", method: str = "GET", **headers: str) -> Client:
@@ -483,6 +488,31 @@ async def test_a_hub_in_an_app_compresses_what_is_not_filtered_for_each_client()
         assert b"content-encoding" not in filtered.headers
         for stream in (shared, filtered):
             await stream.close()
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_a_stream_that_is_held_for_an_app_is_gzip_by_the_server_s_setting_whatever_its_middlewares_do() -> None:
+    def app() -> Starlette:
+        hub = Hub()
+
+        async def held(request: Any) -> Any:
+            return hub.response(request, ["a"])
+
+        async def filtered(request: Any) -> Any:
+            return hub.response(request, ["a"], filter=lambda event: True)
+
+        routes = [Route("/held", held), Route("/filtered", filtered)]
+        return Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=1)])
+
+    async with HoldPort.opened(app, compress=True) as port, clients(AtFront, port) as ask:
+        held, filtered = ask("/held", accept_encoding="gzip"), ask("/filtered", accept_encoding="gzip")
+        plain = ask("/held")
+        await until(lambda: (port.native, port.by_asgi) == (2, 1))
+        await port.hub.publish("a", HTML.decode())
+        await until(lambda: HTML in filtered.body and HTML in plain.body and HTML in unzipped(held.body))
+        assert events_in(unzipped(held.body)) == events_in(plain.body)
+        assert held.headers[b"content-encoding"] == b"gzip"
+        assert b"accept-encoding" in plain.headers[b"vary"].lower()
 
 
 def _answer(hub: Hub, options: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
