@@ -29,13 +29,14 @@ format: $(VENV)/.test ## Let ruff put the files right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure the encoder, the log, its channels and patterns, bulk publishing, the fan-out, the load client, responses
+bench: $(VENV)/.bench ## Measure the encoder, the log, its channels and patterns, bulk publishing, the fan-out, gzip, the load client, responses
 	$(BIN)/python benches/bench_encode.py
 	$(BIN)/python benches/bench_channels.py
 	$(BIN)/python benches/bench_patterns.py
 	$(BIN)/python benches/bench_ndjson.py
 	$(BIN)/python benches/bench_fanout.py
 	$(BIN)/python benches/bench_filters.py
+	$(BIN)/python benches/bench_compress.py
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 
