@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import random
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from front_port import edge_of
+from front_port import connect, edge_of
 from hold_port import HoldPort
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from support import until
 from sse_fast import Hub
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.front.table import Watched
 from sse_fast._native.log.ring import Log
 from sse_fast._native.wire.gzip import HEAD, Deflater, check_of, ending, joined, shift_of, stored
 from sse_fast.edge.app import Edge
@@ -301,6 +303,18 @@ class ByAsgi:
         await asyncio.wait_for(self.task, 10)
 
 
+def dechunked(raw: bytes) -> bytes:
+    """The body of an answer, as far as it has come."""
+    body, at = [], raw.find(b"\r\n\r\n") + 4
+    while 3 < at < len(raw) and (end := raw.find(b"\r\n", at)) > 0:
+        length = int(raw[at:end], 16)
+        if len(raw) < end + length + 4:
+            break
+        body.append(raw[end + 2 : end + 2 + length])
+        at = end + length + 4
+    return b"".join(body)
+
+
 class AtFront:
     """The same at the front's port."""
 
@@ -328,18 +342,7 @@ class AtFront:
 
     @property
     def body(self) -> bytes:
-        _, _, rest = self.raw.partition(b"\r\n\r\n")
-        if self.version == b"1.0":
-            return rest
-        body = b""
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            length = int(size, 16)
-            if len(rest) < length + 2:
-                break
-            body += rest[:length]
-            rest = rest[length + 2 :]
-        return body
+        return self.raw.partition(b"\r\n\r\n")[2] if self.version == b"1.0" else dechunked(self.raw)
 
     @property
     def complete(self) -> bool:
@@ -472,6 +475,27 @@ async def test_heartbeats_are_gzip_too_and_nothing_is_deflated_for_them(kind: An
         stream = ask(accept_encoding="gzip")
         await until(lambda: unzipped(stream.body).count(b"\n:\n") >= 2 if stream.body else False)
         assert edge.hub.fanout.deflated == 0
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_what_waits_for_who_does_not_read_is_a_piece_at_most_and_he_goes_on_exactly() -> None:
+    noise = [random.Random(seed).randbytes(6000).hex() for seed in range(60)]
+    async with edge_of(compress=True, log_size=1 << 20, max_event_size=1 << 16) as edge:
+        assert edge.front is not None
+        request = b"GET /sse/a HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n"
+        with connect(edge.front.port, request, buffer=4096) as client:
+            await until(lambda: edge.hub.fanout.connections == 1)
+            for text in noise:
+                await edge.hub.publish("a", text)
+            await until(lambda: edge.hub.fanout.blocked == 1)
+            [subscriber], _ = edge.hub.fanout.page(0, 1, 10)
+            sink = subscriber.sink
+            assert isinstance(sink, Watched)
+            assert 0 < sink.unsent <= 32768 + 100
+            raw, loop = b"", asyncio.get_running_loop()
+            while noise[-1].encode() not in (read := unzipped(dechunked(raw))):
+                raw += await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 10)
+        assert [text.decode() for text in re.findall(rb"^data: ([0-9a-f]{12000})$", read, re.M)] == noise
 
 
 # ---- in an app of one's own ----
