@@ -37,6 +37,7 @@ bench: $(VENV)/.bench ## Measure the encoder, the log, its channels and patterns
 	$(BIN)/python benches/bench_fanout.py
 	$(BIN)/python benches/bench_filters.py
 	$(BIN)/python benches/bench_compress.py
+	$(BIN)/python benches/bench_typed.py
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 
@@ -72,6 +73,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_tokens.py --quick
 	$(BIN)/python benches/bench_expiry.py --quick
 	$(BIN)/python benches/bench_patterns.py --quick
+	$(BIN)/python benches/bench_typed.py --quick
 	$(BIN)/python benches/bench_compress.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)

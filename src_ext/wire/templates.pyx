@@ -1,11 +1,12 @@
 """Which published events are of typed channels: those whose name a template of a stream has (`schema.templates`).
 
-Channels that no template has are untouched, and are told apart by a few bytes of their names: most by the first one.
+Channels that no template has are untouched, and most are told apart by the first segment of their names, however many
+templates there are.
 What a stream of the others carries is not known here; whoever is asked raises where an event does not fit.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp
 
 
@@ -22,17 +23,17 @@ cdef class TypedChannels:
 
     def __cinit__(self, templates, refuse not None):
         cdef Template template
-        cdef list by_first = [[] for _ in range(256)]
-        cdef bytes before
+        cdef dict by_first = {}
+        cdef list others = []
         self.refuse = refuse
         for place, segments in enumerate(templates):
             template = Template.__new__(Template)
             template.place = place
             template.segments = tuple((bytes(before), behind) for before, behind in segments)
-            before = template.segments[0][0]
-            for first in [before[0]] if before else range(256):
-                by_first[first].append(template)
-        self.by_first = tuple(tuple(each) for each in by_first)
+            first, rest = template.segments[0]
+            (by_first.setdefault(first, []) if rest is None else others).append(template)
+        self.by_first = {first: tuple(each) for first, each in by_first.items()}
+        self.others = tuple(others)
 
     def find(self, bytes name not None):
         """The place of the template that has this name; -1: none has."""
@@ -41,10 +42,14 @@ cdef class TypedChannels:
     cdef Py_ssize_t place_of(self, bytes name) except -2:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
         cdef const char* text = PyBytes_AS_STRING(name)
+        cdef const char* colon = <const char*>memchr(text, b":", size)
         cdef Template template
-        if size == 0:
-            return -1
-        for template in <tuple>(<tuple>self.by_first)[<unsigned char>text[0]]:
+        found = self.by_first.get(name if colon == NULL else PyBytes_FromStringAndSize(text, colon - text))
+        if found is not None:
+            for template in <tuple>found:
+                if has(template, text, size):
+                    return template.place
+        for template in self.others:
             if has(template, text, size):
                 return template.place
         return -1

@@ -9,7 +9,8 @@ cdef class Template:
 
 cdef class TypedChannels:
     cdef:
-        tuple by_first                  # by the first byte of a name, the templates that it may be of
+        dict by_first                   # templates by their first segment, as tuples, and
+        tuple others                    # those that have a parameter in it
         object refuse
 
     cdef Py_ssize_t place_of(self, bytes name) except -2
