@@ -11,12 +11,16 @@ import msgspec
 import pytest
 from edge_client import EdgeClient
 from pydantic import BaseModel
+from readme import run
 from starlette.applications import Starlette
 from starlette.routing import Route
 from test_posts import Port, post
 
 from sse_fast import EventParser, Hub, InvalidEvent, InvalidSchema, stream
 from sse_fast.embed.hub import every_hub_is
+from sse_fast.outbox.hub import HubTarget
+from sse_fast.outbox.queue import Row
+from sse_fast.outbox.target import Rejected
 from sse_fast.schema import document_of
 from sse_fast.testing import EventClient
 from sse_fast.transports.life import Transport
@@ -171,6 +175,23 @@ async def test_under_a_server_the_schema_of_the_app_holds_where_the_server_has_n
             await hub.publish("stock:1", "text")
         finally:
             every_hub_is(None)
+
+
+async def test_an_outbox_publishes_to_a_hub_with_a_schema_what_fits(strict: Hub) -> None:
+    target = HubTarget(strict, "marks")
+    fits = Row(1, 1, "item:7", [], "CommentHidden", "k1", 18, '{"comment_id":"1"}', 0.0)
+    await target.publish([fits], None)
+    with pytest.raises(Rejected, match=r"data\.comment_id is missing"):
+        await target.publish([fits._replace(data="{}", key="k2")], None)
+    assert len(kept(strict)) == 1
+
+
+def test_the_readme_defines_a_stream_as_it_says() -> None:
+    names = run("Comments = stream(")
+    assert names["Comments"](item_id="7").encode_event(names["CommentRemoved"](comment_id=1)) == (
+        "CommentRemoved",
+        b'{"comment_id":1}',
+    )
 
 
 # ---- by HTTP ---------------------------------------------------------------------------------------------------------
