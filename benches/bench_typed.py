@@ -3,8 +3,8 @@
     python benches/bench_typed.py [app] [edge] [--quick] [--rounds 3] [--seconds 3] [--json PATH]
 
 - **app**: `await hub.publish(...)` in process, to a hub without subscribers, of an event of four fields: as a dict with
-  its type by hand, as an instance by hand, typed (its class and fields are checked), and by hand to a hub with a schema,
-  that checks the same; for a pydantic model, a dataclass and a msgspec struct.
+  its type by hand, as an instance by hand, typed (its class and fields are checked), and by hand to a hub with a
+  schema, which checks the same; for a pydantic model, a dataclass and a msgspec struct.
 - **edge**: one POST of one event of 64 bytes to 1,000 channels that have no stream, of a server with `--schema` (100
   streams, whose channels begin alike) and of one without, in turn.
 
