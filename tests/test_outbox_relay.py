@@ -22,6 +22,7 @@ from sse_fast import EventParser, Hub, stream
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.outbox import OutboxRelay, add
 from sse_fast.outbox.edge import EdgeTarget
+from sse_fast.outbox.hub import HubTarget
 from sse_fast.outbox.mark import MOST, Mark
 from sse_fast.outbox.queue import BATCH_BYTES, NoOutbox, Queue, Row, conninfo_of
 from sse_fast.outbox.relay import Relay
@@ -159,18 +160,26 @@ async def test_an_event_that_nobody_was_notified_of_is_found_by_looking(
 
 
 async def test_who_commits_while_the_relay_goes_to_sleep_is_not_slept_through(
-    dsn: str, writer: psycopg.Connection[Any]
+    dsn: str, writer: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that has not notified: its commit began before the relay slept."""
+    """One that has notified nobody, as its commit began before the relay slept."""
+    read, in_vain = Queue.read, 0
+
+    async def counted(queue: Queue, most: int = 1) -> list[Row]:
+        nonlocal in_vain
+        rows = await read(queue, most)
+        in_vain += not rows
+        return rows
+
+    monkeypatch.setattr(Queue, "read", counted)
     async with await psycopg.AsyncConnection.connect(dsn) as committing, Hub() as hub:
-        add(writer, "news", "1")
-        await add(committing, "news", "2")
+        await add(committing, "news", "1")
         await committing.execute("SET CONSTRAINTS ALL IMMEDIATE")  # its commit is under way
         async with OutboxRelay(hub, dsn, poll=3600):
             heard = Heard(hub, "news")
-            await heard.all("1")
+            await until(lambda: in_vain >= 2)
             await committing.commit()
-            await heard.all("1", "2")
+            await heard.all("1")
 
 
 async def test_one_relay_publishes_and_another_takes_over_when_it_is_gone(
@@ -466,6 +475,37 @@ async def test_no_more_is_read_at_once_than_its_bound_whatever_waits(dsn: str, w
         await queue.done(rows)
     assert [len(each) for each in sizes] == [2, 2, 1, 1]
     await queue.close()
+
+
+async def test_a_relay_may_no_more_than_read_mark_and_delete(dsn: str, writer: psycopg.Connection[Any]) -> None:
+    writer.execute("DROP ROLE IF EXISTS relay")
+    writer.execute("CREATE ROLE relay LOGIN")
+    restricted = conninfo_of(dsn.replace("postgres@", "relay@"))
+    with pytest.raises(NoOutbox, match=r"permission denied .* needs SELECT, UPDATE and DELETE"):
+        async with Hub() as hub:
+            await Relay(restricted, lambda marks: HubTarget(hub, marks)).run(until_empty=True)
+    writer.execute("GRANT SELECT, UPDATE, DELETE ON sse_fast_outbox, sse_fast_outbox_queue TO relay")
+    add(writer, "news", "1")
+    writer.execute("INSERT INTO sse_fast_outbox (channel, data) VALUES ('no channel', 'x')")
+    add(writer, "news", "2")
+    async with Hub() as hub, OutboxRelay(hub, restricted):
+        await Heard(hub, "news").all("1", "2")
+    assert writer.execute("SELECT channel FROM sse_fast_outbox").fetchall() == [("no channel",)]
+    writer.execute("DROP OWNED BY relay")
+    writer.execute("DROP ROLE relay")
+
+
+async def test_the_words_of_any_server_are_kept_as_far_as_they_can_be(
+    dsn: str, writer: psycopg.Connection[Any]
+) -> None:
+    queue = await Queue.connect(conninfo_of(dsn))
+    add(writer, "news", "1")
+    (row,) = await queue.read()
+    await queue.park(row, "zero \0 and " + 10_000 * "more ")
+    await queue.close()
+    ((error,),) = writer.execute("SELECT error FROM sse_fast_outbox").fetchall()
+    assert error.startswith("zero  and more more")
+    assert len(error) == 2000
 
 
 async def test_an_event_that_somebody_deleted_holds_up_nothing(dsn: str, writer: psycopg.Connection[Any]) -> None:

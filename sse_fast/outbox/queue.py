@@ -18,6 +18,7 @@ from sse_fast.outbox.table import AWAKE, DDL, LEADER, NOTIFICATION
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 1024 * 1024  # of data that are read at once, but for a single event that is larger
+LONGEST_ERROR = 2000  # characters that are kept of why an event is not published
 ANSWER_SECONDS = 30.0  # a statement that takes longer is taken for a connection that is dead
 
 # A peer that is gone is noticed, also where nothing is said for long.
@@ -28,6 +29,7 @@ CONNECTION: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "application_name": "sse-fast relay",
+    "client_encoding": "UTF8",
 }
 SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # as SQLAlchemy writes it, too
 
@@ -144,7 +146,8 @@ class Queue:
 
     async def park(self, row: Row, error: str) -> None:
         """It can't be published, and waits for somebody who looks at why."""
-        await self._rows(PARK, position=row.position, id=row.id, error=error)
+        words = error.replace("\0", "")[:LONGEST_ERROR]  # whatever some server has said
+        await self._rows(PARK, position=row.position, id=row.id, error=words)
 
     async def find(self, positions: Sequence[int]) -> list[Place]:
         """Those that are still to be published, in their order."""
