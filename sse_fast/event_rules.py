@@ -6,7 +6,7 @@ import re
 import reprlib
 from functools import lru_cache
 from types import NoneType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from sse_fast.errors import InvalidEvent
 
@@ -19,7 +19,8 @@ MAX_ID_BYTES = 64
 # what servers make of a path that is not UTF-8: all such names would be one channel.
 CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
 KEY = re.compile(r"[\x20-\x7e]{1,255}")  # what fits an HTTP header, as a string of RFC 8941 does
-FIELDS = frozenset(("channel", "channels", "data", "event", "key", "retry"))
+CONFLATE_KEY_BYTES = 255
+FIELDS = frozenset(("channel", "channels", "conflate_key", "data", "event", "key", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",
     bool: "a boolean",
@@ -34,7 +35,7 @@ _repr.maxstring = 80
 _repr.maxlevel = 1
 
 Encoded = tuple[bytes | tuple[bytes, ...], bytes]
-"""What the log takes: the channel's name, or those of several; and a frame without its id line."""
+"""What the log takes: the channel's name, or those of several, or Keyed ones; and a frame without its id line."""
 
 
 @lru_cache(maxsize=65536)
@@ -65,6 +66,33 @@ def idempotency_key(key: object) -> str:
     if not KEY.fullmatch(key):
         raise InvalidEvent(f"an idempotency key has 1 to 255 printable ASCII characters; {brief(key)} does not")
     return key
+
+
+def conflate_key(key: object) -> bytes:
+    """The key of events of which the newest is enough for who lags. Raises InvalidEvent."""
+    if not isinstance(key, str):
+        raise InvalidEvent(f"'conflate_key' must be a string; this is {kind_of(key)}")
+    try:
+        raw = key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(
+            f"'conflate_key' is UTF-8 text; {brief(key)} has a lone surrogate at {error.start}"
+        ) from None
+    if not 0 < len(raw) <= CONFLATE_KEY_BYTES:
+        raise InvalidEvent(f"'conflate_key' has 1 to {CONFLATE_KEY_BYTES} bytes; this one has {len(raw)}")
+    return raw
+
+
+class Keyed(tuple[bytes, ...]):
+    """The channels of an event that has a conflation key, where another event has a name or a tuple of names."""
+
+    key: bytes
+
+    @classmethod
+    def of(cls, channels: bytes | tuple[bytes, ...], key: bytes) -> Self:
+        keyed = cls((channels,) if isinstance(channels, bytes) else channels)
+        keyed.key = key
+        return keyed
 
 
 class WholeNumber(NamedTuple):

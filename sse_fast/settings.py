@@ -222,8 +222,9 @@ class Settings(BaseSettings):
     )
     namespace: list[Namespace] = Field(
         default=[],
-        description="What holds for the channels of a pattern: max_connections, presence, publish; the first that has "
-        'a channel rules it. [[namespace]] in the file, or JSON: {"pattern": "room:*", "max_connections": 500}.',
+        description="What holds for the channels of a pattern: keep, max_age, max_connections, presence, publish, "
+        "conflate; the first that has a channel rules it. [[namespace]] in the file, or JSON: "
+        '{"pattern": "ticks:*", "keep": 100}.',
     )
     rate_open: str | None = Field(
         default=None,

@@ -29,7 +29,7 @@ ROOMS: dict[str, str | None] = {
     "event_rules": "errors",
     "serialization": "errors",
     "_native.wire": "_native.base datastar errors event_rules serialization",
-    "_native.log": "_native.base _native.wire errors",
+    "_native.log": "_native.base _native.wire errors event_rules",
     "_native.fanout": "_native.base _native.log _native.wire ends errors",
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",

@@ -5,7 +5,7 @@ news: it visits the group's subscribers in turn, and hands each everything after
 What arrives while a sweep runs is taken in at its next slice, so those not visited yet get it in the same piece and the
 sweep goes round once more for the others: under load, batching comes by itself and grows with the load. Subscribers
 that stand at the same place share one piece of bytes.
-What it drops: nothing. A subscriber that blocks is parked; sweeps pass over it, and its cursor stays. When it may go on
+What it drops: nothing, but what is superseded for who lags on a conflated channel. A subscriber that blocks is parked; sweeps pass over it, and its cursor stays. When it may go on
 it catches up from the log, one bounded piece a turn, behind the others; and one that has a long way to go, in pieces
 that leave the loop half of its time for everything else.
 Who is told: a subscriber whose cursor falls behind what the log keeps either leaves (it resumes by id) or is skipped
@@ -35,6 +35,8 @@ from sse_fast._native.fanout.groups cimport (
     EXPIRES,
     GAP_OWED,
     HISTORY_OWED,
+    LAGS,
+    LOST,
     NOTICE_OWED,
     PARKED,
     READY,
@@ -46,6 +48,7 @@ from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.beginnings cimport (
     before_newest,
+    behind_marks,
     bytes_after,
     earliest,
     evicted_of,
@@ -54,7 +57,9 @@ from sse_fast._native.log.beginnings cimport (
     oldest_of,
     resume,
 )
-from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.index cimport Index, Piece, View
+from sse_fast._native.log.pieces cimport cut
+from sse_fast._native.log.retention cimport before_newest_shown, hidden_of_all, hide_after
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.log.selection cimport (
     FOUND,
@@ -90,6 +95,10 @@ cdef enum:
     REST = 4                        # of a drain's budget: the least that those with a long way to go rest then
 
 
+cdef inline bint is_same(const View* one, const View* other) noexcept:
+    return one.until == other.until and one.now == other.now and one.latest == other.latest
+
+
 cdef class FanOut:
     """FanOut(log, *, skip=False, piece=32768): the subscribers of one worker.
 
@@ -100,17 +109,17 @@ cdef class FanOut:
     `tell` groups of news (half a millisecond); of what the log evicted, the index drops `drop` events (1.5 ms).
     Who has caught up by `deep` bytes and is not there yet has a long way to go;
     who had everything before may catch up by two of the largest batches: those who append them wait for it.
-    `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`, `matched`: see
-    `Index`. `look`: links that a visit looks at for what a pattern had before (a millisecond). `compress`: bytes of a
-    piece from which on it is deflated for sinks that take gzip.
+    `unknown`: events, the newest, that a stream begins with after an id that this log never gave. `merge`, `matched`,
+    `rules`, `keys`: see `Index`. `look`: links that a visit looks at for what a pattern had before (a millisecond).
+    `compress`: bytes of a piece from which on it is deflated for sinks that take gzip.
     Times (`now`) are seconds on any steady clock, the same in all calls.
     """
 
     def __cinit__(self, Log log not None, *, bint skip=False, uint32_t piece=32768, Py_ssize_t remembered=65536,
                   Py_ssize_t take_in=16384, Py_ssize_t tell=4096, uint32_t deep=262144,
                   uint64_t unknown=10_000, Py_ssize_t drop=1024, uint64_t merge=16384, uint64_t matched=2097152,
-                  Py_ssize_t look=4096, Py_ssize_t compress=256):
-        self.index = Index(log, remembered=remembered, drop=drop, merge=merge, matched=matched)
+                  Py_ssize_t look=4096, Py_ssize_t compress=256, rules=(), uint64_t keys=262144):
+        self.index = Index(log, remembered=remembered, drop=drop, merge=merge, matched=matched, rules=rules, keys=keys)
         self._groups = Groups(self.index, tell, look)
         self._deadlines = Deadlines(self._groups)
         self._endings = Endings()
@@ -250,17 +259,19 @@ cdef class FanOut:
         if anew:
             after = None
         cdef Group group = self._groups.open(names, wanted, enveloped)
+        subscriber.opened = wall_clock_ms() / 1000.0
         try:
             newest = newest if since is None else min(newest, since)
+            # What came since then is news to it, whatever namespaces show of what was before.
+            subscriber.told_after = min(newest, self.index.position)
             if group.selection is None:
                 self._stand(subscriber, group, after, begin, newest, history)
             else:
                 self._stand_selected(subscriber, group.selection, after, begin, newest, history)
             if anew:
-                subscriber.lost_ = True
+                subscriber.began |= LOST
             self._deadlines.reserve()
             subscriber.number = self._number + 1
-            subscriber.opened = wall_clock_ms() / 1000.0
             subscriber.user, subscriber.address = user, address
             if until is not None:
                 subscriber.until_ = until
@@ -272,10 +283,10 @@ cdef class FanOut:
             self._groups.close_if_empty(group)
             raise
         # It has entered; from here on nothing fails.
-        if not subscriber.must_tell & HISTORY_OWED:
+        if not group.hides and not subscriber.must_tell & HISTORY_OWED:
             subscriber.told_after = self.index.position
         self._number = subscriber.number
-        if subscriber.lost_:
+        if subscriber.began & LOST:
             self.gaps += 1
         subscriber.sink = sink
         subscriber.stepped = not isinstance(sink, SocketSink)
@@ -311,58 +322,89 @@ cdef class FanOut:
             position = before_newest(self.index, channels, self._unknown)
         else:
             position = resume(self.index, channels, after, &lost)
-        return bytes_after(self.index, channels, position)
+        cdef View view = View(self.index.position, wall_clock_ms(), False)
+        return bytes_after(self.index, channels, position, &view)
 
     cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         cdef bint lost = False
+        cdef View view = self._view_at_start(subscriber)
         if after is not None:
             if begin == UNKNOWN:
-                subscriber.position = before_newest(self.index, group.channels, self._unknown)
+                subscriber.position = self._before_newest(group, self._unknown, &view)
                 lost = True
             elif begin == EARLIEST:
                 subscriber.position = earliest(self.index, group.channels)
             else:
                 subscriber.position = resume(self.index, group.channels, begin, &lost)
-            subscriber.lost_ = lost
-            return 0
-        subscriber.position = newest
-        if newest < self.index.position:
-            subscriber.position = resume(self.index, group.channels, newest, &lost)
-            subscriber.lost_ = lost
-        if history and not lost:
+                if group.hides and hide_after(self.index, group.channels, subscriber.position, &view):
+                    lost = True
+        else:
+            subscriber.position = newest
             if newest < self.index.position:
-                history += kept_after(self.index, group.channels, newest)
-            subscriber.position = before_newest(self.index, group.channels, history)
+                subscriber.position = resume(self.index, group.channels, newest, &lost)
+            if history and not lost:
+                if newest < self.index.position:
+                    history += kept_after(self.index, group.channels, newest)
+                subscriber.position = self._before_newest(group, history, &view)
+        if group.hides and len(group.channels) == 1:
+            subscriber.position = max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
+        if lost:
+            subscriber.began |= LOST
         return 0
+
+    cdef View _view_at_start(self, Subscriber subscriber) noexcept:
+        """What one that comes back is shown."""
+        return View(subscriber.told_after, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
+
+    cdef uint64_t _before_newest(self, Group group, uint64_t count, const View* view) except? 0:
+        if group.hides and len(group.channels) > 1:
+            return behind_marks(self.index, before_newest_shown(self.index, group.channels, count, view))
+        return before_newest(self.index, group.channels, count)
 
     cdef int _stand_selected(
         self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
     ) except -1:
         cdef Search search = FOUND
-        cdef bint lost = False
+        cdef bint lost = False, hides = self.index.rules.hide
+        cdef View view = self._view_at_start(subscriber)
+        cdef const View* shown = &view if hides else NULL
         if after is not None:
             if begin == UNKNOWN:
-                subscriber.position = selection.before_newest(self.index, newest, self._unknown, True, &search)
+                subscriber.position = selection.before_newest(self.index, newest, self._unknown, True, shown, &search)
                 lost = True
             elif begin == EARLIEST:
                 subscriber.position = selection.earliest(self.index)
             else:
                 subscriber.position = selection.resume(self.index, begin, &lost)
-            subscriber.lost_ = lost
+                if hides and selection.hides_after(self.index, subscriber.position, shown):
+                    lost = True
+            subscriber.began |= LOST if lost else 0
             return 0
         subscriber.position = newest
         if newest < self.index.position:
             subscriber.position = selection.resume(self.index, newest, &lost)
         if history and not lost:
             newest = min(newest, self.index.position)
-            subscriber.position = selection.before_newest(self.index, newest, history, True, &search)
+            subscriber.position = selection.before_newest(self.index, newest, history, True, shown, &search)
             if search == UNDER_WAY:
                 subscriber.position = selection.earliest(self.index)
                 subscriber.must_tell = HISTORY_OWED
                 subscriber.told_after, subscriber.at = history, newest
             lost = search == NO_ROOM
-        subscriber.lost_ = lost
+        subscriber.began |= LOST if lost else 0
         return 0
+
+    def gone_until(self, Subscriber subscriber not None):
+        """Of one that is `lost`, before anything was handed to it: the position up to which events may be gone that it has
+        not seen. It may stand before that: some of its channels are shown from further back than others."""
+        cdef View view
+        cdef Group group = subscriber.group
+        if not group.hides or subscriber.must_tell or subscriber.position >= subscriber.told_after:
+            return subscriber.position
+        if group.selection is not None:
+            return subscriber.told_after
+        view = self._view_at_start(subscriber)
+        return max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
 
     def unsubscribe(self, Subscriber subscriber not None):
         """Let a subscriber go; it is written to no more. Again: nothing happens."""
@@ -383,13 +425,12 @@ cdef class FanOut:
         subscriber.timeouts = 0
         if subscriber.finished_:
             return False
-        if (
-            self._last_words is not None or subscriber.must_tell
-            or subscriber.position < self._groups.newest_of(subscriber.group)
-        ):
-            self._catch_up_later(subscriber)
-            return True
-        return False
+        if subscriber.position < self._groups.newest_of(subscriber.group):
+            subscriber.began |= LAGS
+        elif self._last_words is None and not subscriber.must_tell:
+            return False
+        self._catch_up_later(subscriber)
+        return True
 
     # ---- the drain --------------------------------------------------------------------------------------------------
 
@@ -505,6 +546,8 @@ cdef class FanOut:
         cdef Batch batch
         cdef bytes data
         cdef unsigned char owed
+        cdef View view
+        cdef bint ruled
         if subscriber.in_volley:
             self._volley.fire()
         if subscriber.untold is not None:
@@ -533,23 +576,28 @@ cdef class FanOut:
         if subscriber.position >= group.last_position:
             return 0
 
+        ruled = group.hides or group.conflates
+        if ruled:
+            view = self._view_of(group, subscriber)
         if (
             self._shared_group is group
             and self._shared_from == subscriber.position
             and self._shared_newest == self.index.newest
+            and (not ruled or is_same(&view, &self._shared_view))
         ):
             batch = self._shared
             piece = self._shared_piece
         else:
-            data = self._cut(group, subscriber, &piece)
+            data = self._cut(group, subscriber, &piece, &view if ruled and (view.until or view.latest) else NULL)
             if data is None:
-                if piece.more:              # a pattern's are looked for
-                    subscriber.position = piece.end
+                if piece.more:              # they are looked for
+                    subscriber.position, subscriber.at = piece.end, piece.at
                     subscriber.catches_up = 0
                     self._catch_up_later(subscriber)
                 elif piece.end:
                     subscriber.position = piece.end
                     subscriber.catches_up = self._live_after
+                    subscriber.began &= ~LAGS
                 else:
                     self._behind.push(subscriber)
                 return 0
@@ -564,6 +612,8 @@ cdef class FanOut:
             self._shared_from = subscriber.position
             self._shared_newest = self.index.newest
             self._shared_piece = piece
+            if ruled:
+                self._shared_view = view
         if self._volley.prepare(subscriber, batch):
             subscriber.position = piece.end
             subscriber.at = piece.at
@@ -574,16 +624,24 @@ cdef class FanOut:
                 self._catch_up_later(subscriber)
             else:
                 subscriber.catches_up = self._live_after
+                subscriber.began &= ~LAGS
             self._volley.hand_over(subscriber, batch, now)
         return 0
 
-    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece):
-        """The next piece for a subscriber, in its form; None as `Index.cut` and `Selection.cut` have it."""
+    cdef View _view_of(self, Group group, Subscriber subscriber) noexcept:
+        """What is shown to a subscriber of channels in namespaces: of what came before it, and while it lags."""
+        cdef View view = View(0, 0, group.conflates and subscriber.began & LAGS)
+        if group.hides and subscriber.position < subscriber.told_after and len(group.channels) > (group.selection is None):
+            view.until, view.now = subscriber.told_after, <uint64_t>(subscriber.opened * 1000.0 + 0.5)
+        return view
+
+    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece, const View* view):
+        """The next piece for a subscriber, in its form; None as `pieces.cut` has it."""
         cdef bytes data
         if group.selection is None:
-            data = self.index.cut(group.channels, subscriber.position, subscriber.at, self._piece, piece)
+            data = cut(self.index, group.channels, subscriber.position, subscriber.at, self._piece, piece, view)
         else:
-            data = group.selection.cut(self.index, subscriber.position, self._piece, piece)
+            data = group.selection.cut(self.index, subscriber.position, self._piece, piece, view)
         if group.enveloped and data is not None:
             data = self._groups.envelopes.of_piece(
                 self.index, group.number, group.channels, group.selection, data, piece, self._piece
@@ -609,8 +667,9 @@ cdef class FanOut:
     cdef int _seek(self, Subscriber subscriber) except -1:
         """Go on looking for where its history begins."""
         cdef Search search = FOUND
+        cdef View view = View(subscriber.at, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
         cdef uint64_t position = subscriber.group.selection.before_newest(
-            self.index, subscriber.at, subscriber.told_after, True, &search
+            self.index, subscriber.at, subscriber.told_after, True, &view if subscriber.group.hides else NULL, &search
         )
         if search == UNDER_WAY:
             subscriber.catches_up = 0
@@ -684,7 +743,7 @@ cdef class FanOut:
         if selection is None:
             position = before_newest(self.index, subscriber.group.channels, 1)
         else:
-            position = selection.before_newest(self.index, self.index.position, 1, False, &search)
+            position = selection.before_newest(self.index, self.index.position, 1, False, NULL, &search)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
         self.slow += not subscriber.must_tell & GAP_OWED

@@ -61,7 +61,7 @@ cdef class Subscriber:
     @property
     def lost(self):
         """Whether it began behind events that are gone."""
-        return self.lost_ != 0
+        return self.began & LOST != 0
 
     @property
     def enveloped(self):
@@ -139,9 +139,13 @@ cdef class Groups:
                 else:
                     channel = self.index.patterns.open(patterns[which - named], self.index.position)
                 opened[which] = channel
+                if channel.rule is not None:
+                    group.conflates = group.conflates or channel.rule.conflates
+                    group.hides = group.hides or channel.rule.keep or channel.rule.max_age
                 group.last_position = max(group.last_position, channel.last_position)
             group.channels = tuple(opened)
             if patterns:
+                group.conflates, group.hides = self.index.rules.conflate, self.index.rules.hide
                 group.selection = selection_of(tuple(opened[:named]), tuple(opened[named:]), self.look)
             if not solo:
                 group.places = <uint32_t*>PyMem_RawMalloc(count * sizeof(uint32_t))

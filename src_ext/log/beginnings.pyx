@@ -11,10 +11,12 @@ from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.index cimport MERGED, Index, Link, Mark
+from sse_fast._native.log.index cimport MERGED, Index, Link, Mark, View
+from sse_fast._native.log.retention cimport hidden_of
 
 cdef enum:
     SAMPLED = 256                   # events by whose mean the bytes of more are estimated
+    LOOKED = 4096                   # links, at most, for one that is not superseded
 
 
 cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t told) noexcept:
@@ -78,14 +80,14 @@ cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except?
     return least
 
 
-cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position) noexcept:
-    """Of the frames of kept events of these channels after a position: each channel's number of them, by the mean of its
-    newest SAMPLED."""
+cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position, const View* view) noexcept:
+    """Of the frames of kept events of these channels after a position that are shown, superseded ones too: each channel's
+    number of them, by the mean of its newest SAMPLED."""
     cdef uint64_t number, total = 0, links, some, sample
     cdef Channel channel
     for channel in channels:
         links = 0
-        if not index.first_after(channel, position, &links):
+        if not index.first_after(channel, max(position, hidden_of(index, channel, view)), &links):
             continue
         number = channel.last
         some, sample = 0, 0
@@ -125,10 +127,17 @@ cdef bint _forgot(Index index, Channel channel) noexcept:
 
 cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept:
     cdef uint64_t number, ignored = 0
+    cdef int looked = 0
     if not _lags(index, channel):
         return channel.evicted
     number = index.first_after(channel, index._floor, &ignored)
-    return index.position_of(number - index.link(number).previous if number else channel.last)
+    number = number - index.link(number).previous if number else channel.last
+    while index.link(number).newer and looked < LOOKED:     # nobody misses what was superseded
+        if not index.link(number).previous:
+            return channel.evicted
+        number -= index.link(number).previous
+        looked += 1
+    return index.position_of(number)
 
 
 cdef uint64_t _kept_of(Index index, Channel channel) noexcept:

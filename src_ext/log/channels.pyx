@@ -5,6 +5,11 @@ from cpython.mem cimport PyMem_RawFree
 
 
 @cython.final
+cdef class Rule:
+    """What holds for the channels of a pattern. Made by `Rules`."""
+
+
+@cython.final
 cdef class Match:
     """The patterns that a channel is of."""
 

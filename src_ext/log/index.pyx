@@ -4,10 +4,11 @@ What it keeps: an entry per kept event, in log order, and a link per event and c
 publish costs O(1) whatever the number of channels, and a channel's backlog is walked without touching anybody else's. An
 event of several channels stands in each one's list; who listens to several of them gets it once, for links of one event
 are neighbours in every order. Its links are numbered one after the other, and dropped with it.
+Of a conflated channel a link knows the newer one of its key.
 What it drops: entries of events the log evicted. A channel with neither events nor subscribers is dropped too. What a
 channel forgets (FLAG_FORGET) leaves its list at once, and its links are dropped with their entries.
 Who is told: subscribers that resume. Evicting leaves the position behind (`Channel.evicted`, then `_gone`, at last
-`forgotten`), by which `beginnings` tells *complete* from *gap*. Memory of evictions is bounded; past the bound it says gap.
+`forgotten`), by which `beginnings` tells *complete* from *gap*; but not that of an event which a newer one had superseded. Memory of evictions is bounded; past the bound it says gap.
 
 One batch may evict any number of entries, and a hole concern any number of channels. So that no call takes long, it is
 noted at once where what is kept begins (`_live`, `_lapped`), which is all that readers go by; the entries before that are
@@ -30,12 +31,13 @@ from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.layout cimport FLAG_FORGET, FLAG_MARK, Record
-from sse_fast._native.log.names cimport FLAG_SEVERAL, unpack_names
+from sse_fast._native.log.names cimport FLAG_KEYED, FLAG_SEVERAL, KEY_ROOM, key_behind, unpack_names
+from sse_fast._native.log.newest cimport Newest
 from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve
 from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
+from sse_fast._native.log.rules cimport Rules
 
-cdef uint64_t NO_LIMIT = <uint64_t>-1
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
 cdef enum:
@@ -46,15 +48,18 @@ cdef enum:
 
 @cython.final
 cdef class Index:
-    """Index(log, *, remembered=65536, drop=1024, merge=16384, matched=2097152): remembers for that many dropped channels
-    where they were evicted, and of patterns so many `matched` events.
+    """Index(log, *, remembered=65536, drop=1024, merge=16384, matched=2097152, rules=(), keys=262144): remembers for that
+    many dropped channels where they were evicted, of patterns so many `matched` events, and of conflated channels the
+    newest events of so many `keys`. `rules`: see `Rules`.
 
     A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
     """
 
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024,
-                  uint64_t merge=16384, uint64_t matched=2097152):
+                  uint64_t merge=16384, uint64_t matched=2097152, rules=(), uint64_t keys=262144):
         self.log = log
+        self.rules = Rules(rules)
+        self._newest_of_keys = Newest(keys)
         self.channels = {}
         self._listed = []
         self.patterns = Patterns(matched)
@@ -139,6 +144,7 @@ cdef class Index:
         cdef int status = READ_AT_HEAD
         cdef Channel channel
         cdef bytes names
+        cdef uint64_t key = 0
         while count < limit:
             status = self.log.read_record(&self._offset, &record)
             if status == READ_AT_HEAD:
@@ -154,8 +160,11 @@ cdef class Index:
                 self._take_in_mark(&record, names)
                 count += 1
             elif record.flags & FLAG_SEVERAL:
-                count += self._take_in_shared(&record, unpack_names(names, record.flags))
+                count += self._take_in_shared(&record, names)
             else:
+                if record.flags & FLAG_KEYED:
+                    key = key_behind(PyBytes_AS_STRING(names), record.names_length)
+                    names = names[:record.names_length - KEY_ROOM]
                 if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
                     self._make_room_for(1)
                 channel = self.open_channel(names)
@@ -169,6 +178,8 @@ cdef class Index:
                     self._forget(channel)
                 self._add(&record, 1)
                 count += 1 + self._link(channel) // PATTERNS_A_RECORD
+                if record.flags & FLAG_KEYED:
+                    self._supersede(channel, key)
             self._offset += record.length
         self.evict()
         self._drop_evicted(max(count, self._drop))
@@ -187,8 +198,9 @@ cdef class Index:
         """In how many of so many channels' lists an event stands at most."""
         return min(lists, self._widest) if self._shared else 1
 
-    cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1:
-        """Take in an event of several channels. Returns how many."""
+    cdef Py_ssize_t _take_in_shared(self, Record* record, bytes packed) except -1:
+        """Take in an event of several channels, whose names these are. Returns how many."""
+        cdef tuple names = unpack_names(packed, record.flags)
         cdef Py_ssize_t count = PyTuple_GET_SIZE(names), told = 0, i
         cdef list opened = [None] * count
         try:
@@ -205,6 +217,8 @@ cdef class Index:
         self._add(record, count)
         for i in range(count):
             told += self._link(<Channel>PyList_GET_ITEM(opened, i))
+            if record.flags & FLAG_KEYED:
+                self._supersede(<Channel>PyList_GET_ITEM(opened, i), key_behind(PyBytes_AS_STRING(packed), record.names_length))
         self._widest = max(count, self._widest if self._shared else 1)
         self._shared += 1
         return count + told // PATTERNS_A_RECORD
@@ -264,7 +278,7 @@ cdef class Index:
         cdef Link* before
         link.channel = <void*>channel
         link.event = <uint32_t>self.newest
-        link.next = link.previous = link.jump = link.span = 0
+        link.next = link.previous = link.jump = link.span = link.newer = 0
         if last:
             before = self.link(last)
             before.next = link.previous = link.jump = <uint32_t>(number - last)
@@ -286,6 +300,17 @@ cdef class Index:
         if self.patterns.count:
             return self.patterns.tell(channel, self.position, self._floor, self.fresh)
         return 0
+
+    cdef void _supersede(self, Channel channel, uint64_t key) noexcept:
+        """The newest link, this channel's, is of an event with a key of this hash: the one before it is superseded."""
+        cdef uint64_t before
+        if channel.rule is None or not channel.rule.conflates:
+            return
+        key ^= <uint64_t><size_t><void*>channel * <uint64_t>0x9E3779B97F4A7C15
+        before = self._newest_of_keys.replace(key, self._newest_link)
+        # It may be of one that is gone, and had its place.
+        if before >= self._first_link and before and self.link(before).channel == <void*>channel:
+            self.link(before).newer = <uint32_t>(self._newest_link - before)
 
     cdef void _forget(self, Channel channel) noexcept:
         """Nothing that the channel has is kept any more. What it gets next, at once, keeps it alive until the last of
@@ -346,7 +371,8 @@ cdef class Index:
                 self._first_link += 1
                 if number < channel.forgot:     # that one is still there, and the channel with it
                     continue
-                channel.evicted = entry.position
+                if not link.newer:              # else nobody misses it
+                    channel.evicted = entry.position
                 channel.kept -= 1
                 if link.next:
                     channel.first = number + link.next
@@ -403,6 +429,8 @@ cdef class Index:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
             channel.last_position = max(channel.evicted, self._last_mark)
+            if self.rules.count:
+                channel.rule = self.rules.of(name)
             channel.place = PyList_GET_SIZE(self._listed)
             try:
                 self._listed.append(channel)
@@ -432,7 +460,7 @@ cdef class Index:
             except MemoryError:
                 self.forgotten = self._floor    # whom it was, nobody knows now: to resume any dropped channel is a gap
 
-    # ---- copying out ------------------------------------------------------------------------------------------------
+    # ---- what merges ------------------------------------------------------------------------------------------------
 
     cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept:
         """Number of the channel's first link after `position`, or 0. Adds to `count` how many there are."""
@@ -462,88 +490,3 @@ cdef class Index:
             self._heap = grown
             self._room = size
         return 0
-
-    cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece):
-        """The frames after `position`, oldest first, whole, up to `limit` bytes and at least one, as one piece.
-
-        None if there are none (then `piece.end` is where the index stands) or if the log took them away meanwhile
-        (then `piece.end` is 0; `evict` has run, and `lost_after` knows).
-        """
-        cdef bint single = len(channels) == 1
-        cdef const Mark* mark = self.mark_after(position)
-        cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT   # what is behind a fork is passed over
-        cdef uint64_t* heap                 # of each channel the link that comes next
-        cdef size_t size = 0, count = 0, merged = 0
-        cdef uint64_t number = 0, event, last = 0, length = 0, ignored = 0
-        cdef Entry* entry
-        self.make_room(len(channels))
-        heap = self._heap
-        if single and at >= self._first_link and mark == NULL:
-            if self.link(at).next:
-                heap[0] = at + self.link(at).next
-                size = 1
-        else:
-            for channel in channels:
-                if (<Channel>channel).last_position <= position:
-                    continue
-                number = self.first_after(<Channel>channel, position, &ignored)
-                if number:
-                    push(heap, size, number)
-                    size += 1
-        if size == 0 and mark == NULL:
-            piece.end = self.position
-            piece.at = at
-            piece.more = False
-            return None
-
-        # First pass: how much fits. Second pass: copy.
-        while size:
-            event = self.event_of(heap[0])
-            if event != last:
-                entry = self.entry(event)
-                if entry.position > until:
-                    size = 0
-                    break
-                if count and (length + entry.frame_length > limit or merged >= MERGED):
-                    break
-                length += entry.frame_length
-                self._merged[count] = last = event
-                count += 1
-            number = heap[0]
-            merged += 1
-            if self.link(number).next:
-                heap[0] = number + self.link(number).next
-            else:
-                size -= 1
-                heap[0] = heap[size]
-            if size > 1:
-                sift_down(heap, size)
-        self.steps += merged
-        piece.events = <uint32_t>count
-        piece.more = size != 0 or mark != NULL
-        if size == 0 and mark != NULL and (count == 0 or length + self.entry(mark.number).frame_length <= limit):
-            last = self._merged[count] = mark.number
-            length += self.entry(last).frame_length
-            count += 1
-        piece.length = <uint32_t>length
-        piece.end = self.entry(last).position if piece.more else self.position
-        piece.at = number if single and mark == NULL else 0
-        return self.copied(count, piece)
-
-    cdef bytes copied(self, size_t count, Piece* piece):
-        """The frames of so many entries in `_merged`, at least one, `piece.length` bytes; or None, as `cut` has it."""
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, piece.length)
-        cdef char* to = PyBytes_AS_STRING(out)
-        cdef Entry* entry
-        cdef size_t i
-        for i in range(count):
-            entry = self.entry(self._merged[i])
-            memcpy(to, self.log.names_at(entry.offset) + entry.names_length, entry.frame_length)
-            to += entry.frame_length
-        piece.milliseconds = self.log.published_at(self.entry(self._merged[0]).offset)
-        if not self.log.still_holds(self.entry(self._merged[0]).offset):
-            self.evict()
-            piece.end = 0
-            piece.more = False
-            return None
-        return out

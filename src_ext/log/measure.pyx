@@ -2,7 +2,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint64_t
 
 from sse_fast._native.log.layout cimport Record, largest_batch_of, largest_of
@@ -31,7 +31,7 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
     """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it.
 
     id_length: of the id line of its last event. In `into`, which may be the same list, an event of several channels
-    becomes (packed names, body, FLAG_SEVERAL). Raises TypeError, InvalidEvent, EventTooLarge or BatchTooLarge.
+    or with a key becomes (packed names, body, flags). Raises TypeError, InvalidEvent, EventTooLarge or BatchTooLarge.
     """
     cdef object pair, channel, body
     cdef uint64_t records = 0
@@ -46,7 +46,7 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
         channel = <object>PyTuple_GET_ITEM(pair, 0)
         body = <object>PyTuple_GET_ITEM(pair, 1)
         flags = 0
-        if type(channel) is tuple:
+        if PyTuple_Check(channel):
             channel = pack_names(channel, &flags)
             if into is not None:
                 into[i] = (channel, body, flags) if flags else (channel, body)

@@ -8,7 +8,7 @@ from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.index cimport Index, Link
-from sse_fast._native.log.layout cimport Record
+from sse_fast._native.log.retention cimport time_of
 
 
 class Recent(NamedTuple):
@@ -43,10 +43,3 @@ def recent(Index index not None, bytes name not None, uint64_t since):
         else:
             number -= link.previous
             count += 1
-
-
-cdef uint64_t time_of(Index index, uint64_t number) noexcept:
-    """When the event of a link was published; 0: the log has it no longer."""
-    cdef uint64_t offset = index.entry(index.event_of(number)).offset
-    cdef uint64_t milliseconds = (<const Record*>(index.log.names_at(offset) - sizeof(Record))).milliseconds
-    return milliseconds if index.log.still_holds(offset) else 0

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -50,7 +50,7 @@ from sse_fast._native.log.layout cimport (
 )
 from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
 from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, record_length, refuse_oversize
-from sse_fast._native.log.names cimport FLAG_SEVERAL, pack_names, unpack_names
+from sse_fast._native.log.names cimport pack_names, unpack_names
 
 cdef extern from * nogil:
     """
@@ -286,14 +286,14 @@ cdef class Log:
         return f"{name_of(&epoch).decode('ascii')}-{position - (epoch.begins if epoch.outside else 0)}"
 
     def append(self, channel not None, bytes body not None):
-        """Append one event to a channel, or to several (a tuple of names). `body` is an encoded frame without its id line,
+        """Append one event to a channel, or to several (a tuple of names, or `event_rules.Keyed`). `body` is an encoded frame without its id line,
         which becomes its last. Returns its position.
 
         Raises EventTooLarge, InvalidEvent, LogBusy or MemoryError, and then nothing was appended.
         """
         cdef uint16_t flags = 0
         cdef bytes names
-        if type(channel) is tuple:
+        if PyTuple_Check(channel):
             names = pack_names(channel, &flags)
         else:
             names = channel
@@ -439,7 +439,7 @@ cdef class Log:
         body = <object>PyTuple_GET_ITEM(event, 1)
         return self._write(
             head, position, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel),
-            0 if PyTuple_GET_SIZE(event) == 2 else FLAG_SEVERAL,
+            0 if PyTuple_GET_SIZE(event) == 2 else <uint16_t><object>PyTuple_GET_ITEM(event, 2),
             PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), milliseconds,
         )
 

@@ -20,8 +20,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from sse_fast._native.log.beginnings cimport behind_marks, evicted_of_one, oldest_of
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece
+from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
 from sse_fast._native.log.patterns cimport Pattern, matches
+from sse_fast._native.log.pieces cimport copied
+from sse_fast._native.log.retention cimport hidden_of, hide_after, is_shown, is_superseded
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
@@ -202,6 +204,11 @@ cdef class Selection:
             return False
         if position < oldest_of(index, self.named):
             return True
+        if index.rules.conflate:        # what was superseded counts for nothing
+            for pattern in self.patterns:
+                if position < evicted_of_pattern(index, pattern):
+                    return True
+            return False
         for pattern in self.patterns:
             if position < pattern.evicted:
                 return True
@@ -211,6 +218,54 @@ cdef class Selection:
                     return True
             elif position < evicted_of_pattern(index, pattern):
                 return True
+        return False
+
+    cdef bint hides_after(self, Index index, uint64_t position, const View* view) noexcept:
+        """Whether events after a position, up to the view's, are not shown, but for superseded ones; where more links
+        would have to be looked at than a call does, True."""
+        cdef uint64_t link, event, last = 0
+        cdef Py_ssize_t look = self.look
+        cdef uint32_t i
+        cdef Pattern pattern
+        if hide_after(index, self.named, position, view):
+            return True
+        if self._cover(index, position, self.look) == FOUND:
+            for pattern in self.patterns:
+                for i in range(pattern.count_until(position), pattern.count):
+                    if look <= 0:
+                        return True
+                    look -= 1
+                    event = number_after(index, pattern.at(i) - 1)
+                    if index.entry(event).position <= view.until and self._is_hidden(index, event, view):
+                        return True
+            return False
+        link = link_of(index, number_after(index, position))
+        while link <= index._newest_link:
+            event = index.event_of(link)
+            link += 1
+            if event == last:
+                continue
+            if index.entry(event).position > view.until:
+                break
+            if look <= 0:
+                return True
+            look -= 1
+            last = event
+            if self._is_hidden(index, event, view):
+                return True
+        return False
+
+    cdef bint _is_hidden(self, Index index, uint64_t event, const View* view) noexcept:
+        """Whether one of the channels of an entry, of those here, does not show it, and no newer one of its key either."""
+        cdef uint64_t link = link_of(index, event)
+        cdef Channel channel
+        while link <= index._newest_link and index.event_of(link) == event:
+            channel = <Channel>index.link(link).channel
+            if channel.rule is not None and link >= channel.forgot and self._has(channel):
+                if index.entry(event).position <= hidden_of(index, channel, view):
+                    if not is_superseded(index, link, NO_LIMIT):
+                        return True
+            link += 1
         return False
 
     cdef uint64_t resume(self, Index index, uint64_t position, bint* lost) noexcept:
@@ -226,10 +281,11 @@ cdef class Selection:
         return behind_marks(index, index._floor)
 
     cdef uint64_t before_newest(
-        self, Index index, uint64_t until, uint64_t count, bint looks, Search* search
+        self, Index index, uint64_t until, uint64_t count, bint looks, const View* view, Search* search
     ) except? 0:
-        """The cursor just before the newest `count` kept events that are not after `until`, if that is FOUND; else the one
-        after which all are known. `looks`: for those that are not known yet, as many links as a call may look at."""
+        """The cursor just before the newest `count` kept events that are not after `until`, and are shown, if that is FOUND;
+        else the one after which all are known. `looks`: for those that are not known yet, as many links as a call may
+        look at."""
         cdef uint64_t number, known
         cdef Py_ssize_t look = self.look if looks else 0
         cdef Search covered = FOUND
@@ -238,7 +294,7 @@ cdef class Selection:
             return until
         while True:
             known = max(self._known(), index._floor)
-            number = self._newest(index, until, known, count)
+            number = self._newest(index, until, known, count, view)
             if number:
                 search[0] = FOUND
                 return min(until, behind_marks(index, index.entry(number).position - 1))
@@ -279,13 +335,15 @@ cdef class Selection:
             if look < 0:
                 return NO_ROOM
 
-    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count) except? 0:
-        """Number of the `count`th newest entry in (after, until], or 0: there are not so many."""
+    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count, const View* view) except? 0:
+        """Number of the `count`th newest entry in (after, until], or 0: there are not so many. Where many are not shown,
+        of a newer one: a call looks at so many of those."""
         cdef size_t size = 0, source, named = PyTuple_GET_SIZE(self.named)
         cdef size_t sources = named + PyTuple_GET_SIZE(self.patterns)
         cdef uint64_t number, event, last = 0, ignored = 0
         cdef uint64_t* heap
         cdef uint64_t* at
+        cdef Py_ssize_t look = self.look
         cdef Channel channel
         cdef Pattern pattern
         if count == 0:
@@ -314,9 +372,11 @@ cdef class Selection:
             index.steps += 1
             if event != last:
                 last = event
-                if self._is_kept(index, event):
+                if self._is_kept(index, event, view):
                     count -= 1
-                if count == 0:
+                elif view != NULL:
+                    look -= 1
+                if count == 0 or look <= 0:
                     return event
             if source < named:
                 number = at[source]
@@ -339,16 +399,16 @@ cdef class Selection:
                 sift_down(heap, size)
         return 0
 
-    cdef bint _is_kept(self, Index index, uint64_t event) noexcept:
-        """Whether one of the channels of an entry, of those here, has not forgotten it."""
+    cdef bint _is_kept(self, Index index, uint64_t event, const View* view) noexcept:
+        """Whether one of the channels of an entry, of those here, has not forgotten it, and it is shown there."""
         cdef uint64_t link
         cdef Channel channel
-        if event >= index._forgot_before:
+        if event >= index._forgot_before and view == NULL:
             return True
         link = link_of(index, event)
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
-            if link >= channel.forgot and self._has(channel):
+            if link >= channel.forgot and self._has(channel) and (view == NULL or is_shown(index, link, view)):
                 return True
             link += 1
         return False
@@ -362,8 +422,8 @@ cdef class Selection:
 
     # ---- what comes next --------------------------------------------------------------------------------------------
 
-    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece):
-        """See `Index.cut`. None, and `piece.more`: they are still looked for; `piece.end` is how far."""
+    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece, const View* view):
+        """See `pieces.cut`."""
         cdef const Mark* mark = index.mark_after(position)
         cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT
         cdef size_t count
@@ -375,9 +435,9 @@ cdef class Selection:
         if search == UNDER_WAY:
             return None
         if search == FOUND:
-            count = self._merge(index, position, until, limit, piece)
+            count = self._merge(index, position, until, limit, piece, view)
         else:
-            count = self._walk(index, position, until, limit, piece)
+            count = self._walk(index, position, until, limit, piece, view)
         piece.events = <uint32_t>count
         if not piece.more:
             piece.end = index.position
@@ -391,9 +451,11 @@ cdef class Selection:
                     piece.end = mark.position
         if count == 0:
             return None
-        return index.copied(count, piece)
+        return copied(index, count, piece)
 
-    cdef size_t _merge(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) except? 0:
+    cdef size_t _merge(
+        self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece, const View* view
+    ) except? 0:
         """Collect the entries after a position, behind which all is known, up to `until` and to so many bytes. Returns how
         many; `piece` has their bytes, where they end, and whether there are more."""
         cdef size_t size = 0, count = 0, source, named = PyTuple_GET_SIZE(self.named)
@@ -429,7 +491,7 @@ cdef class Selection:
                     size = 0
                     break
                 last = event
-                if self._is_kept(index, event):
+                if self._is_kept(index, event, view):
                     if count and (piece.length + entry.frame_length > limit or count >= MERGED):
                         break
                     piece.length += entry.frame_length
@@ -457,7 +519,9 @@ cdef class Selection:
         piece.more = size != 0
         return count
 
-    cdef size_t _walk(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) noexcept:
+    cdef size_t _walk(
+        self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece, const View* view
+    ) noexcept:
         """As `_merge`, of a position before what is known: look at the links after it, so many a call."""
         cdef uint64_t link = link_of(index, number_after(index, position)), event, last = 0, looked = position
         cdef size_t count = 0
@@ -482,7 +546,10 @@ cdef class Selection:
             look -= 1
             index.steps += 1
             channel = <Channel>index.link(link).channel
-            if not taken and link >= channel.forgot and self._has(channel):
+            if (
+                not taken and link >= channel.forgot and self._has(channel)
+                and (view == NULL or is_shown(index, link, view))
+            ):
                 if count and (piece.length + entry.frame_length > limit or count >= MERGED):
                     piece.more = True
                     break

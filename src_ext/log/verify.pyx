@@ -20,7 +20,7 @@ from sse_fast._native.log.layout cimport (
     checksum_of,
 )
 from sse_fast._native.log.measure cimport record_length
-from sse_fast._native.log.names cimport FLAG_SEVERAL, are_names
+from sse_fast._native.log.names cimport FLAG_KEYED, FLAG_SEVERAL, KEY_ROOM, are_names
 from sse_fast._native.log.ring cimport Log
 
 cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position, or has had so many bytes
@@ -94,9 +94,12 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
         return f"the record at {offset} has a wrong length, {record.length}"
     cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
     cdef const char* names = <const char*>record + sizeof(Record)
-    if record.flags not in (0, FLAG_SEVERAL, FLAG_MARK, FLAG_FORGET) or record.length < used:
+    cdef size_t key = KEY_ROOM if record.flags & FLAG_KEYED else 0
+    if record.flags & ~FLAG_KEYED not in (0, FLAG_SEVERAL, FLAG_MARK, FLAG_FORGET) or record.length < used:
         return f"the record at {offset} has contradictory lengths"
-    if record.flags & FLAG_SEVERAL and not are_names(names, record.names_length):
+    if key and (record.flags & (FLAG_MARK | FLAG_FORGET) or record.names_length < key):
+        return f"the record at {offset} has a key and no names"
+    if record.flags & FLAG_SEVERAL and not are_names(names, record.names_length - key):
         return f"the record at {offset} has contradictory names"
     if record.length != record_length(names, record.names_length, record.flags, record.frame_length):
         return f"the record at {offset} has contradictory lengths"

@@ -48,6 +48,12 @@ cpdef bytes gap(str after, str until, bint with_id=True):
     return b"event: $gap\ndata: %b\n%b\n" % (told.encode(), id_line)
 
 
+def gap_from(str id not None, str after, str until not None):
+    """`$gap` of a stream that goes on behind `id`, which is before `until`: some of its channels have all of what is
+    between, and others have not."""
+    return gap(after, until, False)[:-1] + b"id: %b\n\n" % id.encode("ascii")
+
+
 cpdef bytes expiring(long long seconds):
     """`$expiring`: so many seconds from now the stream ends, as the client's credential does. One that renews it until
     then comes back with the new one."""

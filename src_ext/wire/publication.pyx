@@ -20,8 +20,8 @@ from sse_fast._native.wire.templates cimport TypedChannels
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
-    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, RETRY, brief, channel_name as channel_name_function,
-    idempotency_key, kind_of,
+    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, RETRY, Keyed, brief, channel_name as channel_name_function,
+    conflate_key as conflate_key_of, idempotency_key, kind_of,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
@@ -38,22 +38,27 @@ cdef Py_ssize_t TYPED_AT_ONCE = 128  # as well, where they may have to be checke
 cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as much work as many small ones
 
 
-def encode_publication(channel, data, *, event=None, retry=None, Py_ssize_t limit, TypedChannels typed=None):
+def encode_publication(
+    channel, data, *, event=None, retry=None, conflate_key=None, Py_ssize_t limit, TypedChannels typed=None
+):
     """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame. `typed`:
     the channels whose events have to fit, here and below.
 
     `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. It may be a typed channel
-    (`schema.definitions`), or have some: then `data` is an event of theirs. Raises InvalidEvent (EventTooLarge past the
-    limit).
+    (`schema.definitions`), or have some: then `data` is an event of theirs. With a `conflate_key` they are Keyed. Raises
+    InvalidEvent (EventTooLarge past the limit).
     """
     if not isinstance(channel, str):
         channel, data, event = of_typed(channel, data, event)
+    if conflate_key is not None:
+        return keyed(encoded(channel, data, event, retry, limit, typed), conflate_key)
     return encoded(channel, data, event, retry, limit, typed)
 
 
 def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
-    """One publication from `{"channel", "data", "event"?, "retry"?}`; null is as good as left out. In place of `channel`
-    it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without `keys` it is refused.
+    """One publication from `{"channel", "data", "event"?, "retry"?, "conflate_key"?}`; null is as good as left out. In
+    place of `channel` it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without
+    `keys` it is refused.
     Raises InvalidEvent."""
     cdef const char* start = PyBytes_AS_STRING(body)
     return from_value(parsed(body), start, start + PyBytes_GET_SIZE(body), limit, keys, 0, typed)
@@ -161,9 +166,20 @@ cdef tuple from_value(
             if keys is None:
                 raise InvalidEvent("no idempotency keys are taken here; leave 'key' out")
             keys[place] = idempotency_key(key)
+        key = value.get("conflate_key")
+        if key is not None:
+            if type(data) is not str:
+                data = as_it_stands(text, end)
+            return keyed(encoded(channel, data, event, retry, limit, typed), key)
     if type(data) is not str:
         data = as_it_stands(text, end)
     return encoded(channel, data, event, retry, limit, typed)
+
+
+cdef tuple keyed(tuple event, object key):
+    """An event that has a conflation key."""
+    channels, frame = event
+    return Keyed.of(channels, conflate_key_of(key)), frame
 
 
 cdef object looked_through(dict value):
@@ -171,7 +187,8 @@ cdef object looked_through(dict value):
     for name in value:
         if name not in FIELDS:
             raise InvalidEvent(
-                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'retry' and 'key'"
+                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'retry', 'key' and "
+                "'conflate_key'"
             )
     cdef object channel = value.get("channel"), channels = value.get("channels")
     if channel is not None and channels is not None:

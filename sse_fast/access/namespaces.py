@@ -1,16 +1,18 @@
 """Namespaces: what holds for the channels of a pattern, and not for all: how many streams may name one, who may publish
-to it, and whether it is told who is there.
+to it, whether it is told who is there, how much of it is shown to who comes back, and whether it is conflated.
 
 The first namespace of the list whose pattern has a channel rules it, alone: nothing is put together of several. It only
 narrows: to publish takes grants as anywhere, and the namespace may ask for more than them.
 """
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from sse_fast.access.durations import seconds_of
 from sse_fast.access.grants import Grants
 from sse_fast.access.patterns import NOTHING, Patterns, segments_of
 from sse_fast.access.publishers import of_a_key
@@ -22,21 +24,27 @@ Publishers = Literal["granted", "credentials", "keys", "nobody"]
 the program that the hub is in."""
 
 PUBLISHERS: tuple[Publishers, ...] = get_args(Publishers)
-MOST = 128  # namespaces: each is compared with a channel's name when that comes up
-MOST_STREAMS = 2**31
+MOST_NAMESPACES = 128  # each is compared with a channel's name when that comes up
+MOST = 2**31
+LONGEST = 366 * 86_400.0  # seconds
 REMEMBERED = 16_384  # names whose namespace is
-EXAMPLE = '{"pattern": "room:*", "max_connections": 500}'
+EXAMPLE = '{"pattern": "ticks:*", "keep": 100, "conflate": true}'
 
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """pattern: its channels. max_connections: streams that name one of them. presence: whether it is kept who is there;
-    None: as `presence_channels` says. publish: who may by HTTP."""
+    """pattern: its channels. keep: events of one of them that who comes back, or asks for history, is shown at most;
+    max_age: seconds for which they are. max_connections: streams that name one of them. presence: whether it is kept
+    who is there; None: as `presence_channels` says. publish: who may by HTTP. conflate: who lags, or comes back, gets
+    the newest event of each `conflate_key` only."""
 
     pattern: str
+    keep: int | None = None
+    max_age: float | None = None
     max_connections: int | None = None
     presence: bool | None = None
     publish: Publishers = "granted"
+    conflate: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -46,10 +54,21 @@ class Namespace:
             raise ValueError(str(error)) from None
         if self.pattern.startswith("$"):
             raise ValueError(f"{self._name} is of the server's own channels, which are in no namespace")
-        self._refuse_no_number("max_connections", MOST_STREAMS)
+        self._refuse_no_number("keep", MOST)
+        self._refuse_no_number("max_connections", MOST)
         self._refuse_no_bool("presence")
+        self._refuse_no_bool("conflate")
+        age = self.max_age
+        if age is not None and not (is_number(age) and 0.001 <= age <= LONGEST):
+            raise ValueError(f"{self._name} max_age is seconds, or 90s, 30m, 1h, 7d, up to a year; not {brief(age)}")
         if self.publish not in PUBLISHERS:
             raise ValueError(f"{self._name} publish is one of {', '.join(PUBLISHERS)}; not {brief(self.publish)}")
+
+    @property
+    def rule(self) -> tuple[bytes, int, int, bool]:
+        """As the log's index takes it, see `_native.log.rules`."""
+        age = 0 if self.max_age is None else max(1, round(1000 * self.max_age))
+        return self.pattern.encode(), self.keep or 0, age, self.conflate
 
     @property
     def _name(self) -> str:
@@ -88,8 +107,8 @@ def read(given: object) -> list[Namespace]:
     for each in found:
         if not isinstance(each, Namespace):
             raise ValueError(f"a namespace is a table, as in {EXAMPLE}; not {brief(each)}")
-    if len(found) > MOST:
-        raise ValueError(f"there are {len(found)} namespaces; {MOST} is the most")
+    if len(found) > MOST_NAMESPACES:
+        raise ValueError(f"there are {len(found)} namespaces; {MOST_NAMESPACES} is the most")
     seen: set[str] = set()
     for each in found:
         if each.pattern in seen:
@@ -115,7 +134,12 @@ def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
     pattern = table.get("pattern")
     if not isinstance(pattern, str):
         raise ValueError(f"a namespace names its channels by a pattern, as in {EXAMPLE}")
-    return {name: value for name, value in table.items() if value is not None}
+    said = {name: value for name, value in table.items() if value is not None}
+    return said | {"max_age": seconds_of(said["max_age"])} if "max_age" in said else said
+
+
+def is_number(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
 
 
 class Namespaces:

@@ -183,6 +183,11 @@ Examples:
     metavar="KEY",
     help="Publish it once, however often it is sent with this key within the server's window; not with --lines.",
 )
+@click.option(
+    "--conflate-key",
+    metavar="KEY",
+    help="What this is the newest value of: where the channel's namespace conflates, who lags gets the newest of each.",
+)
 @url_option
 @key_option
 def publish(
@@ -194,6 +199,7 @@ def publish(
     as_json: bool,
     lines: bool,
     idempotency_key: str | None,
+    conflate_key: str | None,
     url: str,
     publish_key: str | None,
 ) -> None:
@@ -213,7 +219,7 @@ def publish(
     if also:
         check_channels(channel, also)
     with http_client(url, httpx.Timeout(30), authorization(publish_key)) as client:
-        publisher = Publisher(client, [channel, *also], event, retry, idempotency_key)
+        publisher = Publisher(client, [channel, *also], event, retry, idempotency_key, conflate_key)
         stdin = sys.stdin.buffer
         if data is None and stdin.isatty():
             _tell("reading from the terminal; end with Ctrl-D")

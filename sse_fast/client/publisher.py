@@ -23,12 +23,13 @@ class Publisher:
         event: str | None = None,
         retry: int | None = None,
         key: str | None = None,
+        conflate_key: str | None = None,
     ) -> None:
         self.replayed = False
         """Whether the server says of the last request that it was published before under its key."""
         self._client = client
         self._channels = [channel] if isinstance(channel, str) else list(channel)
-        fields = {"event": event, "retry": retry}
+        fields = {"event": event, "retry": retry, "conflate_key": conflate_key}
         self._headers = {"Idempotency-Key": in_quotes(key)} if key is not None else {}
         self._fields = {name: value for name, value in fields.items() if value is not None}
 

@@ -128,6 +128,7 @@ class Edge:
             keys=slot.keys if slot is not None else None,
             retry=settings.retry,
             drain_timeout=settings.drain_timeout,
+            namespaces=settings.namespace,
         )
         if settings.schema is not None and self.hub.schema is None:
             self.hub.use_schema(settings.schema)

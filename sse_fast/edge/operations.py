@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from sse_fast import js
 from sse_fast._native.log.recent import recent
+from sse_fast._native.log.retention import shown
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.answers import json, response_of
@@ -118,12 +119,13 @@ class Operations:
         found, place = await self._listings.look(prefix, limit, place_before(options.get("before")))
         names = [channel.name.decode() for channel in found]
         subscribers, silent = await self._subscribers_of(names)
+        now = round(1000 * time.time())
         listed = [
             {
                 "name": name,
                 "subscribers": listen,
-                "kept": channel.kept,
-                "last_id": self._hub.event_id(channel.last_position) if channel.kept else None,
+                "kept": (kept := shown(self._hub.fanout.index, channel.name, now)),
+                "last_id": self._hub.event_id(channel.last_position) if kept else None,
             }
             for name, listen, channel in zip(names, subscribers, found, strict=True)
         ]
@@ -151,6 +153,7 @@ class Operations:
     def _kept_of(self, name: bytes) -> dict[str, Any]:
         channel, now = self._hub.fanout.index.get(name), time.time()
         kept = channel.kept if channel is not None else 0
+        could_see = shown(self._hub.fanout.index, name, round(1000 * now))
         lately = recent(self._hub.fanout.index, name, round(1000 * (now - LATELY)))
         seconds = LATELY
         if channel is not None and channel.evicted and lately.since == kept and self._hub.log.tail:
@@ -160,9 +163,9 @@ class Operations:
             if oldest is not None:
                 seconds = min(max(now - oldest.milliseconds / 1000, 0.001), LATELY)
         return {
-            "kept": kept,
+            "kept": could_see,
             "rate": round(lately.since / seconds, 3),
-            "last_id": self._hub.event_id(channel.last_position) if channel is not None and kept else None,
+            "last_id": self._hub.event_id(channel.last_position) if channel is not None and could_see else None,
             "last_time": in_words(lately.last) if lately.last is not None else None,
         }
 

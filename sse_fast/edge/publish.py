@@ -172,8 +172,16 @@ class Publishing:
         limit, typed = self._hub.max_event_size, self._hub.typed
         if wanted.form is Form.DATA:
             assert wanted.channel is not None
-            event, retry = wanted.event, wanted.retry
-            return [encode_publication(wanted.channel, body, event=event, retry=retry, limit=limit, typed=typed)], True
+            encoded = encode_publication(
+                wanted.channel,
+                body,
+                event=wanted.event,
+                retry=wanted.retry,
+                conflate_key=wanted.conflate_key,
+                limit=limit,
+                typed=typed,
+            )
+            return [encoded], True
         body = body.removeprefix(codecs.BOM_UTF8)  # some editors put one there; RFC 8259 lets a reader ignore it
         if wanted.form is Form.LINES:
             return await gently(from_ndjson(body, limit, keys, typed), len(body)), False

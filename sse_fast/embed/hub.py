@@ -18,9 +18,11 @@ from starlette.responses import Response
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast._native.log.rules import ChannelRule
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
+from sse_fast.access.namespaces import Namespace, Namespaces, read
 from sse_fast.access.patterns import is_name
 from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
 from sse_fast.base import shutdown
@@ -81,6 +83,7 @@ class NodeOptions(TypedDict, total=False):
     log: Log | None
     peers: Peers | None
     keys: KeyTable | None
+    rules: Iterable[ChannelRule]
 
 
 class Hub(node.Hub):
@@ -89,7 +92,9 @@ class Hub(node.Hub):
     retry: milliseconds until a client that was cut comes back, ±30 %. max_connections, max_connections_per_ip: streams
     open at once, in all and from one address. on_join, on_leave: see `response`; these are told of every stream
     of it. drain_timeout: seconds that a stop may take until every client has its last events. compress: streams without
-    `filter` and `transform` are gzip for clients that take it, compressed once for all of them.
+    `filter` and `transform` are gzip for clients that take it, compressed once for all of them. namespaces: what holds
+    for the channels of a pattern, as tables: `{"pattern": "ticks:*", "keep": 100, "conflate": True}`; of what they say
+    keep, max_age, conflate and max_connections count here. Raises ValueError for what is none.
 
     schema: typed streams, as `[Comments, Orders]`, a module that defines some, "shop.events", or a file, "shop.json":
     what is published to their channels, in whatever way, has to be one of their events. Raises InvalidSchema.
@@ -122,8 +127,10 @@ class Hub(node.Hub):
         drain_timeout: float = DRAIN_SECONDS,
         compress: bool = False,
         schema: "str | Document | Iterable[TypedStream[Any]] | None" = None,
+        namespaces: Iterable[Namespace | Mapping[str, Any]] = (),
         **options: Unpack[NodeOptions],
     ) -> None:
+        given = read(list(namespaces))
         self.on_join, self.on_leave = on_join, on_leave
         self.of_the_server = _of_the_server is not None
         if _of_the_server is not None:
@@ -135,16 +142,21 @@ class Hub(node.Hub):
                 max_connections_per_ip=max_connections_per_ip,
                 compress=compress or None,
                 schema=schema if self.schema is not None else None,
+                namespaces=given or None,
                 **options,
             )
             if schema is not None and self.schema is None:
                 self.use_schema(schema)
             return
-        super().__init__(**options)
+        super().__init__(**{"rules": [each.rule for each in given]} | options)
         self.schema: Checker | None = None
         if schema is not None:
             self.use_schema(schema)
-        admission = Admission(max_connections=max_connections, max_connections_per_ip=max_connections_per_ip)
+        admission = Admission(
+            max_connections=max_connections,
+            max_connections_per_ip=max_connections_per_ip,
+            namespaces=Namespaces(given),
+        )
         self.admission = admission
         self.streams = Streams(self, admission, retry=RETRY.check(retry))
         self.frames = Frames()
@@ -187,7 +199,13 @@ class Hub(node.Hub):
 
     @overload
     def publish_threadsafe(
-        self, channel: "Channel[E] | Sequence[Channel[E]]", data: E, *, retry: int | None = ..., key: str | None = ...
+        self,
+        channel: "Channel[E] | Sequence[Channel[E]]",
+        data: E,
+        *,
+        retry: int | None = ...,
+        key: str | None = ...,
+        conflate_key: str | None = ...,
     ) -> "Future[EventId]": ...
     @overload
     def publish_threadsafe(
@@ -198,9 +216,17 @@ class Hub(node.Hub):
         event: str | None = ...,
         retry: int | None = ...,
         key: str | None = ...,
+        conflate_key: str | None = ...,
     ) -> "Future[EventId]": ...
     def publish_threadsafe(
-        self, channel: Any, data: Any, *, event: str | None = None, retry: int | None = None, key: str | None = None
+        self,
+        channel: Any,
+        data: Any,
+        *,
+        event: str | None = None,
+        retry: int | None = None,
+        key: str | None = None,
+        conflate_key: str | None = None,
     ) -> "Future[EventId]":
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 
@@ -209,7 +235,13 @@ class Hub(node.Hub):
         has no loop.
         """
         encoded = encode_publication(
-            channel, data, event=event, retry=retry, limit=self.max_event_size, typed=self.typed
+            channel,
+            data,
+            event=event,
+            retry=retry,
+            conflate_key=conflate_key,
+            limit=self.max_event_size,
+            typed=self.typed,
         )
         loop = self._loop
         if loop is None or loop.is_closed():

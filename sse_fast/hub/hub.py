@@ -21,6 +21,7 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
+from sse_fast._native.log.rules import ChannelRule
 from sse_fast._native.wire.control import closing, forgotten
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast._native.wire.templates import TypedChannels
@@ -74,7 +75,8 @@ class Hub:
     `compress_min`: bytes of a piece, from which on it is deflated for streams that are gzip.
     `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
     `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
-    for others. Over a `log` of others: `keys`, where all of them remember them.
+    for others. Over a `log` of others: `keys`, where all of them remember them. `rules`: what holds for the channels of
+    patterns, see `_native.log.rules`.
     """
 
     def __init__(
@@ -94,12 +96,15 @@ class Hub:
         log: Log | None = None,
         peers: Peers | None = None,
         keys: KeyTable | None = None,
+        rules: Iterable[ChannelRule] = (),
     ) -> None:
         check_bounds(idempotency_window, idempotency_keys)
         self.log = log if log is not None else Log.private(log_size)
         self._peers = peers
         self._shares_its_log = log is not None
-        self.fanout = FanOut(self.log, skip=slow_policy == "skip", unknown=max_history, compress=compress_min)
+        self.fanout = FanOut(
+            self.log, skip=slow_policy == "skip", unknown=max_history, compress=compress_min, rules=rules
+        )
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
@@ -135,7 +140,13 @@ class Hub:
 
     @overload
     async def publish(
-        self, channel: "Channel[E] | Sequence[Channel[E]]", data: E, *, retry: int | None = ..., key: str | None = ...
+        self,
+        channel: "Channel[E] | Sequence[Channel[E]]",
+        data: E,
+        *,
+        retry: int | None = ...,
+        key: str | None = ...,
+        conflate_key: str | None = ...,
     ) -> EventId: ...
     @overload
     async def publish(
@@ -146,9 +157,17 @@ class Hub:
         event: str | None = ...,
         retry: int | None = ...,
         key: str | None = ...,
+        conflate_key: str | None = ...,
     ) -> EventId: ...
     async def publish(
-        self, channel: Any, data: Any, *, event: str | None = None, retry: int | None = None, key: str | None = None
+        self,
+        channel: Any,
+        data: Any,
+        *,
+        event: str | None = None,
+        retry: int | None = None,
+        key: str | None = None,
+        conflate_key: str | None = None,
     ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
@@ -160,11 +179,20 @@ class Hub:
         `key`: an idempotency key. Within `idempotency_window` the same event under the same key is not published again,
         and has the id of the first time; another event raises KeyReused.
 
+        `conflate_key`: what this is the newest value of. On a channel whose namespace conflates, who lags or comes back
+        is not handed an event when there is a newer one with the same key.
+
         Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
         then it may have been.
         """
         encoded = encode_publication(
-            channel, data, event=event, retry=retry, limit=self.max_event_size, typed=self.typed
+            channel,
+            data,
+            event=event,
+            retry=retry,
+            conflate_key=conflate_key,
+            limit=self.max_event_size,
+            typed=self.typed,
         )
         self._open_for_events()
         if key is not None:

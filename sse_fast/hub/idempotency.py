@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from sse_fast._native.log.keys import DIGEST, KeysOfEvents
-from sse_fast.event_rules import Encoded, idempotency_key
+from sse_fast.event_rules import Encoded, Keyed, idempotency_key
 
 Keys = str | Mapping[int, str]
 """The key of a whole batch, or by their places the keys of those of its events that have one."""
@@ -66,4 +66,7 @@ def _add(body: blake2b, event: Encoded) -> int:
     for part in (*names, frame):
         body.update(b"%d:" % len(part))
         body.update(part)
+    if isinstance(channels, Keyed):
+        body.update(b"%d:" % len(channels.key))
+        body.update(channels.key)
     return len(frame)

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
-from sse_fast._native.wire.control import connected, gap
+from sse_fast._native.wire.control import connected, gap_from
 
 
 class Home(Protocol):
@@ -47,7 +47,8 @@ class Subscription:
         enveloped = self.subscriber.enveloped
         if not self.subscriber.lost:
             return connected(self.resumed, self.id, enveloped, left_out)
-        return connected(self.resumed, None, enveloped, left_out) + gap(self._asked, self.id)
+        until = self._hub.event_id(self._hub.fanout.gone_until(self.subscriber))
+        return connected(self.resumed, None, enveloped, left_out) + gap_from(self.id, self._asked, until)
 
     @property
     def blocked(self) -> bool:

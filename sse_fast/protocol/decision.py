@@ -81,9 +81,10 @@ class Form(StrEnum):
 
 
 class Publish(NamedTuple):
-    """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds): of
-    Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is. key: the idempotency key of
-    all of them together. grants: of who publishes; they have `channel`, and are to have those that the body names."""
+    """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds),
+    conflate_key: of Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is. key: the
+    idempotency key of all of them together. grants: of who publishes; they have `channel`, and are to have those that
+    the body names."""
 
     form: Form
     most: int
@@ -93,6 +94,7 @@ class Publish(NamedTuple):
     headers: Headers = ()
     key: str | None = None
     grants: Grants = OPEN
+    conflate_key: str | None = None
 
 
 class Answer(NamedTuple):

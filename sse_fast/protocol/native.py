@@ -49,6 +49,7 @@ SYNONYMS = {
 }
 PLAIN_QUERY = re.compile(rb"(?:(?:channel|pattern|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
 EARLIEST = "earliest"
+OF_AN_EVENT = ("event", "retry", "conflate_key")
 NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
 NAMED_BY_QUERY = re.compile(rb"(?:\A|&)(?:channel|pattern)=([^&]*)")
 STREAM_METHODS = "GET, HEAD, OPTIONS"
@@ -382,11 +383,12 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         if not grants.publish.matches(channel := ":".join(names)):
             raise refusal(grants, "publish", [channel])
         policy.namespaces.refuse_publisher(grants, channel)
-    options = parameters_of(request.query, request.root + path, *(("event", "retry") if names else ()))
+    options = parameters_of(request.query, request.root + path, *(OF_AN_EVENT if names else ()))
     retry = _retry(options.get("retry"))
     _refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))
-    return Publish(form, most, ":".join(names) or None, options.get("event"), retry, readable, key, grants)
+    to, conflates = ":".join(names) or None, options.get("conflate_key")
+    return Publish(form, most, to, options.get("event"), retry, readable, key, grants, conflates)
 
 
 # ---- everything else -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport Group, Groups, Subscriber
 from sse_fast._native.fanout.sinks cimport Batch
 from sse_fast._native.fanout.volley cimport Volley
-from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.index cimport Index, Piece, View
 from sse_fast._native.log.selection cimport Selection
 from sse_fast._native.wire.gzip cimport Deflater
 
@@ -40,6 +40,7 @@ cdef class FanOut:
         Group _shared_group
         uint64_t _shared_from, _shared_newest
         Piece _shared_piece
+        View _shared_view           # of a group in a namespace
         Batch _last_words           # what everybody is told before the end; None: there are events still
         Batch _notice               # of ends that come in so many seconds
         long long _notice_seconds
@@ -64,7 +65,10 @@ cdef class FanOut:
     cdef void _catch_up_later(self, Subscriber subscriber) noexcept
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
-    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece)
+    cdef View _view_at_start(self, Subscriber subscriber) noexcept
+    cdef View _view_of(self, Group group, Subscriber subscriber) noexcept
+    cdef uint64_t _before_newest(self, Group group, uint64_t count, const View* view) except? 0
+    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece, const View* view)
     cdef int _finish(self, Subscriber subscriber, double now) except -1
     cdef int _time_out(self, Subscriber subscriber) except -1
     cdef int _leave_slow(self, Subscriber subscriber) except -1

@@ -6,6 +6,7 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log
+from sse_fast._native.log.rules import ChannelRule
 from sse_fast.errors import EndReason
 
 EARLIEST: Final[int]
@@ -29,6 +30,8 @@ class FanOut:
         matched: int = 2097152,
         look: int = 4096,
         compress: int = 256,
+        rules: Iterable[ChannelRule] = (),
+        keys: int = 262144,
     ) -> None: ...
     @property
     def index(self) -> Index: ...
@@ -99,6 +102,7 @@ class FanOut:
         history: int = 0,
         kept: bool = True,
     ) -> int: ...
+    def gone_until(self, subscriber: Subscriber) -> int: ...
     def unsubscribe(self, subscriber: Subscriber) -> None: ...
     def unblock(self, subscriber: Subscriber, now: float) -> bool: ...
     def drain(self, now: float, budget_ns: int = 4_000_000) -> bool: ...

@@ -37,6 +37,8 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
         tuple channels              # patterns come last
         Selection selection         # of them; None: there are no patterns
         bint enveloped              # the form: events in envelopes
+        bint hides                  # who comes back is not shown all of them
+        bint conflates              # who lags is not handed what is superseded
         uint64_t number             # of its own, for what is remembered of them
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
         object key                  # what finds it again; None: it is its channel's solo group
@@ -44,6 +46,11 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
         Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
         Py_ssize_t remaining
         uint64_t last_position
+
+
+cdef enum Began:
+    LOST = 1                        # behind events that are gone, or not shown
+    LAGS = 2                        # it has begun in the past, or was blocked, and has not caught up
 
 
 # There are as many of these as streams, and with 8 bytes more each would take 16: the largest fields first, flags last.
@@ -71,7 +78,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         unsigned char must_tell     # of Owed, together
         unsigned char in_volley     # gathered, but not written to yet
         unsigned char finished_     # it was handed the last frame: nothing more is written to it
-        unsigned char lost_         # it began behind events that are gone
+        unsigned char began         # of Began, together
         unsigned char timeouts      # in a row, in which it took nothing
         unsigned char stepped       # its sink calls Python, and is no socket
 

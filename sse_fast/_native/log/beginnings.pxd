@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.channels cimport Channel
-from sse_fast._native.log.index cimport Index
+from sse_fast._native.log.index cimport Index, View
 
 
 cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t told) noexcept
@@ -13,6 +13,6 @@ cdef uint64_t resume(Index index, tuple channels, uint64_t position, bint* lost)
 cdef uint64_t earliest(Index index, tuple channels) noexcept
 cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except? 0
 cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except? 0
-cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position) noexcept
+cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position, const View* view) noexcept
 cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept
 cdef uint64_t behind_marks(Index index, uint64_t position) noexcept

@@ -10,6 +10,14 @@ cdef struct Listening:              # a group of the fan-out that listens to a c
     uint32_t which                  # of the group's channels this one is
 
 
+cdef class Rule:                    # what holds for the channels of a pattern, see `rules`
+    cdef:
+        readonly bytes pattern
+        uint64_t keep               # events of one channel that are shown to who comes back; 0: all that are kept
+        uint64_t max_age            # milliseconds for which they are; 0: as long as they are kept
+        bint conflates              # who lags, or comes back, gets of each key the newest event only
+
+
 cdef class Match:                   # which patterns channels are of; many share one
     cdef:
         uint64_t version            # of the patterns: since then others have come or gone, and it is to be looked again
@@ -28,6 +36,7 @@ cdef class Channel(Linked):         # queued: it got something
         readonly uint64_t last_position
         readonly uint64_t evicted   # position of its newest event that is gone: resuming before it is a gap
         Match matched               # None: nobody has looked
+        Rule rule                   # None: there is none
         # the fan-out's: who listens
         readonly uint64_t subscribers
         object solo                 # the group of those who listen to this channel alone

@@ -1,3 +1,7 @@
+class Rule:
+    @property
+    def pattern(self) -> bytes: ...
+
 class Match: ...
 
 class Channel:

@@ -1,7 +1,7 @@
 # The index for C callers.
 #
-# `take_in` reads what is new in the log and leaves the channels that got something in `fresh`. `cut` copies the events
-# after a cursor out of the log, as one piece of bytes. Whatever raises has changed nothing, and may be called again.
+# `take_in` reads what is new in the log and leaves the channels that got something in `fresh`; `pieces` copies events out.
+# Whatever raises has changed nothing, and may be called again.
 
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -9,9 +9,11 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.layout cimport Record
+from sse_fast._native.log.newest cimport Newest
 from sse_fast._native.log.pages cimport Pages, thing
 from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport Log
+from sse_fast._native.log.rules cimport Rules
 
 
 cdef enum:
@@ -33,6 +35,7 @@ cdef struct Link:                   # an event in the list of one of its channel
     uint32_t previous
     uint32_t jump                   # one of the channel's further back; it may be gone
     uint32_t span                   # how many of the channel's that is; 0: it was the channel's first
+    uint32_t newer                  # the channel's with the same conflation key; 0: none, or it does not conflate
 
 
 cdef struct Mark:                   # an epoch from outside begins (`epochs.pyx`); everybody passes it
@@ -50,6 +53,12 @@ cdef struct Piece:
     uint64_t milliseconds           # when the first of them was published: wall clock
 
 
+cdef struct View:                   # what a stream is shown that comes back, or lags
+    uint64_t until                  # of what is not after this, what namespaces still show; 0: of all, all
+    uint64_t now                    # when it began: milliseconds since 1970
+    bint latest                     # superseded events are left out
+
+
 @cython.final
 cdef class Index:
     cdef:
@@ -57,6 +66,8 @@ cdef class Index:
         dict channels
         list _listed                # the same channels; the last moves into the place of one that goes
         readonly Patterns patterns  # that are listened to
+        Rules rules
+        Newest _newest_of_keys
         Queue fresh                 # of channels and patterns
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
@@ -114,17 +125,16 @@ cdef class Index:
     cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)
     cdef void release_if_idle(self, Channel channel) noexcept
-    cdef bytes cut(self, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece)
-    cdef bytes copied(self, size_t count, Piece* piece)
     cdef void _lap(self) noexcept
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
     cdef int _take_in_mark(self, Record* record, bytes names) except -1
     cdef Mark* mark_after(self, uint64_t position) noexcept
     cdef uint64_t widest(self, uint64_t lists) noexcept
-    cdef Py_ssize_t _take_in_shared(self, Record* record, tuple names) except -1
+    cdef Py_ssize_t _take_in_shared(self, Record* record, bytes packed) except -1
     cdef int _make_room_for(self, uint64_t links) except -1
     cdef void _add(self, Record* record, Py_ssize_t links) noexcept
     cdef Py_ssize_t _link(self, Channel channel) noexcept
+    cdef void _supersede(self, Channel channel, uint64_t key) noexcept
     cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef int make_room(self, size_t size) except -1

@@ -1,10 +1,21 @@
+from collections.abc import Iterable
+
 from sse_fast._native.log.channels import Channel
 from sse_fast._native.log.patterns import Patterns
 from sse_fast._native.log.ring import Log
+from sse_fast._native.log.rules import ChannelRule
 
 class Index:
     def __init__(
-        self, log: Log, *, remembered: int = 65536, drop: int = 1024, merge: int = 16384, matched: int = 2097152
+        self,
+        log: Log,
+        *,
+        remembered: int = 65536,
+        drop: int = 1024,
+        merge: int = 16384,
+        matched: int = 2097152,
+        rules: Iterable[ChannelRule] = (),
+        keys: int = 262144,
     ) -> None: ...
     @property
     def log(self) -> Log: ...

@@ -37,7 +37,7 @@ cdef enum:
     ALIGNMENT = 16
     FLAG_PAD = 1                    # fills the end of the ring: a record never wraps
     FLAG_MARK = 2                   # an epoch from outside begins; where a name would be stands the fork, in 8 bytes
-    # 4: FLAG_SEVERAL, in names.pxd
+    # 4: FLAG_SEVERAL, 16: FLAG_KEYED, in names.pxd
     FLAG_FORGET = 8                 # of its channel nothing from before it is kept; the rest is room
 
 

@@ -5,7 +5,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.log.channels cimport Channel
-from sse_fast._native.log.index cimport Index, Piece
+from sse_fast._native.log.index cimport Index, Piece, View
 from sse_fast._native.log.patterns cimport Pattern
 
 
@@ -25,19 +25,25 @@ cdef class Selection:
     cdef bint lost_after(self, Index index, uint64_t position, uint64_t told) noexcept
     cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept
     cdef uint64_t forgotten_of(self, Index index, uint64_t since) noexcept
-    cdef bint _is_kept(self, Index index, uint64_t event) noexcept
+    cdef bint _is_kept(self, Index index, uint64_t event, const View* view) noexcept
+    cdef bint _is_hidden(self, Index index, uint64_t event, const View* view) noexcept
+    cdef bint hides_after(self, Index index, uint64_t position, const View* view) noexcept
     cdef uint64_t resume(self, Index index, uint64_t position, bint* lost) noexcept
     cdef uint64_t earliest(self, Index index) noexcept
     cdef uint64_t before_newest(
-        self, Index index, uint64_t until, uint64_t count, bint looks, Search* search
+        self, Index index, uint64_t until, uint64_t count, bint looks, const View* view, Search* search
     ) except? 0
-    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece)
+    cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece, const View* view)
     cdef bint _has(self, Channel channel) noexcept
     cdef uint64_t _known(self) noexcept
     cdef Search _cover(self, Index index, uint64_t position, Py_ssize_t look) noexcept
-    cdef size_t _merge(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) except? 0
-    cdef size_t _walk(self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece) noexcept
-    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count) except? 0
+    cdef size_t _merge(
+        self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece, const View* view
+    ) except? 0
+    cdef size_t _walk(
+        self, Index index, uint64_t position, uint64_t until, uint32_t limit, Piece* piece, const View* view
+    ) noexcept
+    cdef uint64_t _newest(self, Index index, uint64_t until, uint64_t after, uint64_t count, const View* view) except? 0
     cdef uint64_t _event(self, Index index, size_t source, uint64_t at) noexcept
 
 

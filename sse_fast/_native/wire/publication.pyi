@@ -10,6 +10,7 @@ def encode_publication(
     *,
     event: str | None = None,
     retry: int | None = None,
+    conflate_key: str | None = None,
     limit: int,
     typed: TypedChannels | None = None,
 ) -> Encoded: ...

@@ -1,0 +1,36 @@
+"""What holds for the channels of a pattern in the index: how much of one is shown to who comes back, and whether it is
+conflated. A channel has its rule from when it comes up: the first whose pattern has it, or none."""
+
+cimport cython
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+
+from sse_fast._native.log.channels cimport Rule
+from sse_fast._native.log.patterns cimport matches
+
+ChannelRule = tuple[bytes, int, int, bool]
+
+
+@cython.final
+cdef class Rules:
+    """Rules(rules): of (pattern, keep, max_age, conflates), the pattern well formed. keep: events of one channel that
+    are shown; max_age: milliseconds for which they are; 0: without a bound."""
+
+    def __cinit__(self, rules=()):
+        cdef Rule rule
+        cdef list made = []
+        for pattern, keep, max_age, conflates in rules:
+            rule = Rule.__new__(Rule)
+            rule.pattern, rule.keep, rule.max_age, rule.conflates = pattern, keep, max_age, conflates
+            self.hide = self.hide or rule.keep or rule.max_age
+            self.conflate = self.conflate or rule.conflates
+            made.append(rule)
+        self._rules = tuple(made)
+        self.count = len(made)
+
+    cdef Rule of(self, bytes name) noexcept:
+        """That a channel of this name has, or None."""
+        cdef Py_ssize_t i
+        for i in range(PyTuple_GET_SIZE(self._rules)):
+            if matches((<Rule>PyTuple_GET_ITEM(self._rules, i)).pattern, name):
+                return <Rule>PyTuple_GET_ITEM(self._rules, i)
+        return None

@@ -1,0 +1,3 @@
+from sse_fast._native.log.index import Index
+
+def shown(index: Index, name: bytes, now: int) -> int: ...

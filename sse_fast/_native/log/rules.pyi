@@ -1,0 +1,6 @@
+from collections.abc import Iterable
+
+ChannelRule = tuple[bytes, int, int, bool]
+
+class Rules:
+    def __init__(self, rules: Iterable[ChannelRule] = ()) -> None: ...
