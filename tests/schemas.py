@@ -258,7 +258,7 @@ HOSTILE: dict[str, Any] = {
             "events": {
                 word: {"$ref": f"#/$defs/{word}"} if each % 2 else {"enum": [word, "another"]}
                 for each, word in enumerate(WORDS)
-                if not word.startswith("$")
+                if not word.startswith("$") and each % 4 == number % 4
             },
             "description": '*/ -} """ \\ ` ${x}',
         }
@@ -276,7 +276,7 @@ HOSTILE: dict[str, Any] = {
             "properties": {word: {"type": "string"}, "other": {"$ref": "#/$defs/Order"}}
             | {
                 each: {"type": ["integer", "null"], "description": '*/ -} """ \\'}
-                for each in WORDS[number : number + 8]
+                for each in WORDS[number : number + 3]
             },
             "required": [word],
         }

@@ -277,7 +277,7 @@ def shop() -> FastAPI:
 
     @app.get("/items/{item_id}/comments", responses=Comments.openapi())
     async def comments(item_id: str, request: Request) -> Response:
-        return hub.response(request, [str(Comments(item_id=item_id))])
+        return hub.response(request, Comments(item_id=item_id))
 
     @app.get("/newest", response_model=CommentAdded)
     async def newest() -> CommentAdded:

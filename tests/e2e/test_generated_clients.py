@@ -8,17 +8,20 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 import pytest_asyncio
+from compilers import elm as compile_elm
 from compilers import tsc
 from conftest import EdgeProcess, Edges
 from playwright.async_api import Browser, Page
 from schemas import COMMENT, HOSTILE, ORDER, SHOP, UPDATED
 
 from sse_fast.schema import model
+from sse_fast.schema.elm import elm, ports
 from sse_fast.schema.python import python
 from sse_fast.schema.shape import check
 from sse_fast.schema.typescript import typescript
@@ -144,11 +147,36 @@ def publish(server: EdgeProcess, event: str, data: Any, channel: str = "item:7")
     return server.publish(channel, data if isinstance(data, str) else json.dumps(data), event)
 
 
+async def iterates(page: Page, server: EdgeProcess) -> None:
+    """Events come by `for await`, and it ends with its signal."""
+    first = publish(server, "order.paid", ORDER, "shop-s:user:3")
+    second = publish(server, "SystemAlert", {}, "shop-s:user:3")
+    found = await page.evaluate(
+        """async () => {
+            const found = [], ending = new AbortController();
+            const options = { lastEventId: "earliest", signal: ending.signal };
+            for await (const event of client.notifications({ shop: "s", userId: 3 }, options)) {
+                found.push(event);
+                if (found.length === 2) setTimeout(() => ending.abort());
+            }
+            let refused = "";
+            try { client.comments({ itemId: "a:b" }); } catch (error) { refused = String(error); }
+            return { found, refused };
+        }"""
+    )
+    assert found["found"] == [
+        {"type": "order.paid", "data": ORDER, "id": first},
+        {"type": "SystemAlert", "data": {}, "id": second},
+    ]
+    assert found["refused"].startswith("TypeError: itemId is a part of a channel's name")
+
+
 async def test_a_typescript_client_gets_typed_events_through_the_death_of_a_worker_and_of_the_server(
     edge: Edges, page: Page, compiled: str
 ) -> None:
     server = edge("--retry", "100")
     await load(page, server, compiled)
+    await iterates(page, server)
     await listening(page)
     ids = [
         publish(server, "CommentAdded", COMMENT),
@@ -182,31 +210,6 @@ async def test_a_typescript_client_gets_typed_events_through_the_death_of_a_work
     assert (await told(page, "true"))["states"][-1] == "closed"
 
 
-async def test_a_typescript_client_iterates_and_ends_with_its_signal(edge: Edges, page: Page, compiled: str) -> None:
-    server = edge()
-    await load(page, server, compiled)
-    first = publish(server, "order.paid", ORDER, "shop-s:user:3")
-    second = publish(server, "SystemAlert", {}, "shop-s:user:3")
-    found = await page.evaluate(
-        """async () => {
-            const found = [], ending = new AbortController();
-            const options = { lastEventId: "earliest", signal: ending.signal };
-            for await (const event of client.notifications({ shop: "s", userId: 3 }, options)) {
-                found.push(event);
-                if (found.length === 2) setTimeout(() => ending.abort());
-            }
-            let refused = "";
-            try { client.comments({ itemId: "a:b" }); } catch (error) { refused = String(error); }
-            return { found, refused };
-        }"""
-    )
-    assert found["found"] == [
-        {"type": "order.paid", "data": ORDER, "id": first},
-        {"type": "SystemAlert", "data": {}, "id": second},
-    ]
-    assert found["refused"].startswith("TypeError: itemId is a part of a channel's name")
-
-
 async def test_a_typescript_client_asks_for_another_token_once_and_says_when_it_is_refused(
     edge: Edges, page: Page, compiled: str
 ) -> None:
@@ -221,6 +224,76 @@ async def test_a_typescript_client_asks_for_another_token_once_and_says_when_it_
     said = await told(page, "told.errors.length === 1 && told.states.at(-1) === 'closed'")
     assert (said["errors"][0]["final"], said["errors"][0]["status"]) == (True, 401)
     assert said["states"].count("connecting") == 2
+
+
+# ---- Elm -------------------------------------------------------------------------------------------------------------
+
+ELM_PAGE = """port module Main exposing (main)
+
+import Events
+import Platform
+
+port told : String -> Cmd msg
+
+type Msg
+    = Comments Events.CommentsParameters (Events.StreamUpdate Events.CommentsEvent)
+
+main : Program () () Msg
+main =
+    Platform.worker
+        { init = \\_ -> ( (), Events.openCommentsAfter "earliest" { itemId = "7" } )
+        , update = \\(Comments { itemId } update) _ -> ( (), told (said itemId update) )
+        , subscriptions = \\_ -> Events.subscribeToComments Comments
+        }
+
+said : String -> Events.StreamUpdate Events.CommentsEvent -> String
+said item update =
+    case update of
+        Events.Received { id, event } ->
+            case event of
+                Events.CommentAdded comment -> item ++ " " ++ id ++ " added " ++ comment.author.name
+                Events.CommentUpdated { newText } -> item ++ " " ++ id ++ " updated " ++ newText
+                Events.CommentsSystemAlert _ -> "alert"
+        Events.Lost _ -> "lost"
+        Events.Reconnected -> "reconnected"
+        Events.StateChanged Events.Open -> "open"
+        Events.StateChanged _ -> "state"
+        Events.Failed { message } -> message
+        Events.Unknown { name } -> "unknown " ++ name
+"""
+
+
+async def test_an_elm_app_is_told_what_comes_by_the_browser_client_of_an_edge_with_the_schema(
+    edge: Edges, page: Page, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.json").write_text(json.dumps(SHOP))
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "Events.elm").write_text(elm(document(SHOP), "shop.json"))
+    (tmp_path / "src" / "Main.elm").write_text(ELM_PAGE)
+    compile_elm(tmp_path, "Main.elm", tmp_path / "main.js")
+    server = edge("--schema", str(tmp_path / "shop.json"))
+    described = json.loads(server.request("GET", "/openapi.json")[1])
+    assert {"/sse/item:{item_id}", "/publish/shop-{shop}:user:{user_id}", "/schema.json"} <= set(described["paths"])
+    first = publish(server, "CommentAdded", COMMENT)
+    await page.goto(f"{server.url}/livez")
+    await page.add_script_tag(path=tmp_path / "main.js")
+    await page.evaluate(
+        """async (script) => {
+            const { connect } = await import("/client.js");
+            const { carryStreams } = await import(`data:text/javascript;base64,${script}`);
+            const app = Elm.Main.init();
+            window.said = [];
+            app.ports.told.subscribe((text) => said.push(text));
+            window.end = carryStreams(app, connect, { url: "/sse" });
+        }""",
+        b64encode(ports().encode()).decode(),
+    )
+    await page.wait_for_function("said.length && said.includes('open')")
+    second = publish(server, "CommentUpdated", UPDATED)
+    await page.wait_for_function("said.some((text) => text.includes('updated'))")
+    said = [text for text in await page.evaluate("said") if text not in ("state", "open")]
+    assert said == [f"7 {first} added Ada", f"7 {second} updated better"]
+    await page.evaluate("end()")
 
 
 # ---- Python ----------------------------------------------------------------------------------------------------------
