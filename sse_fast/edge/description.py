@@ -1,8 +1,8 @@
 """What this edge is, for tools: `/openapi.json` (3.2), `/openapi-3.1.json`, `/asyncapi.json`. Each is made when it is
 asked for."""
 
+import asyncio
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,12 +27,15 @@ class Description:
         self, settings: Settings, policy: Callable[[], Policy], document: Callable[[], "Document | None"]
     ) -> None:
         self._settings, self._policy, self._document = settings, policy, document
-        self._text = lru_cache(maxsize=16)(self._make)  # where it is mounted is no stranger's to say
+        self._texts: dict[tuple[str, str], bytes] = {}  # where it is mounted is no stranger's to say
 
     async def answer(self, request: Request) -> Response:
         path = request.url.path
         parameters_of(request.scope["query_string"], path)
-        text = self._text(path.rpartition("/")[2], request.scope.get("root_path", ""))
+        which = path.rpartition("/")[2], request.scope.get("root_path", "")
+        if which not in self._texts:  # that of a large schema takes longer than a turn of the loop may
+            self._texts[which] = await asyncio.to_thread(self._make, *which)
+        text = self._texts[which]
         return Response(text, headers={"cache-control": "no-cache"}, media_type="application/json")
 
     def _make(self, name: str, root: str) -> bytes:

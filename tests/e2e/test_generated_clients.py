@@ -91,10 +91,10 @@ LISTEN = """([itemId, options]) => {
     const subscription = window.client.subscribeToComments({ itemId }, {
         ...options,
         getToken: window.getToken,
-        onEvent: (event) => told.events.push(event),
+        onEvent: (event) => { told.events.push(event); throw new Error("a handler's own"); },
         onGap: (gap, id) => told.gaps.push({ ...gap, id }),
         onReconnect: ({ resume }) => told.reconnects.push(resume),
-        onState: ({ name }) => told.states.push(name),
+        onState: ({ name }) => { told.states.push(name); throw new Error("a handler's own"); },
         onError: ({ message, final, status }) => told.errors.push({ message, final, status: status ?? 0 }),
         onUnknown: ({ type }) => told.unknown.push(type),
     });

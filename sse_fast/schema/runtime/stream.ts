@@ -170,7 +170,7 @@ class Connection {
     let ended = "it was closed here";
     try {
       while (!this.stop.signal.aborted) {
-        this.options.onState?.({ name: "connecting" });
+        this.tell({ name: "connecting" });
         let why = "the stream ended";
         let asked = 0;
         try {
@@ -188,12 +188,12 @@ class Connection {
         if (this.stop.signal.aborted) return;
         this.failures += 1;
         const pause = Math.max(this.pause(), asked);
-        this.options.onState?.({ name: "waiting", until: Date.now() + pause, attempt: this.failures, why });
+        this.tell({ name: "waiting", until: Date.now() + pause, attempt: this.failures, why });
         await this.sleep(pause);
       }
     } finally {
       this.stop.abort();
-      this.options.onState?.({ name: "closed", why: ended });
+      this.tell({ name: "closed", why: ended });
     }
   }
 
@@ -262,9 +262,13 @@ class Connection {
 
   private opened(connected: RawEvent): void {
     this.refused = false;
-    this.options.onState?.({ name: "open" });
-    if (this.wasOpen) this.options.onReconnect?.({ resume: JSON.parse(connected.data).resume });
+    this.tell({ name: "open" });
+    if (this.wasOpen) call(() => this.options.onReconnect?.({ resume: JSON.parse(connected.data).resume }));
     this.wasOpen = true;
+  }
+
+  private tell(state: StreamState): void {
+    call(() => this.options.onState?.(state));
   }
 
   private async open(signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
@@ -303,6 +307,17 @@ class Connection {
       return new TryLater(detail, 0); // with another one
     }
     return new StreamError(detail, true, status);
+  }
+}
+
+/** What a handler throws is for the page to see; the stream goes on. */
+function call(handler: () => void): void {
+  try {
+    handler();
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
   }
 }
 
@@ -357,13 +372,7 @@ function subscribe<Event>(channel: string, types: readonly string[], handlers: H
   const run = async (): Promise<void> => {
     try {
       for await (const raw of connection.events()) {
-        try {
-          handle(raw);
-        } catch (error) {
-          setTimeout(() => {
-            throw error; // a handler's own, for the page to see; the stream goes on
-          });
-        }
+        call(() => handle(raw));
       }
     } catch (error) {
       failed(error);
