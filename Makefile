@@ -86,7 +86,7 @@ matrix: ## Build and test with every CPython 3.11, 3.12, 3.13 on this machine
 	scripts/matrix
 
 clean: ## Remove what was built here
-	rm -rf $(VENV) build dist *.egg-info src_ext/*/*.c sse_fast/_native/*/*.so tests/node/node_modules benches/build
+	rm -rf $(VENV) build dist *.egg-info src_ext/*/*.c sse_fast/_native/*/*.so tests/node/node_modules tests/node/openapi/node_modules benches/build
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit("sse_fast needs Python 3.11 or newer; say make PYTHON=..." if sys.version_info < (3, 11) else 0)'
@@ -105,6 +105,6 @@ $(VENV)/.bench: $(BUILT_FROM) | $(VENV)/.created
 	$(INSTALL) --editable '.[bench]'
 	@touch $(VENV)/.installed $@
 
-$(VENV)/.test-tools: scripts/test-setup tests/node/package.json | $(VENV)/.created
+$(VENV)/.test-tools: scripts/test-setup tests/node/package.json tests/node/openapi/package.json | $(VENV)/.created
 	scripts/test-setup
 	@touch $@
