@@ -1,6 +1,8 @@
 """What fits a stream, and what does not: laws that hold for an app's instances and for a stranger's JSON alike."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
@@ -8,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -265,6 +268,35 @@ def test_a_definition_that_only_refers_to_itself_is_refused() -> None:
     }
     with pytest.raises(InvalidSchema, match="refers to itself, and says nothing in between"):
         Checker(document)
+
+
+def test_of_a_union_the_types_that_it_may_be_are_said() -> None:
+    class Loose(BaseModel):
+        address: IPv6Address | None = None
+        value: int | str | list[int] | None = None
+
+    checker = Checker(document_of([stream("loose", Loose, name="Loose")]))
+    assert refusal(checker, "loose", "Loose", '{"address":"fe80::1%eth0","value":[1]}') is None
+    assert refusal(checker, "loose", "Loose", '{"address":"fe80::g"}') is not None
+    assert refusal(checker, "loose", "Loose", '{"value":true}') == (
+        "Loose: data.value is a boolean, not a whole number or a string or an array or null"
+    )
+    assert refusal(checker, "loose", "Loose", '{"value":[1,"x"]}') == (
+        "Loose: data.value[1] is a string, not a whole number"
+    )
+
+
+def test_without_the_library_that_checks_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+    channel = stream("without", Inner, name="Without")()
+    with pytest.raises(InvalidSchema, match=r"pip install 'sse-fast\[schema\]'"):
+        channel.encode_event(Inner("a"))
+
+
+def test_defining_streams_loads_none_of_the_libraries_that_they_may_need() -> None:
+    code = "from sse_fast import stream; import sys; print({'pydantic', 'msgspec', 'jsonschema_rs'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
 
 
 def test_tags_with_a_default_are_tags() -> None:

@@ -123,6 +123,7 @@ async def test_a_stream_of_typed_channels_is_answered() -> None:
     app = Starlette(routes=[Route("/alone/{id}", alone), Route("/listed/{id}", listed)])
     await hub.publish(Comments(item_id="7"), CommentHidden("1"))
     await hub.publish("news", "hello")
+    assert hub.listeners(Comments(item_id="7")) == 0
     async with EventClient(app) as client:
         async with client.stream("/alone/7") as stream:
             assert (await stream.next(timeout=5)).event == "$connected"
@@ -130,6 +131,9 @@ async def test_a_stream_of_typed_channels_is_answered() -> None:
         async with client.stream("/listed/7") as stream:
             events = [(await stream.next(timeout=5)).event for _ in range(3)]
             assert events == ["$connected", "CommentHidden", "message"]
+            assert hub.listeners(Comments(item_id="7")) == 1
+            await hub.forget(Comments(item_id="7"))
+            assert (await stream.next(timeout=5)).event == "$forgotten"
     await hub.close()
 
 

@@ -237,12 +237,13 @@ class Hub:
         self._open_for_events()
         return await self.backplane.append_once(events, keys)
 
-    async def forget(self, channel: str) -> EventId:
+    async def forget(self, channel: "str | Channel[Any]") -> EventId:
         """Have nothing of a channel kept any more that was published before, on any worker, now or later.
 
         Its subscribers are told by an event of the channel, `$forgotten`, whose id this returns; who comes back from
         before what they have not seen is told of a gap. Raises InvalidEvent, HubClosed or LogBusy.
         """
+        channel = str(channel)
         name = channel_name(channel)
         if channel.startswith("$"):
             raise InvalidEvent(f"channels that begin with '$' are the server's own, and {channel!r} keeps nothing")
@@ -360,9 +361,9 @@ class Hub:
         self._start()
         return self._run(self.fanout.say, channel_name(channel), frame, self._now())
 
-    def listeners(self, channel: str) -> int:
+    def listeners(self, channel: "str | Channel[Any]") -> int:
         """Streams that listen to a channel on this worker."""
-        found = self.fanout.index.get(channel_name(channel))
+        found = self.fanout.index.get(channel_name(str(channel)))
         return found.subscribers if found is not None else 0
 
     # ---- the pump ----------------------------------------------------------------------------------------------------

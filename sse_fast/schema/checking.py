@@ -9,6 +9,7 @@ Patterns are trusted: they are the app's own.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, time
+from ipaddress import IPv6Address
 from typing import Any
 
 import orjson
@@ -43,7 +44,16 @@ def _is_time(text: str) -> bool:
     return ":" in text[:3]
 
 
-FORMATS = {"date-time": _is_moment, "time": _is_time, "date": None, "ipv4": None, "ipv6": None, "uuid": None}
+def _is_ipv6(text: str) -> bool:
+    """With a zone, too (RFC 4007, section 11), as Python's own class has it."""
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+FORMATS = {"date-time": _is_moment, "time": _is_time, "date": None, "ipv4": None, "ipv6": _is_ipv6, "uuid": None}
 """The formats that are asserted, and by what; None: as JSON Schema has them."""
 
 
@@ -207,7 +217,9 @@ def _told(error: Any, value: Any) -> str:
     if kind == "type":
         return f"{_path(path)} is {kind_of(_at(value, path))}, not {_types(error.kind.value)}"
     if kind in ("anyOf", "oneOf"):
-        return f"{_path(path)} is {kind_of(_at(value, path))}, and that is none of those it may be"
+        types = _types_of(error)
+        rest = f"not {_types(types)}" if types else "and that is none of those it may be"
+        return f"{_path(path)} is {kind_of(_at(value, path))}, {rest}"
     return f"{_path(path)}: {error.message[:SHOWN]}"
 
 
@@ -222,6 +234,17 @@ def _nearest(error: Any) -> Any:
             return branches[0][0] if len(branches) == 1 else error
         error = max(deeper, key=lambda each: len(each.instance_path))
     return error
+
+
+def _types_of(union: Any) -> list[str]:
+    """Those that its branches take, where nothing but the type is wrong with each; else none."""
+    types: list[str] = []
+    for branch in getattr(union.kind, "context", ()):
+        if not branch or branch[0].kind.name != "type" or len(branch[0].instance_path) > len(union.instance_path):
+            return []
+        said = branch[0].kind.value
+        types += [said] if isinstance(said, str) else said
+    return list(dict.fromkeys(types))
 
 
 def _types(types: Any) -> str:
