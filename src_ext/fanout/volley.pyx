@@ -98,17 +98,17 @@ cdef class Volley:
         cdef Batch batch = self._batch
         # Made before, in the forms that are wanted: see `Sink.prepare`.
         cdef Gzipped gzipped = batch._gzipped
-        cdef tuple chunks = (batch._chunk, gzipped._chunk if gzipped is not None else None)
+        cdef bytes plain = batch._chunk, packed = gzipped._chunk if gzipped is not None else None
         cdef const char* data[2]
         cdef ssize_t lengths[2]
         cdef uint64_t written[2]
         cdef unsigned char forms[VOLLEY]
         cdef Subscriber subscriber
-        for form in range(2):
-            written[form] = 0
-            if chunks[form] is not None:
-                data[form] = PyBytes_AS_STRING(<bytes>chunks[form])
-                lengths[form] = PyBytes_GET_SIZE(<bytes>chunks[form])
+        written[0] = written[1] = 0
+        if plain is not None:
+            data[0], lengths[0] = PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain)
+        if packed is not None:
+            data[1], lengths[1] = PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed)
         memcpy(subscribers, self._subscribers, size * sizeof(PyObject*))
         memcpy(fds, self._fds, size * sizeof(int))
         memcpy(forms, self._gzipped, size)
@@ -135,7 +135,7 @@ cdef class Volley:
                     subscriber.sink.count_in(gzipped)
                 if results[i] < lengths[form]:
                     try:
-                        (<SocketSink>subscriber.sink).keep_rest(<bytes>chunks[form], results[i])
+                        (<SocketSink>subscriber.sink).keep_rest(packed if form else plain, results[i])
                         self._deadlines.park(subscriber)
                     except BaseException:
                         results[i] = -1     # the rest is gone, so it can't go on
