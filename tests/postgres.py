@@ -36,6 +36,7 @@ class Postgres:
         self._programs = programs
         self._options = options
         self._numbers = count(1)
+        self._has_outbox = ""
         self._process: subprocess.Popen[bytes] | None = None
         # PostgreSQL refuses to be root's.
         self._user = pwd.getpwnam("nobody").pw_uid if os.getuid() == 0 else None
@@ -89,7 +90,7 @@ class Postgres:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # end every session
+            self._process.send_signal(signal.SIGQUIT)  # at once: nobody needs what it has
             self._process.wait(PATIENCE)
 
     def log(self) -> str:
@@ -97,6 +98,23 @@ class Postgres:
 
     def dsn(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.directory}"
+
+    def outbox(self) -> str:
+        """A database that has an outbox, and nothing that was there before; how it is named. To make another one for
+        each test would copy some hundred files."""
+        if not self._has_outbox:
+            self._has_outbox = self.database()
+            return self._has_outbox
+        with psycopg.connect(self._has_outbox, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+            connection.execute(DDL)
+        return self._has_outbox
 
     def database(self, *, outbox: bool = True) -> str:
         """A new one, with an outbox; how it is named."""

@@ -21,7 +21,7 @@ WRITTEN = ("order:7", ["shop"], "paid", '{"state":"paid"}', "order-7")
 
 @pytest.fixture
 def dsn(postgres: Postgres) -> str:
-    return postgres.database()
+    return postgres.outbox()
 
 
 @pytest.fixture

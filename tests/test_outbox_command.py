@@ -49,7 +49,7 @@ def test_what_is_asked_for_wrongly_is_said_without_secrets(run, arguments: tuple
 
 def test_it_publishes_until_it_is_told_to_end_and_ends_well(postgres: Postgres, edge: Edges, tmp_path: Path) -> None:
     server = edge()
-    dsn = postgres.database()
+    dsn = postgres.outbox()
     log = tmp_path / "relay.log"
     command = [sys.executable, "-m", "sse_fast", "relay", "--outbox", dsn, "--url", server.url, "--verbose"]
     with log.open("wb") as opened:

@@ -18,7 +18,7 @@ QUEUED = """
 
 @pytest.fixture
 def dsn(postgres: Postgres) -> str:
-    return postgres.database()
+    return postgres.outbox()
 
 
 def queued(dsn: str) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ from sse_fast.transports.life import Transport
 
 @pytest.fixture
 def dsn(postgres: Postgres) -> str:
-    return postgres.database()
+    return postgres.outbox()
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ async def test_what_nobody_has_thought_of_is_told_in_an_app_and_the_relay_goes_o
 async def test_when_a_worker_dies_another_one_publishes_what_it_left(
     postgres: Postgres, edge: Edges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dsn = postgres.database()
+    dsn = postgres.outbox()
     monkeypatch.setenv("OUTBOX", dsn)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     server = edge("--workers", "2", "--app", "outbox_app:app", "--hung-worker-timeout", "30")
@@ -390,7 +390,7 @@ async def test_what_nobody_answered_is_tried_again_and_comes_once_in_its_order(
 
 
 async def test_the_database_is_killed_and_started_again_and_the_relay_goes_on(postgres: Postgres) -> None:
-    dsn = postgres.database()
+    dsn = postgres.outbox()
     async with edge_here() as server, running(Relay(dsn, to(server))) as relay:
         for number in range(3):
             with psycopg.connect(dsn, autocommit=True) as writer:

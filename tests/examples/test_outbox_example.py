@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "outbox"
 
 @pytest.fixture
 def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
-    dsn = postgres.database()
+    dsn = postgres.outbox()
     monkeypatch.setenv("SHOP_DATABASE", dsn.replace("postgresql://", "postgresql+psycopg://"))
     return dsn
 
