@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 from edge_client import EdgeClient
-from front_port import by_asgi
+from front_port import by_asgi, entrance_at
 from test_fanout import Taker, drain, join
 
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.log.outside import append_at, mark
 from sse_fast._native.log.retention import shown
-from sse_fast._native.log.ring import Log
+from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.log.verify import verify
+from sse_fast.edge.app import Edge
 from sse_fast.embed.hub import Hub
 from sse_fast.errors import InvalidEvent, KeyReused
 from sse_fast.event_rules import Keyed
+from sse_fast.node.segment import create_shared
+from sse_fast.node.workers import Node, WorkerSlot
+from sse_fast.settings import Settings
 from sse_fast.transports.life import Transport
 
 TICKS = (b"ticks:*", 0, 0, True)
@@ -404,3 +408,32 @@ async def test_a_gap_tells_of_what_a_namespace_does_not_keep_and_channels_count_
             listed = (await operator.get("/channels", params={"prefix": "few"})).json()["channels"]
             assert [(each["name"], each["kept"]) for each in listed] == [("few:a", 2)]
             assert (await operator.get("/channels/few:a")).json()["kept"] == 2
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_each_worker_knows_what_another_one_s_events_supersede(transport: Transport) -> None:
+    node = Node.create(create_shared(segment_size(1 << 20)), workers=2)
+    slots = [WorkerSlot.claim(node.environment()) for _ in range(2)]
+    native = transport is Transport.NATIVE
+    entrances = [entrance_at() if native else None for _ in slots]
+    settings = Settings(namespace=NAMESPACES)  # type: ignore[arg-type]
+    one, other = (Edge(settings, slot=slot, entrance=entered) for slot, entered in zip(slots, entrances, strict=True))
+    for edge in (one, other):
+        edge._start_up()
+    try:
+        begun = await one.hub.publish("ticks:a", "begun")
+        for value in range(3):
+            for key in "ab":
+                await one.hub.publish("ticks:a", f"{key}{value}", conflate_key=key)
+        async with EdgeClient(other) as client:
+            async with client.stream("/sse/ticks:a", last_event_id=str(begun)) as stream:
+                events = await stream.take(3)
+            await client.edge.hub.publish("ticks:a", "a3", conflate_key="a")
+            async with client.stream("/sse/ticks:a", last_event_id=str(begun)) as stream:
+                later = await stream.take(3)
+        assert [event.data for event in events[1:]] == ["a2", "b2"]
+        assert [event.data for event in later[1:]] == ["b2", "a3"]
+    finally:
+        for edge in (one, other):
+            await edge.close()
+        node.close()
