@@ -27,7 +27,8 @@ def read_schema(*sources: str) -> Document:
     if not whole:
         return document_of(streams_in(sources), ", ".join(sources))
     if len(sources) > 1:
-        raise InvalidSchema(f"{brief(whole[0])} is a whole document, and goes alone; name it, or modules")
+        called = "what begins with a brace" if whole[0].startswith(INLINE) else whole[0]
+        raise InvalidSchema(f"{called} is a whole document, and goes alone; name it, or modules")
     if whole[0].startswith(INLINE):
         return parse(whole[0].encode("utf-8", "surrogatepass"), "the document")
     return read_file(Path(whole[0]))
