@@ -8,9 +8,11 @@ import random
 import re
 import subprocess
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import missing, program
 from event_streams import VECTORS
 
@@ -32,11 +34,40 @@ process.stdout.write(JSON.stringify(parsed));
 """
 
 
-def node(*arguments: str | Path, given: str = "", seconds: float = 60) -> str:
-    """What Node says on stdout."""
-    done = subprocess.run([program("node"), *arguments], input=given, capture_output=True, text=True, timeout=seconds)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+SECONDS = float(os.environ.get("SSE_FAST_TABS_SECONDS", "2"))
+STRICT = "--noEmit --strict --target es2022 --module esnext --moduleResolution bundler --lib es2022,dom,dom.iterable"
+Node = subprocess.Popen[str]
+
+
+def node(*arguments: str | Path) -> Node:
+    piped = subprocess.PIPE
+    return subprocess.Popen([program("node"), *arguments], stdin=piped, stdout=piped, stderr=piped, text=True)
+
+
+def said(process: Node, given: str = "") -> str:
+    """By a program that ends well."""
+    told, complaints = process.communicate(given, timeout=SECONDS + 60)
+    assert process.returncode == 0, told + complaints
+    return told
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Node]]:
+    """What takes its time, all at once; it mostly waits."""
+    seed = int(os.environ.get("SSE_FAST_LEDGER_SEED", random.randrange(2**31)))
+    print(f"SSE_FAST_LEDGER_SEED={seed}")
+    begun = {
+        "laws": node(NODE / "browser-client.mjs"),
+        "tabs": node(NODE / "browser-tabs.mjs", f"{SECONDS}", f"{seed}"),
+    }
+    if (compiler := NODE / "node_modules/typescript/bin/tsc").exists():
+        page = tmp_path_factory.mktemp("types") / "page.mts"
+        page.write_text(USED % MODULE)
+        begun["types"] = node(compiler, *STRICT.split(), page)
+    yield begun
+    for process in begun.values():
+        process.kill()
+        process.communicate()
 
 
 def test_the_parser_reads_every_stream_as_the_standard_does_wherever_it_is_cut(rng: random.Random) -> None:
@@ -47,25 +78,23 @@ def test_the_parser_reads_every_stream_as_the_standard_does_wherever_it_is_cut(r
 
     asked = [(vector, pieces) for vector in VECTORS for pieces in cuts(vector.stream)]
     given = json.dumps([[b64encode(piece).decode() for piece in pieces] for _, pieces in asked])
-    answers = json.loads(node("--input-type=module", "-e", PARSE % MODULE.as_uri(), given=given))
+    answers = json.loads(said(node("--input-type=module", "-e", PARSE % MODULE.as_uri()), given))
     for (vector, pieces), answer in zip(asked, answers, strict=True):
         events = [list(event) for event in vector.events]
         assert answer == {"events": events, "retry": vector.retry, "last": vector.last_event_id}, (vector.name, pieces)
 
 
-def test_the_client_keeps_its_laws_against_servers_that_follow_a_script() -> None:
-    told: list[dict[str, Any]] = [json.loads(line) for line in node(NODE / "browser-client.mjs").splitlines()]
+def test_the_client_keeps_its_laws_against_servers_that_follow_a_script(begun: dict[str, Node]) -> None:
+    told: list[dict[str, Any]] = [json.loads(line) for line in said(begun["laws"]).splitlines()]
     broken = [f"{each['law']}: {each['failed']}" for each in told if "failed" in each]
     assert not broken, "\n\n".join(broken)
     assert len(told) > 30
 
 
 def test_tabs_that_share_a_stream_keep_whole_ledgers_whoever_dies_and_whatever_the_server_forgets(
-    rng: random.Random,
+    begun: dict[str, Node],
 ) -> None:
-    seconds = float(os.environ.get("SSE_FAST_TABS_SECONDS", "3"))
-    told = json.loads(node(NODE / "browser-tabs.mjs", f"{seconds}", f"{rng.randrange(2**31)}", seconds=seconds + 60))
-    assert told["event"] > 0
+    assert json.loads(said(begun["tabs"]))["event"] > 0
 
 
 def test_the_client_loads_nothing_and_reaches_for_no_page() -> None:
@@ -102,12 +131,7 @@ plain.open(); off();
 """
 
 
-def test_the_types_are_as_strict_as_can_be(tmp_path: Path) -> None:
-    compiler = NODE / "node_modules/typescript/bin/tsc"
-    if not compiler.exists():
+def test_the_types_are_as_strict_as_can_be(begun: dict[str, Node]) -> None:
+    if "types" not in begun:
         missing("typescript")
-    page = tmp_path / "page.mts"
-    page.write_text(USED % MODULE)
-    flags = "--noEmit --strict --target es2022 --module esnext --moduleResolution bundler --lib es2022,dom,dom.iterable"
-    done = subprocess.run([program("node"), compiler, *flags.split(), page], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout
+    said(begun["types"])

@@ -17,7 +17,7 @@ const ANSWER = 20_000; // ms until an attempt has its answer
 const LONGEST_SILENCE = 300_000; // where there seem to be none
 const STABLE = 10_000; // ms open, after which a drop is the first one again
 const ASK_LEADER = 5000; // ms without a word from who holds the stream
-const NO_ANSWER = 1500; // ms, and up to twice that: then the stream is taken over
+const NO_ANSWER = 1000; // ms, and up to twice that: then the stream is taken over
 const AGAIN = new DOMException("again", "AbortError"); // at once, and nobody need be told
 const STALLED = new DOMException("nothing came, not even a heartbeat", "TimeoutError");
 
@@ -156,8 +156,9 @@ class Source {
   #ahead; // fetched before it is needed
   #again = false; // the last answer was 401
   #heard; // when something came last; null: nobody reads
-  #ticked;
+  #looked;
   #beat = 0; // the longest silence before a heartbeat, ms
+  #beats = 0; // heartbeats that were alone
   #stalls = 0;
   #headed = false;
   #ends = [];
@@ -167,7 +168,7 @@ class Source {
     this.#to = to;
     this.lastEventId = lastEventId;
     this.state = { name: "connecting" };
-    const timer = setInterval(() => this.#tick(), TICK);
+    const timer = setInterval(() => this.look(), TICK);
     this.#ends = [
       () => clearInterval(timer),
       listen(globalThis, "online", () => { this.restart(); this.nudge(); }),
@@ -188,10 +189,10 @@ class Source {
     this.#attempt.abort(AGAIN);
   }
 
-  /** Somebody looks: wait no longer, and see whether the stream lives. */
+  /** Somebody is there: wait no longer. */
   nudge() {
     if (!offline()) this.#wake?.();
-    this.#tick();
+    this.look();
   }
 
   async #run() {
@@ -200,7 +201,7 @@ class Source {
       if (this.#stopped) return;
       if (this.state.name !== "open") this.#tell({ name: "connecting" });
       const attempt = (this.#attempt = new AbortController());
-      const began = (this.#heard = this.#ticked = Date.now());
+      const began = (this.#heard = this.#looked = Date.now());
       const ended = { why: "the stream ended", wait: 0 };
       try {
         await this.#listen(attempt.signal, ended);
@@ -310,7 +311,10 @@ class Source {
       parser.feed(value);
       this.lastEventId = parser.lastEventId;
       this.#retry = parser.retry ?? this.#retry;
-      if (!frames.length && silence < this.#patience && value.length < 3) this.#beat = Math.max(this.#beat, silence);
+      if (!frames.length && value.length < 3) {
+        this.#beat = Math.max(this.#beat, Math.min(silence, SILENCE));
+        this.#beats++;
+      }
       if (!ended.reason) this.#tell({ name: "open", leftOut });
       const came = frames;
       frames = [];
@@ -342,25 +346,30 @@ class Source {
     } catch { /* it is asked for again when the stream has ended */ }
   }
 
-  /** How long silence is borne, ms. Heartbeats come after half of their interval at the earliest. */
+  /** Silence that a stream can't have unless something is wrong, ms; 0: that is not known. Heartbeats come after half of
+   * their interval at the earliest. A few of them: the first were perhaps read late, by a page that was busy. */
+  get #interval() { return this.#beats > 2 ? 2 * this.#beat : 0; }
+
   get #patience() {
-    const learnt = this.#beat ? 3 * this.#beat + TICK : Math.min(LONGEST_SILENCE, SILENCE * 2 ** this.#stalls);
+    const learnt = this.#interval ? 1.5 * this.#interval + TICK : Math.min(LONGEST_SILENCE, SILENCE * 2 ** this.#stalls);
     return this.#options.heartbeatTimeout ?? learnt;
   }
 
-  #tick() {
-    const now = Date.now();
+  /** See whether the stream lives, and whether a wait is over. */
+  look() {
+    const now = Date.now(), interval = this.#interval;
     if (this.#wake) {
       if (this.#until !== null && now >= this.#until) this.#wake();
       return;
     }
     if (this.#headed) this.#tell({ name: "open", leftOut: [] }); // a stream that has nothing to say yet
-    const slept = this.#beat && now - this.#ticked > 2 * this.#beat + TICK && this.#heard <= this.#ticked;
-    this.#ticked = now;
+    const slept = interval && now - this.#looked > interval + 2 * TICK && this.#heard <= this.#looked;
+    this.#looked = now;
     if (this.#heard === null) return;
     if (now < this.#heard) this.#heard = now; // the clock was set back
     if (now - this.#heard > (this.#headed ? this.#patience : ANSWER) || slept) {
-      if (this.#headed && !this.#beat) this.#stalls++;
+      if (this.#headed && !interval) this.#stalls++;
+      this.#beat = this.#beats = 0;
       this.#attempt.abort(STALLED);
     }
   }
@@ -437,7 +446,9 @@ class Group {
     const queued = this.#queued;
     try {
       await navigator.locks.request(this.#name, how, () => this.#closed || queued !== this.#queued || this.#lead());
-    } catch { /* it was taken from me, or is no longer waited for */ }
+    } catch (error) { // it was taken from me, or is no longer waited for
+      if (error.name !== "AbortError") await new Promise((done) => setTimeout(done, TICK));
+    }
     if (this.#closed || queued !== this.#queued) return;
     this.#stepDown();
     this.#queue({ signal: queued.signal });
@@ -547,7 +558,10 @@ class Group {
 
   #answer(hello, ping, at) {
     const mine = { to: hello ?? ping, from: this.#leads, number: this.#number };
-    if (ping) return this.#post(mine);
+    if (ping) {
+      this.#source.look(); // timers of a hidden tab run once a minute, messages at once
+      return this.#post(mine);
+    }
     if (at && order(at, this.#source.lastEventId) < 0) this.#source.restart(at);
     // Who is new begins where this page is, however far the stream went back for others.
     this.#post({ ...mine, at: at ? this.#source.lastEventId : this.#home.lastEventId, state: this.#source.state });
@@ -572,6 +586,8 @@ class Group {
   #tick() {
     const now = Date.now();
     if (this.#leads || this.#behind) return;
+    const { name, until } = this.#home.told;
+    if (name === "waiting" && until && now > until) this.#post({ ping: this.#id });
     if (this.#asked) {
       if (now - this.#asked > NO_ANSWER * (1 + Math.random())) this.#steal();
     } else if (now - this.#heard > ASK_LEADER) {
@@ -687,6 +703,7 @@ class Connection {
       ...home,
       get lastEventId() { return connection.lastEventId; },
       get full() { return connection.#full; },
+      get told() { return connection.#state; },
       wantsHistory: /[?&](history|[\w-]*last[-_]?event[-_]?id)=/i.test(this.#options.url),
     });
   }
@@ -831,6 +848,7 @@ async function shareName(options) {
   const { shareAcrossTabs: share, url, credentials } = options;
   const { locks } = globalThis.navigator ?? {};
   if (!share || !locks || !globalThis.BroadcastChannel || !globalThis.crypto?.subtle) return null;
+  if (await locks.query().then(() => false, () => true)) return null; // in a sandbox
   let who = share;
   if (share === true) {
     const [headers, token] = [await options.headersNow(), await options.tokenNow({ again: false })];

@@ -242,8 +242,8 @@ law("waits grow up to a bound, at random, and an end that was announced is no fa
 law("a stream without a heartbeat when it is due is dead", [
   (response) => {
     head(response).write(connected("live", "e-1"));
-    let beats = 0; // three, and no more
-    const timer = setInterval(() => { response.write(":\n"); if (++beats === 3) clearInterval(timer); }, 100);
+    let beats = 0; // some, and no more
+    const timer = setInterval(() => { response.write(":\n"); if (++beats === 8) clearInterval(timer); }, 100);
   },
   streams(connected("complete", "e-1"), event(2)),
 ], async (open) => {
@@ -258,7 +258,7 @@ law("with heartbeats it lives as long as they come", [
   (response) => {
     head(response).write(connected("live", "e-1"));
     const timer = setInterval(() => response.write(":\n"), 50);
-    setTimeout(() => { clearInterval(timer); response.write(event(2)); }, 2500);
+    setTimeout(() => { clearInterval(timer); response.write(event(2)); }, 1800);
   },
 ], async (open, { asked }) => {
   await open().until(({ events }) => events.length);
@@ -326,6 +326,24 @@ law("events come out of their envelopes", [
 law("a page that was made with an id begins behind it", [streams(connected("complete", "e-5"), event(6))], async (open, { asked }) => {
   await open({ lastEventId: "e-5" }).until(({ events }) => events.length);
   assert.equal(asked[0].headers["last-event-id"], "e-5");
+});
+
+law("where there are no Web Locks each has a stream of its own", [streams(connected("live", "e-1"), event(2))], async (open, { asked }) => {
+  assert.equal(globalThis.navigator?.locks, undefined);
+  for (const { until } of [open({ shareAcrossTabs: true }), open({ shareAcrossTabs: true })]) await until(({ events }) => events.length);
+  assert.equal(asked.length, 2);
+});
+
+law("heartbeats that a busy page read late teach it nothing wrong", [
+  (response) => {
+    head(response).write(connected("live", "e-1"));
+    response.write(":\n");
+    setTimeout(() => response.write(":\n"), 20);
+    setTimeout(() => response.write(event(2)), 1500);
+  },
+], async (open, { asked }) => {
+  await open().until(({ events }) => events.length);
+  assert.equal(asked.length, 1);
 });
 
 law("channels and patterns make the URL", [silent], async (open, { url, asked }) => {

@@ -14,6 +14,7 @@ async function tab({ url, lastEventId, slow, share }) {
   const ask = (message) => parentPort.postMessage(message);
   // Web Locks (https://w3c.github.io/web-locks/), kept by the main thread.
   const locks = {
+    query: async () => ({}),
     request(name, { steal = false, signal }, held) {
       const id = Math.random();
       return new Promise((done, fail) => {
