@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -226,12 +227,48 @@ class EdgeProcess:
         self.wait_ready()
 
 
+class Ending:
+    """Servers of tests that are over. To stop takes each of them half a second in which nobody has anything to do, so
+    that is when the next test begins; whose it was is told where one does not end well."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(thread_name_prefix="ending")
+        self._ending: list[tuple[str, Future[None]]] = []
+
+    def end(self, process: EdgeProcess, whose: str) -> None:
+        self._ending.append((whose, self._pool.submit(self._stop, process)))
+
+    @staticmethod
+    def _stop(process: EdgeProcess) -> None:
+        try:
+            process.stop()
+        finally:
+            if process.running:
+                process.kill()
+
+    def look(self, *, wait: bool = False) -> None:
+        """Raises what those raised that have ended; `wait`: for all of them."""
+        over = [each for each in self._ending if wait or each[1].done()]
+        self._ending = [each for each in self._ending if each not in over]
+        failed = [(whose, error) for whose, ended in over if (error := ended.exception()) is not None]
+        for whose, error in failed[:1]:
+            error.add_note(f"a server of {whose}")
+            raise error
+
+
+@pytest.fixture(scope="session")
+def ending() -> Iterator[Ending]:
+    ending = Ending()
+    yield ending
+    ending.look(wait=True)
+
+
 Edges = Callable[..., EdgeProcess]
 BOTH_TRANSPORTS = pytest.mark.parametrize("transport", Transport)
 
 
 @pytest.fixture
-def edge(tmp_path: Path) -> Iterator[Edges]:
+def edge(tmp_path: Path, ending: Ending, request: pytest.FixtureRequest) -> Iterator[Edges]:
     """Start edges: `edge("--retry", "100")`. Each is stopped by SIGTERM after the test, and must end well."""
     started: list[EdgeProcess] = []
 
@@ -244,11 +281,8 @@ def edge(tmp_path: Path) -> Iterator[Edges]:
     yield start
     for process in started:
         if process.running:
-            try:
-                process.stop()
-            finally:
-                if process.running:
-                    process.kill()
+            ending.end(process, request.node.nodeid)
+    ending.look()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from test_node import abstract_names, eventually, everybody_serves, wake_sockets
 from sse_fast.bench import Broadcast, Plan, Target, modes
 from sse_fast.bench.runner import Fleet
 
-SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "30"))
+SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "16"))
 WORKERS = 4
 PUBLISHERS = 6
 CUSTOMERS = 160

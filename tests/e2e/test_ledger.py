@@ -24,7 +24,7 @@ from ledger import CHANNELS, Customer, Ledger, catch_up, entry_of, ids_of, make_
 
 from sse_fast.transports.life import Transport
 
-SECONDS = float(os.environ.get("SSE_FAST_LEDGER_SECONDS", "8"))
+SECONDS = float(os.environ.get("SSE_FAST_LEDGER_SECONDS", "5"))
 PUBLISHERS = 6
 CALLERS = 8
 
