@@ -633,7 +633,7 @@ def until_nothing_fails(script: Callable[[Failing], None], *, lasting: bool) -> 
 
 
 def pairs(script: Callable[..., None], skip: bool, lasting: bool) -> bool:
-    """Of a script with either of both half, each with each among all of them."""
+    """Half of a script's, and of the next script the other half."""
     return EVERYTHING or (skip == lasting) == bool(SCRIPTS.index(script) % 2)
 
 
