@@ -66,7 +66,8 @@ export interface Options<T = StreamEvent> {
   onState?: (state: State) => void;
   /** A StreamError, or what `decode`, a handler or `getToken` threw. */
   onError?: (error: unknown, event?: StreamEvent) => void;
-  /** Before each attempt; sent as `Authorization: Bearer`. `again`: the last one was answered 401. */
+  /** Before each attempt; sent as `Authorization: Bearer`. `again`: the last one was answered 401. Once more at the
+   * beginning, with `shareAcrossTabs: true`, to know with whom. */
   getToken?: (why: { signal?: AbortSignal; again: boolean }) => string | null | undefined | Promise<string | null | undefined>;
   /** Of each attempt. */
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);

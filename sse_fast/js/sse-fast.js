@@ -363,6 +363,7 @@ class Source {
       return;
     }
     if (this.#headed) this.#tell({ name: "open", leftOut: [] }); // a stream that has nothing to say yet
+    else if (this.state.name === "open" && now - this.#heard > 2 * TICK) this.#tell({ name: "connecting" });
     const slept = interval && now - this.#looked > interval + 2 * TICK && this.#heard <= this.#looked;
     this.#looked = now;
     if (this.#heard === null) return;
@@ -404,6 +405,7 @@ class Group {
   #heard = Date.now();
   #at; // where the leader's stream is
   #source; // I lead, or am on my own
+  #hadHistory = false;
   #behind = false; // something was left out, as nobody takes it
   #closed = false;
   #timer = setInterval(() => this.#tick(), TICK);
@@ -495,6 +497,7 @@ class Group {
 
   /** Until the leader and I can be compared. */
   #onMyOwn() {
+    this.#hadHistory = true;
     this.#source ??= this.#home.source({
       frames: (frames, asked) => {
         this.#home.take(frames, asked);
@@ -577,7 +580,7 @@ class Group {
     if (this.#leads || this.#follows) return;
     this.#at = at;
     const here = this.#home.lastEventId;
-    if (here ? order(here, at) === undefined : this.#home.wantsHistory) return this.#onMyOwn();
+    if (here ? order(here, at) === undefined : this.#home.wantsHistory && !this.#hadHistory) return this.#onMyOwn();
     this.#alone();
     this.#follows = { from, number };
     this.#home.begin(at, state);
@@ -604,6 +607,7 @@ class Connection {
   #closed = false;
   #connected = false; // has been
   #insync = true; // with a stream that began at an id which can't be compared to mine
+  #name; // of the Group; null: it is not shared
   #run; // the Group, or the Source
   #begun = 0; // how often, so that who was overtaken notices
   #handlers = new Map();
@@ -668,11 +672,9 @@ class Connection {
   async #begin() {
     if (this.#run || this.#closed) return;
     const begun = ++this.#begun;
-    let name = null;
-    while (true) {
+    while (this.#name === undefined) {
       try {
-        name = await this.#options.shareName();
-        break;
+        this.#name = await this.#options.shareName();
       } catch (error) { // the token could not be had
         if (begun !== this.#begun || this.#closed) return;
         this.#failed(error);
@@ -694,12 +696,12 @@ class Connection {
       },
       room: () => this.#full ? new Promise((room) => { this.#room = room; }) : undefined,
     };
-    if (name === null) {
+    if (this.#name === null) {
       this.#run = home.source({ ...home, frames: home.take });
       return;
     }
     const connection = this;
-    this.#run = new Group(name, {
+    this.#run = new Group(this.#name, {
       ...home,
       get lastEventId() { return connection.lastEventId; },
       get full() { return connection.#full; },

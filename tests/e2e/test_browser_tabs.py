@@ -24,6 +24,7 @@ from playwright.async_api import Browser
 from playwright.async_api import Error as PlaywrightError
 from support import free_port
 
+from sse_fast import js
 from sse_fast.transports.life import Transport
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -369,6 +370,20 @@ async def test_a_tab_that_is_frozen_or_put_aside_hands_the_stream_on_and_catches
             await leader.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
         await assert_ledgers(publisher, tabs, tabs.pages)
         server.wait_connections(1)
+
+
+async def test_the_policy_of_the_live_page_lets_it_run_by_its_hash(server: OperatedEdge, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(server.url)
+    load = """([src, integrity]) => new Promise((done) => {
+        const script = Object.assign(document.createElement("script"), { type: "module", src, integrity });
+        script.onload = () => done("ran");
+        script.onerror = () => done("refused");
+        document.head.append(script);
+    })"""
+    assert await page.evaluate(load, [f"/{js.NAME}", js.INTEGRITY]) == "ran"
+    assert await page.evaluate(load, ["/client.js", ""]) == "refused"
+    await page.close()
 
 
 @LONGER

@@ -208,6 +208,16 @@ law("before its token ends it is renewed, without a word to the page", [
   assert.ok(asked[0].socket.destroyed || asked[0].aborted || await once(asked[0].socket, "close"));
 });
 
+law("a page is told when going on takes its time", [
+  streams(connected("live", "e-1"), 'event: $expiring\ndata: {"seconds":30}\n\n'),
+  () => {},
+], async (open, { asked }) => {
+  let tokens = 0;
+  const { until, states } = open({ getToken: () => `t${++tokens}` });
+  await until(({ states }) => states.length === 3);
+  assert.deepEqual([states.map(({ name }) => name), asked.length], [["connecting", "open", "connecting"], 2]);
+});
+
 law("a token that stays the same renews nothing", [streams(connected("live", "e-1"), 'event: $expiring\ndata: {"seconds":30}\n\n', event(2))], async (open, { asked }) => {
   const { until } = open({ getToken: () => "t" });
   await until(({ events }) => events.length);
