@@ -18,7 +18,7 @@ serve: $(VENV)/.installed ## Run the server (make serve ARGS='--port 9000')
 test: $(VENV)/.test-tools lint check ## Set up whatever the tests need, lint, and test
 
 check: $(VENV)/.test ## Test, and no more (make check ARGS='-k settings -x')
-	$(BIN)/python -m pytest $(ARGS)
+	VENV=$(VENV) scripts/check $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check .
