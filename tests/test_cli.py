@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import resource
 import socket
 import subprocess
@@ -412,3 +413,24 @@ def test_who_is_refused_is_told_what_to_do_here(run, command, status, step):
     assert step in result.stderr
     assert (";" in result.stderr) == bool(step)
     assert said == ["Bearer t0ken"]
+
+
+# ---- without a stdin -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("publish", "news", "hello"), 1, "cannot reach"),
+        (("publish", "news"), 2, "no stdin"),
+        (("token", "inspect", "-"), 2, "no stdin"),
+    ],
+)
+def test_a_process_that_was_started_without_a_stdin_misses_it_only_where_it_would_read_it(
+    arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    closed = ["sh", "-c", 'exec "$0" -m sse_fast "$@" <&-', sys.executable, *arguments]
+    url = {"SSE_FAST_URL": f"http://127.0.0.1:{free_port()}"}
+    done = subprocess.run(closed, env=os.environ | url, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (status, 1), done.stderr
+    assert said in done.stderr

@@ -4,12 +4,13 @@ Options of `serve` are made from the fields of `Settings`; nothing about a setti
 everything else to stderr. Exit status: 0 done, 1 it failed, 2 it was asked for wrongly.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Literal, TextIO, get_args, get_origin
 from urllib.parse import urlsplit
 
 import click
@@ -220,8 +221,8 @@ def publish(
         check_channels(channel, also)
     with http_client(url, httpx.Timeout(30), authorization(publish_key)) as client:
         publisher = Publisher(client, [channel, *also], event, retry, idempotency_key, conflate_key)
-        stdin = sys.stdin.buffer
-        if data is None and stdin.isatty():
+        stdin = stdin_of(sys.stdin) if data is None else io.BytesIO()
+        if stdin.isatty():
             _tell("reading from the terminal; end with Ctrl-D")
         try:
             if lines:
@@ -235,6 +236,13 @@ def publish(
             raise Failure(str(error) + next_step(error, KEY_GIVEN)) from None
         except KeyboardInterrupt:
             sys.exit(130)
+
+
+def stdin_of(opened: TextIO | None) -> BinaryIO:
+    """Raises Misuse where this process was started without one."""
+    if opened is None:
+        raise Misuse("DATA was not given, and there is no stdin to read it from")
+    return opened.buffer
 
 
 def check_channels(channel: str, also: tuple[str, ...]) -> None:

@@ -183,6 +183,8 @@ def inspect(what: str, secret: str | None, key_file: Path | None) -> None:
 
     Keys that are not given are as `serve` would have them here.
     """
+    if what == "-" and sys.stdin is None:
+        raise Misuse("there is no stdin to read it from; give the token, or a file")
     text = sys.stdin.read() if what == "-" else read_file(Path(what)) if is_file(what) else what
     if text.lstrip().startswith("{"):
         show_keys(text)
