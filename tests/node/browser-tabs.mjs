@@ -57,7 +57,9 @@ class Server {
   epoch = 1;
   position = 0;
   streams = new Set();
-  opened = 0;
+  asked = []; // ids
+  held = []; // what goes on with streams that have said `$connected` and no more
+  holds = false;
 
   async start() {
     this.server = http.createServer((request, response) => this.open(request, response));
@@ -88,11 +90,16 @@ class Server {
 
   frame(number) { return `data: ${number}\nid: ${this.log[number]}\n\n`; }
 
+  release() {
+    this.holds = false;
+    for (const goOn of this.held.splice(0)) goOn();
+  }
+
   open(request, response) {
-    this.opened++;
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     response.write(":\nretry: 1\n");
     const asked = request.headers["last-event-id"];
+    this.asked.push(asked);
     const history = Number(new URL(request.url, this.url).searchParams.get("history") ?? 0);
     let from = this.log.length;
     if (asked) {
@@ -110,8 +117,12 @@ class Server {
       const id = from > this.kept || from > 0 ? this.log[from - 1] ?? this.cursor : this.cursor;
       response.write(`event: $connected\ndata: {"resume":"live"}\nid: ${from === this.log.length ? this.cursor : id}\n\n`);
     }
-    for (; from < this.log.length; from++) response.write(this.frame(from));
-    this.streams.add(response);
+    const goOn = () => {
+      for (; from < this.log.length; from++) response.write(this.frame(from));
+      this.streams.add(response);
+    };
+    if (this.holds) this.held.push(goOn);
+    else goOn();
     request.on("close", () => this.streams.delete(response)).on("error", () => {});
   }
 
@@ -164,9 +175,7 @@ async function main(seconds, seed) {
     } else if (queue.push(one) === 1) grant();
   }
 
-  function open() {
-    const from = choose("new", "new", "recent", "old", "history");
-    const slow = choose(0, 0, 0, 1, 5);
+  function open(from = choose("new", "new", "recent", "old", "history"), slow = choose(0, 0, 1, 5, 20)) {
     const back = { recent: 3, old: 100 }[from];
     const number = Math.max(0, server.log.length - (back ?? 0) - 1);
     const lastEventId = back && server.log.length ? server.log[number] : "";
@@ -176,6 +185,26 @@ async function main(seconds, seed) {
     tab.worker.on("message", (message) => (message.told ? told(tab, message.told) : lock(tab, message)));
     tabs.add(tab);
     count(`opened ${from}`);
+    return tab;
+  }
+
+  const until = async (holds) => { for (const end = Date.now() + 40_000; !holds(); await sleep(5)) assert.ok(Date.now() < end, `${holds}`); };
+
+  /** The tab that leads is slow; one comes late, and before the stream that went back for it has said anything, the slow
+   * one takes events again: it may not move the stream on. */
+  async function slowLeader() {
+    const slow = open("new", 200);
+    await until(() => server.streams.size);
+    for (let n = 0; n < 15; n++) await sleep(5, server.publish());
+    server.holds = true;
+    const late = open("old", 0);
+    await until(() => server.asked.at(-1) === server.log[0]);
+    const taken = slow.events;
+    await until(() => slow.events > taken + 3 || Date.now() - slow.at > 1000); // of five; there are no more
+    server.release();
+    server.publish();
+    await until(() => late.seen === server.log.length && slow.seen === server.log.length);
+    for (const tab of tabs) await end(tab);
   }
 
   function told(tab, [what, id, value]) {
@@ -190,6 +219,7 @@ async function main(seconds, seed) {
     }
     count("event");
     tab.events++;
+    tab.at = Date.now();
     const right = tab.next === undefined || value === tab.next || (tab.slow && (tab.any || tab.gaps.includes(value)) && value > tab.next);
     assert.ok(right, `a tab (${JSON.stringify({ ...tab, worker: 0 })}) got ${value} (${id}) and not ${tab.next}`);
     tab.seen = value + 1;
@@ -203,6 +233,7 @@ async function main(seconds, seed) {
     return tab.worker.terminate();
   }
 
+  await slowLeader();
   const publishing = setInterval(() => server.publish(), 5);
   const deadline = Date.now() + 1000 * seconds;
   while (Date.now() < deadline) {
@@ -225,7 +256,7 @@ async function main(seconds, seed) {
   for (const until = Date.now() + 15_000; server.streams.size > 2; await sleep(20)) {
     assert.ok(Date.now() < until, `${server.streams.size} streams for two URLs`);
   }
-  console.log(JSON.stringify({ ...counts, requests: server.opened, published: last }));
+  console.log(JSON.stringify({ ...counts, requests: server.asked.length, published: last }));
   process.exit();
 }
 
