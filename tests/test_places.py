@@ -2,6 +2,7 @@
 
 import gc
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -309,10 +310,12 @@ def test_a_listener_that_dies_with_clients_that_wait_leaves_nothing_that_points_
 
 def test_a_listener_that_cannot_be_made_is_none(places: Callable[..., Places]) -> None:
     port, nobody = places(), cast(Any, None)
+    stdin = os.fstat(0)
     for made in (lambda: Listener(port.listening, nobody, port), lambda: Listener(port.listening, port.fanout, nobody)):
         with pytest.raises((TypeError, AttributeError)):
             made()
     gc.collect()
+    assert os.path.samestat(os.fstat(0), stdin), "descriptor 0 is somebody else's"
 
 
 packed = st.ip_addresses().map(lambda address: address.packed) | st.builds(

@@ -1,6 +1,8 @@
 """The load client: what it takes for wrong, what it takes for right, and that it counts both as they are."""
 
 import asyncio
+import gc
+import os
 import random
 import re
 import socket
@@ -9,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -22,6 +25,7 @@ from sse_fast._native.bench.board import bucket, bucket_value
 from sse_fast._native.bench.dial import Request
 from sse_fast._native.bench.payload import PAYLOAD_LEAST, payload
 from sse_fast._native.bench.stream_parser import StreamParser
+from sse_fast._native.bench.swarm import Swarm
 from sse_fast.bench import Broadcast, Churn, Hold, InvalidPlan, Mode, Plan, Result, Slow, Storm, Target, run
 from sse_fast.bench import runner as running
 from sse_fast.bench.cli import target_of
@@ -33,6 +37,14 @@ RUN = 0xC0FFEE42
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 PLAIN = HEAD + b"\r\n"
+
+
+def test_a_swarm_that_cannot_be_made_closes_nobodys_descriptor() -> None:
+    stdin, nobody = os.fstat(0), cast(Any, None)
+    with pytest.raises(TypeError):
+        Swarm(nobody, 0, nobody, nobody, nobody, run=RUN, payload_bytes=64, capacity=1)
+    gc.collect()
+    assert os.path.samestat(os.fstat(0), stdin)
 
 
 # ---- the payload and the parser --------------------------------------------------------------------------------------

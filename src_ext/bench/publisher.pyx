@@ -49,10 +49,12 @@ cdef class Publishing:
         self.idle = <uint32_t*>calloc(board.publishers, sizeof(uint32_t))
         self.payload = <char*>malloc(payload_bytes)
         self.room = <char*>malloc(READ_BYTES)
+        if self.publishers != NULL:
+            for place in range(board.publishers):
+                self.publishers[place].fd = -1
         if not (self.publishers and self.rounds and self.idle and self.payload and self.room):
             raise MemoryError
         for place in range(board.publishers):
-            self.publishers[place].fd = -1
             if request is not None:
                 self.publishers[place].request = <char*>malloc(REQUEST_OVERHEAD + payload_bytes)
                 if self.publishers[place].request == NULL:

@@ -39,7 +39,8 @@ cdef class Schedule:
     def __dealloc__(self):
         free(self.queue)
         free(self.lives)
-        self.close()
+        if self.ring:           # else its argument was wrong, and `timer` says nothing: 0 is somebody's
+            self.close()
 
     cdef void close(self) noexcept:
         """Close the timer. The schedule is not used again."""

@@ -69,12 +69,14 @@ cdef class Swarm:
         self.connections = <Connection*>calloc(capacity, sizeof(Connection))
         self.unused = <uint32_t*>calloc(capacity, sizeof(uint32_t))
         self.room = <char*>malloc(READ_BYTES)
+        if self.connections != NULL:
+            for place in range(capacity):
+                self.connections[place].fd = -1
         if not (self.harvest and self.connections and self.unused and self.room):
             raise MemoryError
         set_up(self.harvest, run, payload_bytes)
         self.expected = Expected(board, worker, capacity, listens)
         for place in range(capacity):
-            self.connections[place].fd = -1
             self.unused[place] = capacity - 1 - place
         self.unused_count = capacity
         self.schedule = Schedule(capacity)
@@ -87,7 +89,8 @@ cdef class Swarm:
         self.publishing = Publishing(board, worker, publish_to or dialer, publish, self.epoll, bell, run, payload_bytes)
 
     def __dealloc__(self):
-        self.close()
+        if self.harvest != NULL:    # else its arguments were wrong, and `epoll` says nothing: 0 is somebody's
+            self.close()
         if self.connections != NULL:
             for place in range(self.capacity):
                 forget(&self.connections[place].stream)

@@ -109,6 +109,8 @@ cdef class Table:
             raise OSError(errno, os.strerror(errno))
 
     def __dealloc__(self):
+        if self.queues.unsaid.after == NULL:    # its arguments were wrong: `epoll` says nothing, and 0 is somebody's
+            return
         end_queues(&self.queues)
         if self.epoll >= 0:
             close(self.epoll)
