@@ -197,6 +197,8 @@ def test_by_a_cookie_only_pages_of_ours_and_listed_ones_publish(headers: dict[st
         ("http", {"x-forwarded-proto": "https"}, "https", 200),
         ("http", {"x-forwarded-proto": "HTTPS "}, "https", 200),
         ("http", {"x-forwarded-proto": "https"}, "http", 403),
+        ("http", {"x-forwarded-proto": "https, http"}, "https", 200),
+        ("http", {"x-forwarded-proto": "https, http"}, "http", 403),
         ("http", {"x-forwarded-proto": "http", "x-forwarded-for": "192.0.2.1"}, "https", 403),
         ("http", {"x-forwarded-for": "192.0.2.1"}, "https", 200),
         ("http", {"via": "1.1 proxy"}, "http", 200),
@@ -213,6 +215,18 @@ def test_a_page_of_the_other_scheme_is_another_origin(
         assert isinstance(decision, Publish)
     else:
         refused(decision, status, "by a cookie", "X-Forwarded-Proto")
+
+
+def test_proxies_that_append_a_line_and_those_that_append_to_a_list_say_the_same() -> None:
+    cookie = f"sse={token({'publish': ['a']})}".encode()
+    lines = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-proto", b"http"), (b"cookie", cookie)]
+
+    def by_a_page_of(scheme: str) -> object:
+        given = [(b"host", HOST.encode()), (b"origin", f"{scheme}://{HOST}".encode()), *lines]
+        return decide(Request.from_head("POST", b"/publish/a", given, "1.1"), BY_COOKIE)
+
+    assert isinstance(by_a_page_of("https"), Publish)
+    refused(by_a_page_of("http"), 403, "by a cookie")
 
 
 def test_by_any_origin_no_page_publishes_by_a_cookie() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def entry(key: str = f'"{SHOP}"', more: str = "", subscribe: str = '["**"]') -> 
     return f"[shop]\nkey = {key}\nsubscribe = {subscribe}\n{more}"
 
 
+def digest(key: str) -> bytes:
+    return sha256(key.encode()).digest()
+
+
 def keys(text: str) -> PublishKeys:
     return PublishKeys.parse(text.encode())
 
@@ -32,15 +37,16 @@ def keys(text: str) -> PublishKeys:
         (entry(), set()),
         (entry(more='publish = ["a"]'), set()),
         (entry(f'["{SHOP}", "0123456789abcdef-next"]'), set()),
-        ("", {"key:shop"}),
-        (entry('"0123456789abcdef-next"'), {"key:shop"}),
-        (entry(subscribe='["orders:*"]'), {"key:shop"}),
-        (entry(more="until = 2031-01-01T00:00:00Z"), {"key:shop"}),
-        (OPS_ENTRY, {"key:shop"}),
+        ("", {SHOP}),
+        (entry('"0123456789abcdef-next"'), {SHOP}),
+        (entry(subscribe='["orders:*"]'), {SHOP}),
+        (entry(more="until = 2031-01-01T00:00:00Z"), {SHOP}),
+        (OPS_ENTRY, {SHOP}),
+        (entry().replace("[shop]", "[renamed]"), set()),
     ],
 )
 def test_a_key_is_lost_where_it_is_gone_or_opens_something_else(after: str, lost: set[str]) -> None:
-    assert keys(entry()).lost_to(keys(after)) == lost
+    assert keys(entry()).lost_to(keys(after)) == set(map(digest, lost))
 
 
 def test_a_key_that_lets_nobody_listen_has_no_streams_to_lose() -> None:
@@ -119,5 +125,27 @@ async def test_the_streams_of_a_key_that_is_taken_away_end_and_no_others(transpo
         assert (edge.hub.fanout.connections, edge._admission.connections) == (2, 2)
         assert b"$closing" not in of_ops + of_anybody
         assert edge.metrics.snapshot()["ended"]["expired"] == 1
-        assert list(edge._streams.keyed._of) == ["key:ops"]
+        assert list(edge._streams.keyed._of) == [digest(OPS)]
     assert edge._streams.keyed._of == {}
+
+
+async def test_a_stream_ends_with_its_key_whatever_that_is_called_by_then_and_not_with_another_of_its_name(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(entry(f'["{SHOP}", "{OPS}"]'))
+    async with (
+        edge_of(publish_keys=file) as edge,
+        stream(edge, Transport.NATIVE, SHOP) as of_one,
+        stream(edge, Transport.NATIVE, OPS) as of_another,
+    ):
+        (watched,) = edge.sources._files
+        file.write_text(entry(f'["{SHOP}", "{OPS}"]').replace("[shop]", "[renamed]"))
+        await watched.look()
+        assert edge._ending == set()
+        file.write_text(entry(f'"{OPS}"').replace("[shop]", "[renamed]"))
+        await watched.look()
+        await until(lambda: b"$closing" in of_one)
+        assert b'"reason":"expired"' in of_one
+        assert (edge.hub.fanout.connections, list(edge._streams.keyed._of)) == (1, [digest(OPS)])
+        assert b"$closing" not in of_another

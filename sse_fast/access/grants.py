@@ -15,8 +15,9 @@ class Grants:
     `?history=` or from the earliest; who knows an id may read on from it all the same. operations: whether the server
     may be looked into. user: who it is, as a token's `sub` says. until: when this ends, in seconds since 1970; None:
     never. credential: what its uses are counted under, a short digest or a key's name, never the credential itself;
-    None: it is what everybody may. claimless: it is of a token that does not say what it grants.
-    alone: it is what everybody may, and no credential grants more to subscribe, or to publish, whichever it names."""
+    None: it is what everybody may. key: the digest of the one, of a file of keys, that it is of.
+    claimless: it is of a token that does not say what it grants. alone: it is what everybody may, and no credential
+    grants more to subscribe, or to publish, whichever it names."""
 
     subscribe: Patterns = NOTHING
     publish: Patterns = NOTHING
@@ -26,6 +27,7 @@ class Grants:
     until: float | None = None
     credential: str | None = None
     claimless: bool = False
+    key: bytes | None = field(default=None, compare=False, repr=False)
     alone: frozenset[str] = field(default=frozenset(), compare=False)
 
     def beside(self, everybody: "Grants", **others: Any) -> "Grants":

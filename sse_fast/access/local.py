@@ -46,15 +46,16 @@ def of_another_scheme(headers: Mapping[bytes, bytes], scheme: str) -> bool:
     """Whether a page asks that came to its browser by another scheme than this request. `scheme`: by which that came
     here.
 
-    Before a proxy it may have come by another: the proxy says by which. A page of another origin could only say so if
-    this server had let it (a preflight). Where there is a proxy that does not say, either is taken.
+    Before a proxy it may have come by another: the proxy says by which. Of several that append to a list it is the
+    outermost that knows, which stands first. A page of another origin could only say so if this server had let it (a
+    preflight). Where there is a proxy that does not say, either is taken.
     """
     origin = headers.get(b"origin")
     if origin is None:
         return False
     theirs = origin.partition(b"://")[0]
     if (said := headers.get(FORWARDED_PROTO)) is not None:
-        return theirs != said.strip().lower()
+        return theirs != said.strip(b", \t").partition(b",")[0].rstrip().lower()
     proxied = FORWARDED_FOR in headers or not FORWARDED.isdisjoint(headers)
     return not proxied and theirs != scheme.encode()
 

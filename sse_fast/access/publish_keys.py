@@ -11,6 +11,7 @@ operations = true                        # if its holder may look into the serve
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -49,13 +50,13 @@ class PublishKeys:
         """Whether the holder of one may."""
         return any(granted.subscribe for granted in self._grants.values())
 
-    def lost_to(self, others: "PublishKeys") -> frozenset[str]:
-        """The names of those keys by which somebody may listen or look for no longer, or to something else, where these
-        others are taken instead."""
+    def lost_to(self, others: "PublishKeys") -> frozenset[bytes]:
+        """The digests of those keys by which somebody may listen or look for no longer, or to something else, where
+        these others are taken instead; whatever they are called there."""
         return frozenset(
-            granted.credential
+            digest
             for digest, granted in self._grants.items()
-            if granted.credential is not None and _opens(granted) != _opens(others._grants.get(digest, NO_GRANTS))
+            if _opens(granted) != _opens(others._grants.get(digest, NO_GRANTS))
         )
 
     def find(self, key: str) -> Grants | None:
@@ -81,7 +82,7 @@ class PublishKeys:
                 digest = sha256(key.encode()).digest()
                 if digest in grants:
                     raise BadPublishKeys(f"[{name}] has the key of [{grants[digest].credential}]; each has its own")
-                grants[digest] = granted
+                grants[digest] = replace(granted, key=digest)
         if len(grants) > MOST_KEYS:
             raise BadPublishKeys(f"it has {len(grants)} keys; {MOST_KEYS} is the most")
         return cls(grants)

@@ -38,8 +38,8 @@ class Publishers:
         """Of the keys."""
         self._foreign_pages = foreign_pages or "*" in self._origins
 
-    def use(self, keys: PublishKeys) -> frozenset[str]:
-        """These are the keys of the file from here on. Returns the names of those whose streams end with that."""
+    def use(self, keys: PublishKeys) -> frozenset[bytes]:
+        """These are the keys of the file from here on. Returns the digests of those whose streams end with that."""
         before, self.keys = self.keys, keys
         self.changes.happened()
         return before.lost_to(keys) if before is not None else frozenset()

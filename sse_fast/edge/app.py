@@ -360,9 +360,9 @@ class Edge:
             on_startup, self._on_startup = self._on_startup, None
             on_startup(self)
 
-    def _end_of_keys(self, names: frozenset[str]) -> None:
-        """End the streams that these publish keys have opened."""
-        task = asyncio.get_running_loop().create_task(self._streams.keyed.end(names))
+    def _end_of_keys(self, keys: frozenset[bytes]) -> None:
+        """End the streams that the publish keys of these digests have opened."""
+        task = asyncio.get_running_loop().create_task(self._streams.keyed.end(keys))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 

@@ -25,10 +25,10 @@ MOST_KEY_FILE = 1024 * 1024  # bytes
 
 class Sources:
     """Sources(settings, access): all begins with `start`, but for the files, which are read at once; where one cannot
-    be, nobody has its keys until it can. `ended`: is told of publish keys, by their names, that open nothing more."""
+    be, nobody has its keys until it can. `ended`: is told of publish keys, by their digests, that open nothing more."""
 
     def __init__(
-        self, settings: Settings, access: Access, ended: Callable[[frozenset[str]], None] = lambda names: None
+        self, settings: Settings, access: Access, ended: Callable[[frozenset[bytes]], None] = lambda keys: None
     ) -> None:
         self._settings, self._access, self._ended = settings, access, ended
         self.keys: fetched.FetchedKeys | None = None
@@ -64,8 +64,8 @@ class Sources:
             await self.hook.close()
 
     def _take_publish_keys(self, data: bytes) -> None:
-        if names := self._access.publishers.use(PublishKeys.parse(data)):
-            self._ended(names)
+        if lost := self._access.publishers.use(PublishKeys.parse(data)):
+            self._ended(lost)
 
     def _take_token_keys(self, data: bytes) -> None:
         self._use(self._key_set(data), "file")

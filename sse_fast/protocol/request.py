@@ -22,7 +22,7 @@ READ = FORWARDED | frozenset(
 LISTS = frozenset(
     (
         *(b"accept", b"accept-encoding", b"access-control-request-headers", b"authorization", b"cookie"),
-        *(b"idempotency-key", b"x-forwarded-for"),
+        *(b"idempotency-key", b"x-forwarded-for", b"x-forwarded-proto"),
     )
 )
 SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3

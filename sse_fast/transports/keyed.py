@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast.access.limits import Counted
-from sse_fast.access.publishers import of_a_key
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.open_streams import ENDED_AT_ONCE
@@ -18,23 +17,24 @@ class Keyed(NamedTuple):
     """What one of them counts under, and who it is."""
 
     counted: str | Counted | Logged
-    key: str
+    key: bytes
     subscriber: Subscriber
 
 
 class KeyedStreams:
-    """Of one hub, by the names of the keys. They are few: publishers listen now and then."""
+    """Of one hub, by the digests of the keys, which may come to be called otherwise. They are few: publishers listen
+    now and then."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._of: dict[str, set[Subscriber]] = {}
+        self._of: dict[bytes, set[Subscriber]] = {}
 
     def opened(
         self, counted: str | Counted | Logged, wanted: Subscribe, subscriber: Subscriber
     ) -> str | Counted | Logged | Keyed:
         """What `left` is to be given for it."""
-        key = wanted.grants.credential
-        if key is None or not of_a_key(wanted.grants):
+        key = wanted.grants.key
+        if key is None:
             return counted
         self._of.setdefault(key, set()).add(subscriber)
         return Keyed(counted, key, subscriber)
@@ -47,7 +47,7 @@ class KeyedStreams:
             del self._of[keyed.key]
         return keyed.counted
 
-    async def end(self, keys: Iterable[str]) -> int:
+    async def end(self, keys: Iterable[bytes]) -> int:
         """End those of these keys; how many."""
         ended = 0
         for subscriber in [each for key in keys for each in self._of.get(key, ())]:
