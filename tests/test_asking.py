@@ -48,7 +48,13 @@ class AskingAccess(Access):
         return self._asked(headers, found)
 
     def publishing(
-        self, headers: Mapping[bytes, bytes], query: bytes, now: float, found: Found = NOTHING_FOUND
+        self,
+        headers: Mapping[bytes, bytes],
+        query: bytes,
+        now: float,
+        found: Found = NOTHING_FOUND,
+        *,
+        scheme: str = "http",
     ) -> Grants:
         return self._asked(headers, found)
 

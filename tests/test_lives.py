@@ -138,7 +138,7 @@ async def test_who_wants_what_its_transport_has_not_got_is_told_so_for_good(
     readable = ((b"access-control-allow-origin", b"*"),)
     wanted = Subscribe(("a",), needs=frozenset((Need.FILTER,)), readable=readable)
     for module in (front, app):
-        monkeypatch.setattr(module, "decide", lambda request, policy: wanted)
+        monkeypatch.setattr(module, "decide", lambda request, policy, found: wanted)
     monkeypatch.setitem(OFFERS, Transport.ASGI, frozenset())
     async with edge_of() as edge, by_asgi(edge) as main, httpx.AsyncClient() as native:
         assert edge.front is not None
