@@ -34,7 +34,7 @@ process.stdout.write(JSON.stringify(parsed));
 """
 
 
-SECONDS = float(os.environ.get("SSE_FAST_TABS_SECONDS", "2"))
+SECONDS = float(os.environ.get("SSE_FAST_TABS_SECONDS", "1"))
 STRICT = "--noEmit --strict --target es2022 --module esnext --moduleResolution bundler --lib es2022,dom,dom.iterable"
 Node = subprocess.Popen[str]
 

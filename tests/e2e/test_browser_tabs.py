@@ -214,7 +214,8 @@ async def test_eight_tabs_have_every_event_once_over_one_connection_whoever_dies
         server.wait_connections(1)
 
 
-@IN_ONE
+@LONGER
+@IN_BOTH
 async def test_beside_a_leader_that_hangs_another_leads_and_it_follows_when_it_is_back(
     server: OperatedEdge, any_browser: Any
 ) -> None:

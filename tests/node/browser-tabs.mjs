@@ -175,13 +175,13 @@ async function main(seconds, seed) {
     } else if (queue.push(one) === 1) grant();
   }
 
-  function open(from = choose("new", "new", "recent", "old", "history"), slow = choose(0, 0, 1, 5, 20)) {
+  function open(from = choose("new", "new", "recent", "old", "history"), slow = choose(0, 0, 1, 5), share = "all") {
     const back = { recent: 3, old: 100 }[from];
     const number = Math.max(0, server.log.length - (back ?? 0) - 1);
     const lastEventId = back && server.log.length ? server.log[number] : "";
     const url = server.url + (from === "history" ? "&history=20" : "");
     const tab = { from, slow, next: lastEventId ? number + 1 : undefined, events: 0, gaps: [], states: [], last: lastEventId };
-    tab.worker = new Worker(new URL(import.meta.url), { workerData: { url, lastEventId, slow, share: "all" } });
+    tab.worker = new Worker(new URL(import.meta.url), { workerData: { url, lastEventId, slow, share } });
     tab.worker.on("message", (message) => (message.told ? told(tab, message.told) : lock(tab, message)));
     tabs.add(tab);
     count(`opened ${from}`);
@@ -233,7 +233,21 @@ async function main(seconds, seed) {
     return tab.worker.terminate();
   }
 
+  /** The tab that leads lives and does not answer: another takes the stream over. */
+  async function hungLeader() {
+    const leader = open("new", 0, "hung");
+    await until(() => leader.states.includes("open"));
+    server.publish();
+    const since = Date.now();
+    leader.worker.postMessage({ hang: 20_000 });
+    const late = open("old", 0, "hung");
+    await until(() => late.states.includes("open") && (server.publish(), late.events));
+    assert.ok(Date.now() - since < 20_000, "it waited for who hung");
+    for (const tab of tabs) await end(tab);
+  }
+
   await slowLeader();
+  await hungLeader();
   const publishing = setInterval(() => server.publish(), 5);
   const deadline = Date.now() + 1000 * seconds;
   while (Date.now() < deadline) {
@@ -241,7 +255,7 @@ async function main(seconds, seed) {
     const what = choose("open", "open", "open", "kill", "kill", "hang", "cut", "restart", "forget", "trim", "wait", "wait");
     if (what === "open" && tabs.size < 8) open();
     else if (what === "kill" && tabs.size > 2) await end(tab);
-    else if (what === "hang" && tab) tab.worker.postMessage({ hang: choose(50, 500, 4000) });
+    else if (what === "hang" && tab) tab.worker.postMessage({ hang: choose(50, 500, seconds > 10 ? 4000 : 100) });
     else if (what === "cut") server.cut();
     else if (what === "restart" || what === "forget") random() < 0.3 && (server.restart(what === "forget"), count(what));
     else if (what === "trim") server.kept = Math.max(server.kept, server.log.length - 60);
