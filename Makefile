@@ -38,6 +38,7 @@ bench: $(VENV)/.bench ## Measure the encoder, the log, its channels and patterns
 	$(BIN)/python benches/bench_filters.py
 	$(BIN)/python benches/bench_compress.py
 	$(BIN)/python benches/bench_typed.py
+	$(BIN)/python benches/bench_conflate.py
 	$(BIN)/python benches/bench_swarm.py
 	$(BIN)/python benches/bench_responses.py
 

@@ -5,7 +5,7 @@ key = "…"                                # or several, while one is replaced b
 publish = ["orders:**", "stock:*"]
 until = 2031-01-01T00:00:00Z             # if it is to end
 subscribe = ["orders:**"]                # if its holder may listen, too
-operations = true                        # if its holder may look into the server
+operations = true                        # if its holder may look into the server, and end streams
 """
 
 import re

@@ -71,7 +71,9 @@ def token() -> None:
 )
 @click.option("--endless", is_flag=True, help="It never ends; only a server that says so takes it.")
 @click.option("--history/--no-history", default=True, help="Whether it may ask for what was published before.")
-@click.option("--operations", is_flag=True, help="It may look into the server: /stats, /metrics, /channels.")
+@click.option(
+    "--operations", is_flag=True, help="It may operate the server: look into it, end streams, make channels forget."
+)
 @click.option("--secret", metavar="TEXT", help=f"What it is signed with. Default: {variable('token_secret')}.")
 @click.option("--key", "key_file", type=click.Path(path_type=Path), metavar="FILE", help="Or a key of `token keys`.")
 @click.option("--issuer", metavar="NAME", help=f"The claim 'iss'. Default: {variable('token_issuer')}.")
