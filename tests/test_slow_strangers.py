@@ -131,7 +131,7 @@ BODIES = {
     "in place, counted": (POST_IN_PLACE, b"y"),
     "in place, chunks": (CHUNKED_IN_PLACE, b"1\r\ny\r\n"),
     "in place, an extension": (CHUNKED_IN_PLACE + b"5;", b"a"),
-    "in place, a size": (CHUNKED_IN_PLACE, b"0"),
+    "in place, a size": (CHUNKED_IN_PLACE, b"0" * 6),  # too many of them before it is too late
     "in place, trailers": (CHUNKED_IN_PLACE + b"0\r\n", b"X: y\r\n"),
     "relayed, counted": (POST_TO_APP, b"y"),
     "relayed, chunks": (CHUNKED_TO_APP, b"1\r\ny\r\n"),
