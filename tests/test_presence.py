@@ -16,12 +16,14 @@ import pytest
 from front_port import by_asgi, edge_of
 from whatwg import Parser
 
+from sse_fast import Hub
 from sse_fast.edge import configured
 from sse_fast.edge.app import Edge
-from sse_fast.errors import LogBusy, SSEFastError
+from sse_fast.errors import ConnectionClosed, EndReason, LogBusy, SSEFastError
 from sse_fast.event_rules import Encoded
 from sse_fast.hub import presence as module
 from sse_fast.hub.control import Alone, Answers, Told
+from sse_fast.hub.kept import kept
 from sse_fast.hub.presence import JOIN, LEAVE, PREFIX, Presence, Unpublished
 
 GRACE = 0.06
@@ -39,6 +41,8 @@ class Node:
         self.workers: dict[int, Worker] = {}
         self.events: list[tuple[str, str, str]] = []
         self.busy = False
+        self.lets_go = False
+        self.looks = 0
 
     def start(self, slot: int) -> "Worker":
         worker = self.workers[slot] = Worker(self, slot)
@@ -75,10 +79,13 @@ class Worker:
 
     async def recall(self) -> AsyncIterator[list[tuple[str, str, str]]]:
         at = 0
+        self.node.looks += 1
         while piece := self.node.events[at : at + 7]:
             at += len(piece)
             yield piece
             await asyncio.sleep(0)
+            if self.node.lets_go:
+                raise ConnectionClosed("slow")
 
     async def append(self, events: list[Encoded]) -> None:
         await asyncio.sleep(0)
@@ -352,6 +359,57 @@ async def test_nobody_is_taken_for_gone_by_the_log_whose_worker_does_not_answer(
     other.silent = False
     await agreed(node, "ann", "bob")
     assert LEAVE not in {what for what, _ in node.told()}
+
+
+async def test_where_its_look_into_the_log_is_let_go_a_worker_goes_on_and_looks_again(node: Node) -> None:
+    one = node.start(0)
+    one.enter("ann")
+    await agreed(node, "ann")
+    one.die()
+    node.lets_go = True
+    new = node.start(0)
+    new.enter("bob")
+    await until(lambda: (JOIN, "bob") in node.told())
+    node.lets_go = False
+    await agreed(node, "bob")
+    assert node.told() == [(JOIN, "ann"), (JOIN, "bob"), (LEAVE, "ann")]
+
+
+async def test_however_many_turns_there_are_it_is_not_tried_again_at_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 1000.0)
+    node.lets_go = True
+    node.events.append((ROOM, "eve", JOIN))
+    worker = node.start(0)
+    for number in range(5):
+        worker.enter(f"user:{number}")
+        await until(lambda: (JOIN, f"user:{number}") in node.told())  # noqa: B023
+    assert node.looks == 1
+
+
+@pytest.mark.parametrize("reason", [EndReason.SLOW, EndReason.AGE, EndReason.OPERATOR, EndReason.SHUTDOWN])
+async def test_who_reads_what_the_log_has_kept_is_told_where_that_is_let_go(reason: EndReason) -> None:
+    async with Hub() as hub:
+        await hub.publish("a", "x")
+        reading = asyncio.ensure_future(anext(kept(hub, "**")))
+        await asyncio.sleep(0)
+        assert hub.fanout.end_all(reason) == 1
+        with pytest.raises(ConnectionClosed, match=reason):
+            await asyncio.wait_for(reading, 10)
+        assert hub.fanout.connections == 0
+
+
+async def test_who_reads_what_the_log_has_kept_is_done_with_it_however_much_comes_meanwhile() -> None:
+    async with Hub() as hub:
+        for number in range(5000):
+            await hub.publish("a", str(number))
+        read = []
+        async with asyncio.timeout(10):
+            async for events in kept(hub, "**"):
+                read += [event.data for event in events]
+                await hub.publish("a", "later")
+        assert read[:5000] == [str(number) for number in range(5000)]
 
 
 async def test_names_past_the_bound_are_left_out(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import orjson
 
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
+from sse_fast.errors import ConnectionClosed, EndReason
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import JOIN, LEAVE, PREFIX
 
@@ -16,23 +17,35 @@ LOOK = 0.002  # seconds between looks at what has come
 class _Reader(Sink):
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
+        self.end: EndReason | None = None
 
     def write(self, data: bytes) -> bool:
         self.pieces.append(data)
         return True
 
+    def ended(self, reason: EndReason, error: Exception | None) -> None:
+        self.end = reason
+
 
 async def kept(hub: Hub, pattern: str) -> AsyncIterator[list[ReceivedEvent]]:
-    """The events of the channels that `pattern` has, in their order and a piece of them at a time, until none is left.
-    It is a stream like any other, so it waits for nobody and nobody for it. Raises HubClosed."""
+    """The events of the channels that `pattern` has, in their order and a piece of them at a time, until none is left
+    of those that are there now. It is a stream like any other, so it waits for nobody and nobody for it.
+    Raises HubClosed, or ConnectionClosed if it was let go before it had all of them."""
     reader, parser = _Reader(), EventParser()
+    last = hub.log.position
     subscription = hub.attach((), reader, patterns=(pattern,), last_event_id="earliest")
+    subscriber = subscription.subscriber
     try:
         subscription.start()
-        while reader.pieces or hub.fanout.lag(subscription.subscriber):
+        while True:
+            whole = subscriber.position >= last or not hub.fanout.lag(subscriber)
             pieces, reader.pieces = reader.pieces, []
             for piece in pieces:
                 yield list(parser.feed(piece))
+            if whole:
+                break
+            if reader.end is not None:
+                raise ConnectionClosed(f"what the log has kept was not read to its end: {reader.end}")
             await asyncio.sleep(LOOK)
     finally:
         subscription.close()

@@ -42,7 +42,7 @@ LONGEST_CHANNEL = MAX_CHANNEL_BYTES - len(PREFIX)  # bytes
 LONGEST_USER = 256  # bytes, in JSON
 MOST_BYTES = 3 * 1024 * 1024  # of the names of one worker's members
 TICK = 0.5  # seconds
-PATIENCE = 3.0  # seconds, after which another worker than the oldest publishes
+PATIENCE = 3.0  # seconds, after which another worker than the oldest publishes, and the log is looked into once more
 AT_ONCE = 1024  # members that are told, published or looked at together
 HANDED_OVER = 4096  # of those under way, to a worker that is new
 WAITING = 256  # of what a worker says while it is asked for all
@@ -118,6 +118,7 @@ class Presence:
         self._number = 0
         self._heard = False  # by all of the others
         self._to_recall = True
+        self._recall_from = 0.0  # by the monotonic clock: it is tried again now and then
         self._joined: dict[Member, None] = {}  # and not left, as far as the log was looked into
         self._workers: dict[int, Worker] = {}  # the others
         self._present: dict[str, dict[str, float]] = {}
@@ -400,8 +401,14 @@ class Presence:
             del self._states[slot]
         lacking = [slot for slot in living if (worker := self._workers.get(slot)) is None or worker.missed]
         said = await asyncio.gather(*map(self._hear, lacking))
-        if self._to_recall and all(said):  # else those of who is silent would be taken for gone
-            await self._look_into_the_log()
+        unread: Exception | None = None
+        if self._to_recall and all(said) and time.monotonic() >= self._recall_from:
+            # Only if all have said it, else those of who is silent would be taken for gone.
+            try:
+                await self._look_into_the_log()
+            except (SSEFastError, OSError) as error:  # nothing else waits for it
+                unread = error
+                self._recall_from = time.monotonic() + PATIENCE
         await self._look_at_unseen()
         if not living:
             self._changed.clear()
@@ -415,6 +422,8 @@ class Presence:
         oldest = all((worker.born, slot) > (self._born, self._control.slot) for slot, worker in self._workers.items())
         if heard:
             await self._publish(time.monotonic() - (0 if oldest else PATIENCE))
+        if unread is not None:
+            raise unread
 
     async def _hear(self, slot: int) -> bool:
         """False: it is silent, and who is there by it nobody knows."""
