@@ -286,6 +286,54 @@ def test_of_a_union_the_types_that_it_may_be_are_said() -> None:
     )
 
 
+class Ints(BaseModel):
+    some: list[int]
+
+
+class Named(BaseModel):
+    named: dict[str, dict[str, int]]
+
+
+@pytest.fixture(scope="module")
+def made() -> Checker:
+    return Checker(document_of([stream("made", Ints, Named, name="Made")]))
+
+
+def test_of_what_does_not_fit_the_first_error_is_looked_for_and_no_other(made: Checker) -> None:
+    asked: list[str] = []
+    validator = made._streams[0][2]._events["Ints"]
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            return getattr(theirs, name)
+
+    theirs, validator._validator = validator._validator, Asked()
+    try:
+        why = refusal(made, "made", "Ints", orjson.dumps({"some": [{}] * 21_000}))
+    finally:
+        validator._validator = theirs
+    assert why == "Ints: data.some[0] is an object, not a whole number"
+    assert asked == ["validate"]
+
+
+@pytest.mark.parametrize("key", ["7", "0", "07", "+7", "", "-7", "a b", "18446744073709551615"])
+def test_a_key_of_an_object_is_a_key_whatever_it_looks_like(made: Checker, key: str) -> None:
+    why = refusal(made, "made", "Named", orjson.dumps({"named": {"a": {}, key: {"1": 1, "2": "x"}}}))
+    assert why is not None
+    assert why.endswith(" is a string, not a whole number")
+    if key in ("7", "0", "-7", "a b"):
+        assert why.startswith(f"Named: data.named['{key}']['2']")
+
+
+@pytest.mark.parametrize("depth", [64, 100, 300, 1000])
+def test_what_does_not_fit_is_refused_however_deep_it_is(made: Checker, depth: int) -> None:
+    for some in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        why = refusal(made, "made", "Ints", f'{{"some":[{some}]}}')
+        assert why is not None
+        assert why.startswith("Ints: data.some[0] is a") or "nest too deep in it to say where" in why
+
+
 def test_without_the_library_that_checks_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
     channel = stream("without", Inner, name="Without")()

@@ -127,7 +127,7 @@ class _Validator:
         except ValueError as error:
             message = getattr(error, "message", None) or str(error)
             raise InvalidSchema(f"{where}: this is no JSON Schema: {message[:SHOWN]}") from None
-        self._is_valid = self._validator.is_valid
+        self._is_valid, self._error = self._validator.is_valid, rs.ValidationError
 
     def why_not(self, data: bytes | str) -> str | None:
         """Why this JSON does not fit; None: it does."""
@@ -139,7 +139,13 @@ class _Validator:
             return f"arrays and objects nest at most {DEEPEST} deep in it"
         if self._is_valid(value):
             return None
-        return _told(next(iter(self._validator.iter_errors(value))), value)
+        try:
+            self._validator.validate(value)  # up to the first error: there may be as many as there are bytes
+        except self._error as error:
+            return _told(error, value)
+        except ValueError:  # the library's own bound, on what it would show
+            pass
+        return "it does not fit, and arrays and objects nest too deep in it to say where"
 
 
 def _library() -> Any:
@@ -209,17 +215,17 @@ def _nests_over(value: Any, most: int) -> bool:
 def _told(error: Any, value: Any) -> str:
     """What is wrong, and where."""
     error = _nearest(error)
-    kind, path = error.kind.name, list(error.instance_path)
+    kind, path = error.kind.name, _keys(error.instance_path, value)
     if kind == "required":
         return f"{_path([*path, error.kind.value])} is missing"
     if kind == "additionalProperties":
         return f"{_path([*path, sorted(error.kind.value)[0]])} is no field of it"
     if kind == "type":
-        return f"{_path(path)} is {kind_of(_at(value, path))}, not {_types(error.kind.value)}"
+        return f"{_path(path)} is {kind_of(error.instance)}, not {_types(error.kind.value)}"
     if kind in ("anyOf", "oneOf"):
         types = _types_of(error)
         rest = f"not {_types(types)}" if types else "and that is none of those it may be"
-        return f"{_path(path)} is {kind_of(_at(value, path))}, {rest}"
+        return f"{_path(path)} is {kind_of(error.instance)}, {rest}"
     return f"{_path(path)}: {error.message[:SHOWN]}"
 
 
@@ -253,10 +259,19 @@ def _types(types: Any) -> str:
     return " or ".join(words.get(each, f"a {each}") for each in listed)
 
 
-def _at(value: Any, path: list[Any]) -> Any:
+def _keys(path: Iterable[str | int], value: Any) -> list[str | int]:
+    """The keys on the way into this value. The library has a key of digits for a number, as if it were a place."""
+    keys: list[str | int] = []
     for key in path:
-        value = value[key]
-    return value
+        if isinstance(value, dict):
+            key = str(key)
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:  # it leaves out a key that is empty
+            value = None
+        keys.append(key)
+    return keys
 
 
 def _path(path: list[Any]) -> str:
