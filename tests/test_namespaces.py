@@ -1,7 +1,9 @@
 """What holds for the channels of a pattern, and not for all."""
 
 import json
+import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,15 @@ import httpx
 import pytest
 from edge_client import EdgeClient
 from front_port import by_asgi, edge_of
+from hypothesis import given
+from hypothesis import strategies as st
 from signing import SECRET, token
 
 from sse_fast import Overloaded
 from sse_fast.access.grants import Grants
 from sse_fast.access.limits import Admission, Counted
 from sse_fast.access.namespaces import Namespace, Namespaces
-from sse_fast.access.patterns import Patterns
+from sse_fast.access.patterns import Patterns, Ranked
 from sse_fast.settings import BadSettings, Settings
 from sse_fast.transports.life import Transport
 
@@ -62,6 +66,35 @@ def test_names_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch) ->
         assert namespaces.most_streams(f"a:{number}") == 1
         assert namespaces.most_streams(f"b:{number}") is None
     assert len(namespaces._remembered) == 10
+
+
+PIECE = st.sampled_from(["a", "b", "*"])
+PATTERN = st.tuples(st.lists(PIECE, min_size=1, max_size=4), st.sampled_from([[], ["**"]])).map(
+    lambda both: ":".join([*both[0], *both[1]])
+)
+
+
+@given(
+    st.lists(PATTERN | st.just("**"), max_size=12, unique=True),
+    st.lists(st.sampled_from(["a", "b", "c", "$"]), min_size=1, max_size=5),
+)
+def test_the_first_of_all_patterns_is_found_as_by_comparing_each(patterns: list[str], segments: list[str]) -> None:
+    name = ":".join(segments)
+    first = next((place for place, pattern in enumerate(patterns) if Patterns.of([pattern]).matches(name)), None)
+    assert Ranked(patterns).first(name) == first
+
+
+def test_a_name_costs_as_much_whatever_many_namespaces_there_are() -> None:
+    calls = []
+    for namespaces in (Namespaces([Namespace("a0:*")]), Namespaces([Namespace(f"a{each}:*") for each in range(128)])):
+        called = Counter[str]()
+        sys.setprofile(lambda frame, event, _, called=called: called.update([event]))  # type: ignore[misc]
+        try:
+            namespaces.of("a0:b")
+        finally:
+            sys.setprofile(None)
+        calls.append(called["call"])
+    assert calls[0] == calls[1] > 0
 
 
 TABLES = [

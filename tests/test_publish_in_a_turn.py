@@ -1,11 +1,20 @@
 """A request to publish is answered in one turn of the loop where that can be, and over several with the same words."""
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
+from support import Turns, turns_of_others
 
+from sse_fast.access.grants import Grants
+from sse_fast.access.namespaces import Namespace, Namespaces
+from sse_fast.access.patterns import Patterns
+from sse_fast.access.rates import Rates
 from sse_fast.edge.app import Edge, create_app
-from sse_fast.edge.publish import IN_A_TURN, Publishing
+from sse_fast.edge.publish import ALLOWED_AT_ONCE, COUNTED_AT_ONCE, IN_A_TURN, Publishing
+from sse_fast.hub.batches import BATCH_NAMES
 from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.settings import Settings
 
@@ -129,3 +138,120 @@ async def test_where_no_server_logs_what_should_not_happen_it_is_logged_here(
     assert isinstance(given, Answer) == (where == "in a turn")
     assert answer == publishing(edge).failed(JSON)
     assert "secret of the house" in caplog.text
+
+
+# ---- many names ------------------------------------------------------------------------------------------------------
+
+SOME = Grants(publish=Patterns.of(["c:*"]), credential="somebody")
+BY_SOMEBODY = LINES._replace(most=16 * 1024 * 1024, grants=SOME)
+
+
+def lines(names: Sequence[str], each: int = 32) -> bytes:
+    """Events that name these channels, so many each."""
+    return b"\n".join(
+        json.dumps({"channels": names[at : at + each], "data": ""}).encode() for at in range(0, len(names), each)
+    )
+
+
+class Asked:
+    """Which names were looked at, and how many in one turn of the loop at most."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.names: list[Any] = []
+        self.most = 0
+        self._turns, self._turn, self._in_it = turns, -1, 0
+
+    def look(self, *names: Any) -> None:
+        if self._turns.count != self._turn:
+            self._turn, self._in_it = self._turns.count, 0
+        self.names += names
+        self._in_it += len(names)
+        self.most = max(self.most, self._in_it)
+
+    def before(self, function: Callable[..., Any], names: Callable[..., Sequence[Any]]) -> Callable[..., Any]:
+        def looked(*given: Any) -> Any:
+            self.look(*names(*given))
+            return function(*given)
+
+        return looked
+
+
+@pytest.fixture
+async def asked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+    """For whether they are granted."""
+    async with turns_of_others() as turns:
+        asked = Asked(turns)
+        monkeypatch.setattr(Patterns, "matches", asked.before(Patterns.matches, lambda _, name: [name]))
+        yield asked
+
+
+async def test_each_name_of_a_batch_is_looked_at_once_and_so_many_in_a_turn(
+    edges: Sequence[Edge], asked: Asked
+) -> None:
+    names = [f"c:{number}" for number in range(5000)]
+    answer = await publishing(edges[0]).answer(BY_SOMEBODY, lines(names) + b"\n" + lines(names))
+    assert answer.status == 200, answer.body
+    assert asked.names == names
+    assert asked.most <= ALLOWED_AT_ONCE
+
+
+async def test_so_many_in_a_turn_too_where_a_namespace_asks_for_more(edges: Sequence[Edge], asked: Asked) -> None:
+    edge, _ = edges
+    publishing(edge)._namespaces = Namespaces([Namespace("c:4000", publish="keys")])
+    names = [f"c:{number}" for number in range(5000)]
+    answer = await publishing(edge).answer(BY_SOMEBODY, lines(names))
+    assert (answer.status, edge.hub.log.position) == (403, 0)
+    assert b"c:4000" in answer.body
+    assert len(asked.names) == 4001
+    assert asked.most <= ALLOWED_AT_ONCE
+
+
+async def test_the_first_name_that_is_refused_is_the_last_one_that_is_looked_at(
+    edges: Sequence[Edge], asked: Asked
+) -> None:
+    answer = await publishing(edges[0]).answer(BY_SOMEBODY, lines(["c:1", "d:2", "a:3"]))
+    assert (answer.status, asked.names) == (403, ["c:1", "d:2"])
+    assert b"d:2" in answer.body
+
+
+async def test_no_name_is_looked_at_of_a_batch_that_is_too_large_or_over_the_rate(asked: Asked) -> None:
+    edge = create_app(Settings(log_size="1mb", rate_publish="10/s"))
+    try:
+        large = b"\n".join(b'{"channel":"c:%d","data":"%b"}' % (number, b"x" * 60_000) for number in range(6))
+        answer = await publishing(edge).answer(BY_SOMEBODY, large)
+        assert (answer.status, asked.names) == (413, [])
+        refused = await publishing(edge).answer(BY_SOMEBODY, lines(["d"] * 100, 1))
+        taken = await publishing(edge).answer(BY_SOMEBODY, lines(["c:1"] * 100, 1))
+        assert (refused.status, taken.status) == (403, 200)  # what is refused counts for nothing
+        asked.names.clear()
+        answer = await publishing(edge).answer(BY_SOMEBODY, lines(["d"] * 100, 1))
+        assert (answer.status, asked.names) == (429, [])
+    finally:
+        await edge.close()
+
+
+@pytest.mark.parametrize("grants", [SOME, LINES.grants])
+async def test_the_events_of_a_batch_name_so_many_channels_together(
+    edges: Sequence[Edge], asked: Asked, grants: Grants
+) -> None:
+    edge, _ = edges
+    body = lines([f"c:{number % 32}" for number in range(BATCH_NAMES + 1)])
+    answer = await publishing(edge).answer(BY_SOMEBODY._replace(grants=grants), body)
+    assert (answer.status, edge.hub.log.position, asked.names) == (413, 0, [])
+    assert b"more than 100000 channels" in answer.body
+
+
+async def test_names_are_counted_within_their_rate_so_many_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = create_app(Settings(rate_publish_channel="10/s"))
+    try:
+        async with turns_of_others() as turns:
+            counted, spent = Asked(turns), Asked(turns)
+            update = counted.before(Counter.update, lambda _, names: names or ())
+            monkeypatch.setattr("sse_fast.edge.publish.Counter", type("Counted", (Counter,), {"update": update}))
+            monkeypatch.setattr(Rates, "publishing_to", spent.before(Rates.publishing_to, lambda _, uses: uses))
+            answer = await publishing(edge).answer(BY_SOMEBODY, lines([f"c:{number}" for number in range(20_000)]))
+        assert answer.status == 200, answer.body
+        assert len(counted.names) == len(spent.names) == 20_000
+        assert max(counted.most, spent.most) <= COUNTED_AT_ONCE
+    finally:
+        await edge.close()

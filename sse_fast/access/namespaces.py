@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from sse_fast.access.durations import seconds_of
 from sse_fast.access.grants import Grants
-from sse_fast.access.patterns import NOTHING, Patterns, segments_of
+from sse_fast.access.patterns import NOTHING, Patterns, Ranked, segments_of
 from sse_fast.access.publishers import of_a_key
 from sse_fast.errors import Forbidden, InvalidPattern, Unauthorized
 from sse_fast.event_rules import brief
@@ -24,7 +24,7 @@ Publishers = Literal["granted", "credentials", "keys", "nobody"]
 the program that the hub is in."""
 
 PUBLISHERS: tuple[Publishers, ...] = get_args(Publishers)
-MOST_NAMESPACES = 128  # each is compared with a channel's name when that comes up
+MOST_NAMESPACES = 128  # each is compared by the log with a channel's name when that comes up
 MOST = 2**31
 LONGEST = 366 * 86_400.0  # seconds
 REMEMBERED = 16_384  # names whose namespace is
@@ -146,7 +146,7 @@ class Namespaces:
     """All of them, in their order. Which one a channel is of is found out once for each name, and remembered of the
     newest names."""
 
-    __slots__ = ("_compared", "_remembered", "all", "limit_publishers", "limit_streams")
+    __slots__ = ("_ranked", "_remembered", "all", "limit_publishers", "limit_streams")
 
     limit_streams: bool
     """Whether one says how many streams may name a channel."""
@@ -155,7 +155,7 @@ class Namespaces:
 
     def __init__(self, namespaces: Iterable[Namespace] = ()) -> None:
         self.all = tuple(namespaces)
-        self._compared = [(Patterns.of([each.pattern]), each) for each in self.all]
+        self._ranked = Ranked(each.pattern for each in self.all)
         self._remembered: OrderedDict[str, Namespace | None] = OrderedDict()
         self.limit_streams = any(each.max_connections is not None for each in self.all)
         self.limit_publishers = any(each.publish != "granted" for each in self.all)
@@ -167,7 +167,8 @@ class Namespaces:
         try:
             return self._remembered[channel]
         except KeyError:
-            found = next((each for patterns, each in self._compared if patterns.matches(channel)), None)
+            place = self._ranked.first(channel)
+            found = self.all[place] if place is not None else None
             self._remembered[channel] = found
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -57,27 +57,28 @@ def is_name(pattern: str) -> bool:
 
 
 class _Node:
-    """Where the patterns with wildcards are that begin alike. ends: one does here. rest: one goes on with `**`."""
+    """Where the patterns are that begin alike. ends: one does here. rest: one goes on with `**`. Both are the number of
+    the first that does, or 0."""
 
     __slots__ = ("ends", "named", "one", "rest")
 
     def __init__(self) -> None:
         self.named: dict[str, _Node] = {}
         self.one: _Node | None = None  # behind `*`
-        self.ends = self.rest = False
+        self.ends = self.rest = 0
 
-    def add(self, segments: Sequence[str]) -> None:
+    def add(self, segments: Sequence[str], number: int = 1) -> None:
         node = self
         for segment in segments:
             if segment == "**":
-                node.rest = True
+                node.rest = node.rest or number
                 return
             if segment == "*":
                 node.one = node.one or _Node()
                 node = node.one
             else:
                 node = node.named.setdefault(segment, _Node())
-        node.ends = True
+        node.ends = node.ends or number
 
     def has(self, segments: Sequence[str]) -> bool:
         """Whether one of the patterns below is of this. It costs no more than there are nodes, whatever is asked."""
@@ -93,6 +94,21 @@ class _Node:
                 return False
             nodes, wild = further, True
         return any(node.ends for node in nodes)
+
+    def first(self, segments: Sequence[str]) -> int:
+        """The lowest number of a pattern below that is of this; 0: none is. It costs as much."""
+        wild = segments[0][:1] != "$"
+        nodes, found = [self], []
+        for segment in segments:
+            if wild:
+                found += [node.rest for node in nodes if node.rest]
+            further = [node.named[segment] for node in nodes if segment in node.named]
+            if wild:
+                further += [node.one for node in nodes if node.one is not None]
+            nodes, wild = further, True
+            if not nodes:
+                break
+        return min(found + [node.ends for node in nodes if node.ends], default=0)
 
 
 class Patterns:
@@ -172,6 +188,23 @@ class Patterns:
 
     def __repr__(self) -> str:
         return "EVERYTHING" if self.everything else f"Patterns({brief(list(self.texts))})"
+
+
+class Ranked:
+    """Patterns in an order: the first of them that has a name."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Raises InvalidPattern."""
+        self._root = _Node()
+        for number, pattern in enumerate(patterns, 1):
+            self._root.add(segments_of(pattern), number)
+
+    def first(self, name: str) -> int | None:
+        """Its place among them; None: none has it. It costs by the segments of the name, not by the patterns."""
+        number = self._root.first(name.split(":"))
+        return number - 1 if number else None
 
 
 def _union(one: Patterns, other: Patterns) -> Patterns:

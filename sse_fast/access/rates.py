@@ -129,9 +129,13 @@ class Rates:
             return False
         return True
 
-    def published_nothing(self, address: str, credential: str | None, events: int, channels: Uses) -> None:
+    def published_nothing(self, address: str, credential: str | None, events: int, channels: Uses = ()) -> None:
         """What was to be published was not."""
         give_back(self._publish, whose(address, credential, events))
+        self.published_nothing_to(channels)
+
+    def published_nothing_to(self, channels: Uses) -> None:
+        """As many to each of these were not."""
         give_back(self._channel, channels)
 
     def _spend(self, name: str, limiter: Limiter | None, uses: Uses) -> None:

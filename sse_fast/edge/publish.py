@@ -5,9 +5,10 @@ import codecs
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -23,7 +24,7 @@ from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.backplane import EventIds
-from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
+from sse_fast.hub.batches import BATCH_EVENTS, BATCH_NAMES, refuse_batch_over, refuse_names_over
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.idempotency import Keys
 from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
@@ -36,7 +37,8 @@ JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 JSON_SPACE = b" \t\r\n"
 NAMED_AT_ONCE = 8192  # ids, before the loop is given back: a millisecond
-COUNTED_AT_ONCE = 4096  # lines, as well
+COUNTED_AT_ONCE = 4096  # lines, or names of channels, as well
+ALLOWED_AT_ONCE = 256  # names of channels that are matched, as well
 IN_A_TURN = 16 * 1024  # bytes of JSON that are parsed, encoded and appended in one turn: well below a millisecond
 BODY_SECONDS = 30.0
 UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
@@ -131,17 +133,19 @@ class Publishing:
             keys: dict[int, str] = {}
             events, alone = await self._encoded(wanted, body, keys)
             limited = self._namespaces.limit_publishers or not wanted.grants.publish.everything
-            if limited and wanted.form is not Form.DATA:
-                refuse_not_granted(wanted.grants, events, self._namespaces)
-            before = self._hub.published
-            async with self._within_rates(wanted, events, client):
-                if wanted.key is None and not keys:
-                    ids, repeated = await self._hub.append(events), 0
-                else:
-                    try:
-                        ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
-                    except KeyReused as error:
-                        raise await placed(error, wanted.form, alone, body) from None
+            async with self._within_rate(wanted, events, client):
+                if limited and wanted.form is not Form.DATA:
+                    self._hub.log.measure(events)  # what is too large for it has no name looked at
+                    await refuse_not_granted(wanted.grants, events, self._namespaces)
+                before = self._hub.published
+                async with self._within_rate_of_channels(events):
+                    if wanted.key is None and not keys:
+                        ids, repeated = await self._hub.append(events), 0
+                    else:
+                        try:
+                            ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
+                        except KeyReused as error:
+                            raise await placed(error, wanted.form, alone, body) from None
             body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
             replayed = REPLAYED if repeated and repeated == len(events) else ()
@@ -189,10 +193,15 @@ class Publishing:
             return await gently(from_json_array(body, limit, keys, typed), len(body)), False
         return [from_json_object(body, limit, keys, typed)], True
 
-    def _within_rates(self, wanted: Publish, events: list[Encoded], client: str) -> AbstractAsyncContextManager[None]:
+    def _within_rate(self, wanted: Publish, events: list[Encoded], client: str) -> AbstractAsyncContextManager[None]:
         if self._rates is None:
             return UNLIMITED
-        return within_rates(self._rates, events, client, wanted.grants.credential)
+        return within_rate(self._rates, len(events), client, wanted.grants.credential)
+
+    def _within_rate_of_channels(self, events: list[Encoded]) -> AbstractAsyncContextManager[None]:
+        if self._rates is None or not self._rates.of_channels:
+            return UNLIMITED
+        return within_rate_of_channels(self._rates, events)
 
     def _out_of_memory(self, error: MemoryError, before: int | None, headers: Headers) -> Answer:
         """The error has a message where our own code raised it. "Again" is said only where nothing was published,
@@ -202,41 +211,62 @@ class Publishing:
         return problem(503, str(error) or OUT_OF_MEMORY, (*AGAIN, *headers), "overloaded")
 
 
-def refuse_not_granted(grants: Grants, events: Iterable[Encoded], namespaces: Namespaces = NO_NAMESPACES) -> None:
-    """Raise Forbidden or Unauthorized for events of a channel that is not granted, or whose namespace asks for more:
-    then none is published."""
-    channels = {name for channel, _ in events for name in ((channel,) if isinstance(channel, bytes) else channel)}
-    names = sorted(map(bytes.decode, channels))
-    if refused := [name for name in names if not grants.publish.matches(name)]:
-        raise refusal(grants, "publish", refused)
-    if namespaces.limit_publishers:
-        for name in names:
+def names_of(events: Iterable[Encoded]) -> Iterator[bytes]:
+    """Of their channels, as often as they stand there."""
+    for channel, _ in events:
+        if isinstance(channel, tuple):
+            yield from channel
+        else:
+            yield channel
+
+
+async def refuse_not_granted(grants: Grants, events: Iterable[Encoded], namespaces: Namespaces = NO_NAMESPACES) -> None:
+    """Raise Forbidden or Unauthorized for the first event of a channel that is not granted, or whose namespace asks for
+    more: then none is published. Each name is looked at once, and the loop given back after so many."""
+    allowed: set[bytes] = set()
+    for number, channel in enumerate(names_of(events)):
+        if number and number % ALLOWED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if channel not in allowed:
+            name = channel.decode()
+            if not grants.publish.matches(name):
+                raise refusal(grants, "publish", (name,))
             namespaces.refuse_publisher(grants, name)
+            allowed.add(channel)
 
 
 @contextlib.asynccontextmanager
-async def within_rates(rates: Rates, events: list[Encoded], client: str, credential: str | None) -> AsyncIterator[None]:
-    """Count what is published within, or nothing where it is not. Raises RateLimited."""
-    used: list[tuple[bytes, int]] = []
-    rates.publishing(client, credential, len(events))
+async def within_rate(rates: Rates, events: int, client: str, credential: str | None) -> AsyncIterator[None]:
+    """Count what is published within for who publishes, or nothing where it is not. Raises RateLimited."""
+    rates.publishing(client, credential, events)
     try:
-        if rates.of_channels:
-            counted: Counter[bytes] = Counter()
-            for at in range(0, len(events), COUNTED_AT_ONCE):
-                if at:
-                    await asyncio.sleep(0)
-                for channel, _ in events[at : at + COUNTED_AT_ONCE]:
-                    counted.update(channel if isinstance(channel, tuple) else (channel,))
-            channels = list(counted.items())
-            for at in range(0, len(channels), COUNTED_AT_ONCE):
-                if at:
-                    await asyncio.sleep(0)
-                part = channels[at : at + COUNTED_AT_ONCE]
-                rates.publishing_to(part)
-                used += part
         yield
     except BaseException:
-        rates.published_nothing(client, credential, len(events), used)
+        rates.published_nothing(client, credential, events)
+        raise
+
+
+@contextlib.asynccontextmanager
+async def within_rate_of_channels(rates: Rates, events: list[Encoded]) -> AsyncIterator[None]:
+    """The same for its channels. Raises RateLimited."""
+    counted: Counter[bytes] = Counter()
+    names = names_of(events)
+    while part := tuple(islice(names, COUNTED_AT_ONCE)):
+        counted.update(part)
+        if len(part) == COUNTED_AT_ONCE:
+            await asyncio.sleep(0)
+    channels = list(counted.items())
+    used: list[tuple[bytes, int]] = []
+    try:
+        for at in range(0, len(channels), COUNTED_AT_ONCE):
+            if at:
+                await asyncio.sleep(0)
+            spent = channels[at : at + COUNTED_AT_ONCE]
+            rates.publishing_to(spent)
+            used += spent
+        yield
+    except BaseException:
+        rates.published_nothing_to(used)
         raise
 
 
@@ -291,9 +321,12 @@ async def gently(pieces: Iterable[list[Encoded]], size: int) -> list[Encoded]:
     """Collect the events of a body of so many bytes, giving the loop back after each piece: a large body must not hold
     up the streams. Raises BatchTooLarge."""
     collected: list[Encoded] = []
+    names = 0
     for piece in pieces:
         collected += piece
         refuse_batch_over(BATCH_EVENTS, len(collected))
+        names += sum([len(channel) if isinstance(channel, tuple) else 1 for channel, _ in piece])
+        refuse_names_over(BATCH_NAMES, names)
         if size > IN_A_TURN:
             await asyncio.sleep(0)
     return collected
