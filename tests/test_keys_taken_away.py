@@ -53,6 +53,22 @@ def test_a_key_that_lets_nobody_listen_has_no_streams_to_lose() -> None:
     assert keys(f'[shop]\nkey = "{SHOP}"\npublish = ["**"]').lost_to(keys("")) == set()
 
 
+def scope_of(headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "root_path": "",
+        "path": "/sse/news",
+        "raw_path": b"/sse/news",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 7),
+        "server": ("localhost", 80),
+    }
+
+
 @asynccontextmanager
 async def stream(edge: Edge, transport: Transport, credential: str | None, **headers: str) -> AsyncIterator[bytearray]:
     """What a stream of the channel `news` is sent."""
@@ -79,21 +95,7 @@ async def stream(edge: Edge, transport: Transport, credential: str | None, **hea
         async def send(message: Any) -> None:
             sent.extend(message.get("body", b""))
 
-        raw = [(name.encode(), value.encode()) for name, value in given.items()]
-        scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "root_path": "",
-            "path": "/sse/news",
-            "raw_path": b"/sse/news",
-            "query_string": b"",
-            "headers": raw,
-            "client": ("127.0.0.1", 7),
-            "server": ("localhost", 80),
-        }
-        running = asyncio.ensure_future(edge(scope, receive, send))
+        running = asyncio.ensure_future(edge(scope_of(given), receive, send))
     try:
         await until(lambda: edge.hub.fanout.connections == open_before + 1)
         yield sent
@@ -149,3 +151,59 @@ async def test_a_stream_ends_with_its_key_whatever_that_is_called_by_then_and_no
         assert b'"reason":"expired"' in of_one
         assert (edge.hub.fanout.connections, list(edge._streams.keyed._of)) == (1, [digest(OPS)])
         assert b"$closing" not in of_another
+
+
+class Waiting:
+    """A request by ASGI, with a key, whose server takes nothing before it is let."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.messages: list[Any] = []
+        self.goes_on = asyncio.Event()
+        scope = scope_of({"host": "localhost", "authorization": f"Bearer {SHOP}"})
+        self.task = asyncio.ensure_future(edge(scope, asyncio.Event().wait, self._send))  # the client stays
+
+    async def _send(self, message: Any) -> None:
+        await self.goes_on.wait()
+        self.messages.append(message)
+
+
+async def test_a_stream_that_is_being_opened_while_its_key_is_taken_away_ends_too(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(entry() + OPS_ENTRY)
+    async with edge_of(publish_keys=file, grant_subscribe=["other"]) as edge:
+        opening = Waiting(edge)
+        await until(lambda: edge.hub.fanout.connections == 1)
+        file.write_text(OPS_ENTRY)
+        (watched,) = edge.sources._files
+        await watched.look()
+        await asyncio.wait_for(opening.task, 10)
+        assert (edge.hub.fanout.connections, edge._admission.connections, opening.messages) == (0, 0, [])
+        assert edge.metrics.snapshot()["ended"]["expired"] == 1
+        assert edge._streams.keyed._of == {}
+
+
+async def test_who_waits_for_the_log_to_be_taken_in_is_turned_away_where_his_key_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(entry() + OPS_ENTRY)
+    async with edge_of(publish_keys=file, grant_subscribe=["other"]) as edge:
+        asked, taken_in = asyncio.Event(), asyncio.Event()
+
+        async def take_in() -> None:
+            asked.set()
+            await taken_in.wait()
+            edge.hub.ready = True
+
+        monkeypatch.setattr(edge.hub, "take_in", take_in)
+        monkeypatch.setattr(edge.hub, "_look_whether_ready", lambda: None)
+        edge.hub.ready = False
+        opening = Waiting(edge)
+        opening.goes_on.set()
+        await asyncio.wait_for(asked.wait(), 10)
+        file.write_text(OPS_ENTRY)
+        (watched,) = edge.sources._files
+        await watched.look()
+        taken_in.set()
+        await asyncio.wait_for(opening.task, 10)
+        assert opening.messages[0]["status"] == 401

@@ -223,6 +223,11 @@ class Edge:
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
             decision, since = self._decided(scope), None
+            if isinstance(decision, Subscribe | Ask) and not self.hub.ready:
+                await self.hub.take_in()
+                if isinstance(decision, Subscribe):  # its key may have been taken away meanwhile
+                    scope["client"] = scope[PEER]
+                    decision = self._decided(scope)
             if isinstance(decision, Ask):
                 since = self.hub.log.position  # what is published meanwhile is not missed
                 decision = await self._found_out(decision, scope, self.policy)

@@ -136,6 +136,8 @@ class Stream:
                 kept=wanted.grants.history,
                 address=self._address,
             )
+            # Before anything is waited for: whatever ends streams finds it.
+            left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
             sink.unblock = subscription.start
             preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)
             if wanted.gzip:
@@ -143,7 +145,6 @@ class Stream:
             await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.opening_headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")
-            left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
             await self._joined(subscription)
             subscription.start()
             while (await self._receive())["type"] != "http.disconnect":
