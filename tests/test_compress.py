@@ -89,6 +89,22 @@ def test_what_is_short_is_stored() -> None:
     assert len(deflater.deflated(b"a" * 200)) < 30
 
 
+def test_what_is_long_is_deflated_quickly_and_what_is_longer_still_is_stored() -> None:
+    """So that no turn of the loop is held up by it, however large events may be."""
+    kib, text = 1024, b"".join(b"%d apples, " % number for number in range(200_000))
+
+    def made(size: int, quick: bool = False, apart: bool = False) -> bytes:
+        return Deflater().deflated(text[:size], apart, quick)
+
+    assert made(64 * kib) != made(64 * kib, quick=True)
+    for size in (64 * kib + 1, 128 * kib):
+        assert made(size) == made(size, quick=True)
+        assert len(made(size)) < size / 2
+    for size in (128 * kib + 1, 1024 * kib):
+        for apart in (False, True):
+            assert made(size, apart=apart) == stored(text[:size])
+
+
 def test_no_piece_tells_of_another() -> None:
     """By its length: it is the same whatever was made before."""
     secret, guesses = b"data: token=4711-%s\n\n" % (b"x" * 80), (b"4711", b"0815")

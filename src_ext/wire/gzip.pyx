@@ -5,6 +5,8 @@ The laws of this file:
   joined at different moments are sent the same bytes;
 - no block refers to what stood before it: of a piece's length nothing can be read of another piece;
 - what is short, or would become no shorter, stands in stored blocks, which take five bytes;
+- no piece takes longer than a few milliseconds of the turn in which it is made: a long one is deflated quickly, and one
+  that is longer still is stored;
 - the check at the end is of all that one client was sent. It is put together out of the pieces' own, and nothing is read
   twice for it.
 
@@ -32,6 +34,8 @@ cdef enum:
     RAW = -15                       # zlib's word for deflate alone, with all of the window
     THOROUGH = 6
     QUICK = 1                       # a quarter of the time for a long piece, and a fifth more bytes
+    LONG = 1 << 16                  # bytes past which it is quick for everybody: thorough, these may take 2.5 ms
+    LONGEST = 1 << 17               # bytes past which a piece is stored: quick, these may take 2.5 ms
     REMEMBERED_BYTES = 1 << 20      # of what was deflated
     AROUND = 200                    # bytes that one that is remembered takes beside its own
 
@@ -105,7 +109,7 @@ cpdef uint32_t joined(uint32_t before, uint32_t shift, uint32_t check) noexcept:
 
 
 cdef class Deflater:
-    """Deflater(least): pieces of fewer bytes than `least` are stored.
+    """Deflater(least): pieces of fewer bytes than `least`, or of more than 128 KiB, are stored.
 
     What it keeps: two compressors, of a quarter of a megabyte each, once one was needed; and for a while what it made, by
     a digest, as who comes back is sent what others were sent before: a megabyte, the oldest goes first.
@@ -121,9 +125,11 @@ cdef class Deflater:
     cpdef bytes deflated(self, bytes data, bint apart=False, bint quick=False):
         """Of whole frames. `apart`: each of them by itself, so that none refers to another. `quick`: few will get it."""
         cdef bytes digest, made
-        if PyBytes_GET_SIZE(data) < self.least:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if size < self.least or size > LONGEST:
             return stored(data)
-        digest = digest_of(self._key, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        quick = quick or size > LONG
+        digest = digest_of(self._key, PyBytes_AS_STRING(data), size)
         if apart:
             digest += b"/"
         made = self._made.get(digest)
