@@ -35,7 +35,7 @@ cdef enum:
     THOROUGH = 6
     QUICK = 1                       # a quarter of the time for a long piece, and a fifth more bytes
     LONG = 1 << 16                  # bytes past which it is quick for everybody: thorough, these may take 2.5 ms
-    LONGEST = 1 << 17               # bytes past which a piece is stored: quick, these may take 2.5 ms
+    LONGEST = 1 << 17               # bytes past which a piece is stored: quick, these may take 3 ms
     REMEMBERED_BYTES = 1 << 20      # of what was deflated
     AROUND = 200                    # bytes that one that is remembered takes beside its own
 
