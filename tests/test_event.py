@@ -362,6 +362,16 @@ def test_many_come_out_whole_and_in_order(count: int) -> None:
     assert all(len(piece) <= 1024 for piece in from_json_array(orjson.dumps(values), LIMIT))
 
 
+def test_events_that_name_many_channels_come_out_in_smaller_pieces() -> None:
+    values = [{"channels": [f"c{number}:{each}" for each in range(32)], "data": ""} for number in range(2000)]
+    for pieces in (
+        list(from_json_array(orjson.dumps(values), LIMIT)),
+        list(from_ndjson(b"\n".join(map(orjson.dumps, values)), LIMIT)),
+    ):
+        assert sum(map(len, pieces)) == len(values)
+        assert all(len(orjson.dumps(values[0])) * (len(piece) - 1) <= 128 * 1024 for piece in pieces)
+
+
 lines = st.lists(
     st.one_of(
         st.sampled_from([b"", b" ", b"\t \r", b"\r"]),

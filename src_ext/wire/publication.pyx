@@ -35,7 +35,7 @@ cdef object MISSING = object()
 cdef int DEEPEST = DEEPEST_JSON
 cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
 cdef Py_ssize_t TYPED_AT_ONCE = 128  # as well, where they may have to be checked
-cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of lines: a few large ones are as much work as many small ones
+cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of both: a few large ones are as much work as many small ones
 
 
 def encode_publication(
@@ -78,12 +78,14 @@ def from_json_array(bytes body not None, Py_ssize_t limit, dict keys=None, Typed
     cdef const char* end = PyBytes_AS_STRING(body) + PyBytes_GET_SIZE(body)
     cdef const char* item = behind_space(PyBytes_AS_STRING(body), end) + 1
     cdef const char* behind
+    cdef const char* first
     cdef Span span
     cdef list events
     while number < size:
         events = []
         enough = min(number + at_once, size)
-        while number < enough:
+        first = item
+        while number < enough and item - first < BYTES_AT_ONCE:
             item = behind_space(item, end)
             behind = behind_value(item, end, &span)
             try:
