@@ -150,7 +150,7 @@ async def test_a_request_of_an_earlier_connection_from_the_same_port_counts_for_
     port: Callable[..., Port],
 ) -> None:
     made = port(first=NEVER)
-    earlier = made.connect()
+    earlier = made.connect(("127.98.7.6", 0))  # an address of its own, so that nobody else takes the port meanwhile
     source = earlier.getsockname()
     made.ask(earlier)()
     earlier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_AT_CLOSE)

@@ -44,8 +44,8 @@ async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 @pytest.fixture
 async def port() -> AsyncIterator[FrontPort]:
-    times = {"head_seconds": 0.5, "body_seconds": 0.5, "idle_seconds": 0.5, "stuck_seconds": 0.5}
-    relay = {"most": APPS, "timeout": 0.5, "body_seconds": 0.5, "patience": 5.0}
+    times = {"head_seconds": 1.0, "body_seconds": 1.0, "idle_seconds": 1.0, "stuck_seconds": 1.0}
+    relay = {"most": APPS, "timeout": 1.0, "body_seconds": 1.0, "patience": 5.0}
     async with FrontPort.opened(app, relay=relay, log_size=1 << 20, **times) as opened:
         yield opened
         opened.check()
