@@ -1,6 +1,7 @@
 """The browser client by itself, under Node: its parser against the vectors that every reader of the package passes, its
 laws against servers that follow a script (node/browser-client.mjs), tabs that come and die at random
-(node/browser-tabs.mjs; SSE_FAST_TABS_SECONDS says how long); and its types."""
+(node/browser-tabs.mjs; SSE_FAST_TABS_SECONDS says how long), tabs of several users (node/browser-users.mjs); and its
+types."""
 
 import json
 import os
@@ -59,6 +60,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Node]]
     begun = {
         "laws": node(NODE / "browser-client.mjs"),
         "tabs": node(NODE / "browser-tabs.mjs", f"{SECONDS}", f"{seed}"),
+        "users": node(NODE / "browser-users.mjs"),
     }
     if (compiler := NODE / "node_modules/typescript/bin/tsc").exists():
         page = tmp_path_factory.mktemp("types") / "page.mts"
@@ -95,6 +97,12 @@ def test_tabs_that_share_a_stream_keep_whole_ledgers_whoever_dies_and_whatever_t
     begun: dict[str, Node],
 ) -> None:
     assert json.loads(said(begun["tabs"]))["event"] > 0
+
+
+def test_tabs_share_a_stream_with_those_of_the_same_user_alone_whoever_becomes_another_one(
+    begun: dict[str, Node],
+) -> None:
+    said(begun["users"])
 
 
 def test_the_client_loads_nothing_and_reaches_for_no_page() -> None:

@@ -15,6 +15,7 @@ const TICK = 1000; // ms: how often clocks are looked at, as a machine that slep
 const SILENCE = 45_000; // ms without a byte, until the stream's own heartbeats are known
 const ANSWER = 20_000; // ms until an attempt has its answer
 const LONGEST_SILENCE = 300_000; // where there seem to be none
+const LONGEST_WAIT = 86_400_000; // ms that a server may ask for
 const STABLE = 10_000; // ms open, after which a drop is the first one again
 const ASK_LEADER = 5000; // ms without a word from who holds the stream
 const NO_ANSWER = 1000; // ms, and up to twice that: then the stream is taken over
@@ -130,7 +131,7 @@ function listen(target, type, handler) {
 function retryAfter(response) {
   const said = response.headers.get("Retry-After") ?? "";
   const wait = /^\d+$/.test(said) ? 1000 * Number(said) : Date.parse(said) - Date.now();
-  return wait > 0 ? wait : 0;
+  return wait > 0 ? Math.min(wait, LONGEST_WAIT) : 0;
 }
 
 /** What a refusal says of itself: problem+json (RFC 9457), of which the first piece is enough. */
@@ -142,7 +143,7 @@ async function detailOf(response) {
 }
 
 /** One stream, until `stop`. Tells `to`: `frames(frames, asked)`, in order, each `{event, own}` (own: with an id of its
- * own), `state`, `error`; `to.room()` is waited for before more is read. */
+ * own), `state`, `error`, and before each attempt `asks(who)`; `to.room()` is waited for before more is read. */
 class Source {
   #options;
   #to;
@@ -258,10 +259,12 @@ class Source {
     const options = this.#options;
     this.#headed = false;
     const headers = new Headers(await unless(signal, options.headersNow()));
-    headers.set("Accept", "text/event-stream");
     const ahead = this.#ahead;
     this.#ahead = undefined;
     this.#token = ahead ?? (await unless(signal, options.tokenNow({ signal, again: this.#again })));
+    this.#to.asks(whoOf(headers, this.#token));
+    signal.throwIfAborted(); // by who was told
+    headers.set("Accept", "text/event-stream");
     if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
     const asked = this.lastEventId;
     if (asked) headers.set("Last-Event-ID", asked);
@@ -310,7 +313,7 @@ class Source {
       this.#heard += silence;
       parser.feed(value);
       this.lastEventId = parser.lastEventId;
-      this.#retry = parser.retry ?? this.#retry;
+      if (parser.retry !== undefined) this.#retry = Math.min(parser.retry, LONGEST_WAIT);
       if (!frames.length && value.length < 3) {
         this.#beat = Math.max(this.#beat, Math.min(silence, SILENCE));
         this.#beats++;
@@ -607,7 +610,8 @@ class Connection {
   #closed = false;
   #connected = false; // has been
   #insync = true; // with a stream that began at an id which can't be compared to mine
-  #name; // of the Group; null: it is not shared
+  #shared; // {name, who} of the Group; null: it is not shared
+  #moved = false; // to another Group, and has not been of it yet
   #run; // the Group, or the Source
   #begun = 0; // how often, so that who was overtaken notices
   #handlers = new Map();
@@ -672,9 +676,11 @@ class Connection {
   async #begin() {
     if (this.#run || this.#closed) return;
     const begun = ++this.#begun;
-    while (this.#name === undefined) {
+    while (this.#shared === undefined) {
       try {
-        this.#name = await this.#options.shareName();
+        const shared = await this.#options.sharedAs();
+        if (begun !== this.#begun || this.#closed) return;
+        this.#shared = shared;
       } catch (error) { // the token could not be had
         if (begun !== this.#begun || this.#closed) return;
         this.#failed(error);
@@ -685,7 +691,9 @@ class Connection {
     }
     if (begun !== this.#begun || this.#closed || this.#run) return;
     const home = {
-      source: (to) => new Source(this.#options, this.lastEventId, { error: (error) => this.#failed(error), ...to }),
+      source: (to) => new Source(this.#options, this.lastEventId, {
+        error: (error) => this.#failed(error), asks: (who) => this.#asks(who), ...to,
+      }),
       take: (frames, asked, shared) => this.#take(frames, asked, shared),
       state: (state) => this.#told(state),
       begin: (at, state) => {
@@ -696,18 +704,30 @@ class Connection {
       },
       room: () => this.#full ? new Promise((room) => { this.#room = room; }) : undefined,
     };
-    if (this.#name === null) {
+    if (this.#shared === null) {
       this.#run = home.source({ ...home, frames: home.take });
       return;
     }
     const connection = this;
-    this.#run = new Group(this.#name, {
+    this.#run = new Group(this.#shared.name, {
       ...home,
       get lastEventId() { return connection.lastEventId; },
       get full() { return connection.#full; },
       get told() { return connection.#state; },
       wantsHistory: /[?&](history|[\w-]*last[-_]?event[-_]?id)=/i.test(this.#options.url),
     });
+  }
+
+  /** Nobody's events are for the tabs of another: when the page asks as somebody else it leaves the Group, for theirs. Who
+   * is another one each time has a stream of its own. */
+  #asks(who) {
+    const known = this.#shared?.who;
+    if (known === undefined) return;
+    if (known === who) return void (this.#moved = false);
+    this.#halt();
+    this.#shared = this.#moved ? null : undefined;
+    this.#moved = true;
+    this.#begin();
   }
 
   /** The page is put aside, or frozen: another tab is to hold the stream. */
@@ -845,20 +865,24 @@ function urlOf(source) {
   return url.href;
 }
 
-/** What the lock and the channel of all tabs with this stream are called; null: it is not shared. */
-async function shareName(options) {
+/** As whom an attempt asks, as text. */
+const whoOf = (headers, token) => JSON.stringify([[...headers], holderOf(token)]);
+
+/** What the lock and the channel of all tabs with this stream are called, and, where they are those of one user by headers
+ * and token, who that is; null: it is not shared. */
+async function sharedAs(options) {
   const { shareAcrossTabs: share, url, credentials } = options;
   const { locks } = globalThis.navigator ?? {};
   if (!share || !locks || !globalThis.BroadcastChannel || !globalThis.crypto?.subtle) return null;
   if (await locks.query().then(() => false, () => true)) return null; // in a sandbox
-  let who = share;
+  let who;
   if (share === true) {
     const [headers, token] = [await options.headersNow(), await options.tokenNow({ again: false })];
-    who = [[...new Headers(headers)], holderOf(token)];
+    who = whoOf(new Headers(headers), token);
   }
-  const said = new TextEncoder().encode(JSON.stringify([url, credentials, who]));
+  const said = new TextEncoder().encode(JSON.stringify([url, credentials, who ? [who] : share]));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", said)); // so that no token is in a name
-  return "sse_fast " + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { name: "sse_fast " + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join(""), who };
 }
 
 /** Open a stream, and keep it open until `close`: see sse-fast.d.ts. */
@@ -870,7 +894,7 @@ export function connect(source, options = {}) {
     url: urlOf(source),
     headersNow: async () => (typeof options.headers === "function" ? options.headers() : options.headers),
     tokenNow: async (why) => options.getToken?.(why),
-    shareName: () => shareName(all),
+    sharedAs: () => sharedAs(all),
   };
   return new Connection(all);
 }

@@ -167,6 +167,19 @@ law("Retry-After is honoured, in seconds and as a date", [
   }
 });
 
+law("no server sends it away for more than a day", [
+  refuses(503, { "Retry-After": "9".repeat(30) }),
+  (response) => head(response).end(`retry: ${"9".repeat(30)}\ndata: x\n\n`),
+], async (open) => {
+  const { until, connection } = open();
+  for (const attempts of [1, 2]) {
+    await until(({ states }) => states.filter(({ name }) => name === "waiting").length === attempts);
+    const { until: moment } = connection.state;
+    assert.ok(moment > Date.now() + 80_000_000 && moment < Date.now() + 90_000_000, `${moment}`);
+    connection.reconnect();
+  }
+});
+
 law("401 asks for a token once more, and no more", [refuses(401), streams(connected("live", "e-1")), refuses(401)], async (open, { asked }) => {
   const given = [];
   const getToken = ({ again }) => { given.push(again); return `t${given.length}`; };
