@@ -121,6 +121,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_python_client_is_strictly_typed_whatever_the_schema_names(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(python(document(SHOP), "shop.events"))
     (tmp_path / "hostile.py").write_text(python(document(HOSTILE), "hostile"))
+    nothing = {"type": "null", "description": "A\0001 and \\ too"}
+    tuples = {"prefixItems": [{"type": "null"}, {"enum": [1, True]}, {"enum": [True, 1]}], "type": "array"}
+    (tmp_path / "nothing.py").write_text(
+        python(of({"type": "null"}, Nothing=nothing, Pair=tuples, Both={"enum": [1, True, "x"]}), "no\0thing")
+    )
     (tmp_path / "uses.py").write_text(
         """
 from typing import assert_never
@@ -152,7 +157,11 @@ async def wrongly() -> None:
         event.type  # type: ignore[union-attr]
 """
     )
-    assert "no issues found in 3 source files" in mypy(tmp_path, "shop.py", "hostile.py", "uses.py")
+    assert "no issues found in 4 source files" in mypy(tmp_path, "shop.py", "hostile.py", "nothing.py", "uses.py")
+    made = imported((tmp_path / "nothing.py").read_text(), tmp_path, "nothing_made")
+    assert made._one_event("Happened", None, "e-1") == made.Event("Happened", None, "e-1")
+    assert [made.decode_both(value) for value in (1, True, "x")] == [1, True, "x"]
+    assert made.decode_pair([None, True, True]) == (None, True, True)
 
 
 def test_the_elm_module_compiles_whatever_the_schema_names_and_tells_what_comes(tmp_path: Path) -> None:
@@ -328,6 +337,8 @@ def test_what_may_be_null_and_what_may_be_missing_are_told_apart_in_typescript()
         ({"type": "string", "format": "date-time"}, "string"),
         ({"enum": ["a", 1, None]}, '"a" | 1 | null'),
         ({"const": True}, "true"),
+        ({"enum": [1, True, 0, False, "x", 1.0]}, '1 | true | 0 | false | "x"'),
+        ({"anyOf": [{"const": 1}, {"const": True}]}, "1 | true"),
         ({"type": "array"}, "Array<unknown>"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, 'Array<"a" | "b">'),
         ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "null"}]}, "[string, null]"),

@@ -6,7 +6,7 @@ describe (`not`, `if`, patterns of names) is wider here, never narrower: `Anythi
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sse_fast.errors import InvalidSchema
@@ -32,6 +32,10 @@ class Literals:
     """One of these values: strings, numbers, booleans."""
 
     values: tuple[str | int | float | bool, ...]
+    booleans: tuple[bool, ...] = field(init=False, repr=False)  # which are: to Python True is 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "booleans", tuple(isinstance(value, bool) for value in self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,14 @@ def union(members: Iterable[Shape]) -> Shape:
         return Anything()
     literals = [member for member in flat if isinstance(member, Literals)]
     if len(literals) > 1:  # they are one list of values
-        values = tuple(dict.fromkeys(value for each in literals for value in each.values))
+        values = distinct(value for each in literals for value in each.values)
         flat = {Literals(values): None} | {member: None for member in flat if member not in literals}
     return next(iter(flat)) if len(flat) == 1 else Union(tuple(flat))
+
+
+def distinct(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Each once, as JSON has them: 1 is 1.0, and not true."""
+    return tuple(value for _, value in dict.fromkeys((isinstance(value, bool), value) for value in values))
 
 
 def referred(shape: Shape) -> Iterable[str]:
@@ -314,7 +323,7 @@ def _literals(values: Any, at: str) -> Shape:
         raise InvalidSchema(f'the "enum" of {at} is an array of values')
     if not all(value is None or isinstance(value, str | int | float) for value in values):
         return Anything()
-    rest = tuple(dict.fromkeys(value for value in values if value is not None))
+    rest = distinct(value for value in values if value is not None)
     nothing = [NULL] if None in values else []
     return union([*([Literals(rest)] if rest else []), *nothing])
 

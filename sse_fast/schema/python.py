@@ -87,7 +87,7 @@ class _Python:
             self._further[name] = ""  # it may be within itself
             if isinstance(shape, Tupled):
                 each = "".join(
-                    f'        {self.decoder_of(item)}(items[{at}], f"{{at}}[{at}]"),\n'
+                    f'        _decoded({self.decoder_of(item)}, items[{at}], f"{{at}}[{at}]"),\n'
                     for at, item in enumerate(shape.items)
                 )
                 body = f"    items = _items(value, at, {len(shape.items)})\n    return (\n{each}    )\n"
@@ -106,7 +106,8 @@ class _Python:
         return (
             f"{name}: TypeAlias = {text_of(self.type_of(definition.shape))}\n{said}\n\n"
             f'def {decoder}(value: object, at: str = "data") -> {name}:\n'
-            f"    decode: Decoder[{name}] = {self.decoder_of(definition.shape)}\n    return decode(value, at)\n"
+            f"    decode: Decoder[{name}] = {self.decoder_of(definition.shape)}\n"
+            "    return _decoded(decode, value, at)\n"
         )
 
     def _class(self, name: str, record: Record, description: str) -> str:
@@ -203,7 +204,8 @@ class _Python:
                 f"            decode{number}: Decoder[{self.type_of(event.shape)}] = {self.decoder_of(event.shape)}"
             )
             lines.append(
-                f"            event{number}: {alias} = Event({text_of(event.name)}, decode{number}(value, 'data'), id)"
+                f"            event{number}: {alias} = "
+                f"Event({text_of(event.name)}, _decoded(decode{number}, value, 'data'), id)"
             )
             lines.append(f"            return event{number}")
         lines += ["        case _:", "            return None", "", ""]
@@ -258,7 +260,7 @@ def text_of(value: object) -> str:
 
 def quoted(text: str, indent: str) -> str:
     """A docstring."""
-    safe = text.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    safe = text.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"').replace("\0", "\\x00")
     if safe.endswith('"'):
         safe += " "
     lines = [line.rstrip() for line in safe.splitlines()]

@@ -6,11 +6,14 @@ decodes what comes."""
 import asyncio
 import inspect
 import json
+import logging
 import random
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar  # noqa: F401 - some for what is generated
 
@@ -30,6 +33,8 @@ LONGEST_BACKOFF: Final = 30.0
 LONGEST_RETRY: Final = 86_400.0
 MOST_BYTES: Final = 16 * 1024 * 1024  # of one event
 SENDABLE_ID: Final = re.compile(r"[\x21-\x7e]*")
+FINAL: Final = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError)
+LOGGER: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ class DecodeError(ValueError):
 class Stream(Generic[Each]):
     """Events in their order, over as many connections as it takes, each once; where some are gone, a Gap. Raises
     StreamError for what the next attempt would meet too, and DecodeError for one event that is not as it should be:
-    iterate again, and it goes on. Events of types that this file does not know are left out.
+    iterate again, and it goes on. Events of types that this file does not know are left out. When a wait for the next
+    one is cancelled, as by a timeout, the connection ends: iterate again, and it comes back behind the last event.
+
+    What `token` raises is logged, and it is asked again after a pause; a StreamError that it raises ends the stream.
 
     `async with` ends the connection with the block; else it ends with the iteration.
     """
@@ -90,6 +98,7 @@ class Stream(Generic[Each]):
         self._token, self._history = token, history
         self._client, self._own = client, client is None
         self._retry, self._failures, self._refused = FIRST_RETRY, 0, False
+        self._not_before = 0.0  # of the loop's clock: the next attempt
         self._events: AsyncGenerator[tuple[str, str, str], None] | None = None
 
     async def __aenter__(self) -> "Stream[Each]":
@@ -107,7 +116,11 @@ class Stream(Generic[Each]):
         if self._events is None:
             self._events = self._followed()
         while True:
-            name, data, id = await anext(self._events)
+            try:
+                name, data, id = await anext(self._events)
+            except asyncio.CancelledError:
+                self._events = None  # it ended with that
+                raise
             self.last_event_id = id
             if name == "$gap":
                 return _gap(data, id)
@@ -136,8 +149,10 @@ class Stream(Generic[Each]):
             self._client = None
 
     async def _followed(self) -> AsyncGenerator[tuple[str, str, str], None]:
+        clock = asyncio.get_running_loop().time
         try:
             while True:
+                await asyncio.sleep(self._not_before - clock())
                 asked = 0.0
                 try:
                     async with aclosing(self._attempt()) as events:
@@ -149,12 +164,12 @@ class Stream(Generic[Each]):
                     return
                 except _Later as later:
                     asked = later.seconds
-                except httpx.UnsupportedProtocol as error:
-                    raise StreamError(str(error)) from error
+                except FINAL as error:
+                    raise StreamError(f"{type(error).__name__}: {error}") from error
                 except httpx.TransportError:
                     pass  # come back
                 self._failures += 1
-                await asyncio.sleep(max(self._pause(), asked))
+                self._not_before = clock() + max(self._pause(), asked)
         finally:
             if self._own and self._client is not None:
                 await self._client.aclose()
@@ -202,8 +217,14 @@ class Stream(Generic[Each]):
     async def _asked_token(self) -> str | None:
         if self._token is None or isinstance(self._token, str):
             return self._token
-        token = self._token()
-        return await token if inspect.isawaitable(token) else token
+        try:
+            token = self._token()
+            return await token if inspect.isawaitable(token) else token
+        except StreamError:
+            raise
+        except Exception as error:
+            LOGGER.warning("no token for %s: it is asked for again", self._channel, exc_info=error)
+            raise _Later(0.0) from error
 
     async def _refusal(self, answer: httpx.Response, with_token: bool) -> Exception:
         status = answer.status_code
@@ -212,11 +233,10 @@ class Stream(Generic[Each]):
         try:
             body = b"".join([piece async for piece in _first(answer.aiter_bytes(), 64 * 1024)])
             detail = str(json.loads(body)["detail"])
-        except (httpx.TransportError, ValueError, KeyError, TypeError):
+        except (httpx.RequestError, ValueError, KeyError, TypeError):
             detail = answer.reason_phrase
         if status in (408, 425, 429) or status >= 500:
-            asked = answer.headers.get("Retry-After", "")
-            return _Later(min(float(asked), LONGEST_RETRY) if asked.isascii() and asked.isdigit() else 0.0)
+            return _Later(_retry_after(answer.headers.get("Retry-After", "")))
         if status == 401 and with_token and callable(self._token) and not self._refused:
             self._refused = True  # another one may do
             return _Later(0.0)
@@ -231,6 +251,18 @@ class _Later(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+def _retry_after(said: str) -> float:
+    """Seconds (RFC 9110, section 10.2.3: seconds, or a date)."""
+    try:
+        if said.isascii() and said.isdigit():
+            asked = float(said)
+        else:
+            asked = parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(asked, 0.0), LONGEST_RETRY)
 
 
 async def _first(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
@@ -298,7 +330,12 @@ class _Reader:
 
 
 def _gap(data: str, id: str) -> Gap:
-    told = json.loads(data)
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        return Gap(None, None, None, id)  # it is one all the same
     return Gap(told.get("after"), told.get("until"), told.get("positions"), id)
 
 
@@ -367,6 +404,11 @@ def _field(fields: dict[str, Any], name: str, at: str, decode: Decoder[T]) -> T:
 
 def _optional(fields: dict[str, Any], name: str, at: str, decode: Decoder[T]) -> T | None:
     return decode(fields[name], f"{at}.{name}") if name in fields else None
+
+
+def _decoded(decode: Decoder[T], value: object, at: str) -> T:
+    """By a decoder that may give None and nothing else, which no call by its own name may."""
+    return decode(value, at)
 
 
 def _array(item: Decoder[T]) -> Decoder[list[T]]:

@@ -56,14 +56,15 @@ export interface StreamOptions {
   onState?: (state: StreamState) => void;
   /** An event of a type that this file does not know: of a newer schema. */
   onUnknown?: (event: { type: string; data: string; id: string }) => void;
+  /** Of an event that is wrong, behind which the stream goes on, and, but for an iterator, which throws it, of what ended
+   * the stream. Without this handler it is written to the console. */
+  onError?: (error: StreamError) => void;
 }
 
 export interface Handlers<Event> extends StreamOptions {
   onEvent: (event: Event) => void;
   /** Events are gone. Without this handler it is an error. */
   onGap?: (gap: Gap, id: string) => void;
-  /** Without this handler errors are written to the console. */
-  onError?: (error: StreamError) => void;
 }
 
 export interface Subscription {
@@ -183,7 +184,7 @@ class Connection {
             ended = why;
             throw error;
           }
-          asked = error instanceof TryLater ? error.seconds * 1000 : 0;
+          asked = error instanceof TryLater ? error.milliseconds : 0;
         }
         if (this.stop.signal.aborted) return;
         this.failures += 1;
@@ -277,7 +278,7 @@ class Connection {
     if (this.lastEventId) query += `&last_event_id=${encodeURIComponent(this.lastEventId)}`;
     else if (history !== undefined && !this.wasOpen) query += `&history=${history}`;
     const headers: { [name: string]: string } = { Accept: "text/event-stream" };
-    const token = await getToken?.({ signal, again: this.refused });
+    const token = await unless(signal, getToken?.({ signal, again: this.refused }));
     if (token) headers["Authorization"] = `Bearer ${token}`;
     const ask = this.options.fetch ?? fetch;
     const answer = await ask(`${url.replace(/\/+$/, "")}/sse?${query}`, { headers, signal, credentials, cache: "no-store" });
@@ -300,7 +301,7 @@ class Connection {
       // it says no more
     }
     if (status === 408 || status === 425 || status === 429 || status >= 500) {
-      return new TryLater(detail, Math.min(Number(answer.headers.get("retry-after")) || 0, LONGEST_RETRY / 1000));
+      return new TryLater(detail, retryAfter(answer));
     }
     if (status === 401 && token && !this.refused) {
       this.refused = true;
@@ -308,6 +309,23 @@ class Connection {
     }
     return new StreamError(detail, true, status);
   }
+}
+
+/** Milliseconds (RFC 9110, section 10.2.3: seconds, or a date). */
+function retryAfter(answer: Response): number {
+  const said = answer.headers.get("retry-after") ?? "";
+  const asked = /^[0-9]+$/.test(said) ? Number(said) * 1000 : Date.parse(said) - Date.now();
+  return asked > 0 ? Math.min(asked, LONGEST_RETRY) : 0;
+}
+
+/** What this settles as, unless `signal` aborts first. */
+function unless<T>(signal: AbortSignal, value: T | PromiseLike<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => reject(signal.reason);
+    signal.addEventListener("abort", aborted);
+    if (signal.aborted) aborted();
+    void Promise.resolve(value).then(resolve, reject).then(() => signal.removeEventListener("abort", aborted));
+  });
 }
 
 /** What a handler throws is for the page to see; the stream goes on. */
@@ -324,7 +342,7 @@ function call(handler: () => void): void {
 class TryLater extends Error {
   constructor(
     message: string,
-    readonly seconds: number,
+    readonly milliseconds: number,
   ) {
     super(message);
   }
@@ -334,7 +352,7 @@ const NOTHING_MORE = new Error("the server says that nothing more will come");
 
 function eventOf(raw: RawEvent, types: readonly string[], options: StreamOptions): { type: string; data: unknown; id: string } | undefined {
   if (!types.includes(raw.type)) {
-    if (!raw.type.startsWith("$")) options.onUnknown?.(raw);
+    if (!raw.type.startsWith("$")) call(() => options.onUnknown?.(raw));
     return undefined;
   }
   try {
@@ -345,27 +363,33 @@ function eventOf(raw: RawEvent, types: readonly string[], options: StreamOptions
 }
 
 function gapOf(raw: RawEvent): Gap {
-  return JSON.parse(raw.data);
+  const gap: Gap = { after: null, until: null };
+  try {
+    return Object.assign(gap, JSON.parse(raw.data));
+  } catch {
+    return gap; // it is one all the same
+  }
+}
+
+function failed(options: StreamOptions, error: unknown): void {
+  const told = error instanceof StreamError ? error : new StreamError(String(error), true);
+  if (options.onError) options.onError(told);
+  else console.error(told);
 }
 
 function subscribe<Event>(channel: string, types: readonly string[], handlers: Handlers<Event>): Subscription {
   const connection = new Connection(channel, handlers);
-  const failed = (error: unknown): void => {
-    const told = error instanceof StreamError ? error : new StreamError(String(error), true);
-    if (handlers.onError) handlers.onError(told);
-    else console.error(told);
-  };
   const handle = (raw: RawEvent): void => {
     if (raw.type === "$gap") {
       if (handlers.onGap) handlers.onGap(gapOf(raw), raw.id);
-      else failed(new StreamError(`events are gone: ${raw.data}`, false));
+      else failed(handlers, new StreamError(`events are gone: ${raw.data}`, false));
       return;
     }
     let event: { type: string; data: unknown; id: string } | undefined;
     try {
       event = eventOf(raw, types, handlers);
     } catch (error) {
-      failed(error);
+      failed(handlers, error);
     }
     if (event) handlers.onEvent(event as Event);
   };
@@ -375,7 +399,7 @@ function subscribe<Event>(channel: string, types: readonly string[], handlers: H
         call(() => handle(raw));
       }
     } catch (error) {
-      failed(error);
+      failed(handlers, error);
     }
   };
   return {
@@ -396,7 +420,12 @@ async function* iterate<Event>(
     if (raw.type === "$gap") {
       yield { type: "$gap", data: gapOf(raw), id: raw.id };
     } else {
-      const event = eventOf(raw, types, options);
+      let event: { type: string; data: unknown; id: string } | undefined;
+      try {
+        event = eventOf(raw, types, options);
+      } catch (error) {
+        call(() => failed(options, error)); // one that is wrong does not end the others
+      }
       if (event) yield event as Event;
     }
   }
