@@ -217,6 +217,58 @@ def test_a_log_with_keys_is_sound_and_reads_as_one_without() -> None:
     assert verify(log).events == 5
 
 
+def test_streams_of_patterns_that_have_everything_stay_among_more_channels_than_can_be_asked() -> None:
+    log = Log.private(1 << 21)
+    fanout, taker = FanOut(log, rules=[TICKS]), Taker()
+    subscriber = fanout.subscribe([], taker, patterns=[b"user:5:**"])
+    fanout.unblock(subscriber, 0.0)
+    first = log.append(b"user:5:x", b"data: x\n\n")
+    for number in range(27_000):
+        log.append(b"other:%d" % (number % 9000), b"data: %s\n\n" % bytes([120] * 200))
+        if number % 500 == 0:
+            drain(fanout)
+    again = log.append(b"user:5:x", b"data: x\n\n")
+    drain(fanout)
+    assert next(log.records()).position > first, "what others published is evicted"
+    assert taker.positions == [first, again]
+    assert not subscriber.closed
+    assert fanout.gaps == fanout.slow == 0
+
+
+@pytest.mark.parametrize("patterns", [(), (b"ticks:*",)])
+def test_what_is_behind_a_fork_supersedes_nothing_before_it(patterns: tuple[bytes, ...]) -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log, rules=[TICKS])
+    mark(log, "one", position=0)
+    a, b = Keyed.of(b"ticks:a", b"a"), Keyed.of(b"ticks:a", b"b")
+    append_at(log, [(1, b, b"data: first\n\n", 1), (2, a, b"data: kept\n\n", 1), (3, a, b"data: passed over\n\n", 1)])
+    mark(log, "two", prev=2)
+    append_at(log, [(1, b, b"data: last\n\n", 1)])
+    seen = next(record.position for record in log.records() if record.channels)
+    taker = Taker()
+    names = [] if patterns else [b"ticks:a"]
+    fanout.unblock(fanout.subscribe(names, taker, patterns=patterns, after=seen), 0.0)
+    drain(fanout)
+    told = b"".join(taker.got)
+    assert b"data: kept" in told
+    assert b"data: last" in told
+    assert b"passed over" not in told
+
+
+@pytest.mark.parametrize("patterns", [(), (b"ticks:*",)])
+def test_nobody_misses_what_a_busy_channel_superseded_and_does_not_show(patterns: tuple[bytes, ...]) -> None:
+    log = Log.private(8 << 20)
+    fanout = FanOut(log, rules=[(b"ticks:*", 100, 0, True)])
+    names = () if patterns else (b"ticks:a",)
+    alone = log.append(b"ticks:a", b"data: x\n\n")
+    ticks = [tick(log, str(number % 100)) for number in range(10_000)]
+    while fanout.index.take_in():
+        pass
+    assert came(fanout, *names, patterns=patterns, after=ticks[0]) == (False, ticks[-100:])
+    assert came(fanout, *names, patterns=patterns, after=alone) == (False, ticks[-100:])
+    assert came(fanout, *names, patterns=patterns, after=alone - 1)[0], "nothing superseded that one"
+
+
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 

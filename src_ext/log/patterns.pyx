@@ -59,6 +59,34 @@ cdef bint matches(bytes pattern, bytes name) noexcept:
         n += 1
 
 
+cdef bint meet(bytes one, bytes other) noexcept:
+    """Whether a name can be of both patterns, which are well formed."""
+    cdef const char* a = PyBytes_AS_STRING(one)
+    cdef const char* b = PyBytes_AS_STRING(other)
+    cdef const char* a_end = a + PyBytes_GET_SIZE(one)
+    cdef const char* b_end = b + PyBytes_GET_SIZE(other)
+    if a < a_end and b < b_end and (a[0] == c"$" and b[0] == c"*" or a[0] == c"*" and b[0] == c"$"):
+        return False
+    while True:
+        if a < a_end and b < b_end and (a[0] == c"*" or b[0] == c"*"):
+            if a[0] == c"*" and a + 1 < a_end and a[1] == c"*" or b[0] == c"*" and b + 1 < b_end and b[1] == c"*":
+                return True
+            while a < a_end and a[0] != c":":
+                a += 1
+            while b < b_end and b[0] != c":":
+                b += 1
+        else:
+            while a < a_end and b < b_end and a[0] == b[0] and a[0] != c":":
+                a += 1
+                b += 1
+        if a == a_end or b == b_end:
+            return a == a_end and b == b_end
+        if a[0] != c":" or b[0] != c":":
+            return False
+        a += 1
+        b += 1
+
+
 @cython.final
 cdef class Node:
     """A place in the trie."""

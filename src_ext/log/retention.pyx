@@ -8,11 +8,11 @@ the newest position when it began, and the time then. To count back, or to a tim
 from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.channels cimport Channel, Rule
-from sse_fast._native.log.index cimport Index, Link, View
+from sse_fast._native.log.index cimport Index, Link, Mark, View
 from sse_fast._native.log.layout cimport Record
 
 cdef enum:
-    LOOKED = 4096                   # links, at most, for one that is not superseded
+    LOOKED = 65536                  # hidden links, at most, for one that is not superseded: of a channel that conflates
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
@@ -94,11 +94,21 @@ cdef uint64_t hidden_of(Index index, Channel channel, const View* view) noexcept
     return index.position_of(number) if number else 0
 
 
-cdef bint is_shown(Index index, uint64_t number, const View* view) noexcept:
+cdef bint is_passed(Index index, uint64_t number) noexcept:
+    """Whether there is a newer event of a link's key, and not behind a fork: that one nobody is handed."""
+    cdef Mark* mark
+    if index.link(number).newer == 0:
+        return False
+    mark = index.mark_after(index.position_of(number))
+    return mark == NULL or is_superseded(index, number, mark.fork)
+
+
+cdef bint is_shown(Index index, uint64_t number, uint64_t until, const View* view) noexcept:
+    """Whether it is, where nothing after `until` is handed out."""
     cdef Channel channel = <Channel>index.link(number).channel
     if channel.rule is None:
         return True
-    if view.latest and is_superseded(index, number, NO_LIMIT):
+    if view.latest and is_superseded(index, number, until):
         return False
     return not view.until or index.position_of(number) > hidden_of(index, channel, view)
 
@@ -109,7 +119,7 @@ cdef bint hides_after(Index index, Channel channel, uint64_t position, const Vie
     cdef uint64_t number = hidden_link(index, channel, view)
     cdef int looked = 0
     while number and index.position_of(number) > position:
-        if looked == LOOKED or not is_superseded(index, number, NO_LIMIT):
+        if looked == LOOKED or not is_passed(index, number):
             return True
         looked += 1
         number = number - index.link(number).previous if index.link(number).previous else 0

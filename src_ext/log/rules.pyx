@@ -5,7 +5,7 @@ cimport cython
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
 from sse_fast._native.log.channels cimport Rule
-from sse_fast._native.log.patterns cimport matches
+from sse_fast._native.log.patterns cimport matches, meet
 
 ChannelRule = tuple[bytes, int, int, bool]
 
@@ -27,10 +27,20 @@ cdef class Rules:
         self._rules = tuple(made)
         self.count = len(made)
 
-    cdef Rule of(self, bytes name) noexcept:
+    cdef Rule of(self, bytes name):
         """That a channel of this name has, or None."""
         cdef Py_ssize_t i
         for i in range(PyTuple_GET_SIZE(self._rules)):
             if matches((<Rule>PyTuple_GET_ITEM(self._rules, i)).pattern, name):
                 return <Rule>PyTuple_GET_ITEM(self._rules, i)
         return None
+
+    cdef bint conflates_of(self, bytes pattern) noexcept:
+        """Whether a channel of this pattern can be conflated."""
+        cdef Py_ssize_t i
+        cdef Rule rule
+        for i in range(PyTuple_GET_SIZE(self._rules) if self.conflate else 0):
+            rule = <Rule>PyTuple_GET_ITEM(self._rules, i)
+            if rule.conflates and meet(rule.pattern, pattern):
+                return True
+        return False

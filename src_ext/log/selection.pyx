@@ -23,11 +23,12 @@ from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
 from sse_fast._native.log.patterns cimport Pattern, matches
 from sse_fast._native.log.pieces cimport copied
-from sse_fast._native.log.retention cimport hidden_of, hide_after, is_shown, is_superseded
+from sse_fast._native.log.retention cimport hidden_of, hide_after, is_passed, is_shown
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef enum:
+    LOOKED = 16384                  # events, at most, for one that is hidden and not superseded
     COVERED = 1024                  # links that are looked at before it is counted whether they were enough
     ASKED = 8192                    # channels, at most, for where they were evicted
     SOURCE_BITS = 16                # of a number in the heap; the others are an entry's number
@@ -200,31 +201,28 @@ cdef class Selection:
         """Whether the log has evicted events after a position; where that cannot be known, True."""
         cdef Pattern pattern
         cdef uint32_t count
+        cdef bint evicted
         if position >= index._floor:
             return False
         if position < oldest_of(index, self.named):
             return True
-        if index.rules.conflate:        # what was superseded counts for nothing
-            for pattern in self.patterns:
-                if position < evicted_of_pattern(index, pattern):
-                    return True
-            return False
         for pattern in self.patterns:
-            if position < pattern.evicted:
-                return True
-            if position >= pattern.known:
+            evicted = position < pattern.evicted
+            if not evicted and position >= pattern.known:
                 count = pattern.count_until(position)
-                if count < pattern.count and pattern.at(count) <= index._floor:
-                    return True
-            elif position < evicted_of_pattern(index, pattern):
+                evicted = count < pattern.count and pattern.at(count) <= index._floor
+                if not evicted:
+                    continue
+            # What was superseded counts for nothing: that is known of each channel alone.
+            if evicted and not index.rules.conflates_of(pattern.name) or position < evicted_of_pattern(index, pattern):
                 return True
         return False
 
     cdef bint hides_after(self, Index index, uint64_t position, const View* view) noexcept:
-        """Whether events after a position, up to the view's, are not shown, but for superseded ones; where more links
-        would have to be looked at than a call does, True."""
+        """Whether events after a position, up to the view's, are not shown, but for superseded ones; where more
+        than LOOKED would have to be looked at, True."""
         cdef uint64_t link, event, last = 0
-        cdef Py_ssize_t look = self.look
+        cdef Py_ssize_t look = LOOKED
         cdef uint32_t i
         cdef Pattern pattern
         if hide_after(index, self.named, position, view):
@@ -262,9 +260,8 @@ cdef class Selection:
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
             if channel.rule is not None and link >= channel.forgot and self._has(channel):
-                if index.entry(event).position <= hidden_of(index, channel, view):
-                    if not is_superseded(index, link, NO_LIMIT):
-                        return True
+                if not is_passed(index, link) and index.entry(event).position <= hidden_of(index, channel, view):
+                    return True
             link += 1
         return False
 
@@ -372,7 +369,7 @@ cdef class Selection:
             index.steps += 1
             if event != last:
                 last = event
-                if self._is_kept(index, event, view):
+                if self._is_kept(index, event, NO_LIMIT, view):
                     count -= 1
                 elif view != NULL:
                     look -= 1
@@ -399,8 +396,9 @@ cdef class Selection:
                 sift_down(heap, size)
         return 0
 
-    cdef bint _is_kept(self, Index index, uint64_t event, const View* view) noexcept:
-        """Whether one of the channels of an entry, of those here, has not forgotten it, and it is shown there."""
+    cdef bint _is_kept(self, Index index, uint64_t event, uint64_t until, const View* view) noexcept:
+        """Whether one of the channels of an entry, of those here, has not forgotten it, and it is shown there: where
+        conflated, unless a newer one of its key is not after `until`."""
         cdef uint64_t link
         cdef Channel channel
         if event >= index._forgot_before and view == NULL:
@@ -408,7 +406,7 @@ cdef class Selection:
         link = link_of(index, event)
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
-            if link >= channel.forgot and self._has(channel) and (view == NULL or is_shown(index, link, view)):
+            if link >= channel.forgot and self._has(channel) and (view == NULL or is_shown(index, link, until, view)):
                 return True
             link += 1
         return False
@@ -491,7 +489,7 @@ cdef class Selection:
                     size = 0
                     break
                 last = event
-                if self._is_kept(index, event, view):
+                if self._is_kept(index, event, until, view):
                     if count and (piece.length + entry.frame_length > limit or count >= MERGED):
                         break
                     piece.length += entry.frame_length
@@ -548,7 +546,7 @@ cdef class Selection:
             channel = <Channel>index.link(link).channel
             if (
                 not taken and link >= channel.forgot and self._has(channel)
-                and (view == NULL or is_shown(index, link, view))
+                and (view == NULL or is_shown(index, link, until, view))
             ):
                 if count and (piece.length + entry.frame_length > limit or count >= MERGED):
                     piece.more = True

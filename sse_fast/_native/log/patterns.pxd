@@ -74,3 +74,4 @@ cdef class Patterns:
 
 
 cdef bint matches(bytes pattern, bytes name) noexcept
+cdef bint meet(bytes one, bytes other) noexcept

@@ -10,4 +10,5 @@ cdef class Rules:
         bint hide                   # whether one shows less than is kept
         bint conflate               # whether one conflates
 
-    cdef Rule of(self, bytes name) noexcept
+    cdef Rule of(self, bytes name)
+    cdef bint conflates_of(self, bytes pattern) noexcept

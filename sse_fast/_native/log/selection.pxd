@@ -25,7 +25,7 @@ cdef class Selection:
     cdef bint lost_after(self, Index index, uint64_t position, uint64_t told) noexcept
     cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept
     cdef uint64_t forgotten_of(self, Index index, uint64_t since) noexcept
-    cdef bint _is_kept(self, Index index, uint64_t event, const View* view) noexcept
+    cdef bint _is_kept(self, Index index, uint64_t event, uint64_t until, const View* view) noexcept
     cdef bint _is_hidden(self, Index index, uint64_t event, const View* view) noexcept
     cdef bint hides_after(self, Index index, uint64_t position, const View* view) noexcept
     cdef uint64_t resume(self, Index index, uint64_t position, bint* lost) noexcept
