@@ -362,6 +362,25 @@ def test_what_comes_while_somebody_catches_up_is_not_hidden() -> None:
     assert taker.positions == [*there, *few, *new]
 
 
+def test_who_is_told_of_a_gap_is_shown_no_more_for_it() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log, rules=[KEEP], piece=1)
+    begun = numbered(log, b"all", 1)[0]
+    numbered(log, b"gone", 5)
+    few = numbered(log, b"few:a", 10)
+    while fanout.index.take_in():
+        pass
+    taker = Taker()
+    subscriber = fanout.subscribe([b"all", b"few:a", b"gone"], taker, after=begun - 1)
+    fanout.unblock(subscriber, 0.0)
+    fanout.drain(0.0, 0)
+    forgotten = log.forget(b"gone", b"event: $forgotten\ndata: {}\n\n")
+    drain(fanout)
+    assert b"".join(taker.got).count(b"event: $gap\n") == 1
+    assert [position for position in taker.positions if position in few] == few[-3:]
+    assert taker.positions[-1] == forgotten
+
+
 def test_what_is_older_than_the_namespace_keeps_is_not_shown() -> None:
     log = Log.private(1 << 20)
     fanout = FanOut(log, rules=[(b"young", 0, 60_000, False)])

@@ -570,6 +570,8 @@ cdef class FanOut:
             batch = self._gap(subscriber) if owed == GAP_OWED else self._notice_of(subscriber)
             if self._volley.prepare(subscriber, batch):
                 subscriber.must_tell &= ~owed
+                if owed == GAP_OWED:
+                    subscriber.at = 0
                 self._behind.push(subscriber)
                 self._volley.hand_over(subscriber, batch, now)
             return 0
@@ -677,10 +679,10 @@ cdef class FanOut:
             return 0
         subscriber.must_tell &= ~HISTORY_OWED
         subscriber.told_after = subscriber.at
+        subscriber.at = 0
         if search == NO_ROOM:
             self._owe_gap(subscriber)
         subscriber.position = max(subscriber.position, position)
-        subscriber.at = 0
         subscriber.catches_up = self._deep_after
         self._behind.push(subscriber)
         return 0
@@ -752,20 +754,21 @@ cdef class FanOut:
 
     cdef void _go_on_at(self, Subscriber subscriber, uint64_t position) noexcept:
         """The next thing the subscriber gets is the news of the gap."""
-        subscriber.must_tell &= ~HISTORY_OWED
+        if subscriber.must_tell & HISTORY_OWED:
+            subscriber.must_tell &= ~HISTORY_OWED
+            subscriber.told_after = subscriber.at
         if not subscriber.must_tell & GAP_OWED:
             self._owe_gap(subscriber)
         subscriber.position = position
-        subscriber.at = 0
 
     cdef void _owe_gap(self, Subscriber subscriber) noexcept:
         subscriber.must_tell |= GAP_OWED
-        subscriber.told_after = subscriber.position
+        subscriber.at = subscriber.position
         self.gaps += 1
 
     cdef Batch _gap(self, Subscriber subscriber):
         cdef Log log = self.index.log
-        return batch_of(gap(log.event_id(subscriber.told_after), log.event_id(subscriber.position)), 0)
+        return batch_of(gap(log.event_id(subscriber.at), log.event_id(subscriber.position)), 0)
 
     # ---- said beside the log ----------------------------------------------------------------------------------------
 

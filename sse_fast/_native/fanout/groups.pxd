@@ -27,7 +27,7 @@ cdef enum Ending:                   # why a stream has an end, and whether its c
 
 
 cdef enum Owed:                     # what a subscriber is to be told before anything else
-    GAP_OWED = 1                    # it was skipped ahead, from `told_after`
+    GAP_OWED = 1                    # it was skipped ahead, from `at`: a position, until it is told
     NOTICE_OWED = 2                 # its end is near
     HISTORY_OWED = 4                # it looks for the newest `told_after` events of its patterns that are not after `at`
 
@@ -59,9 +59,9 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         readonly Sink sink
         readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
         Group group
-        uint64_t at                 # the index's link that was handed over last, to go on from
+        uint64_t at                 # the index's link that was handed over last, to go on from; see Owed
         readonly uint64_t events, bytes     # of the log, that it was handed
-        uint64_t told_after         # see Owed; else: what was forgotten by then it need not be told of
+        uint64_t told_after         # see Owed; else: what was forgotten by then it need not be told of; when it began
         readonly double touched     # when it was last written to; of a blocked one, when it blocked
         object untold               # of one that left: why, until its sink has been told
         readonly uint64_t number
