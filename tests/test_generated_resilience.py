@@ -43,7 +43,7 @@ async def answering(answer: Answer) -> AsyncIterator[tuple[str, list[str]]]:
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    async with server, asyncio.timeout(20):
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
         ended.set()
 

@@ -67,7 +67,7 @@ export interface Options<T = StreamEvent> {
   /** A StreamError, or what `decode`, a handler or `getToken` threw. */
   onError?: (error: unknown, event?: StreamEvent) => void;
   /** Before each attempt; sent as `Authorization: Bearer`. `again`: the last one was answered 401. Once more at the
-   * beginning, with `shareAcrossTabs: true`, to know with whom. */
+   * beginning, and when it is somebody else's, with `shareAcrossTabs: true`, to know with whom. */
   getToken?: (why: { signal?: AbortSignal; again: boolean }) => string | null | undefined | Promise<string | null | undefined>;
   /** Of each attempt. */
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
