@@ -134,7 +134,11 @@ const streams = (...events) => (response) => {
 const away = (after) => (response) => response.writeHead(503, { "Retry-After": after }).end();
 
 const thrown = [];
-process.on("uncaughtException", (error) => thrown.push(error.message));
+process.on("uncaughtException", (error) => {
+  thrown.push(error.message);
+  if (error.message !== "mine") console.error(error), process.exit(1);
+});
+setTimeout(() => { throw new Error("it took too long"); }, 30_000);
 {
   const errors = [];
   const wrong = [["e-1", "headline", "no JSON"], ["e-2", "other", "x"], ["e-3", "$gap", "null"]];
