@@ -19,13 +19,14 @@ from postgres import Postgres
 from support import until
 
 from sse_fast import EventParser, Hub, stream
-from sse_fast.client.failures import Refused, Unavailable
+from sse_fast.client.failures import Refused, Unavailable, failure_of
 from sse_fast.outbox import OutboxRelay, add
 from sse_fast.outbox.edge import EdgeTarget
 from sse_fast.outbox.hub import HubTarget
 from sse_fast.outbox.mark import MOST, Mark
 from sse_fast.outbox.queue import BATCH_BYTES, NoOutbox, Queue, Row, conninfo_of
 from sse_fast.outbox.relay import Relay
+from sse_fast.outbox.suspects import ATTEMPTS
 from sse_fast.transports.life import Transport
 
 
@@ -288,6 +289,55 @@ async def test_what_nobody_has_thought_of_is_told_in_an_app_and_the_relay_goes_o
     assert "nobody has thought of this" in caplog.text
 
 
+class Poisoned(Hub):
+    """It fails at some of the events, as nobody has thought of; and for a while at all of them."""
+
+    failures = 3
+
+    async def append_once(self, events: Any, keys: Any = None) -> Any:
+        if self.failures or "poison" in str(events):
+            self.failures = max(0, self.failures - 1)
+            raise KeyError("nobody has thought of this")
+        return await super().append_once(events, keys)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are as short as they can be."""
+    monkeypatch.setattr("sse_fast.outbox.relay.LONGEST_PAUSE", 0.001)
+
+
+async def test_an_event_at_which_the_hub_fails_is_kept_aside_and_the_others_go_on(
+    dsn: str, writer: psycopg.Connection[Any], soon: None
+) -> None:
+    with writer.transaction():
+        for number in range(40):
+            add(writer, "news", "poison" if number in (0, 20, 39) else number)
+    expected = [str(number) for number in range(40) if number not in (0, 20, 39)]
+    async with Poisoned() as hub, OutboxRelay(hub, dsn) as relay:
+        await Heard(hub, "news").all(*expected)
+        await until(lambda: relay.stats.parked == 3)
+        assert relay.stats.published == len(expected)
+    errors = writer.execute("SELECT data, error FROM sse_fast_outbox ORDER BY id").fetchall()
+    assert errors == 3 * [("poison", "KeyError: 'nobody has thought of this'")]
+
+
+async def test_between_failures_pauses_get_longer_whatever_is_connected_meanwhile(
+    dsn: str, writer: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reads: list[float] = []
+
+    async def fails(queue: Queue, most: int = 1) -> list[Row]:
+        reads.append(relay._relay._failures)
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr(Queue, "read", fails)
+    monkeypatch.setattr("sse_fast.outbox.relay.SHORTEST_PAUSE", 0.001)
+    async with Hub() as hub, OutboxRelay(hub, dsn) as relay:
+        await until(lambda: len(reads) >= 5)
+    assert reads[:5] == [0, 1, 2, 3, 4]
+
+
 async def test_when_a_worker_dies_another_one_publishes_what_it_left(
     postgres: Postgres, edge: Edges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +408,54 @@ async def test_it_comes_once_where_the_edge_was_killed_too_and_has_forgotten_the
     server.kill()
     server.start()
     await comes_once(dsn, server)
+
+
+class Answered(EdgeTarget):
+    """By a server that answers events with `poison` in them, or all of them, with this status."""
+
+    status, everything, answers = 500, False, 0
+
+    def _posted(self, lines: bytes) -> int:
+        if self.everything or b"poison" in lines:
+            self.answers += 1
+            raise self._meant(failure_of(httpx.Response(self.status)), self.status)
+        return super()._posted(lines)
+
+
+async def test_an_event_at_which_an_edge_fails_is_kept_aside_and_the_others_go_on(
+    dsn: str, writer: psycopg.Connection[Any], soon: None
+) -> None:
+    async with edge_here() as server:
+        for number in range(10):
+            add(writer, "news", "poison" if number in (3, 9) else number)
+        relay = Relay(dsn, to(server, kind=Answered))
+        await relay.run(until_empty=True)
+        assert await kept(server, "news", "8") == [str(number) for number in range(9) if number != 3]
+    assert relay.stats.parked == 2
+    errors = writer.execute("SELECT data, error FROM sse_fast_outbox").fetchall()
+    assert errors == 2 * [("poison", "500 Internal Server Error")]
+
+
+@pytest.mark.parametrize(("status", "everything"), [(503, False), (502, False), (504, False), (500, True)])
+async def test_for_a_server_that_is_away_or_fails_at_everything_nothing_is_kept_aside(
+    dsn: str, writer: psycopg.Connection[Any], soon: None, status: int, everything: bool
+) -> None:
+    class Away(Answered):
+        pass
+
+    Away.status, Away.everything = status, everything
+    add(writer, "news", "poison")
+    async with edge_here() as server:
+        targets: list[EdgeTarget] = []
+
+        def target(marks: str) -> EdgeTarget:
+            targets.append(to(server, kind=Away)(marks))
+            return targets[0]
+
+        async with running(Relay(dsn, target)) as relay:
+            await until(lambda: bool(targets) and targets[0].answers > 3 * ATTEMPTS)
+            assert relay.stats.parked == 0
+    assert left(dsn) == 1
 
 
 class Unanswered(EdgeTarget):

@@ -14,10 +14,11 @@ from sse_fast.client.listener import open_stream
 from sse_fast.errors import EventTooLarge
 from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
 from sse_fast.outbox.queue import Row
-from sse_fast.outbox.target import NoMarks, Rejected
+from sse_fast.outbox.target import Failing, NoMarks, Rejected
 
 # What an edge says of the events themselves. That of another one may be taken; this one never will be.
 OF_THE_EVENTS = {400, 403, 413, 422}
+AWAY = {502, 503, 504}  # of the edge, or of a proxy before one that is not there
 ASKING_SECONDS = 10.0
 
 
@@ -43,10 +44,13 @@ class EdgeTarget:
         asking = token_hex(16)
         try:
             await self._post([{"channel": self._marks, "event": ASKING, "data": asking, "key": asking}])
+        # There is nothing wrong with this event.
+        except Failing as error:
+            raise Unavailable(str(error), error.retry_after) from None
         except (Refused, Rejected) as error:
             if error.status == 403:
                 raise NoMarks(str(error)) from None
-            raise Refused(str(error), error.status) from None  # there is nothing wrong with this event
+            raise Refused(str(error), error.status) from None
         try:
             return await asyncio.to_thread(self._read_up_to, asking)
         except Refused as error:
@@ -66,7 +70,7 @@ class EdgeTarget:
                 "POST", "/publish", content=lines, headers={"Content-Type": "application/x-ndjson"}
             ) as response:
                 if not response.is_success:
-                    raise self._meant(failure_of(response))
+                    raise self._meant(failure_of(response), response.status_code)
                 repeated = int(orjson.loads(response.read()).get("repeated", 0))
                 self._accepted = True
                 return repeated
@@ -75,8 +79,11 @@ class EdgeTarget:
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             raise Refused(f"{self.name} answers something else than an edge does: another server?") from None
 
-    def _meant(self, failure: Refused | Unavailable) -> Exception:
-        if isinstance(failure, Unavailable) or failure.status not in OF_THE_EVENTS:
+    def _meant(self, failure: Refused | Unavailable, status: int) -> Exception:
+        if isinstance(failure, Unavailable):
+            fails = status >= 500 and status not in AWAY
+            return Failing(str(failure), failure.retry_after) if fails else failure
+        if failure.status not in OF_THE_EVENTS:
             return failure
         if failure.status == 403 and not self._accepted:  # nobody may, or not by this credential
             return failure

@@ -1,6 +1,7 @@
 """The hub of an app, as events of an outbox are published there."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from secrets import token_hex
 from typing import Any
@@ -12,7 +13,9 @@ from sse_fast.embed.hub import Hub
 from sse_fast.errors import BatchTooLarge, HubClosed, InvalidEvent, KeyReused, LogBusy
 from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
 from sse_fast.outbox.queue import Row
-from sse_fast.outbox.target import Rejected
+from sse_fast.outbox.target import Failing, Rejected
+
+logger = logging.getLogger("sse_fast.outbox")
 
 READING_SECONDS = 10.0
 
@@ -43,6 +46,9 @@ class HubTarget:
             raise Rejected(str(error), 422) from None
         except (HubClosed, LogBusy, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
+        except Exception as error:
+            logger.debug("publishing failed", exc_info=True)
+            raise Failing(f"{type(error).__name__}: {error}") from error
 
     async def newest_mark(self) -> Mark | None:
         asking = token_hex(16)

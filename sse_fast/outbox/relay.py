@@ -22,8 +22,9 @@ import psycopg
 
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.outbox.mark import Mark, channel_of
-from sse_fast.outbox.queue import BATCH_EVENTS, NoOutbox, Place, Queue, Row, conninfo_of, first_line
-from sse_fast.outbox.target import NoMarks, Rejected, Target
+from sse_fast.outbox.queue import NoOutbox, Place, Queue, Row, conninfo_of, first_line
+from sse_fast.outbox.suspects import Suspects
+from sse_fast.outbox.target import Failing, NoMarks, Rejected, Target
 
 logger = logging.getLogger("sse_fast.outbox")
 
@@ -37,10 +38,10 @@ UNREADABLE = "its data is larger than the 16 MiB that a relay reads"
 
 @dataclass
 class RelayStats:
-    """published: events. repeated: of those, and of the marks, what the server had already. parked: rejected, kept
-    aside with their error. batches; failures: attempts that came to nothing; settled: batches that the log had, as
-    their mark said. leading: whether this is the relay that publishes, or one that stands by. lag: how old the oldest
-    event was that was published last, in seconds."""
+    """published: events. repeated: of those, and of the marks, what the server had already. parked: kept aside with
+    their error, as they were rejected, or nothing but failures came of them. batches; failures: attempts that came to
+    nothing; settled: batches that the log had, as their mark said. leading: whether this is the relay that publishes,
+    or one that stands by. lag: how old the oldest event was that was published last, in seconds."""
 
     published: int = 0
     repeated: int = 0
@@ -80,7 +81,7 @@ class Relay:
         self._waiting: asyncio.Task[None] | None = None
         self._target: Target | None = None
         self._marks = True  # whether the target has them
-        self._most = BATCH_EVENTS
+        self._suspects = Suspects()
         self._unknown = True  # what became of the last batch
         self._published: list[Row] = []  # acknowledged, and perhaps still in the queue
         self._failures = 0  # one after another
@@ -148,7 +149,7 @@ class Relay:
             self._published = []
         glance = GLANCE
         while not self._closing.is_set():
-            rows = await queue.read(self._most)
+            rows = await queue.read(self._suspects.most)
             if rows:
                 await queue.wake()
                 glance = GLANCE
@@ -157,6 +158,7 @@ class Relay:
                 return
             elif queue.asleep:
                 await self._wait(lambda: queue.wait(self._poll))
+                self._failures = 0
             elif not await queue.sleep():
                 await self._pause(glance)
                 glance = min(2 * glance, self._poll)
@@ -172,7 +174,6 @@ class Relay:
             if self._closing.is_set():
                 return False
         self.stats.leading = True
-        self._failures = 0
         logger.info("publishing what is in the outbox%s", " from here on" if told else "")
         return True
 
@@ -189,8 +190,18 @@ class Relay:
                 await self._settle(queue, target)
                 self._unknown = False
                 return  # and read again: what was settled is not there any more
+            if self._suspects.is_it(rows):
+                await self._park(queue, rows[0], self._suspects.why)
+                self._suspects.passed(rows)
+                self._failures = 0
+                return
             self._unknown = True
             repeated = await target.publish(rows, Mark.of(rows) if self._marks else None)
+        except Failing as error:
+            if self._suspects.failed(rows, str(error)):
+                self._failures = 0  # what is tried next is something else
+            await self._failed(str(error), error.retry_after)
+            return
         except Unavailable as error:
             await self._failed(str(error), error.retry_after)
             return
@@ -198,13 +209,13 @@ class Relay:
             self._unknown = False
             if len(rows) == 1:
                 await self._park(queue, rows[0], str(error))
-            self._most = max(1, len(rows) // 2)
+            self._suspects.halve(rows)
             return
         self._unknown = False
         self._published = rows
         await queue.done(rows)
         self._published = []
-        self._most = min(2 * self._most, BATCH_EVENTS)
+        self._suspects.passed(rows)
         self._tell(rows, repeated)
 
     async def _settle(self, queue: Queue, target: Target) -> None:

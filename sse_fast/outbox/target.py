@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from sse_fast.client.failures import Unavailable
 from sse_fast.errors import SSEFastError
 from sse_fast.outbox.mark import Mark
 from sse_fast.outbox.queue import Row
@@ -16,13 +17,18 @@ class Rejected(SSEFastError):
         self.status = status
 
 
+class Failing(Unavailable):
+    """It is there, and fails: perhaps at one of the events, and then it always will."""
+
+
 class NoMarks(SSEFastError):
     """Marks can't be written, or not read, and events may be published all the same."""
 
 
 class Target(Protocol):
     """All or nothing, and once for each event's key. What fails is Rejected; `client.failures.Refused`, which whatever
-    comes next would meet too; or Unavailable, and then nobody knows what became of it."""
+    comes next would meet too; or Unavailable, and then nobody knows what became of it. Of the events that are published
+    it may be Failing."""
 
     @property
     def name(self) -> str: ...
