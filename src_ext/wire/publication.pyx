@@ -249,7 +249,7 @@ cdef tuple of_typed(object channel, object data, object event):
         if hasattr(each, "encode_event"):
             told = encode_event(each, data, event)
             if said is not None and told != said:
-                raise InvalidEvent(f"{each} and {names[-1]} have different forms of this event; publish it to each")
+                raise InvalidEvent(f"{each} and {names[len(names) - 1]} have different forms of this event; publish it to each")
             said, each = told, each.channel
         names.append(each)
     return names, said[1], said[0]
