@@ -51,7 +51,8 @@ cpdef bytes gap(str after, str until, bint with_id=True):
 def gap_from(str id not None, str after, str until not None):
     """`$gap` of a stream that goes on behind `id`, which is before `until`: some of its channels have all of what is
     between, and others have not."""
-    return gap(after, until, False)[:-1] + b"id: %b\n\n" % id.encode("ascii")
+    cdef bytes told = gap(after, until, False)
+    return told[:len(told) - 1] + b"id: %b\n\n" % id.encode("ascii")
 
 
 cpdef bytes expiring(long long seconds):
