@@ -21,6 +21,7 @@ from sse_fast import Hub, create_app, openapi_for, stream
 from sse_fast.edge.app import Edge
 from sse_fast.edge.description import Description
 from sse_fast.errors import InvalidSchema
+from sse_fast.schema import document_of
 from sse_fast.schema.shape import Document, check
 from sse_fast.settings import Settings
 
@@ -163,6 +164,16 @@ def test_each_event_of_a_stream_is_there_by_its_name_with_the_schema_of_its_data
     older = described(SHOP).openapi("3.1")
     assert older["openapi"].startswith("3.1.")
     assert "itemSchema" not in json.dumps(older)
+
+
+@pytest.mark.parametrize("version", ["3.2", "3.1"])
+def test_each_operation_has_an_id_of_its_own_whatever_streams_are_called(version: str) -> None:
+    names = ("Channel", "ChannelOf", "Comments", "comments", "Übung", "Ёлка")
+    streams = [stream(f"{place}:{{id}}", Moved, name=name) for place, name in enumerate(names)]
+    paths = described(document_of(streams)).openapi(version)["paths"]
+    ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+    assert paths["/sse/{channel}"]["get"]["operationId"] == "listenToChannel"
 
 
 async def test_the_document_has_the_routes_of_the_edge_and_no_others() -> None:

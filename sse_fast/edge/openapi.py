@@ -10,7 +10,7 @@ from sse_fast.access.patterns import Patterns
 from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES
 from sse_fast.protocol.native import MOST_PATTERNS
 from sse_fast.protocol.policy import Operations, Policy
-from sse_fast.schema.naming import pascal
+from sse_fast.schema.naming import Names, pascal
 from sse_fast.schema.openapi import VERSIONS, Components, Json, operation_id
 from sse_fast.schema.openapi import parameters_of as channel_parameters
 from sse_fast.schema.shape import Document, StreamForm
@@ -30,6 +30,7 @@ class _OpenAPI:
         self._settings, self._policy, self._version = settings, policy, version
         access = policy.access
         self._components = Components(document, version=version)
+        self._ids = Names()
         self._problem = self._components.add(
             "Problem",
             {
@@ -60,9 +61,6 @@ class _OpenAPI:
     def made(self, root: str) -> Json:
         any_event = self._components.media_type("Channel", None)
         paths: Json = {}
-        for stream in self._components.streams:
-            paths[f"/sse/{stream['channel']}"] = {"get": self._listening(stream)}
-            paths[f"/publish/{stream['channel']}"] = {"post": self._publishing(stream)}
         several = self._stream_operation("listen", "Listen to channels, one stream in one order.", any_event)
         several["parameters"] = [*self._channels(), *self._stream_parameters()]
         paths["/sse"] = {"get": several}
@@ -77,6 +75,11 @@ class _OpenAPI:
             paths[f"/sse{path}"] = {"get": one}
             paths[f"/publish{path}"] = {"post": self._publish_text(f"publishTo{name}", placed)}
         paths["/publish"] = {"post": self._publish_json()}
+        typed: Json = {}  # behind those that are always there, whose ids stay as they are
+        for stream in self._components.streams:
+            typed[f"/sse/{stream['channel']}"] = {"get": self._listening(stream)}
+            typed[f"/publish/{stream['channel']}"] = {"post": self._publishing(stream)}
+        paths = typed | paths
         paths |= self._beside()
         if self._components.streams:
             paths["/schema.json"] = self._get(
@@ -109,7 +112,7 @@ class _OpenAPI:
 
     def _stream_operation(self, name: str, summary: str, media: Json) -> Json:
         return {
-            "operationId": operation_id(name),
+            "operationId": self._ids.take(operation_id(name)),
             "summary": summary,
             "tags": ["streams"],
             **self._security(self._policy.access.everybody.subscribe, asked=self._policy.access.hook is not None),
@@ -214,7 +217,7 @@ class _OpenAPI:
         late = (422,) if self._settings.idempotency_window else ()
         statuses = (400, 403, 408, 413, 415, *late, 503, *self._closed(granted), *self._limited())
         return {
-            "operationId": operation_id(name),
+            "operationId": self._ids.take(operation_id(name)),
             "summary": summary,
             "tags": ["publishing"],
             **self._security(granted),
