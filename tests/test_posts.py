@@ -204,7 +204,7 @@ def test_a_known_request_is_answered_and_published_as_one_that_is_parsed(protect
 
         @settings(max_examples=150, deadline=None)
         @given(
-            st.lists(plain_request() | any_request(), min_size=1, max_size=5),
+            st.lists(plain_request() | plain_request() | any_request(), min_size=3, max_size=6),
             st.lists(st.integers(0, 2000), max_size=4),
         )
         def same(requests: list[bytes], cuts: list[int]) -> None:
