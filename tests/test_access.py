@@ -30,7 +30,7 @@ from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import challenge
 from sse_fast.protocol.request import Request
-from sse_fast.settings import Settings
+from sse_fast.settings import Settings, refuse_unsafe
 
 README = Path(__file__).parent.parent / "README.md"
 PAGE, HOST = "https://app.example", "events.example"
@@ -388,9 +388,9 @@ def test_nor_for_one_that_no_publish_key_is() -> None:
 
 def test_with_tokens_or_grants_a_server_may_listen_anywhere() -> None:
     for said in ({"token_secret": SECRET}, {"grant_publish": "chat"}, {"open": True}, {"publish_key": "k" * 16}):
-        Settings(host="0.0.0.0", **said).refuse_unsafe()
+        refuse_unsafe(Settings(host="0.0.0.0", **said))
     with pytest.raises(ValueError, match="--token-secret"):
-        Settings(host="0.0.0.0").refuse_unsafe()
+        refuse_unsafe(Settings(host="0.0.0.0"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import trustme
 
-from sse_fast.cli import main as cli
+from sse_fast.cli import listen, publish
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.listener import LONGEST_BACKOFF, Listener
 
@@ -439,8 +439,9 @@ def test_certificates_that_cannot_be_read_are_named(run, monkeypatch):
 @pytest.fixture
 def against(run, monkeypatch):
     def invoke(script, *args, **options):
-        monkeypatch.setattr(cli, "http_client", lambda url, timeout, headers=None: script.client(headers))
-        monkeypatch.setattr(cli, "Listener", functools.partial(Listener, sleep=lambda seconds: None))
+        for command in (listen, publish):
+            monkeypatch.setattr(command, "http_client", lambda url, timeout, headers=None: script.client(headers))
+        monkeypatch.setattr(listen, "Listener", functools.partial(Listener, sleep=lambda seconds: None))
         return run(*args, **options)
 
     return invoke
@@ -755,7 +756,7 @@ def test_lines_are_sent_as_they_come_and_never_cut():
         def read1(self, size=-1):
             return pieces.pop(0)
 
-    assert list(cli.line_batches(SlowPipe())) == [[b"one", b"two"], [b"three"]]
+    assert list(publish.line_batches(SlowPipe())) == [[b"one", b"two"], [b"three"]]
 
 
 @pytest.mark.parametrize(("args", "data"), [((), b"7\n\xff\n8\n"), (("--json",), b"7\n{\n8\n")])
@@ -778,7 +779,7 @@ def test_a_bad_first_line_publishes_nothing(against, args, data):
 
 
 def test_publish_says_how_far_it_came(against, monkeypatch):
-    monkeypatch.setattr(cli, "line_batches", lambda stdin: iter([[b"1", b"2"], [b"3"]]))
+    monkeypatch.setattr(publish, "line_batches", lambda stdin: iter([[b"1", b"2"], [b"3"]]))
     result = against(Script(published("e-1", "e-2"), problem(413, "too large")), "publish", "a", "--lines", input="")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [

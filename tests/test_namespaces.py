@@ -20,7 +20,7 @@ from sse_fast.access.grants import Grants
 from sse_fast.access.limits import Admission, Counted
 from sse_fast.access.namespaces import Namespace, Namespaces
 from sse_fast.access.patterns import Patterns, Ranked
-from sse_fast.settings import BadSettings, Settings
+from sse_fast.settings import BadSettings, Settings, refuse_unsafe
 from sse_fast.transports.life import Transport
 
 KEY = "a-publish-key-of-this-test"
@@ -151,8 +151,8 @@ def test_what_is_no_namespace_is_refused_in_words(given: str, said: str) -> None
 )
 def test_a_namespace_that_can_mean_nothing_is_refused_at_the_start(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Settings.load(settings).refuse_unsafe()
-    Settings.load(settings | {"token_secret": "s" * 32, "publish_key": KEY}).refuse_unsafe()
+        refuse_unsafe(Settings.load(settings))
+    refuse_unsafe(Settings.load(settings | {"token_secret": "s" * 32, "publish_key": KEY}))
 
 
 # ---- streams of one channel ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sse_fast import create_app
-from sse_fast.settings import HANDED_DOWN, BadSettings, Settings, unknown_variables
+from sse_fast.settings import HANDED_DOWN, BadSettings, Settings, refuse_unsafe, unknown_variables
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sse-fast.toml"
 EVERYTHING = {
@@ -149,17 +149,17 @@ def test_an_event_fits_four_times_into_the_log():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_publishing_is_open_on_loopback(host):
-    Settings.load({"host": host}).refuse_unsafe()
+    refuse_unsafe(Settings.load({"host": host}))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_elsewhere_it_takes_a_key_or_the_word_open(host):
     with pytest.raises(ValueError, match="--publish-key"):
-        Settings.load({"host": host}).refuse_unsafe()
-    Settings.load({"host": host, "publish_key": "k" * 16}).refuse_unsafe()
-    Settings.load({"host": host, "open": True}).refuse_unsafe()
+        refuse_unsafe(Settings.load({"host": host}))
+    refuse_unsafe(Settings.load({"host": host, "publish_key": "k" * 16}))
+    refuse_unsafe(Settings.load({"host": host, "open": True}))
     with pytest.raises(ValueError, match="of 15 characters, which can be guessed: it has at least 16") as refusal:
-        Settings.load({"host": host, "publish_key": "k" * 15, "open": True}).refuse_unsafe()
+        refuse_unsafe(Settings.load({"host": host, "publish_key": "k" * 15, "open": True}))
     assert "kkk" not in str(refusal.value)
 
 
@@ -179,7 +179,7 @@ def test_elsewhere_it_takes_a_key_or_the_word_open(host):
     ],
 )
 def test_what_says_how_credentials_are_taken_needs_something_that_closes_the_server(settings, name, cure):
-    for use in (create_app, Settings.refuse_unsafe):
+    for use in (create_app, refuse_unsafe):
         with pytest.raises(ValueError, match=f"{name} does nothing without .*{cure}.*or leave {name} out"):
             use(Settings.load(settings))
 
@@ -187,9 +187,9 @@ def test_what_says_how_credentials_are_taken_needs_something_that_closes_the_ser
 def test_who_is_there_is_told_where_somebody_says_who_they_are():
     said = {"presence_channels": ["room:*"]}
     with pytest.raises(ValueError, match="presence_channels does nothing without a source of users"):
-        Settings.load(said).refuse_unsafe()
+        refuse_unsafe(Settings.load(said))
     for source in ({"token_secret": "s" * 32}, {"authorize_url": "http://app.example/"}, {"app": "shop:app"}):
-        Settings.load(said | source).refuse_unsafe()
+        refuse_unsafe(Settings.load(said | source))
 
 
 def test_workers_get_exactly_what_the_parent_had(monkeypatch):

@@ -17,7 +17,7 @@ from support import until
 from sse_fast.edge import files
 from sse_fast.edge.key_sets import FetchedKeys
 from sse_fast.edge.sources import check_files
-from sse_fast.settings import Settings
+from sse_fast.settings import Settings, refuse_unsafe
 from sse_fast.testing import EventStream
 from sse_fast.transports.life import Transport
 
@@ -315,9 +315,9 @@ def test_settings_say_what_is_wrong(given: dict[str, str], problem: str) -> None
 
 @pytest.mark.parametrize("given", [{"authorize_url": "http://app/hook"}, {"jwks_url": "https://idp/jwks"}])
 def test_with_somebody_to_ask_it_is_safe_to_listen_everywhere(given: dict[str, str]) -> None:
-    Settings(host="0.0.0.0", **given).refuse_unsafe()  # type: ignore[arg-type]
+    refuse_unsafe(Settings(host="0.0.0.0", **given))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="refusing to listen"):
-        Settings(host="0.0.0.0").refuse_unsafe()
+        refuse_unsafe(Settings(host="0.0.0.0"))
 
 
 def test_keys_that_let_listen_where_everybody_may_are_told_of_at_the_start(tmp_path: Path) -> None:

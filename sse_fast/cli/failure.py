@@ -1,4 +1,4 @@
-"""How the commands fail: one line on stderr, and an exit status."""
+"""What the commands say on stderr, and how they fail: in one line, with an exit status."""
 
 from typing import Any
 
@@ -15,3 +15,8 @@ class Failure(click.ClickException):
 
 class Misuse(Failure):
     exit_code = 2
+
+
+def tell(sentence: str) -> None:
+    """What is no result, on stderr."""
+    click.secho(sentence, dim=True, err=True)

@@ -17,7 +17,7 @@ import click
 import orjson
 
 from sse_fast.access.patterns import Patterns
-from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.cli.failure import Failure, Misuse, tell
 from sse_fast.logs import printable
 from sse_fast.settings import BadSettings, Settings, variable
 
@@ -208,9 +208,9 @@ def show_keys(text: str) -> None:
     for key in found.keys:
         click.echo(f"{key.kid or '(no kid)'}  {', '.join(key.by_algorithm)}")
     for line in found.skipped:
-        _tell(f"not to be used: {line}")
+        tell(f"not to be used: {line}")
     if has_private(text):
-        _tell(
+        tell(
             "there are private keys in it, which no server needs: `sse-fast token keys --public` prints the public half"
         )
 
@@ -235,7 +235,7 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
     now = time.time()
     ends = claims.get("exp")
     if isinstance(ends, int | float):
-        _tell(f"it {'ended' if ends <= now else 'ends'} {shown_time(ends)}")
+        tell(f"it {'ended' if ends <= now else 'ends'} {shown_time(ends)}")
     settings = settings_here()
     if secret is None and settings.token_secret is not None:
         secret = settings.token_secret.get_secret_value()
@@ -255,7 +255,7 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
     except BadKeys as error:
         raise Failure(str(error)) from None
     if not found:
-        _tell("its signature was not checked: there is no key here; see --secret and --keys")
+        tell("its signature was not checked: there is no key here; see --secret and --keys")
         return
     tokens.use(found)
     try:
@@ -264,11 +264,11 @@ def show_token(text: str, secret: str | None, key_file: Path | None) -> None:
         raise Failure(f"a server with these keys does not take it: {error}") from None
     late = isinstance(ends, int | float) and ends <= now
     leeway = f" until {settings.token_leeway:g} s after its end, its leeway" if late else ""
-    _tell(f"a server with these keys takes it{leeway}")
+    tell(f"a server with these keys takes it{leeway}")
     if grants.claimless:
-        _tell(f"it grants nothing but what everybody may{NO_CLAIM}")
+        tell(f"it grants nothing but what everybody may{NO_CLAIM}")
     elif not (grants.subscribe or grants.publish or grants.operations):
-        _tell("it grants nothing but what everybody may")
+        tell("it grants nothing but what everybody may")
 
 
 def shown_time(seconds: float) -> str:
@@ -362,7 +362,3 @@ def is_file(what: str) -> bool:
         return Path(what).is_file()
     except OSError:  # a token is longer than any file's name
         return False
-
-
-def _tell(sentence: str) -> None:
-    click.secho(sentence, dim=True, err=True)

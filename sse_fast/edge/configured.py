@@ -19,7 +19,7 @@ from sse_fast.hub.kept import told_of_presence
 from sse_fast.hub.presence import Presence
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
-from sse_fast.settings import Settings
+from sse_fast.settings import Settings, refuse_idle
 from sse_fast.transports.guesses import BAD_TOKENS, COUNTED_ADDRESSES, WRONG_KEYS, Guesses
 
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
@@ -49,7 +49,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
 def access_of(settings: Settings) -> Access:
     """Who may what. With a source of keys for tokens, who has none may do what is granted to everybody, and no more.
     Raises ValueError for settings about credentials that would close nothing."""
-    settings.refuse_idle()
+    refuse_idle(settings)
     key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
     keys = PublishKeys() if settings.publish_keys is not None else None  # they are read by `Sources`
     publishers = Publishers(key, keys=keys, origins=settings.cors_origins, foreign_pages=settings.open)

@@ -7,81 +7,43 @@ Two ways in: `load()` reads all four sources and says in words what is wrong wit
 in a worker process, exactly what its parent had loaded.
 """
 
-import difflib
-import ipaddress
 import json
 import os
-import re
 import tomllib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS, refuse_short
-from sse_fast.access.durations import seconds_of
-from sse_fast.access.namespaces import Namespace, read
-from sse_fast.access.patterns import Patterns
+from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS
 from sse_fast.access.rates import RATES, Rate
-
-MIB = 1024 * 1024
-PREFIX = "SSE_FAST_"
-TOML_FILE = "sse-fast.toml"
-HANDED_DOWN = f"{PREFIX}SETTINGS_JSON"  # the parent's settings, whole, for its worker processes
-PUBLISH_KEY = VISIBLE = re.compile(r"[\x21-\x7e]+")
-PUBLIC_KEY_LENGTH = 16  # characters at least that a publish key has where others than this machine can try some
-EXAMPLE_SECRET = "change-me-this-is-only-an-example"  # of examples/sse-fast.toml, which anybody may read
-HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-APP = re.compile(rf"{NAME}:{NAME}")
-COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
-ORIGIN = re.compile(r"https?://(?:[^/\s:*@\[\]]+|\[[^/\s*@\]]+\])(?::(?:[0-9]{1,5}|\*))?", re.I)
-EDGE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-USERS = "source of users; set token_secret, token_keys or authorize_url"
-# Settings that only say how tokens are taken.
-OF_TOKENS = (
-    *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
-    *("token_cookie", "token_in_query"),
+from sse_fast.settings.names import HANDED_DOWN, PREFIX, TOML_FILE, BadSettings, gone_variables, problem, unknown
+from sse_fast.settings.values import (
+    MIB,
+    Algorithms,
+    App,
+    CookieName,
+    EdgePath,
+    Headers,
+    HostNames,
+    Namespaces,
+    Origins,
+    PatternsOfChannels,
+    Proxies,
+    PublishKey,
+    RateOf,
+    RateOfBytes,
+    Seconds,
+    TokenSecret,
+    Url,
+    is_loopback_host,
 )
-# Settings that are none any more.
-GONE = dict.fromkeys(
-    ("stream_port", "stream_redirect"),
-    "is no setting any more: the one port has everything, and streams are native there; leave it out",
-)
-# The parent's other words to its workers; the clients' default server; the build's debug switch.
-NOT_SETTINGS = {HANDED_DOWN} | {
-    f"{PREFIX}{name}"
-    for name in (
-        *("LOG_SEGMENT", "SLOTS_SEGMENT", "KEYS_SEGMENT", "RATES_SEGMENT", "SOCKETS_DIRECTORY"),
-        *("URL", "TOKEN", "DEBUG"),
-    )
-}
-
 
 # `schema` is what everybody looks for; the method of BaseModel with that name is deprecated.
 warnings.filterwarnings("ignore", 'Field name "schema" in "Settings" shadows', UserWarning)
-
-
-class BadSettings(ValueError):
-    """Settings that no server can start with. `problems`: one readable line for each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class Settings(BaseSettings):
@@ -102,7 +64,7 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address to listen on. Any address but loopback needs a publish key."
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
-    trusted_proxies: list[str] = Field(
+    trusted_proxies: Proxies = Field(
         default=[],
         description="Addresses or networks of proxies whose X-Forwarded-For names the client; '*': whoever connects.",
     )
@@ -119,17 +81,19 @@ class Settings(BaseSettings):
         "server.",
     )
     uds: Path | None = Field(default=None, description="Listen on this Unix socket instead of host and port.")
-    app: str | None = Field(
+    app: App | None = Field(
         default=None,
         description="Your ASGI app, as MODULE:ATTRIBUTE, served by the same workers; the edge is under edge_path then. "
         "A quarter of the descriptors is for the app's requests and websockets, two for each.",
     )
     factory: bool = Field(default=False, description="What app names is a function that makes the app.")
-    edge_path: str = Field(default="/edge", description="Where the edge is, beside an app: /edge/sse, /edge/publish, …")
+    edge_path: EdgePath = Field(
+        default="/edge", description="Where the edge is, beside an app: /edge/sse, /edge/publish, …"
+    )
     workers: int = Field(
         default=1, ge=1, le=64, description="Worker processes. All share one log; a client may come back to any."
     )
-    hung_worker_timeout: float = Field(
+    hung_worker_timeout: Seconds = Field(
         default=30,
         ge=2,
         le=3600,
@@ -146,20 +110,20 @@ class Settings(BaseSettings):
         default=None,
         description="Keep the log in this file: the history outlives the server. Default: in memory.",
     )
-    keepalive: float = Field(
+    keepalive: Seconds = Field(
         default=15, gt=0, le=3600, description="Seconds of silence after which a stream gets a heartbeat."
     )
     retry: int = Field(
         default=3000, ge=0, le=86_400_000, description="Reconnect delay told to clients, in ms, jittered ±30 %."
     )
-    max_stream_age: float | None = Field(
+    max_stream_age: Seconds | None = Field(
         default=None,
         ge=1,
         le=31 * 86_400,
         description="Seconds after which a stream ends and its client resumes, or up to a fifth less, spread. Default: "
         "never.",
     )
-    send_timeout: float = Field(
+    send_timeout: Seconds = Field(
         default=30, gt=0, le=3600, description="Seconds a client may take no byte before slow_policy applies."
     )
     send_buffer: ByteSize = Field(
@@ -189,14 +153,14 @@ class Settings(BaseSettings):
         default="disconnect",
         description="What meets a client that is too slow: it resumes by id, or it is told of a gap.",
     )
-    relay_timeout: float = Field(
+    relay_timeout: Seconds = Field(
         default=60,
         gt=0,
         le=3600,
         description="Seconds without a byte after which a relayed request that the app has not begun to answer is "
         "answered 504.",
     )
-    drain_timeout: float = Field(
+    drain_timeout: Seconds = Field(
         default=10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams."
     )
     max_connections: int | None = Field(
@@ -215,29 +179,29 @@ class Settings(BaseSettings):
     max_connections_per_token: int | None = Field(
         default=None, ge=1, description="Streams open at once by one token or key, over all workers."
     )
-    presence_channels: list[str] = Field(
+    presence_channels: PatternsOfChannels = Field(
         default=[],
         description="Patterns of channels of which it is told who is there, by the users of tokens: by events of "
         "$presence:CHANNEL, and at /presence/CHANNEL.",
     )
-    namespace: list[Namespace] = Field(
+    namespace: Namespaces = Field(
         default=[],
         description="What holds for the channels of a pattern: keep, max_age, max_connections, presence, publish, "
         "conflate; the first that has a channel rules it. [[namespace]] in the file, or JSON: "
         '{"pattern": "ticks:*", "keep": 100}.',
     )
-    rate_open: str | None = Field(
+    rate_open: RateOf | None = Field(
         default=None,
         description="Streams that one address may open, and one token: 10/s, 600/min or 600/min,burst=50. The burst is "
         "what may come at once; by default what the rate counts.",
     )
-    rate_publish: str | None = Field(
+    rate_publish: RateOf | None = Field(
         default=None, description="Events that one address may publish, and one token or key, e.g. 100/s,burst=500."
     )
-    rate_publish_channel: str | None = Field(
+    rate_publish_channel: RateOf | None = Field(
         default=None, description="Events that may be published to one channel, by all together, e.g. 100/s."
     )
-    rate_replay: str | None = Field(
+    rate_replay: RateOfBytes | None = Field(
         default=None, description="Bytes of kept events that one address may be sent again, e.g. 64MiB/min."
     )
     max_channels_per_stream: int = Field(default=128, ge=1, le=4096, description="Channels one stream may name.")
@@ -264,7 +228,7 @@ class Settings(BaseSettings):
     max_body_size: ByteSize = Field(
         default=ByteSize(16 * MIB), ge=1, description="Bytes one publish request may have, over all its events."
     )
-    idempotency_window: float = Field(
+    idempotency_window: Seconds = Field(
         default=120,
         ge=0,
         le=86_400,
@@ -278,7 +242,7 @@ class Settings(BaseSettings):
         description="Idempotency keys remembered at most, 16 to 67,108,864, 80 bytes each, rounded up to a power of "
         "two; past it the oldest are forgotten early.",
     )
-    publish_key: SecretStr | None = Field(
+    publish_key: PublishKey | None = Field(
         default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
     )
     publish_keys: Path | None = Field(
@@ -290,17 +254,17 @@ class Settings(BaseSettings):
         description="Typed events: a module that defines streams, shop.events (several between commas), or a file that "
         "sse-fast schema has written, shop.json. What is published to their channels has to fit.",
     )
-    authorize_url: str | None = Field(
+    authorize_url: Url | None = Field(
         default=None,
         description="Webhook that is asked, by a POST of JSON, whether somebody may listen to channels that nothing "
         "else grants them.",
     )
-    authorize_headers: list[str] = Field(
+    authorize_headers: Headers = Field(
         default=["cookie", "authorization"],
         description="Headers of the request that authorize_url is told.",
     )
     open: bool = Field(default=False, description="Let anybody publish, also on an address other than loopback.")
-    token_secret: SecretStr | None = Field(
+    token_secret: TokenSecret | None = Field(
         default=None,
         description="Secret that tokens (JWT) are signed with by HS256, at least 32 bytes. With any source of keys for "
         "tokens, nobody may listen or publish without one but to what grant_subscribe and grant_publish say.",
@@ -309,7 +273,7 @@ class Settings(BaseSettings):
         default=None,
         description="File with a JWK set, whose keys sign tokens; read again when it changes.",
     )
-    jwks_url: str | None = Field(
+    jwks_url: Url | None = Field(
         default=None,
         description="URL of the JWK set whose keys sign tokens, of an identity provider; fetched ahead of its end, and "
         "when a token names a key that is not in it.",
@@ -318,31 +282,31 @@ class Settings(BaseSettings):
     token_audience: str | None = Field(
         default=None, description="The 'aud' that tokens must have. Without it, tokens that have one are refused."
     )
-    token_algorithms: list[str] = Field(
+    token_algorithms: Algorithms = Field(
         default=[*USUAL_ALGORITHMS], description="What tokens may be signed by: of " + ", ".join(ALGORITHMS) + "."
     )
-    token_leeway: float = Field(
+    token_leeway: Seconds = Field(
         default=10, ge=0, le=600, description="Seconds by which the clocks of whoever makes tokens may differ."
     )
     token_endless: bool = Field(default=False, description="Take tokens without 'exp', which never end.")
-    token_cookie: str | None = Field(
+    token_cookie: CookieName | None = Field(
         default=None, description="Name of a cookie that may have the token, as for an EventSource: __Host-sse."
     )
     token_in_query: bool = Field(
         default=False, description="Take tokens from ?access_token= too. What logs URLs on the way then has them."
     )
-    grant_subscribe: list[str] = Field(
+    grant_subscribe: PatternsOfChannels = Field(
         default=[], description="Patterns of channels that everybody may listen to, without a token: 'news,public:**'."
     )
-    grant_publish: list[str] = Field(
+    grant_publish: PatternsOfChannels = Field(
         default=[], description="Patterns of channels that everybody may publish to, without a token or a key."
     )
-    cors_origins: list[str] = Field(
+    cors_origins: Origins = Field(
         default=[],
         description="Origins whose pages may subscribe and publish, with cookies; a port may be '*', as in "
         "http://localhost:*. Or '*' for any, without.",
     )
-    allowed_hosts: list[str] = Field(
+    allowed_hosts: HostNames = Field(
         default=[],
         description="Names by which clients call the server, beside those of loopback: shop.example, *.shop.example "
         "for all below it, '*' for any. Default: on loopback no others, so that no page of a name that only resolves "
@@ -373,155 +337,6 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-    @field_validator(
-        "allowed_hosts",
-        "authorize_headers",
-        "cors_origins",
-        "grant_publish",
-        "grant_subscribe",
-        "presence_channels",
-        "token_algorithms",
-        "trusted_proxies",
-        mode="before",
-    )
-    @classmethod
-    def _commas_separate(cls, origins: object) -> object:
-        items = [origins] if isinstance(origins, str) else origins
-        if not isinstance(items, Iterable):
-            return origins
-        return [part.strip() for item in items for part in str(item).split(",") if part.strip()]
-
-    @field_validator(
-        *("hung_worker_timeout", "keepalive", "max_stream_age", "send_timeout", "relay_timeout", "drain_timeout"),
-        *("idempotency_window", "token_leeway"),
-        mode="before",
-    )
-    @classmethod
-    def _seconds_may_have_a_unit(cls, given: object) -> object:
-        return seconds_of(given)
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins_are_origins(cls, origins: list[str]) -> list[str]:
-        for origin in origins:
-            if origin != "*" and not ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"{origin!r} is not an origin; write scheme://host[:port] with no path, where the port may be *, "
-                    "as in http://localhost:*, or '*'"
-                )
-        return [origin.lower() for origin in origins]  # as browsers send them
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _hosts_are_names(cls, hosts: list[str]) -> list[str]:
-        for host in hosts:
-            if not HOST_NAME.fullmatch(host):
-                raise ValueError(
-                    f"{host!r} is no name of a host; write it as browsers send it, without scheme and port, as in "
-                    "shop.example, *.shop.example or xn--grn-hoa.example, or '*'"
-                )
-        return [host.lower().strip("[]") for host in hosts]
-
-    @field_validator("rate_open", "rate_publish", "rate_publish_channel", "rate_replay")
-    @classmethod
-    def _rates_are_rates(cls, rate: str | None, info: ValidationInfo) -> str | None:
-        if rate is not None:
-            Rate.read(rate, of_bytes=info.field_name == "rate_replay")
-        return rate
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
-        for proxy in proxies:
-            try:
-                if proxy != "*":
-                    ipaddress.ip_network(proxy)
-            except ValueError as error:
-                raise ValueError(f"{error}; write an IP address, a network such as 10.0.0.0/8, or '*'") from None
-        return proxies
-
-    @field_validator("grant_publish", "grant_subscribe", "presence_channels")
-    @classmethod
-    def _patterns_are_patterns(cls, patterns: list[str]) -> list[str]:
-        Patterns.of(patterns)
-        return patterns
-
-    @field_validator("namespace", mode="before")
-    @classmethod
-    def _namespaces_are_tables(cls, given: object) -> list[Namespace]:
-        return read(given)
-
-    @field_validator("token_algorithms")
-    @classmethod
-    def _algorithms_are_known(cls, algorithms: list[str]) -> list[str]:
-        if unknown := [name for name in algorithms if name not in ALGORITHMS]:
-            raise ValueError(f"{unknown[0]!r} is none that tokens are taken with; there are {', '.join(ALGORITHMS)}")
-        if not algorithms:
-            raise ValueError("name one at least")
-        return algorithms
-
-    @field_validator("token_secret")
-    @classmethod
-    def _secret_is_long(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None:
-            refuse_short(secret.get_secret_value().encode())
-            if secret.get_secret_value() == EXAMPLE_SECRET:
-                raise ValueError(
-                    "this is the secret of the example, which anybody knows; `sse-fast token secret` makes one"
-                )
-        return secret
-
-    @field_validator("token_cookie")
-    @classmethod
-    def _cookie_is_a_name(cls, name: str | None) -> str | None:
-        if name is not None and not COOKIE_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no cookie's name; write letters, digits and -_., as in __Host-sse")
-        return name
-
-    @field_validator("app")
-    @classmethod
-    def _app_is_named(cls, app: str | None) -> str | None:
-        if app is not None and not APP.fullmatch(app):
-            raise ValueError(f"{app!r} names no app; write MODULE:ATTRIBUTE, as in shop.main:app")
-        return app
-
-    @field_validator("edge_path")
-    @classmethod
-    def _edge_path_is_one(cls, path: str) -> str:
-        if not EDGE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
-            raise ValueError(
-                f"{path!r} is no path for the edge; write one of letters, digits and ._~-, with a slash in front and "
-                "none behind, as in /edge or /live/events"
-            )
-        return path
-
-    @field_validator("authorize_headers")
-    @classmethod
-    def _headers_are_names(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if not HEADER.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a header; write names, as in cookie,authorization")
-        return [name.lower() for name in names]
-
-    @field_validator("authorize_url", "jwks_url")
-    @classmethod
-    def _url_is_one(cls, url: str | None) -> str | None:
-        try:
-            parts = urlsplit(url or "http://-")
-            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.fragment
-        except ValueError:
-            fits = False
-        if not fits or "@" in parts.netloc or (url and not VISIBLE.fullmatch(url)):
-            raise ValueError("write a URL such as https://app.example/authorize, without a name and password in it")
-        return url
-
-    @field_validator("publish_key")
-    @classmethod
-    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not PUBLISH_KEY.fullmatch(key.get_secret_value()):
-            raise ValueError("a key is one or more visible ASCII characters, without spaces or line ends")
-        return key
 
     @model_validator(mode="after")
     def _safe_and_whole(self) -> Self:
@@ -587,60 +402,16 @@ class Settings(BaseSettings):
         local = self.loopback and self.uds is None and not self.trusted_proxies
         return self.allowed_hosts or (["localhost"] if local else ["*"])
 
-    def refuse_unsafe(self) -> None:
-        """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
-        what is said of credentials would close nothing."""
-        self.refuse_idle()
-        keyed = self.publish_key is not None or self.publish_keys is not None
-        if not (self.guarded or self.app):
-            self._refuse_set(("presence_channels",), USERS)
-        for each in self.namespace:
-            if each.presence and not (self.guarded or self.app):
-                raise ValueError(f"presence of the namespace {each.pattern!r} does nothing without a {USERS} too")
-            if each.publish == "keys" and not keyed:
-                raise ValueError(
-                    f"nobody has a key for the namespace {each.pattern!r}; set publish_key or publish_keys"
-                )
-            if each.publish == "credentials" and not (keyed or self.takes_tokens):
-                raise ValueError(
-                    f"nobody has a credential for the namespace {each.pattern!r}; set token_secret or publish_key"
-                )
-        if not (self.loopback or keyed or self.guarded or self.grant_publish or self.open):
-            raise ValueError(
-                f"refusing to listen on {self.host} without a publish key: anybody who can reach it could publish. "
-                "Set --publish-key (or SSE_FAST_PUBLISH_KEY) or --token-secret, or say --open if that is what you want."
-            )
-        key = self.publish_key.get_secret_value() if self.publish_key is not None else None
-        if key is not None and len(key) < PUBLIC_KEY_LENGTH and not self.loopback:
-            raise ValueError(
-                f"refusing to listen on {self.host} with a publish key of {len(key)} characters, which can be guessed: "
-                f"it has at least {PUBLIC_KEY_LENGTH} there, and `sse-fast token secret` makes one"
-            )
-
-    def refuse_idle(self) -> None:
-        """Raise ValueError for a setting about credentials where there is nothing by which they could be told from
-        others: whoever set it means a server that is closed, and everybody could listen."""
-        if not self.takes_tokens:
-            self._refuse_set(OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
-        if self.authorize_url is None:
-            self._refuse_set(("authorize_headers",), "webhook; set authorize_url")
-
-    def _refuse_set(self, names: Iterable[str], without: str) -> None:
-        for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} does nothing without a {without} too, or leave {name} out")
-
     @classmethod
     def load(cls, flags: Mapping[str, Any] | None = None) -> Self:
         """Settings from flags, variables, `sse-fast.toml` and defaults. Raises BadSettings."""
         flags = flags or {}
-        in_environment = {given.upper() for given in os.environ}
-        if gone := [f"{variable(name)} {why}" for name, why in GONE.items() if variable(name) in in_environment]:
+        if gone := gone_variables():
             raise BadSettings(gone)
         try:
             return cls(**flags)
         except ValidationError as error:
-            raise BadSettings([_problem(detail, flags) for detail in error.errors()]) from None
+            raise BadSettings([problem(detail, flags, cls.model_fields) for detail in error.errors()]) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadSettings([f"{TOML_FILE} is not valid TOML: {error}"]) from None
         except OSError as error:
@@ -662,56 +433,10 @@ class Settings(BaseSettings):
         return settings
 
 
-def is_loopback_host(host: str) -> bool:
-    """Whether who listens there is reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def variable(name: str) -> str:
-    return PREFIX + name.upper()
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """A readable line for every SSE_FAST_* variable that sets nothing: most likely a slip of the pen."""
-    known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
-    return [f"{name} is not a setting and was ignored{_did_you_mean(name.upper(), known)}" for name in unknown]
+    """A readable line for every SSE_FAST_* variable that sets nothing."""
+    return unknown(environment, Settings.model_fields)
 
 
 def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _problem(detail: Any, flags: Mapping[str, Any]) -> str:
-    """One line: the setting by the name it was given under, what was wrong, what is right."""
-    message = detail["msg"].removeprefix("Value error, ")
-    if not detail["loc"]:
-        return str(message)  # about several settings at once; it names them itself
-    name = str(detail["loc"][0])
-    if name in GONE:
-        return f"{flag(name) if name in flags else f'{name} in {TOML_FILE}'} {GONE[name]}"
-    if name not in Settings.model_fields:
-        return f"{name} in {TOML_FILE} is not a setting{_did_you_mean(name, Settings.model_fields)}"
-    in_environment = {given.upper() for given in os.environ}
-    if name in flags:
-        origin = flag(name)
-    elif variable(name) in in_environment:
-        origin = variable(name)
-    else:
-        origin = f"{name} in {TOML_FILE}"
-    field = Settings.model_fields[name]
-    secret = SecretStr in (field.annotation, *getattr(field.annotation, "__args__", ()))
-    given = "" if secret or detail["type"] == "value_error" else f", got {str(detail['input'])!r}"
-    return f"{origin}: {message[:1].lower()}{message[1:]}{given}. {field.description}"

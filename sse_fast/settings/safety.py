@@ -1,0 +1,58 @@
+"""Settings that fit one by one and together, and that no server starts with all the same: it would be open, or what was
+set would do nothing."""
+
+from collections.abc import Iterable
+
+from sse_fast.settings.settings import Settings
+
+PUBLIC_KEY_LENGTH = 16  # characters at least that a publish key has where others than this machine can try some
+USERS = "source of users; set token_secret, token_keys or authorize_url"
+# Settings that only say how tokens are taken.
+OF_TOKENS = (
+    *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
+    *("token_cookie", "token_in_query"),
+)
+
+
+def refuse_unsafe(settings: Settings) -> None:
+    """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
+    what is said of credentials would close nothing."""
+    refuse_idle(settings)
+    keyed = settings.publish_key is not None or settings.publish_keys is not None
+    if not (settings.guarded or settings.app):
+        _refuse_set(settings, ("presence_channels",), USERS)
+    for each in settings.namespace:
+        if each.presence and not (settings.guarded or settings.app):
+            raise ValueError(f"presence of the namespace {each.pattern!r} does nothing without a {USERS} too")
+        if each.publish == "keys" and not keyed:
+            raise ValueError(f"nobody has a key for the namespace {each.pattern!r}; set publish_key or publish_keys")
+        if each.publish == "credentials" and not (keyed or settings.takes_tokens):
+            raise ValueError(
+                f"nobody has a credential for the namespace {each.pattern!r}; set token_secret or publish_key"
+            )
+    if not (settings.loopback or keyed or settings.guarded or settings.grant_publish or settings.open):
+        raise ValueError(
+            f"refusing to listen on {settings.host} without a publish key: anybody who can reach it could publish. "
+            "Set --publish-key (or SSE_FAST_PUBLISH_KEY) or --token-secret, or say --open if that is what you want."
+        )
+    key = settings.publish_key.get_secret_value() if settings.publish_key is not None else None
+    if key is not None and len(key) < PUBLIC_KEY_LENGTH and not settings.loopback:
+        raise ValueError(
+            f"refusing to listen on {settings.host} with a publish key of {len(key)} characters, which can be guessed: "
+            f"it has at least {PUBLIC_KEY_LENGTH} there, and `sse-fast token secret` makes one"
+        )
+
+
+def refuse_idle(settings: Settings) -> None:
+    """Raise ValueError for a setting about credentials where there is nothing by which they could be told from others:
+    whoever set it means a server that is closed, and everybody could listen."""
+    if not settings.takes_tokens:
+        _refuse_set(settings, OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
+    if settings.authorize_url is None:
+        _refuse_set(settings, ("authorize_headers",), "webhook; set authorize_url")
+
+
+def _refuse_set(settings: Settings, names: Iterable[str], without: str) -> None:
+    for name in names:
+        if getattr(settings, name) != Settings.model_fields[name].default:
+            raise ValueError(f"{name} does nothing without a {without} too, or leave {name} out")
