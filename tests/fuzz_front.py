@@ -25,7 +25,7 @@ import h11
 from ambiguous_heads import CASES
 from e2e.client import position
 from front_port import FrontPort, connect
-from fuzz_listener import RST_AT_CLOSE, Client, leave, mutated
+from fuzz_listener import Client, leave, mutated
 from fuzzing import MIB, fuzz_server
 from lying_app import HONEST, KEPT, LYING, LyingApp, Numbers, foreign, mark, marks
 
@@ -71,9 +71,6 @@ class Asker:
             if rng.random() < 0.2:
                 await self._tunnel(reader, writer)
         finally:
-            # An end that stands behind what was asked for in the same breath is not seen by who reads nothing behind an
-            # answer that never ends; and so the exchange would stay, one of the few that an address may have.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_AT_CLOSE)
             writer.transport.abort()
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -308,6 +308,36 @@ def test_a_client_that_goes_while_its_exchange_waits_is_told_of_once(port: Port,
     client.close()
 
 
+def test_what_a_client_asks_for_ahead_can_be_told_from_an_empty_line_and_stays_unread(port: Port) -> None:
+    context = Context()
+
+    def wait(connection: Connection, data: bytes) -> None:
+        connection.keep(data[4:])
+        connection.context = context
+        connection.wait()
+
+    port.at_feed = wait
+    for first, then, is_one in [
+        (b"one\n", b"", False),
+        (b"one\n", b"\r\n", False),
+        (b"one\n\r", b"\n", False),
+        (b"one\n\r\n", b"t", True),
+        (b"one\n", b"two\n", True),
+        (b"one\ntwo\n", b"", True),
+    ]:
+        with port.client(first) as client:
+            connection = port.connections[-1]
+            client.send(then)
+            assert connection.pipelined is is_one, (first, then)
+            port.at_feed = by_lines
+            connection.finish(False)
+            client.send(b"\n")
+            port.until(lambda client=client, end=then[-1:]: received(client).endswith(b";"))
+            port.at_feed = wait
+        port.until(port.gone)
+        assert not connection.pipelined
+
+
 def test_whoever_is_told_of_an_end_may_fail(port: Port) -> None:
     class Failing(Context):
         def gone(self, connection: Connection) -> None:

@@ -419,7 +419,8 @@ async def test_how_long_that_is_is_a_setting() -> None:
         assert edge.front.relay.timeout == 7
 
 
-async def test_an_app_that_answers_slowly_is_waited_for() -> None:
+@pytest.mark.parametrize("asked", [GET, GET + b"\r\n"])
+async def test_an_app_that_answers_slowly_is_waited_for_where_only_it_knows_when_there_is_more(asked: bytes) -> None:
     async def app(app: Peer) -> None:
         await app.request()
         app.say(CHUNKED)
@@ -427,8 +428,68 @@ async def test_an_app_that_answers_slowly_is_waited_for() -> None:
         app.say(b"1\r\nx\r\n0\r\n\r\n")
 
     async with RelayPort.opened(app, timeout=SOON, body_seconds=SOON) as port, port.client() as client:
-        client.say(GET)
+        client.say(asked)
         assert (await client.until(b"0\r\n\r\n")).endswith(b"1\r\nx\r\n0\r\n\r\n")
+
+
+COUNTED_HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
+
+
+async def test_an_app_that_falls_silent_in_the_midst_of_an_answer_with_a_length_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with RelayPort.opened(saying(COUNTED_HALF), timeout=SOON) as port, port.client() as client:
+        client.say(GET)
+        assert await client.rest() == COUNTED_HALF
+        await port.settled()
+        assert port.relay.open == 0
+    (line,) = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
+    assert "GET /it" in line
+    assert "0.3 s (--relay-timeout)" in line
+
+
+@pytest.mark.parametrize("begun", [COUNTED_HALF, CHUNKED + b"1\r\nx\r\n", b"HTTP/1.1 200 OK\r\n\r\nx"])
+@pytest.mark.parametrize("ahead", [b"", GET, POST + b"Content-Length: 8000000\r\n\r\n" + bytes(8_000_000)])
+async def test_who_leaves_an_app_that_says_nothing_holds_no_connection_to_it_whatever_he_asked_for_ahead(
+    begun: bytes, ahead: bytes
+) -> None:
+    """The end of one who has sent more than the kernel takes for him stands behind it, and is not seen."""
+    async with RelayPort.opened(saying(begun), timeout=SOON) as port:
+        async with port.client() as client:
+            client.say(GET)
+            await client.until(begun[-3:])  # or its end would be a reset
+            client.say(ahead)
+            await asyncio.sleep(0)
+            client.writer.transport.abort()
+        await port.settled()
+        assert port.relay.open == 0
+
+
+async def test_who_asks_for_more_behind_an_answer_without_a_length_is_waited_for_no_longer_than_one_with_a_length() -> (
+    None
+):
+    async with RelayPort.opened(saying(CHUNKED + b"1\r\nx\r\n"), timeout=SOON) as port, port.client() as client:
+        client.say(GET + GET)
+        assert (await client.rest()).endswith(b"1\r\nx\r\n")
+        await port.settled()
+
+
+async def test_a_client_that_shuts_its_side_while_the_app_is_asked_has_gone_and_the_app_is_told() -> None:
+    told = asyncio.Event()
+
+    async def app(app: Peer) -> None:
+        await app.request()
+        assert await app.rest() == b""
+        told.set()
+
+    async with RelayPort.opened(app) as port, port.client() as client:
+        client.say(GET)
+        await until(lambda: port.relay.open)
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        async with asyncio.timeout(PATIENCE):
+            await told.wait()
+        await port.settled()
 
 
 async def test_a_body_that_stops_coming_is_answered_408() -> None:

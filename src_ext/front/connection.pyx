@@ -71,6 +71,7 @@ make_last_words()
 
 cdef enum:
     AHEAD_A_TURN = 128              # requests that are answered in a turn beside the first of each connection
+    A_REQUEST = 3                   # bytes: more than an empty line
     DROPPED_MOST = 65536            # bytes a client may send on an open stream
     LINGERED_MOST = 4 << 20         # bytes it may send behind its last answer: the rest of a body that nobody wanted
     WATCHED = EPOLLIN | EPOLLRDHUP
@@ -98,8 +99,18 @@ cdef class Connection(Watched):
         "answering": the same, and it is the last one; "lingering": that is out; "streaming" or "gone"."""
         return STATES[self._state]
 
+    @property
+    def pipelined(self):
+        """Whether something of a next request has come; an empty line is none (RFC 9112, section 2.2)."""
+        cdef char few[A_REQUEST]
+        cdef Py_ssize_t kept = 0 if self.kept is None else PyBytes_GET_SIZE(self.kept)
+        if self._state == GONE:
+            return False
+        return kept >= A_REQUEST or kept + recv(self.fd, few, A_REQUEST, MSG_DONTWAIT | MSG_PEEK) >= A_REQUEST
+
     def wait(self):
-        """Read nothing more, until `read` or the end of the exchange. From here on a client that shuts its side is gone."""
+        """Read nothing more, until `read` or the end of the exchange. From here on a client that shuts its side is gone;
+        the end of one that has `pipelined` more than the kernel takes cannot be seen."""
         self._under_way("wait")
         self._state = WAITING
         self._rewatch()

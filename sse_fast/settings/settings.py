@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="Seconds without a byte after which a relayed request that the app has not begun to answer is "
-        "answered 504.",
+        "answered 504, and an answer that has a length is broken off.",
     )
     drain_timeout: Seconds = Field(
         default=10, ge=0, le=600, description="Seconds a shutdown may take to finish its streams."

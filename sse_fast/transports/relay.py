@@ -35,7 +35,7 @@ MOST = 256
 RESERVED = 16  # of those at most, for this server's own answers
 WAITING = 1024  # exchanges at once for which no connection is free
 PATIENCE = 5.0  # seconds they wait
-TIMEOUT = 60.0  # seconds without a byte from the app before its answer
+TIMEOUT = 60.0  # seconds without a byte from the app that owes one
 BODY_SECONDS = 30.0  # without a byte of the request's body
 GATHER_SECONDS = 2.0  # in which the beginning of one without a length is waited for
 TUNNEL_SECONDS = 3600.0  # without a byte in either direction
@@ -56,7 +56,8 @@ class Relay:
     listens.
 
     `most`: connections to it at once, a few of which only the server's `own` exchanges may take; `waiting`: exchanges
-    that wait for one, `patience` seconds each. `timeout`: seconds without a byte from the app before its answer.
+    that wait for one, `patience` seconds each. `timeout`: seconds without a byte from the app before its answer, or in
+    the midst of one that has a length, or behind which its client has asked for more.
     `body_seconds`: without a byte of a request's body; `gather_seconds`: in which the beginning of one without a length
     is waited for, before the app is asked with less. `tunnel_seconds`: of a tunnel without a byte. `slow_seconds`: that
     a client may take over a piece of its answer while others wait. `authority`: Host of a request that has none.

@@ -16,7 +16,7 @@ from sse_fast._native.front.upstream import Upstream
 from sse_fast.access.local import UNIX
 from sse_fast.transports.forwarding import LOCAL, Header, asked_by, request_lines, upgrade_of
 from sse_fast.transports.head import Forwarded, Head
-from sse_fast.transports.response import BadResponse, Body, Response
+from sse_fast.transports.response import COUNTED, BadResponse, Body, Response
 from sse_fast.transports.streams import ADDRESS_LENGTH
 from sse_fast.transports.upload import SLOWEST, Upload, Uploading
 
@@ -276,6 +276,8 @@ class RelayedExchange:
             self._taken()
         elif not self._response.status:
             self.fail(504, f"the app did not answer within {self._relay.timeout:g} s (--relay-timeout)")
+        else:
+            self._bound_silence()
 
     def gone(self) -> None:
         """The client is."""
@@ -392,15 +394,28 @@ class RelayedExchange:
         """The time until something has to move. Of a client that takes nothing the connection itself sees to it."""
         if self._blocked:
             return
-        relay, seconds = self._relay, None
+        relay = self._relay
         if self.tunnel:
             seconds = HALF_SECONDS if self._ended else relay.tunnel_seconds
         elif self.connection.state == "reading":
             upload = self._upload
             seconds = relay.body_seconds if self._response.status or upload is None else upload.seconds
-        elif not self._response.status or self._response.claimed:
+        else:
             seconds = relay.timeout
         self.connection.give(seconds)
+
+    def _bound_silence(self) -> None:
+        """In the midst of its answer the app has said nothing for so long. It may, where only it knows when there is
+        more, for as long as its client stays; and of a client that waits for further answers nobody knows that: its end
+        would stand behind what is not read."""
+        if self._response.body is not COUNTED and not self.connection.pipelined:
+            self._limit()
+            return
+        relay, head = self._relay, self.head
+        silent = f"in its midst the app said nothing for {relay.timeout:g} s (--relay-timeout)"
+        target = head.target[:80].decode("latin-1")
+        relay.complain("the answer to %s %s is broken off: %s", head.method, target, silent)
+        self._break()
 
     def _finish(self, out: bytes) -> None:
         """The response is complete with this."""
