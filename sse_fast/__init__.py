@@ -28,7 +28,8 @@ from sse_fast.hub.subscription import Subscription
 
 if TYPE_CHECKING:
     from sse_fast.edge.app import create_app
-    from sse_fast.embed.hub import Hub, HubResponse
+    from sse_fast.embed.hub import Hub
+    from sse_fast.embed.hub_response import HubResponse
     from sse_fast.embed.presence import StreamInfo
     from sse_fast.embed.responses import EventSourceResponse
     from sse_fast.embed.writer import SSEWriter, WriterResponse
@@ -70,7 +71,7 @@ __all__ = [
 _LAZY = {
     "EventSourceResponse": "sse_fast.embed.responses",
     "Hub": "sse_fast.embed.hub",
-    "HubResponse": "sse_fast.embed.hub",
+    "HubResponse": "sse_fast.embed.hub_response",
     "SSEWriter": "sse_fast.embed.writer",
     "Settings": "sse_fast.settings",
     "StreamInfo": "sse_fast.embed.presence",

@@ -7,14 +7,12 @@ and `transform`, presence, and the end at a signal.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack, overload
-
-from starlette.responses import Response
 
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
@@ -24,24 +22,22 @@ from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
 from sse_fast.access.namespaces import Namespace, Namespaces, read
 from sse_fast.access.patterns import is_name
-from sse_fast.asgi import Receive, Scope, Send, set_stream_headers
+from sse_fast.asgi import Scope, Send
 from sse_fast.base import shutdown
-from sse_fast.embed.filters import Filter, FilteredSend, Frames, Transform, check_filter
-from sse_fast.embed.held import HeldStream
-from sse_fast.embed.presence import OnJoin, OnLeave, StreamInfo, tell_joined, tell_left
+from sse_fast.embed.filters import Filter, Frames, Transform, check_filter
+from sse_fast.embed.hub_response import HubResponse
+from sse_fast.embed.presence import OnJoin, OnLeave
 from sse_fast.errors import EndReason, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import RETRY, Encoded, channel_name
 from sse_fast.hub import hub as node
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.subscription import Subscription
-from sse_fast.protocol.decision import Answer, Need, Subscribe
-from sse_fast.protocol.native import asked_id, reads_json
+from sse_fast.protocol.decision import Subscribe
+from sse_fast.protocol.native import asked_id
 from sse_fast.protocol.policy import HISTORY
 from sse_fast.protocol.problem import problem_of
 from sse_fast.protocol.request import Request
-from sse_fast.transports.asgi import Stream, send_answer
-from sse_fast.transports.hold import MARK, Mark, Offer
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
@@ -162,7 +158,7 @@ class Hub(node.Hub):
         self.frames = Frames()
         self.drain_timeout = drain_timeout
         self.compress = compress
-        self.stream_numbers = count(1)
+        self.stream_numbers: Iterator[int] = count(1)
         self.apps = 0  # hubs that an app has made, which are this one
         self._stopping: asyncio.Task[None] | None = None
 
@@ -297,7 +293,7 @@ class Hub(node.Hub):
         headers: Mapping[str, str] | None = None,
         until: float | None = None,
         user: str | None = None,
-    ) -> "HubResponse":
+    ) -> HubResponse:
         """A stream of these channels as the answer to a request, for Starlette, FastAPI, Litestar and bare ASGI.
 
         channels: their names, or typed ones, as `Comments(item_id="7")`, which may stand alone.
@@ -435,110 +431,3 @@ def check_moment(name: str, given: object) -> None:
         raise TypeError(f"{name} is a number of seconds since 1970, as time.time(), not {type(given).__name__}")
     if not isfinite(given):
         raise InvalidEvent(f"{name} is a number of seconds since 1970, not {given}")
-
-
-class HubResponse(Response):
-    """What `Hub.response` returns: an ASGI app, and a response to Starlette and FastAPI."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        hub: Hub,
-        wanted: Subscribe,
-        *,
-        filter: Filter | None,
-        transform: Transform | None,
-        on_join: OnJoin | None,
-        on_leave: OnLeave | None,
-        retry: int | None,
-        headers: Mapping[str, str] | None,
-        refusal: Answer | None,
-    ) -> None:
-        self.status_code = 200
-        self.background = None
-        self.hub, self.retry = hub, retry
-        self._filter, self._transform = filter, transform
-        self._refusal = refusal
-        self.joined = [told for told in (hub.on_join, on_join) if told is not None]
-        self.left = [told for told in (on_leave, hub.on_leave) if told is not None]
-        needs = {Need.FILTER} if filter is not None or transform is not None else set()
-        if self.joined or self.left:
-            needs.add(Need.PRESENCE)
-        self.wanted = wanted._replace(needs=frozenset(needs))
-        self.init_headers(headers)
-        set_stream_headers(self.headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = _HubStream(self, scope, receive, send)
-        headers = tuple(self.raw_headers)
-        request = Request.from_scope(scope)
-        wanted = self.wanted._replace(headers=headers, reads_json=reads_json(request))
-        if self.hub.compress and Need.FILTER not in wanted.needs:
-            wanted = wanted.negotiated(request.headers.get(b"accept-encoding"))
-        mark: Mark | None = scope.get(MARK)
-        if self._refusal is not None:
-            await stream.refuse(self._refusal)
-        elif scope["method"] == "HEAD":
-            await stream.refuse(Answer(200, wanted.opening_headers))
-        elif mark is not None and Need.FILTER not in wanted.needs:
-            head, body = mark.answer(Offer(wanted, self.retry, self._held(mark, scope)), headers)
-            await send_answer(Answer(200, head, body), send)
-            return  # the background task comes behind the stream
-        else:
-            if not self.hub.of_the_server:  # which drains it
-                shutdown.watch(self.hub.stop_soon)
-            try:
-                await stream.answer(wanted)
-            finally:
-                if not self.hub.admission.connections:
-                    shutdown.unwatch(self.hub.stop_soon)
-        if self.background is not None:
-            await self.background()
-
-    def _held(self, mark: Mark, scope: Scope) -> HeldStream | None:
-        """Who is to be told of the stream, where the front holds it; None: nobody."""
-        if not self.joined and not self.left and self.background is None:
-            return None
-        hub, channels = self.hub, self.wanted.channels
-        number = next(hub.stream_numbers)
-        return HeldStream(mark.holds, hub, number, scope, channels, self.joined, self.left, self.background)
-
-    def writer(self, send: Send) -> Send:
-        if self._filter is None and self._transform is None:
-            return send
-        return FilteredSend(send, self.hub.frames, self._filter, self._transform, self.hub.keepalive)
-
-
-class _HubStream(Stream):
-    """One connection of a `HubResponse`."""
-
-    __slots__ = ("_info", "_response")
-
-    def __init__(self, response: HubResponse, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(response.hub.streams, scope, receive, send, retry=response.retry)
-        self._response = response
-        self._info: StreamInfo | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._streams.hub.fanout.busy
-
-    def end(self) -> None:
-        self._end(EndReason.APP, None)
-
-    def _writer(self) -> Send:
-        return self._response.writer(self._send)
-
-    async def _joined(self, subscription: Subscription) -> None:
-        if not self._response.joined and not self._response.left:
-            return
-        response = self._response
-        number = next(response.hub.stream_numbers)
-        self._info = StreamInfo(self, number, self._scope, response.wanted.channels, subscription)
-        await tell_joined(response.joined, self._info)
-
-    async def _left(self) -> None:
-        info, self._info = self._info, None
-        if info is not None:
-            await tell_left(self._response.left, info, self.end_reason)
