@@ -106,7 +106,7 @@ class BothWays:
             edge = Edge(
                 Settings(log_size=1 << 20, **settings), entrance=Entrance(bound_socket("127.0.0.1", 0, None), path)
             )
-            edge.policy = replace(edge.policy, now=now)
+            edge.deciding.policy = replace(edge.policy, now=now)
             edge._start_up()
             served = Server(
                 BehindRelay(edge, (HOST, 80)),

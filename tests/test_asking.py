@@ -84,7 +84,7 @@ async def opened(transport: Transport, **settings: Any) -> AsyncIterator[Served]
     finder = Finder()
 
     def prepare(edge: Edge) -> None:
-        edge.policy = replace(edge.policy, access=AskingAccess())
+        edge.deciding.policy = replace(edge.policy, access=AskingAccess())
         edge.sources.find_out = finder  # type: ignore[assignment]
 
     async with Served.opened(transport, prepare=prepare, **settings) as served:

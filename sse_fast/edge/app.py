@@ -7,46 +7,38 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sse_fast._native.log.keys import KeyTable
-from sse_fast._native.log.ring import Log
-from sse_fast._native.node.buckets import Buckets
-from sse_fast._native.node.slots import Slots
 from sse_fast._native.wire.frame import encode
-from sse_fast.access.limits import Admission, Tally
+from sse_fast.access.limits import Admission
 from sse_fast.access.namespaces import Namespaces
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
 from sse_fast.base.descriptors import budget, raise_descriptor_limit
-from sse_fast.edge.configured import guesses_of, policy_of, presence_of, rates_of
+from sse_fast.edge.configured import guesses_of, hub_of, policy_of, presence_of, rates_of
+from sse_fast.edge.deciding import Deciding
 from sse_fast.edge.description import Description
 from sse_fast.edge.metrics import Metrics
-from sse_fast.edge.operations import OPERATOR, Operations
+from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
 from sse_fast.edge.requests import Requests
+from sse_fast.edge.slot import OwnControl, WorkerSlot
 from sse_fast.edge.sources import Sources
-from sse_fast.embed.hub import Hub, every_hub_is, hub_of_the_server
+from sse_fast.embed.hub import every_hub_is, hub_of_the_server
 from sse_fast.hub.control import Alone, Control
-from sse_fast.hub.peers import Peers
-from sse_fast.protocol.decide import decide
-from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Publish, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.access_log import AccessLog
-from sse_fast.transports.asgi import PEER, Stream, client_address
-from sse_fast.transports.asking import found_out, tried
-from sse_fast.transports.behind import IS_LOCAL
+from sse_fast.transports.asgi import PEER, Stream
 from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
 from sse_fast.transports.front import Front
 from sse_fast.transports.hold import Holds
-from sse_fast.transports.kernel import ServerConnections, bounds_of, tcp_memory
-from sse_fast.transports.life import Transport
+from sse_fast.transports.kernel import ServerConnections, bounds_of
 from sse_fast.transports.quiet import LastDescriptors, QuietConnections
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
@@ -60,33 +52,6 @@ NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 OPERATORS = 16  # connections at once to the port of operations
 STATS_CHANNEL = "$stats"
-
-
-class OwnControl(Control, Protocol):
-    """How this worker asks the others, and they it: `sse_fast.node.control` has it."""
-
-    async def start(self) -> None:
-        """Be there for the others. Again: nothing happens. Raises OSError."""
-
-    def close(self) -> None:
-        """Again: nothing happens."""
-
-
-class WorkerSlot(Peers, Tally, Protocol):
-    """The worker's place in a node of several, as the edge uses it: `sse_fast.node.workers` has it."""
-
-    log: Log
-    slots: Slots
-    keys: KeyTable | None
-    buckets: Buckets | None
-
-    def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
-        """From now on `wake` is called when there may be news in the log, and `say` to publish the counters."""
-
-    def beat(self) -> None:
-        """The loop of this worker turns, and it serves."""
-
-    def close(self) -> None: ...
 
 
 class Edge:
@@ -110,26 +75,7 @@ class Edge:
         if beside is not None and _of_the_server is not None:
             settings = _with_those_of(_of_the_server, settings)
         self.settings = settings
-        self.hub = beside or Hub(
-            log_size=settings.log_size,
-            keepalive=settings.keepalive,
-            send_timeout=settings.send_timeout,
-            slow_policy=settings.slow_policy,
-            max_event_size=settings.max_event_size,
-            send_memory=settings.send_memory or tcp_memory() // 4,
-            max_history=settings.max_history,
-            max_stream_age=settings.max_stream_age,
-            compress=settings.compress,
-            compress_min=settings.compress_min,
-            idempotency_window=settings.idempotency_window,
-            idempotency_keys=settings.idempotency_keys,
-            log=slot.log if slot is not None else None,
-            peers=slot,
-            keys=slot.keys if slot is not None else None,
-            retry=settings.retry,
-            drain_timeout=settings.drain_timeout,
-            namespaces=settings.namespace,
-        )
+        self.hub = beside or hub_of(settings, slot)
         if settings.schema is not None and self.hub.schema is None:
             self.hub.use_schema(settings.schema)
         # What this worker has descriptors for. In somebody else's server nobody knows.
@@ -174,9 +120,24 @@ class Edge:
             self.hub.admission, self.hub.streams = self._admission, self._streams
         else:
             self._admission, self._streams = beside.admission, beside.streams
+        apart = settings.operations_port is not None and (operations is not None or beside is not None)
+        policy = replace(
+            policy_of(settings, self.hub.max_event_size),
+            namespaces=namespaces,
+            operations=Where.APART if apart else Where.HERE,
+        )
+        self.sources = Sources(settings, policy.access, self._end_of_keys)
+        self.deciding = Deciding(self._streams, policy, self.sources)
+        for_operations = replace(
+            policy,
+            operations=Where.ALONE,
+            anybody_operates=not is_loopback_host(settings.operations_host),
+            hosts=None,  # who calls it by which name is looked at there
+        )
+        self._for_operations = Deciding(self._streams, for_operations, self.sources)
         self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
         self.requests = Requests()
-        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self._note, namespaces)
+        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self.deciding.note, namespaces)
         shared = _control_of_the_server if beside is not None else None
         self.control: Control = shared or control or Alone()
         """What the workers of this node ask each other."""
@@ -188,21 +149,8 @@ class Edge:
         self._operations = Operations(self.hub, self.metrics, self.requests, self.control, described, self.presence)
         if shared is None:
             self._operations.answer_others()
-        apart = settings.operations_port is not None and (operations is not None or beside is not None)
-        self.policy = replace(
-            policy_of(settings, self.hub.max_event_size),
-            namespaces=namespaces,
-            operations=Where.APART if apart else Where.HERE,
-        )
-        self._for_operations = replace(
-            self.policy,
-            operations=Where.ALONE,
-            anybody_operates=not is_loopback_host(settings.operations_host),
-            hosts=None,  # who calls it by which name is looked at there
-        )
-        self.sources = Sources(settings, self.policy.access, self._end_of_keys)
         self._ending: set[asyncio.Task[int]] = set()
-        self.metrics.tokens, self.metrics.hook = self.policy.access.tokens, self.sources.hook
+        self.metrics.tokens, self.metrics.hook = policy.access.tokens, self.sources.hook
         self.operations = operations
         self.operations_front: Front | None = None
         self._slot = slot
@@ -222,15 +170,15 @@ class Edge:
                     self._slot.beat()  # who answers serves: from here on it is noticed if it hangs
             if self._stats is None:
                 self._start_up()  # mounted in another app, it is told of no lifespan
-            decision, since = self._decided(scope), None
+            decision, since = self.deciding.decided(scope), None
             if isinstance(decision, Subscribe | Ask) and not self.hub.ready:
                 await self.hub.take_in()
                 if isinstance(decision, Subscribe):  # its key may have been taken away meanwhile
                     scope["client"] = scope[PEER]
-                    decision = self._decided(scope)
+                    decision = self.deciding.decided(scope)
             if isinstance(decision, Ask):
                 since = self.hub.log.position  # what is published meanwhile is not missed
-                decision = await self._found_out(decision, scope, self.policy)
+                decision = await self.deciding.found_out(decision, scope)
             if isinstance(decision, Subscribe):
                 await Stream(self._streams, scope, receive, send).answer(decision, since=since)
             else:
@@ -238,68 +186,22 @@ class Edge:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
+    @property
+    def policy(self) -> Policy:
+        """What is decided by."""
+        return self.deciding.policy
+
     def _document(self) -> "Document | None":
         """Of the typed events, if there are some."""
         return None if self.hub.schema is None else self.hub.schema.document
 
-    def _decided(self, scope: Scope) -> Decision | Ask:
-        """What is to be done; from here on the scope tells who the client is. Of the request nothing else stays."""
-        request = Request.from_scope(scope, self.policy.read)
-        peer = scope[PEER] = scope.get("client")
-        if self.policy.proxies is not None:
-            address = peer[0] if peer else ""
-            if (client := self.policy.client_of(request, address)) != address:
-                scope["client"] = (client, 0)
-        client = client_address(scope)
-        decision = decide(request, self.policy, self._streams.found_of(client))
-        decision = tried(decision, request, self.policy, client, self._streams)
-        return decision if isinstance(decision, Ask) else self._looked_at(decision, scope, request, self.policy)
-
-    async def _found_out(self, ask: Ask, scope: Scope, policy: Policy) -> Decision:
-        """What is to be done, once that is known of which it depends."""
-        request = Request.from_scope(scope, policy.read)
-        find_out = self.sources.find_out
-        decision = await found_out(ask, request, policy, client_address(scope), self._streams, find_out)
-        return self._looked_at(decision, scope, request, policy)
-
-    def _looked_at(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
-        """The decision, or what becomes of it for who comes from there. Who is refused is noted."""
-        decision = self._seen_from_there(decision, scope, request, policy)
-        if self._streams.guesses is not None:
-            decision = self._streams.guesses.decided(decision, client_address(scope))
-        if isinstance(decision, Answer):
-            self._note(decision, scope, request)
-        return decision
-
-    def _seen_from_there(self, decision: Decision, scope: Scope, request: Request, policy: Policy) -> Decision:
-        """What it becomes if it is for this machine's own requests only, and this is none."""
-        if isinstance(decision, Publish) or (
-            isinstance(decision, Answer | Subscribe) and decision.from_outside is None
-        ):
-            return decision
-        local = scope.get(IS_LOCAL)  # a relay knows better
-        if local is None:
-            local = policy.is_local(request, (scope[PEER] or ("",))[0])
-        if isinstance(decision, Elsewhere):
-            scope[OPERATOR] = local or decision.grants.operations
-        return decision if local or decision.from_outside is None else decision.from_outside
-
     async def _operate(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request to the port of operations, but for a stream."""
-        policy = self._for_operations
-        request = Request.from_scope(scope, policy.read)
-        scope[PEER] = scope.get("client")
-        decision = decide(request, policy)
+        decision = self._for_operations.decided_of_an_operator(scope)
         if isinstance(decision, Ask):
-            decision = await self._found_out(decision, scope, policy)
-        else:
-            decision = self._looked_at(decision, scope, request, policy)
+            decision = await self._for_operations.found_out(decision, scope)
         assert isinstance(decision, Answer | Elsewhere)  # it publishes nothing there, and the front has the streams
         await self._answer_beside(decision, scope, receive, send)
-
-    def _note(self, answer: Answer, scope: Scope, asked: Request | Publish) -> None:
-        """Count and log an answer that refuses somebody."""
-        self._streams.refusals.note(answer.refused, client_address(scope), Transport.ASGI, asked, answer.detail)
 
     async def _answer_beside(
         self, decision: Publish | Answer | Elsewhere, scope: Scope, receive: Receive, send: Send
@@ -421,7 +323,7 @@ class Edge:
     def _open_operations(self, listening: socket.socket) -> Front:
         front = Front(
             self._streams,
-            self._for_operations,
+            self._for_operations.policy,
             most=OPERATORS,
             find_out=self.sources.find_out,
             relay=lambda front: Direct(front, self._operate),

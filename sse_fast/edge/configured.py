@@ -13,6 +13,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publish_keys import PublishKeys
 from sse_fast.access.publishers import Publishers
 from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
+from sse_fast.edge.slot import WorkerSlot
 from sse_fast.embed.hub import Hub
 from sse_fast.hub.control import Control
 from sse_fast.hub.kept import told_of_presence
@@ -21,6 +22,7 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
 from sse_fast.settings import Settings, refuse_idle
 from sse_fast.transports.guesses import BAD_TOKENS, COUNTED_ADDRESSES, WRONG_KEYS, Guesses
+from sse_fast.transports.kernel import tcp_memory
 
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 GRACE = 5.0  # seconds that a user may be away, and has not left
@@ -97,6 +99,30 @@ def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
         secret = settings.token_secret.get_secret_value().encode()
         tokens.use([key_of_secret(secret, settings.token_algorithms, settings.token_issuer)], "secret")
     return tokens
+
+
+def hub_of(settings: Settings, slot: WorkerSlot | None) -> Hub:
+    """The hub of a worker of a node, or of an edge by itself."""
+    return Hub(
+        log_size=settings.log_size,
+        keepalive=settings.keepalive,
+        send_timeout=settings.send_timeout,
+        slow_policy=settings.slow_policy,
+        max_event_size=settings.max_event_size,
+        send_memory=settings.send_memory or tcp_memory() // 4,
+        max_history=settings.max_history,
+        max_stream_age=settings.max_stream_age,
+        compress=settings.compress,
+        compress_min=settings.compress_min,
+        idempotency_window=settings.idempotency_window,
+        idempotency_keys=settings.idempotency_keys,
+        log=slot.log if slot is not None else None,
+        peers=slot,
+        keys=slot.keys if slot is not None else None,
+        retry=settings.retry,
+        drain_timeout=settings.drain_timeout,
+        namespaces=settings.namespace,
+    )
 
 
 def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
