@@ -7,16 +7,15 @@ is told that the server restarts. What is under the edge's path is never the app
 
 import asyncio
 import contextlib
-import importlib
 import inspect
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.base import shutdown
+from sse_fast.base.modules import CannotImport, module_named, words_of
 from sse_fast.edge.app import Edge, every_app_has
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import SSEFastError
@@ -43,10 +42,7 @@ def load_app(name: str, *, factory: bool = False) -> App:
     """The app that `name`, MODULE:ATTRIBUTE, names; modules of the working directory come first. `factory`: it names a
     function that makes the app. Raises UnusableApp."""
     module_name, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    found: Any = _imported(name, module_name, here)
+    found: Any = _imported(name, module_name)
     reached = module_name
     for part in attribute.split("."):
         try:
@@ -72,23 +68,15 @@ def load_app(name: str, *, factory: bool = False) -> App:
     return app
 
 
-def _imported(name: str, module: str, here: str) -> Any:
+def _imported(name: str, module: str) -> Any:
     if module.endswith(".py") and ("/" in module or os.path.isfile(module)):
         path = os.path.relpath(module).removesuffix(".py")
         wanted = ":".join((path.replace("/", "."), *name.split(":")[1:])) if path[0] != "." else "its module's name"
         raise UnusableApp(f"--app {name}: {module} is a file, and modules go by their names; write {wanted}")
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if f"{module}.".startswith(f"{missing}."):
-            raise UnusableApp(
-                f"--app {name}: there is no module {missing!r}, neither in {here} nor among what is installed; start "
-                "the server in the directory of the app, or set PYTHONPATH"
-            ) from None
-        raise UnusableApp(f"--app {name}: {module} needs the module {missing!r}, which is not installed") from error
-    except (Exception, SystemExit) as error:
-        raise UnusableApp(f"--app {name}: {module} cannot be imported: {_words(error)}") from error
+        return module_named(module)
+    except CannotImport as error:
+        raise UnusableApp(f"--app {name}: {error}") from error.__cause__
 
 
 def _made(name: str, reached: str, factory: Any) -> Any:
@@ -105,7 +93,7 @@ def _made(name: str, reached: str, factory: Any) -> Any:
     try:
         made = factory()
     except (Exception, SystemExit) as error:
-        raise UnusableApp(f"--app {name}: {reached}() raised {_words(error)}") from error
+        raise UnusableApp(f"--app {name}: {reached}() raised {words_of(error)}") from error
     if inspect.iscoroutine(made):
         made.close()
         raise UnusableApp(
@@ -115,10 +103,6 @@ def _made(name: str, reached: str, factory: Any) -> Any:
     if made is None:
         raise UnusableApp(f"--app {name}: {reached}() returned None; have it return the app")
     return made
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _takes(found: Any, count: int) -> bool:
@@ -206,7 +190,7 @@ class Lifespan:
                 if self._answers["startup"].is_set():
                     logger.exception("the app's lifespan failed")
                 else:
-                    logger.info(f"the app takes no part in a lifespan: it raised {_words(error)}")
+                    logger.info(f"the app takes no part in a lifespan: it raised {words_of(error)}")
         finally:
             for answered in self._answers.values():
                 answered.set()

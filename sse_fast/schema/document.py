@@ -1,14 +1,14 @@
 """The document of an app's typed events: made of its modules, or read from a file (`sse-fast schema` writes one)."""
 
-import importlib
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import orjson
 
+from sse_fast.base.modules import CannotImport, module_named
 from sse_fast.errors import InvalidSchema
 from sse_fast.event_rules import brief
 from sse_fast.schema.definitions import Stream, streams_of
@@ -100,12 +100,9 @@ def document_of(streams: Iterable[Stream[Any]], where: str = "schema") -> Docume
 
 def streams_in(modules: Sequence[str]) -> list[Stream[Any]]:
     """The streams that these modules have names for, each once. Raises InvalidSchema."""
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
     found: dict[Stream[Any], None] = {}
     for name in modules:
-        streams = streams_of(vars(_imported(name, here)))
+        streams = streams_of(vars(_imported(name)))
         if not streams:
             raise InvalidSchema(
                 f"{name} has no streams; it defines one as `Comments = stream('item:{{item_id}}', CommentAdded)`, with "
@@ -115,19 +112,12 @@ def streams_in(modules: Sequence[str]) -> list[Stream[Any]]:
     return list(found)
 
 
-def _imported(name: str, here: str) -> Any:
+def _imported(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         hint = f"; its module is {name.removesuffix('.py').replace('/', '.')}" if name.endswith(".py") else ""
         raise InvalidSchema(f"{brief(name)} is neither a module, as shop.events, nor a file, as shop.json{hint}")
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if f"{name}.".startswith(f"{missing}."):
-            raise InvalidSchema(
-                f"there is no module {missing!r}, neither in {here} nor among what is installed; start in the "
-                "directory of the app, or set PYTHONPATH. A file's name ends with .json"
-            ) from None
-        raise InvalidSchema(f"{name} needs the module {missing!r}, which is not installed") from error
-    except (Exception, SystemExit) as error:
-        raise InvalidSchema(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+        return module_named(name)
+    except CannotImport as error:
+        hint = ". A file's name ends with .json" if error.__cause__ is None else ""
+        raise InvalidSchema(f"{error}{hint}") from error.__cause__
