@@ -14,8 +14,9 @@ ahead and told so by a `$gap` event in its stream; one whose credential ends is 
 Memory may run out at any allocation. So whatever allocates comes before a cursor moves or a list is changed; to queue, to
 park and to let go allocate nothing. A drain that raised is called again, and goes on where it stopped.
 
-It knows sinks, but no socket, loop, task or ASGI server. Who listens to what is `groups`' to know, who takes too long is
-`deadlines`', whose stream ends when is `endings`', and writing to many sockets at once is `volley`'s.
+It knows sinks, but no socket, loop, task or ASGI server. What the log has for whom is `reading`'s to say, who listens to
+what `groups`' to know, who takes too long `deadlines`', whose stream ends when `endings`', and writing to many sockets at
+once is `volley`'s.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -44,32 +45,12 @@ from sse_fast._native.fanout.groups cimport (
     Groups,
     Subscriber,
 )
+from sse_fast._native.fanout.reading cimport FROM_EARLIEST, FROM_UNKNOWN, Reading
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
-from sse_fast._native.log.beginnings cimport (
-    before_newest,
-    behind_marks,
-    bytes_after,
-    earliest,
-    evicted_of,
-    kept_after,
-    lost_after,
-    oldest_of,
-    resume,
-)
 from sse_fast._native.log.index cimport Index, Piece, View
-from sse_fast._native.log.pieces cimport cut
-from sse_fast._native.log.retention cimport before_newest_shown, hidden_of_all, hide_after
 from sse_fast._native.log.ring cimport Log
-from sse_fast._native.log.selection cimport (
-    FOUND,
-    NO_ROOM,
-    UNDER_WAY,
-    Search,
-    Selection,
-    bytes_kept_after,
-    bytes_of_newest,
-)
+from sse_fast._native.log.selection cimport FOUND, NO_ROOM, UNDER_WAY, Search
 from sse_fast._native.wire.control cimport closing, expiring, gap
 from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
@@ -84,8 +65,7 @@ cdef Batch AGE_WORDS = batch_of(closing(ENDS[AGE].told, ENDS[AGE].retry), 0)
 cdef double LAST_BYTES = 0.25       # seconds from a stream's last words to its end: a proxy may drop what comes with it
 
 # Where a stream begins, beside a position: after nothing that is kept, or after an id that this log never gave.
-EARLIEST = -1
-UNKNOWN = -2
+EARLIEST, UNKNOWN = FROM_EARLIEST, FROM_UNKNOWN
 
 TIMEOUTS_UNDER_SKIP = 4             # in a row
 
@@ -128,10 +108,9 @@ cdef class FanOut:
         self._deep = Queue()
         self._deflater = Deflater(compress)
         self._skip = skip
-        self._piece = piece
+        self._reading = Reading(self.index, self._groups.envelopes, piece, unknown)
         self._take_in, self._deep_after = take_in, deep
         self._live_after = max(deep, 2 * log.largest_batch)
-        self._unknown = unknown
         self.drains = Histogram()
         # Behind all of a fan-out that was here before, if none opened a million streams a second; as JSON it is exact.
         self._number = wall_clock_ms() * 1000
@@ -248,14 +227,14 @@ cdef class FanOut:
         names, wanted = tuple(sorted(set(channels))), tuple(sorted(set(patterns))) if patterns else ()
         if not (names or wanted):
             raise ValueError("a subscriber names at least one channel or pattern")
-        cdef long long begin = UNKNOWN      # also of a position that this log has not reached, however large
+        cdef long long begin = FROM_UNKNOWN      # also of a position that this log has not reached, however large
         if after is not None and after <= newest:
             begin = after
-            if begin < UNKNOWN:
+            if begin < FROM_UNKNOWN:
                 raise ValueError(f"a stream begins after a position, EARLIEST or UNKNOWN, not after {begin}")
         cdef Subscriber subscriber = Subscriber.__new__(Subscriber)
         subscriber.place_ending = -1
-        cdef bint anew = after is not None and begin == UNKNOWN and not kept
+        cdef bint anew = after is not None and begin == FROM_UNKNOWN and not kept
         if anew:
             after = None
         cdef Group group = self._groups.open(names, wanted, enveloped)
@@ -264,10 +243,7 @@ cdef class FanOut:
             newest = newest if since is None else min(newest, since)
             # What came since then is news to it, whatever namespaces show of what was before.
             subscriber.told_after = min(newest, self.index.position)
-            if group.selection is None:
-                self._stand(subscriber, group, after, begin, newest, history)
-            else:
-                self._stand_selected(subscriber, group.selection, after, begin, newest, history)
+            self._reading.begin(subscriber, group, after, begin, newest, history)
             if anew:
                 subscriber.began |= LOST
             self._deadlines.reserve()
@@ -301,110 +277,14 @@ cdef class FanOut:
         channels the number of its events, and the mean of its newest SAMPLED. Exact where they are no more. With
         patterns: of all channels, what is kept after the beginning, or so many of the newest events, however many match."""
         self.index.take_in_some(self._take_in)
-        if not kept and after is not None and (after == UNKNOWN or after > self.index.position):
+        if not kept and after is not None and (after == FROM_UNKNOWN or after > self.index.position):
             return 0
-        if patterns:
-            if after is None:
-                return bytes_of_newest(self.index, history)
-            if after == UNKNOWN or after > self.index.position:
-                return bytes_of_newest(self.index, self._unknown)
-            return bytes_kept_after(self.index, max(after, 0))
-        channels = tuple([channel for channel in map(self.index.channels.get, set(names)) if channel is not None])
-        cdef uint64_t position
-        cdef bint lost
-        if not channels or after is None and not history:
-            return 0
-        if after is None:
-            position = before_newest(self.index, channels, history)
-        elif after == EARLIEST:
-            position = earliest(self.index, channels)
-        elif after < 0 or after > self.index.position:
-            position = before_newest(self.index, channels, self._unknown)
-        else:
-            position = resume(self.index, channels, after, &lost)
-        cdef View view = View(self.index.position, wall_clock_ms(), False)
-        return bytes_after(self.index, channels, position, &view)
-
-    cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
-        cdef bint lost = False
-        cdef View view = self._view_at_start(subscriber)
-        if after is not None:
-            if begin == UNKNOWN:
-                subscriber.position = self._before_newest(group, self._unknown, &view)
-                lost = True
-            elif begin == EARLIEST:
-                subscriber.position = earliest(self.index, group.channels)
-            else:
-                subscriber.position = resume(self.index, group.channels, begin, &lost)
-                if group.hides and hide_after(self.index, group.channels, subscriber.position, &view):
-                    lost = True
-        else:
-            subscriber.position = newest
-            if newest < self.index.position:
-                subscriber.position = resume(self.index, group.channels, newest, &lost)
-            if history and not lost:
-                if newest < self.index.position:
-                    history += kept_after(self.index, group.channels, newest)
-                subscriber.position = self._before_newest(group, history, &view)
-        if group.hides and len(group.channels) == 1:
-            subscriber.position = max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
-        if lost:
-            subscriber.began |= LOST
-        return 0
-
-    cdef View _view_at_start(self, Subscriber subscriber) noexcept:
-        """What one that comes back is shown."""
-        return View(subscriber.told_after, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
-
-    cdef uint64_t _before_newest(self, Group group, uint64_t count, const View* view) except? 0:
-        if group.hides and len(group.channels) > 1:
-            return behind_marks(self.index, before_newest_shown(self.index, group.channels, count, view))
-        return before_newest(self.index, group.channels, count)
-
-    cdef int _stand_selected(
-        self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
-    ) except -1:
-        cdef Search search = FOUND
-        cdef bint lost = False, hides = self.index.rules.hide
-        cdef View view = self._view_at_start(subscriber)
-        cdef const View* shown = &view if hides else NULL
-        if after is not None:
-            if begin == UNKNOWN:
-                subscriber.position = selection.before_newest(self.index, newest, self._unknown, True, shown, &search)
-                lost = True
-            elif begin == EARLIEST:
-                subscriber.position = selection.earliest(self.index)
-            else:
-                subscriber.position = selection.resume(self.index, begin, &lost)
-                if hides and selection.hides_after(self.index, subscriber.position, shown):
-                    lost = True
-            subscriber.began |= LOST if lost else 0
-            return 0
-        subscriber.position = newest
-        if newest < self.index.position:
-            subscriber.position = selection.resume(self.index, newest, &lost)
-        if history and not lost:
-            newest = min(newest, self.index.position)
-            subscriber.position = selection.before_newest(self.index, newest, history, True, shown, &search)
-            if search == UNDER_WAY:
-                subscriber.position = selection.earliest(self.index)
-                subscriber.must_tell = HISTORY_OWED
-                subscriber.told_after, subscriber.at = history, newest
-            lost = search == NO_ROOM
-        subscriber.began |= LOST if lost else 0
-        return 0
+        return self._reading.bytes_from(names, patterns, after, history)
 
     def gone_until(self, Subscriber subscriber not None):
         """Of one that is `lost`, before anything was handed to it: the position up to which events may be gone that it has
         not seen. It may stand before that: some of its channels are shown from further back than others."""
-        cdef View view
-        cdef Group group = subscriber.group
-        if not group.hides or subscriber.must_tell or subscriber.position >= subscriber.told_after:
-            return subscriber.position
-        if group.selection is not None:
-            return subscriber.told_after
-        view = self._view_at_start(subscriber)
-        return max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
+        return self._reading.gone_until(subscriber)
 
     def unsubscribe(self, Subscriber subscriber not None):
         """Let a subscriber go; it is written to no more. Again: nothing happens."""
@@ -558,9 +438,9 @@ cdef class FanOut:
             return self._finish(subscriber, now)
         if subscriber.must_tell & HISTORY_OWED:
             return self._seek(subscriber)
-        if self.index.evicted_after(subscriber.position) and self._lost(group, subscriber.position, subscriber.told_after):
-            if self._is_forgotten(group, subscriber.position):
-                self._go_on_at(subscriber, self._gone(group, subscriber.told_after))
+        if self.index.evicted_after(subscriber.position) and self._reading.lost(group, subscriber.position, subscriber.told_after):
+            if self._reading.is_forgotten(group, subscriber.position):
+                self._go_on_at(subscriber, self._reading.gone(group, subscriber.told_after))
             elif not self._skip:
                 return self._leave_slow(subscriber)
             else:
@@ -580,7 +460,7 @@ cdef class FanOut:
 
         ruled = group.hides or group.conflates
         if ruled:
-            view = self._view_of(group, subscriber)
+            view = self._reading.view_of(group, subscriber)
         if (
             self._shared_group is group
             and self._shared_from == subscriber.position
@@ -590,7 +470,7 @@ cdef class FanOut:
             batch = self._shared
             piece = self._shared_piece
         else:
-            data = self._cut(group, subscriber, &piece, &view if ruled and (view.until or view.latest) else NULL)
+            data = self._reading.cut(group, subscriber, &piece, &view if ruled and (view.until or view.latest) else NULL)
             if data is None:
                 if piece.more:              # they are looked for
                     subscriber.position, subscriber.at = piece.end, piece.at
@@ -630,49 +510,10 @@ cdef class FanOut:
             self._volley.hand_over(subscriber, batch, now)
         return 0
 
-    cdef View _view_of(self, Group group, Subscriber subscriber) noexcept:
-        """What is shown to a subscriber of channels in namespaces: of what came before it, and while it lags."""
-        cdef View view = View(0, 0, group.conflates and subscriber.began & LAGS)
-        if group.hides and subscriber.position < subscriber.told_after and len(group.channels) > (group.selection is None):
-            view.until, view.now = subscriber.told_after, <uint64_t>(subscriber.opened * 1000.0 + 0.5)
-        return view
-
-    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece, const View* view):
-        """The next piece for a subscriber, in its form; None as `pieces.cut` has it."""
-        cdef bytes data
-        if group.selection is None:
-            data = cut(self.index, group.channels, subscriber.position, subscriber.at, self._piece, piece, view)
-        else:
-            data = group.selection.cut(self.index, subscriber.position, self._piece, piece, view)
-        if group.enveloped and data is not None:
-            data = self._groups.envelopes.of_piece(
-                self.index, group.number, group.channels, group.selection, data, piece, self._piece
-            )
-        return data
-
-    cdef bint _lost(self, Group group, uint64_t position, uint64_t told) noexcept:
-        if group.selection is None:
-            return lost_after(self.index, group.channels, position, told)
-        return group.selection.lost_after(self.index, position, told)
-
-    cdef bint _is_forgotten(self, Group group, uint64_t position) noexcept:
-        """Whether nothing of what is lost was evicted."""
-        if group.selection is None:
-            return position >= oldest_of(self.index, group.channels)
-        return not group.selection.is_evicted_after(self.index, position)
-
-    cdef uint64_t _gone(self, Group group, uint64_t since) noexcept:
-        if group.selection is None:
-            return evicted_of(self.index, group.channels)
-        return group.selection.forgotten_of(self.index, since)
-
     cdef int _seek(self, Subscriber subscriber) except -1:
         """Go on looking for where its history begins."""
         cdef Search search = FOUND
-        cdef View view = View(subscriber.at, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
-        cdef uint64_t position = subscriber.group.selection.before_newest(
-            self.index, subscriber.at, subscriber.told_after, True, &view if subscriber.group.hides else NULL, &search
-        )
+        cdef uint64_t position = self._reading.history_of(subscriber, &search)
         if search == UNDER_WAY:
             subscriber.catches_up = 0
             self._catch_up_later(subscriber)
@@ -739,13 +580,7 @@ cdef class FanOut:
 
     cdef int _skip_ahead(self, Subscriber subscriber) except -1:
         """Stand before the newest event."""
-        cdef Selection selection = subscriber.group.selection
-        cdef Search search
-        cdef uint64_t position
-        if selection is None:
-            position = before_newest(self.index, subscriber.group.channels, 1)
-        else:
-            position = selection.before_newest(self.index, self.index.position, 1, False, NULL, &search)
+        cdef uint64_t position = self._reading.before_last(subscriber.group)
         if position <= subscriber.position:
             return 0                # it waits for the newest only: nothing to skip, no gap to tell
         self.slow += not subscriber.must_tell & GAP_OWED

@@ -11,10 +11,10 @@ from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport Group, Groups, Subscriber
+from sse_fast._native.fanout.reading cimport Reading
 from sse_fast._native.fanout.sinks cimport Batch
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece, View
-from sse_fast._native.log.selection cimport Selection
 from sse_fast._native.wire.gzip cimport Deflater
 
 
@@ -26,14 +26,13 @@ cdef class FanOut:
         Endings _endings
         Volley _volley
         Deflater _deflater
+        Reading _reading
         Queue _behind               # of subscribers
         Queue _deep                 # of those who have a long way to go
         uint32_t _deep_after, _live_after
-        uint64_t _unknown
         long long _rest_until       # monotonic_ns; they rest
         bint _skip, _draining
         bint _sweeping              # who is visited has had everything up to what is new
-        uint32_t _piece
         Py_ssize_t _take_in
         # one remembered piece: subscribers of a group that stand at the same place share it
         Batch _shared
@@ -51,13 +50,6 @@ cdef class FanOut:
         readonly Histogram drains   # how long each call of `drain` took
 
     cdef void let_go(self, Subscriber subscriber) noexcept
-    cdef int _stand(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1
-    cdef int _stand_selected(
-        self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
-    ) except -1
-    cdef bint _lost(self, Group group, uint64_t position, uint64_t told) noexcept
-    cdef bint _is_forgotten(self, Group group, uint64_t position) noexcept
-    cdef uint64_t _gone(self, Group group, uint64_t since) noexcept
     cdef int _seek(self, Subscriber subscriber) except -1
     cdef void _owe_gap(self, Subscriber subscriber) noexcept
     cdef bint _is_busy(self) noexcept
@@ -65,10 +57,6 @@ cdef class FanOut:
     cdef void _catch_up_later(self, Subscriber subscriber) noexcept
     cdef bint _sweep(self, Group group, double now, long long deadline) except -1
     cdef int _visit(self, Subscriber subscriber, double now) except -1
-    cdef View _view_at_start(self, Subscriber subscriber) noexcept
-    cdef View _view_of(self, Group group, Subscriber subscriber) noexcept
-    cdef uint64_t _before_newest(self, Group group, uint64_t count, const View* view) except? 0
-    cdef bytes _cut(self, Group group, Subscriber subscriber, Piece* piece, const View* view)
     cdef int _finish(self, Subscriber subscriber, double now) except -1
     cdef int _time_out(self, Subscriber subscriber) except -1
     cdef int _leave_slow(self, Subscriber subscriber) except -1
