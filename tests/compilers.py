@@ -14,6 +14,7 @@ PACKAGES = Path(__file__).parent / "elm" / "packages" / "elm"
 STRICTEST = (
     *("--strict", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes", "--noPropertyAccessFromIndexSignature"),
     *("--noImplicitOverride", "--noFallthroughCasesInSwitch", "--isolatedModules", "--noEmitOnError"),
+    *("--noUnusedLocals", "--noUnusedParameters", "--erasableSyntaxOnly"),
     *("--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler", "--lib", "es2022,dom,dom.iterable"),
 )
 

@@ -34,7 +34,7 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "client": "_native.wire errors serialization",
-    "schema": "_native.wire base errors event_rules serialization",
+    "schema": "_native.wire base errors event_rules js serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",
     "event": "_native.wire",

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ import pytest
 from conftest import missing, program
 from event_streams import VECTORS
 
-from sse_fast.js import CLIENT
+from sse_fast.js import CLIENT, OWN_ADDRESS, TYPES, source
 
 NODE = Path(__file__).parent / "node"
-MODULE = NODE.parent.parent / "sse_fast/js/sse-fast.js"
+ROOT = NODE.parent.parent
+MODULE = ROOT / "sse_fast/js/sse-fast.js"
 PARSE = """
 import { EventStreamParser } from "%s";
 let given = "";
@@ -53,7 +55,13 @@ def said(process: Node, given: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Node]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the client is made anew."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture(scope="module")
+def begun(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Node]]:
     """What takes its time, all at once; it mostly waits."""
     seed = int(os.environ.get("SSE_FAST_LEDGER_SEED", random.randrange(2**31)))
     print(f"SSE_FAST_LEDGER_SEED={seed}")
@@ -66,6 +74,14 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Node]]
         page = tmp_path_factory.mktemp("types") / "page.mts"
         page.write_text(USED % MODULE)
         begun["types"] = node(compiler, *STRICT.split(), page)
+        begun["made"] = subprocess.Popen(
+            [ROOT / "scripts/client", made],
+            env={**os.environ, "PYTHON": sys.executable},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     yield begun
     for process in begun.values():
         process.kill()
@@ -108,11 +124,12 @@ def test_tabs_share_a_stream_with_those_of_the_same_user_alone_whoever_becomes_a
 def test_the_client_loads_nothing_and_reaches_for_no_page() -> None:
     text = CLIENT.decode()
     assert not re.findall(r"^\s*import\b|\brequire\(|\bimport\(", text, re.M)
+    assert CLIENT.decode().count(OWN_ADDRESS) == source().count(OWN_ADDRESS) == 1
     assert not re.findall(r"innerHTML|document\.(?:write|cookie)|\beval\b|new Function|localStorage|https?://", text)
 
 
 USED = """
-import { connect, EventStreamParser, StreamError, type Connection, type State, type StreamEvent } from "%s";
+import { connect, EventStreamParser, StreamError, type Connection, type StreamEvent, type StreamState } from "%s";
 
 const plain: Connection = connect("/sse/a");
 type Comment = { type: "CommentAdded"; text: string } | { type: "CommentRemoved" };
@@ -120,7 +137,7 @@ const comments: Connection<Comment> = connect<Comment>({ channels: ["item:7"], h
   decode: ({ type, data }: StreamEvent) => ({ ...JSON.parse(data), type }) as Comment,
   onEvent: (comment, raw) => { if (comment.type === "CommentAdded") comment.text.concat(raw.id); },
   onGap: ({ after, until, positions }) => [after?.length, until, positions ?? 0],
-  onState: (state: State) => {
+  onState: (state: StreamState) => {
     if (state.name === "waiting") (state.until ?? 0).toFixed();
     else if (state.name === "open") state.leftOut.join();
   },
@@ -143,3 +160,11 @@ def test_the_types_are_as_strict_as_can_be(begun: dict[str, Node]) -> None:
     if "types" not in begun:
         missing("typescript")
     said(begun["types"])
+
+
+def test_the_module_and_its_types_are_what_their_parts_make(begun: dict[str, Node], made: Path) -> None:
+    if "made" not in begun:
+        missing("typescript")
+    said(begun["made"])
+    assert (made / "sse-fast.js").read_bytes() == CLIENT, "scripts/client makes it anew"
+    assert (made / "sse-fast.d.ts").read_bytes() == TYPES

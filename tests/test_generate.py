@@ -17,6 +17,7 @@ from compilers import mypy
 from conftest import program
 from schemas import COMMENT, HOSTILE, ORDER, SHOP, UPDATED
 
+from sse_fast import js
 from sse_fast.errors import InvalidSchema
 from sse_fast.schema import model
 from sse_fast.schema.elm import elm, ports
@@ -378,6 +379,17 @@ def test_the_command_writes_a_client_and_says_whether_one_is_of_today(
     assert client.read_text() == ""
 
 
+def test_a_typescript_client_has_the_browser_client_in_it_or_imports_it(
+    run: Run, nothing_set: None, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.json").write_text(json.dumps(SHOP))
+    whole = run("generate", "typescript", "shop.json").output
+    beside = run("generate", "typescript", "shop.json", "--client", "./client.js").output
+    assert js.source().replace(js.OWN_ADDRESS, "undefined") in whole
+    assert 'import { connect, StreamError } from "./client.js";' in beside
+    assert "class TabGroup" not in beside
+
+
 def test_an_elm_module_is_called_by_where_it_is(run: Run, nothing_set: None, tmp_path: Path) -> None:
     (tmp_path / "shop.json").write_text(json.dumps(SHOP))
     (tmp_path / "src" / "Shop").mkdir(parents=True)
@@ -394,6 +406,7 @@ def test_an_elm_module_is_called_by_where_it_is(run: Run, nothing_set: None, tmp
         (("python", "no_such.module"), "there is no module 'no_such'"),
         (("python", "missing.json"), "cannot be read"),
         (("python", "shop.json", "--module", "A"), "--module and --ports are for elm"),
+        (("python", "shop.json", "--client", "./client.js"), "--client is for typescript"),
         (("elm", "shop.json", "--module", "a b"), "'a b' is no name of an Elm module"),
         (("elm", "shop.json", "--check"), "--check compares with a file"),
         (("python", "shop.json", "-o", "no/such/folder.py"), "cannot be written"),

@@ -15,6 +15,7 @@ from conftest import program
 from schemas import SHOP
 from test_generate import document, imported
 
+from sse_fast import js
 from sse_fast.schema.python import python
 from sse_fast.schema.typescript import typescript
 
@@ -119,7 +120,7 @@ def test_retry_after_is_seconds_or_a_date_and_never_more_than_a_day(shop: Any) -
 LAWS = """
 import assert from "node:assert/strict";
 import http from "node:http";
-import { news, subscribeToNews } from "./shop.js";
+import { news, StreamError, subscribeToNews } from "./shop.js";
 
 async function answers(...said) {
   let asked = 0;
@@ -133,24 +134,29 @@ const streams = (...events) => (response) => {
 };
 const away = (after) => (response) => response.writeHead(503, { "Retry-After": after }).end();
 
-const thrown = [];
-process.on("uncaughtException", (error) => {
-  thrown.push(error.message);
-  if (error.message !== "mine") console.error(error), process.exit(1);
-});
 setTimeout(() => { throw new Error("it took too long"); }, 30_000);
 {
   const errors = [];
   const wrong = [["e-1", "headline", "no JSON"], ["e-2", "other", "x"], ["e-3", "$gap", "null"]];
   const url = await answers(streams(...wrong, ["e-4", "headline", '"good"']));
-  const onError = (error) => errors.push([error.message, error.final]);
+  const onError = (error) => errors.push([error.message, error.final, error instanceof StreamError]);
   const iterator = news({ url, onError, onUnknown() { throw new Error("mine"); } });
-  assert.deepEqual((await iterator.next()).value, { type: "$gap", data: { after: null, until: null }, id: "e-3" });
+  assert.deepEqual((await iterator.next()).value, { type: "$gap", data: { after: "e-2", until: null }, id: "e-3" });
   assert.deepEqual((await iterator.next()).value, { type: "headline", data: "good", id: "e-4" });
-  assert.deepEqual(errors, [["the data of the event headline e-1 is not JSON", false]]);
-  await new Promise((done) => setTimeout(done, 10));
-  assert.deepEqual(thrown, ["mine"]);
+  assert.deepEqual(errors, [["the data of the event headline e-1 is not JSON", false, true], ["mine", false, true]]);
+  await iterator.return();
 }
+{
+  const url = await answers((response) => response.writeHead(403).end());
+  const errors = [];
+  const iterator = news({ url, onError: (error) => errors.push(error) });
+  await assert.rejects(iterator.next(), { name: "StreamError", final: true, status: 403 });
+  assert.deepEqual(errors, []); // it is thrown
+  const refused = await new Promise((onError) => subscribeToNews({ url, onEvent() {}, onError }));
+  assert.deepEqual([refused.status, refused.final], [403, true]);
+}
+assert.throws(() => subscribeToNews({ onEvent() {} }), /url: .sse is no address that a stream can be asked for at/);
+assert.equal((await import("./beside.js")).StreamError, (await import("./client.js")).StreamError);
 {
   let asked = 0;
   const url = await answers(streams(["e-1", "headline", '"good"']));
@@ -174,7 +180,10 @@ process.exit();
 
 def test_a_typescript_client_goes_on_behind_what_is_wrong_and_can_be_closed(tmp_path: Path) -> None:
     (tmp_path / "shop.ts").write_text(typescript(document(SHOP), "shop.events"))
+    (tmp_path / "beside.ts").write_text(typescript(document(SHOP), "shop.events", "./client.js"))
+    (tmp_path / "client.js").write_bytes(js.CLIENT)
+    (tmp_path / "client.d.ts").write_bytes(js.TYPES)
     (tmp_path / "package.json").write_text(json.dumps({"type": "module"}))
-    tsc(tmp_path, "shop.ts", output=tmp_path)
+    tsc(tmp_path, "shop.ts", "beside.ts", output=tmp_path)
     (tmp_path / "laws.js").write_text(LAWS)
     run(program("node"), tmp_path / "laws.js", cwd=tmp_path)

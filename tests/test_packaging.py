@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sse_fast import js
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NATIVE = ROOT / "sse_fast" / "_native"
@@ -22,6 +24,7 @@ BESIDE_THE_MODULES = {path.relative_to(ROOT).as_posix() for end in ("pxd", "pyi"
 PAGES = {"sse_fast/edge/page/index.html", "sse_fast/bench/report.html"}
 CARRIED = {f"sse_fast/schema/runtime/{name}" for name in ("stream.elm", "ports.js", "stream.ts")}
 CARRIED |= {"sse_fast/js/sse-fast.js", "sse_fast/js/sse-fast.d.ts"}
+CARRIED |= {f"sse_fast/js/client/{part}.ts" for part in js.PARTS}
 SHIPPED = {"sse_fast/py.typed", "sse_fast/_native/__init__.py"} | PAGES | CARRIED | BESIDE_THE_MODULES
 SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sse_fast").rglob("*.py")}
 

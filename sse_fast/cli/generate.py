@@ -26,6 +26,8 @@ Examples:
   sse-fast generate python shop.json -o shop_client.py          it needs httpx alone
   sse-fast generate elm shop.events -o src/Shop/Events.elm --ports public/ports.js
   sse-fast generate typescript shop.events -o web/events.ts --check
+  sse-fast generate typescript shop.events -o web/events.ts --client ./client.js
+                            with client.js and client.d.ts of the edge beside it
 """,
 )
 @click.argument("language", type=click.Choice(LANGUAGES))
@@ -39,10 +41,21 @@ Examples:
     help="Elm: write the script there that carries the streams for the module's ports.",
 )
 @click.option(
+    "--client",
+    metavar="MODULE",
+    help="TypeScript: import the browser client from there (./client.js), in place of having it in the file.",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing: fail where the file is another text, as of an older schema."
 )
 def generate(
-    language: str, sources: tuple[str, ...], output: Path | None, module: str | None, ports: Path | None, check: bool
+    language: str,
+    sources: tuple[str, ...],
+    output: Path | None,
+    module: str | None,
+    ports: Path | None,
+    client: str | None,
+    check: bool,
 ) -> None:
     """Make a client of the typed events that MODULEs define by `sse_fast.stream`, or of the JSON document of
     `sse-fast schema`: types, a union of the events of each stream, and a client that resumes.
@@ -53,6 +66,8 @@ def generate(
 
     if language != "elm" and (module is not None or ports is not None):
         raise Misuse("--module and --ports are for elm")
+    if language != "typescript" and client is not None:
+        raise Misuse("--client is for typescript")
     if check and output is None:
         raise Misuse("--check compares with a file: -o FILE")
     try:
@@ -60,7 +75,7 @@ def generate(
             document = model.read(read_schema(*sources))
     except InvalidSchema as error:
         raise Failure(str(error)) from None
-    text = text_of(language, document, ", ".join(sources), module or elm_module(output))
+    text = text_of(language, document, ", ".join(sources), module or elm_module(output), client)
     made = {output: text} | ({ports: ports_script()} if ports is not None else {})
     for file, content in made.items():
         if file is None:
@@ -71,11 +86,11 @@ def generate(
             write(file, content)
 
 
-def text_of(language: str, document: "Document", source: str, module: str) -> str:
+def text_of(language: str, document: "Document", source: str, module: str, client: str | None) -> str:
     if language == "typescript":
         from sse_fast.schema.typescript import typescript
 
-        return typescript(document, source)
+        return typescript(document, source, client)
     if language == "python":
         from sse_fast.schema.python import python
 

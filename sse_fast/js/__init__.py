@@ -1,10 +1,14 @@
 """The browser client: one ES module without dependencies and its types, as they are served and shipped.
 
+It is written in TypeScript, in the parts in client/; `scripts/client` makes the module and its types of them, and
+`sse-fast generate typescript` puts the same text into each client that it makes.
 `/client.js` is asked for anew each time, and answered 304 while it is the same. `/client.<hash>.js` never changes, so a
 browser keeps it; `Content-Location` of the first names it, and `Repr-Digest` (RFC 9530) is what `integrity=` takes.
 """
 
+import re
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
@@ -32,6 +36,27 @@ OF_TYPES: dict[str, str] = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
 }
+
+PARTS = ("types", "parser", "stream", "tabs", "connection")
+VALUES = ("connect", "EventStreamParser", "StreamError")
+SHAPES = ("Connection", "Gap", "HeadersGiven", "StreamEvent", "StreamOptions", "StreamSource", "StreamState", "Token")
+"""What the module exports, of values and of types alone."""
+OWN_ADDRESS = "import.meta.url"
+"""In it, once: of the edge that served it the streams are, where none is said."""
+
+
+@cache
+def source() -> str:
+    """The client in TypeScript, as one module without its exports."""
+    parts = files(__name__).joinpath("client")
+    text = "\n".join(parts.joinpath(f"{name}.ts").read_text() for name in PARTS)
+    text = re.sub(r"^import [^;]*;\n+", "", text, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", text, flags=re.MULTILINE)
+
+
+def module() -> str:
+    """The client in TypeScript, as the module that it is served as."""
+    return f"{source()}\nexport {{ {', '.join(VALUES)} }};\nexport type {{ {', '.join(SHAPES)} }};\n"
 
 
 def is_held(headers: dict[str, str], if_none_match: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""A TypeScript client of typed streams: one file, which depends on nothing.
+"""A TypeScript client of typed streams: one file, which depends on nothing, with the browser client in it.
 
 Fields are called as on the wire, since nothing is renamed in what `JSON.parse` gives; the parameters of a channel and
 the functions have names in TypeScript's case.
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
+from sse_fast import js
 from sse_fast.schema.model import (
     Anything,
     Definition,
@@ -40,10 +41,14 @@ WORDS = listed(
 )
 # What the runtime means by these names must not become a type or function of the schema's.
 GLOBALS = listed(
-    "AbortController AbortSignal Array AsyncGenerator AsyncIterable Date Error JSON Math Number Promise ReadableStream "
-    "RegExp RequestCredentials Response ReturnType String TextDecoder TypeError Uint8Array clearTimeout console "
-    "encodeURIComponent fetch setTimeout globalThis undefined NaN Infinity"
+    "AbortController AbortSignal Array AsyncGenerator AsyncIterable AsyncIterableIterator BroadcastChannel "
+    "ConstructorParameters DOMException Date Error Headers Infinity IteratorResult JSON Map Math NaN Number Object "
+    "Omit Pick Promise ReturnType Response Set String Symbol TextDecoder TextEncoder TypeError URL Uint8Array atob "
+    "clearInterval clearTimeout console fetch globalThis setInterval setTimeout undefined"
 )
+# Of the browser client: what is used below and what is handed on.
+VALUES = ("connect", "StreamError")
+SHAPES = ("Connection", "Gap", "StreamEvent", "StreamOptions", "StreamState", "Token")
 
 
 @cache
@@ -52,24 +57,40 @@ def runtime() -> str:
     return files(__package__).joinpath("runtime/stream.ts").read_text()
 
 
-def typescript(document: Document, source: str) -> str:
-    """The text of the file. `source`: where the document is from, for its head."""
-    return _TypeScript(document).file(source)
+def carried(client: str | None) -> str:
+    """The browser client: as it stands, or imported from there."""
+    values, shapes = ", ".join(VALUES), ", ".join(SHAPES)
+    exported = f"export {{ {values} }};\nexport type {{ {shapes} }};\n"
+    if client is not None:
+        script = json.dumps(client)
+        return f"import {{ {values} }} from {script};\nimport type {{ {shapes} }} from {script};\n{exported}"
+    # A bundler would not know where this file was served, nor is there such a place in CommonJS.
+    text = js.source().replace(js.OWN_ADDRESS, "undefined")
+    return f"// ---- the browser client {'-' * 96}\n\n{text}\n{exported}"
+
+
+def typescript(document: Document, source: str, client: str | None = None) -> str:
+    """The text of the file. `source`: where the document is from, for its head. `client`: from where to import the
+    browser client, which else is part of the file."""
+    return _TypeScript(document).file(source, client)
 
 
 class _TypeScript:
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._names = Names(WORDS | GLOBALS | set(DECLARED.findall(runtime())))
+        self._names = Names(WORDS | GLOBALS | set(DECLARED.findall(runtime() + js.source())))
         self._types = {name: self._names.take(pascal(name)) for name in document.definitions}
 
-    def file(self, source: str) -> str:
+    def file(self, source: str, client: str | None) -> str:
+        client_part = carried(client)
         parts = [
             f"// Typed streams of {source}, made by `sse-fast generate typescript`: change the schema, not this.\n"
             "/* eslint-disable */\n",
+            *([client_part] if client is not None else []),
             *(self._definition(definition) for definition in self._document.definitions.values()),
             *(self._stream(stream) for stream in self._document.streams),
             runtime(),
+            *([client_part] if client is None else []),
         ]
         return "\n".join(parts)
 
@@ -138,7 +159,7 @@ class _TypeScript:
             f"export function {subscribe_to}({before}handlers: Handlers<{event}>): Subscription {{\n"
             f"  return subscribe({channel}({passed}), {types}, handlers);\n}}\n\n"
             f"{comment(f'{described}The events in their order; `$gap` stands where some are gone.')}"
-            f"export function {iterator}({before}options: StreamOptions = {{}}): "
+            f"export function {iterator}({before}options: ListenOptions = {{}}): "
             f"AsyncGenerator<{event} | GapEvent, void, undefined> {{\n"
             f"  return iterate<{event}>({channel}({passed}), {types}, options);\n}}\n"
         )

@@ -216,6 +216,19 @@ law("what the server says of the stream comes as calls", [
   assert.deepEqual([forgotten, reconnects], [[{ channel: "a", id: "e-2" }], [{ resume: "gap" }]]);
 });
 
+law("an iterator has a gap in its place, where somebody says what it is made into", [
+  streams(connected("live", "e-1"), event(2), 'event: $gap\ndata: {"after":"e-2","until":"e-9"}\nid: e-9\n\n', event(10)),
+], async (open) => {
+  const { connection } = open({ decodeGap: (gap, id) => ({ gap, id }), decode: ({ id }) => ({ id }) });
+  const came = [];
+  for await (const each of connection) if (came.push(each) === 3) break;
+  assert.deepEqual(came, [{ id: "e-2" }, { gap: { after: "e-2", until: "e-9" }, id: "e-9" }, { id: "e-10" }]);
+});
+
+law("a source that is no address is refused at once", [], async (open) => {
+  assert.throws(() => open({}, { url: "http://" }), /TypeError: url: http:\/\/ is no address that a stream can be asked for at/);
+});
+
 law("before its token ends it is renewed, without a word to the page", [
   streams(connected("live", "e-1"), event(2), 'event: $expiring\ndata: {"seconds":30}\n\n'),
   streams(connected("complete", "e-2"), event(3)),

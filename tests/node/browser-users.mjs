@@ -20,6 +20,7 @@ const locks = {
   },
 };
 Object.defineProperty(globalThis, "navigator", { value: { locks, onLine: true } });
+globalThis.document = Object.assign(new EventTarget(), { hidden: false, baseURI: "http://localhost/" });
 const { connect } = await import("../../sse_fast/js/sse-fast.js");
 
 const streams = new Set();
@@ -73,6 +74,26 @@ async function end(...tabs) {
   await until(() => streams.size === 2 && new Set([...streams].map(({ token }) => userOf(token))).size === 2);
   await until(() => (tell(), one.told.includes("bob") && other.told.length > 1));
   assert.deepEqual([new Set(one.told.slice(1)), new Set(other.told)], [new Set(["bob"]), new Set(["alice"])]);
+  await end(one, other);
+}
+{ // who follows another tab sends no token; somebody looks at it, and it is seen whose it is by now
+  let user = "alice";
+  const one = tab("d", () => jwt("alice"));
+  await until(() => one.stream.state.name === "open");
+  const other = tab("d", () => jwt(user));
+  await until(() => other.stream.state.name === "open");
+  tell();
+  await until(() => one.told.length && other.told.length);
+  const looked = () => document.dispatchEvent(new Event("visibilitychange"));
+  looked();
+  tell();
+  await until(() => other.told.length === 2);
+  assert.equal(streams.size, 1);
+  user = "bob";
+  looked();
+  await until(() => streams.size === 2);
+  await until(() => (tell(), other.told.at(-1) === "bob"));
+  assert.ok(!one.told.includes("bob"));
   await end(one, other);
 }
 { // a token that says nothing of whom, and is changed for all: they go on sharing
