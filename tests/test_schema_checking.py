@@ -286,6 +286,46 @@ def test_of_a_union_the_types_that_it_may_be_are_said() -> None:
     )
 
 
+class Either(BaseModel):
+    """Of a union the library looks for what is wrong with every item in every branch."""
+
+    some: list[int] | list[str]
+    more: list[int] | None = None
+    kind: str = ""
+
+
+class Looked:
+    """A validator, and how many items the values had in which it was to find what is wrong."""
+
+    def __init__(self, theirs: Any) -> None:
+        self._theirs, self.items = theirs, []
+
+    def validate(self, value: Any) -> None:
+        self.items.append(sum(len(each) for each in value.values() if isinstance(each, list)))
+        self._theirs.validate(value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told", "looked_at"),
+    [
+        ({"some": [{}] * 400}, "data.some[0] is an object, not a whole number", 400),
+        ({"some": [None] * 21_000, "kind": "x"}, "data.some[0] is null, not a whole number", 100),
+        ({"some": [[None] * 9] * 2000, "more": [1] * 60}, "data.some[0] is an array, not a whole number", 20),
+        ({"some": [1] * 20_000 + ["a"]}, "it does not fit, and is too large to say where", None),
+        ({"some": [], "more": [1] * 20_000 + ["a"]}, "it does not fit, and is too large to say where", None),
+        ({"some": [{str(key): key for key in range(600)}]}, "it does not fit, and is too large to say where", None),
+    ],
+)
+def test_what_is_wrong_with_each_branch_of_a_union_is_looked_for_in_so_many_values(
+    data: Any, told: str, looked_at: int | None
+) -> None:
+    checker = Checker(document_of([stream("either", Either, name="Either")]))
+    validator = checker._streams[0][2]._events["Either"]
+    looked = validator._validator = Looked(validator._validator)
+    assert refusal(checker, "either", "Either", orjson.dumps(data)) == f"Either: {told}"
+    assert looked.items == ([] if looked_at is None else [looked_at])
+
+
 class Ints(BaseModel):
     some: list[int]
 

@@ -18,13 +18,17 @@ from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.templates import TypedChannels
 from sse_fast.errors import InvalidEvent, InvalidSchema
 from sse_fast.event_rules import brief, kind_of
-from sse_fast.schema.shape import OF_LISTS, OF_NAMES, OF_ONE, REF, Document, Schema
+from sse_fast.schema.shape import OF_LISTS, OF_NAMES, OF_ONE, REF, Document, Schema, within
 from sse_fast.schema.templates import Template, wrong_parameter
 from sse_fast.schema.unions import References, refuse_slow, tags_of
 
 DEEPEST = 64  # arrays and objects within each other, of data whose schema is recursive
 UNNAMED = "message"  # what clients call an event without a type
 SHOWN = 200  # characters of a path, or of what is wrong there
+MOST_COMPARED = 500  # values in data of which is said what is wrong with each branch of a union
+SIMPLE = frozenset(("boolean", "integer", "null", "number", "string"))
+# What is wrong with the first items of a list, and not with the whole.
+OF_FEWER = frozenset(("contains", "minContains", "minItems"))
 
 
 def _is_moment(text: str) -> bool:
@@ -52,6 +56,8 @@ def _is_ipv6(text: str) -> bool:
         return False
     return True
 
+
+TOO_LARGE = "it does not fit, and is too large to say where"
 
 FORMATS = {"date-time": _is_moment, "time": _is_time, "date": None, "ipv4": None, "ipv6": _is_ipv6, "uuid": None}
 """The formats that are asserted, and by what; None: as JSON Schema has them."""
@@ -112,6 +118,7 @@ class _Validator:
         used = references.defs
         refuse_slow(where, references)
         self._recursive = bool(references.recursive)
+        self._compares = any(_compares(each) for each in (schema, *used.values()))
         compiled = {
             "$defs": {name: _prepared(each, used) for name, each in used.items()},
             "allOf": [_prepared(schema, used)],
@@ -139,10 +146,15 @@ class _Validator:
             return f"arrays and objects nest at most {DEEPEST} deep in it"
         if self._is_valid(value):
             return None
+        whole = value
+        if self._compares:
+            value = _fewer(value)
+            if value is not whole and (value is None or self._is_valid(value)):
+                return TOO_LARGE
         try:
             self._validator.validate(value)  # up to the first error: there may be as many as there are bytes
         except self._error as error:
-            return _told(error, value)
+            return TOO_LARGE if value is not whole and error.kind.name in OF_FEWER else _told(error, value)
         except ValueError:  # the library's own bound, on what it would show
             pass
         return "it does not fit, and arrays and objects nest too deep in it to say where"
@@ -192,6 +204,42 @@ def _choice(tag: str, branches: Iterable[tuple[str, list[Any]]], null: bool) -> 
         ],
     }
     return {"if": {"not": {"type": "null"}}, "then": choice} if null else choice
+
+
+def _compares(schema: Schema) -> bool:
+    """Whether it has a union of which the library would look for every error in each branch."""
+    branches = (branch for _, each in within(schema) if isinstance(each, dict) for branch in _branches(each))
+    return any(not isinstance(branch, dict) or branch.get("type") not in SIMPLE for branch in branches)
+
+
+def _branches(schema: Schema) -> list[Any]:
+    return [] if isinstance(schema, bool) else [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+
+
+def _fewer(value: Any) -> Any:
+    """It, or with the first items of its lists only, so that MOST_COMPARED values are in it; None: its objects alone
+    have more."""
+    for items in (MOST_COMPARED, 100, 10, 1):
+        left = [MOST_COMPARED]
+        cut = _first_of(value, items, left)
+        if left[0] >= 0:
+            return value if items == MOST_COMPARED else cut
+    return None
+
+
+def _first_of(value: Any, items: int, left: list[int]) -> Any:
+    """The value with so many items of each list. Below 0 there are more values `left`, and it is worth nothing."""
+    left[0] -= 1
+    if left[0] < 0 or not isinstance(value, dict | list):
+        return value
+    if isinstance(value, list):
+        return [_first_of(each, items, left) for each in value[:items]]
+    cut = {}
+    for name, each in value.items():
+        cut[name] = _first_of(each, items, left)
+        if left[0] < 0:
+            break
+    return cut
 
 
 def _nests_over(value: Any, most: int) -> bool:
