@@ -23,6 +23,7 @@ from support import turns_of_others, until
 from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
+from sse_fast._native.log.measure import BATCH_NAMES
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast.errors import BatchTooLarge, HubClosed, LogBusy
 from sse_fast.event import EventId
@@ -119,6 +120,25 @@ async def test_a_batch_of_more_events_than_are_appended_at_once_is_refused() -> 
             await hub.append([(b"c", b"data: x\n\n")] * (BATCH_EVENTS + 1))
         assert hub.log.position == 0
         assert len(await hub.append([(b"c", b"data: x\n\n")] * BATCH_EVENTS)) == BATCH_EVENTS
+
+
+@pytest.mark.parametrize("keys", [None, {0: "a key"}])
+async def test_a_batch_that_names_more_channels_than_that_is_refused_before_they_are_all_looked_through(
+    keys: dict[int, str] | None,
+) -> None:
+    several = tuple(b"c:%d" % number for number in range(32))
+    fits = [(several, b"data: x\n\n")] * (BATCH_NAMES // 32)
+    last: Any = "what would be refused, if it were come to"
+    log = Log.private(64 * 1024 * 1024)
+    async with hub_over(log, keys=KeyTable.private(1024, window=60)) as hub:
+
+        async def append(events: list[Encoded]) -> int:
+            return len(await hub.append(events)) if keys is None else len((await hub.append_once(events, keys)).ids)
+
+        with pytest.raises(BatchTooLarge, match="names more than 100000 channels, of all its events together"):
+            await append([*fits, (several, b"data: x\n\n"), last])
+        assert log.position == 0
+        assert await append(fits) == len(fits)
 
 
 # ---- what ends a batch that is under way ----

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from support import Turns, turns_of_others
 
+from sse_fast._native.log.measure import BATCH_NAMES
 from sse_fast.access.grants import Grants
 from sse_fast.access.namespaces import Namespace, Namespaces
 from sse_fast.access.patterns import Patterns
 from sse_fast.access.rates import Rates
 from sse_fast.edge.app import Edge, create_app
 from sse_fast.edge.publish import ALLOWED_AT_ONCE, COUNTED_AT_ONCE, IN_A_TURN, Publishing
-from sse_fast.hub.batches import BATCH_NAMES
 from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.settings import Settings
 

@@ -13,6 +13,17 @@ from sse_fast.errors import BatchTooLarge, EventTooLarge, InvalidEvent
 cdef str NO_EVENT = "an event is a pair of bytes, (channel, body), or has a tuple of channels"
 
 
+BATCH_NAMES = MOST_NAMES
+
+
+def refuse_names_over_batch(Py_ssize_t count):
+    """Raise BatchTooLarge for more than BATCH_NAMES channels, which the events of one batch may name in all."""
+    if count > MOST_NAMES:
+        raise BatchTooLarge(
+            f"the batch names more than {MOST_NAMES} channels, of all its events together; send it in several"
+        )
+
+
 cdef int refuse(uint64_t capacity, size_t names_length, size_t body_length) except -1:
     if names_length > 0xFFFF:
         raise InvalidEvent(f"the channel name has {names_length} bytes; 65535 is the most a record can name")
@@ -38,7 +49,7 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
     cdef uint16_t flags
     cdef const char* names
     cdef size_t names_length
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, further = 0
     for i in range(PyList_GET_SIZE(batch)):
         pair = <object>PyList_GET_ITEM(batch, i)
         if type(pair) is not tuple or PyTuple_GET_SIZE(pair) != 2:
@@ -47,6 +58,9 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
         body = <object>PyTuple_GET_ITEM(pair, 1)
         flags = 0
         if PyTuple_Check(channel):
+            further += PyTuple_GET_SIZE(channel) - 1
+            if i + 1 + further > MOST_NAMES:  # before they are looked through
+                refuse_names_over_batch(i + 1 + further)
             channel = pack_names(channel, &flags)
             if into is not None:
                 into[i] = (channel, body, flags) if flags else (channel, body)

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 
+from sse_fast._native.log.measure import refuse_names_over_batch
 from sse_fast._native.wire.publication import encode_publication, from_json_array, from_json_object, from_ndjson
 from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
@@ -24,7 +25,7 @@ from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.backplane import EventIds
-from sse_fast.hub.batches import BATCH_EVENTS, BATCH_NAMES, refuse_batch_over, refuse_names_over
+from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.idempotency import Keys
 from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
@@ -326,7 +327,7 @@ async def gently(pieces: Iterable[list[Encoded]], size: int) -> list[Encoded]:
         collected += piece
         refuse_batch_over(BATCH_EVENTS, len(collected))
         names += sum([len(channel) if isinstance(channel, tuple) else 1 for channel, _ in piece])
-        refuse_names_over(BATCH_NAMES, names)
+        refuse_names_over_batch(names)
         if size > IN_A_TURN:
             await asyncio.sleep(0)
     return collected

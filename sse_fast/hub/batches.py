@@ -16,7 +16,6 @@ from sse_fast.hub.peers import Peers
 
 # The most that are appended at once: 10 to 25 ms of this loop and of the log's lock; with a key each up to 40.
 BATCH_EVENTS = 100_000
-BATCH_NAMES = 100_000  # channels that the events of one request name in all: what an append takes rises with them
 LARGE = 1 / 16  # of the log: who brings what is unread beyond it waits for those who read
 AT_ONCE = 1000  # events of a batch that are looked through and appended in one turn of the loop
 READERS_SECONDS = 1.0  # the most that it waits
@@ -31,13 +30,6 @@ Appended = TypeVar("Appended")
 def refuse_batch_over(most: int, count: int) -> None:
     if count > most:
         raise BatchTooLarge(f"the batch has more than {most} events; send it in several")
-
-
-def refuse_names_over(most: int, count: int) -> None:
-    if count > most:
-        raise BatchTooLarge(
-            f"the batch names more than {most} channels, of all its events together; send it in several"
-        )
 
 
 class Busy:

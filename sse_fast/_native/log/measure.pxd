@@ -7,6 +7,7 @@ from sse_fast._native.log.names cimport count_of_names
 
 cdef enum:
     ID_ROOM = 64                    # "id: " + epoch + "-" + 20 digits + LF, with room
+    MOST_NAMES = 100_000            # channels of a batch: what an append takes rises with them
     CHANNEL_ROOM = 64               # at least, for each of several: what an event of one takes, and so the index is bounded
 
 

@@ -1,0 +1,3 @@
+BATCH_NAMES: int
+
+def refuse_names_over_batch(count: int) -> None: ...
