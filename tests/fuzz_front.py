@@ -33,6 +33,7 @@ from sse_fast.transports.kernel import Bounds
 
 PATIENCE = 60.0  # for anything that somebody who behaves waits for
 GIVES_UP = 3.0  # who waits for the rest of an answer in the midst of which the app fell silent
+SILENT = 5.0  # seconds that the app may be; all are in one process, which may itself stand still that long
 ASKERS, STRANGERS, STREAMS = 24, 40, 3
 NOT_NOW = (408, 503, 504)  # to whom behaves, too, where somebody is slow
 SENT = [case.sent for case in CASES if len(case.sent) < 4000]
@@ -361,7 +362,7 @@ async def opened(rng: random.Random) -> AsyncIterator[Fuzz]:
     app = LyingApp(rng)
     settings = {"log_size": 32 * MIB, "keepalive": 0.4, "send_timeout": 1.0, "head_seconds": 2.0, "body_seconds": 2.0}
     settings |= {"idle_seconds": 3.0, "stuck_seconds": 2.0}
-    relay = {"most": 12, "waiting": 1000, "patience": PATIENCE, "timeout": 1.0, "body_seconds": 2.0}
+    relay = {"most": 12, "waiting": 1000, "patience": PATIENCE, "timeout": SILENT, "body_seconds": 2.0}
     bounds = Bounds(256 * 1024, stuck_after=2.0)
     async with FrontPort.opened(app.serve, relay=relay, most=150, bounds=bounds, **settings) as port:
         yield Fuzz(port, app, rng)

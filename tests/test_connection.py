@@ -481,6 +481,13 @@ def test_what_comes_behind_the_last_answer_is_dropped_up_to_a_bound(port: Port) 
         port.until(port.gone)
 
 
+def test_a_connection_takes_224_bytes_with_the_garbage_collectors_own(port: Port) -> None:
+    """There are as many as streams; the allocator gives 16 at a time."""
+    port.at_feed = by_lines
+    with port.client(b"one\n"):
+        assert sys.getsizeof(port.connections[0]) <= 224
+
+
 def test_a_kept_connection_becomes_a_stream(port: Port) -> None:
     port.at_feed = by_lines
     with port.client(b"one\n") as client:

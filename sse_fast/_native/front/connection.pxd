@@ -24,14 +24,15 @@ cdef class Connection(Watched):
         public object context       # who has it, until the exchange is over; of a stream, who is told of its end
         bytes kept                  # bytes that came ahead of their exchange
         uint32_t dropped            # bytes the client sent that nobody wanted
+        # Flags: a bint has four bytes, and each of them is there as often as there are streams.
         unsigned char _state
-        bint chunked
-        bint idle                   # nothing of a request has come
-        bint served                 # an exchange was here
-        bint feeding
-        bint parked                 # a stream that waits for `start`
-        bint tunnelling, half_closed, shutting
-        bint heading                # part of a request's head has come
+        unsigned char chunked
+        unsigned char idle          # nothing of a request has come
+        unsigned char served        # an exchange was here
+        unsigned char feeding
+        unsigned char parked        # a stream that waits for `start`
+        unsigned char tunnelling, half_closed, shutting
+        unsigned char heading       # part of a request's head has come
         Place place                 # its address', while it is no stream
         Link in_all, in_place       # where it waits to make room
 
