@@ -35,10 +35,8 @@ from chaos import HANGS, Chaos
 from client import position
 from conftest import PATIENCE, EdgeProcess, Edges
 from ledger import CHANNELS, Customer, Entry, Ledger, catch_up, entry_of, ids_of, make_batch, post
+from swarms import ANSWER_WITHIN, Streams
 from test_node import abstract_names, eventually, everybody_serves, wake_sockets_of
-
-from sse_fast.bench import Broadcast, Plan, Target, modes
-from sse_fast.bench.runner import Fleet
 
 SECONDS = float(os.environ.get("SSE_FAST_CHAOS_SECONDS", "16"))
 WORKERS = 4
@@ -46,12 +44,7 @@ PUBLISHERS = 6
 CUSTOMERS = 160
 CALLERS = 8
 STREAMS = 1500  # of each swarm
-STREAM_CHANNELS = 6
-EVENTS_A_SECOND = 20.0  # of each swarm
-ANSWER_WITHIN = 2.5  # seconds
 END = "the-end"  # the channel of the last event
-COMES_BACK = 0.3
-NOBODYS_FAULT = {"publish_refused", "publish_failed", "publish_unsent"}  # by a server that is being killed
 
 
 # ---- publishers ------------------------------------------------------------------------------------------------------
@@ -142,53 +135,6 @@ async def whole_log(server: EdgeProcess, channels: list[str], end: int) -> Ledge
     return log
 
 
-# ---- thousands of clients --------------------------------------------------------------------------------------------
-
-
-class Streams:
-    """A swarm of streams by one way to them, and their publishers."""
-
-    def __init__(self, server: EdgeProcess, name: str, way: str) -> None:
-        self.channels = [f"{name}-{number}" for number in range(STREAM_CHANNELS)]
-        self.fleet = Fleet(
-            Plan(
-                Broadcast(STREAMS, channels=STREAM_CHANNELS, rate=EVENTS_A_SECOND),
-                Target(f"{way}/{name}-{{channel}}", f"{server.url}/publish/{name}-{{channel}}"),
-                publishers=8,
-                processes=1,
-                patience=ANSWER_WITHIN,
-                drain=PATIENCE,
-                reconnect=COMES_BACK,
-                server_pid=server.pid,
-            )
-        )
-
-    def begin(self) -> None:
-        self.fleet.open(STREAMS)
-        modes.opened(self.fleet)
-        self.fleet.order("open_loop", rate=EVENTS_A_SECOND, events=0)
-
-    def end(self) -> None:
-        """Publish no more, and wait until everybody has everything."""
-        modes.settle(self.fleet)
-
-    def compare(self, log: Ledger) -> None:
-        counters, faults = self.fleet.board.counters(), self.fleet.board.faults()
-        assert not self.fleet.problems, self.fleet.problems
-        assert not faults.keys() - NOBODYS_FAULT, faults
-        assert counters["streaming"] == STREAMS
-        numbers: dict[str, list[int]] = {}
-        for _, entry in sorted(log.items()):
-            if entry.channel in self.channels:
-                _, _, channel, publisher, number, *_ = entry.data.split(":")
-                assert int(channel, 16) == self.channels.index(entry.channel)
-                numbers.setdefault(f"{channel} {publisher}", []).append(int(number, 16))
-        for these in numbers.values():
-            assert these == sorted(set(these)), "an event is in the log twice, or later than its publisher's next one"
-        doubtful = faults.get("publish_failed", (0, ""))[0]
-        assert 0 <= sum(map(len, numbers.values())) - counters["answered"] <= doubtful
-
-
 # ---- all of it together ----------------------------------------------------------------------------------------------
 
 
@@ -204,7 +150,7 @@ async def hold_the_law(
     ]
     with ExitStack() as stack:
         ways = {"own": f"{server.url}/sse", "held": f"http://127.0.0.1:{server.port}/held"}
-        swarms = [Streams(server, name, way) for name, way in ways.items()]
+        swarms = [Streams(server, name, way, STREAMS) for name, way in ways.items()]
         for swarm in swarms:
             stack.enter_context(swarm.fleet)
             await asyncio.to_thread(swarm.begin)
