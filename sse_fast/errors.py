@@ -147,6 +147,51 @@ class LogBusy(SSEFastError):
     """Another process holds the log's lock and does not go on: it is stopped. Nothing was appended; try again later."""
 
 
+class EngineTrouble(StrEnum):
+    """Why an engine does not take what is published. The values are label values in /metrics."""
+
+    UNREACHABLE = "unreachable"  # no connection, or none that answers
+    TIMEOUT = "timeout"  # it did not answer in time
+    LOADING = "loading"  # it starts, or is busy with something long
+    READ_ONLY = "read_only"  # a replica: a failover is going on, or the address is not the primary's
+    REPLICAS = "replicas"  # too few replicas have what was published
+    MEMORY = "memory"  # over its own limit
+    DISK = "disk"  # it cannot save, and was told to take nothing then
+    WAITING = "waiting"  # more waits for it than may
+    CREDENTIALS = "credentials"
+    PERMISSIONS = "permissions"
+    FOREIGN = "foreign"  # what is under the keys is somebody else's
+    VERSION = "version"  # the server's, or that of what is under the keys
+    ADDRESS = "address"  # not the kind of server that the URL says
+    OTHER = "other"
+
+
+class EngineUnavailable(SSEFastError):
+    """The engine behind the nodes does not take events now. It is asked again and again; nobody has to do anything.
+
+    maybe: whether what was to be published may have been; else it was not. With an idempotency key to publish it again
+    is right either way. seconds: after which to come again.
+    """
+
+    def __init__(self, sentence: str, reason: EngineTrouble, *, maybe: bool = False, seconds: float = 1.0) -> None:
+        super().__init__(sentence)
+        self.reason, self.maybe, self.seconds = reason, maybe, seconds
+
+    def again(self, *, maybe: bool | None = None) -> Self:
+        """The same, for somebody else."""
+        given = self.maybe if maybe is None else maybe
+        return type(self)(str(self), self.reason, maybe=given, seconds=self.seconds)
+
+
+class EngineRefused(EngineUnavailable):
+    """The engine will not take events until somebody puts something right, there or here: the sentence says what."""
+
+
+class NotReplicated(EngineUnavailable):
+    """What was published is in the engine, but not on as many replicas as are asked for, in time. It may be lost with
+    the primary; then those who have seen it are told of a gap."""
+
+
 class UnusableLogFile(SSEFastError):
     """A log file that this server must not use, in one sentence that names it and says what to do."""
 

@@ -1,8 +1,9 @@
 """Events and their ids, as people write and read them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, overload
 
 from sse_fast._native.wire.frame import encode
 
@@ -25,6 +26,30 @@ class EventId(NamedTuple):
         """The id, or None where the text is not one of ours."""
         match = EVENT_ID.match(text)
         return cls(match[1], int(match[2])) if match and int(match[2]) <= MAX_POSITION else None
+
+
+class EventIds(Sequence[EventId]):
+    """The ids of a batch: positions of one epoch. Made one by one when they are asked for, for there may be many."""
+
+    __slots__ = ("epoch", "positions")
+
+    def __init__(self, epoch: str, positions: Sequence[int]) -> None:
+        self.epoch, self.positions = epoch, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, at: int) -> EventId: ...
+    @overload
+    def __getitem__(self, at: slice) -> "EventIds": ...
+    def __getitem__(self, at: int | slice) -> "EventId | EventIds":
+        if isinstance(at, slice):
+            return EventIds(self.epoch, self.positions[at])
+        return EventId(self.epoch, self.positions[at])
+
+    def __repr__(self) -> str:
+        return f"EventIds({self.epoch!r}, {self.positions!r})"
 
 
 @dataclass(frozen=True, slots=True)

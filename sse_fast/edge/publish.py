@@ -22,9 +22,8 @@ from sse_fast.access.rates import Rates
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
-from sse_fast.event import EventId
+from sse_fast.event import EventId, EventIds
 from sse_fast.event_rules import Encoded
-from sse_fast.hub.backplane import EventIds
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.idempotency import Keys

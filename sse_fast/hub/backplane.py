@@ -8,13 +8,13 @@ come back with the events by a follower that appends them to the node's log.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar, overload
+from typing import NamedTuple, Protocol, TypeVar
 
 from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import InvalidEvent, LogBusy
-from sse_fast.event import EventId
+from sse_fast.event import EventId, EventIds
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Line, Turns, refuse_batch_over
 from sse_fast.hub.idempotency import Keys, digests
@@ -91,30 +91,6 @@ class Once(NamedTuple):
 
     ids: Sequence[EventId]
     repeated: int
-
-
-class EventIds(Sequence[EventId]):
-    """The ids of a batch: positions of one epoch. Made one by one when they are asked for, for there may be many."""
-
-    __slots__ = ("epoch", "positions")
-
-    def __init__(self, epoch: str, positions: Sequence[int]) -> None:
-        self.epoch, self.positions = epoch, positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @overload
-    def __getitem__(self, at: int) -> EventId: ...
-    @overload
-    def __getitem__(self, at: slice) -> "EventIds": ...
-    def __getitem__(self, at: int | slice) -> "EventId | EventIds":
-        if isinstance(at, slice):
-            return EventIds(self.epoch, self.positions[at])
-        return EventId(self.epoch, self.positions[at])
-
-    def __repr__(self) -> str:
-        return f"EventIds({self.epoch!r}, {self.positions!r})"
 
 
 class LogBackplane:

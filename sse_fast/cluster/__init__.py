@@ -1,0 +1,1 @@
+"""An engine behind several nodes: it holds the log, and each node's is a window on it."""

@@ -1,0 +1,504 @@
+"""The engine of a fleet, from this process: it takes events, gives them their ids, and they are read from it again.
+
+    publishers -> what waits -> one call of a function, all that came meanwhile -> ids
+                                          the stream -> `follow` -> this node's log
+
+One connection publishes, and tends the log once a second; whoever reads has another. What is wrong is known to all who
+publish as soon as one call has found it (`trouble`), and asked again and again until it is not.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from sse_fast.cluster.address import Address, Host, text_of
+from sse_fast.cluster.connection import Connection, connect
+from sse_fast.cluster.counts import Counts
+from sse_fast.cluster.entries import Item
+from sse_fast.cluster.functions import Limits, Log, Look, Looked, Opened
+from sse_fast.cluster.primary import by_sentinels, connect_to_primary
+from sse_fast.cluster.reader import Page, Reader
+from sse_fast.cluster.requests import Keys, Published, Request, answers_of, arguments_of, forgetting, request_in_turns
+from sse_fast.cluster.trouble import MOVED, NOT_LOADED, late, trouble_of, unreachable
+from sse_fast.errors import (
+    BatchTooLarge,
+    EngineRefused,
+    EngineTrouble,
+    EngineUnavailable,
+    InvalidEvent,
+    NotReplicated,
+)
+from sse_fast.event import EventId
+from sse_fast.event_rules import Encoded
+
+logger = logging.getLogger("sse_fast.cluster")
+
+TEND = 1.0  # seconds between two looks after the log, and
+TEND_IN_TROUBLE = 0.25
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two tries to connect
+HOPS = 5  # from one of a cluster's servers to another
+GROUP_EVENTS, GROUP_BYTES = 512, 256 * 1024  # in one call, unless a single batch has more: about a millisecond of Redis
+FLIGHTS = 1  # calls at once; what comes meanwhile goes together
+MOST_WAITING = 64 * 1024 * 1024  # bytes that may wait for the engine
+SHARE = 8  # of what the engine keeps a batch may be a part: one of so many
+
+
+class Engine:
+    """An engine at a URL; made by `from_url`. It lives on one loop, from its first use until `close`."""
+
+    def __init__(
+        self,
+        address: Address,
+        prefix: str,
+        *,
+        replicas: int,
+        replica_timeout: float,
+        timeout: float,
+        limits: Limits | None,
+    ) -> None:
+        self.address = address
+        self.limits = limits
+        self.replicas = replicas
+        self.trouble: EngineUnavailable | None = None
+        """Why nothing can be published now; None: it can, or nobody has tried yet."""
+        self.since = 0.0
+        """When `trouble` changed last, of the loop's clock."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when `trouble` has changed."""
+        self.looked: Looked | None = None
+        """What was seen of the log last, and when."""
+        self.counts = Counts()
+        self.log = Log(prefix, self._explain)
+        self._replica_timeout = replica_timeout
+        self._timeout = timeout
+        self._patience = timeout + (replica_timeout if replicas else 0)
+        self._connection: Connection | None = None
+        self._host: Host | None = None
+        self._moved: Host | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._tried: asyncio.Future[None]
+        self._up: asyncio.Event
+        self._opened: Opened | None = None
+        self._queue: deque[tuple[Request, asyncio.Future[Published]]] = deque()
+        self._waiting = 0  # bytes
+        self._flying = 0
+        self._soon = False
+        self._closed = False
+        self._reader = Reader(self)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "sse_fast",
+        replicas: int = 0,
+        replica_timeout: float = 1.0,
+        timeout: float = 2.0,
+        limits: Limits | None = None,
+    ) -> "Engine":
+        """`prefix`: of the names of its keys. `replicas`: that have an event before it is acknowledged, within
+        `replica_timeout` seconds. `timeout`: seconds that an answer may take. `limits`: None, those that others have
+        set. Raises ValueError for what is none, without showing the URL."""
+        if replicas < 0 or timeout <= 0 or replica_timeout <= 0:
+            raise ValueError("replicas is 0 or more, and timeout and replica_timeout are seconds, more than 0")
+        return cls(
+            Address.parse(url),
+            prefix,
+            replicas=replicas,
+            replica_timeout=replica_timeout,
+            timeout=timeout,
+            limits=limits,
+        )
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> Look:
+        """Connect, unless it is. The functions are loaded, and a new epoch has begun where one is due. Raises
+        EngineUnavailable (EngineRefused); it is tried again all the same until `close`."""
+        if self._keeper is None:
+            if self._closed:
+                raise unreachable(self.address, "the engine was closed here")
+            self._up = asyncio.Event()
+            self._tried = asyncio.get_running_loop().create_future()
+            self._keeper = asyncio.create_task(self._keep(), name="sse_fast engine")
+        await asyncio.shield(self._tried)
+        if self.trouble is not None and self._connection is None:
+            raise self.trouble.again()
+        assert self.looked is not None
+        return self.looked.found
+
+    async def close(self) -> None:
+        """What waits is not published."""
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._reader.close()
+        self._down(unreachable(self.address, "the engine was closed here"))
+
+    async def _keep(self) -> None:
+        wait, hops = FIRST_WAIT, 0
+        while True:
+            moved = self._moved
+            try:
+                connection = await connect_to_primary(self.address, moved, self._timeout)
+                try:
+                    await self._begin(connection)
+                    wait, hops = FIRST_WAIT, 0
+                    await self._stay(connection)
+                finally:
+                    connection.abort()
+            except EngineUnavailable as error:
+                if self._moved not in (moved, None) and hops < HOPS:
+                    hops += 1
+                    continue
+                if self._moved == moved:
+                    self._moved = None  # whoever is asked first knows better
+                self._down(error)
+            except Exception as error:
+                logger.exception("looking after the engine failed; it goes on")
+                self._down(unreachable(self.address, error))
+            await asyncio.sleep(wait * random.uniform(0.5, 1))
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    async def _begin(self, connection: Connection) -> None:
+        sent = asyncio.get_running_loop().time()
+        opened = await connection.hold(self.log.open(self.limits), self._timeout)
+        self._seen(sent, opened.look)
+        host = self._host_of(connection)
+        if host != self._host:
+            self._reader.elsewhere()
+        self._host, self._opened = host, opened
+        trouble = await self._try(connection)
+        self.counts.connections += 1
+        self._connection = connection
+        self._up.set()
+        self._tell(trouble)
+        self._fly_soon()
+
+    async def _stay(self, connection: Connection) -> None:
+        """Until it is lost, or another server is the primary."""
+        while True:
+            await asyncio.wait((connection.lost,), timeout=TEND if self.trouble is None else TEND_IN_TROUBLE)
+            if self.address.kind == "sentinel" and connection.open:
+                host = await by_sentinels(self.address, self._timeout)
+                if host != self._host:
+                    raise EngineUnavailable(
+                        f"{connection.name} is the primary no longer: the Sentinels name {text_of(host)}",
+                        EngineTrouble.READ_ONLY,
+                    )
+            await self._look(connection)
+            self._tell(await self._try(connection))
+
+    async def _look(self, connection: Connection) -> Look:
+        sent = asyncio.get_running_loop().time()
+        return self._seen(sent, await connection.hold(self.log.tend(), self._patience))
+
+    def _seen(self, sent: float, look: Look) -> Look:
+        self.looked = Looked(sent, asyncio.get_running_loop().time(), look)
+        return look
+
+    @property
+    def look_of_late(self) -> Look | None:
+        return self.looked.found if self.looked is not None else None
+
+    async def _try(self, connection: Connection) -> EngineUnavailable | None:
+        """Whether events are taken: what is wrong, if not."""
+        try:
+            await connection.hold(self.log.loaded(self.log.call("publish")), self._patience)
+            if self.replicas:
+                self._check_replicas(await connection.ask(self._wait_for_replicas(), self._patience))
+        except EngineUnavailable as error:
+            if not connection.open or error.reason == EngineTrouble.READ_ONLY:
+                raise
+            return error
+        return None
+
+    def _host_of(self, connection: Connection) -> Host | None:
+        return next((host for host in self._known() if text_of(host) == connection.name), self._named(connection.name))
+
+    def _known(self) -> Sequence[Host]:
+        return [*self.address.hosts, *([self._moved] if self._moved else [])]
+
+    def _named(self, name: str) -> Host | None:
+        host, _, port = name.rpartition(":")
+        return None if self.address.kind == "socket" else (host.strip("[]"), int(port))
+
+    def _explain(self, error: Exception) -> EngineUnavailable:
+        if self.address.kind == "cluster" and (found := MOVED.match(str(error))):
+            host = found[1] or (self._host or self.address.hosts[0])[0]
+            self._moved = host, int(found[2])
+            return EngineUnavailable(f"the log of {self.address} has moved to {host}:{found[2]}", EngineTrouble.LOADING)
+        at = self._connection.name if self._connection is not None else self.address
+        return trouble_of(error, at, f"{self.log.prefix}:*")
+
+    def _tell(self, trouble: EngineUnavailable | None) -> None:
+        if not self._tried.done():
+            self._tried.set_result(None)
+        if (trouble and str(trouble)) == (self.trouble and str(self.trouble)):
+            return
+        if trouble is None:
+            logger.info("the engine at %s takes events", self.address)
+        elif self.trouble is None or self.trouble.reason != trouble.reason:
+            logger.log(
+                logging.ERROR if isinstance(trouble, EngineRefused) else logging.WARNING,
+                "nothing can be published: %s",
+                trouble,
+            )
+        self.trouble = trouble
+        self.since = asyncio.get_running_loop().time()
+        if self.on_change is not None:
+            self.on_change()
+
+    def _down(self, error: EngineUnavailable) -> None:
+        self._connection = None
+        if self._keeper is None:
+            return
+        self._up.clear()
+        self._tell(error)
+        while self._queue:
+            request, waiting = self._queue.popleft()
+            self._waiting -= request.size
+            if not waiting.done():
+                waiting.set_exception(error.again(maybe=False))
+
+    # ---- publishing --------------------------------------------------------------------------------------------------
+
+    async def publish(self, events: Sequence[Encoded], keys: Keys | None = None) -> Published:
+        """Publish events in their order, all or none; what several tasks hand in meanwhile goes together.
+
+        keys: an idempotency key of all together, or by their places those of single ones. Raises KeyReused,
+        InvalidEvent (no key), BatchTooLarge, EngineUnavailable (EngineRefused, NotReplicated). While it is known that
+        the engine does not take events it raises at once.
+        """
+        if not events:
+            return Published([], 0)
+        opened = await self._ready()
+        if keys and not opened.window:
+            raise InvalidEvent("no idempotency keys are remembered here (the window is 0); leave the key out")
+        return await self._hand_in(await request_in_turns(events, keys or None))
+
+    async def forget(self, channel: bytes, body: bytes) -> EventId:
+        """Have nothing of a channel kept that came before; `body`: the frame that says so. Raises as `publish`."""
+        await self._ready()
+        return (await self._hand_in(forgetting(channel, body))).ids[0]
+
+    async def _ready(self) -> Opened:
+        if self._opened is None:
+            await self.open()
+        assert self._opened is not None
+        return self._opened
+
+    async def _hand_in(self, request: Request) -> Published:
+        if self.trouble is not None:
+            self.counts.failures += 1
+            raise self.trouble.again(maybe=False)
+        assert self._opened is not None
+        if request.size > self._opened.max_bytes // SHARE:
+            raise BatchTooLarge(
+                f"the batch has {request.size} bytes, and the engine keeps {self._opened.max_bytes}: an "
+                f"{SHARE}th of that may be published at once; send it in several"
+            )
+        if self._waiting and self._waiting + request.size > MOST_WAITING:
+            self.counts.failures += 1
+            raise EngineUnavailable(
+                f"{self._waiting} bytes wait to be published at {self.address}, which is not fast enough",
+                EngineTrouble.WAITING,
+            )
+        waiting: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        self._queue.append((request, waiting))
+        self._waiting += request.size
+        self._fly_soon()
+        return await waiting
+
+    def _fly_soon(self) -> None:
+        """In the next turn of the loop: whoever publishes in this one comes with it."""
+        if self._queue and not self._soon and self._flying < FLIGHTS:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._fly)
+
+    def _fly(self) -> None:
+        self._soon = False
+        if self._connection is None:
+            return
+        requests: list[Request] = []
+        futures: list[asyncio.Future[Published]] = []
+        events = size = 0
+        while self._queue:
+            request, waiting = self._queue[0]
+            if requests and (events + request.count > GROUP_EVENTS or size + request.size > GROUP_BYTES):
+                break
+            self._queue.popleft()
+            self._waiting -= request.size
+            if not waiting.done():  # who has left publishes nothing
+                requests.append(request)
+                futures.append(waiting)
+                events, size = events + request.count, size + request.size
+        if requests:
+            Flight(self, self._connection, requests, futures).start()
+
+    def _wait_for_replicas(self) -> tuple[str, int, int]:
+        return "WAIT", self.replicas, max(1, round(1000 * self._replica_timeout))
+
+    def _check_replicas(self, reply: Any) -> None:
+        if self.log.checked(reply) < self.replicas:
+            raise NotReplicated(
+                f"{reply} of {self.replicas} replicas of {self.address} answered within {self._replica_timeout:g} s",
+                EngineTrouble.REPLICAS,
+                maybe=True,
+            )
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def follow(self, after: EventId | None) -> AsyncGenerator[list[Item], None]:
+        """All that comes behind `after` (None: that is kept), for ever, in lists that are never empty. It ends by
+        `aclose` or a cancellation alone: an outage is waited for. One at a time."""
+        return self._reader.follow(after)
+
+    @property
+    def reading(self) -> bool:
+        """Whether what follows is connected, and was answered lately."""
+        return self._reader.reading
+
+    @property
+    def heard(self) -> float:
+        """When what follows was answered last, of the loop's clock."""
+        return self._reader.heard
+
+    async def page(self, after: EventId, until: EventId | None = None) -> Page:
+        """What comes behind `after`, up to `until`, about 256 KiB of it. Raises EngineUnavailable."""
+        return await self._reader.page(after, until)
+
+    async def window(self, bytes: int) -> EventId | None:
+        """An id behind which about the newest so many bytes are; None: that is all that is kept. Raises
+        EngineUnavailable."""
+        await self._ready()
+        return await self._on_hand().hold(self.log.window(bytes), self._patience)
+
+    async def look(self) -> Look:
+        """Raises EngineUnavailable."""
+        await self._ready()
+        return await self._look(self._on_hand())
+
+    def _on_hand(self) -> Connection:
+        if self._connection is None:
+            assert self.trouble is not None
+            raise self.trouble.again(maybe=False)
+        return self._connection
+
+    async def another_connection(self) -> Connection:
+        """To the server that is published to, as soon as there is one. Raises EngineUnavailable."""
+        if self._keeper is None:
+            with contextlib.suppress(EngineUnavailable):
+                await self.open()
+        await self._up.wait()
+        return await connect(self.address, self._host, self._timeout)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def timeout(self) -> float:
+        return self._timeout
+
+    # ---- of flights --------------------------------------------------------------------------------------------------
+
+    def took_off(self) -> None:
+        self._flying += 1
+
+    def landed(self) -> None:
+        self._flying -= 1
+        self._fly_soon()
+
+    def failed(self, error: EngineUnavailable, connection: Connection) -> None:
+        """A call has found out what the next look would."""
+        self.counts.failures += 1
+        if self._moved is not None or error.reason == EngineTrouble.READ_ONLY:
+            connection.abort(error)
+        if connection is self._connection and error.reason != EngineTrouble.OTHER:
+            self._tell(error)
+
+
+class Flight:
+    """One call of the function with what several have handed in; and, behind it, the wait for the replicas."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        connection: Connection,
+        requests: list[Request],
+        futures: list[asyncio.Future[Published]],
+    ) -> None:
+        self._engine, self._connection = engine, connection
+        self._requests, self._futures = requests, futures
+        self._reply: asyncio.Future[Any]
+        self._again = False
+
+    def start(self) -> None:
+        self._engine.took_off()
+        self._send()
+
+    def _send(self) -> None:
+        engine, connection = self._engine, self._connection
+        try:
+            self._reply = last = connection.send(*engine.log.call("publish", *arguments_of(self._requests)))
+            if engine.replicas:
+                last = connection.send(*engine._wait_for_replicas())
+        except EngineUnavailable as error:
+            self._fail(error)
+            return
+        self._late = asyncio.get_running_loop().call_later(engine._patience, self._time_out)
+        last.add_done_callback(self._done)
+
+    def _time_out(self) -> None:
+        self._connection.abort(late(self._connection.name, self._engine._patience, maybe=True))
+
+    def _done(self, last: asyncio.Future[Any]) -> None:
+        self._late.cancel()
+        engine = self._engine
+        try:
+            reply = self._reply.result()
+            if str(reply).startswith(NOT_LOADED) and not self._again:
+                self._again = True
+                self._loading = asyncio.ensure_future(self._load())
+                return
+            engine.log.checked(reply)
+            if engine.replicas:
+                engine._check_replicas(last.result())
+        except EngineUnavailable as error:
+            self._fail(error)
+            return
+        counts = engine.counts
+        counts.calls += 1
+        for waiting, answer in zip(self._futures, answers_of(self._requests, reply), strict=True):
+            if isinstance(answer, Exception):
+                if not waiting.done():
+                    waiting.set_exception(answer)
+                continue
+            counts.events += len(answer.ids) - answer.repeated
+            counts.repeated += answer.repeated
+            if not waiting.done():
+                waiting.set_result(answer)
+        engine.landed()
+
+    async def _load(self) -> None:
+        """Nothing has run: a server that keeps nothing has started again."""
+        try:
+            await self._connection.hold(self._engine.log.load(), self._engine._patience)
+        except EngineUnavailable as error:
+            self._fail(error.again(maybe=False))
+        else:
+            self._send()
+
+    def _fail(self, error: EngineUnavailable) -> None:
+        for waiting in self._futures:
+            if not waiting.done():
+                waiting.set_exception(error.again())
+        self._engine.failed(error, self._connection)
+        self._engine.landed()
