@@ -11,6 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import click
 import pytest
 import trustme
 from granian.constants import HTTPModes
@@ -23,6 +24,7 @@ from sse_fast.base.descriptors import (
     descriptors_for,
 )
 from sse_fast.cli.groups import GROUPS
+from sse_fast.cli.main import main
 from sse_fast.logs import JsonFormatter, TextFormatter, log_config
 from sse_fast.node import serve
 from sse_fast.node.serve import CannotServe
@@ -34,11 +36,29 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 # ---- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["serve", "publish", "listen", "relay", "token"])
+def commands(group=main, *names):
+    for name, command in group.commands.items():
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+@pytest.mark.parametrize("command", [*commands()], ids=" ".join)
 def test_every_help_has_examples(run, command):
-    result = run(command, "--help")
+    result = run(*command, "--help")
     assert result.exit_code == 0
-    assert f"sse-fast {command}" in result.output.partition("Examples:")[2]
+    assert f"sse-fast {' '.join(command)}" in result.output.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("command", [*commands()], ids=" ".join)
+def test_every_option_has_a_help(run, command):
+    context = click.Context(main)
+    found = main
+    for name in command:
+        found = found.get_command(context, name)
+    assert [
+        each.name for each in found.params if isinstance(each, click.Option) and not (each.help or each.hidden)
+    ] == []
 
 
 def test_every_setting_is_a_flag_that_help_explains(run):

@@ -574,6 +574,13 @@ def test_listen_shows_of_today_the_time_alone(against):
     assert against(Script(stream, STOP), "listen", "a").stdout == f"e-1 {now.astimezone():%H:%M:%S} message one\n"
 
 
+def test_listen_says_that_what_a_channel_had_is_forgotten_and_not_in_what_envelope(against):
+    stream = [ENVELOPED % 0, enveloped(1, '{"channel":"a"}', ["a"], "2026-01-02T03:04:05.678Z", "$forgotten")]
+    result = against(Script(stream, STOP), "listen", "a")
+    assert result.stdout == ""
+    assert 'what the channel had is forgotten: {"channel":"a"}' in result.stderr.splitlines()
+
+
 LOOKS_ENVELOPED = '{"channel":"a","event":"message","time":"2026-01-02T03:04:05.678Z","data":"x"}'
 
 

@@ -27,6 +27,7 @@ from sse_fast.outbox.mark import MOST, Mark
 from sse_fast.outbox.queue import BATCH_BYTES, NoOutbox, Queue, Row, conninfo_of
 from sse_fast.outbox.relay import Relay
 from sse_fast.outbox.suspects import ATTEMPTS
+from sse_fast.outbox.target import NoMarks
 from sse_fast.transports.life import Transport
 
 
@@ -422,13 +423,19 @@ class Answered(EdgeTarget):
         return super()._posted(lines)
 
 
+class Unmarked(Answered):
+    async def newest_mark(self) -> Mark | None:
+        raise NoMarks("this credential does not grant it")
+
+
+@pytest.mark.parametrize("kind", [Answered, Unmarked])
 async def test_an_event_at_which_an_edge_fails_is_kept_aside_and_the_others_go_on(
-    dsn: str, writer: psycopg.Connection[Any], soon: None
+    dsn: str, writer: psycopg.Connection[Any], soon: None, kind: type[EdgeTarget]
 ) -> None:
     async with edge_here() as server:
         for number in range(10):
             add(writer, "news", "poison" if number in (3, 9) else number)
-        relay = Relay(dsn, to(server, kind=Answered))
+        relay = Relay(dsn, to(server, kind=kind))
         await relay.run(until_empty=True)
         assert await kept(server, "news", "8") == [str(number) for number in range(9) if number != 3]
     assert relay.stats.parked == 2
@@ -436,11 +443,14 @@ async def test_an_event_at_which_an_edge_fails_is_kept_aside_and_the_others_go_o
     assert errors == 2 * [("poison", "500 Internal Server Error")]
 
 
-@pytest.mark.parametrize(("status", "everything"), [(503, False), (502, False), (504, False), (500, True)])
+@pytest.mark.parametrize(
+    ("status", "everything", "marks"),
+    [(503, False, True), (502, False, True), (504, False, True), (500, True, True), (500, True, False)],
+)
 async def test_for_a_server_that_is_away_or_fails_at_everything_nothing_is_kept_aside(
-    dsn: str, writer: psycopg.Connection[Any], soon: None, status: int, everything: bool
+    dsn: str, writer: psycopg.Connection[Any], soon: None, status: int, everything: bool, marks: bool
 ) -> None:
-    class Away(Answered):
+    class Away(Answered if marks else Unmarked):  # type: ignore[misc]
         pass
 
     Away.status, Away.everything = status, everything

@@ -184,6 +184,14 @@ def test_what_says_how_credentials_are_taken_needs_something_that_closes_the_ser
             use(Settings.load(settings))
 
 
+def test_what_is_too_short_to_be_compressed_is_said_of_a_server_that_compresses():
+    for use in (create_app, refuse_unsafe):
+        with pytest.raises(ValueError, match=r"compress_min does nothing without .*set compress too, or leave"):
+            use(Settings.load({"compress_min": "1KiB"}))
+    for said in (True, False):
+        refuse_unsafe(Settings.load({"compress_min": "1KiB", "compress": said}))
+
+
 def test_who_is_there_is_told_where_somebody_says_who_they_are():
     said = {"presence_channels": ["room:*"]}
     with pytest.raises(ValueError, match="presence_channels does nothing without a source of users"):

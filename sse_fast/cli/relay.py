@@ -8,7 +8,7 @@ import click
 import httpx
 
 from sse_fast.cli.edge import KEY_GIVEN, authorization, http_client, key_option, next_step, url_option
-from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.cli.failure import Failure, Misuse, tell
 from sse_fast.client.failures import Refused
 from sse_fast.logs import log_config
 from sse_fast.outbox.table import DDL
@@ -35,7 +35,7 @@ Examples:
     help="Of a PostgreSQL database, postgresql://user@host/name, or a connection string of libpq, whose variables "
     "(PGHOST, PGPASSFILE, ...) count too. Not through a pooler that shares connections by transaction.",
 )
-@click.option("--create", is_flag=True, help="Make the tables of the outbox, and end.")
+@click.option("--create", is_flag=True, help="Make the tables of the outbox, and end; those that are there stay.")
 @click.option("--ddl", is_flag=True, help="Print what makes them, for a migration, and end.")
 @click.option("--once", is_flag=True, help="End when the outbox is empty.")
 @click.option(
@@ -86,6 +86,8 @@ def relay(
     if create:
         try:
             asyncio.run(create_tables(conninfo))
+        except psycopg.errors.DuplicateTable:
+            tell("the outbox is there already, and stays as it is")
         except (psycopg.Error, OSError, TimeoutError) as error:
             raise Failure(f"the tables were not made: {first_line(error)}") from None
         return

@@ -60,7 +60,16 @@ def token() -> None:
     """Make a token (`make`, which needs not be said), or keys to sign tokens with; say what is in them."""
 
 
-@token.command(short_help="Make a token, and print it.")
+@token.command(
+    short_help="Make a token, and print it.",
+    epilog="""\b
+Examples:
+  export SSE_FAST_TOKEN_SECRET=$(sse-fast token secret)
+  sse-fast token make --subscribe 'orders:*' --user 42 --for 1h
+  sse-fast token make --subscribe 'room:7' --publish 'room:7' --no-history --for 90s
+  sse-fast token make --key signing.json --operations --issuer https://id.example --for 7d
+""",
+)
 @click.option(
     "--subscribe", metavar="PATTERN", multiple=True, help="Channels to listen to: 'orders:*'. Repeat for more."
 )
@@ -136,15 +145,38 @@ def make(
     click.echo(jwt.encode(claims, secret.encode(), "HS256"))
 
 
-@token.command(short_help="Make a secret to sign tokens with, or a publish key.")
+@token.command(
+    short_help="Make a secret to sign tokens with, or a publish key.",
+    epilog="""\b
+Examples:
+  export SSE_FAST_TOKEN_SECRET=$(sse-fast token secret)
+  SSE_FAST_PUBLISH_KEY=$(sse-fast token secret) sse-fast serve --host 0.0.0.0
+""",
+)
 def secret() -> None:
     """Print a secret of 256 bits: for SSE_FAST_TOKEN_SECRET, or as a publish key."""
     click.echo(secrets.token_urlsafe(SECRET_BYTES))
 
 
-@token.command(short_help="Make a key pair to sign tokens with.")
+@token.command(
+    short_help="Make a key pair to sign tokens with.",
+    epilog="""\b
+Examples:
+  sse-fast token keys signing.json --out public.json
+  sse-fast serve --token-keys public.json
+  sse-fast token keys signing.json --add --out public.json      the new one signs, both are taken
+  sse-fast token keys signing.json --public                     what is in it, for servers
+  sse-fast token keys signing.json --algorithm RS256
+""",
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True)
+@click.option(
+    "--algorithm",
+    type=click.Choice(ALGORITHMS),
+    default=ALGORITHMS[0],
+    show_default=True,
+    help="Of the key that is made, and of what it signs.",
+)
 @click.option("--add", is_flag=True, help="Put another key into FILE, which is the one that signs from then on.")
 @click.option("--public", is_flag=True, help="Make nothing: print the public half of what is in FILE.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Put the public half there.")
@@ -175,7 +207,16 @@ def keys(file: Path, algorithm: str, add: bool, public: bool, out: Path | None) 
         click.echo(half)
 
 
-@token.command(short_help="Say what is in a token, or in a key set.")
+@token.command(
+    short_help="Say what is in a token, or in a key set.",
+    epilog="""\b
+Examples:
+  sse-fast token inspect eyJhbGciOi...
+  sse-fast token inspect eyJhbGciOi... --keys public.json
+  sse-fast token inspect public.json
+  sse-fast token inspect - < token.txt
+""",
+)
 @click.argument("what", metavar="TOKEN|FILE|-")
 @click.option("--secret", metavar="TEXT", help=f"Check its signature with this. Default: {variable('token_secret')}.")
 @click.option("--keys", "key_file", type=click.Path(path_type=Path), metavar="FILE", help="Or with this key set.")

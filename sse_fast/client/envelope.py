@@ -8,6 +8,7 @@ from datetime import datetime
 
 import orjson
 
+from sse_fast._native.wire.control import FORGOTTEN
 from sse_fast._native.wire.event_parser import ReceivedEvent
 
 
@@ -39,8 +40,9 @@ def says_enveloped(connected: ReceivedEvent) -> bool:
 
 
 def opened(event: ReceivedEvent) -> PublishedEvent | ReceivedEvent:
-    """What is in the envelope; an event of the server's own, which has none, as it stands."""
-    if event.event.startswith("$"):
+    """What is in the envelope; an event of the server's own, which has none, as it stands. `$forgotten` is one of its
+    channel, and has one."""
+    if event.event.startswith("$") and event.event != FORGOTTEN:
         return event
     try:
         inside = orjson.loads(event.data)

@@ -43,10 +43,7 @@ class EdgeTarget:
     async def newest_mark(self) -> Mark | None:
         asking = token_hex(16)
         try:
-            await self._post([{"channel": self._marks, "event": ASKING, "data": asking, "key": asking}])
-        # There is nothing wrong with this event.
-        except Failing as error:
-            raise Unavailable(str(error), error.retry_after) from None
+            await self._post_sound([{"channel": self._marks, "event": ASKING, "data": asking, "key": asking}])
         except (Refused, Rejected) as error:
             if error.status == 403:
                 raise NoMarks(str(error)) from None
@@ -56,8 +53,18 @@ class EdgeTarget:
         except Refused as error:
             raise NoMarks(str(error)) from None
 
+    async def probe(self) -> None:
+        await self._post_sound([])
+
     async def close(self) -> None:
         self._client.close()
+
+    async def _post_sound(self, events: list[dict[str, object]]) -> None:
+        """Events with which there is nothing wrong."""
+        try:
+            await self._post(events)
+        except Failing as error:
+            raise Unavailable(str(error), error.retry_after) from None
 
     async def _post(self, events: list[dict[str, object]]) -> int:
         """How many of them had been published before."""

@@ -81,5 +81,8 @@ class HubTarget:
             subscription.close()
         return next(filter(None, map(Mark.read, reversed(marks))), None)
 
+    async def probe(self) -> None:
+        """Its marks say so."""
+
     async def close(self) -> None:
         """The hub is the app's."""

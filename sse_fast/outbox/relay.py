@@ -219,8 +219,11 @@ class Relay:
         self._tell(rows, repeated)
 
     async def _settle(self, queue: Queue, target: Target) -> None:
-        """Take out of the queue what the log has by its newest mark."""
+        """Take out of the queue what the log has by its newest mark. Raises Unavailable for a target that fails at
+        whatever it is given."""
         if not self._marks:
+            if self._suspects.any:
+                await target.probe()
             return
         try:
             mark = await target.newest_mark()

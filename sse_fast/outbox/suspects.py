@@ -18,6 +18,11 @@ class Suspects:
         self._last = 0  # of the last one that is suspect
         self._attempts = 0
 
+    @property
+    def any(self) -> bool:
+        """Whether what was tried last failed."""
+        return self._attempts > 0
+
     def failed(self, rows: Sequence[Row], why: str) -> bool:
         """Whether it is halved."""
         first, last = rows[0].position, rows[-1].position

@@ -39,4 +39,7 @@ class Target(Protocol):
     async def newest_mark(self) -> Mark | None:
         """The newest that the log has; None: it has none. Raises NoMarks, too."""
 
+    async def probe(self) -> None:
+        """Publish nothing. Where it fails at that, too, it is no event's fault, and it is Unavailable."""
+
     async def close(self) -> None: ...

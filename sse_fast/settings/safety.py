@@ -16,7 +16,7 @@ OF_TOKENS = (
 
 def refuse_unsafe(settings: Settings) -> None:
     """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
-    what is said of credentials would close nothing."""
+    something that is set does nothing."""
     refuse_idle(settings)
     keyed = settings.publish_key is not None or settings.publish_keys is not None
     if not (settings.guarded or settings.app):
@@ -44,12 +44,14 @@ def refuse_unsafe(settings: Settings) -> None:
 
 
 def refuse_idle(settings: Settings) -> None:
-    """Raise ValueError for a setting about credentials where there is nothing by which they could be told from others:
-    whoever set it means a server that is closed, and everybody could listen."""
+    """Raise ValueError for what does nothing without another setting. Of credentials, where there is nothing by which
+    they could be told from others: whoever set that means a server that is closed, and everybody could listen."""
     if not settings.takes_tokens:
         _refuse_set(settings, OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
     if settings.authorize_url is None:
         _refuse_set(settings, ("authorize_headers",), "webhook; set authorize_url")
+    if "compress" not in settings.model_fields_set:  # who says that nothing is to be compressed knows of it
+        _refuse_set(settings, ("compress_min",), "word that streams are compressed; set compress")
 
 
 def _refuse_set(settings: Settings, names: Iterable[str], without: str) -> None:

@@ -147,7 +147,8 @@ class Settings(BaseSettings):
         default=ByteSize(256),
         ge=0,
         le=MIB,
-        description="Bytes from which on what is sent at once is compressed; what is shorter is stored as it is.",
+        description="With compress: bytes from which on what is sent at once is compressed; what is shorter is stored "
+        "as it is.",
     )
     slow_policy: Literal["disconnect", "skip"] = Field(
         default="disconnect",
