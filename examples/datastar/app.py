@@ -1,7 +1,9 @@
-"""Live counters for Datastar: `datastar-patch-signals` events, whose data is the word `signals` and a JSON object that
-is merged into the page's signals.
+"""Live counters and the newest activities for Datastar: `datastar-patch-signals` events, whose data is the word
+`signals` and a JSON object that is merged into the page's signals, and `datastar-patch-elements`, whose data is the
+word `elements` and HTML that takes the place of what has its ids.
 
-Every event carries all counters, so a page that comes needs no more than the newest one: history=1.
+Every event carries all counters, or all activities that are shown, so a page that comes needs no more than the newest
+one: history=1. Before it comes the page shows what stands in its HTML.
 
     uvicorn --app-dir examples/datastar app:app
     granian --interface asgi --working-dir examples/datastar app:app
@@ -10,8 +12,10 @@ Every event carries all counters, so a page that comes needs no more than the ne
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ PRICE = 12.5
 hub = Hub()
 started = time.monotonic()
 orders = 0
+activities: deque[str] = deque(maxlen=10)  # newest first
 
 
 def counters() -> dict[str, Any]:
@@ -41,6 +46,12 @@ def counters() -> dict[str, Any]:
 
 async def tell(*_: object) -> None:
     await hub.publish("counters", f"signals {json.dumps(counters())}", event="datastar-patch-signals")
+
+
+async def note(what: str) -> None:
+    activities.appendleft(f'<li id="a{time.time_ns()}"><time>{time.strftime("%H:%M:%S")}</time> {escape(what)}</li>')
+    html = f'<ul id="activities">{"".join(activities)}</ul>'
+    await hub.publish("activities", f"elements {html}", event="datastar-patch-elements")
 
 
 async def tick() -> None:
@@ -61,10 +72,15 @@ async def stream(request: Request) -> Response:
     return hub.response(request, ["counters"], history=1, on_join=tell, on_leave=tell)
 
 
+async def activity(request: Request) -> Response:
+    return hub.response(request, ["activities"], history=1)
+
+
 async def order(request: Request) -> Response:
     global orders
     orders += 1
     await tell()
+    await note(f"Coffee no. {orders} was ordered")
     return Response(status_code=204)
 
 
@@ -74,5 +90,10 @@ async def page(request: Request) -> Response:
 
 app = Starlette(
     lifespan=lifespan,
-    routes=[Route("/", page), Route("/counters", stream), Route("/orders", order, methods=["POST"])],
+    routes=[
+        Route("/", page),
+        Route("/counters", stream),
+        Route("/activities", activity),
+        Route("/orders", order, methods=["POST"]),
+    ],
 )

@@ -1,5 +1,5 @@
-"""A feed of sensor readings, once for HTMX (htmx-ext-sse) and once for Alpine: states of the connection are shown, and
-50 rows at most.
+"""A feed of sensor readings, once for HTMX (htmx-ext-sse) and once for Alpine: states of the connection are shown, how
+long it stands and how much came, and 50 rows at most; the one for Alpine can be stopped, opened again and cleared.
 
 Readings are published as JSON. HTMX wants rows of HTML, so its streams have a `transform` that makes them; with many
 readers publish the HTML on a channel of its own instead, so that it is made and encoded once.

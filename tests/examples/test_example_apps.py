@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -214,6 +215,20 @@ async def test_counters_are_patched_in_datastar_s_own_form(example: ModuleType) 
         assert "\n" not in signals
         assert {"orders": 1, "revenue": "12.50", "watching": 1}.items() <= json.loads(signals).items()
         assert f"event: datastar-patch-signals\ndata: signals {signals}\n" in stream.text
+
+
+@of("datastar")
+async def test_the_newest_ten_activities_are_patched_as_escaped_elements(example: ModuleType) -> None:
+    async with EventClient(example.app) as client:
+        for _ in range(11):
+            assert (await client.http.post("/orders")).status_code == 204
+        await example.note("<b>&")
+        async with client.stream("/activities") as stream:  # who comes late has them by one event
+            event = (await stream.take(2))[1]
+        assert event.event == "datastar-patch-elements"
+        assert event.data.startswith('elements <ul id="activities"><li ')
+        shown = re.findall(r"</time> (.*?)</li>", event.data)
+        assert shown == ["&lt;b&gt;&amp;", *(f"Coffee no. {number} was ordered" for number in range(11, 2, -1))]
 
 
 # sensors

@@ -1,6 +1,7 @@
 """The examples' pages in Chromium, with the real libraries. Screenshots are in pytest's tmp_path, to be looked at."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,7 +82,19 @@ async def test_datastar_shows_counters_as_they_change(browser: Browser, tmp_path
         await expect(page.locator("#watching")).to_have_text("1")
         await server.http.post("/orders")
         await expect(page.locator("#revenue")).to_have_text("50.00")
+        rows = page.locator("#activities li")
+        await expect(rows).to_have_count(4)
+        await expect(rows.first).to_contain_text("Coffee no. 4 was ordered")
         await shot(page, tmp_path, "datastar")
+
+
+async def test_where_no_stream_comes_datastar_s_page_shows_what_it_was_made_with(browser: Browser) -> None:
+    async with opened(browser, "datastar") as (page, _):
+        await page.route(re.compile(r"/(counters|activities)(\?|$)"), lambda route: route.abort())
+        await page.reload()
+        await expect(page.locator("#orders")).to_have_text("0")
+        await expect(page.locator("#activities")).to_have_text("Nothing yet.")
+        await expect(page.locator(".chip")).to_have_text("connecting")
 
 
 async def test_htmx_and_alpine_show_the_last_50_rows_and_the_state_of_the_connection(
@@ -101,6 +114,17 @@ async def test_htmx_and_alpine_show_the_last_50_rows_and_the_state_of_the_connec
             await expect(page.locator(f"{side} tbody tr", has_text="s119")).to_be_visible()
             await expect(page.locator(f"{side} tbody tr")).to_have_count(50)
             assert await page.locator(f"{side} tbody tr", has_text="s60").count() == 0
+
+        # The one for Alpine counts, and can be stopped, cleared and opened again.
+        side = page.locator("#alpine")
+        await expect(side.locator(".bar span")).to_contain_text(re.compile(r"connected \d+:\d\d, \d{3} readings"))
+        await side.get_by_role("button", name="Stop").click()
+        await expect(side.locator(".chip")).to_have_text("stopped")
+        await side.get_by_role("button", name="Clear").click()
+        await expect(side.locator("tbody tr")).to_have_count(0)
+        await side.get_by_role("button", name="Connect").click()
+        await expect(side.locator(".chip")).to_have_text("connected")
+        await expect(side.locator("tbody tr").first).to_be_visible()
 
         # The server goes, and both say so.
         await server.stop()
