@@ -2,6 +2,7 @@
 
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,8 +75,10 @@ async def test_one_worker_is_told_nothing_however_many_hubs_it_has(server: str, 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Looks come at once here. What there is after each: a name that is "taken", or "none"; before it "told", if so."""
+    """Looks come at once here, and see what is opened from now on: others of this process may listen, too. What there is
+    after each: a name that is "taken", or "none"; before it "told", if so."""
     seen: list[str] = []
+    elsewhere = set(listening_addresses())
     look, tell = other_workers._look, other_workers._tell
 
     def looked(*given: Any) -> None:
@@ -86,6 +89,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         seen.append("told")
         tell(*given)
 
+    def opened_since() -> dict[str, str]:
+        return {address: place for address, place in listening_addresses().items() if address not in elsewhere}
+
+    monkeypatch.setattr(other_workers, "_hubs", weakref.WeakSet())
+    monkeypatch.setattr(other_workers, "_taken", {})
+    monkeypatch.setattr(other_workers, "listening_addresses", opened_since)
     monkeypatch.setattr(other_workers, "FIRST_LOOK", 0.0)
     monkeypatch.setattr(other_workers, "LOOK_AGAIN", 0.0)
     monkeypatch.setattr(other_workers, "_look", looked)
