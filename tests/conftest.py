@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import logging
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import psutil
 import pytest
@@ -23,10 +25,13 @@ import pytest_asyncio
 import trustme
 from click.testing import CliRunner, Result
 from firefox import Firefox
-from playwright.async_api import Browser, async_playwright
+from hypothesis import HealthCheck, settings
+from playwright.async_api import Browser, async_playwright, expect
 from support import free_port
 
+from sse_fast.base.listening import _borrowed, _listens
 from sse_fast.cli import main as cli
+from sse_fast.hub import other_workers
 from sse_fast.settings import variable
 from sse_fast.transports.life import Transport
 
@@ -35,6 +40,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE = 30.0  # seconds until a thing that should happen at once is taken for one that never happens
+
+# How fast this machine is just now is nothing that a test finds out.
+expect.set_options(timeout=PATIENCE * 1000)
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 def missing(program: str) -> NoReturn:
@@ -50,13 +60,45 @@ def program(name: str) -> str:
     return shutil.which(name) or missing(name)
 
 
+def loggers() -> dict[logging.Logger, tuple[Any, ...]]:
+    made = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    return {each: (each.level, each.propagate, each.disabled, each.handlers[:]) for each in (logging.root, *made)}
+
+
 @pytest.fixture(autouse=True)
-def signals_as_they_were() -> Iterator[None]:
-    """A server that has ended in this process ignores signals, and so would all that is started after it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def the_process_as_it_was() -> Iterator[None]:
+    """A server that has ended in this process ignores signals, and so would all that is started after it; and it has
+    had things logged in its own way. An app that was looked for has its directory in the path."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    logging_, path = loggers(), sys.path[:]
     yield
-    for number, handler in before.items():
+    for number, handler in signals.items():
         signal.signal(number, handler)
+    for logger, now in loggers().items():
+        if now != (before := logging_.get(logger, (logging.NOTSET, True, False, []))):
+            level, logger.propagate, logger.disabled, logger.handlers = before
+            logger.setLevel(level)
+    sys.path[:] = path
+
+
+def listening() -> dict[int, str]:
+    """The sockets on which this process listens, each with its address."""
+    found = {}
+    for descriptor in filter(_listens, map(int, os.listdir("/proc/self/fd"))):
+        with _borrowed(descriptor) as socket_:
+            found[os.fstat(descriptor).st_ino] = f"{socket_.getsockname()}"
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_that_listens() -> Iterator[None]:
+    """A test closes what it listens on, and its hubs: others look for what this process listens on, and for its hubs.
+    A fixture of a wider scope may have some from before the test on."""
+    sockets, hubs = listening(), WeakSet(other_workers._hubs)
+    yield
+    left = [address for inode, address in listening().items() if inode not in sockets]
+    left += [f"a hub, {id(hub)}" for hub in other_workers._hubs if hub not in hubs]
+    assert not left, "what listens in this process was not closed by the test"
 
 
 def until(ready: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -261,6 +303,13 @@ def ending() -> Iterator[Ending]:
     ending = Ending()
     yield ending
     ending.look(wait=True)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_is_at_work(ending: Ending, request: pytest.FixtureRequest) -> None:
+    """Who starts no server may look at the memory and the descriptors of this process."""
+    if "edge" not in request.fixturenames:
+        ending.look(wait=True)
 
 
 Edges = Callable[..., EdgeProcess]

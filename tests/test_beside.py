@@ -183,11 +183,13 @@ ROOTED = {
 @pytest.mark.parametrize(("path", "asked"), ROOTED.items(), ids=ROOTED)
 async def test_an_error_names_paths_as_clients_write_them(path: str, asked: tuple[str, str]) -> None:
     method, told = asked
-    mounted = Starlette(routes=[Mount("/my/live", edge_of())])
-    for app, root in ((Beside(edge_of(), says_its_path, "/a/edge"), "/a/edge"), (mounted, "/my/live"), (edge_of(), "")):
+    edges = [edge_of() for _ in range(3)]
+    beside, mounted = Beside(edges[0], says_its_path, "/a/edge"), Starlette(routes=[Mount("/my/live", edges[1])])
+    for app, root in ((beside, "/a/edge"), (mounted, "/my/live"), (edges[2], "")):
         async with EventClient(app, base_url=HERE) as client:
             problem = (await client.http.request(method, root + path)).json()
             assert told.format(root=root) in problem["detail"]
+    await edges[1].close()  # which is told of no end
 
 
 async def test_nobody_gets_a_websocket_of_the_edge() -> None:
@@ -289,7 +291,7 @@ async def test_the_hub_is_there_while_the_app_starts_up() -> None:
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         async with hub:
-            ids.append(await asyncio.to_thread(lambda: hub.publish_threadsafe("a", "x").result(5)))
+            ids.append(await asyncio.to_thread(lambda: hub.publish_threadsafe("a", "x").result(30)))
             yield
 
     async with EventClient(Beside(edge, Starlette(lifespan=lifespan), "/edge"), base_url=HERE) as client:
@@ -312,7 +314,7 @@ class Life:
 
     async def tell(self, what: str) -> Any:
         self._told.put_nowait({"type": f"lifespan.{what}"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.said.get()
 
 
@@ -427,7 +429,7 @@ async def test_who_holds_a_websocket_is_told_that_the_server_restarts() -> None:
     received.put_nowait({"type": "websocket.connect"})
     scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "root_path": ""}
     conversation = asyncio.ensure_future(beside(scope, received.get, sent.put))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert (await sent.get())["type"] == "websocket.accept"
         beside.leave()
         assert await sent.get() == {"type": "websocket.close", "code": 1012}

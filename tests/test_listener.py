@@ -749,6 +749,7 @@ def test_whoever_cannot_be_turned_away_with_words_or_logged_for_want_of_memory_c
     assert port.listener.open == 1
     for client in clients:
         client.close()
+    port.end()
 
 
 def test_whoever_comes_over_the_most_is_told_so_if_he_has_said_something_and_closed() -> None:

@@ -190,6 +190,7 @@ async def test_the_document_has_the_routes_of_the_edge_and_no_others() -> None:
                 answer = await client.request(method, re.sub(r"\{\w+\}", "x", path))
                 assert "there is nothing at" not in answer.text
                 assert answer.status_code != 405
+    await edge.close()
 
 
 @pytest.mark.parametrize(

@@ -563,9 +563,10 @@ class Hub:
         self._closed = True
         other_workers.unwatch(self)
         self.fanout.end_all(EndReason.SHUTDOWN)
-        for task in self._tasks:
+        running = [task for task in self._tasks if not task.done()]  # none, where its loop is gone
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         self._tasks = []
         if self._loop is not None:
             self._taken_in.set()  # callers that wait for it find the hub closed
