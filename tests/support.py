@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -32,12 +33,28 @@ COMMANDS = {
 }
 PATIENCE = 30.0  # seconds for anything at all; nothing here is a measure of speed
 READ_AT_ONCE = 256 * 1024
+PORTS_FROM, PORTS_EACH = 20_000, 1000  # behind all that browsers refuse
+
+
+def _own_ports() -> Iterator[int]:
+    """Ports that neither the kernel gives to connections nor another run of tests on this machine to its servers: who
+    is to listen there later finds them as free as they were. Without end, or none where all are taken."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for first in range(PORTS_FROM, lowest - PORTS_EACH + 1, PORTS_EACH):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim, suppress(OSError):
+            claim.bind(f"\0sse_fast-tests-{first}")
+            yield from cycle(range(first, first + PORTS_EACH))
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in chain(islice(_ports, PORTS_EACH), (0,)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free")
 
 
 async def until(holds: Callable[[], Any]) -> None:
