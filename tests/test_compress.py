@@ -316,7 +316,7 @@ class ByAsgi:
 
     async def close(self) -> None:
         self.gone.set()
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 30)
 
 
 def dechunked(raw: bytes) -> bytes:
@@ -453,7 +453,7 @@ async def test_a_gzip_stream_has_its_proper_end_where_its_answer_has_one(kind: A
             await edge.hub.drain(1.0)
         edge.hub.fanout.end_all(reason)
         stream.gone.set() if isinstance(stream, ByAsgi) else None
-        await asyncio.wait_for(stream.task, 10)
+        await asyncio.wait_for(stream.task, 30)
         assert stream.complete == (not ENDS[reason].comes_back)
         read = gzip.decompress(stream.body) if stream.complete else unzipped(stream.body)
         assert read.endswith(b'data: {"reason":"%b"}\n\n' % ENDS[reason].told.encode())

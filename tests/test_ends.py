@@ -166,6 +166,6 @@ async def test_a_stream_by_asgi_ends_as_its_row_says(reason: EndReason, caplog: 
         call = Called(hub)
         await until(lambda: call.infos)
         await ENDINGS[reason](call)
-        await asyncio.wait_for(call.task, 10)
+        await asyncio.wait_for(call.task, 30)
         assert call.seen == (ENDS[reason].close, words(reason))
     assert lines_of(caplog) == [(ENDS[reason].level, reason)]

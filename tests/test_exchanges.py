@@ -26,7 +26,7 @@ from sse_fast.transports.head import Head, parsed
 from sse_fast.transports.kernel import bound_socket
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Relayer:

@@ -105,7 +105,7 @@ class Asked:
             else:
                 self.body += message.get("body", b"")
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.app(scope, receive, send)
         return self
 

@@ -642,7 +642,7 @@ async def test_an_ended_stream_leaves_nothing_to_the_garbage_collector(hub: Hub)
 async def test_any_thread_publishes_and_its_events_stay_in_order(hub: Hub) -> None:
     def work(name: str) -> list[str]:
         futures = [hub.publish_threadsafe("a", f"{name}{number}", event="job") for number in range(100)]
-        return [str(future.result(10)) for future in futures]
+        return [str(future.result(30)) for future in futures]
 
     async with EventClient(app_of(hub)) as client, client.stream("/") as stream:
         await stream.next()

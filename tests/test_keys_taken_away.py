@@ -176,7 +176,7 @@ async def test_a_stream_that_is_being_opened_while_its_key_is_taken_away_ends_to
         file.write_text(OPS_ENTRY)
         (watched,) = edge.sources._files
         await watched.look()
-        await asyncio.wait_for(opening.task, 10)
+        await asyncio.wait_for(opening.task, 30)
         assert (edge.hub.fanout.connections, edge._admission.connections, opening.messages) == (0, 0, [])
         assert edge.metrics.snapshot()["ended"]["expired"] == 1
         assert edge._streams.keyed._of == {}
@@ -205,5 +205,5 @@ async def test_who_waits_for_the_log_to_be_taken_in_is_turned_away_where_his_key
         (watched,) = edge.sources._files
         await watched.look()
         taken_in.set()
-        await asyncio.wait_for(opening.task, 10)
+        await asyncio.wait_for(opening.task, 30)
         assert opening.messages[0]["status"] == 401

@@ -60,8 +60,8 @@ def test_it_counts_from_the_publish_on() -> None:
     log = Log.private(1 << 20)
     fanout = FanOut(log)
     join(fanout, Taker(), b"a")
-    fill(log, b"a", 1)
     begun = time.monotonic()
+    fill(log, b"a", 1)
     time.sleep(0.03)
     drain(fanout)
     took = time.monotonic() - begun

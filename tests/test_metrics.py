@@ -57,7 +57,7 @@ class Stream:
         self._grew.set()
 
     async def until(self, reached: Callable[[bytes], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not reached(self.received):
                 self._grew.clear()
                 await self._grew.wait()

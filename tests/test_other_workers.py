@@ -75,8 +75,8 @@ async def test_one_worker_is_told_nothing_however_many_hubs_it_has(server: str, 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Looks come at once here, and see what is opened from now on: others of this process may listen, too. What there is
-    after each: a name that is "taken", or "none"; before it "told", if so."""
+    """Looks come at once here, and see what is opened from now on: others may listen in this process, too. What there
+    is after each: a name that is "taken", or "none"; before it "told", if so."""
     seen: list[str] = []
     elsewhere = set(listening_addresses())
     look, tell = other_workers._look, other_workers._tell

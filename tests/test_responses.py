@@ -23,7 +23,7 @@ from sse_fast.embed.items import frame
 from sse_fast.errors import EndReason, InvalidEvent
 from sse_fast.testing import EventClient, NoEvent
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Wire:
@@ -584,7 +584,7 @@ async def test_who_takes_nothing_for_send_timeout_is_let_go_and_logged(caplog: p
 
 async def test_who_is_slow_but_takes_something_stays() -> None:
     wire = Wire()
-    running = wire.serve(EventSourceResponse(AsyncList(["x" * 1000] * 200), send_timeout=0.2))
+    running = wire.serve(EventSourceResponse(AsyncList(["x" * 1000] * 50), send_timeout=0.5))
     while not running.done():
         wire.gate.clear()
         wire.waiting.clear()
@@ -592,7 +592,7 @@ async def test_who_is_slow_but_takes_something_stays() -> None:
         await asyncio.sleep(0.02)
         wire.gate.set()
     await running
-    assert len(wire.events) == 200
+    assert len(wire.events) == 50
 
 
 # ---- heartbeats ------------------------------------------------------------------------------------------------------
@@ -602,9 +602,10 @@ async def test_a_silent_stream_gets_heartbeats() -> None:
     app = EventSourceResponse(forever(), ping=0.01)
     async with EventClient(app, lifespan=False) as client, client.stream("/") as stream:
         await stream.next()
-        with pytest.raises(NoEvent):
-            await stream.next(timeout=0.2)
-        assert len(stream.comments) >= 2
+        async with asyncio.timeout(PATIENCE):
+            while len(stream.comments) < 2:
+                with pytest.raises(NoEvent):
+                    await stream.next(timeout=0.05)
 
 
 async def test_a_heartbeat_is_what_its_factory_makes_and_ping_0_makes_none() -> None:

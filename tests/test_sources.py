@@ -274,7 +274,7 @@ async def test_without_the_webhook_s_word_nobody_is_let_in_and_an_event_source_c
     transport: Transport, origin: OriginServer, outage: Callable[[OriginServer], Any]
 ) -> None:
     await outage(origin)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with EdgeClient.opened(transport, authorize_url=origin.url) as client:
             await is_told_to_come_back(client, "/sse/user:ada:a", ADA)
 

@@ -96,7 +96,7 @@ class Call:
         return [(event.type, event.data) for event in Parser().feed(self.body)]
 
     async def until(self, text: bytes) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while text not in self.body:
                 self._news.clear()
                 await self._news.wait()
@@ -110,7 +110,7 @@ class Call:
         await self.task
 
     async def answered(self) -> "Call":
-        await asyncio.wait_for(self.task, 5)
+        await asyncio.wait_for(self.task, 30)
         return self
 
 

@@ -23,7 +23,7 @@ from sse_fast.node.supervisor import FAILED_STARTS, Supervisor
 from sse_fast.node.workers import UNUSABLE_APP
 from sse_fast.transports.kernel import Bounds
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 FORK = multiprocessing.get_context("fork")
 WORKERS = 2
 HARMED = "the log file was overwritten while it was served"

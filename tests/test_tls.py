@@ -178,7 +178,7 @@ class Browser:
         trusted.set_alpn_protocols(["h2"])
         self.host, port = server.url.removeprefix("https://").split(":")
         self._socket = trusted.wrap_socket(
-            socket.create_connection((self.host, int(port)), timeout=10), server_hostname=self.host
+            socket.create_connection((self.host, int(port)), timeout=30), server_hostname=self.host
         )
         self._connection = H2Connection()
         self._connection.initiate_connection()

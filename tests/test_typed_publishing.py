@@ -126,14 +126,14 @@ async def test_a_stream_of_typed_channels_is_answered() -> None:
     assert hub.listeners(Comments(item_id="7")) == 0
     async with EventClient(app) as client:
         async with client.stream("/alone/7") as stream:
-            assert (await stream.next(timeout=5)).event == "$connected"
-            assert (await stream.next(timeout=5)).json() == {"comment_id": "1"}
+            assert (await stream.next()).event == "$connected"
+            assert (await stream.next()).json() == {"comment_id": "1"}
         async with client.stream("/listed/7") as stream:
-            events = [(await stream.next(timeout=5)).event for _ in range(3)]
+            events = [(await stream.next()).event for _ in range(3)]
             assert events == ["$connected", "CommentHidden", "message"]
             assert hub.listeners(Comments(item_id="7")) == 1
             await hub.forget(Comments(item_id="7"))
-            assert (await stream.next(timeout=5)).event == "$forgotten"
+            assert (await stream.next()).event == "$forgotten"
     await hub.close()
 
 

@@ -34,7 +34,7 @@ from sse_fast.node.segment import create_shared
 from sse_fast.node.workers import Node, WorkerSlot
 
 LOG_SIZE = 4 << 20
-PATIENCE = 20.0
+PATIENCE = 30.0
 FORK = multiprocessing.get_context("fork")
 
 

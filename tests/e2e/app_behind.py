@@ -85,7 +85,7 @@ async def publish(channel: str, request: Request) -> str:
 
 @app.post("/thread/{channel}")
 def from_a_thread(channel: str) -> str:
-    return str(hub.publish_threadsafe(channel, "from a thread").result(10))
+    return str(hub.publish_threadsafe(channel, "from a thread").result(30))
 
 
 @app.post("/while-it-drains/{channel}")
@@ -93,7 +93,7 @@ async def while_it_drains(channel: str) -> str:
     say("asked")
     while not hub.draining:  # noqa: ASYNC110 - of which nothing tells
         await asyncio.sleep(0.01)
-    await asyncio.to_thread(lambda: hub.publish_threadsafe(channel, "from a thread").result(10))
+    await asyncio.to_thread(lambda: hub.publish_threadsafe(channel, "from a thread").result(30))
     return str(await hub.publish(channel, "from a request"))
 
 

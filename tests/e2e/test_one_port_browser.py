@@ -21,7 +21,8 @@ hub = Hub()
 
 
 async def page(request):
-    return HTMLResponse("<!doctype html><title>page</title>")
+    # Without an icon of its own it has the browser ask for one, beside the fetches.
+    return HTMLResponse('<!doctype html><title>page</title><link rel="icon" href="data:,">')
 
 
 async def stock(request):

@@ -153,7 +153,7 @@ async def test_progress_survives_a_reload(browser: Browser, tmp_path: Path) -> N
         await page.reload()
         await expect(page.locator(".task")).to_have_count(2)
         await expect(page.locator(".task small").last).to_contain_text("%")
-        await expect(page.locator(".task .chip").last).to_have_text("done", timeout=20_000)
+        await expect(page.locator(".task .chip").last).to_have_text("done")
         await expect(page.locator(".task small").last).to_contain_text("ready: /results/")
 
 
@@ -173,7 +173,7 @@ async def test_an_answer_grows_word_by_word_until_it_is_done_stopped_or_broken(
         assert "gpu" not in await page.content()
         await page.fill("input", "and now?")
         await page.keyboard.press("Enter")
-        await expect(page.locator("#state")).to_have_text("done, 70 tokens", timeout=15_000)
+        await expect(page.locator("#state")).to_have_text("done, 70 tokens")
         assert (await server.http.get("/outcomes")).json() == {"cancelled": 2, "done": 1}
 
 

@@ -49,7 +49,7 @@ def stream(request: Any, channel: str) -> HubResponse:
 
 
 def work(channel: str, data: bytes) -> str:
-    return str(hub.publish_threadsafe(channel, data).result(10))
+    return str(hub.publish_threadsafe(channel, data).result(30))
 
 
 def make_fastapi() -> FastAPI:
