@@ -2,71 +2,23 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
+from redis_engines import PATIENCE, engine_at, event, frames_of, ids_of, prefixes, read
 from redis_servers import Redis, Servers, servers
 
-from sse_fast.cluster.engine import Engine, Limits
+from sse_fast.cluster.engine import Limits
 from sse_fast.cluster.entries import Events, Forgotten, Item, Mark, Missed, Sequence, pack, unpack
 from sse_fast.errors import BatchTooLarge, InvalidEvent, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, Keyed
-
-PATIENCE = 30.0
-prefixes = (f"t{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[Redis]:
     with servers() as made:
         yield made.redis()
-
-
-@asynccontextmanager
-async def engine_at(url: str, prefix: str, limits: Limits | None = None, **options: float) -> AsyncIterator[Engine]:
-    engine = Engine.from_url(url, prefix=prefix, limits=limits or Limits(), **options)  # type: ignore[arg-type]
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-def event(text: str, channel: bytes = b"c") -> Encoded:
-    return channel, b"data: %s\n\n" % text.encode()
-
-
-async def read(engine: Engine, after: EventId | None, until: EventId) -> list[Item]:
-    """By a follower, up to an id."""
-    items: list[Item] = []
-    follower = engine.follow(after)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for some in follower:
-                assert some
-                items += some
-                if ids_of(items) and ids_of(items)[-1] >= until:
-                    break
-    finally:
-        await follower.aclose()
-    return items
-
-
-def ids_of(items: list[Item]) -> list[EventId]:
-    found = []
-    for item in items:
-        if isinstance(item, Events):
-            found += [EventId(item.epoch, each[0]) for each in item.events]
-        elif isinstance(item, Forgotten):
-            found.append(EventId(item.epoch, item.position))
-        elif isinstance(item, Mark):
-            found.append(EventId(item.epoch, 0))
-    return found
-
-
-def frames_of(items: list[Item]) -> list[bytes]:
-    return [each[2] for item in items if isinstance(item, Events) for each in item.events]
 
 
 @pytest.mark.parametrize(

@@ -135,11 +135,12 @@ class Engine:
     async def close(self) -> None:
         """What waits is not published."""
         self._closed = True
+        self._reader.close()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        self._reader.close()
-        self._down(unreachable(self.address, "the engine was closed here"))
+            self.trouble = unreachable(self.address, "the engine was closed here")
+            self._down(self.trouble)
 
     async def _keep(self) -> None:
         wait, hops = FIRST_WAIT, 0
@@ -197,7 +198,7 @@ class Engine:
 
     async def _look(self, connection: Connection) -> Look:
         sent = asyncio.get_running_loop().time()
-        return self._seen(sent, await connection.hold(self.log.tend(), self._patience))
+        return self._seen(sent, await connection.hold(self.log.tend(self.limits), self._patience))
 
     def _seen(self, sent: float, look: Look) -> Look:
         self.looked = Looked(sent, asyncio.get_running_loop().time(), look)

@@ -96,6 +96,7 @@ local function fence(keys, now)
         max_bytes = tonumber(had[7] or 2^30), max_age = tonumber(had[8] or 0),
         window = tonumber(had[9] or 120000), keys = tonumber(had[10] or 131072),
         generation = tonumber(had[11] or 0), since = tonumber(had[12] or 0), bytes = had[13],
+        limited = had[7],
     }
     if not state.layout then
         local wrong = foreign(keys)
@@ -273,39 +274,49 @@ local function report(keys, state)
         tonumber(state.bytes) - tonumber(redis.call('HGET', keys[2], 'base'))}
 end
 
--- Whoever may not do something is told now, and not in the middle of a batch.
+-- Whoever may not do something is told now, and not in the middle of a batch: what, or nil.
 local function prove(keys)
     local probe = keys[2] .. ':probe'
-    redis.call('XADD', probe, 'NOMKSTREAM', '*', 'm', '')
-    redis.call('XTRIM', probe, 'MINID', '=', '0-1')
-    redis.call('XREVRANGE', probe, '+', '-', 'COUNT', 1)
-    redis.call('XLEN', probe)
-    redis.call('TYPE', probe)
-    redis.call('HLEN', probe)
-    redis.call('HGET', probe, '')
-    redis.call('LLEN', probe)
-    redis.call('LINDEX', probe, 0)
-    redis.call('HSET', probe, 'm', 0)
-    redis.call('HINCRBY', probe, 'm', 1)
-    redis.call('DEL', probe)
-    redis.call('RPUSH', probe, '')
-    redis.call('LPOP', probe)
-    redis.call('UNLINK', probe)
+    local commands = {
+        {'TIME'}, {'INFO', 'replication'}, {'TYPE', probe}, {'EXISTS', probe}, {'XINFO', 'STREAM', probe},
+        {'XADD', probe, 'NOMKSTREAM', '*', 'm', ''}, {'XTRIM', probe, 'MINID', '=', '0-1'}, {'XLEN', probe},
+        {'XREVRANGE', probe, '+', '-', 'COUNT', 1},
+        {'HSET', probe, 'm', 0}, {'HINCRBY', probe, 'm', 1}, {'HLEN', probe}, {'HGET', probe, ''}, {'HMGET', probe, ''},
+        {'DEL', probe},
+        {'RPUSH', probe, ''}, {'LLEN', probe}, {'LINDEX', probe, 0}, {'LPOP', probe},
+        {'UNLINK', probe},
+    }
+    for _, command in ipairs(commands) do
+        local answer = redis.pcall(unpack(command))
+        local wrong = type(answer) == 'table' and answer.err
+        if wrong and not string.find(wrong, 'no such key', 1, true) then
+            redis.pcall('DEL', probe)
+            return refuse('DENIED ' .. command[1] .. ': ' .. wrong)
+        end
+    end
 end
 
--- ARGV: max_bytes, max_age, window, keys of the fleet's nodes; or none, of who only publishes.
-local function open(keys, argv)
-    local now = now_ms()
-    prove(keys)
-    local state, wrong = fence(keys, now)
-    if wrong then
-        return wrong
-    end
+local function limit(keys, state, argv)
     if #argv == 4 then
         redis.call('HSET', keys[2], 'max_bytes', argv[1], 'max_age', argv[2], 'window', argv[3], 'keys', argv[4])
         state.max_bytes, state.max_age = tonumber(argv[1]), tonumber(argv[2])
         state.window, state.keys = tonumber(argv[3]), tonumber(argv[4])
+        state.limited = true
     end
+end
+
+-- ARGV: max_bytes, max_age, window, keys of the fleet's nodes; or none, of who only publishes.
+local function open(keys, argv)
+    local denied = prove(keys)
+    if denied then
+        return denied
+    end
+    local now = now_ms()
+    local state, wrong = fence(keys, now)
+    if wrong then
+        return wrong
+    end
+    limit(keys, state, argv)
     redis.call('HINCRBY', keys[2], 'bytes', 0)
     trim(keys, state, now)
     local said = report(keys, state)
@@ -313,11 +324,15 @@ local function open(keys, argv)
     return said
 end
 
-local function tend(keys)
+-- ARGV: as of `open`. They hold where there are none: somebody has deleted the state.
+local function tend(keys, argv)
     local now = now_ms()
     local state, wrong = fence(keys, now)
     if wrong then
         return wrong
+    end
+    if not state.limited then
+        limit(keys, state, argv)
     end
     trim(keys, state, now)
     return report(keys, state)

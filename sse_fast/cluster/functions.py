@@ -111,11 +111,11 @@ class Log:
         return self.checked(reply)
 
     def open(self, limits: Limits | None) -> Dialogue[Opened]:
-        reply = yield from self.loaded(self.call("open", *(limits.arguments() if limits is not None else ())))
+        reply = yield from self.loaded(self.call("open", *arguments_of(limits)))
         return Opened(look_of(reply), reply[4], reply[5])
 
-    def tend(self) -> Dialogue[Look]:
-        return look_of((yield from self.loaded(self.call("tend"))))
+    def tend(self, limits: Limits | None) -> Dialogue[Look]:
+        return look_of((yield from self.loaded(self.call("tend", *arguments_of(limits)))))
 
     def window(self, bytes: int) -> Dialogue[EventId | None]:
         reply = yield from self.loaded(self.call("window", bytes))
@@ -147,6 +147,10 @@ def code() -> str:
 
 def _read() -> str:
     return files("sse_fast.cluster").joinpath("functions.lua").read_text()
+
+
+def arguments_of(limits: Limits | None) -> Command:
+    return limits.arguments() if limits is not None else ()
 
 
 def after_of(id: EventId | None) -> str:

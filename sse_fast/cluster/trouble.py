@@ -18,12 +18,19 @@ T = EngineTrouble
 # The beginning of what it says; what that is; whether somebody has to put it right; the sentence.
 SAID: tuple[tuple[str, EngineTrouble, bool, str], ...] = (
     ("NOAUTH", T.CREDENTIALS, True, "{at} asks for a password; put it into the URL: redis://user:password@…"),
+    ("ERR Protocol error: unauthenticated", T.CREDENTIALS, True, "{at} asks for a password, and the URL has none"),
     ("WRONGPASS", T.CREDENTIALS, True, "{at} does not take this user and password"),
     ("ERR AUTH", T.CREDENTIALS, True, "{at} takes no password, and the URL has one ({said})"),
     ("ERR invalid password", T.CREDENTIALS, True, "{at} does not take this password"),
     ("ERR Client sent AUTH", T.CREDENTIALS, True, "{at} takes no password, and the URL has one"),
     (
         "NOPERM",
+        T.PERMISSIONS,
+        True,
+        "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + COMMANDS,
+    ),
+    (
+        "SSEFAST DENIED",
         T.PERMISSIONS,
         True,
         "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + COMMANDS,
@@ -85,7 +92,9 @@ def trouble_of(answer: Exception, at: object, keys: str) -> EngineUnavailable:
     for beginning, reason, lasts, sentence in SAID:
         if text.startswith(beginning):
             kind = EngineRefused if lasts else EngineUnavailable
-            shown = said.removeprefix("SSEFAST ").removeprefix("FOREIGN ").removeprefix("LAYOUT ")
+            shown = (
+                said.removeprefix("SSEFAST ").removeprefix("FOREIGN ").removeprefix("LAYOUT ").removeprefix("DENIED ")
+            )
             return kind(sentence.format(at=at, said=shown[:200], keys=keys), reason)
     return EngineUnavailable(f"{at} says: {text[:200]}", T.OTHER, maybe=True)
 
