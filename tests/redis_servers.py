@@ -188,7 +188,7 @@ class Sentinel(Process):
         self.settings = [
             f"sentinel monitor fleet {HOST} {primary.port} {quorum}",
             "sentinel down-after-milliseconds fleet 500",
-            "sentinel failover-timeout fleet 3000",
+            "sentinel failover-timeout fleet 1000",
             *settings,
         ]
 

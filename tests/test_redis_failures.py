@@ -25,6 +25,14 @@ def made() -> Iterator[Servers]:
         yield those
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks every second are more often here."""
+    monkeypatch.setattr("sse_fast.cluster.engine.TEND", 0.2)
+    monkeypatch.setattr("sse_fast.cluster.reader.BLOCK", 300)
+    monkeypatch.setattr("sse_fast.cluster.reader.GRACE", 0.7)
+
+
 async def refused_at_once(engine: Engine, reason: EngineTrouble) -> EngineUnavailable:
     """Where the engine is known not to take events."""
     started = time.monotonic()
