@@ -1,4 +1,5 @@
-"""The live page: one self-contained HTML file, and the headers that let a browser run that file and nothing else.
+"""The live page: one self-contained HTML file, and the headers that let a browser run that file and nothing else. Its
+style and script are files of their own here, and inline in what is served.
 
 The policy names the inline script and style, and the browser client, by the hash of their bytes, so it can't drift from
 the files, needs no nonce for each response, and whatever else found its way into the page would not run.
@@ -11,7 +12,20 @@ from importlib.resources import files
 
 from sse_fast.js import INTEGRITY
 
-PAGE: bytes = files(__name__).joinpath("index.html").read_bytes()
+STYLE = '<link rel="stylesheet" href="page.css">'
+SCRIPT = '<script type="module" src="page.js"></script>'
+
+
+def _read(name: str) -> str:
+    return files(__name__).joinpath(name).read_text()
+
+
+PAGE: bytes = (
+    _read("index.html")
+    .replace(STYLE, f"<style>\n{_read('page.css')}</style>", 1)
+    .replace(SCRIPT, f'<script type="module">\n{_read("page.js")}</script>', 1)
+    .encode()
+)
 
 
 def _sources(tag: bytes) -> str:
