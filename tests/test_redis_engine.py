@@ -250,6 +250,22 @@ async def test_nodes_of_two_versions_call_each_its_own_functions(redis: Redis, m
         assert first.epoch == third.epoch
 
 
+async def test_nodes_know_of_each_other_for_as_long_as_they_say_so(redis: Redis) -> None:
+    prefix = next(prefixes)
+    async with engine_at(redis.url, prefix) as engine, engine_at(redis.url, prefix) as other:
+        assert await engine.nodes() == {}
+        assert await engine.here("one", b"some words", 60)
+        assert await other.here("two", b"{\0}", 60)
+        assert await other.here("gone", b"", 0.001)
+        await asyncio.sleep(0.002)
+        assert await engine.nodes() == {"one": b"some words", "two": b"{\0}"}
+        assert redis.do("HLEN", f"{{{prefix}}}:nodes") == 2
+        await asyncio.gather(*(engine.here(f"{number}", b"", 60) for number in range(998)))
+        assert not await engine.here("one too many", b"", 60)
+        assert await engine.here("one", b"other words", 60)
+        assert (await other.nodes())["one"] == b"other words"
+
+
 def test_servers_of_the_tests_end_with_them() -> None:
     with servers() as made:
         process = made.redis().process

@@ -286,6 +286,7 @@ async def test_what_is_another_programs_is_left_alone(made: Servers) -> None:
         "log": [("SET", "{sse_fast}:log", "x"), ("XADD", "{sse_fast}:log", "*", "field", "value")],
         "state": [("SADD", "{sse_fast}:state", "x"), ("HSET", "{sse_fast}:state", "field", "value")],
         "cuts": [("SET", "{sse_fast}:cuts", "x")],
+        "nodes": [("RPUSH", "{sse_fast}:nodes", "x")],
         "keys:1": [("RPUSH", "{sse_fast}:keys:1", "x")],
     }
     for name, commands in foreign.items():

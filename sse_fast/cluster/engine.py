@@ -386,6 +386,17 @@ class Engine:
         await self._ready()
         return await self._look(self._on_hand())
 
+    async def here(self, name: str, words: bytes, seconds: float) -> bool:
+        """Say that a node of this name is there for so long, and something of it. False: there are a thousand others.
+        Raises EngineUnavailable."""
+        await self._ready()
+        return await self._on_hand().hold(self.log.here(name, words, round(1000 * seconds)), self._patience)
+
+    async def nodes(self) -> dict[str, bytes]:
+        """What each node that is there says of itself, by its name. Raises EngineUnavailable."""
+        await self._ready()
+        return await self._on_hand().hold(self.log.nodes(), self._patience)
+
     def _on_hand(self) -> Connection:
         if self._connection is None:
             assert self.trouble is not None

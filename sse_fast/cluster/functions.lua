@@ -7,6 +7,7 @@
 --       2 state    a hash: whose the log is, limits, what is counted
 --       3 cuts     a list, the oldest first: "<id of a segment's last entry> <bytes up to there> <time of it>"
 --       4, 5       hashes of idempotency keys, by turns: digest -> digest of the event, time, epoch, position
+--       6 nodes    a hash: name -> until when it is one (ms), what it says of itself
 --
 -- Fence. A server begins another past when it starts, and when it becomes the primary; with each it takes a new
 -- `master_replid`. (`run_id` would not do: a primary that is demoted, loses what it had alone, and is made the primary
@@ -18,6 +19,7 @@
 local LAYOUT = '1'
 local MARGIN = 64              -- bytes of an entry beside its event, about
 local SEGMENTS = 1024          -- of the log: it is trimmed by one
+local NODES = 1000
 
 local function refuse(what)
     return redis.error_reply('SSEFAST ' .. what)
@@ -45,7 +47,7 @@ end
 -- Whether what is under our keys is ours; nil, or what is wrong. Where there is no state: a server was emptied, it is the
 -- first time, or somebody else's.
 local function foreign(keys)
-    local kinds = {'stream', 'hash', 'list', 'hash', 'hash'}
+    local kinds = {'stream', 'hash', 'list', 'hash', 'hash', 'hash'}
     for i, kind in ipairs(kinds) do
         local found = redis.call('TYPE', keys[i]).ok
         if found ~= 'none' and found ~= kind then
@@ -282,6 +284,7 @@ local function prove(keys)
         {'XADD', probe, 'NOMKSTREAM', '*', 'm', ''}, {'XTRIM', probe, 'MINID', '=', '0-1'}, {'XLEN', probe},
         {'XREVRANGE', probe, '+', '-', 'COUNT', 1},
         {'HSET', probe, 'm', 0}, {'HINCRBY', probe, 'm', 1}, {'HLEN', probe}, {'HGET', probe, ''}, {'HMGET', probe, ''},
+        {'HGETALL', probe}, {'HDEL', probe, ''},
         {'DEL', probe},
         {'RPUSH', probe, ''}, {'LLEN', probe}, {'LINDEX', probe, 0}, {'LPOP', probe},
         {'UNLINK', probe},
@@ -355,7 +358,33 @@ local function window(keys, argv)
     return found
 end
 
+-- The nodes that are there, and no others any more: name, words, name, words ...
+local function nodes(keys)
+    local now, all, found = now_ms(), redis.call('HGETALL', keys[6]), {}
+    for i = 1, #all, 2 do
+        local till, words = string.match(all[i + 1], '^(%d+) (.*)$')
+        if tonumber(till) > now then
+            found[#found + 1], found[#found + 2] = all[i], words
+        else
+            redis.call('HDEL', keys[6], all[i])
+        end
+    end
+    return found
+end
+
+-- ARGV: a node's name, what it says, for how many ms.
+local function here(keys, argv)
+    local many = redis.call('HLEN', keys[6]) >= NODES and not redis.call('HGET', keys[6], argv[1])
+    if many and #nodes(keys) >= 2 * NODES then
+        return 0
+    end
+    redis.call('HSET', keys[6], argv[1], number(now_ms() + tonumber(argv[3])) .. ' ' .. argv[2])
+    return 1
+end
+
 redis.register_function{function_name = 'publish_VERSION', callback = publish}
 redis.register_function{function_name = 'open_VERSION', callback = open, flags = {'allow-oom'}}
 redis.register_function{function_name = 'tend_VERSION', callback = tend, flags = {'allow-oom'}}
+redis.register_function{function_name = 'here_VERSION', callback = here}
+redis.register_function{function_name = 'nodes_VERSION', callback = nodes, flags = {'allow-oom'}}
 redis.register_function{function_name = 'window_VERSION', callback = window, flags = {'no-writes', 'allow-oom'}}

@@ -81,7 +81,14 @@ class Log:
             prefix = f"{{{prefix}}}"
         self.prefix = prefix
         self.stream = f"{prefix}:log"
-        self._keys = (self.stream, f"{prefix}:state", f"{prefix}:cuts", f"{prefix}:keys:0", f"{prefix}:keys:1")
+        self._keys = (
+            self.stream,
+            f"{prefix}:state",
+            f"{prefix}:cuts",
+            f"{prefix}:keys:0",
+            f"{prefix}:keys:1",
+            f"{prefix}:nodes",
+        )
         self._explain = explain
 
     @cached_property
@@ -120,6 +127,13 @@ class Log:
     def window(self, bytes: int) -> Dialogue[EventId | None]:
         reply = yield from self.loaded(self.call("window", bytes))
         return id_of(reply) if reply else None
+
+    def here(self, name: str, words: bytes, milliseconds: int) -> Dialogue[bool]:
+        return bool((yield from self.loaded(self.call("here", name, words, milliseconds))))
+
+    def nodes(self) -> Dialogue[dict[str, bytes]]:
+        reply = yield from self.loaded(self.call("nodes"))
+        return {name.decode(): words for name, words in zip(reply[::2], reply[1::2], strict=True)}
 
     def read(self, after: EventId | None, count: int, milliseconds: int) -> Command:
         return ("XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", self.stream, after_of(after))

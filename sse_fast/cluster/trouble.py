@@ -7,7 +7,7 @@ from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 # What the user of an access list may do, if not everything.
 COMMANDS = (
     "+fcall +function|load +info +time +wait +type +exists +del +unlink "
-    "+hget +hmget +hset +hincrby +hlen +rpush +lpop +lindex +llen "
+    "+hget +hgetall +hmget +hset +hdel +hincrby +hlen +rpush +lpop +lindex +llen "
     "+xadd +xread +xrange +xrevrange +xtrim +xlen +xinfo|stream"
 )
 
