@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -60,6 +60,9 @@ bench-publish: $(VENV)/.bench ## Measure one POST of one event beside Nchan and 
 bench-expiry: $(VENV)/.bench ## Measure 10,000 streams whose tokens end in the same second: spread, back, complete
 	$(BIN)/python benches/bench_expiry.py $(ARGS)
 
+bench-outbox: $(VENV)/.bench ## Measure what an outbox costs a PostgreSQL's transactions, and its relay an event
+	$(BIN)/python benches/bench_outbox.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -76,6 +79,8 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_patterns.py --quick
 	$(BIN)/python benches/bench_typed.py --quick
 	$(BIN)/python benches/bench_compress.py --quick
+	$(BIN)/python benches/bench_conflate.py --quick
+	$(BIN)/python benches/bench_outbox.py --quick
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
