@@ -34,7 +34,7 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "cluster": "errors event event_rules",
-    "client": "_native.wire errors serialization",
+    "client": "_native.wire errors event serialization",
     "schema": "_native.wire base errors event_rules js serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",
@@ -44,14 +44,14 @@ ROOMS: dict[str, str | None] = {
     "hub": "_native.fanout _native.log _native.wire base ends errors event event_rules schema",
     "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
     " settings",
-    "embed": "_native.log _native.wire access asgi base ends errors event event_rules hub protocol schema serialization"
-    " transports",
+    "embed": "_native.log _native.wire access asgi base client ends errors event event_rules hub protocol schema"
+    " serialization transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub js protocol schema settings transports version",
     "outbox": "_native.wire client embed errors event_rules schema",
     "node": "_native.log _native.node access asgi base edge errors hub logs protocol schema settings transports"
     " version",
-    "cli": "_native.wire access bench client errors event_rules logs node outbox schema settings",
+    "cli": "_native.wire access base bench client errors event_rules logs node outbox schema settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere
 }

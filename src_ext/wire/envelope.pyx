@@ -8,7 +8,8 @@ but for its data: that is one line of JSON, out of which the event can be put to
 `channel` is the first of the event's channels that the stream listens to. Where it listens to more of them, `channels`
 has them all, in the event's order: never one that it does not listen to, which may be no business of its client's.
 `event` is the type as a client has it. `data` is the text, whatever it is: a string carries any, and loses no digit of
-JSON's numbers. A frame without data is no event to any client, and stays as it is.
+JSON's numbers. A frame without data is no event to any client, and stays as it is; so does one whose type begins with
+`$`: it speaks of the stream, whoever put it into the log.
 
 It is stateless, and knows no log, no stream.
 """
@@ -61,7 +62,7 @@ cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_
             if line.field == EVENT and line.length:
                 kind, kind_size = line.value, line.length
         at = eol + 1
-    if not lines:
+    if not lines or kind[0] == c"$":
         return PyBytes_FromStringAndSize(frame, size)
     out = PyBytes_FromStringAndSize(NULL, around + room + json_size(kind, kind_size))
     to = PyBytes_AS_STRING(out)

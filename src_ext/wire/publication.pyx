@@ -14,13 +14,15 @@ from collections.abc import Sequence
 
 import orjson
 
+from sse_fast._native.wire.control cimport gap as gap_frame
 from sse_fast._native.wire.frame cimport frame_of
 from sse_fast._native.wire.templates cimport TypedChannels
 
+from sse_fast._native.wire.control import GAP as GAP_TYPE
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
-    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, RETRY, Keyed, brief, channel_name as channel_name_function,
+    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES, RETRY, Keyed, brief, channel_name as channel_name_function,
     conflate_key as conflate_key_of, idempotency_key, kind_of,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
@@ -31,6 +33,7 @@ cdef object channel_name = channel_name_function
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
 cdef object MISSING = object()
+cdef str GAP = GAP_TYPE
 
 cdef int DEEPEST = DEEPEST_JSON
 cdef Py_ssize_t AT_ONCE = 1024  # lines or items in a piece: about a millisecond
@@ -222,12 +225,14 @@ cdef tuple encoded(
                 raise InvalidEvent("a DatastarEvent is published as it is: with data, without event_id, and nothing beside")
             data, event, retry = given.data, given.event, given.retry
     name = name_of(channel) if isinstance(channel, str) else names_of(channel)
-    if event is not None:
-        check_type(event)
+    cdef bint is_gap = event is not None and is_gap_type(event)
     if retry is not None:
         check_retry(retry)
-    # What the format forbids in a field, the encoder refuses.
-    frame = frame_of(data, event, None, retry, None)
+    if is_gap:
+        frame, typed = gap_of(data), None
+    else:
+        # What the format forbids in a field, the encoder refuses.
+        frame = frame_of(data, event, None, retry, None)
     if PyBytes_GET_SIZE(frame) > limit:
         raise EventTooLarge(f"the event takes {len(frame)} bytes when encoded; at most {limit} are allowed")
     if typed is not None:
@@ -290,14 +295,37 @@ cdef object names_of(object channels):
     return tuple(names) if len(names) > 1 else names[0]
 
 
-cdef int check_type(object event) except -1:
+cdef int is_gap_type(object event) except -1:
+    """Whether it is the one type of the server's that a publisher may use. Raises InvalidEvent for what is no type."""
     if not isinstance(event, str):
         raise InvalidEvent(f"'event' must be a string; this is {kind_of(event)}")
     if len(<str>event) > MAX_EVENT_TYPE:
         raise InvalidEvent(f"'event' has at most {MAX_EVENT_TYPE} characters; this one has {len(event)}")
-    if event and (<str>event)[0] == "$":
+    if not event or (<str>event)[0] != "$":
+        return False
+    if event != GAP:
         raise InvalidEvent(f"event types that begin with '$' belong to the server; {brief(event)} is one")
-    return 0
+    return True
+
+
+cdef bytes gap_of(object data):
+    """The frame of a `$gap` that is published: who publishes may know what the server does not, that events which should
+    stand before it are missing."""
+    cdef object said = data
+    if isinstance(data, (str, bytes)):
+        try:
+            said = loads(data)
+        except JSONDecodeError as error:
+            raise_no_memory(error)
+            said = MISSING
+    if (
+        not isinstance(said, dict) or said.keys() - {"after", "until"}
+        or any(id is not None and (type(id) is not str or len(id) > MAX_ID_BYTES) for id in said.values())
+    ):
+        raise InvalidEvent(
+            'the data of a \'$gap\' is {"after", "until"}: the ids between which events are missing, as far as they are known'
+        )
+    return gap_frame(said.get("after"), said.get("until"), False)
 
 
 cdef bint is_blank(const char* line, Py_ssize_t length) noexcept nogil:

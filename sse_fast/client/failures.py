@@ -71,7 +71,7 @@ def explanation(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def explain(error: httpx.TransportError, client: httpx.Client) -> str:
+def explain(error: httpx.TransportError, client: httpx.Client | httpx.AsyncClient) -> str:
     """A broken or missing connection in words."""
     where = str(client.base_url).rstrip("/")
     said = re.sub(r"^\[Errno \d+\] ", "", str(error)) or type(error).__name__

@@ -42,6 +42,7 @@ from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
 if TYPE_CHECKING:
+    from sse_fast.embed.relay import HubRelay, RelayOptions
     from sse_fast.schema.checking import Checker
     from sse_fast.schema.definitions import Channel
     from sse_fast.schema.definitions import Stream as TypedStream
@@ -366,6 +367,31 @@ class Hub(node.Hub):
             headers=headers,
             refusal=refusal,
         )
+
+    def relay(self, url: str, channel: str, **options: "Unpack[RelayOptions]") -> "HubRelay":
+        """What an event stream says, published to a channel here, while this is open:
+
+            async with hub, hub.relay("https://other.example/stream", "news", transform=shorter):
+                yield
+
+        Each event comes once and in order, as far as the source resumes behind its ids, through crashes of all of
+        them: the log that has the events has the place where the source is to be resumed, in `relay:<name>`. What is
+        gone at the source, or between two connections to one that gives no ids, is told by a `$gap`. Of the workers of
+        a server one relays, and the others stand by.
+
+        transform(event): what is published in the place of a `ReceivedEvent`: None (nothing), data, an `Event` with
+        data and type, or a list of those; it may be a coroutine function. events: the types that are relayed; else all.
+        on_error: where the transform raises, or an event will never be taken here, "gap" leaves it out and tells the
+        subscribers so, "stop" ends the relay in front of it. since: where to begin the first time, an id; else now.
+        state: a file that has the place as well, for a log that is not kept. headers, token: for the source, and for
+        no other origin that it may redirect to; token may be a function, asked for each connection. name: another one
+        for a second relay of this url to this channel. max_event_size: bytes of the source's events; silence: seconds
+        after which it is taken for gone, None: never. Raises ValueError or InvalidEvent for what is no url, no name, no
+        channel.
+        """
+        from sse_fast.embed.relay import HubRelay  # what it loads is for those who use it
+
+        return HubRelay(self, url, channel, **options)
 
     async def stop(self) -> None:
         """Take no more streams, hand out what there is, say `$closing` and end every stream: for a server that waits

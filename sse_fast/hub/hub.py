@@ -135,6 +135,7 @@ class Hub:
         self._stuck_since = 0.0
         self._resting: asyncio.TimerHandle | None = None
         self._owed = 0.0  # looks at subscribers, for heartbeats
+        self._leads: set[str] = set()  # of what one worker does for all, what this one does
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -524,6 +525,20 @@ class Hub:
         await asyncio.sleep(TICK)
         while self._run(self.fanout.end_due, time.time(), self._now(), ENDED_AT_ONCE):  # noqa: ASYNC110 - others' turns
             await asyncio.sleep(0)
+
+    # ---- what one worker does for all --------------------------------------------------------------------------------
+
+    def lead(self, what: str) -> bool:
+        """Whether it is this one, of all that ask on this worker and on others over the same log, from here on."""
+        if what in self._leads or (self._peers is not None and not self._peers.lead(what)):
+            return False
+        self._leads.add(what)
+        return True
+
+    def lead_no_more(self, what: str) -> None:
+        self._leads.discard(what)
+        if self._peers is not None:
+            self._peers.lead_no_more(what)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -31,9 +31,27 @@ async def kept(hub: Hub, pattern: str) -> AsyncIterator[list[ReceivedEvent]]:
     """The events of the channels that `pattern` has, in their order and a piece of them at a time, until none is left
     of those that are there now. It is a stream like any other, so it waits for nobody and nobody for it.
     Raises HubClosed, or ConnectionClosed if it was let go before it had all of them."""
+    async for events in _read(hub, patterns=(pattern,), last_event_id="earliest"):
+        yield events
+
+
+async def newest(hub: Hub, channel: str, count: int) -> list[ReceivedEvent]:
+    """So many of the newest events of a channel, those before the newest first. Raises as `kept`."""
+    found = [event async for events in _read(hub, (channel,), history=count) for event in events]
+    return found[-count:]
+
+
+async def _read(
+    hub: Hub,
+    channels: tuple[str, ...] = (),
+    *,
+    patterns: tuple[str, ...] = (),
+    last_event_id: str | None = None,
+    history: int = 0,
+) -> AsyncIterator[list[ReceivedEvent]]:
     reader, parser = _Reader(), EventParser()
     last = hub.log.position
-    subscription = hub.attach((), reader, patterns=(pattern,), last_event_id="earliest")
+    subscription = hub.attach(channels, reader, patterns=patterns, last_event_id=last_event_id, history=history)
     subscriber = subscription.subscriber
     try:
         subscription.start()

@@ -29,3 +29,8 @@ class Peers(Protocol):
     @property
     def held_for_streams_by_others(self) -> int:
         """And for streams' among them."""
+
+    def lead(self, what: str) -> bool:
+        """Whether this worker is the one that does this, from here on until `lead_no_more`, or its death."""
+
+    def lead_no_more(self, what: str) -> None: ...

@@ -44,6 +44,7 @@ LEAVE = signal.SIGUSR1  # to a worker: others serve in its place, so new clients
 UNUSABLE_APP = 78  # exit status of a worker that cannot have its app: EX_CONFIG of sysexits.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOCKS_AT = 4096  # bytes before this one are locked by segment.py
+LEADERS_AT = 1 << 32  # and from this one on, by the names of what one worker does for all
 
 
 class Node:
@@ -230,6 +231,14 @@ class WorkerSlot:
     def held_for_streams_by_others(self) -> int:
         return self.slots.held_for_streams_by_others()
 
+    # ---- what one does for all ---------------------------------------------------------------------------------------
+
+    def lead(self, what: str) -> bool:
+        return try_lock(self._lock, LEADERS_AT + leader_of(what))
+
+    def lead_no_more(self, what: str) -> None:
+        unlock(self._lock, LEADERS_AT + leader_of(what))
+
     # ---- who is counted ----------------------------------------------------------------------------------------------
 
     def enter(self) -> int:
@@ -254,6 +263,11 @@ class WorkerSlot:
             self._task.get_loop().remove_reader(self._wake_socket.fileno())
         self._wake_socket.close()
         os.close(self._lock)
+
+
+def leader_of(what: str) -> int:
+    """Behind LEADERS_AT; off_t has 63 bits."""
+    return int.from_bytes(blake2b(what.encode(), digest_size=7).digest(), "little")
 
 
 def die_with_parent() -> None:
