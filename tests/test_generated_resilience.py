@@ -62,6 +62,16 @@ async def test_what_the_next_attempt_would_meet_too_is_a_stream_error(shop: Any,
             await anext(stream)
 
 
+async def test_where_there_is_no_stream_it_is_said_where_an_edge_may_be(shop: Any) -> None:
+    said = "HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\nConnection: close\r\n\r\n" + '{"detail":"Not Found"}'
+    async with answering(lambda head: (said, False)) as (url, _), shop.news(url=url) as stream:
+        with pytest.raises(
+            shop.StreamError, match=r"Not Found \(404\); beside an app .* url ends with /edge"
+        ) as refused:
+            await anext(stream)
+        assert refused.value.status == 404
+
+
 @pytest.mark.parametrize("data", ["5", "null", "{"])
 async def test_a_gap_that_says_nothing_is_a_gap(shop: Any, data: str) -> None:
     said = f"{STREAM}id: e-1\nevent: $gap\ndata: {data}\n\n{SECOND}"

@@ -344,7 +344,7 @@ class LiveStream {
             }
             else if (event.type === "$expiring")
                 void this.#renew(signal);
-            else if (enveloped && !isOurs(event)) {
+            else if (enveloped && (!isOurs(event) || event.type === "$forgotten")) { // that one is its channel's
                 const { channel, channels = [channel], time, data } = parsedOr(event.data, {});
                 Object.assign(event, { channel, channels, time, data });
             }
@@ -386,7 +386,8 @@ class LiveStream {
     async #refused(response, ended) {
         const { status } = response;
         const detail = await detailOf(response);
-        const message = `the server answers ${status}${detail ? `: ${detail}` : ""}`;
+        const hint = status === 404 ? " (beside an app an edge is under its path: /edge/sse)" : "";
+        const message = `the server answers ${status}${detail ? `: ${detail}` : ""}${hint}`;
         const again = status === 401 && this.#options.getToken !== undefined && !this.#again;
         const final = status < 500 && ![408, 425, 429].includes(status) && !again;
         this.#again = status === 401;

@@ -216,6 +216,21 @@ law("what the server says of the stream comes as calls", [
   assert.deepEqual([forgotten, reconnects], [[{ channel: "a", id: "e-2" }], [{ resume: "gap" }]]);
 });
 
+law("what a channel forgets is told out of its envelope", [
+  streams(connected("live", "e-1", ',"envelope":"json"'),
+    `event: $forgotten\ndata: ${JSON.stringify({ channel: "a", time: "2026-01-02T03:04:05.678Z", data: '{"channel":"a"}' })}\nid: e-2\n\n`),
+], async (open) => {
+  const { until, forgotten } = open();
+  await until(({ forgotten }) => forgotten.length);
+  assert.deepEqual(forgotten, [{ channel: "a", id: "e-2" }]);
+});
+
+law("where there is no stream it is said where an edge may be", [refuses(404)], async (open) => {
+  const { until, errors } = open();
+  await until(({ errors }) => errors.length);
+  assert.equal(errors[0].message, "the server answers 404 (beside an app an edge is under its path: /edge/sse)");
+});
+
 law("an iterator has a gap in its place, where somebody says what it is made into", [
   streams(connected("live", "e-1"), event(2), 'event: $gap\ndata: {"after":"e-2","until":"e-9"}\nid: e-9\n\n', event(10)),
 ], async (open) => {

@@ -240,7 +240,8 @@ class Stream(Generic[Each]):
         if status == 401 and with_token and callable(self._token) and not self._refused:
             self._refused = True  # another one may do
             return _Later(0.0)
-        return StreamError(f"{detail} ({status})", status)
+        beside = "; beside an app an edge is under its path: url ends with /edge" if status == 404 else ""
+        return StreamError(f"{detail} ({status}){beside}", status)
 
 
 class _NothingMore(Exception):
