@@ -97,6 +97,7 @@ def test_the_specifications_validators_find_nothing_wrong(tmp_path: Path) -> Non
     documents = {
         "typed_32": typed.openapi("3.2"),
         "typed_31": typed.openapi("3.1", "/edge"),
+        "private_32": described(SHOP, **CLOSED, private_schema=True).openapi("3.2"),
         "plain_32": plain.openapi("3.2"),
         "plain_31": plain.openapi("3.1"),
         "app_32": app.openapi(),
@@ -211,6 +212,9 @@ def test_the_credentials_that_a_route_takes_are_those_of_the_settings(
     settings: Any, listening: Any, publishing: Any, schemes: Any
 ) -> None:
     made = described(**settings).openapi()
+    assert "security" not in made["paths"]["/openapi.json"]["get"]
+    private = described(private_schema=True, **settings).openapi()["paths"]["/openapi.json"]["get"]
+    assert (private.get("security", [{}])[-1], "403" in private["responses"]) == ({}, True)
     listen, publish = made["paths"]["/sse"]["get"], made["paths"]["/publish"]["post"]
     assert (listen.get("security"), publish.get("security")) == (listening, publishing)
     assert set(made["components"].get("securitySchemes", ())) == (schemes or set())

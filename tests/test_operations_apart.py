@@ -23,6 +23,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.edge.app import Edge
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Elsewhere, Subscribe
+from sse_fast.protocol.operations import DESCRIBING
 from sse_fast.protocol.policy import Operations, Policy
 from sse_fast.protocol.request import Request
 from sse_fast.transports.kernel import bound_socket
@@ -117,6 +118,25 @@ def test_a_route_of_operations_is_for_this_machine_or_for_grants_of_it(path: str
         granted = decide(Request(method, path), granting(operations=True))
         assert isinstance(granted, Elsewhere)
         assert granted.from_outside is None
+
+
+@pytest.mark.parametrize("path", DESCRIBING)
+def test_what_describes_the_server_is_for_everybody_or_for_who_operates_it(path: str) -> None:
+    public = decide(Request("GET", path), Policy())
+    assert isinstance(public, Elsewhere)
+    assert public.from_outside is None
+    private = Policy(private_schema=True)
+    closed = decide(Request("GET", path), private)
+    assert isinstance(closed, Elsewhere)
+    assert closed.from_outside is not None
+    assert closed.from_outside.status == 403
+    granted = decide(Request("GET", path), replace(granting(operations=True), private_schema=True))
+    assert isinstance(granted, Elsewhere)
+    assert granted.from_outside is None
+    apart = decide(Request("GET", path), replace(private, operations=Operations.APART))
+    assert isinstance(apart, Answer)
+    assert apart.status == 404
+    assert isinstance(decide(Request("GET", path), replace(private, operations=Operations.ALONE)), Elsewhere)
 
 
 @pytest.mark.parametrize("path", ["/channels/news", "/streams", "/streams/0-1"])

@@ -5,7 +5,8 @@ import click
 GROUPS = {
     "Where it listens": "host port uds workers ssl_certificate ssl_keyfile trusted_proxies allowed_hosts",
     "Your app beside it": "app factory edge_path relay_timeout",
-    "Publishing": "publish_key publish_keys open grant_publish schema idempotency_window idempotency_keys",
+    "Publishing": "publish_key publish_keys open grant_publish schema private_schema idempotency_window "
+    "idempotency_keys",
     "Tokens": "token_secret token_keys jwks_url token_issuer token_audience token_algorithms token_leeway "
     "token_endless token_cookie token_in_query grant_subscribe",
     "A webhook that says who may listen": "authorize_url authorize_headers",

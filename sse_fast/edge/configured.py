@@ -44,6 +44,7 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         presence=Patterns.of(settings.presence_channels),
         namespaces=Namespaces(settings.namespace),
         compress=settings.compress,
+        private_schema=settings.private_schema,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 

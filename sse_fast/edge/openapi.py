@@ -81,10 +81,8 @@ class _OpenAPI:
             typed[f"/publish/{stream['channel']}"] = {"post": self._publishing(stream)}
         paths = typed | paths
         paths |= self._beside()
-        if self._components.streams:
-            paths["/schema.json"] = self._get(
-                "schema", "The typed events, as `sse-fast schema` writes them.", {"type": "object"}
-            )
+        if self._policy.operations is not Operations.APART or not self._policy.private_schema:
+            paths |= self._describing()
         if self._policy.operations is not Operations.APART:
             paths |= self._operating()
         made: Json = {
@@ -245,18 +243,32 @@ class _OpenAPI:
 
     def _beside(self) -> Json:
         state: Json = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
-        found: Json = {"type": "object"}
         return {
             "/livez": self._get("livez", "Whether the process answers.", state),
             "/readyz": self._get("readyz", "Whether clients may come.", state, 503, same=state),
             "/healthz": self._get("healthz", "How it is.", state, 503, same=state),
             "/client.js": self._text("client", "The browser client, an ES module.", "text/javascript"),
             "/client.d.ts": self._text("clientTypes", "Its types.", "text/plain"),
-            "/openapi.json": self._get("openapi", "This, as OpenAPI 3.2.", found),
-            "/openapi-3.1.json": self._get("openapi31", "This, as OpenAPI 3.1.", found),
-            "/asyncapi.json": self._get("asyncapi", "The streams, as AsyncAPI 3.", found),
             "/": self._text("page", "The live page.", "text/html"),
         }
+
+    def _describing(self) -> Json:
+        """What the server is, for tools."""
+        found: Json = {"type": "object"}
+        unauthorized = (401,) if self._schemes else ()
+        refused = (*unauthorized, 403) if self._policy.private_schema else ()
+        paths = {
+            "/openapi.json": self._get("openapi", "This, as OpenAPI 3.2.", found, *refused),
+            "/openapi-3.1.json": self._get("openapi31", "This, as OpenAPI 3.1.", found, *refused),
+            "/asyncapi.json": self._get("asyncapi", "The streams, as AsyncAPI 3.", found, *refused),
+        }
+        if self._components.streams:
+            words = "The typed events, as `sse-fast schema` writes them."
+            paths["/schema.json"] = self._get("schema", words, found, *refused)
+        if self._policy.private_schema and self._schemes:
+            for each in paths.values():
+                each["get"]["security"] = [*self._alternatives(), {}]
+        return paths
 
     def _text(self, name: str, summary: str, media_type: str) -> Json:
         content: Json = {media_type: {"schema": {"type": "string"}}}

@@ -15,6 +15,7 @@ from sse_fast.protocol.problem import problem, problem_of
 from sse_fast.protocol.request import Request
 
 ROUTES = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
+DESCRIBING = ("/schema.json", "/openapi.json", "/openapi-3.1.json", "/asyncapi.json")
 BESIDE = ("/", "/livez", "/readyz", "/healthz")  # the page, and whether the server is well: what anybody may ask for
 STATS = "$stats"
 LOOKING = (
@@ -29,7 +30,8 @@ CHANGING = (
 
 def elsewhere(request: Request, policy: Policy, readable: Headers, grants: Grants) -> Decision:
     """Of a request that is for no stream and publishes nothing."""
-    path, operations = request.path, ROUTES.fullmatch(request.path) is not None
+    path = request.path
+    operations = ROUTES.fullmatch(path) is not None or (policy.private_schema and path in DESCRIBING)
     if operations and policy.operations is Operations.APART:
         return nothing_at(request, readable, "it is at the port of operations" if grants.operations else "")
     if not operations and policy.operations is Operations.ALONE and path not in BESIDE:

@@ -42,7 +42,7 @@ class Policy:
     path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. presence: the
     channels of which it is kept, where no one of `namespaces` says. now: the time, in seconds since 1970, by which
     credentials end. operations: where they are. anybody_operates: who reaches this port does, from any machine.
-    compress: streams are gzip for who takes it."""
+    compress: streams are gzip for who takes it. private_schema: what describes this server is for who operates it."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -61,6 +61,7 @@ class Policy:
     operations: Operations = Operations.HERE
     anybody_operates: bool = False
     compress: bool = False
+    private_schema: bool = False
 
     def keeps_presence(self, channel: str) -> bool:
         """Whether it is kept who is there."""

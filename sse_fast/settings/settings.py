@@ -255,6 +255,11 @@ class Settings(BaseSettings):
         description="Typed events: a module that defines streams, shop.events (several between commas), or a file that "
         "sse-fast schema has written, shop.json. What is published to their channels has to fit.",
     )
+    private_schema: bool = Field(
+        default=False,
+        description="Let only who operates the server read /schema.json, /openapi.json, /openapi-3.1.json and "
+        "/asyncapi.json, which else are for everybody.",
+    )
     authorize_url: Url | None = Field(
         default=None,
         description="Webhook that is asked, by a POST of JSON, whether somebody may listen to channels that nothing "
