@@ -1,7 +1,6 @@
 """Redis servers of the tests' own on loopback, which can be killed, stopped and made replicas; and Sentinels."""
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import hiredis
 import pytest
+from support import free_port
 
 PATIENCE = 30.0
 HOST = "127.0.0.1"
@@ -24,15 +24,6 @@ def need() -> None:
     if not all(map(shutil.which, ("redis-server", "redis-sentinel"))):
         sentence = "needs redis-server and redis-sentinel: scripts/test-setup installs them"
         pytest.fail(sentence) if os.environ.get("CI") else pytest.skip(sentence)
-
-
-def free_port() -> int:
-    """Below those that the kernel gives to clients: one of them could have it while a killed server is away."""
-    while True:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            return port
 
 
 def wait_until(true: Callable[[], object], what: str) -> None:

@@ -286,7 +286,8 @@ async def test_tabs_of_one_user_share_whenever_their_tokens_were_signed_and_rene
     publisher = Publisher(server)
     async with Tabs.opened(any_browser, server, 3) as tabs:
         ann, too, bob = tabs.pages
-        await tabs.listen(ann, claims=[token("ann", 4), token("ann", 4), token("ann", 3600)])
+        await tabs.listen(ann, claims=[token("ann", 6), token("ann", 6), token("ann", 3600)])
+        await ann.wait_for_function("stream.state.name === 'open'")  # the shared stream is hers
         await tabs.listen(too, claims=[token("ann", 3600)])
         await tabs.listen(bob, claims=[token("bob", 3600)])
         for page in tabs.pages:

@@ -180,8 +180,10 @@ def compare(proxy: LoggingNginx | LoggingHaproxy, tee: Tee, server: EdgeProcess)
         if (found := NAME.search(line)) is not None:
             request = line.split(b" ")[0].decode("latin-1"), which(line)
             (logged if whole else broken)[int(found[1])][request] += 1
+    lines = proxy.log().splitlines()
     for number, case in enumerate(SENT):
-        assert logged[number] <= seen[number] <= logged[number] + broken[number], (case.name, number)
+        told = (case.name, seen[number], [line for line in lines if re.search(rf"/case{number}\b", line)])
+        assert logged[number] <= seen[number] <= logged[number] + broken[number], told
     listed = json.loads(server.request("GET", "/channels?limit=1000")[1])["channels"]
     kept = {channel["name"]: channel["kept"] for channel in listed}
     assert kept == {f"case{number}": count for number, count in published.items() if count}
