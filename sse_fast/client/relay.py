@@ -285,8 +285,9 @@ class Relay:
         try:
             prepared = [self._target.prepare(data, type) for data, type in await self._transformed(event)]
         except Exception as error:
-            # The traceback is of what somebody else has written; an event that is none needs no more than words.
-            self._fails(what, str(error) or type(error).__name__, trace=not isinstance(error, InvalidEvent))
+            # The first traceback of what somebody else has written; an event that is none needs no more than words.
+            first = not isinstance(error, InvalidEvent) and not self.stats.failed
+            self._fails(what, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, trace=first)
             return self._gap(item.id)
         self.stats.dropped += not prepared
         return Made(prepared, item.id, item.size, what)
