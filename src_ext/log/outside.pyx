@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_release
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.log.epochs cimport had_epoch, is_epoch, put_epoch, settle
-from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_MARK, MARKING, OUTSIDE, LogHeader
+from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_FORGET, FLAG_MARK, MARKING, OUTSIDE, LogHeader
 from sse_fast._native.log.measure cimport refuse_oversize
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap as gap_frame
@@ -45,6 +45,34 @@ cdef void commit(Log log, uint64_t next, uint64_t head, uint64_t next_position) 
     log.header.before = next
     store_release(&log.header.before_head, log.header.head)
     log._commit(head, next_position)
+
+
+cdef uint64_t behind(Log log, uint64_t place) except? 0:
+    """Under the lock: the least position that nobody has, in an epoch from outside. ValueError where there is none, or the
+    place in it is taken."""
+    cdef uint64_t next
+    if not log.header.mode & OUTSIDE:
+        raise ValueError("an epoch from outside begins with a mark, and this log is in one of its own")
+    if load_acquire(&log.header.epoch_count) != log.epoch_count:
+        log._look_at_epoch()
+    next = next_of(log.header)
+    if place + log.epoch_base < next:
+        raise ValueError(f"positions rise, and {place} comes after {next - 1 - log.epoch_base}")
+    return next
+
+
+def end_of(Log log not None):
+    """(epoch, position) of the newest that this log has, or passes over, of an epoch from outside; None: it is in one of
+    its own. Raises LogBusy."""
+    log._acquire()
+    settle(log.header)
+    cdef bint outside = log.header.mode & OUTSIDE
+    cdef uint64_t next = next_of(log.header)
+    log._release()
+    if not outside:
+        return None
+    log._look_at_epoch()
+    return log.epoch_name, next - 1 - log.epoch_base
 
 
 def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=None, milliseconds=None):
@@ -107,6 +135,41 @@ def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=No
         pass                            # next time
     return answer
 
+
+def skip_to(Log log not None, position, *, body=None, milliseconds=None):
+    """What the epoch that was marked last has before `position`, and this log has not, is not in this log and never will
+    be: its engine had let it go before it was read. Returns the log's position of the record that says so.
+
+    Who resumes from what is left out is told at once, who comes from before it when it gets there. body: a frame without its
+    id line, for everybody who passes it; a `$gap` if it is None. position: of the last that is not here, behind the
+    newest that is. Raises as `append_at`, and then nothing was appended.
+    """
+    cdef bytes gap, packed = PyBytes_FromStringAndSize(NULL, 8)
+    cdef uint64_t fork, next, head, at, stands = whole("a position", position)
+    cdef uint64_t now = wall_clock_ms() if milliseconds is None else whole("a time", milliseconds)
+    gap = gap_frame(log.event_id(log.position), f"{log.epoch}-{position}", False) if body is None else body
+    refuse_oversize(log.header.capacity, NULL, 8, 0, PyBytes_GET_SIZE(gap))
+    log._acquire()
+    try:
+        settle(log.header)
+        next = behind(log, stands)
+        at = stands + log.epoch_base
+        answer = at
+        refuse_beyond(answer)
+    except BaseException:
+        log._release()
+        raise
+    fork = next - 1
+    memcpy(PyBytes_AS_STRING(packed), &fork, 8)
+    head = log._write(
+        log.header.head, at, PyBytes_AS_STRING(packed), 8, FLAG_MARK,
+        PyBytes_AS_STRING(gap), PyBytes_GET_SIZE(gap), now,
+    )
+    commit(log, next, head, at + 1)
+    log._release()
+    return answer
+
+
 def append_at(Log log not None, events not None):
     """Append (position, channels, body, milliseconds) at positions of the epoch that was marked last, which rise strictly,
     from one call to the next, too, and may leave some out. All or none.
@@ -156,3 +219,27 @@ def append_at(Log log not None, events not None):
         commit(log, next, head, newest + 1)
     log._release()
     return newest
+
+
+def forget_at(Log log not None, position, bytes channel not None, bytes body not None, milliseconds):
+    """`append_at` of one event of a channel of which nothing from before it is kept any more (see `Log.forget`)."""
+    cdef uint64_t place = whole("a position", position), now = whole("a time", milliseconds), next, head
+    refuse_oversize(
+        log.header.capacity, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), FLAG_FORGET, PyBytes_GET_SIZE(body)
+    )
+    log._acquire()
+    try:
+        settle(log.header)
+        next = behind(log, place)
+        answer = place + log.epoch_base
+        refuse_beyond(answer)
+    except BaseException:
+        log._release()
+        raise
+    head = log._write(
+        log.header.head, answer, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), FLAG_FORGET,
+        PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), now,
+    )
+    commit(log, next, head, answer + 1)
+    log._release()
+    return answer
