@@ -41,7 +41,7 @@ ROOMS: dict[str, str | None] = {
     "event": "_native.wire",
     "testing": "_native.wire asgi",
     "bench": "_native.bench _native.wire base client errors settings",
-    "hub": "_native.fanout _native.log _native.wire base ends errors event event_rules schema",
+    "hub": "_native.fanout _native.log _native.wire base cluster ends errors event event_rules schema",
     "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
     " settings",
     "embed": "_native.log _native.wire access asgi base client ends errors event event_rules hub protocol schema"

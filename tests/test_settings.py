@@ -257,6 +257,18 @@ def test_the_example_is_valid_as_a_whole():
     Settings.load(example | {"token_secret": "s" * 32})
 
 
+def test_what_a_server_has_of_a_backplane_goes_with_one_and_with_no_log_of_its_own():
+    with pytest.raises(ValueError, match="backplane_replicas does nothing without a backplane"):
+        refuse_unsafe(Settings.load({"backplane_replicas": "1"}))
+    url = "redis://user:xyzzy@host:6379/0"
+    with pytest.raises(ValueError, match="leave log_file out"):
+        refuse_unsafe(Settings.load({"backplane": url, "log_file": "log"}))
+    settings = Settings.load({"backplane": url, "backplane_replicas": "1", "backplane_max_age": "7d"})
+    refuse_unsafe(settings)
+    assert "xyzzy" not in repr(settings)
+    assert Settings.from_environment(settings.to_environment()) == settings
+
+
 @pytest.mark.parametrize(("given", "seconds"), [("1h", 3600), ("1.5m", 90), ("30min", 1800), ("7d", 604_800)])
 def test_seconds_may_be_written_with_a_unit(given, seconds):
     assert Settings.load({"max_stream_age": given}).max_stream_age == seconds

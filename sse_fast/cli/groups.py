@@ -12,6 +12,7 @@ GROUPS = {
     "A webhook that says who may listen": "authorize_url authorize_headers",
     "Web pages of other origins": "cors_origins",
     "What is kept": "log_size log_file max_history",
+    "Several machines": "backplane backplane_prefix backplane_replicas backplane_size backplane_max_age",
     "Streams": "keepalive retry max_stream_age send_timeout send_buffer send_memory slow_policy compress "
     "compress_min presence_channels",
     "Limits": "max_connections max_connections_per_ip max_connections_per_channel max_connections_per_token namespace "

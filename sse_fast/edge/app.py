@@ -27,6 +27,7 @@ from sse_fast.edge.requests import Requests
 from sse_fast.edge.slot import OwnControl, WorkerSlot
 from sse_fast.edge.sources import Sources
 from sse_fast.embed.hub import every_hub_is, hub_of_the_server
+from sse_fast.errors import HubClosed
 from sse_fast.hub.control import Alone, Control
 from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
@@ -172,7 +173,8 @@ class Edge:
                 self._start_up()  # mounted in another app, it is told of no lifespan
             decision, since = self.deciding.decided(scope), None
             if isinstance(decision, Subscribe | Ask) and not self.hub.ready:
-                await self.hub.take_in()
+                with contextlib.suppress(HubClosed):  # who opens the stream says so
+                    await self.hub.be_ready()
                 if isinstance(decision, Subscribe):  # its key may have been taken away meanwhile
                     scope["client"] = scope[PEER]
                     decision = self.deciding.decided(scope)

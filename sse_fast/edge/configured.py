@@ -123,6 +123,11 @@ def hub_of(settings: Settings, slot: WorkerSlot | None) -> Hub:
         retry=settings.retry,
         drain_timeout=settings.drain_timeout,
         namespaces=settings.namespace,
+        backplane=settings.backplane.get_secret_value() if settings.backplane is not None else None,
+        backplane_prefix=settings.backplane_prefix,
+        backplane_replicas=settings.backplane_replicas,
+        backplane_size=settings.backplane_size,
+        backplane_max_age=settings.backplane_max_age,
     )
 
 

@@ -80,6 +80,15 @@ TOKEN_COUNTERS = {
     "token_cache_misses": "Tokens that had to be verified, or were none.",
 }
 ANSWERS = ("granted", "refused", "failed", "kept")
+BACKPLANE_COUNTERS = {
+    "calls": "Calls by which the backplane was given events.",
+    "failures": "Publishes that it did not take.",
+    "connections": "Times that a worker has connected to it.",
+    "entries_read": "Entries of its log that were read.",
+    "pages_read": "Reads of what this node's log no longer has, for streams that resume.",
+    "missed": "Times that something was missing in what was read.",
+    "marks": "Epochs that were seen to begin.",
+}
 HISTOGRAMS = {
     "delivery_seconds": "From the publish of an event to its write to a stream that had everything before.",
     "drain_seconds": "Of each turn of the loop in which events are handed out.",
@@ -117,7 +126,7 @@ class Metrics(Collector):
         return {
             "published": hub.published,
             "published_bytes": hub.backplane.published_bytes,
-            "repeated": hub.keys.repeated if hub.keys is not None else 0,
+            "repeated": hub.keys.repeated if hub.keys is not None else hub.backplane.repeated,
             "deliveries": fanout.deliveries,
             "delivered_bytes": fanout.delivered_bytes,
             "compressed_bytes": fanout.compressed_bytes,
@@ -140,6 +149,7 @@ class Metrics(Collector):
             **{f"relay_failed {status}": relay.failed[status] if relay is not None else 0 for status in RELAY_FAILED},
             **self._measured(),
             **self._asked(),
+            **{f"backplane_{name}": getattr(hub.backplane.counts, name, 0) for name in BACKPLANE_COUNTERS},
         }
 
     def _asked(self) -> dict[str, int]:
@@ -167,6 +177,7 @@ class Metrics(Collector):
         transports, listener, relay = self._streams.transports, *self._at_the_port
         return {
             "blocked": self._hub.fanout.blocked,
+            "backplane_away": self._hub.backplane.away,
             "send_memory": self._hub.memory.held,
             **{f"connections {name}": transport.connections for name, transport in transports.items()},
             "front_connections": listener.open if listener is not None else 0,
@@ -247,6 +258,13 @@ class Metrics(Collector):
                 "events": fanout.index.kept,
                 "position": hub.log.position,
             },
+            "backplane": None
+            if hub.backplane.in_place
+            else {
+                "away": node["backplane_away"],
+                "behind": hub.backplane.behind,
+                **{name: node[f"backplane_{name}"] for name in BACKPLANE_COUNTERS},
+            },
             "idempotency": {
                 "window": hub.keys.window / 1000 if hub.keys is not None else 0,
                 "capacity": hub.keys.room if hub.keys is not None else 0,
@@ -281,6 +299,13 @@ class Metrics(Collector):
             "Idempotency keys that were forgotten before their window had ended.",
             value=now["idempotency"]["forgotten"],
         )
+        if (behind := now["backplane"]) is not None:
+            away = "Workers for whom the backplane takes no events now."
+            yield GaugeMetricFamily("sse_fast_backplane_away", away, value=behind["away"])
+            late = "Seconds that this node's log is behind the backplane."
+            yield GaugeMetricFamily("sse_fast_backplane_behind_seconds", late, value=behind["behind"])
+            for name, meaning in BACKPLANE_COUNTERS.items():
+                yield CounterMetricFamily(f"sse_fast_backplane_{name}", meaning, value=behind[name])
         connections = GaugeMetricFamily("sse_fast_connections", "Streams open now.", labels=["transport"])
         accepted = CounterMetricFamily("sse_fast_accepted", "Streams accepted.", labels=["transport"])
         ended = CounterMetricFamily("sse_fast_ended", "Streams that ended, by reason.", labels=["transport", "reason"])

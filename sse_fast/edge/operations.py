@@ -211,7 +211,10 @@ class Operations:
             return json({"status": "draining"}, 503)
         if not self._hub.ready:
             left = self._hub.fanout.index.unread
-            return json({"status": "starting", "reason": f"{left} bytes of the log are still to be read"}, 503)
+            reason = self._hub.backplane.what_is_wrong() or f"{left} bytes of the log are still to be read"
+            return json({"status": "starting", "reason": reason}, 503)
+        if (wrong := self._hub.backplane.what_is_wrong()) is not None:
+            return json({"status": "failing", "reason": wrong}, 503)
         return json({"status": "ready"})
 
     async def healthz(self, request: Request) -> Response:

@@ -113,7 +113,7 @@ class Publishing:
     def answer_now(self, wanted: Publish, body: bytes, client: str = "local") -> Answer | None:
         """What `answer` returns, in this turn of the loop. None, and nothing was published: it has to wait, or takes
         more than a turn."""
-        if len(body) > IN_A_TURN and wanted.form is not Form.DATA:
+        if not self._hub.backplane.in_place or (len(body) > IN_A_TURN and wanted.form is not Form.DATA):
             return None
         answering = self.answer(wanted, body, client)
         try:

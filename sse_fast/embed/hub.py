@@ -31,6 +31,8 @@ from sse_fast.errors import EndReason, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import RETRY, Encoded, channel_name
 from sse_fast.hub import hub as node
+from sse_fast.hub.engine import Engine
+from sse_fast.hub.engine_at import PREFIX, SIZE, engine_of
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Subscribe
@@ -81,6 +83,7 @@ class NodeOptions(TypedDict, total=False):
     peers: Peers | None
     keys: KeyTable | None
     rules: Iterable[ChannelRule]
+    engine: Callable[[], Engine] | None
 
 
 class Hub(node.Hub):
@@ -104,8 +107,15 @@ class Hub(node.Hub):
     is compressed; idempotency_window, seconds that a key given to
     `publish` is remembered, and idempotency_keys, how many.
 
+    backplane: the URL of a Redis that holds the log of as many processes and machines as have it, "redis://host:6379":
+    what is published by any of them reaches the streams of all, in one order; the log here is a window on its newest
+    part. backplane_prefix, of its keys there; backplane_replicas, that have an event before `publish` returns;
+    backplane_size, bytes of events it keeps; backplane_max_age, seconds. Raises ValueError for what means nothing, and
+    ModuleNotFoundError without `sse-fast[redis]`.
+
     It starts at its first use, on the loop it is used on. `async with hub:` in the app's lifespan starts it before,
-    which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: run one worker.
+    which `publish_threadsafe` needs, and closes it in the end. Each process has a hub of its own: without a backplane
+    run one worker.
 
     Under `sse-fast serve --app` it is the server's own hub, with the log that all workers share. What a node has by
     itself, and the limits, are the server's settings there; the server starts, drains and closes it.
@@ -125,6 +135,11 @@ class Hub(node.Hub):
         compress: bool = False,
         schema: "str | Document | Iterable[TypedStream[Any]] | None" = None,
         namespaces: Iterable[Namespace | Mapping[str, Any]] = (),
+        backplane: str | None = None,
+        backplane_prefix: str = PREFIX,
+        backplane_replicas: int = 0,
+        backplane_size: int = SIZE,
+        backplane_max_age: float | None = None,
         **options: Unpack[NodeOptions],
     ) -> None:
         given = read(list(namespaces))
@@ -140,11 +155,22 @@ class Hub(node.Hub):
                 compress=compress or None,
                 schema=schema if self.schema is not None else None,
                 namespaces=given or None,
+                backplane=backplane,
                 **options,
             )
             if schema is not None and self.schema is None:
                 self.use_schema(schema)
             return
+        if backplane is not None:
+            options["engine"] = engine_of(
+                backplane,
+                prefix=backplane_prefix,
+                replicas=backplane_replicas,
+                size=backplane_size,
+                max_age=backplane_max_age,
+                idempotency_window=options.get("idempotency_window", 120.0),
+                idempotency_keys=options.get("idempotency_keys", 131_072),
+            )
         super().__init__(**{"rules": [each.rule for each in given]} | options)
         self.schema: Checker | None = None
         if schema is not None:

@@ -17,8 +17,10 @@ from sse_fast.errors import InvalidEvent, LogBusy
 from sse_fast.event import EventId, EventIds
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Line, Turns, refuse_batch_over
+from sse_fast.hub.engine import Counts
 from sse_fast.hub.idempotency import Keys, digests
 from sse_fast.hub.peers import Peers
+from sse_fast.hub.recall import Recall
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -57,9 +59,38 @@ class Backplane(Protocol):
     """Events that were published here, and the bytes of their frames: counted in the step that appends, for which no
     memory is needed."""
     published_bytes: int
+    repeated: int
+    """Events that came again under an idempotency key, where they are counted here."""
+
+    in_place: bool
+    """Whether `append_now` and `append_one` ever do anything."""
+
+    @property
+    def counts(self) -> Counts | None:
+        """What has been asked of the engine behind it, if there is one."""
+
+    recall: Recall | None
+    """What reads what the log no longer has, if the backplane has more."""
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing can be published now."""
+
+    @property
+    def behind(self) -> float:
+        """Seconds since something was published that this node's log has not yet."""
 
     def start(self) -> None:
         """The hub begins on the loop that runs, for the first time or again."""
+
+    async def close(self) -> None:
+        """It ends there. Again: nothing happens."""
+
+    async def caught_up(self) -> None:
+        """Until the log has what had been published when the hub began."""
+
+    def what_is_wrong(self) -> str | None:
+        """Why clients had better go to others, in one sentence; None: they need not."""
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         """Publish events in their order, all or none. Returns their ids, in that order."""
@@ -100,6 +131,13 @@ class LogBackplane:
     where idempotency keys are remembered by all who append to this log; None: none are.
     """
 
+    in_place = True
+    counts: Counts | None = None
+    recall: Recall | None = None
+    away = False
+    behind = 0.0
+    repeated = 0
+
     def __init__(
         self,
         log: Log,
@@ -127,6 +165,15 @@ class LogBackplane:
         self._epoch, self._began = self.log.epoch, self.log.began
         self._line = Line()
         self._turns.start()
+
+    async def close(self) -> None:
+        pass
+
+    async def caught_up(self) -> None:
+        pass
+
+    def what_is_wrong(self) -> str | None:
+        return None
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         try:

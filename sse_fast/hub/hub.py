@@ -6,6 +6,7 @@ somebody else's app. It knows no HTTP.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -31,11 +32,14 @@ from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
+from sse_fast.hub.engine import Engine
 from sse_fast.hub.idempotency import Keys, check_bounds
 from sse_fast.hub.lifetime import end_of
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.open_streams import ENDED_AT_ONCE, OpenStreams
+from sse_fast.hub.over_engine import OverEngine
 from sse_fast.hub.peers import Peers
+from sse_fast.hub.recall import Recalled, Wants
 from sse_fast.hub.stepper import Stepper
 from sse_fast.hub.subscription import Subscription
 
@@ -49,8 +53,10 @@ HEARTBEATS_AT_ONCE = 512
 LOOK_AT_MEMORY = 1.0  # seconds
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
+STARTING = 10.0  # seconds that a stream waits for a hub that takes in its log
 LAST_BYTES = 0.25  # seconds that a server's own buffers get for the last frames: nothing tells when they are empty
 
+NOWHERE = Sink()  # of a stream that is only asked where it would begin
 E = TypeVar("E")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -76,7 +82,8 @@ class Hub:
     `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
     `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
     for others. Over a `log` of others: `keys`, where all of them remember them. `rules`: what holds for the channels of
-    patterns, see `_native.log.rules`.
+    patterns, see `_native.log.rules`. `engine`: makes what holds the log of several nodes, of which this one's is a
+    window.
     """
 
     def __init__(
@@ -97,14 +104,17 @@ class Hub:
         peers: Peers | None = None,
         keys: KeyTable | None = None,
         rules: Iterable[ChannelRule] = (),
+        engine: Callable[[], Engine] | None = None,
     ) -> None:
         check_bounds(idempotency_window, idempotency_keys)
         self.log = log if log is not None else Log.private(log_size)
+        rules = list(rules)
         self._peers = peers
         self._shares_its_log = log is not None
         self.fanout = FanOut(
             self.log, skip=slow_policy == "skip", unknown=max_history, compress=compress_min, rules=rules
         )
+        self._ruled = bool(rules)
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
@@ -112,11 +122,14 @@ class Hub:
         self.open_streams = OpenStreams(self)
         self.memory = SendMemory(send_memory, self.fanout, peers)
         self.keys = keys
-        if keys is None and log is None and idempotency_window:
-            self.keys = KeyTable.private(idempotency_keys, max(1, int(1000 * idempotency_window)))
-        self.backplane: Backplane = LogBackplane(
-            self.log, self.fanout, peers, self._wake, self._open_for_events, self.keys
-        )
+        self.backplane: Backplane
+        if engine is not None:
+            self.keys = None
+            self.backplane = OverEngine(engine, self.log, peers, self._wake)
+        else:
+            if keys is None and log is None and idempotency_window:
+                self.keys = KeyTable.private(idempotency_keys, max(1, int(1000 * idempotency_window)))
+            self.backplane = LogBackplane(self.log, self.fanout, peers, self._wake, self._open_for_events, self.keys)
         self.typed: TypedChannels | None = None  # whose events have to fit, whichever way they come
         self.draining = False
         self._process = os.getpid()
@@ -125,8 +138,9 @@ class Hub:
         self._context: Context
         self._now: Callable[[], float]
         self._backlog_end = self.log.head
+        self._caught_up = engine is None
         self._taken_in: asyncio.Event
-        self.ready = not self.fanout.index.unread
+        self.ready = engine is None and not self.fanout.index.unread
         self.stepper = Stepper()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -275,6 +289,7 @@ class Hub:
         user: str | None = None,
         address: str = "",
         kept: bool = True,
+        recalled: Recalled | None = None,
     ) -> Subscription:
         """A stream of these channels, and of those that `patterns` (well-formed ones) have, over a sink, parked until
         `Subscription.start`.
@@ -285,6 +300,7 @@ class Hub:
         `until`: when its credential ends, in seconds since 1970: it is told so by `$expiring`, and ends ahead of it.
         `user` and `address`: whose it is, as `open_streams` finds it.
         `kept`: whether the newest kept events follow an id that this log never gave, behind the gap.
+        `recalled`: what `recall` has found for it.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         if self.draining:
@@ -292,6 +308,11 @@ class Hub:
         self._open()
         names = list(dict.fromkeys(map(channel_name, channels)))
         after = None if last_event_id is None else self.cursor(last_event_id)
+        if recalled is not None:
+            if self._lacks(names, patterns, recalled.until):  # it has moved on meanwhile
+                recalled = None
+            else:
+                after = self.cursor(str(recalled.until))
         end, aged = None, False
         if until is not None or self.max_stream_age is not None:
             end, aged = end_of(time.time(), until, self.max_stream_age)
@@ -310,10 +331,40 @@ class Hub:
             kept=kept,
         )
         try:
-            return Subscription(self, subscriber, sink, last_event_id)
+            return Subscription(self, subscriber, sink, last_event_id, recalled)
         except MemoryError:
             self.fanout.unsubscribe(subscriber)
             raise
+
+    def recalls(self, channels: Iterable[str], patterns: Iterable[str], last_event_id: str | None) -> bool:
+        """Whether a stream of these would begin with a gap, and the backplane may have what is missing here."""
+        if self.backplane.recall is None or last_event_id is None or self._ruled or self.draining:
+            return False
+        id = EventId.parse(last_event_id)
+        return id is not None and self._lacks(list(map(channel_name, channels)), patterns, id)
+
+    async def recall(self, channels: Iterable[str], patterns: Iterable[str], id: str, wants: Wants) -> Recalled | None:
+        """What it would miss here, where `recalls` says that it would; None: it cannot be had."""
+        parsed, recall = EventId.parse(id), self.backplane.recall
+        names = list(map(channel_name, channels))
+        if parsed is None or recall is None:
+            return None
+        is_here = functools.partial(self._has_behind, names, patterns)
+        return await recall.behind(parsed, is_here, frozenset(names), wants if patterns else None)
+
+    def _has_behind(self, names: list[bytes], patterns: Iterable[str], id: EventId) -> bool:
+        return not self._lacks(names, patterns, id)
+
+    def _lacks(self, names: list[bytes], patterns: Iterable[str], id: EventId) -> bool:
+        """Whether the log has lost something of these behind an id."""
+        own = self.log.cursor(id.epoch, id.position)
+        if own is None:
+            return True
+        subscriber = self.fanout.subscribe(names, NOWHERE, patterns=[each.encode() for each in patterns], after=own)
+        try:
+            return subscriber.lost
+        finally:
+            self.fanout.unsubscribe(subscriber)
 
     def _open_for_events(self) -> None:
         """A drain is no end of them: who is still being answered publishes, and others read the log."""
@@ -381,7 +432,8 @@ class Hub:
             raise RuntimeError("a hub lives on one event loop, and this one is in use on another; make one for each")
         if self._process != os.getpid():  # made before a fork, as by `gunicorn --preload`
             self._process = os.getpid()
-            self.log.renew_epoch()
+            if self.backplane.in_place:
+                self.log.renew_epoch()
         self._loop = loop
         self._now = loop.time
         self._context = copy_context()
@@ -395,7 +447,9 @@ class Hub:
             loop.create_task(self._for_ever(self._keep_to_memory, "a look at send_memory failed; it goes on")),
             loop.create_task(self._for_ever(self._end_in_time, "streams could not be ended; it goes on")),
         ]
-        if not self._shares_its_log:
+        if not self.backplane.in_place:
+            self._tasks.append(loop.create_task(self.take_in()))
+        elif not self._shares_its_log:
             other_workers.watch(self, loop)
 
     async def take_in(self) -> None:
@@ -403,9 +457,24 @@ class Hub:
         loop; `ready` says so. Streams that are opened before may begin with more than the `history` they asked for."""
         self._start()
         if not self.ready:
+            await self.backplane.caught_up()
+            self._backlog_end = self.log.head
+            self._caught_up = True
+            self._wake()
             await self._taken_in.wait()
 
+    async def be_ready(self) -> None:
+        """`take_in`, for who cannot wait for ever. Raises HubClosed."""
+        if not self.ready:
+            try:
+                async with asyncio.timeout(STARTING):
+                    await self.take_in()
+            except TimeoutError:
+                raise HubClosed("the server has not read its log yet; come back in a moment") from None
+
     def _look_whether_ready(self) -> None:
+        if not self._caught_up:
+            return
         head = self.log.head  # read first: others append meanwhile
         if head - self.fanout.index.unread >= self._backlog_end:
             self.ready = True
@@ -585,4 +654,5 @@ class Hub:
         self._tasks = []
         if self._loop is not None:
             self._taken_in.set()  # callers that wait for it find the hub closed
+            await self.backplane.close()
             self.stepper.close()

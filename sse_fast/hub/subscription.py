@@ -6,6 +6,7 @@ from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.control import connected, gap_from
+from sse_fast.hub.recall import Recalled
 
 
 class Home(Protocol):
@@ -23,13 +24,17 @@ class Home(Protocol):
 class Subscription:
     """One stream in the hub, and where it begins. `opened` says so in the stream's first frames."""
 
-    __slots__ = ("_asked", "_hub", "_sink", "resumed", "subscriber")
+    __slots__ = ("_asked", "_hub", "_recalled", "_sink", "resumed", "subscriber")
 
-    def __init__(self, hub: Home, subscriber: Subscriber, sink: Sink, asked: str | None) -> None:
+    def __init__(
+        self, hub: Home, subscriber: Subscriber, sink: Sink, asked: str | None, recalled: Recalled | None = None
+    ) -> None:
+        """`recalled`: what comes before it."""
         self._hub = hub
         self.subscriber = subscriber
         self._sink = sink
         self._asked = asked
+        self._recalled = recalled
         self.resumed: Literal["live", "complete", "gap"] = "live"
         if subscriber.lost:
             self.resumed = "gap"
@@ -45,6 +50,8 @@ class Subscription:
         """`$connected`, which names what was `left_out`, and `$gap` if owed. The last of the two carries the id of the
         cursor: a drop before the first event loses nothing, and one before the gap was told has it told again."""
         enveloped = self.subscriber.enveloped
+        if self._recalled is not None:
+            return connected("complete", self._asked, enveloped, left_out) + self._recalled.frames(enveloped)
         if not self.subscriber.lost:
             return connected(self.resumed, self.id, enveloped, left_out)
         until = self._hub.event_id(self._hub.fanout.gone_until(self.subscriber))

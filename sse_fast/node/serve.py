@@ -29,6 +29,7 @@ from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for
 from sse_fast.edge.sources import check_files
 from sse_fast.errors import InvalidSchema, SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
+from sse_fast.node.backplane import UnusableBackplane, reach_backplane
 from sse_fast.node.claims import claim_port, claimed_path
 from sse_fast.node.control import DIRECTORY_VARIABLE
 from sse_fast.node.memory import memory_available, memory_limit
@@ -151,6 +152,10 @@ def _serve(settings: Settings, while_starting: contextlib.ExitStack) -> int:
         log.warning(_too_few_descriptors(settings, reachable, descriptors))
         settings = settings.model_copy(update={"max_connections": reachable})
 
+    try:
+        reach_backplane(settings)
+    except UnusableBackplane as error:
+        raise CannotServe(str(error)) from None
     sockets = create_sockets()
     node = create_node(settings, streams)
     os.environ.update(settings.to_environment() | node.environment() | {DIRECTORY_VARIABLE: os.fspath(sockets.path)})
@@ -212,7 +217,7 @@ def create_node(settings: Settings, streams: int) -> Node:
             settings.workers,
             counted_by_a_worker(settings, streams),
             keys=settings.idempotency_keys,
-            window=settings.idempotency_window,
+            window=settings.idempotency_window if settings.backplane is None else 0,  # else the backplane has them
             rated=COUNTED_KEYS if settings.rates else 0,
         )
     except UnusableLogFile as error:

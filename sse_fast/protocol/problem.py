@@ -11,6 +11,7 @@ from sse_fast.errors import (
     AmbiguousCredentials,
     BadToken,
     BatchTooLarge,
+    EngineUnavailable,
     EventTooLarge,
     Forbidden,
     ForeignHost,
@@ -67,6 +68,7 @@ PROBLEMS: dict[type[Exception], tuple[int, Headers]] = {
     Overloaded: (503, AGAIN),
     RateLimited: (429, ()),
     Silent: (503, AGAIN),
+    EngineUnavailable: (503, ()),
 }
 """What each error is answered with: status and headers. The nearest class of an error counts."""
 
@@ -85,6 +87,7 @@ REASONS: dict[type[Exception], str] = {
     LogBusy: "overloaded",
     Overloaded: "overloaded",
     Undecided: "undecided",
+    EngineUnavailable: "backplane",
 }
 """What each is called where it is said of somebody who is refused. The nearest class of an error counts."""
 
@@ -107,7 +110,7 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
     status, own = PROBLEMS[kind]
     if isinstance(error, Unauthorized | Forbidden):
         own = ((b"www-authenticate", challenge(error)),)
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | EngineUnavailable):
         own = ((b"retry-after", b"%d" % math.ceil(error.seconds)),)
     answer = problem(status, str(error), (*own, *headers), reason_of(error))
     return answer._replace(bad_token=True) if isinstance(error, BadToken) else answer

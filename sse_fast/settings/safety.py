@@ -7,6 +7,7 @@ from sse_fast.settings.settings import Settings
 
 PUBLIC_KEY_LENGTH = 16  # characters at least that a publish key has where others than this machine can try some
 USERS = "source of users; set token_secret, token_keys or authorize_url"
+OF_BACKPLANE = ("backplane_prefix", "backplane_replicas", "backplane_size", "backplane_max_age")
 # Settings that only say how tokens are taken.
 OF_TOKENS = (
     *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
@@ -18,6 +19,8 @@ def refuse_unsafe(settings: Settings) -> None:
     """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
     something that is set does nothing."""
     refuse_idle(settings)
+    if settings.backplane is not None and settings.log_file is not None:
+        raise ValueError("with backplane the log is there, and log_file would be another; leave log_file out")
     keyed = settings.publish_key is not None or settings.publish_keys is not None
     if not (settings.guarded or settings.app):
         _refuse_set(settings, ("presence_channels",), USERS)
@@ -48,6 +51,8 @@ def refuse_idle(settings: Settings) -> None:
     they could be told from others: whoever set that means a server that is closed, and everybody could listen."""
     if not settings.takes_tokens:
         _refuse_set(settings, OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
+    if settings.backplane is None:
+        _refuse_set(settings, OF_BACKPLANE, "backplane; set backplane")
     if settings.authorize_url is None:
         _refuse_set(settings, ("authorize_headers",), "webhook; set authorize_url")
     if "compress" not in settings.model_fields_set:  # who says that nothing is to be compressed knows of it

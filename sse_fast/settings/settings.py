@@ -106,6 +106,23 @@ class Settings(BaseSettings):
         description="Bytes of events kept for replay, e.g. 64MiB; rounded up to a power of two. A batch is a quarter "
         "of it at most.",
     )
+    backplane: SecretStr | None = Field(
+        default=None,
+        description="Redis that holds the log of several nodes, as redis://user:password@host:6379/0 (rediss:// by "
+        "TLS; redis+sentinel://host,host/service; redis+cluster://). The log here is a window on its newest part then.",
+    )
+    backplane_prefix: str = Field(
+        default="sse_fast", min_length=1, max_length=64, description="With what the keys begin that it has there."
+    )
+    backplane_replicas: int = Field(
+        default=0, ge=0, le=16, description="Replicas that have to have an event before its publisher is answered."
+    )
+    backplane_size: ByteSize = Field(
+        default=ByteSize(1024 * MIB), ge=MIB, description="Bytes of events that the backplane keeps."
+    )
+    backplane_max_age: Seconds | None = Field(
+        default=None, ge=1, description="Seconds after which it lets events go. Default: none, but for its size."
+    )
     log_file: Path | None = Field(
         default=None,
         description="Keep the log in this file: the history outlives the server. Default: in memory.",

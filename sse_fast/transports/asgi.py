@@ -15,6 +15,7 @@ from sse_fast.asgi import Receive, Scope, Send, break_off
 from sse_fast.ends import ENDS, Close, End
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.hub import LAST_BYTES
+from sse_fast.hub.recall import Recalled
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.access_log import Logged
@@ -97,18 +98,22 @@ class Stream:
         for now."""
         streams = self._streams
         self._address = client_address(self._scope)
-        if not streams.hub.ready:
-            await streams.hub.take_in()
         counted = streams.counted(self._address, wanted)
+        recalled = None
         try:
+            await streams.hub.be_ready()
+            if streams.recalls(wanted):
+                recalled = await streams.recall(wanted)
             self._life = streams.enter(counted, Transport.ASGI, wanted)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)
             streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)
             return await self.refuse(answer)
-        return await self._stream(wanted, counted, since)
+        return await self._stream(wanted, counted, since, recalled)
 
-    async def _stream(self, wanted: Subscribe, counted: str | Counted, since: int | None) -> None:
+    async def _stream(
+        self, wanted: Subscribe, counted: str | Counted, since: int | None, recalled: Recalled | None
+    ) -> None:
         """Open the stream, then wait for the client to go."""
         left_by: str | Counted | Logged | Keyed = counted
         writer = self._writer()
@@ -135,6 +140,7 @@ class Stream:
                 user=wanted.grants.user,
                 kept=wanted.grants.history,
                 address=self._address,
+                recalled=recalled,
             )
             # Before anything is waited for: whatever ends streams finds it.
             left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)

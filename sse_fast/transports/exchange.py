@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sse_fast._native.front.connection import Connection
 from sse_fast.errors import HubClosed, Overloaded, SSEFastError
+from sse_fast.hub.recall import Recalled
 from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
 from sse_fast.protocol.request import Request
@@ -113,7 +114,11 @@ class Server(Protocol):
     def note(self, connection: Connection, known: Known, answer: Answer, /) -> None: ...
     def respond(self, connection: Connection, head: Head, answer: Answer, /, *, last: bool) -> None: ...
     def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
-    def stream(self, connection: Connection, known: Known, /, *, since: int | None) -> None: ...
+    def recalls(self, known: Known, /) -> bool: ...
+    async def recall(self, known: Known, /) -> Recalled | None: ...
+    def stream(
+        self, connection: Connection, known: Known, /, *, since: int | None, recalled: Recalled | None = None
+    ) -> None: ...
 
 
 class Exchange:
@@ -203,7 +208,10 @@ class Exchange:
         self._known = known
         decision, head = known.decision, known.head
         if isinstance(decision, Subscribe):
-            self._front.stream(connection, known, since=self._since)
+            if self._front.recalls(known):
+                self._wait(connection, self._recall(connection, known))
+            else:
+                self._front.stream(connection, known, since=self._since)
         elif isinstance(decision, Ask):
             self._since = self._front.position
             self._wait(connection, self._find_out(connection, known, rest))
@@ -242,6 +250,22 @@ class Exchange:
                 self.begin(connection, known, rest)
         except Exception:
             logger.exception("what had to be found out about a request failed; its connection is closed")
+            connection.abort()
+
+    async def _recall(self, connection: Connection, known: Known) -> None:
+        """What the stream is to begin with is read by then; it begins if its client is still there."""
+        try:
+            try:
+                recalled = await self._front.recall(known)
+            finally:
+                self._waiting = None
+                self._let_go()
+            if connection.context is self:
+                connection.context = None
+                connection.read()
+                self._front.stream(connection, known, since=self._since, recalled=recalled)
+        except Exception:
+            logger.exception("what a stream begins with could not be read; its connection is closed")
             connection.abort()
 
     def _decoded(self, connection: Connection, head: Head, data: bytes) -> bytes | None:

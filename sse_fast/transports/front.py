@@ -21,6 +21,7 @@ from sse_fast.access.asking import Found
 from sse_fast.access.limits import Counted, address_of_counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
 from sse_fast.hub.memory import HeldElsewhere
+from sse_fast.hub.recall import Recalled
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import (
     Answer,
@@ -246,7 +247,7 @@ class Front:
         known = self._remembered.get(data) or self._with_credentials.get(data)
         if known is None:
             Exchange(self).feed(connection, data)
-        elif isinstance(known.decision, Subscribe):
+        elif isinstance(known.decision, Subscribe) and not self.recalls(known):
             self.stream(connection, known)
         else:
             Exchange(self).begin(connection, known, b"")
@@ -379,9 +380,19 @@ class Front:
         self._streams.refusals.note("invalid", connection.address, Transport.NATIVE, None)
         connection.answer(self._refused(head, bad))
 
-    def stream(self, connection: Connection, known: Known, *, since: int | None = None) -> None:
+    def recalls(self, known: Known) -> bool:
+        """Whether something has to be read for this stream before it can begin."""
+        return isinstance(known.decision, Subscribe) and self._streams.recalls(known.decision)
+
+    async def recall(self, known: Known) -> Recalled | None:
+        assert isinstance(known.decision, Subscribe)
+        return await self._streams.recall(known.decision)
+
+    def stream(
+        self, connection: Connection, known: Known, *, since: int | None = None, recalled: Recalled | None = None
+    ) -> None:
         """The connection becomes a stream, or is told that there is no room for it. since: a position of the log that
-        stands for now."""
+        stands for now. recalled: what comes before."""
         head, request, wanted = known
         assert isinstance(wanted, Subscribe)
         if wanted.from_outside is not None and not self.is_local(connection, request):
@@ -394,7 +405,7 @@ class Front:
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
         counted = self._streams.counted(address, wanted)
         if (life := self._admitted(connection, head, wanted, counted, own=True)) is not None:
-            self._stream(connection, head, wanted, counted, life, own=True, since=since)
+            self._stream(connection, head, wanted, counted, life, own=True, since=since, recalled=recalled)
 
     def hold(
         self,
@@ -444,6 +455,7 @@ class Front:
         retry: int | None = None,
         since: int | None = None,
         presence: Presence | None = None,
+        recalled: Recalled | None = None,
     ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
@@ -462,6 +474,7 @@ class Front:
                 user=wanted.grants.user,
                 kept=wanted.grants.history,
                 address=address_of_counted(counted),
+                recalled=recalled,
             )
             preamble = streams.preamble(subscription, retry, wanted.left_out)
             if wanted.gzip:

@@ -26,8 +26,8 @@ class Publisher(NamedTuple):
 
 
 def posts_of(hub: Hub, policy: Policy, rates: Rates | None = None) -> Posts | None:
-    """None: where the edge is, such requests are not known by their first bytes."""
-    if PLAIN_PATH.fullmatch(policy.path) is None:
+    """None: where the edge is, such requests are not known by their first bytes; or nothing is published in place."""
+    if PLAIN_PATH.fullmatch(policy.path) is None or not hub.backplane.in_place:
         return None
     limit = min(hub.max_event_size, policy.max_event_size, IN_PLACE)
     posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)

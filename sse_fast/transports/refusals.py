@@ -34,6 +34,7 @@ REASONS = (
     "foreign_origin",  # a page of another origin, where no key is asked for
     "foreign_host",  # a name that is none of the server's
     "undecided",  # whether it may could not be found out: of the key set's server, or of the webhook
+    "backplane",  # what holds the log takes no events
     "overloaded",  # there is no room now, other than by one of the limits
     "shutdown",
 )

@@ -6,11 +6,13 @@ import random
 from sse_fast._native.wire.control import closing, preamble
 from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.limits import Admission, Counted, address_of_counted
+from sse_fast.access.patterns import Patterns
 from sse_fast.access.rates import Rates
 from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
 from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
+from sse_fast.hub.recall import Recalled
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Ask, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
@@ -115,6 +117,23 @@ class Streams:
             asked = wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns
             return self.hub.to_replay(*asked, wanted.grants.history)
         return 0
+
+    def recalls(self, wanted: Subscribe) -> bool:
+        """Whether it has to be asked for what the log here no longer has: see `recall`."""
+        return (
+            wanted.last_event_id is not None
+            and wanted.from_outside is None
+            and wanted.grants.history
+            and self.hub.recalls(wanted.channels, wanted.patterns, wanted.last_event_id)
+        )
+
+    async def recall(self, wanted: Subscribe) -> Recalled | None:
+        """What such a stream is sent before it begins in the log; None: it begins with a gap."""
+        assert wanted.last_event_id is not None
+        listens = Patterns.of((*wanted.channels, *wanted.patterns))
+        return await self.hub.recall(
+            wanted.channels, wanted.patterns, wanted.last_event_id, lambda name: listens.matches(name.decode())
+        )
 
     def opened(
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription

@@ -1,0 +1,91 @@
+"""An engine behind several nodes, as a hub needs it: `sse_fast.cluster` has one."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from sse_fast.cluster.entries import Item
+from sse_fast.errors import EngineUnavailable
+from sse_fast.event import EventId
+from sse_fast.event_rules import Encoded
+from sse_fast.hub.idempotency import Keys
+
+
+class Published(Protocol):
+    """ids: of all events, in their order; repeated: how many of them had been published before."""
+
+    @property
+    def ids(self) -> Sequence[EventId]: ...
+    @property
+    def repeated(self) -> int: ...
+
+
+class Counts(Protocol):
+    """Since the start."""
+
+    calls: int
+    failures: int
+    connections: int
+    entries_read: int
+    pages_read: int
+    missed: int
+    marks: int
+
+
+class Look(Protocol):
+    """last: the newest entry that the engine has, marks included."""
+
+    @property
+    def last(self) -> EventId | None: ...
+
+
+class Page(Protocol):
+    """after: where the next page begins; done: there is none."""
+
+    @property
+    def items(self) -> list[Item]: ...
+    @property
+    def after(self) -> EventId: ...
+    @property
+    def done(self) -> bool: ...
+
+
+class Engine(Protocol):
+    """What cannot be reached raises EngineUnavailable, at once where that is known."""
+
+    @property
+    def trouble(self) -> EngineUnavailable | None:
+        """Why publishing fails now."""
+
+    @property
+    def since(self) -> float:
+        """By the loop's clock: the last change of `trouble`."""
+
+    @property
+    def counts(self) -> Counts: ...
+
+    @property
+    def look_of_late(self) -> Look | None:
+        """It is looked at once a second by itself."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether `follow` is connected, and was answered lately."""
+
+    async def open(self) -> Look:
+        """From here on it is kept open, also where this raises."""
+
+    async def close(self) -> None: ...
+
+    async def publish(self, events: Sequence[Encoded], keys: Keys | None = None) -> Published:
+        """All or none."""
+
+    async def forget(self, channel: bytes, body: bytes) -> EventId: ...
+
+    async def window(self, bytes: int, /) -> EventId | None:
+        """A cursor, behind which there are about the newest so many bytes; None: all there is."""
+
+    def follow(self, after: EventId | None) -> AsyncGenerator[list[Item], None]:
+        """What comes behind a cursor, for ever and through outages."""
+
+    async def page(self, after: EventId, until: EventId | None = None) -> Page:
+        """Some of what is behind a cursor."""

@@ -1,0 +1,195 @@
+"""A backplane over an engine behind several nodes: what is published goes there, and comes back by a follower.
+
+Nothing is appended here, and nothing buffered: an event is published when the engine has it, and until it answers its
+publisher waits. While the engine is away every publish fails at once, streams stay, and what they have is the log's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from sse_fast._native.log.ring import Log
+from sse_fast.errors import EngineUnavailable, LogBusy
+from sse_fast.event import EventId
+from sse_fast.event_rules import Encoded
+from sse_fast.hub.backplane import Once
+from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
+from sse_fast.hub.engine import Counts, Engine
+from sse_fast.hub.follower import Follower, newest_of
+from sse_fast.hub.idempotency import Keys
+from sse_fast.hub.peers import Peers
+from sse_fast.hub.recall import Recall
+
+logger = logging.getLogger("sse_fast.hub")
+
+LOOK = 0.02  # seconds between two looks whether the window is filled
+FOLLOWS = "backplane"  # what one worker of a node does for all
+TICK = 0.25  # seconds between two tries to be the one that follows, whose predecessor may have died
+ASK = 1.0  # seconds between two looks whether the log keeps up
+PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
+
+
+def in_order(id: EventId) -> tuple[int, str, int]:
+    """Epochs are numbers, and rise."""
+    return len(id.epoch), id.epoch, id.position
+
+
+class OverEngine:
+    """OverEngine(connect, log, peers, wake): `connect` makes the engine, for the loop that runs; `wake()` wakes the
+    readers of this worker.
+
+    Over a log that others share, `peers`, one of them all follows; a log of its own this worker fills itself.
+    """
+
+    in_place = False
+
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        log: Log,
+        peers: Peers | None,
+        wake: Callable[[], None],
+    ) -> None:
+        self.published = self.published_bytes = self.repeated = 0
+        self.log = log
+        self._connect = connect
+        self._peers, self._wake = peers, wake
+        self.engine: Engine
+        self.recall: Recall | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.follows = False
+        """Whether it is this worker that reads."""
+        self._owed: tuple[EventId, float] | None = None  # what the engine had then, and the log has not yet
+        self._filled = False
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._filled, self._owed = False, None
+        self.engine = self._connect()
+        self.recall = Recall(self.engine)
+        follower = Follower(self.log, self.engine, self.tell)
+        self._tasks = [loop.create_task(self._follow(follower)), loop.create_task(self._watch(self.engine))]
+
+    async def close(self) -> None:
+        """Again: nothing happens."""
+        if self._tasks:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._peers is not None and self.follows:
+                self._peers.lead_no_more(FOLLOWS)
+            self.follows = False
+            await self.engine.close()
+
+    async def _follow(self, follower: Follower) -> None:
+        while True:
+            try:
+                self.follows = self.follows or self._peers is None or self._peers.lead(FOLLOWS)
+                if self.follows:
+                    await follower.follow()
+            except (EngineUnavailable, LogBusy) as error:
+                logger.debug("the backplane cannot be followed now: %s", error)  # the engine itself has said why
+            except Exception:
+                logger.exception("following the backplane failed; it is tried again")
+            await asyncio.sleep(TICK)
+
+    async def _watch(self, engine: Engine) -> None:
+        """Whether the log keeps up with the engine."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._see((await engine.open()).last, loop.time())
+                break
+            except EngineUnavailable:
+                self._filled = newest_of(self.log) is not None  # by a worker before this one
+                await asyncio.sleep(TICK)
+        while self._owed is not None:
+            await asyncio.sleep(LOOK)
+            self._see(None, loop.time())
+        self._filled = True
+        while True:
+            await asyncio.sleep(ASK)
+            look = engine.look_of_late
+            self._see(look.last if look is not None else None, loop.time())
+
+    def _see(self, last: EventId | None, now: float) -> None:
+        """The log has come to where the engine was at the last look, or it is behind. last: where it is."""
+        if self._owed is not None and self._has(self._owed[0]):
+            self._owed = None
+        if self._owed is None and last is not None:
+            self._owed = None if self._has(last) else (last, now)
+
+    def _has(self, id: EventId) -> bool:
+        here = newest_of(self.log)
+        return here is not None and in_order(here) >= in_order(id)
+
+    async def caught_up(self) -> None:
+        """Until the log has what the engine had when this worker came."""
+        while not self._filled:  # noqa: ASYNC110 - at the start alone
+            await asyncio.sleep(LOOK)
+
+    def what_is_wrong(self) -> str | None:
+        now = asyncio.get_running_loop().time()
+        trouble, behind = self.engine.trouble, self._behind(now)
+        if trouble is not None and now - self.engine.since >= PATIENCE:
+            return f"the backplane takes no events: {trouble}"
+        if behind >= PATIENCE:
+            return f"what the backplane had {behind:.0f} s ago has not come"
+        return None
+
+    def _behind(self, now: float) -> float:
+        return now - self._owed[1] if self._owed is not None else 0.0
+
+    @property
+    def counts(self) -> Counts | None:
+        return self.engine.counts if self._tasks else None
+
+    @property
+    def away(self) -> bool:
+        """Whether the engine takes no events."""
+        return not self._tasks or self.engine.trouble is not None
+
+    @property
+    def behind(self) -> float:
+        """Seconds since the engine had what this node's log has not yet, as far as was looked."""
+        return self._behind(asyncio.get_running_loop().time())
+
+    # ---- publishing --------------------------------------------------------------------------------------------------
+
+    async def append(self, events: list[Encoded]) -> Sequence[EventId]:
+        return (await self._publish(events, None)).ids
+
+    def append_now(self, events: list[Encoded]) -> None:
+        return None
+
+    def append_one(self, event: Encoded) -> None:
+        return None
+
+    async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
+        return await self._publish(events, keys)
+
+    async def _publish(self, events: list[Encoded], keys: Keys | None) -> Once:
+        if not events:
+            return Once([], 0)
+        refuse_batch_over(BATCH_EVENTS, len(events))
+        size, _ = self.log.measure(events)  # what a node's log cannot take, none is given
+        published = await self.engine.publish(events, keys)
+        self.published += len(events) - published.repeated
+        self.published_bytes += size if not published.repeated else 0
+        self.repeated += published.repeated
+        return Once(published.ids, published.repeated)
+
+    async def forget(self, channel: bytes, body: bytes) -> EventId:
+        return await self.engine.forget(channel, body)
+
+    def tell(self) -> None:
+        """There is news in the log."""
+        try:
+            self._wake()
+            if self._peers is not None:
+                self._peers.notify()
+        except MemoryError:
+            pass  # every worker looks for news in its next tick

@@ -1,0 +1,166 @@
+"""What this node's log no longer has, and the engine still: read for a stream that resumes from there.
+
+It is read in pages that all share who want them at that time: where thousands come back at once the engine is asked
+for each page once. What is read for one stream is bounded, in pages and in bytes that it is sent; past that, over a
+mark, and where the engine does not have it either, the stream begins as it would without: with a gap.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from sse_fast._native.wire.envelope import envelope
+from sse_fast.cluster.entries import Events, Missed
+from sse_fast.errors import EngineUnavailable
+from sse_fast.event import EventId
+from sse_fast.hub.engine import Engine, Page
+
+MOST_PAGES = 64  # that are looked through for one stream: some 16 MiB
+MOST_BYTES = 256 * 1024  # of frames that one stream is sent so
+ALIGNED = 64  # positions; pages begin there, so that those of different streams are the same
+KEPT = 64  # pages, for those who come in a moment
+KEPT_SECONDS = 10.0
+AT_ONCE = 2  # reads under way
+MOST_WAITING = 4096  # streams that wait for what is read; who comes then gets a gap
+SECONDS = 5.0  # that one of them waits at most
+
+Wants = Callable[[bytes], bool]
+"""Whether a stream has the events of a channel."""
+POSITION = attrgetter("position")
+IsHere = Callable[[EventId], bool]
+
+
+class Event(NamedTuple):
+    """frame: whole, with its id. milliseconds: when it was published."""
+
+    position: int
+    channels: tuple[bytes, ...]
+    frame: bytes
+    milliseconds: int
+
+
+class Recalled(NamedTuple):
+    """until: behind which the log goes on. wants: of which channels the events are."""
+
+    events: Sequence[Event]
+    until: EventId
+    wants: Wants
+
+    def frames(self, enveloped: bool) -> bytes:
+        if not enveloped:
+            return b"".join([event.frame for event in self.events])
+        return b"".join(
+            [
+                envelope(frame, [name for name in channels if self.wants(name)], milliseconds)
+                for _, channels, frame, milliseconds in self.events
+            ]
+        )
+
+
+class Part:
+    """A page, looked through once for all who want it: of the epoch where it begins, what is whole behind `begins`, up
+    to `ends`. further: what is behind that may be whole, too."""
+
+    def __init__(self, page: Page, begin: EventId) -> None:
+        self.begins = self.ends = begin.position
+        self.further = not page.done and page.after.epoch == begin.epoch
+        self._of: dict[bytes, list[Event]] = {}
+        for item in page.items:
+            if isinstance(item, Missed):
+                continue
+            if not isinstance(item, Events) or item.epoch != begin.epoch:
+                self.further = False  # what a channel has forgotten, and what a mark means, is the log's to know
+                break
+            for position, channels, body, milliseconds in item.events:
+                if position != self.ends + 1:  # the engine has let go what was between
+                    self.begins = position - 1
+                self.ends = position
+                names = channels if isinstance(channels, tuple) else (channels,)
+                frame = b"%bid: %b-%d\n\n" % (body[:-1], begin.epoch.encode(), position)
+                event = Event(position, names, frame, milliseconds)
+                for name in names:
+                    self._of.setdefault(name, []).append(event)
+
+    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event]:
+        """The events of these channels, and of those that `wants` names, behind a position, in order and once each."""
+        if wants is not None:
+            names = [name for name in self._of if name in names or wants(name)]
+        found = [
+            events[bisect_right(events, position, key=POSITION) :] for name in names if (events := self._of.get(name))
+        ]
+        if len(found) == 1:
+            return found[0]
+        return sorted({event.position: event for events in found for event in events}.values(), key=POSITION)
+
+
+class Recall:
+    """Of one worker, over its engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._parts: OrderedDict[EventId, tuple[asyncio.Task[Part], float]] = OrderedDict()
+        self._reading = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    async def behind(
+        self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None = None
+    ) -> Recalled | None:
+        """The events of these channels behind an id, up to where nothing is missing here: `is_here`. `wants`: where a
+        stream has patterns, whether it has the events of a channel. None: some cannot be had, or they are too many."""
+        if self._waiting >= MOST_WAITING:
+            return None
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await self._behind(after, is_here, names, wants)
+        except (TimeoutError, EngineUnavailable):
+            return None
+        finally:
+            self._waiting -= 1
+
+    async def _behind(
+        self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None
+    ) -> Recalled | None:
+        found: list[Event] = []
+        size, at, begin = 0, after, aligned(after)
+        for _ in range(MOST_PAGES):
+            part = await self._part(begin)
+            if part.begins > at.position:
+                return None
+            events = part.behind(at.position, names, wants)
+            size += sum([len(event.frame) for event in events])
+            if size > MOST_BYTES:
+                return None
+            found += events
+            at = EventId(at.epoch, max(at.position, part.ends))
+            if part.ends > begin.position and is_here(at):
+                return Recalled(found, at, lambda name: name in names or (wants is not None and wants(name)))
+            if not part.further or part.ends <= begin.position:
+                return None
+            ends = EventId(at.epoch, part.ends)
+            begin = aligned(ends) if aligned(ends).position > begin.position else ends
+            await asyncio.sleep(0)
+        return None
+
+    async def _part(self, begin: EventId) -> Part:
+        """One read for all who want it now, or did lately."""
+        now = asyncio.get_running_loop().time()
+        reading, read = self._parts.get(begin, (None, 0.0))
+        if reading is None or now - read > KEPT_SECONDS or (reading.done() and reading.exception() is not None):
+            reading = asyncio.get_running_loop().create_task(self._read(begin))
+            self._parts[begin] = reading, now
+            self._parts.move_to_end(begin)
+            if len(self._parts) > KEPT:
+                self._parts.popitem(last=False)
+        return await asyncio.shield(reading)
+
+    async def _read(self, begin: EventId) -> Part:
+        async with self._reading:
+            return Part(await self._engine.page(begin), begin)
+
+
+def aligned(id: EventId) -> EventId:
+    return EventId(id.epoch, id.position - id.position % ALIGNED)

@@ -1,0 +1,226 @@
+"""Hubs over one engine: what any of them publishes reaches the streams of all, in one order and under the engine's ids;
+and what its outage is to publishers, to streams and to whoever looks whether a node is ready.
+
+The engine is one in memory, whose faults are at hand.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from engines import MemoryEngine, Server
+from support import until
+from taking import Taking
+
+import sse_fast.hub.over_engine as over_engine
+from sse_fast import Hub
+from sse_fast._native.wire.event_parser import EventParser
+from sse_fast.cluster.entries import Events
+from sse_fast.edge.app import Edge
+from sse_fast.errors import EngineUnavailable
+from sse_fast.hub.follower import newest_of
+from sse_fast.hub.recall import Recalled
+from sse_fast.settings import Settings
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    return Server()
+
+
+@asynccontextmanager
+async def hub_over(server: Server, **options: object) -> AsyncIterator[Hub]:
+    hub = Hub(engine=lambda: MemoryEngine(server), **options)  # type: ignore[arg-type]
+    async with hub:
+        yield hub
+
+
+class Stream:
+    """What a stream was sent, by its events."""
+
+    def __init__(
+        self, hub: Hub, channel: str, last_event_id: str | None = None, *, recalled: Recalled | None = None
+    ) -> None:
+        self._sink, self._parser, self.events = Taking(), EventParser(), []
+        self._subscription = hub.attach([channel], self._sink, last_event_id=last_event_id, recalled=recalled)
+        self._sink.stream += self._subscription.opening()
+        self._subscription.start()
+
+    def read(self) -> list[tuple[str, str, str]]:
+        """(event, data, id) of each."""
+        stream, self._sink.stream = self._sink.stream, b""
+        self.events += [(event.event, event.data, event.id) for event in self._parser.feed(stream)]
+        return self.events
+
+    @property
+    def data(self) -> list[str]:
+        return [data for event, data, _ in self.read() if not event.startswith("$")]
+
+    @property
+    def told(self) -> list[str]:
+        return [event for event, _, _ in self.read() if event.startswith("$")]
+
+    @property
+    def ids(self) -> list[str]:
+        return [id for event, _, id in self.read() if not event.startswith("$")]
+
+
+async def test_what_any_hub_publishes_reaches_the_streams_of_all_in_one_order(server: Server) -> None:
+    async with hub_over(server) as one, hub_over(server) as other:
+        streams = [Stream(hub, "news") for hub in (one, other)]
+        ids = [str(await hub.publish("news", f"{number}")) for number, hub in enumerate([one, other, other, one] * 20)]
+        for stream in streams:
+            await until(lambda stream=stream: len(stream.data) == 80)
+            assert stream.data == [f"{number}" for number in range(80)]
+            assert stream.ids == ids
+            assert stream.told == ["$connected"]
+
+
+async def test_who_was_cut_at_one_hub_goes_on_at_another_exactly(server: Server) -> None:
+    async with hub_over(server) as one, hub_over(server) as other:
+        first = Stream(one, "news")
+        for number in range(10):
+            await one.publish("news", f"{number}")
+        await until(lambda: len(first.data) == 10)
+        await until(lambda: newest_of(other.log) == server.last)
+        second = Stream(other, "news", first.ids[3])
+        await other.publish("news", "10")
+        await until(lambda: "10" in second.data)
+        assert second.data == [f"{number}" for number in range(4, 11)]
+        assert second.told == ["$connected"]
+
+
+async def test_nothing_is_in_a_log_that_the_engine_did_not_take(server: Server) -> None:
+    async with hub_over(server) as hub:
+        stream = Stream(hub, "news")
+        await hub.publish("news", "before")
+        server.away = True
+        with pytest.raises(EngineUnavailable):
+            await hub.publish("news", "lost")
+        server.away = False
+        server.wake()
+        await hub.publish("news", "after")
+        await until(lambda: "after" in stream.data)
+        assert stream.data == ["before", "after"]
+        assert hub.published == 2
+
+
+async def test_a_hub_that_starts_has_all_that_was_published_before_it_is_ready(server: Server) -> None:
+    async with hub_over(server) as one:
+        ids = [await one.publish("news", f"{number}") for number in range(500)]
+        async with hub_over(server) as late:
+            assert late.ready
+            stream = Stream(late, "news", str(ids[0]))
+            await until(lambda: len(stream.data) == 499)
+            assert stream.data == [f"{number}" for number in range(1, 500)]
+
+
+async def test_a_hub_that_cannot_read_its_log_is_not_ready_and_streams_come_back_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sse_fast.hub.hub.STARTING", 0.05)
+    monkeypatch.setattr(over_engine, "PATIENCE", 0.01)
+    server.away = True
+    edge = edge_over(server)
+    async with client_of(edge) as client:
+        refused = await client.get("/sse/news", headers={"accept": "application/json"})
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "starting")
+        assert "the server is away" in ready.json()["reason"]
+        server.away = False
+        await until(lambda: edge.hub.ready)
+        assert await until_not(client, 503) == {"status": "ready"}
+    await edge.close()
+
+
+def edge_over(server: Server) -> Edge:
+    edge = Edge(Settings())
+    edge.hub.__init__(engine=lambda: MemoryEngine(server))  # type: ignore[misc]
+    return edge
+
+
+def client_of(edge: Edge) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=edge, client=("127.0.0.1", 1)), base_url="http://127.0.0.1"
+    )
+
+
+async def test_while_the_engine_is_away_publishing_says_so_and_streams_stay(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_engine, "PATIENCE", 0.01)
+    monkeypatch.setattr(over_engine, "ASK", 0.01)
+    edge = edge_over(server)
+    async with client_of(edge) as client:
+        assert (await client.post("/publish/news", content="1")).status_code == 200
+        stream = Stream(edge.hub, "news", "earliest")
+        await until(lambda: stream.data == ["1"])
+        assert await until_not(client, 503) == {"status": "ready"}
+        server.away = True
+        answer = await client.post("/publish/news", content="2")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["detail"] == "the server is away"
+        failing = await until_not(client, 200)
+        assert failing["status"] == "failing"
+        assert "the server is away" in failing["reason"]
+        assert (await client.get("/livez")).status_code == 200
+        server.away = False
+        server.wake()
+        await until_not(client, 503)
+        assert (await client.post("/publish/news", content="3")).status_code == 200
+        await until(lambda: stream.data == ["1", "3"])
+        assert stream.told == ["$connected"]
+    await edge.close()
+
+
+async def until_not(client: httpx.AsyncClient, status: int) -> dict[str, str]:
+    async with asyncio.timeout(30):
+        while (answer := await client.get("/readyz")).status_code == status:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return answer.json()  # type: ignore[no-any-return]
+
+
+async def test_a_log_that_does_not_keep_up_is_not_ready(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_engine, "PATIENCE", 0.01)
+    monkeypatch.setattr(over_engine, "ASK", 0.01)
+    async with hub_over(server) as hub:
+        await hub.publish("news", "1")
+        await until(lambda: newest_of(hub.log) == server.last)
+        assert hub.backplane.what_is_wrong() is None
+        server.deaf = True
+        await hub.publish("news", "2")
+        await until(hub.backplane.what_is_wrong)
+        assert "has not come" in str(hub.backplane.what_is_wrong())
+        server.deaf = False
+        await until(lambda: hub.backplane.what_is_wrong() is None)
+
+
+async def test_a_key_is_remembered_by_the_engine_for_all_hubs(server: Server) -> None:
+    async with hub_over(server) as one, hub_over(server) as other:
+        id = await one.publish("news", "once", key="k1")
+        assert await other.publish("news", "once", key="k1") == id
+        assert len(server.kept) == 2  # the mark, and one event
+
+
+async def test_what_is_forgotten_at_one_hub_is_at_all(server: Server) -> None:
+    async with hub_over(server) as one, hub_over(server) as other:
+        await one.publish("news", "old")
+        await other.forget("news")
+        await one.publish("news", "new")
+        await until(lambda: newest_of(other.log) == server.last)
+        stream = Stream(other, "news", "earliest")
+        await until(lambda: stream.data == ["new"])
+
+
+async def test_a_hub_begins_again_on_another_engine_where_it_was(server: Server) -> None:
+    hub = Hub(engine=lambda: MemoryEngine(server))
+    async with hub:
+        first = await hub.publish("news", "1")
+        await until(lambda: newest_of(hub.log) == server.last)
+    server.add(lambda id: Events(id.epoch, [(id.position, b"news", b"data: 2\n\n", 0)]))
+    async with hub:
+        stream = Stream(hub, "news", str(first))
+        await until(lambda: stream.data == ["2"])

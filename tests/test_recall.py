@@ -1,0 +1,130 @@
+"""What a node's log no longer has is read from the engine: all of it, in order and once, or the stream begins with a
+gap; and thousands who come back at once are few reads."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from engines import MemoryEngine, Server
+from test_over_engine import Stream, hub_over
+
+import sse_fast.hub.recall as recall
+from sse_fast import Hub
+from sse_fast.access.patterns import Patterns
+from sse_fast.hub.recall import Recalled
+
+SMALL = {"log_size": 16384, "max_event_size": 2048}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    return Server()
+
+
+async def filled(server: Server, count: int, channels: tuple[str, ...] = ("news",)) -> list[str]:
+    engine, ids = MemoryEngine(server), []
+    for at in range(count):
+        published = await engine.publish([(channels[at % len(channels)].encode(), f"data: {at}\n\n".encode())])
+        ids += map(str, published.ids)
+    return ids
+
+
+async def recalled(hub: Hub, channel: str, id: str, *patterns: str) -> Recalled | None:
+    names = (channel,) if channel else ()
+    assert hub.recalls(names, patterns, id)
+    listens = Patterns.of((*names, *patterns))
+    return await hub.recall(names, patterns, id, lambda name: listens.matches(name.decode()))
+
+
+class Resumed(Stream):
+    def __init__(self, hub: Hub, channel: str, id: str, found: Recalled | None) -> None:
+        super().__init__(hub, channel, id, recalled=found)
+
+
+async def test_who_was_away_for_longer_than_the_window_gets_everything(server: Server) -> None:
+    ids = await filled(server, 1000)
+    async with hub_over(server, **SMALL) as hub:
+        for at in (0, 1, 317, 511, 512, 513, 600):
+            stream = Resumed(hub, "news", ids[at], await recalled(hub, "news", ids[at]))
+            assert stream.told == ["$connected"]
+            assert stream.read()[0] == ("$connected", '{"resume":"complete"}', ids[at])
+            await until_last(stream, "999")
+            assert stream.data == [f"{number}" for number in range(at + 1, 1000)]
+            assert stream.ids == ids[at + 1 :]
+
+
+async def until_last(stream: Stream, data: str) -> None:
+    async with asyncio.timeout(30):
+        while not stream.data or stream.data[-1] != data:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_only_the_channels_of_the_stream_come(server: Server) -> None:
+    ids = await filled(server, 1000, ("a:1", "b:1", "a:2"))
+    async with hub_over(server, **SMALL) as hub:
+        stream = Resumed(hub, "b:1", ids[100], await recalled(hub, "b:1", ids[100]))
+        await until_last(stream, "997")
+        assert stream.data == [f"{number}" for number in range(103, 1000, 3)]
+        found = await recalled(hub, "", ids[100], "a:*")
+        assert found is not None
+        assert [event.frame.split(b"\n")[0] for event in found.events][:3] == [b"data: 101", b"data: 102", b"data: 104"]
+
+
+async def test_a_storm_of_thousands_is_a_handful_of_reads(server: Server) -> None:
+    ids = await filled(server, 1500)
+    async with hub_over(server, **SMALL) as hub:
+        found = await asyncio.gather(*(recalled(hub, "news", ids[at % 900]) for at in range(1000)))
+        for at, each in enumerate(found):
+            assert each is not None
+            assert len(each.events) == each.until.position - 1 - at % 900
+        assert server.pages <= 2 + 1500 // 100 * 2
+
+
+async def test_what_the_engine_has_let_go_is_told(server: Server) -> None:
+    ids = await filled(server, 1000)
+    server.trim(200)
+    async with hub_over(server, **SMALL) as hub:
+        assert await recalled(hub, "news", ids[100]) is None
+        stream = Resumed(hub, "news", ids[100], None)
+        assert stream.told == ["$connected", "$gap"]
+        assert await recalled(hub, "news", ids[300]) is not None
+
+
+async def test_over_a_mark_and_of_an_epoch_that_nobody_knows_it_is_told(server: Server) -> None:
+    ids = await filled(server, 300)
+    server.lose(20)
+    await filled(server, 700)
+    async with hub_over(server, **SMALL) as hub:
+        assert await recalled(hub, "news", ids[100]) is None
+        assert await recalled(hub, "news", "1600000000000-17") is None
+        assert not hub.recalls(("news",), (), "no id of ours")
+        assert not hub.recalls(("news",), (), "earliest")
+
+
+async def test_what_one_stream_may_be_sent_is_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_BYTES", 1000)
+    ids = await filled(server, 1000)
+    async with hub_over(server, **SMALL) as hub:
+        assert await recalled(hub, "news", ids[0]) is None
+    monkeypatch.setattr(recall, "MOST_PAGES", 2)
+    monkeypatch.setattr(recall, "MOST_BYTES", 10**6)
+    async with hub_over(server, **SMALL) as hub:
+        assert await recalled(hub, "news", ids[0]) is None
+
+
+async def test_while_the_engine_is_away_who_comes_back_is_told_and_not_kept_waiting(server: Server) -> None:
+    ids = await filled(server, 1000)
+    async with hub_over(server, **SMALL) as hub:
+        server.away = True
+        assert await recalled(hub, "news", ids[0]) is None
+        server.away = False
+        assert await recalled(hub, "news", ids[0]) is not None
+
+
+async def test_an_envelope_says_of_what_was_read_what_it_says_of_all(server: Server) -> None:
+    ids = await filled(server, 1000)
+    async with hub_over(server, **SMALL) as hub:
+        found = await recalled(hub, "news", ids[7])
+        assert found is not None
+        assert b'"channel":"news"' in found.frames(enveloped=True)
+        assert found.frames(enveloped=True).count(b"\nid: ") == len(found.events)
