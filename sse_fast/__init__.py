@@ -2,7 +2,7 @@
 
 `encode` alone for your own server, `EventParser` for your own client; `EventSourceResponse`, `WriterResponse`,
 `SSEWriter` and `Hub` inside your own app; `stream` for typed events; `create_app` for the
-whole edge.
+whole edge; `Publisher` for jobs, beside a fleet of them.
 """
 
 from importlib import import_module
@@ -13,11 +13,14 @@ from sse_fast._native.wire.frame import encode
 from sse_fast.errors import (
     ConnectionClosed,
     EndReason,
+    EngineRefused,
+    EngineUnavailable,
     EventTooLarge,
     HubClosed,
     InvalidEvent,
     InvalidSchema,
     KeyReused,
+    NotReplicated,
     Overloaded,
     ResponseAlreadySent,
     SSEFastError,
@@ -27,6 +30,7 @@ from sse_fast.event import Event, EventId
 from sse_fast.hub.subscription import Subscription
 
 if TYPE_CHECKING:
+    from sse_fast.cluster.publisher import AsyncPublisher, Publisher
     from sse_fast.edge.app import create_app
     from sse_fast.embed.hub import Hub
     from sse_fast.embed.hub_response import HubResponse
@@ -38,8 +42,11 @@ if TYPE_CHECKING:
     from sse_fast.settings import Settings
 
 __all__ = [
+    "AsyncPublisher",
     "ConnectionClosed",
     "EndReason",
+    "EngineRefused",
+    "EngineUnavailable",
     "Event",
     "EventId",
     "EventParser",
@@ -51,7 +58,9 @@ __all__ = [
     "InvalidEvent",
     "InvalidSchema",
     "KeyReused",
+    "NotReplicated",
     "Overloaded",
+    "Publisher",
     "ReceivedEvent",
     "ResponseAlreadySent",
     "SSEFastError",
@@ -69,9 +78,11 @@ __all__ = [
 
 
 _LAZY = {
+    "AsyncPublisher": "sse_fast.cluster.publisher",
     "EventSourceResponse": "sse_fast.embed.responses",
     "Hub": "sse_fast.embed.hub",
     "HubResponse": "sse_fast.embed.hub_response",
+    "Publisher": "sse_fast.cluster.publisher",
     "SSEWriter": "sse_fast.embed.writer",
     "Settings": "sse_fast.settings",
     "StreamInfo": "sse_fast.embed.presence",

@@ -11,6 +11,7 @@ from cut_proxy import between
 from redis_engines import engine_at, event, following, frames_of, ids_of, marks_of, until
 from redis_servers import HOST, Redis, Servers, servers, wait_until
 
+from sse_fast import Publisher
 from sse_fast.cluster.address import Address
 from sse_fast.cluster.engine import Engine
 from sse_fast.cluster.entries import Missed
@@ -92,6 +93,21 @@ async def test_split_brain_is_one_order_in_the_end_and_the_mark_is_at_the_fork(m
                     EventId(won[0].epoch, 0),
                     won[0],
                 ]
+
+
+async def test_a_primary_that_gets_its_first_replica_has_the_past_that_it_had(made: Servers) -> None:
+    one = made.redis()
+    async with engine_at(one.url) as engine:
+        ids = await published(engine, "alone")
+        before = one.info("replication")["master_replid"]
+        two = await asyncio.to_thread(made.redis, replica_of=one)
+        assert one.info("replication")["master_replid"] != before
+        ids += await published(engine, "copied")
+        assert ids[1] == EventId(ids[0].epoch, 2)
+        await asyncio.to_thread(wait_until, lambda: has(two, ids[1]), "it is copied")
+    two.promote()
+    async with engine_at(two.url) as engine:
+        assert (await published(engine, "of another"))[0].epoch != ids[0].epoch
 
 
 async def test_a_primary_that_was_demoted_and_comes_back_without_what_it_lost_gives_no_id_twice(made: Servers) -> None:
@@ -187,6 +203,9 @@ async def test_a_cluster_has_the_log_in_one_slot_wherever_that_is(made: Servers)
                 await engine.page(EventId(id.epoch, 0))
     assert one.do("DBSIZE")
     assert two.do("DBSIZE")
+    with Publisher(f"redis+cluster://{one.address}", prefix="one") as publisher:
+        first, second = (publisher.publish("c", "x") for _ in range(2))
+        assert second.position == first.position + 1
     other = two if one.ask("EXISTS", "{one}:log") == 1 else one
     async with engine_at(other.url, "one") as engine:
         with pytest.raises(EngineRefused, match=r"redis\+cluster://"):

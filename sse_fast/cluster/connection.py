@@ -6,14 +6,19 @@ from collections import deque
 from typing import cast
 
 try:
-    import hiredis
-except ModuleNotFoundError:
-    raise ModuleNotFoundError("an engine needs hiredis: pip install 'sse-fast[redis]'", name="hiredis") from None
+    import hiredis as hiredis
+except ModuleNotFoundError:  # the extra is not installed
+    hiredis = None  # type: ignore[assignment]
 
 from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
 from sse_fast.cluster.trouble import late, trouble_of, unreachable
 from sse_fast.errors import EngineUnavailable
+
+
+def need_hiredis() -> None:
+    if hiredis is None:
+        raise ModuleNotFoundError("an engine needs hiredis: pip install 'sse-fast[redis]'", name="hiredis")
 
 
 class Connection(asyncio.Protocol):

@@ -16,10 +16,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from sse_fast.cluster.address import Address, Host, text_of
-from sse_fast.cluster.connection import Connection, connect
+from sse_fast.cluster.connection import Connection, connect, need_hiredis
 from sse_fast.cluster.counts import Counts
 from sse_fast.cluster.entries import Item
-from sse_fast.cluster.functions import Limits, Log, Look, Looked, Opened
+from sse_fast.cluster.functions import Command, Limits, Log, Look, Looked, Opened
 from sse_fast.cluster.primary import by_sentinels, connect_to_primary
 from sse_fast.cluster.reader import Page, Reader
 from sse_fast.cluster.requests import Keys, Published, Request, answers_of, arguments_of, forgetting, request_in_turns
@@ -30,7 +30,6 @@ from sse_fast.errors import (
     EngineTrouble,
     EngineUnavailable,
     InvalidEvent,
-    NotReplicated,
 )
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
@@ -75,7 +74,7 @@ class Engine:
         self.log = Log(prefix, self._explain)
         self._replica_timeout = replica_timeout
         self._timeout = timeout
-        self._patience = timeout + (replica_timeout if replicas else 0)
+        self.patience = timeout + (replica_timeout if replicas else 0)
         self._connection: Connection | None = None
         self._host: Host | None = None
         self._moved: Host | None = None
@@ -103,7 +102,9 @@ class Engine:
     ) -> "Engine":
         """`prefix`: of the names of its keys. `replicas`: that have an event before it is acknowledged, within
         `replica_timeout` seconds. `timeout`: seconds that an answer may take. `limits`: None, those that others have
-        set. Raises ValueError for what is none, without showing the URL."""
+        set. Raises ValueError for what is none, without showing the URL, and ModuleNotFoundError without the extra
+        `redis`."""
+        need_hiredis()
         if replicas < 0 or timeout <= 0 or replica_timeout <= 0:
             raise ValueError("replicas is 0 or more, and timeout and replica_timeout are seconds, more than 0")
         return cls(
@@ -198,7 +199,7 @@ class Engine:
 
     async def _look(self, connection: Connection) -> Look:
         sent = asyncio.get_running_loop().time()
-        return self._seen(sent, await connection.hold(self.log.tend(self.limits), self._patience))
+        return self._seen(sent, await connection.hold(self.log.tend(self.limits), self.patience))
 
     def _seen(self, sent: float, look: Look) -> Look:
         self.looked = Looked(sent, asyncio.get_running_loop().time(), look)
@@ -211,9 +212,9 @@ class Engine:
     async def _try(self, connection: Connection) -> EngineUnavailable | None:
         """Whether events are taken: what is wrong, if not."""
         try:
-            await connection.hold(self.log.loaded(self.log.call("publish")), self._patience)
+            await connection.hold(self.log.loaded(self.log.call("publish")), self.patience)
             if self.replicas:
-                self._check_replicas(await connection.ask(self._wait_for_replicas(), self._patience))
+                self.check_replicas(await connection.ask(self.wait_for_replicas(), self.patience))
         except EngineUnavailable as error:
             if not connection.open or error.reason == EngineTrouble.READ_ONLY:
                 raise
@@ -343,16 +344,12 @@ class Engine:
         if requests:
             Flight(self, self._connection, requests, futures).start()
 
-    def _wait_for_replicas(self) -> tuple[str, int, int]:
-        return "WAIT", self.replicas, max(1, round(1000 * self._replica_timeout))
+    def wait_for_replicas(self) -> Command:
+        return self.log.wait(self.replicas, self._replica_timeout)
 
-    def _check_replicas(self, reply: Any) -> None:
-        if self.log.checked(reply) < self.replicas:
-            raise NotReplicated(
-                f"{reply} of {self.replicas} replicas of {self.address} answered within {self._replica_timeout:g} s",
-                EngineTrouble.REPLICAS,
-                maybe=True,
-            )
+    def check_replicas(self, reply: Any) -> None:
+        """Raises NotReplicated."""
+        self.log.check_replicas(reply, self.replicas, self._replica_timeout)
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -379,7 +376,7 @@ class Engine:
         """An id behind which about the newest so many bytes are; None: that is all that is kept. Raises
         EngineUnavailable."""
         await self._ready()
-        return await self._on_hand().hold(self.log.window(bytes), self._patience)
+        return await self._on_hand().hold(self.log.window(bytes), self.patience)
 
     async def look(self) -> Look:
         """Raises EngineUnavailable."""
@@ -390,12 +387,12 @@ class Engine:
         """Say that a node of this name is there for so long, and something of it. False: there are a thousand others.
         Raises EngineUnavailable."""
         await self._ready()
-        return await self._on_hand().hold(self.log.here(name, words, round(1000 * seconds)), self._patience)
+        return await self._on_hand().hold(self.log.here(name, words, round(1000 * seconds)), self.patience)
 
     async def nodes(self) -> dict[str, bytes]:
         """What each node that is there says of itself, by its name. Raises EngineUnavailable."""
         await self._ready()
-        return await self._on_hand().hold(self.log.nodes(), self._patience)
+        return await self._on_hand().hold(self.log.nodes(), self.patience)
 
     def _on_hand(self) -> Connection:
         if self._connection is None:
@@ -461,15 +458,15 @@ class Flight:
         try:
             self._reply = last = connection.send(*engine.log.call("publish", *arguments_of(self._requests)))
             if engine.replicas:
-                last = connection.send(*engine._wait_for_replicas())
+                last = connection.send(*engine.wait_for_replicas())
         except EngineUnavailable as error:
             self._fail(error)
             return
-        self._late = asyncio.get_running_loop().call_later(engine._patience, self._time_out)
+        self._late = asyncio.get_running_loop().call_later(engine.patience, self._time_out)
         last.add_done_callback(self._done)
 
     def _time_out(self) -> None:
-        self._connection.abort(late(self._connection.name, self._engine._patience, maybe=True))
+        self._connection.abort(late(self._connection.name, self._engine.patience, maybe=True))
 
     def _done(self, last: asyncio.Future[Any]) -> None:
         self._late.cancel()
@@ -482,7 +479,7 @@ class Flight:
                 return
             engine.log.checked(reply)
             if engine.replicas:
-                engine._check_replicas(last.result())
+                engine.check_replicas(last.result())
         except EngineUnavailable as error:
             self._fail(error)
             return
@@ -502,7 +499,7 @@ class Flight:
     async def _load(self) -> None:
         """Nothing has run: a server that keeps nothing has started again."""
         try:
-            await self._connection.hold(self._engine.log.load(), self._engine._patience)
+            await self._connection.hold(self._engine.log.load(), self._engine.patience)
         except EngineUnavailable as error:
             self._fail(error.again(maybe=False))
         else:

@@ -12,6 +12,9 @@
 -- Fence. A server begins another past when it starts, and when it becomes the primary; with each it takes a new
 -- `master_replid`. (`run_id` would not do: a primary that is demoted, loses what it had alone, and is made the primary
 -- again, is one process.) Where that is not the one that the log was last appended to under, an epoch begins with a mark.
+-- It takes a new one, too, when it gets its first replica, and when it has had none for an hour (`repl-backlog-ttl`); then
+-- it has no second one, as who was promoted has, for that hour. So a process that was seen within a minute, and has none,
+-- has been the primary ever since.
 --
 -- All or nothing. There is no rollback: so all that can be refused is looked at before the first write, and `prove` writes
 -- nothing with every command that is used later.
@@ -20,6 +23,8 @@ local LAYOUT = '1'
 local MARGIN = 64              -- bytes of an entry beside its event, about
 local SEGMENTS = 1024          -- of the log: it is trimmed by one
 local NODES = 1000
+local SEEN, LATELY = 5000, 60000
+local NONE = '0000000000000000000000000000000000000000'
 
 local function refuse(what)
     return redis.error_reply('SSEFAST ' .. what)
@@ -63,6 +68,10 @@ local function foreign(keys)
     end
 end
 
+local function process()
+    return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 local function begin(keys, state, server, now)
     local prev = ''
     local epoch = math.max(now, (tonumber(state.epoch) or 0) + 1)
@@ -80,7 +89,8 @@ local function begin(keys, state, server, now)
         end
     end
     state.epoch = number(epoch)
-    redis.call('HSET', keys[2], 'layout', LAYOUT, 'epoch', state.epoch, 'server', server)
+    redis.call('HSET', keys[2], 'layout', LAYOUT, 'epoch', state.epoch, 'server', server, 'process', process(),
+        'seen', number(now))
     redis.call('XADD', keys[1], state.epoch .. '-0', 't', number(now), 'm', prev)
 end
 
@@ -92,7 +102,7 @@ local function fence(keys, now)
     end
     local server = string.match(info, 'master_replid:(%x+)')
     local had = redis.call('HMGET', keys[2], 'layout', 'epoch', 'server', 'base', 'cut_bytes', 'cut_time', 'max_bytes',
-        'max_age', 'window', 'keys', 'generation', 'since', 'bytes')
+        'max_age', 'window', 'keys', 'generation', 'since', 'bytes', 'seen')
     local state = {
         layout = had[1], epoch = had[2], server = had[3], base = had[4], cut_bytes = had[5], cut_time = had[6],
         max_bytes = tonumber(had[7] or 2^30), max_age = tonumber(had[8] or 0),
@@ -108,8 +118,18 @@ local function fence(keys, now)
     elseif state.layout ~= LAYOUT then
         return nil, refuse('LAYOUT ' .. state.layout)
     end
-    if state.server ~= server or redis.call('EXISTS', keys[1]) == 0 then
+    local seen = tonumber(had[14] or 0)
+    if redis.call('EXISTS', keys[1]) == 0 then
         begin(keys, state, server, now)
+    elseif state.server ~= server then
+        local never = string.find(info, 'master_replid2:' .. NONE, 1, true) and math.abs(now - seen) < LATELY
+        if state.server and never and redis.call('HGET', keys[2], 'process') == process() then
+            redis.call('HSET', keys[2], 'server', server)
+        else
+            begin(keys, state, server, now)
+        end
+    elseif math.abs(now - seen) > SEEN then
+        redis.call('HSET', keys[2], 'seen', number(now))
     end
     return state
 end

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sse_fast.cluster.entries import id_of
 from sse_fast.cluster.trouble import NOT_LOADED
-from sse_fast.errors import EngineUnavailable
+from sse_fast.errors import EngineTrouble, EngineUnavailable, NotReplicated
 from sse_fast.event import EventId
 
 Argument = str | bytes | int
@@ -127,6 +127,17 @@ class Log:
     def window(self, bytes: int) -> Dialogue[EventId | None]:
         reply = yield from self.loaded(self.call("window", bytes))
         return id_of(reply) if reply else None
+
+    def wait(self, replicas: int, seconds: float) -> Command:
+        """For what this connection wrote last to be on replicas."""
+        return "WAIT", replicas, max(1, round(1000 * seconds))
+
+    def check_replicas(self, reply: Reply, replicas: int, seconds: float) -> None:
+        """Raises NotReplicated."""
+        if self.checked(reply) < replicas:
+            raise NotReplicated(
+                f"{reply} of {replicas} replicas answered within {seconds:g} s", EngineTrouble.REPLICAS, maybe=True
+            )
 
     def here(self, name: str, words: bytes, milliseconds: int) -> Dialogue[bool]:
         return bool((yield from self.loaded(self.call("here", name, words, milliseconds))))

@@ -1,6 +1,7 @@
 """Which of several servers holds the log: as Sentinels say it, or as a cluster's servers do."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from sse_fast.cluster.address import Address, Host, text_of
@@ -22,29 +23,36 @@ async def primary_of(address: Address, moved: Host | None, seconds: float) -> Ho
 async def by_sentinels(address: Address, seconds: float) -> Host:
     """All are asked, and who knows of the latest failover is believed: one that is cut off with an old primary does not
     know of it."""
-    answers = await asyncio.gather(
-        *(ask_sentinel(address, host, seconds) for host in address.hosts), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(ask_sentinel(address, host, seconds) for host in address.hosts))
+    return latest(address, answers)
+
+
+def latest(address: Address, answers: Sequence[tuple[int, Host] | EngineUnavailable]) -> Host:
     known = [answer for answer in answers if isinstance(answer, tuple)]
     if known:
         _, host = max(known, key=lambda one: one[0])
         return host
-    for answer in answers:
-        if isinstance(answer, EngineRefused):
-            raise answer
-    for answer in answers:
-        if not isinstance(answer, EngineUnavailable):
-            raise answer  # type: ignore[misc]
-    raise unreachable(f"no Sentinel of {address}", "; ".join(map(str, answers)))
+    errors = [answer for answer in answers if isinstance(answer, EngineUnavailable)]
+    for error in errors:
+        if isinstance(error, EngineRefused):
+            raise error
+    raise unreachable(f"no Sentinel of {address}", "; ".join(map(str, errors)))
 
 
-async def ask_sentinel(address: Address, host: Host, seconds: float) -> tuple[int, Host]:
-    """(config epoch, the primary)"""
-    connection = await connect(address, host, seconds, sentinel=True)
+async def ask_sentinel(address: Address, host: Host, seconds: float) -> tuple[int, Host] | EngineUnavailable:
+    """(config epoch, the primary), or why not."""
     try:
-        reply: Any = await connection.ask(("SENTINEL", "MASTER", address.service), seconds)
-    finally:
-        connection.abort()
+        connection = await connect(address, host, seconds, sentinel=True)
+        try:
+            reply = await connection.ask(("SENTINEL", "MASTER", address.service), seconds)
+        finally:
+            connection.abort()
+        return primary_said(address, host, reply)
+    except EngineUnavailable as error:
+        return error
+
+
+def primary_said(address: Address, host: Host, reply: Any) -> tuple[int, Host]:
     if isinstance(reply, Exception):
         if "No such master" in str(reply):
             raise EngineRefused(
