@@ -165,6 +165,17 @@ setTimeout(() => { throw new Error("it took too long"); }, 30_000);
   const refused = await new Promise((onError) => subscribeToNews({ url, onEvent() {}, onError }));
   assert.deepEqual([refused.status, refused.final], [403, true]);
 }
+{
+  const paths = [];
+  const good = streams(["e-1", "headline", '"good"']);
+  const url = await answers((response) => (paths.push(response.req.url), good(response)));
+  for (const where of [{ url: `${url}/edge/` }, { route: `${url}/own/stream?of=me` }]) {
+    const iterator = news(where);
+    assert.equal((await iterator.next()).value.data, "good");
+    await iterator.return();
+  }
+  assert.deepEqual(paths, ["/edge/sse?channel=news", "/own/stream?of=me"]);
+}
 assert.throws(() => subscribeToNews({ onEvent() {} }), /url: .sse is no address that a stream can be asked for at/);
 assert.equal((await import("./beside.js")).StreamError, (await import("./client.js")).StreamError);
 {

@@ -11,6 +11,8 @@ export interface GapEvent {
 export interface ListenOptions extends Omit<StreamOptions<unknown>, "decode" | "decodeGap" | "onEvent" | "onGap" | "onError"> {
   /** Where the server's /sse is: "https://events.example.org", "/edge". By default the origin of the page. */
   url?: string;
+  /** A route of an app that answers with this stream, in place of that: "/items/7/comments/stream". */
+  route?: string | URL;
   /** Without `lastEventId`: begin with so many kept events. */
   history?: number;
   /** An event of a type that this file does not know: of a newer schema. */
@@ -42,10 +44,10 @@ type Told<Event> = Event | GapEvent | undefined; // undefined: an event that is 
 function listen<Event>(
   channel: string,
   types: readonly string[],
-  { url = "", history, onUnknown, onError, ...options }: ListenOptions,
+  { url = "", route, history, onUnknown, onError, ...options }: ListenOptions,
   handlers: Pick<StreamOptions<Told<Event>>, "onEvent" | "onGap" | "onState">,
 ): Connection<Told<Event>> {
-  const source = { url: `${url.replace(/\/+$/, "")}/sse`, channels: [channel] };
+  const source = route === undefined ? { url: `${url.replace(/\/+$/, "")}/sse`, channels: [channel] } : { url: route };
   return connect<Told<Event>>(history === undefined ? source : { ...source, history }, {
     ...options,
     ...handlers,
