@@ -1,6 +1,6 @@
 """Laws of the live page that need no browser: nothing from outside, nothing the policy blocks, text never as markup.
 
-The page's own event stream parser runs here under Node, against the standard's rules and with chunks cut anywhere.
+What the page does to text runs here under Node; the browser client that is in it has tests of its own.
 """
 
 import json
@@ -162,75 +162,6 @@ def node(code: str, argument: Any) -> Any:
     done = subprocess.run([executable, "-e", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-PARSE = """
-function parse(chunks) {
-  const events = [];
-  const parser = new EventParser("before", (event) => events.push([event.id, event.type, event.data]));
-  for (const chunk of chunks) parser.feed(chunk);
-  return { events, lastId: parser.lastId, retry: parser.retry };
-}
-"""
-
-# Text, events as (id, type, data), the last event id afterwards, retry. From WHATWG HTML, section 9.2.6.
-STREAMS: list[tuple[str, list[list[str]], str, int | None]] = [
-    ("data: a\n\n", [["before", "message", "a"]], "before", None),
-    ("data: a\r\rdata: b\r\n\r\ndata: c\n\n", [["before", "message", x] for x in "abc"], "before", None),
-    ("event: x\r\nid: 1\r\ndata: a\r\ndata: b\r\n\r\n", [["1", "x", "a\nb"]], "1", None),
-    ("data\n\ndata\ndata\n\ndata:", [["before", "message", ""], ["before", "message", "\n"]], "before", None),
-    ("data:a\n\ndata:  b\n\n", [["before", "message", "a"], ["before", "message", " b"]], "before", None),
-    (
-        ":\nretry: 2500\nid: e-7\nevent: $connected\ndata: {}\n\n:\n\n",
-        [["e-7", "$connected", "{}"]],
-        "e-7",
-        2500,
-    ),
-    ("id: 1\nevent: x\n\ndata: y\n\n", [["1", "message", "y"]], "1", None),
-    ("id: 1\n\nid: 2\ndata: cut off", [], "1", None),
-    ("id: 1\ndata: a\n\nid\ndata: b\n\n", [["1", "message", "a"], ["", "message", "b"]], "", None),
-    ("id: n\0ul\nretry: 1e3\nretry: -1\nretry:\nunknown: x\ndata: a\n\n", [["before", "message", "a"]], "before", None),
-    (
-        "data: a\u2028b\x0b\x85\ndata: \U0001f41d\n\n",
-        [["before", "message", "a\u2028b\x0b\x85\n\U0001f41d"]],
-        "before",
-        None,
-    ),
-    ("data: a\n\r\ndata: b\r\n\n", [["before", "message", "a"], ["before", "message", "b"]], "before", None),
-]
-
-
-def test_the_feeds_parser_follows_the_standard_wherever_the_chunks_are_cut() -> None:
-    main = """
-function main(texts) {
-  return texts.map((text) => {
-    const answers = [parse([text]), parse(text.split("")), parse(["", ...text.split("").flatMap((c) => [c, ""])])];
-    for (let cut = 1; cut < text.length; cut++) answers.push(parse([text.slice(0, cut), text.slice(cut)]));
-    return answers;
-  });
-}
-"""
-    answers = node(source("class EventParser") + PARSE + main, [text for text, *_ in STREAMS])
-    for (text, events, last_id, retry), several in zip(STREAMS, answers, strict=True):
-        for answer in several:
-            assert answer == {"events": events, "lastId": last_id, "retry": retry}, text
-
-
-def test_the_feed_takes_events_out_of_their_envelopes_where_the_server_says_there_are_any() -> None:
-    told = '{"channel":"a","event":"e","time":"2026-01-02T03:04:05.678Z","data":"{\\"n\\":1.0}"}'
-    several = '{"channel":"a","channels":["a","b"],"event":"e","time":"2026-01-02T03:04:05.678Z","data":"x"}'
-    main = "function main(events) { return events.map(opened); }"
-    events = [{"id": "1", "type": "e", "data": told}, {"id": "2", "type": "e", "data": several}]
-    events.append({"id": "3", "type": "$gap", "data": "{}"})
-    at = 1_767_323_045_678
-    assert node(source("function opened") + main, events) == [
-        {"id": "1", "type": "e", "data": '{"n":1.0}', "channels": ["a"], "at": at},
-        {"id": "2", "type": "e", "data": "x", "channels": ["a", "b"], "at": at},
-        {"id": "3", "type": "$gap", "data": "{}"},
-    ]
-    main = "function main(texts) { return texts.map((data) => saysEnveloped({ data })); }"
-    texts = ['{"resume":"live","envelope":"json"}', '{"resume":"live"}', "no JSON", "null"]
-    assert node(source("function saysEnveloped") + main, texts) == [True, False, False, False]
 
 
 def test_indented_json_keeps_every_token_as_it_was_sent() -> None:

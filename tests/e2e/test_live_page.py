@@ -94,7 +94,7 @@ async def test_with_a_token_the_page_listens_publishes_and_has_the_figures(
     await page.goto(server.url)
     subscribe = page.get_by_role("button", name="Subscribe")
     await subscribe.click()
-    await expect(page.locator("#feed-state")).to_contain_text("401 Unauthorized")
+    await expect(page.locator("#feed-state")).to_contain_text("the server answers 401")
     await expect(page.locator("#stats-state")).to_have_text("Figures are for operators")
     await expect(page.locator("#token")).to_have_attribute("aria-invalid", "true")
     lines = page.locator("#lines")

@@ -1,5 +1,5 @@
 """The live page: one self-contained HTML file, and the headers that let a browser run that file and nothing else. Its
-style and script are files of their own here, and inline in what is served.
+style and script are files of their own here, and inline in what is served, the script behind the browser client.
 
 The policy names the inline script and style, and the browser client, by the hash of their bytes, so it can't drift from
 the files, needs no nonce for each response, and whatever else found its way into the page would not run.
@@ -10,7 +10,7 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 
-from sse_fast.js import INTEGRITY
+from sse_fast.js import CLIENT, INTEGRITY
 
 STYLE = '<link rel="stylesheet" href="page.css">'
 SCRIPT = '<script type="module" src="page.js"></script>'
@@ -23,7 +23,7 @@ def _read(name: str) -> str:
 PAGE: bytes = (
     _read("index.html")
     .replace(STYLE, f"<style>\n{_read('page.css')}</style>", 1)
-    .replace(SCRIPT, f'<script type="module">\n{_read("page.js")}</script>', 1)
+    .replace(SCRIPT, f'<script type="module">\n{CLIENT.decode()}\n{_read("page.js")}</script>', 1)
     .encode()
 )
 

@@ -189,51 +189,6 @@ $("token").addEventListener("change", () => {
 });
 
 // ---- streams ----
-// EventSource hands an event only to listeners registered for its name, which a feed can't know beforehand, and sends no
-// token in a header: so streams are read with fetch and parsed here.
-
-/** Event stream text, in chunks cut anywhere, to events (WHATWG HTML, section 9.2.6). */
-class EventParser {
-  retry = null; // ms, once the server has said
-  #rest = ""; // of the line not yet ended
-  #afterCR = false; // an LF at the start of the next chunk belongs to the CR before it
-  #id; #type = ""; #data = [];
-
-  constructor(lastId, onEvent) {
-    this.lastId = this.#id = lastId;
-    this.onEvent = onEvent;
-  }
-
-  feed(text) {
-    if (!text) return;
-    if (this.#afterCR && text[0] === "\n") text = text.slice(1);
-    this.#afterCR = text.endsWith("\r");
-    const lines = text.split(/\r\n|\r|\n/);
-    lines[0] = this.#rest + lines[0];
-    this.#rest = lines.pop();
-    for (const line of lines) this.#line(line);
-  }
-
-  #line(line) {
-    if (line === "") return this.#dispatch();
-    const colon = line.indexOf(":");
-    const field = colon < 0 ? line : line.slice(0, colon);
-    let value = colon < 0 ? "" : line.slice(colon + 1);
-    if (value[0] === " ") value = value.slice(1);
-    if (field === "data") this.#data.push(value);
-    else if (field === "event") this.#type = value;
-    else if (field === "id" && !value.includes("\0")) this.#id = value;
-    else if (field === "retry" && /^[0-9]+$/.test(value)) this.retry = Number(value);
-  }
-
-  #dispatch() {
-    const [type, data] = [this.#type || "message", this.#data];
-    this.lastId = this.#id;
-    this.#type = "";
-    this.#data = [];
-    if (data.length) this.onEvent({ id: this.lastId, type, data: data.join("\n") });
-  }
-}
 
 const sleep = (ms, signal) => new Promise((done) => {
   const timer = setTimeout(done, ms);
@@ -251,63 +206,31 @@ async function complaint(response) {
   }
 }
 
-/** Whether the server says, in `$connected`, that it puts events in envelopes, with their channels and time. */
-function saysEnveloped(event) {
-  try { return JSON.parse(event.data).envelope === "json"; } catch { return false; }
-}
-
-/** An event out of its envelope; the server's own have none. */
-function opened(event) {
-  if (event.type[0] === "$") return event;
-  const { channel, channels, time, data } = JSON.parse(event.data);
-  return { ...event, channels: channels ?? [channel], at: Date.parse(time), data };
-}
-
-/** Read channels until `signal` aborts or the server refuses, which `onState` is told with the status; come back after a
- * drop, by the last id, and with the token of then. */
-async function follow(channels, { history = "0", envelope = true }, signal, onState, onEvent) {
-  let lastId = "", retry = 3000, failures = 0;
-  while (!signal.aborted) {
-    let why = "the stream ended";
-    try {
-      const query = new URLSearchParams(channels.map((channel) => ["channel", channel]));
-      if (envelope) query.set("envelope", "json");
-      if (!lastId && history === "earliest") query.set("last_event_id", history);
-      else if (!lastId && history !== "0") query.set("history", history);
-      const headers = { Accept: "text/event-stream" };
-      if (lastId) headers["Last-Event-ID"] = lastId;
-      if (token()) headers.Authorization = `Bearer ${token()}`;
-      const response = await fetch(`sse?${query}`, { headers, cache: "no-store", signal });
-      if (response.status !== 200) {
-        const { title, detail } = await complaint(response);
-        why = detail ? `${title}: ${detail}` : title;
-        if (response.status < 500 && response.status !== 429) return onState("refused", why, response.status);
-      } else if (!/^text\/event-stream\b/i.test(response.headers.get("Content-Type") ?? "")) {
-        return onState("refused", "The answer is not an event stream");
-      } else {
-        onState("live", "Live");
-        let enveloped = false;
-        const parser = new EventParser(lastId, (event) => {
-          failures = 0;
-          if (event.type === "$connected") enveloped = saysEnveloped(event);
-          onEvent(enveloped ? opened(event) : event);
-        });
-        try {
-          const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-          for (let chunk; !(chunk = await reader.read()).done;) parser.feed(chunk.value);
-        } finally {
-          lastId = parser.lastId;
-          retry = parser.retry ?? retry;
-        }
+/** Read channels until `signal` aborts or the server refuses, which `onState` is told with the status. The browser client,
+ * which stands in front of this script, comes back after a drop, by the last id, and with the token of then. */
+function follow(channels, { history = "0", envelope = true }, signal, onState, onEvent) {
+  const told = (type) => (said, id = "") => onEvent({ type, id, data: JSON.stringify(said) });
+  return new Promise((done) => connect({ url: "sse", channels, envelope, history: Number(history) || 0 }, {
+    signal,
+    lastEventId: history === "earliest" ? history : "",
+    headers: () => (token() ? { Authorization: `Bearer ${token()}` } : {}),
+    onEvent: ({ time, ...event }) => onEvent(time ? { ...event, at: Date.parse(time) } : event),
+    onGap: told("$gap"),
+    onForgotten: ({ id, ...said }) => told("$forgotten")(said, id),
+    onExpiring: told("$expiring"),
+    onClosing: told("$closing"),
+    onError(error) { if (!(error instanceof StreamError)) throw error; }, // of the others the state tells
+    onState({ name, until, why, error }) {
+      if (name === "open") onState("live", "Live");
+      else if (name === "waiting") {
+        const when = until === null ? "when it can" : `in ${fine.format((until - Date.now()) / 1000)} s`;
+        onState("reconnecting", `Reconnecting ${when}: ${why}`);
+      } else if (name === "closed") {
+        if (!signal.aborted) onState("refused", why, error?.status);
+        done();
       }
-    } catch {
-      if (!signal.aborted) why = "connection lost";
-    }
-    if (signal.aborted) return;
-    const wait = Math.min(retry * 2 ** failures++, Math.max(retry, 30_000)) * (0.7 + 0.6 * Math.random());
-    onState("reconnecting", `Reconnecting in ${fine.format(wait / 1000)} s: ${why}`);
-    await sleep(wait, signal);
-  }
+    },
+  }));
 }
 
 const ROWS = 200; // rows in the page, and events held for it
