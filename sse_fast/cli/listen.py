@@ -111,11 +111,11 @@ def listen(
     It ends by itself when the server says that nothing more will come (204), and with status 1 where trying again would
     meet the same: a refusal (most of 4xx), another kind of answer, a certificate that is not to be trusted.
 
-    A server's id that fits no HTTP header can't be sent back: that is said, and resumed is after the last one that can,
+    A server's id that fits no HTTP header can't be sent back: then it says so, and resumes after the last one that can,
     so events may be printed again.
 
-    Shown is when an event was published, and, of several CHANNELs, in which. A server that doesn't say either (it says
-    so when it connects) is listened to as well: then it is the time at which the event came.
+    Each event is shown with the time at which it was published, and, of several CHANNELs, with its own. Of a server
+    that says neither it is the time at which the event came.
 
     Where the server no longer keeps what was missed, it says so with a $gap event, shown on stderr (with --json also on
     stdout: a program should know). The states of the connection are told on stderr.

@@ -10,6 +10,7 @@ import click
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from sse_fast.access.namespaces import Namespace
 from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.cli.groups import Grouped
 from sse_fast.settings import GONE, Settings, flag, refuse_unsafe, types_of, variable
@@ -50,6 +51,8 @@ def metavar(field: FieldInfo) -> str:
     annotation: Any = field.annotation
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
+    if annotation == list[Namespace]:
+        return "JSON"
     if get_origin(annotation) is list:
         return "TEXT,..."
     names = {int: "INTEGER", float: "SECONDS", ByteSize: "SIZE", Path: "PATH"}

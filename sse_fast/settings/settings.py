@@ -72,8 +72,9 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=65535,
-        description="Port at which alone /stats, /metrics, /channels, /streams and the page's figures are. Default: at "
-        "that of all else, for requests from this machine itself and for credentials that grant operations.",
+        description="Port at which alone /stats, /metrics, /channels, /streams, /presence and the page's figures are. "
+        "Default: at that of all else, for requests from this machine itself and for credentials that grant "
+        "operations.",
     )
     operations_host: str = Field(
         default="127.0.0.1",
@@ -261,7 +262,9 @@ class Settings(BaseSettings):
         "two; past it the oldest are forgotten early.",
     )
     publish_key: PublishKey | None = Field(
-        default=None, description="Key that POST /publish must carry as 'Authorization: Bearer KEY'."
+        default=None,
+        description="Key that POST /publish must carry as 'Authorization: Bearer KEY'; on any address but loopback of "
+        "16 characters at least.",
     )
     publish_keys: Path | None = Field(
         default=None,
