@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-peers bench-quick sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -63,6 +63,9 @@ bench-expiry: $(VENV)/.bench ## Measure 10,000 streams whose tokens end in the s
 bench-outbox: $(VENV)/.bench ## Measure what an outbox costs a PostgreSQL's transactions, and its relay an event
 	$(BIN)/python benches/bench_outbox.py $(ARGS)
 
+bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 64 publishers: CPU here and of Redis
+	$(BIN)/python benches/bench_backplane.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -76,6 +79,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_hold.py --quick
 	$(BIN)/python benches/bench_tokens.py --quick
 	$(BIN)/python benches/bench_expiry.py --quick
+	$(BIN)/python benches/bench_backplane.py --quick
 	$(BIN)/python benches/bench_patterns.py --quick
 	$(BIN)/python benches/bench_typed.py --quick
 	$(BIN)/python benches/bench_compress.py --quick

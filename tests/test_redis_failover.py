@@ -163,6 +163,11 @@ async def test_an_engine_leaves_a_server_that_the_sentinels_do_not_name(made: Se
         there = await published(engine, "y")
         assert has(two, there[0])
         await reading.reach(there[0])
+        watching[0].kill()
+        tended = engine.looked
+        await until(lambda: engine.looked is not tended)
+        assert (await published(engine, "z"))[0].epoch == there[0].epoch, "without Sentinels it stays where it is"
+        assert engine.trouble is None
 
 
 async def test_a_service_that_the_sentinels_do_not_know_and_a_server_that_is_no_sentinel(made: Servers) -> None:

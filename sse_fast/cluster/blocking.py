@@ -10,7 +10,7 @@ from typing import Any, cast
 from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.connection import hiredis
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
-from sse_fast.cluster.primary import latest, primary_said
+from sse_fast.cluster.primary import SENTINEL_SECONDS, latest, primary_said
 from sse_fast.cluster.trouble import late, trouble_of, unreachable
 from sse_fast.errors import EngineUnavailable
 
@@ -114,7 +114,7 @@ def line_to_primary(address: Address, moved: Host | None, seconds: float) -> Lin
 
 def _ask_sentinel(address: Address, host: Host, seconds: float) -> tuple[int, Host] | EngineUnavailable:
     try:
-        line = Line(address, host, min(seconds, 0.5), sentinel=True)
+        line = Line(address, host, min(seconds, SENTINEL_SECONDS), sentinel=True)
         try:
             reply: Any = line.ask(("SENTINEL", "MASTER", address.service))
         finally:

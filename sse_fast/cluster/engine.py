@@ -188,8 +188,10 @@ class Engine:
         while True:
             await asyncio.wait((connection.lost,), timeout=TEND if self.trouble is None else TEND_IN_TROUBLE)
             if self.address.kind == "sentinel" and connection.open:
-                host = await by_sentinels(self.address, self._timeout)
-                if host != self._host:
+                host = self._host
+                with contextlib.suppress(EngineUnavailable):  # without them it is published all the same
+                    host = await by_sentinels(self.address, self._timeout)
+                if host != self._host and host is not None:
                     raise EngineUnavailable(
                         f"{connection.name} is the primary no longer: the Sentinels name {text_of(host)}",
                         EngineTrouble.READ_ONLY,

@@ -100,7 +100,8 @@ local function fence(keys, now)
     if not string.find(info, 'role:master', 1, true) then
         return nil, refuse('REPLICA')
     end
-    local server = string.match(info, 'master_replid:(%x+)')
+    local at = string.find(info, 'master_replid:', 1, true) + 14
+    local server = string.sub(info, at, at + 39)
     local had = redis.call('HMGET', keys[2], 'layout', 'epoch', 'server', 'base', 'cut_bytes', 'cut_time', 'max_bytes',
         'max_age', 'window', 'keys', 'generation', 'since', 'bytes', 'seen')
     local state = {

@@ -9,6 +9,8 @@ from sse_fast.cluster.connection import Connection, connect
 from sse_fast.cluster.trouble import trouble_of, unreachable
 from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 
+SENTINEL_SECONDS = 0.5  # they are asked every second, and one that is away must not keep the others waiting
+
 
 async def primary_of(address: Address, moved: Host | None, seconds: float) -> Host | None:
     """Where to connect to; None: a Unix socket. `moved`: where a cluster's server has sent us. Raises
@@ -23,6 +25,7 @@ async def primary_of(address: Address, moved: Host | None, seconds: float) -> Ho
 async def by_sentinels(address: Address, seconds: float) -> Host:
     """All are asked, and who knows of the latest failover is believed: one that is cut off with an old primary does not
     know of it."""
+    seconds = min(seconds, SENTINEL_SECONDS)
     answers = await asyncio.gather(*(ask_sentinel(address, host, seconds) for host in address.hosts))
     return latest(address, answers)
 
