@@ -6,6 +6,7 @@ the compiler that come after all others, as those of scripts/sanitized.
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -34,8 +35,9 @@ extensions = [
     for source in SOURCES
 ]
 
-setup(
-    ext_modules=cythonize(
+
+def translated() -> list[Extension]:
+    return cythonize(
         extensions,
         force=stale,
         compiler_directives={
@@ -48,6 +50,10 @@ setup(
             "linetrace": DEBUG,
         },
         nthreads=CORES,
-    ),
+    )
+
+
+setup(
+    ext_modules=extensions if "sdist" in sys.argv else translated(),  # an sdist has nothing that is translated
     options={"build_ext": {"parallel": CORES}},
 )
