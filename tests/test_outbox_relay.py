@@ -305,7 +305,7 @@ class Poisoned(Hub):
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are as short as they can be."""
-    monkeypatch.setattr("sse_fast.outbox.relay.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("sse_fast.client.attempts.LONGEST_PAUSE", 0.001)
 
 
 async def test_an_event_at_which_the_hub_fails_is_kept_aside_and_the_others_go_on(
@@ -329,11 +329,11 @@ async def test_between_failures_pauses_get_longer_whatever_is_connected_meanwhil
     reads: list[float] = []
 
     async def fails(queue: Queue, most: int = 1) -> list[Row]:
-        reads.append(relay._relay._failures)
+        reads.append(relay._relay._attempts.in_vain)
         raise RuntimeError("nobody has thought of this")
 
     monkeypatch.setattr(Queue, "read", fails)
-    monkeypatch.setattr("sse_fast.outbox.relay.SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr("sse_fast.client.attempts.SHORTEST_PAUSE", 0.001)
     async with Hub() as hub, OutboxRelay(hub, dsn) as relay:
         await until(lambda: len(reads) >= 5)
     assert reads[:5] == [0, 1, 2, 3, 4]

@@ -32,7 +32,7 @@ async def source() -> AsyncIterator[ScriptedSource]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DEFAULT_RETRY", "SHORTEST_PAUSE", "LONGEST_BACKOFF"):
         monkeypatch.setattr(f"sse_fast.client.relay_source.{name}", 0.001)
-    monkeypatch.setattr("sse_fast.client.relay.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("sse_fast.client.attempts.LONGEST_PAUSE", 0.001)
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes back without delay."""
     for name in ("DEFAULT_RETRY", "SHORTEST_PAUSE", "LONGEST_BACKOFF"):
         monkeypatch.setattr(f"sse_fast.client.relay_source.{name}", 0.001)
-    monkeypatch.setattr("sse_fast.client.relay.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("sse_fast.client.attempts.LONGEST_PAUSE", 0.001)
 
 
 class Heard:

@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 from sse_fast._native.wire.control import GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
+from sse_fast.client.attempts import Attempts
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.relay_mark import Mark, Rejected, Superseded, Target, check_name
 from sse_fast.client.relay_source import Item, Source, Waiting
@@ -43,8 +44,6 @@ OnError = Literal["gap", "stop"]
 BATCH_EVENTS = 256  # of the source, in one request
 BATCH_BYTES = 256 * 1024
 MOST_OF_ONE = 1000  # events that a transform may make of one
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 15.0  # between two attempts
-LONGEST_ASKED_PAUSE = 60.0  # whatever a server asks for
 RENEW = 20.0  # seconds
 LEASE = 60.0
 LOOK_AGAIN = 1.0  # whether this one leads now, of those that share a log
@@ -127,7 +126,7 @@ class Relay:
         self._sure_at = 0.0  # when the target last said what its newest mark is
         self._aside = ""
         self._unsaid = False  # what was dropped has no mark yet
-        self._failures = 0  # one after another
+        self._attempts = Attempts(logger)
         self._own: deque[str] = deque(maxlen=OWN_IDS)
         self._own_ids: set[str] = set()
 
@@ -390,24 +389,13 @@ class Relay:
             self._own_ids.add(id)
         if self._state is not None:
             self._state.write(mark.id)
-        if self._failures:
-            logger.info("publishing to %s again, after %d attempts", self._target.name, self._failures)
-            self._failures = 0
+        if count := self._attempts.over():
+            logger.info("publishing to %s again, after %d attempts", self._target.name, count)
 
     async def _failed(self, reason: str, asked_for: float = 0.0) -> None:
         """Tell it, and wait until it is tried again."""
         self.stats.failures += 1
-        doubled = min(SHORTEST_PAUSE * 2.0 ** min(self._failures, 20), LONGEST_PAUSE)
-        pause = max(doubled * random.uniform(0.7, 1.3), min(asked_for, LONGEST_ASKED_PAUSE))
-        self._failures += 1
-        # A server that is replaced is no news for as long as it is soon done.
-        logger.log(
-            logging.WARNING if self._failures in (1, 5) or self._failures % 20 == 0 else logging.DEBUG,
-            "%s; trying again in %.1f s",
-            reason,
-            pause,
-        )
-        await asyncio.sleep(pause)
+        await asyncio.sleep(self._attempts.failed(reason, asked_for))
 
 
 def in_fields(event: Event | ReceivedEvent) -> tuple[object, str | None]:

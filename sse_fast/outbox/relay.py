@@ -12,7 +12,6 @@ it; so it does not matter whether the server still remembers the keys. What is l
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -20,6 +19,7 @@ from typing import Any
 
 import psycopg
 
+from sse_fast.client.attempts import Attempts
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.outbox.mark import Mark, channel_of
 from sse_fast.outbox.queue import NoOutbox, Place, Queue, Row, conninfo_of, first_line
@@ -29,8 +29,6 @@ from sse_fast.outbox.target import Failing, NoMarks, Rejected, Target
 logger = logging.getLogger("sse_fast.outbox")
 
 POLL = 1.0  # seconds
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 15.0  # between two attempts
-LONGEST_ASKED_PAUSE = 60.0  # whatever a server asks for
 GLANCE = 0.005  # seconds until who commits right now is looked for again
 CLOSING_SECONDS = 10.0  # that a batch under way has
 UNREADABLE = "its data is larger than the 16 MiB that a relay reads"
@@ -84,7 +82,7 @@ class Relay:
         self._suspects = Suspects()
         self._unknown = True  # what became of the last batch
         self._published: list[Row] = []  # acknowledged, and perhaps still in the queue
-        self._failures = 0  # one after another
+        self._attempts = Attempts(logger)
 
     async def run(self, *, until_empty: bool = False, give_up: bool = True) -> None:
         """Raises NoOutbox, and `client.failures.Refused`, where trying again would meet the same; not so if it is not
@@ -158,7 +156,7 @@ class Relay:
                 return
             elif queue.asleep:
                 await self._wait(lambda: queue.wait(self._poll))
-                self._failures = 0
+                self._attempts.over()
             elif not await queue.sleep():
                 await self._pause(glance)
                 glance = min(2 * glance, self._poll)
@@ -193,13 +191,13 @@ class Relay:
             if self._suspects.is_it(rows):
                 await self._park(queue, rows[0], self._suspects.why)
                 self._suspects.passed(rows)
-                self._failures = 0
+                self._attempts.over()
                 return
             self._unknown = True
             repeated = await target.publish(rows, Mark.of(rows) if self._marks else None)
         except Failing as error:
             if self._suspects.failed(rows, str(error)):
-                self._failures = 0  # what is tried next is something else
+                self._attempts.over()
             await self._failed(str(error), error.retry_after)
             return
         except Unavailable as error:
@@ -255,9 +253,8 @@ class Relay:
         stats.published += len(rows)
         stats.repeated += repeated
         stats.lag = max(row.age for row in rows)
-        if self._failures:
-            logger.info("publishing again, after %d attempts", self._failures)
-            self._failures = 0
+        if count := self._attempts.over():
+            logger.info("publishing again, after %d attempts", count)
         self._progress(stats)
 
     # ---- waiting -----------------------------------------------------------------------------------------------------
@@ -265,17 +262,7 @@ class Relay:
     async def _failed(self, reason: str, asked_for: float = 0.0) -> None:
         """Tell it, and wait until it is tried again."""
         self.stats.failures += 1
-        doubled = min(SHORTEST_PAUSE * 2.0 ** min(self._failures, 20), LONGEST_PAUSE)
-        pause = max(doubled * random.uniform(0.7, 1.3), min(asked_for, LONGEST_ASKED_PAUSE))
-        self._failures += 1
-        # A database that starts, or a server that is replaced, is no news for as long as it is soon done.
-        logger.log(
-            logging.WARNING if self._failures in (1, 5) or self._failures % 20 == 0 else logging.DEBUG,
-            "%s; trying again in %.1f s",
-            reason,
-            pause,
-        )
-        await self._pause(pause)
+        await self._pause(self._attempts.failed(reason, asked_for))
 
     async def _pause(self, seconds: float) -> None:
         await self._wait(lambda: asyncio.sleep(seconds))

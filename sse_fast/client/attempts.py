@@ -1,0 +1,34 @@
+"""What failed is tried again, after pauses that get longer."""
+
+import logging
+import random
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 15.0  # between two attempts
+LONGEST_ASKED_PAUSE = 60.0  # whatever a server asks for
+
+
+class Attempts:
+    """in_vain: how many were, one after another."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self.in_vain = 0
+
+    def failed(self, reason: str, asked_for: float = 0.0) -> float:
+        """Tell it; seconds until it is to be tried again, `asked_for` at least."""
+        doubled = min(SHORTEST_PAUSE * 2.0 ** min(self.in_vain, 20), LONGEST_PAUSE)
+        pause = max(doubled * random.uniform(0.7, 1.3), min(asked_for, LONGEST_ASKED_PAUSE))
+        self.in_vain += 1
+        # A server that is replaced, or a database that starts, is no news for as long as it is soon done.
+        self._logger.log(
+            logging.WARNING if self.in_vain in (1, 5) or self.in_vain % 20 == 0 else logging.DEBUG,
+            "%s; trying again in %.1f s",
+            reason,
+            pause,
+        )
+        return pause
+
+    def over(self) -> int:
+        """What is tried next is something else; how many were in vain."""
+        count, self.in_vain = self.in_vain, 0
+        return count
