@@ -36,6 +36,16 @@ def tsc(directory: Path, *files: str, output: Path) -> None:
     run(program("node"), compiler, *STRICTEST, "--outDir", output, *files, cwd=directory)
 
 
+def tsc_for_node(directory: Path, *files: str) -> None:
+    """Check TypeScript with what Node has in the place of a browser's types."""
+    types = NODE / "@types"
+    if not (types / "node").is_dir():
+        missing("tests/node/node_modules/@types/node (npm install --no-package-lock in tests/node)")
+    compiler, lib = NODE / "typescript" / "bin" / "tsc", ("--lib", "es2022", "--types", "node", "--typeRoots", types)
+    of_node = ("--target", "es2022", "--module", "nodenext", "--moduleResolution", "nodenext", *lib)
+    run(program("node"), compiler, "--strict", "--noEmit", *of_node, *files, cwd=directory)
+
+
 def mypy(directory: Path, *files: str) -> str:
     """Check Python as strictly as can be; what it says."""
     return run(

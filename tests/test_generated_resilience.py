@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compilers import run, tsc
+from compilers import run, tsc, tsc_for_node
 from conftest import program
 from schemas import SHOP
 from test_generate import document, imported
@@ -206,5 +206,6 @@ def test_a_typescript_client_goes_on_behind_what_is_wrong_and_can_be_closed(tmp_
     (tmp_path / "client.d.ts").write_bytes(js.TYPES)
     (tmp_path / "package.json").write_text(json.dumps({"type": "module"}))
     tsc(tmp_path, "shop.ts", "beside.ts", output=tmp_path)
+    tsc_for_node(tmp_path, "shop.ts")
     (tmp_path / "laws.js").write_text(LAWS)
     run(program("node"), tmp_path / "laws.js", cwd=tmp_path)

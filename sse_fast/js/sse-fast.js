@@ -313,8 +313,8 @@ class LiveStream {
         const asked = this.lastEventId;
         if (asked)
             headers.set("Last-Event-ID", asked);
-        const { url, credentials } = options;
-        const response = await options.fetch(url, { headers, credentials, cache: "no-store", signal });
+        const asking = { headers, credentials: options.credentials, cache: "no-store", signal };
+        const response = await options.fetch(options.url, asking);
         if (response.status === 204)
             return void (ended.closed = true);
         if (response.status !== 200)

@@ -212,8 +212,8 @@ export class LiveStream<T> {
     if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
     const asked = this.lastEventId;
     if (asked) headers.set("Last-Event-ID", asked);
-    const { url, credentials } = options;
-    const response = await options.fetch(url, { headers, credentials, cache: "no-store", signal });
+    const asking = { headers, credentials: options.credentials, cache: "no-store" as const, signal };
+    const response = await options.fetch(options.url, asking);
     if (response.status === 204) return void (ended.closed = true);
     if (response.status !== 200) return this.#refused(response, ended);
     const type = response.headers.get("Content-Type") ?? "nothing";
