@@ -5,8 +5,11 @@ The engine is one in memory, whose faults are at hand.
 """
 
 import asyncio
+import mmap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +19,8 @@ from taking import Taking
 
 import sse_fast.hub.over_engine as over_engine
 from sse_fast import Hub
+from sse_fast._native.log.outside import mark
+from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast.cluster.entries import Events
 from sse_fast.edge.app import Edge
@@ -224,3 +229,92 @@ async def test_a_hub_begins_again_on_another_engine_where_it_was(server: Server)
     async with hub:
         stream = Stream(hub, "news", str(first))
         await until(lambda: stream.data == ["2"])
+
+
+async def test_who_has_seen_more_than_this_node_is_waited_for(server: Server) -> None:
+    """A client that was cut is at another node before what it saw last."""
+    async with hub_over(server) as one, hub_over(server) as other:
+        await one.publish("news", "1")
+        await until(lambda: newest_of(other.log) == server.last)
+        server.deaf = True
+        last = str(await one.publish("news", "2"))
+        assert other.recalls(("news",), (), last)
+        waiting = asyncio.create_task(other.recall(("news",), (), last, lambda name: True))
+        await asyncio.sleep(0)
+        server.deaf = False
+        assert await waiting is None
+        assert not other.recalls(("news",), (), last)
+        stream = Stream(other, "news", last)
+        await other.publish("news", "3")
+        await until(lambda: stream.data == ["3"])
+        assert stream.told == ["$connected"]
+
+
+async def test_who_has_seen_more_than_a_node_that_is_behind_is_sent_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    monkeypatch.setattr(over_engine, "ASK", 0.01)
+    edge = edge_over(server)
+    async with client_of(edge) as client:
+        await client.post("/publish/news", content="1")
+        await until_not(client, 503)
+        server.deaf = True
+        last = (await client.post("/publish/news", content="2")).json()["id"]
+        refused = await client.get("/sse/news", headers={"accept": "application/json", "last-event-id": last})
+        assert refused.status_code == 503
+        assert "behind what you have seen" in refused.json()["detail"]
+        server.deaf = False
+    await edge.close()
+
+
+async def test_an_id_that_nobody_gave_begins_with_a_gap_and_the_newest(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    async with hub_over(server, max_history=2) as hub:
+        for number in range(5):
+            last = await hub.publish("news", f"{number}")
+        await until(lambda: newest_of(hub.log) == server.last)
+        made_up = f"{last.epoch}-{last.position + 1000}"
+        assert await hub.recall(("news",), (), made_up, lambda name: True) is None
+        stream = Stream(hub, "news", made_up)
+        await until(lambda: stream.data == ["3", "4"])
+        assert stream.told == ["$connected", "$gap"]
+
+
+class Peers(SimpleNamespace):
+    """Of one worker of several; `known` is what those know who live."""
+
+    def __init__(self, known: set[str]) -> None:
+        super().__init__(arm=int, disarm=int, notify=int, others_busy=False, held_by_others=0, hold=lambda *_: None)
+        self.held_for_streams_by_others = 0
+        self.known = known
+
+    def lead(self, what: str) -> bool:
+        return False
+
+    def know(self, what: str) -> None:
+        self.known.add(what)
+
+    def is_known(self, what: str) -> bool:
+        return what in self.known
+
+
+async def test_while_the_engine_is_away_a_new_worker_serves_if_another_has_seen_the_window_filled(
+    server: Server,
+) -> None:
+    log = Log(mmap.mmap(-1, segment_size(65536)))
+    mark(log, "1700000000000")  # a window that is being filled, or has been
+    server.away = True
+    for known, ready in ((set[str](), False), ({over_engine.FILLED}, True)):
+        peers: Any = Peers(known)
+        hub = Hub(engine=lambda: MemoryEngine(server), log=log, peers=peers)
+        taking_in = asyncio.create_task(hub.take_in())
+        if ready:
+            await until(lambda hub=hub: hub.ready)
+        else:
+            await asyncio.sleep(3 * over_engine.TICK)
+            assert not hub.ready
+        taking_in.cancel()
+        await hub.close()

@@ -460,3 +460,17 @@ def test_nobody_waits_for_a_worker_that_has_not_ticked(node: Node, slot: Any) ->
     assert not mine.others_busy
     other.disarm()
     assert not mine.slots.others_busy(0.0)
+
+
+def test_what_a_worker_knows_the_others_find_as_long_as_it_lives() -> None:
+    node = Node.create(create_shared(segment_size(65536)), 2)
+    slots = [WorkerSlot.claim(node.environment()) for _ in range(2)]
+    one, other = [slot for slot in slots if slot is not None]
+    assert not other.is_known("filled")
+    one.know("filled")
+    assert other.is_known("filled")
+    other.know("filled")
+    one.close()
+    assert other.is_known("filled") is False  # nobody but itself
+    other.close()
+    node.close()

@@ -89,6 +89,12 @@ class Backplane(Protocol):
     async def caught_up(self) -> None:
         """Until the log has what had been published when the hub began."""
 
+    def is_ahead(self, id: EventId) -> bool:
+        """Whether this may be the id of what was published, and has not come to this node's log yet."""
+
+    async def come_to(self, id: EventId) -> None:
+        """Wait until it has, for a while. Raises HubClosed where it does not, and this node is known to be behind."""
+
     def what_is_wrong(self) -> str | None:
         """Why clients had better go to others, in one sentence; None: they need not."""
 
@@ -170,6 +176,12 @@ class LogBackplane:
         pass
 
     async def caught_up(self) -> None:
+        pass
+
+    def is_ahead(self, id: EventId) -> bool:
+        return False
+
+    async def come_to(self, id: EventId) -> None:
         pass
 
     def what_is_wrong(self) -> str | None:

@@ -337,17 +337,26 @@ class Hub:
             raise
 
     def recalls(self, channels: Iterable[str], patterns: Iterable[str], last_event_id: str | None) -> bool:
-        """Whether a stream of these would begin with a gap, and the backplane may have what is missing here."""
-        if self.backplane.recall is None or last_event_id is None or self._ruled or self.draining:
+        """Whether a stream of these would begin with a gap, and what is missing here may be had: the backplane may have
+        it still, or it is on its way."""
+        if self.backplane.recall is None or last_event_id is None or self.draining:
             return False
         id = EventId.parse(last_event_id)
-        return id is not None and self._lacks(list(map(channel_name, channels)), patterns, id)
+        if id is None:
+            return False
+        if self.backplane.is_ahead(id):
+            return True
+        return not self._ruled and self._lacks(list(map(channel_name, channels)), patterns, id)
 
     async def recall(self, channels: Iterable[str], patterns: Iterable[str], id: str, wants: Wants) -> Recalled | None:
-        """What it would miss here, where `recalls` says that it would; None: it cannot be had."""
+        """What it would miss here, where `recalls` says that it would; None: it cannot be had, or has come by now.
+        Raises HubClosed where it would miss what it gets elsewhere."""
         parsed, recall = EventId.parse(id), self.backplane.recall
         names = list(map(channel_name, channels))
         if parsed is None or recall is None:
+            return None
+        if self.backplane.is_ahead(parsed):
+            await self.backplane.come_to(parsed)
             return None
         is_here = functools.partial(self._has_behind, names, patterns)
         return await recall.behind(parsed, is_here, frozenset(names), wants if patterns else None)
@@ -386,6 +395,8 @@ class Hub:
         if last_event_id == "earliest":
             return EARLIEST
         parsed = EventId.parse(last_event_id)
+        if parsed is not None and self.backplane.is_ahead(parsed):
+            return UNKNOWN
         position = self.log.cursor(parsed.epoch, parsed.position) if parsed is not None else None
         return UNKNOWN if position is None else position
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from sse_fast._native.log.ring import Log
-from sse_fast.errors import EngineUnavailable, LogBusy
+from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.backplane import Once
@@ -24,6 +24,8 @@ logger = logging.getLogger("sse_fast.hub")
 
 LOOK = 0.02  # seconds between two looks whether the window is filled
 FOLLOWS = "backplane"  # what one worker of a node does for all
+FILLED = "backplane: the window is filled"  # and what those know who have seen it
+CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it has seen at another node
 TICK = 0.25  # seconds between two tries to be the one that follows, whose predecessor may have died
 ASK = 1.0  # seconds between two looks whether the log keeps up
 PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
@@ -104,12 +106,13 @@ class OverEngine:
                 self._see((await engine.open()).last, loop.time())
                 break
             except EngineUnavailable:
-                self._filled = newest_of(self.log) is not None  # by a worker before this one
+                if self._peers is not None and self._peers.is_known(FILLED):
+                    self._be_filled()
                 await asyncio.sleep(TICK)
         while self._owed is not None:
             await asyncio.sleep(LOOK)
             self._see(None, loop.time())
-        self._filled = True
+        self._be_filled()
         while True:
             await asyncio.sleep(ASK)
             look = engine.look_of_late
@@ -121,6 +124,25 @@ class OverEngine:
             self._owed = None
         if self._owed is None and last is not None:
             self._owed = None if self._has(last) else (last, now)
+
+    def _be_filled(self) -> None:
+        if not self._filled and self._peers is not None:
+            self._peers.know(FILLED)
+        self._filled = True
+
+    def is_ahead(self, id: EventId) -> bool:
+        return id.epoch.isdigit() and not self._has(id)
+
+    async def come_to(self, id: EventId) -> None:
+        try:
+            async with asyncio.timeout(CATCH_UP):
+                while self.is_ahead(id):  # noqa: ASYNC110 - seldom, and for milliseconds
+                    await asyncio.sleep(LOOK)
+        except TimeoutError:
+            if self.away or self.behind > ASK:
+                raise HubClosed(
+                    "this node is behind what you have seen at another; come back in a moment, or there"
+                ) from None
 
     def _has(self, id: EventId) -> bool:
         here = newest_of(self.log)

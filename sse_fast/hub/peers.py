@@ -34,3 +34,9 @@ class Peers(Protocol):
         """Whether this worker is the one that does this, from here on until `lead_no_more`, or its death."""
 
     def lead_no_more(self, what: str) -> None: ...
+
+    def know(self, what: str) -> None:
+        """This worker knows it, for as long as it lives."""
+
+    def is_known(self, what: str) -> bool:
+        """Whether another one does."""

@@ -239,6 +239,15 @@ class WorkerSlot:
     def lead_no_more(self, what: str) -> None:
         unlock(self._lock, LEADERS_AT + leader_of(what))
 
+    def know(self, what: str) -> None:
+        try_lock(self._lock, LEADERS_AT + leader_of(what), shared=True)
+
+    def is_known(self, what: str) -> bool:
+        if try_lock(self._lock, LEADERS_AT + leader_of(what)):
+            unlock(self._lock, LEADERS_AT + leader_of(what))
+            return False
+        return True
+
     # ---- who is counted ----------------------------------------------------------------------------------------------
 
     def enter(self) -> int:

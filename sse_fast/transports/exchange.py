@@ -116,6 +116,7 @@ class Server(Protocol):
     def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
     def recalls(self, known: Known, /) -> bool: ...
     async def recall(self, known: Known, /) -> Recalled | None: ...
+    def stream_refused(self, connection: Connection, known: Known, error: HubClosed, /) -> None: ...
     def stream(
         self, connection: Connection, known: Known, /, *, since: int | None, recalled: Recalled | None = None
     ) -> None: ...
@@ -264,6 +265,11 @@ class Exchange:
                 connection.context = None
                 connection.read()
                 self._front.stream(connection, known, since=self._since, recalled=recalled)
+        except HubClosed as error:
+            if connection.context is self:
+                connection.context = None
+                connection.read()
+                self._front.stream_refused(connection, known, error)
         except Exception:
             logger.exception("what a stream begins with could not be read; its connection is closed")
             connection.abort()

@@ -388,6 +388,14 @@ class Front:
         assert isinstance(known.decision, Subscribe)
         return await self._streams.recall(known.decision)
 
+    def stream_refused(self, connection: Connection, known: Known, error: HubClosed) -> None:
+        """A stream that could not begin here now."""
+        assert isinstance(known.decision, Subscribe)
+        answer = self._streams.turn_away(error, known.decision)
+        self.note(connection, known, answer)
+        self.turned_away()
+        self.respond(connection, known.head, answer)
+
     def stream(
         self, connection: Connection, known: Known, *, since: int | None = None, recalled: Recalled | None = None
     ) -> None:

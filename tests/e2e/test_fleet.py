@@ -12,11 +12,10 @@ from client import Stream
 from conftest import PATIENCE, until
 from fleet import Node, fleet
 
-redis_servers.need()
-
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[redis_servers.Redis]:
+    redis_servers.need()
     with redis_servers.running() as redis:
         yield redis
 
