@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sse_fast.cluster.entries import Events, Forgotten, Item, Mark, Missed
-from sse_fast.errors import EngineTrouble, EngineUnavailable
+from sse_fast.errors import EngineTrouble, EngineUnavailable, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 
@@ -39,7 +39,7 @@ class Server:
     def __init__(self) -> None:
         self.kept: list[tuple[EventId, Item]] = []
         self.last: EventId | None = None
-        self.keys: dict[str, list[EventId]] = {}
+        self.keys: dict[str, tuple[list[Encoded], list[EventId]]] = {}
         self.away = False
         self.deaf = False
         self.reads = self.pages = 0
@@ -127,6 +127,8 @@ class Counts:
 class MemoryEngine:
     """One hub's way to a server."""
 
+    sparse = False
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self.counts = Counts()
@@ -160,13 +162,16 @@ class MemoryEngine:
     async def publish(self, events: Sequence[Encoded], keys: str | Mapping[int, str] | None = None) -> Published:
         await self._reached()
         if isinstance(keys, str) and keys in self.server.keys:
-            return Published(self.server.keys[keys], len(events))
+            before, ids = self.server.keys[keys]
+            if before != list(events):
+                raise KeyReused.at(None)
+            return Published(ids, len(events))
         ids = [
             self.server.add(lambda id, event=event: Events(id.epoch, [(id.position, *event, now())]))  # type: ignore[misc]
             for event in events
         ]
         if isinstance(keys, str):
-            self.server.keys[keys] = ids
+            self.server.keys[keys] = list(events), ids
         return Published(ids, 0)
 
     async def forget(self, channel: bytes, body: bytes) -> EventId:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from engines import MemoryEngine, Server
 from scripted_source import ScriptedSource, said, scripted_source
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
@@ -328,3 +329,19 @@ async def test_a_stream_of_sse_starlette_is_resumed_through_its_restart() -> Non
     finally:
         server.should_exit = True
         await serving
+
+
+async def test_of_two_hubs_over_one_engine_the_relay_that_came_last_relays(source: ScriptedSource) -> None:
+    server = Server()
+    async with Hub(engine=lambda: MemoryEngine(server)) as one, Hub(engine=lambda: MemoryEngine(server)) as other:
+        heard = Heard(other)
+        async with one.relay(source.url, "news") as first:
+            connection = await source.streamed(said("1", "a"))
+            await heard.all("1")
+            async with other.relay(source.url, "news") as second:
+                assert (await source.connection()).last_event_id == "a"
+                await connection.say(said("2", "b"))
+                await until(lambda: not first.stats.leading)
+                await source.connections[-1].stream(said("2", "b"))
+                await heard.all("1", "2")
+                assert second.stats.leading

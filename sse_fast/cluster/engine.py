@@ -49,6 +49,8 @@ SHARE = 8  # of what the engine keeps a batch may be a part: one of so many
 class Engine:
     """An engine at a URL; made by `from_url`. It lives on one loop, from its first use until `close`."""
 
+    sparse = False
+
     def __init__(
         self,
         address: Address,

@@ -5,20 +5,24 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Self, TypedDict, Unpack
 
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.client.failures import Unavailable
 from sse_fast.client.listener import SILENCE
 from sse_fast.client.relay import OnError, Progress, Relay, RelayStats, Transform, TransformFailed, name_of
-from sse_fast.client.relay_mark import MARK, MARKS, Mark, Rejected, Superseded, channel_of
+from sse_fast.client.relay_mark import ASKING, MARK, MARKS, Mark, Rejected, Superseded, channel_of
 from sse_fast.client.relay_source import MAX_EVENT_SIZE, Source
-from sse_fast.errors import BatchTooLarge, ConnectionClosed, HubClosed, KeyReused, LogBusy
+from sse_fast.errors import BatchTooLarge, ConnectionClosed, EngineUnavailable, HubClosed, KeyReused, LogBusy
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.kept import newest
 
 logger = logging.getLogger("sse_fast.relay")
+
+READING_SECONDS = 10.0
+LOOK_AGAIN = 0.02  # seconds
 
 
 class HubTarget:
@@ -44,21 +48,32 @@ class HubTarget:
         hub = self._hub
         said = encode_publication(self._marks, mark.data, event=MARK, limit=hub.max_event_size)
         events = [*prepared, said]
+        keyed = hub.keys is not None or not hub.backplane.in_place
         try:
-            ids = await hub.append(events) if hub.keys is None else (await hub.append_once(events, key)).ids
+            ids = (await hub.append_once(events, key)).ids if keyed else await hub.append(events)
         except BatchTooLarge as error:
             raise Rejected(str(error)) from None
         except KeyReused as error:
             raise Superseded(str(error)) from None
-        except (HubClosed, LogBusy, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         return [str(id) for id in ids[:-1]]
 
     async def newest_mark(self) -> Mark | None:
+        hub, asking = self._hub, token_hex(16)
         try:
-            await self._hub.take_in()
-            events = await newest(self._hub, self._marks, MARKS)
-        except (HubClosed, ConnectionClosed, MemoryError) as error:
+            async with asyncio.timeout(READING_SECONDS):
+                await hub.take_in()
+                # What is published comes to this log in its order, and where an engine is behind it not at once.
+                await hub.publish(self._marks, asking, event=ASKING)
+                while True:
+                    events = await newest(hub, self._marks, MARKS)
+                    if any(event.data == asking for event in events):
+                        break
+                    await asyncio.sleep(LOOK_AGAIN)
+        except TimeoutError:
+            raise Unavailable("the hub did not hand out the newest mark") from None
+        except (HubClosed, LogBusy, EngineUnavailable, ConnectionClosed, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         marks = (Mark.read(event.data) for event in reversed(events) if event.event == MARK)
         return next(filter(None, marks), None)

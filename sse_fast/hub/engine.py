@@ -53,6 +53,11 @@ class Engine(Protocol):
     """What cannot be reached raises EngineUnavailable, at once where that is known."""
 
     @property
+    def sparse(self) -> bool:
+        """Whether it leaves positions out where nothing is missing: then what is missing it says itself, and a mark
+        goes on where the epoch before it ended."""
+
+    @property
     def trouble(self) -> EngineUnavailable | None:
         """Why publishing fails now."""
 

@@ -20,6 +20,11 @@ def engine_of(
 ) -> Callable[[], Engine]:
     """What makes a connection to it, for the loop that runs. Raises ValueError for a URL or a number that means
     nothing, and ModuleNotFoundError where the client of such an engine is not installed."""
+    if url.startswith(("http://", "https://")):
+        from sse_fast.cluster.edge import EdgeEngine, check_url  # what it loads is for those who use it
+
+        check_url(url)
+        return lambda: EdgeEngine(url)
     from sse_fast.cluster.engine import Engine as Redis  # what it loads is for those who use it
     from sse_fast.cluster.functions import Limits
 

@@ -55,9 +55,12 @@ class Follower:
                 case Events(epoch, events):
                     await self._append(epoch, events)
                 case Mark(epoch, prev, milliseconds):
-                    await self._locked(self._begin, epoch, 0, prev, milliseconds)
+                    begins = prev.position if self._engine.sparse and prev is not None else 0
+                    await self._locked(self._begin, epoch, begins, prev, milliseconds)
                 case Forgotten():
                     await self._locked(self._forget, item)
+                case Missed(after, at) if self._engine.sparse and after.epoch == at.epoch:
+                    await self._locked(skip_to, self._log, at.position)
                 case Missed():
                     pass  # what comes next stands where it stands
             self._tell()
@@ -101,14 +104,14 @@ class Follower:
         end = newest_of(self._log)
         if end is None or end.epoch != epoch:
             self._begin(epoch, position - 1)
-        elif end.position < position - 1:
+        elif end.position < position - 1 and not self._engine.sparse:
             skip_to(self._log, position - 1)
 
     def _begin(self, epoch: str, position: int, prev: EventId | None = None, milliseconds: int | None = None) -> None:
         """An epoch, of which this log has nothing up to that position. One that had nothing before loses nothing."""
         end = newest_of(self._log)
         fork = prev.position if prev is not None and end is not None and prev.epoch == end.epoch else None
-        body = NOTHING_LOST if end is None else None
+        body = NOTHING_LOST if end is None or (self._engine.sparse and fork is not None) else None
         mark(self._log, epoch, fork, position=position, body=body, milliseconds=milliseconds)
 
     async def _locked(self, append: Callable[[*Ts], object], *what: *Ts) -> None:

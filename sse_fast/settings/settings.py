@@ -110,7 +110,8 @@ class Settings(BaseSettings):
     backplane: SecretStr | None = Field(
         default=None,
         description="Redis that holds the log of several nodes, as redis://user:password@host:6379/0 (rediss:// by "
-        "TLS; redis+sentinel://host,host/service; redis+cluster://). The log here is a window on its newest part then.",
+        "TLS; redis+sentinel://host,host/service; redis+cluster://). Or another edge, "
+        "https://token@host, whose events and ids this one has then. The log here is a window on its newest part.",
     )
     backplane_prefix: str = Field(
         default="sse_fast", min_length=1, max_length=64, description="With what the keys begin that it has there."
