@@ -16,23 +16,23 @@ from typing import Any
 import click
 import orjson
 
+from sse_fast.access.durations import seconds_of
 from sse_fast.access.patterns import Patterns
 from sse_fast.cli.failure import Failure, Misuse, tell
 from sse_fast.logs import printable
 from sse_fast.settings import BadSettings, Settings, variable
 
 SECRET_BYTES = 32  # at least (RFC 7518, section 3.2)
-DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|m|h|d)?")
-SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+WITHOUT_A_UNIT = re.compile(r"[0-9.]+")
 ALGORITHMS = ("ES256", "RS256", "EdDSA")
 PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 
 
-def seconds_of(ctx: click.Context, option: click.Parameter, given: str) -> float:
-    found = DURATION.fullmatch(given)
-    if found is None or not float(found[1]):
+def time_of(ctx: click.Context, option: click.Parameter, given: str) -> float:
+    seconds = seconds_of(given if WITHOUT_A_UNIT.fullmatch(given) is None else given + "s")
+    if not isinstance(seconds, float) or not seconds:
         raise Misuse(f"--for: {given!r} is no time; write 90s, 30m, 1h or 7d")
-    return float(found[1]) * SECONDS[found[2]]
+    return seconds
 
 
 class Token(click.Group):
@@ -76,7 +76,7 @@ Examples:
 @click.option("--publish", metavar="PATTERN", multiple=True, help="Channels to publish to. Repeat for more.")
 @click.option("--user", metavar="NAME", help="Who it is: the claim 'sub'.")
 @click.option(
-    "--for", "seconds", callback=seconds_of, metavar="TIME", default="1h", show_default=True, help="How long it holds."
+    "--for", "seconds", callback=time_of, metavar="TIME", default="1h", show_default=True, help="How long it holds."
 )
 @click.option("--endless", is_flag=True, help="It never ends; only a server that says so takes it.")
 @click.option("--history/--no-history", default=True, help="Whether it may ask for what was published before.")
