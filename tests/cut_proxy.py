@@ -9,8 +9,9 @@ HOST = "127.0.0.1"
 
 class CutProxy:
     """Made by `between`. `hold`: nothing goes through, either way, and new connections are taken and not answered, as
-    behind a cable that was pulled; `release` lets go on what was held. `cut`: all connections are reset. `refuse`: no
-    new ones are taken. `delay`: seconds that each piece is held back."""
+    behind a cable that was pulled; `release` lets go on what was held. `deafen`: so it is with the connections that
+    there are, for ever. `cut`: all connections are reset. `refuse`: no new ones are taken. `delay`: seconds that each
+    piece is held back."""
 
     def __init__(self, port: int) -> None:
         self.to = port
@@ -20,6 +21,7 @@ class CutProxy:
         self._through = asyncio.Event()
         self._through.set()
         self._refuses = False
+        self._deaf = 0  # those taken so far that are
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -33,6 +35,9 @@ class CutProxy:
     def release(self) -> None:
         self._through.set()
 
+    def deafen(self) -> None:
+        self._deaf = self.connections
+
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -42,6 +47,7 @@ class CutProxy:
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         self._writers.add(writer)
         if self._refuses:
             writer.transport.abort()
@@ -52,17 +58,19 @@ class CutProxy:
             writer.transport.abort()
             return
         self._writers.add(inner)
-        for each in (self._pass(reader, inner), self._pass(inner_reader, writer)):
+        for each in (self._pass(number, reader, inner), self._pass(number, inner_reader, writer)):
             task = asyncio.ensure_future(each)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._through.wait()
+                if number <= self._deaf:
+                    continue
                 writer.write(data)
                 await writer.drain()
         await self._through.wait()

@@ -15,6 +15,7 @@ from sse_fast import Publisher
 from sse_fast.cluster.address import Address
 from sse_fast.cluster.engine import Engine
 from sse_fast.cluster.entries import Missed
+from sse_fast.cluster.primary import latest
 from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 from sse_fast.event import EventId
 
@@ -257,6 +258,12 @@ async def test_a_unix_socket_is_a_way_too(made: Servers) -> None:
     redis = made.redis("unixsocket redis.sock")
     async with engine_at(f"unix://{redis.directory}/redis.sock") as engine:
         assert (await engine.publish([event("x")])).ids[0].position == 1
+
+
+def test_the_sentinel_that_knows_of_the_latest_failover_is_believed() -> None:
+    address = Address.parse("redis+sentinel://one,two,three,four/fleet")
+    away = EngineUnavailable("away", EngineTrouble.UNREACHABLE)
+    assert latest(address, [(1, ("old", 1)), away, (3, ("new", 3)), (2, ("between", 2))]) == ("new", 3)
 
 
 def test_urls_are_read_as_they_are_meant() -> None:

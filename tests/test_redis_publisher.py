@@ -180,6 +180,11 @@ def test_a_server_that_stands_still_is_given_up_and_a_retry_with_the_key_is_ther
 
 def test_it_waits_for_replicas_where_it_is_told_to(made: Servers) -> None:
     primary = made.redis()
+    with Publisher(primary.url, prefix="other", replicas=1, replica_timeout=0.1) as publisher:
+        with pytest.raises(NotReplicated) as error:
+            publisher.publish("a", "x")
+        assert error.value.maybe
+        assert primary.do("XLEN", "{other}:log") == 2, "without a key it is not tried again"
     with Publisher(primary.url, replicas=1, replica_timeout=0.1, patience=0) as publisher:
         with pytest.raises(NotReplicated):
             publisher.publish("a", "x", key="k")
