@@ -40,6 +40,7 @@ class Server:
         self.kept: list[tuple[EventId, Item]] = []
         self.last: EventId | None = None
         self.keys: dict[str, tuple[list[Encoded], list[EventId]]] = {}
+        self.nodes: dict[str, bytes] = {}
         self.away = False
         self.deaf = False
         self.reads = self.pages = 0
@@ -177,6 +178,15 @@ class MemoryEngine:
     async def forget(self, channel: bytes, body: bytes) -> EventId:
         await self._reached()
         return self.server.add(lambda id: Forgotten(id.epoch, id.position, channel, body, now()))
+
+    async def here(self, name: str, words: bytes, seconds: float) -> bool:
+        await self._reached()
+        self.server.nodes[name] = words
+        return True
+
+    async def nodes(self) -> dict[str, bytes]:
+        await self._reached()
+        return dict(self.server.nodes)
 
     async def window(self, size: int, /) -> EventId | None:
         await self._reached()

@@ -20,6 +20,7 @@ from sse_fast.base.descriptors import budget, raise_descriptor_limit
 from sse_fast.edge.configured import guesses_of, hub_of, policy_of, presence_of, rates_of
 from sse_fast.edge.deciding import Deciding
 from sse_fast.edge.description import Description
+from sse_fast.edge.fleet import Fleet, name_of_node
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
@@ -29,6 +30,7 @@ from sse_fast.edge.sources import Sources
 from sse_fast.embed.hub import every_hub_is, hub_of_the_server
 from sse_fast.errors import HubClosed
 from sse_fast.hub.control import Alone, Control
+from sse_fast.hub.over_engine import OverEngine
 from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
@@ -147,7 +149,12 @@ class Edge:
             self._streams.presence = presence_of(settings, self.hub, self.control)
         self.presence = self._streams.presence
         described = Description(settings, lambda: self.policy, self._document)
-        self._operations = Operations(self.hub, self.metrics, self.requests, self.control, described, self.presence)
+        self.fleet: Fleet | None = None
+        if beside is None and isinstance(self.hub.backplane, OverEngine):
+            self.fleet = Fleet(self.hub, self.hub.backplane, name_of_node(several=slot is not None))
+        self._operations = Operations(
+            self.hub, self.metrics, self.requests, self.control, described, self.presence, self.fleet
+        )
         if shared is None:
             self._operations.answer_others()
         self._ending: set[asyncio.Task[int]] = set()
@@ -261,6 +268,8 @@ class Edge:
             self.sources.start()
             if self.presence is not None:
                 self.presence.start()
+            if self.fleet is not None:
+                self.fleet.start()
             self._watch_signals()
             self.hub.look()  # at what the log has kept
 
@@ -301,6 +310,8 @@ class Edge:
         self._streams.refusals.tell(last=True)
         if self.presence is not None:
             self.presence.close()
+        if self.fleet is not None:
+            self.fleet.close()
         await self.hub.close()
         for front in self.fronts:
             front.close()

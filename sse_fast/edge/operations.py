@@ -22,13 +22,14 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.answers import json, response_of
 from sse_fast.edge.description import PATHS, Description
+from sse_fast.edge.fleet import Fleet
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
 from sse_fast.edge.requests import Requests
 from sse_fast.edge.streams import FILTERS, NodeStreams, which_of
 from sse_fast.embed.hub import Hub
-from sse_fast.errors import HubClosed, InvalidEvent, LogBusy, Silent
+from sse_fast.errors import EngineUnavailable, HubClosed, InvalidEvent, LogBusy, Silent
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.presence import Presence
@@ -61,6 +62,7 @@ class Operations:
         control: Control,
         description: Description,
         presence: Presence | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self._hub = hub
         self._requests = requests
@@ -68,6 +70,7 @@ class Operations:
         self._control = control
         self._listings = Listings(hub.fanout.index)
         self._streams = NodeStreams(hub, control)
+        self._fleet = fleet
         self.app = Starlette(
             routes=[
                 ExactRoute("/channels", self.channels),
@@ -89,7 +92,7 @@ class Operations:
             ],
             exception_handlers={
                 HTTPException: not_routed,
-                **dict.fromkeys((InvalidEvent, HubClosed, LogBusy, Silent), told),
+                **dict.fromkeys((InvalidEvent, HubClosed, LogBusy, Silent, EngineUnavailable), told),
                 TooManyListings: lambda request, error: response_of(problem(503, str(error), AGAIN)),
                 MemoryError: lambda request, error: response_of(problem(503, str(error) or OUT_OF_MEMORY, AGAIN)),
                 # What should not happen. Starlette raises the error again after this, so the server logs it.
@@ -190,7 +193,10 @@ class Operations:
         if ends:
             if not which:
                 raise InvalidEvent(f"say whose streams end: {request.url.path}?user=, ?address= or ?channel=")
-            return json({"ended": await self._streams.end_all(**which)})
+            ended = await self._streams.end_all(**which)
+            if self._fleet is not None:  # at the others it happens in a moment, and is not counted
+                await self._fleet.end_elsewhere(which)
+            return json({"ended": ended})
         limit = LISTED.read(options.get("limit", "100"))
         listed = await self._streams.open(limit, options.get("before"), **which)
         return json(listed._asdict())
@@ -237,7 +243,13 @@ class Operations:
         return json(self._hub.schema.document)
 
     async def stats(self, request: Request) -> Response:
-        return json(self._metrics.snapshot())
+        if self._fleet is None:
+            return json(self._metrics.snapshot())
+        try:
+            nodes: list[dict[str, Any]] | None = await self._fleet.nodes()
+        except EngineUnavailable:
+            nodes = None  # nobody knows
+        return json(self._metrics.snapshot() | {"node": self._fleet.name, "nodes": nodes})
 
     async def prometheus(self, request: Request) -> Response:
         body, content_type = self._metrics.exposition()

@@ -92,5 +92,11 @@ class Engine(Protocol):
     def follow(self, after: EventId | None) -> AsyncGenerator[list[Item], None]:
         """What comes behind a cursor, for ever and through outages."""
 
+    async def here(self, name: str, words: bytes, seconds: float) -> bool:
+        """Say that a node of this name is there for so long, and something of it."""
+
+    async def nodes(self) -> dict[str, bytes]:
+        """What each node that is there says of itself."""
+
     async def page(self, after: EventId, until: EventId | None = None) -> Page:
         """Some of what is behind a cursor."""

@@ -5,12 +5,16 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 
+import jwt
 import psutil
 import pytest
 import redis_servers
 from client import Stream
 from conftest import PATIENCE, until
 from fleet import Node, fleet
+
+SECRET = "a secret for these tests, thirty-two bytes at least"
+ANYBODY = ("--token-secret", SECRET, "--grant-subscribe", "**", "--grant-publish", "**")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +26,8 @@ def redis() -> Iterator[redis_servers.Redis]:
 
 @pytest.fixture(scope="module")
 def nodes(redis: redis_servers.Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    small = ("--log-size", "128KiB", "--max-event-size", "8KiB")
-    with fleet(tmp_path_factory.mktemp("fleet"), redis.url, 3, *small) as nodes:
+    flags = ("--log-size", "128KiB", "--max-event-size", "8KiB", *ANYBODY)
+    with fleet(tmp_path_factory.mktemp("fleet"), redis.url, 3, *flags) as nodes:
         yield nodes
 
 
@@ -148,6 +152,34 @@ async def test_an_idempotency_key_counts_at_all_nodes(nodes: list[Node]) -> None
     assert [status for status, _ in answers] == [200, 200, 200]
     assert len({body for _, body in answers}) == 1
     assert nodes[1].request("POST", "/publish/keyed", b"other", headers)[0] == 422
+
+
+async def test_streams_that_an_operator_ends_end_at_all_nodes(nodes: list[Node]) -> None:
+    streams = [await listening(node, "ended") for node in nodes for _ in range(3)]
+    others = [await listening(node, "stays") for node in nodes]
+    operator = jwt.encode({"exp": 2**32, "sse": {"operations": True}}, SECRET, algorithm="HS256")
+    headers = {"authorization": f"Bearer {operator}"}
+    assert nodes[1].request("DELETE", "/streams?channel=ended", headers=headers)[0] == 200
+
+    async def ends(stream: Stream) -> list[str]:
+        return [event.type async for event in stream.events()]
+
+    async with asyncio.timeout(PATIENCE):
+        for told in await asyncio.gather(*map(ends, streams)):
+            assert told[-1] == "$closing"
+    id = nodes[0].publish("stays", "here")
+    for stream in others:
+        assert await read(stream, 1) == [("", "$connected"), (id, "here")]
+        stream.cut()
+
+
+async def test_each_node_knows_of_all(nodes: list[Node]) -> None:
+    def names(node: Node) -> list[str]:
+        return [each["name"] for each in node.stats()["nodes"]]
+
+    for node in nodes:
+        await asyncio.to_thread(until, lambda node=node: len(names(node)) >= 3, "three nodes")
+        assert node.stats()["node"] in names(node)
 
 
 def publish(node: Node, text: str) -> int:
