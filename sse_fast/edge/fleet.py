@@ -18,6 +18,7 @@ from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.frame import encode
 from sse_fast.errors import EndReason, EngineUnavailable, HubClosed, InvalidEvent
+from sse_fast.hub.engine import Registry
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.over_engine import OverEngine
 from sse_fast.version import VERSION
@@ -39,6 +40,12 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ears: _Ears | None = None
 
+    @property
+    def _registry(self) -> Registry | None:
+        """None: the backplane knows nothing of nodes."""
+        engine = self._backplane.engine
+        return engine if isinstance(engine, Registry) else None
+
     def start(self) -> None:
         """Again: nothing happens."""
         if not self._tasks:
@@ -57,26 +64,30 @@ class Fleet:
 
     async def _live(self) -> None:
         await self._hub.take_in()
-        while True:
+        while (registry := self._registry) is not None:
             try:
                 if self._ears is None or self._ears.ended_for is not None:
                     self._ears = _Ears(self)
                 if self._backplane.follows:
                     words = {"version": VERSION, "since": round(self._since, 3)}
-                    await self._backplane.engine.here(self.name, orjson.dumps(words), KEPT)
+                    await registry.here(self.name, orjson.dumps(words), KEPT)
             except (EngineUnavailable, HubClosed):
                 pass  # it is away, and says so itself; or this worker ends
             except Exception:
                 logger.exception("this node could not say that it is there; it tries again")
             await asyncio.sleep(SAY)
 
-    async def nodes(self) -> list[dict[str, Any]]:
-        """Those that are there. Raises EngineUnavailable."""
-        found = await self._backplane.engine.nodes()
+    async def nodes(self) -> list[dict[str, Any]] | None:
+        """Those that are there; None: nobody knows. Raises EngineUnavailable."""
+        if self._registry is None:
+            return None
+        found = await self._registry.nodes()
         return [{"name": name, **orjson.loads(words)} for name, words in sorted(found.items())]
 
     async def end_elsewhere(self, which: Mapping[str, str]) -> None:
         """Have streams ended at all other nodes. Raises EngineUnavailable."""
+        if self._registry is None:
+            return
         frame = encode(orjson.dumps({"by": self.name, "which": which}), event=END)
         await self._hub.append([(CHANNEL.encode(), frame)])
 

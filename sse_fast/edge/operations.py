@@ -246,7 +246,7 @@ class Operations:
         if self._fleet is None:
             return json(self._metrics.snapshot())
         try:
-            nodes: list[dict[str, Any]] | None = await self._fleet.nodes()
+            nodes = await self._fleet.nodes()
         except EngineUnavailable:
             nodes = None  # nobody knows
         return json(self._metrics.snapshot() | {"node": self._fleet.name, "nodes": nodes})

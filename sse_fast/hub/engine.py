@@ -1,7 +1,7 @@
 """An engine behind several nodes, as a hub needs it: `sse_fast.cluster` has one."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sse_fast.cluster.entries import Item
 from sse_fast.errors import EngineUnavailable
@@ -49,6 +49,17 @@ class Page(Protocol):
     def done(self) -> bool: ...
 
 
+@runtime_checkable
+class Registry(Protocol):
+    """What an engine may be further: the nodes over it know of each other, and say something to all."""
+
+    async def here(self, name: str, words: bytes, seconds: float) -> bool:
+        """Say that a node of this name is there for so long, and something of it."""
+
+    async def nodes(self) -> dict[str, bytes]:
+        """What each node that is there says of itself."""
+
+
 class Engine(Protocol):
     """What cannot be reached raises EngineUnavailable, at once where that is known."""
 
@@ -91,12 +102,6 @@ class Engine(Protocol):
 
     def follow(self, after: EventId | None) -> AsyncGenerator[list[Item], None]:
         """What comes behind a cursor, for ever and through outages."""
-
-    async def here(self, name: str, words: bytes, seconds: float) -> bool:
-        """Say that a node of this name is there for so long, and something of it."""
-
-    async def nodes(self) -> dict[str, bytes]:
-        """What each node that is there says of itself."""
 
     async def page(self, after: EventId, until: EventId | None = None) -> Page:
         """Some of what is behind a cursor."""
