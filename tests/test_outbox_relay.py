@@ -348,7 +348,7 @@ async def test_when_a_worker_dies_another_one_publishes_what_it_left(
     server = edge("--workers", "2", "--app", "outbox_app:app", "--hung-worker-timeout", "30")
 
     def leader() -> int:
-        with httpx.Client(base_url=server.url.removesuffix("/edge")) as client:
+        with httpx.Client(base_url=server.url.removesuffix("/edge"), timeout=30) as client:
             said = client.get("/leads").json()
         return int(said["pid"]) if said["leads"] else 0
 

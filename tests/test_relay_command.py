@@ -134,7 +134,7 @@ async def test_of_all_workers_one_relays_and_when_it_dies_another_goes_on(
         server = edge("--workers", "2", "--app", "relaying_app:app", "--hung-worker-timeout", "30")
 
         def leader() -> int:
-            with httpx.Client(base_url=server.url.removesuffix("/edge")) as client:
+            with httpx.Client(base_url=server.url.removesuffix("/edge"), timeout=30) as client:
                 told = client.get("/leads").json()
             return int(told["pid"]) if told["leads"] else 0
 

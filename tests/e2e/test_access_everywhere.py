@@ -51,7 +51,7 @@ class Way:
 
     def operated(self, path: str) -> Any:
         """What the port of operations says."""
-        return httpx.get(f"http://127.0.0.1:{self.operations}{path}").json()
+        return httpx.get(f"http://127.0.0.1:{self.operations}{path}", timeout=PATIENCE).json()
 
     def stats(self) -> Any:
         return self.operated("/stats")
