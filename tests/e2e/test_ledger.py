@@ -57,6 +57,15 @@ async def come_and_go(customer: Customer, port: int, over: asyncio.Event, rng: r
         await asyncio.sleep(rng.choice((0, 0.01, 0.5 * rng.random())))
 
 
+def much_has_happened(customers: list[Customer], by: FaultProxy | None, callers: Callers | None) -> bool:
+    return (
+        sum(customer.connections for customer in customers) > 2 * len(customers)
+        and sum(len(customer.events) for customer in customers) > 20 * len(customers)
+        and (by is None or by.cuts > 50)
+        and (callers is None or len(callers.book.outcomes) > 10 * CALLERS)
+    )
+
+
 async def keep_ledger(
     server: EdgeProcess,
     count: int,
@@ -82,6 +91,9 @@ async def keep_ledger(
         if callers is not None:
             group.create_task(callers.call(server.port, CALLERS, over, rng))
         await asyncio.sleep(SECONDS)
+        async with asyncio.timeout(4 * PATIENCE):
+            while not much_has_happened(customers, by, callers):  # noqa: ASYNC110 - as on a machine that is slow
+                await asyncio.sleep(0.05)
         over.set()
     calm()
     assert sorted(ledger) == list(range(1, len(ledger) + 1)), "an event is in the log that nobody was told of"
@@ -97,8 +109,6 @@ async def keep_ledger(
     tally = Counter(events=len(ledger), connections=sum(customer.connections for customer in customers))
     tally["deliveries"] = sum(len(customer.events) for customer in customers)
     print(f"{len(customers)} clients: {dict(tally)}")
-    assert tally["deliveries"] > 20 * count
-    assert tally["connections"] > 2 * count
 
 
 @BOTH_TRANSPORTS
@@ -119,7 +129,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order_beside_an_app_and_every_c
     assert server.stats()["gaps"] == 0
     tally = callers.compare(deaths=False)
     print(dict(tally))
-    assert tally["calls answered"] == tally.total() > 10 * CALLERS
+    assert tally["calls answered"] == tally.total()
 
 
 @BOTH_TRANSPORTS
@@ -155,5 +165,4 @@ async def test_nothing_is_lost_doubled_or_out_of_order_on_a_hostile_network(
             await keep_ledger(server, 80, rng, by=proxy, calm=calm)
         finally:
             harassing.cancel()
-        assert proxy.cuts > 50
     assert server.stats()["gaps"] == 0
