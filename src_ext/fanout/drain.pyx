@@ -44,6 +44,7 @@ from sse_fast._native.fanout.groups cimport (
     Group,
     Groups,
     Subscriber,
+    is_of_several,
 )
 from sse_fast._native.fanout.reading cimport FROM_EARLIEST, FROM_UNKNOWN, Reading
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
@@ -438,7 +439,7 @@ cdef class FanOut:
             return self._finish(subscriber, now)
         if subscriber.must_tell & HISTORY_OWED:
             return self._seek(subscriber)
-        if self.index.evicted_after(subscriber.position) and self._reading.lost(group, subscriber.position, subscriber.told_after):
+        if self.index.evicted_after(subscriber.position) and self._reading.lost(group, subscriber):
             if self._reading.is_forgotten(group, subscriber.position):
                 self._go_on_at(subscriber, self._reading.gone(group, subscriber.told_after))
             elif not self._skip:
@@ -473,7 +474,7 @@ cdef class FanOut:
             data = self._reading.cut(group, subscriber, &piece, &view if ruled and (view.until or view.latest) else NULL)
             if data is None:
                 if piece.more:              # they are looked for
-                    subscriber.position, subscriber.at = piece.end, piece.at
+                    self._moved(subscriber, &piece)
                     subscriber.catches_up = 0
                     self._catch_up_later(subscriber)
                 elif piece.end:
@@ -497,8 +498,7 @@ cdef class FanOut:
             if ruled:
                 self._shared_view = view
         if self._volley.prepare(subscriber, batch):
-            subscriber.position = piece.end
-            subscriber.at = piece.at
+            self._moved(subscriber, &piece)
             subscriber.events += batch.events
             subscriber.bytes += PyBytes_GET_SIZE(batch.data)
             if piece.more:
@@ -510,6 +510,12 @@ cdef class FanOut:
             self._volley.hand_over(subscriber, batch, now)
         return 0
 
+    cdef void _moved(self, Subscriber subscriber, const Piece* piece) noexcept:
+        """A piece was handed over, or looked through."""
+        subscriber.position = piece.end
+        if not piece.reserve or not is_of_several(subscriber.group):
+            subscriber.at = piece.at
+
     cdef int _seek(self, Subscriber subscriber) except -1:
         """Go on looking for where its history begins."""
         cdef Search search = FOUND
@@ -520,7 +526,7 @@ cdef class FanOut:
             return 0
         subscriber.must_tell &= ~HISTORY_OWED
         subscriber.told_after = subscriber.at
-        subscriber.at = 0
+        subscriber.at = self._reading.gone_of(subscriber.group) if subscriber.group.reserves else 0
         if search == NO_ROOM:
             self._owe_gap(subscriber)
         subscriber.position = max(subscriber.position, position)

@@ -139,6 +139,7 @@ cdef class Groups:
                 else:
                     channel = self.index.patterns.open(patterns[which - named], self.index.position)
                 opened[which] = channel
+                group.reserves = group.reserves or channel.reserve
                 if channel.rule is not None:
                     group.conflates = group.conflates or channel.rule.conflates
                     group.hides = group.hides or channel.rule.keep or channel.rule.max_age
@@ -146,6 +147,7 @@ cdef class Groups:
             group.channels = tuple(opened)
             if patterns:
                 group.conflates, group.hides = self.index.rules.conflate, self.index.rules.hide
+                group.reserves = len(self.index.reserves) > 0
                 group.selection = selection_of(tuple(opened[:named]), tuple(opened[named:]), self.look)
             if not solo:
                 group.places = <uint32_t*>PyMem_RawMalloc(count * sizeof(uint32_t))

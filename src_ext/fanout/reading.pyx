@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.fanout.forms cimport Envelopes
-from sse_fast._native.fanout.groups cimport HISTORY_OWED, LAGS, LOST, Group, Subscriber
+from sse_fast._native.fanout.groups cimport HISTORY_OWED, LAGS, LOST, Group, Subscriber, is_of_several
 from sse_fast._native.log.beginnings cimport (
     before_newest,
     behind_marks,
@@ -22,8 +22,19 @@ from sse_fast._native.log.beginnings cimport (
     oldest_of,
     resume,
 )
-from sse_fast._native.log.index cimport Index, Piece, View
+from sse_fast._native.log.index cimport Index, Mark, Piece, View
 from sse_fast._native.log.pieces cimport cut
+from sse_fast._native.log.reserved cimport (
+    before_newest_reserved,
+    before_newest_selected,
+    bytes_reserved,
+    cut_reserved,
+    earliest_reserved,
+    earliest_selected,
+    hidden_reserved,
+    hide_reserved,
+    hide_selected,
+)
 from sse_fast._native.log.retention cimport before_newest_shown, hidden_of_all, hide_after
 from sse_fast._native.log.selection cimport (
     FOUND,
@@ -34,6 +45,11 @@ from sse_fast._native.log.selection cimport (
     bytes_kept_after,
     bytes_of_newest,
 )
+
+
+cdef uint64_t told_gone(Group group, Subscriber subscriber) noexcept:
+    """Of several channels, of which some have a reserve: the position up to where it knows of what is gone."""
+    return subscriber.at if group.reserves and not subscriber.must_tell and is_of_several(group) else 0
 
 
 @cython.final
@@ -51,8 +67,18 @@ cdef class Reading:
         """Have a stream stand where it begins, and note whether that is behind events that are gone. `after` may be None;
         else `begin` is a position, FROM_EARLIEST or FROM_UNKNOWN. `newest`: the position that is now to it."""
         if group.selection is None:
-            return self._begin_named(subscriber, group, after, begin, newest, history)
-        return self._begin_selected(subscriber, group.selection, after, begin, newest, history)
+            self._begin_named(subscriber, group, after, begin, newest, history)
+        else:
+            self._begin_selected(subscriber, group, group.selection, after, begin, newest, history)
+        if group.reserves and is_of_several(group) and not subscriber.must_tell:
+            subscriber.at = self.gone_of(group)
+        return 0
+
+    cdef uint64_t gone_of(self, Group group) noexcept:
+        """Up to where something of a group's channels is gone, of which some have a reserve that may have more."""
+        if group.selection is None:
+            return min(evicted_of(self.index, group.channels), self.index._floor)
+        return self.index._floor
 
     cdef int _begin_named(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         cdef bint lost = False
@@ -61,37 +87,67 @@ cdef class Reading:
             if begin == FROM_UNKNOWN:
                 subscriber.position = self._before_newest(group, self._unknown, &view)
                 lost = True
+            elif begin == FROM_EARLIEST and group.reserves:
+                subscriber.position = earliest_reserved(self.index, group.channels)
             elif begin == FROM_EARLIEST:
                 subscriber.position = earliest(self.index, group.channels)
             else:
-                subscriber.position = resume(self.index, group.channels, begin, &lost)
-                if group.hides and hide_after(self.index, group.channels, subscriber.position, &view):
+                subscriber.position = self._resume(group, begin, &lost)
+                if group.hides and (
+                    hide_after(self.index, group.channels, subscriber.position, &view)
+                    or group.reserves and hide_reserved(self.index, group.channels, subscriber.position, &view)
+                ):
                     lost = True
         else:
             subscriber.position = newest
             if newest < self.index.position:
-                subscriber.position = resume(self.index, group.channels, newest, &lost)
+                subscriber.position = self._resume(group, newest, &lost)
             if history and not lost:
                 if newest < self.index.position:
                     history += kept_after(self.index, group.channels, newest)
                 subscriber.position = self._before_newest(group, history, &view)
         if group.hides and len(group.channels) == 1:
-            subscriber.position = max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
+            subscriber.position = max(subscriber.position, self._hidden_of(group, &view))
         if lost:
             subscriber.began |= LOST
         return 0
+
+    cdef uint64_t _resume(self, Group group, uint64_t position, bint* lost) except? 0:
+        """See `beginnings.resume`. Who has several channels, some with a reserve, is handed what is kept of these first."""
+        cdef uint64_t stands
+        cdef Mark* mark
+        if group.selection is None:
+            stands = resume(self.index, group.channels, position, lost)
+        else:
+            stands = group.selection.resume(self.index, position, lost)
+        if lost[0] and group.reserves and is_of_several(group):
+            mark = self.index.mark_after(position)
+            if mark == NULL or position <= mark.fork:
+                return max(position, self.index._gone_mark)
+        return stands
+
+    cdef uint64_t _hidden_of(self, Group group, const View* view) except? 0:
+        cdef uint64_t newest = hidden_of_all(self.index, group.channels, view)
+        if group.reserves:
+            newest = max(newest, hidden_reserved(self.index, group.channels, view))
+        return newest
 
     cdef View _view_at_start(self, Subscriber subscriber) noexcept:
         """What one that comes back is shown."""
         return View(subscriber.told_after, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
 
     cdef uint64_t _before_newest(self, Group group, uint64_t count, const View* view) except? 0:
+        if group.reserves:
+            return before_newest_reserved(
+                self.index, group.channels, count, view if group.hides and len(group.channels) > 1 else NULL
+            )
         if group.hides and len(group.channels) > 1:
             return behind_marks(self.index, before_newest_shown(self.index, group.channels, count, view))
         return before_newest(self.index, group.channels, count)
 
     cdef int _begin_selected(
-        self, Subscriber subscriber, Selection selection, after, long long begin, uint64_t newest, uint64_t history
+        self, Subscriber subscriber, Group group, Selection selection, after, long long begin, uint64_t newest,
+        uint64_t history
     ) except -1:
         cdef Search search = FOUND
         cdef bint lost = False, hides = self.index.rules.hide
@@ -99,22 +155,25 @@ cdef class Reading:
         cdef const View* shown = &view if hides else NULL
         if after is not None:
             if begin == FROM_UNKNOWN:
-                subscriber.position = selection.before_newest(self.index, newest, self._unknown, True, shown, &search)
+                subscriber.position = self._newest_selected(group, newest, self._unknown, shown, &search)
                 lost = True
             elif begin == FROM_EARLIEST:
-                subscriber.position = selection.earliest(self.index)
+                subscriber.position = earliest_selected(self.index) if group.reserves else selection.earliest(self.index)
             else:
-                subscriber.position = selection.resume(self.index, begin, &lost)
-                if hides and selection.hides_after(self.index, subscriber.position, shown):
+                subscriber.position = self._resume(group, begin, &lost)
+                if hides and (
+                    selection.hides_after(self.index, subscriber.position, shown)
+                    or group.reserves and hide_selected(self.index, selection, subscriber.position, shown)
+                ):
                     lost = True
             subscriber.began |= LOST if lost else 0
             return 0
         subscriber.position = newest
         if newest < self.index.position:
-            subscriber.position = selection.resume(self.index, newest, &lost)
+            subscriber.position = self._resume(group, newest, &lost)
         if history and not lost:
             newest = min(newest, self.index.position)
-            subscriber.position = selection.before_newest(self.index, newest, history, True, shown, &search)
+            subscriber.position = self._newest_selected(group, newest, history, shown, &search)
             if search == UNDER_WAY:
                 subscriber.position = selection.earliest(self.index)
                 subscriber.must_tell = HISTORY_OWED
@@ -123,16 +182,26 @@ cdef class Reading:
         subscriber.began |= LOST if lost else 0
         return 0
 
+    cdef uint64_t _newest_selected(
+        self, Group group, uint64_t until, uint64_t count, const View* view, Search* search
+    ) except? 0:
+        """See `Selection.before_newest`."""
+        cdef uint64_t position = group.selection.before_newest(self.index, until, count, True, view, search)
+        if group.reserves and search[0] == FOUND and group.selection.left:
+            return before_newest_selected(self.index, group.selection, until, view)
+        return position
+
     cdef uint64_t gone_until(self, Subscriber subscriber) noexcept:
         """See `FanOut.gone_until`."""
         cdef View view
         cdef Group group = subscriber.group
+        cdef uint64_t gone = max(subscriber.position, told_gone(group, subscriber))
         if not group.hides or subscriber.must_tell or subscriber.position >= subscriber.told_after:
-            return subscriber.position
+            return gone
         if group.selection is not None:
-            return subscriber.told_after
+            return max(gone, subscriber.told_after)
         view = self._view_at_start(subscriber)
-        return max(subscriber.position, hidden_of_all(self.index, group.channels, &view))
+        return max(gone, self._hidden_of(group, &view))
 
     cdef uint64_t bytes_from(self, names, patterns, after, uint64_t history) except? 0:
         """See `FanOut.to_replay`."""
@@ -156,13 +225,23 @@ cdef class Reading:
         else:
             position = resume(self.index, channels, after, &lost)
         cdef View view = View(self.index.position, wall_clock_ms(), False)
+        if self.index.reserves:
+            if after == FROM_EARLIEST:
+                position = earliest_reserved(self.index, channels)
+            elif after is not None and 0 <= after <= self.index.position:
+                position = after
+            else:
+                position = before_newest_reserved(self.index, channels, history if after is None else self._unknown, NULL)
+            return bytes_after(self.index, channels, max(position, self.index._floor), &view) + bytes_reserved(
+                self.index, channels, position, &view
+            )
         return bytes_after(self.index, channels, position, &view)
 
     cdef uint64_t history_of(self, Subscriber subscriber, Search* search) except? 0:
         """Go on looking for where the history begins that is owed to a subscriber of patterns."""
         cdef View view = View(subscriber.at, <uint64_t>(subscriber.opened * 1000.0 + 0.5), False)
-        return subscriber.group.selection.before_newest(
-            self.index, subscriber.at, subscriber.told_after, True, &view if subscriber.group.hides else NULL, search
+        return self._newest_selected(
+            subscriber.group, subscriber.at, subscriber.told_after, &view if subscriber.group.hides else NULL, search
         )
 
     cdef uint64_t before_last(self, Group group) except? 0:
@@ -183,18 +262,31 @@ cdef class Reading:
 
     cdef bytes cut(self, Group group, Subscriber subscriber, Piece* piece, const View* view):
         """The next piece for a subscriber, in its form; None as `pieces.cut` has it."""
+        cdef Index index = self.index
         cdef bytes data
-        if group.selection is None:
-            data = cut(self.index, group.channels, subscriber.position, subscriber.at, self._piece, piece, view)
+        piece.reserve = 0
+        if group.reserves and subscriber.position < index._floor:
+            data = cut_reserved(index, group.channels, group.selection, subscriber.position, self._piece, piece, view)
+            if piece.reserve:
+                index = <Index>index.reserves[piece.reserve - 1]
+            elif told_gone(group, subscriber) > subscriber.position:    # nothing is kept up to there
+                subscriber.position = subscriber.at
+        if piece.reserve:
+            pass
+        elif group.selection is None:
+            data = cut(index, group.channels, subscriber.position, subscriber.at, self._piece, piece, view, <uint64_t>-1)
         else:
-            data = group.selection.cut(self.index, subscriber.position, self._piece, piece, view)
+            data = group.selection.cut(index, subscriber.position, self._piece, piece, view)
         if group.enveloped and data is not None:
+            # Each index has numbers of its own for its events.
             data = self._envelopes.of_piece(
-                self.index, group.number, group.channels, group.selection, data, piece, self._piece
+                index, group.number | <uint64_t>piece.reserve << 48, group.channels, group.selection, data, piece, self._piece
             )
         return data
 
-    cdef bint lost(self, Group group, uint64_t position, uint64_t told) noexcept:
+    cdef bint lost(self, Group group, Subscriber subscriber) noexcept:
+        """Whether something after its cursor is gone, of which it does not know."""
+        cdef uint64_t position = max(subscriber.position, told_gone(group, subscriber)), told = subscriber.told_after
         if group.selection is None:
             return lost_after(self.index, group.channels, position, told)
         return group.selection.lost_after(self.index, position, told)

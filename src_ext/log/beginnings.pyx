@@ -7,6 +7,7 @@ It reads the index, links that are evicted and not dropped yet included, so it t
 Over several channels, where many events are asked for, it looks by halves: a logarithm of steps.
 """
 
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint64_t
 
 from sse_fast._native.log.channels cimport Channel
@@ -25,9 +26,11 @@ cdef bint lost_after(Index index, tuple channels, uint64_t position, uint64_t to
     cdef Channel channel
     if not index.evicted_after(position):
         return False
-    if position < max(index._lapped, index._gone_mark):
+    if position < index._gone_mark:
         return True
     for channel in channels:
+        if position < index._lapped and not has_reserve(index, channel):
+            return True
         if position < evicted_of_one(index, channel):
             if not _forgot(index, channel) or index.position_of(channel.forgot) > told:
                 return True
@@ -103,7 +106,7 @@ cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position, const 
 
 cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
     """Position of the newest event of these channels that is gone, as far as is known."""
-    cdef uint64_t newest = max(index._lapped, index._gone_mark)
+    cdef uint64_t newest = index._gone_mark
     for channel in channels:
         newest = max(newest, evicted_of_one(index, <Channel>channel))
     return newest
@@ -112,11 +115,13 @@ cdef uint64_t evicted_of(Index index, tuple channels) noexcept:
 cdef uint64_t oldest_of(Index index, tuple channels) noexcept:
     """Of what the log has evicted: before that nothing is kept of any of them. What one of them forgot may be behind
     what others keep."""
-    cdef uint64_t newest = max(index._lapped, index._gone_mark)
+    cdef uint64_t newest = index._gone_mark
     cdef Channel channel
     for channel in channels:
         if not _forgot(index, channel):
             newest = max(newest, evicted_of_one(index, channel))
+        elif not has_reserve(index, channel):
+            newest = max(newest, index._lapped)
     return newest
 
 
@@ -126,6 +131,29 @@ cdef bint _forgot(Index index, Channel channel) noexcept:
 
 
 cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept:
+    """Position of a channel's newest event that is gone, as far as is known: of one with a reserve, from there too."""
+    return evicted_of_reserved(index, channel) if has_reserve(index, channel) else max(index._lapped, _evicted(index, channel))
+
+
+cdef uint64_t evicted_of_reserved(Index index, Channel channel) noexcept:
+    cdef Index reserve = <Index>PyTuple_GET_ITEM(index.reserves, channel.reserve - 1)
+    cdef uint64_t newest = max(reserve._lapped, forgotten_of(channel))
+    cdef Channel there
+    try:
+        there = reserve.channels.get(channel.name)
+        if there is not None:
+            return max(newest, _evicted(reserve, there))
+        return max(newest, <uint64_t>reserve._gone.get(channel.name, reserve.forgotten))
+    except MemoryError:
+        return max(newest, reserve._any_gone)
+
+
+cdef uint64_t forgotten_of(Channel channel) noexcept:
+    """Up to which position it forgot its events, if it has none from before: its reserve may have them still."""
+    return channel.evicted if channel.forgot and channel.first == channel.forgot else 0
+
+
+cdef uint64_t _evicted(Index index, Channel channel) noexcept:
     cdef uint64_t number, ignored = 0
     cdef int looked = 0
     if not _lags(index, channel):

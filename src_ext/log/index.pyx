@@ -53,11 +53,20 @@ cdef class Index:
     newest events of so many `keys`. `rules`: see `Rules`.
 
     A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
+    `whole`, `number`: of the log's reserve of that number; each has an index of its own, see `reserved`.
     """
 
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024,
-                  uint64_t merge=16384, uint64_t matched=2097152, rules=(), uint64_t keys=262144):
+                  uint64_t merge=16384, uint64_t matched=2097152, rules=(), uint64_t keys=262144, Index whole=None,
+                  uint32_t number=0):
+        cdef Log reserve
         self.log = log
+        self.whole, self.number = <void*>whole, number
+        self.reserves = tuple([
+            Index(reserve, remembered=remembered, drop=drop, merge=merge, matched=0, rules=rules, keys=1, whole=self,
+                  number=which)
+            for which, reserve in enumerate(log.reserves, 1)
+        ])
         self.rules = Rules(rules)
         self._newest_of_keys = Newest(keys)
         self.channels = {}
@@ -124,8 +133,11 @@ cdef class Index:
 
     @property
     def unread(self):
-        """Bytes of the log that were not taken in yet."""
-        return self.log.load_head() - self._offset
+        """Bytes of the log that were not taken in yet, and of its reserves."""
+        cdef uint64_t unread = self.log.load_head() - self._offset
+        for index in self.reserves:
+            unread += index.unread
+        return unread
 
     @property
     def kept(self):
@@ -145,6 +157,8 @@ cdef class Index:
         cdef Channel channel
         cdef bytes names
         cdef uint64_t key = 0
+        if self.reserves:
+            self._take_in_reserves(limit)
         while count < limit:
             status = self.log.read_record(&self._offset, &record)
             if status == READ_AT_HEAD:
@@ -188,8 +202,28 @@ cdef class Index:
         return status != READ_AT_HEAD
 
     cdef bint owes(self) noexcept:
-        """Whether entries wait to be dropped, or channels to be told of a hole."""
-        return self._first < self._live or self.tells_of_hole()
+        """Whether entries wait to be dropped, or channels to be told of a hole; or reserves have some to take in."""
+        return self._first < self._live or self.tells_of_hole() or self.reserves and self.reserves_lag()
+
+    cdef int _take_in_reserves(self, Py_ssize_t limit) except -1:
+        cdef Index index
+        for index in self.reserves:
+            index.take_in_some(limit)
+            if index.log.header.missing > index._lapped:
+                index._lapped = index.log.header.missing
+                index._floor = max(index._floor, index._lapped)
+                index._any_gone = max(index._any_gone, index._lapped)
+            while index.fresh.first is not None:        # nobody listens here
+                index.fresh.pop()
+        return 0
+
+    cdef bint reserves_lag(self) noexcept:
+        """Whether reserves have what was not taken in yet, or wait to drop it."""
+        cdef Index index
+        for index in self.reserves:
+            if index._offset != index.log.load_head() or index._first < index._live or index.tells_of_hole():
+                return True
+        return False
 
     cdef bint tells_of_hole(self) noexcept:
         return self._told_of != self._for_all or self._untold > 0 or self.patterns.untold > 0
@@ -321,11 +355,30 @@ cdef class Index:
             channel.forgot = self._newest_link + 1
             self.link(channel.last).next = <uint32_t>(channel.forgot - channel.last)
             channel.first = channel.last = channel.kept = 0
-            self._forgot_position = max(self._forgot_position, channel.evicted)
             self._forgot_before = self.newest + 1
-            self._forgot_at = self.position + 1
-            if self.patterns.count:
-                self.patterns.forget(channel, self._forgot_at)
+        elif channel.reserve and self.reserves:
+            if not self._forget_reserved(channel):
+                return
+        else:
+            return
+        self._forgot_position = max(self._forgot_position, channel.evicted)
+        self._forgot_at = self.position + 1
+        if self.patterns.count:
+            self.patterns.forget(channel, self._forgot_at)
+
+    cdef bint _forget_reserved(self, Channel channel) noexcept:
+        """What its reserve has is all that there is of it. False: that has nothing either."""
+        cdef Index reserve = <Index>self.reserves[channel.reserve - 1]
+        cdef Channel there = reserve.channels.get(channel.name)
+        if reserve._offset != reserve.log.load_head():
+            channel.evicted = self.position
+        elif there is not None and there.last:
+            channel.evicted = reserve.position_of(there.last)
+        else:
+            return False
+        self._any_gone = max(self._any_gone, channel.evicted)
+        channel.forgot = self._newest_link + 1
+        return True
 
     cdef void evict(self) noexcept:
         """Find the oldest entry whose record the log still has: what is older is gone for readers."""
@@ -390,9 +443,15 @@ cdef class Index:
             status = self.log.read_record(&self._offset, &record)
             if status != READ_OVERTAKEN:
                 break
-        if status == READ_AT_HEAD:
+        cdef uint64_t end
+        if self.number:             # it knows what it gave up; most of what is before the first it never had
+            end = max(self.log.header.evicted, self.log.header.missing)
+            if status != READ_AT_HEAD:
+                end = min(end, record.position - 1)
+        elif status == READ_AT_HEAD:
             return                  # an empty log; a position that is being taken right now is no hole
-        cdef uint64_t end = record.position - 1
+        else:
+            end = record.position - 1
         if end > self.position:
             self._lapped = self._for_all = self._floor = self.position = end
             self._any_gone = max(self._any_gone, end)
@@ -429,6 +488,12 @@ cdef class Index:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
             channel.last_position = max(channel.evicted, self._last_mark)
+            if self.reserves:
+                channel.reserve = self.log.keeper.of(name)
+                if channel.reserve:             # it has what is not after that
+                    channel.last_position = max(channel.last_position, self._floor)
+            elif self.number:
+                channel.reserve = (<Index>self.whole).log.keeper.of(name)
             if self.rules.count:
                 channel.rule = self.rules.of(name)
             channel.place = PyList_GET_SIZE(self._listed)
@@ -452,7 +517,7 @@ cdef class Index:
         self._listed[channel.place] = last
         drop_last(self._listed)
         self._untold = min(self._untold, PyList_GET_SIZE(self._listed))
-        if channel.evicted > self.forgotten:
+        if channel.evicted > self.forgotten and not (channel.reserve and self.reserves):
             try:
                 self._gone[channel.name] = channel.evicted
                 if <Py_ssize_t>len(self._gone) > self._remembered:

@@ -38,8 +38,9 @@ cdef int refuse(uint64_t capacity, size_t names_length, size_t body_length) exce
     )
 
 
-cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, list into) except? 0:
-    """Bytes of the log that a batch takes; its largest record may need as much again for a pad before it.
+cdef uint64_t measure_batch(uint64_t capacity, uint64_t smallest, size_t id_length, list batch, list into) except? 0:
+    """Bytes that a batch takes of a log of this capacity, where one event takes a quarter of `smallest` at most; its largest
+    record may need as much again for a pad before it.
 
     id_length: of the id line of its last event. In `into`, which may be the same list, an event of several channels
     or with a key becomes (packed names, body, flags). Raises TypeError, InvalidEvent, EventTooLarge or BatchTooLarge.
@@ -68,7 +69,7 @@ cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, lis
             raise TypeError(NO_EVENT)
         names = PyBytes_AS_STRING(channel)
         names_length = PyBytes_GET_SIZE(channel)
-        refuse_oversize(capacity, names, names_length, flags, PyBytes_GET_SIZE(body))
+        refuse_oversize(smallest, names, names_length, flags, PyBytes_GET_SIZE(body))
         records += record_length(names, names_length, flags, PyBytes_GET_SIZE(body) + id_length)
     if records > largest_batch_of(capacity) and PyList_GET_SIZE(batch) > 1:
         raise BatchTooLarge(

@@ -96,7 +96,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=No
         gap = gap_frame(after, f"{epoch}-{position}", False)
     else:
         gap = body
-    refuse_oversize(log.header.capacity, NULL, 8, 0, PyBytes_GET_SIZE(gap))
+    refuse_oversize(log.smallest, NULL, 8, 0, PyBytes_GET_SIZE(gap))
     packed = PyBytes_FromStringAndSize(NULL, 8)
     log._acquire()
     settle(log.header)
@@ -148,7 +148,7 @@ def skip_to(Log log not None, position, *, body=None, milliseconds=None):
     cdef uint64_t fork, next, head, at, stands = whole("a position", position)
     cdef uint64_t now = wall_clock_ms() if milliseconds is None else whole("a time", milliseconds)
     gap = gap_frame(log.event_id(log.position), f"{log.epoch}-{position}", False) if body is None else body
-    refuse_oversize(log.header.capacity, NULL, 8, 0, PyBytes_GET_SIZE(gap))
+    refuse_oversize(log.smallest, NULL, 8, 0, PyBytes_GET_SIZE(gap))
     log._acquire()
     try:
         settle(log.header)
@@ -225,7 +225,7 @@ def forget_at(Log log not None, position, bytes channel not None, bytes body not
     """`append_at` of one event of a channel of which nothing from before it is kept any more (see `Log.forget`)."""
     cdef uint64_t place = whole("a position", position), now = whole("a time", milliseconds), next, head
     refuse_oversize(
-        log.header.capacity, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), FLAG_FORGET, PyBytes_GET_SIZE(body)
+        log.smallest, PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel), FLAG_FORGET, PyBytes_GET_SIZE(body)
     )
     log._acquire()
     try:

@@ -34,10 +34,13 @@ cdef enum:
 
 cdef bint matches(bytes pattern, bytes name) noexcept:
     """Whether a channel is of a pattern, which is well formed."""
-    cdef const char* p = PyBytes_AS_STRING(pattern)
-    cdef const char* n = PyBytes_AS_STRING(name)
-    cdef const char* p_end = p + PyBytes_GET_SIZE(pattern)
-    cdef const char* n_end = n + PyBytes_GET_SIZE(name)
+    return fits(PyBytes_AS_STRING(pattern), PyBytes_GET_SIZE(pattern), PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+
+
+cdef bint fits(const char* p, size_t p_length, const char* n, size_t n_length) noexcept nogil:
+    """`matches`, of bytes that are not Python's."""
+    cdef const char* p_end = p + p_length
+    cdef const char* n_end = n + n_length
     if n < n_end and n[0] == c"$" and p < p_end and p[0] == c"*":
         return False
     while True:
@@ -73,6 +76,35 @@ cdef bint meet(bytes one, bytes other) noexcept:
                 return True
             while a < a_end and a[0] != c":":
                 a += 1
+            while b < b_end and b[0] != c":":
+                b += 1
+        else:
+            while a < a_end and b < b_end and a[0] == b[0] and a[0] != c":":
+                a += 1
+                b += 1
+        if a == a_end or b == b_end:
+            return a == a_end and b == b_end
+        if a[0] != c":" or b[0] != c":":
+            return False
+        a += 1
+        b += 1
+
+
+cdef bint covers(bytes outer, bytes inner) noexcept:
+    """Whether every name of the pattern `inner` is one of `outer`; both are well formed."""
+    cdef const char* a = PyBytes_AS_STRING(outer)
+    cdef const char* b = PyBytes_AS_STRING(inner)
+    cdef const char* a_end = a + PyBytes_GET_SIZE(outer)
+    cdef const char* b_end = b + PyBytes_GET_SIZE(inner)
+    if a < a_end and b < b_end and a[0] == c"*" and b[0] == c"$":
+        return False
+    while True:
+        if a + 1 < a_end and a[0] == c"*" and a[1] == c"*":
+            return b < b_end
+        if b + 1 < b_end and b[0] == c"*" and b[1] == c"*":
+            return False
+        if a < a_end and a[0] == c"*":
+            a += 1
             while b < b_end and b[0] != c":":
                 b += 1
         else:

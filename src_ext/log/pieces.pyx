@@ -13,13 +13,12 @@ from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
 from sse_fast._native.log.retention cimport hidden_of, is_superseded
 
-cdef uint64_t NO_LIMIT = <uint64_t>-1
-
 
 cdef bytes cut(
-    Index index, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece, const View* view
+    Index index, tuple channels, uint64_t position, uint64_t at, uint32_t limit, Piece* piece, const View* view,
+    uint64_t most
 ):
-    """The frames after `position`, up to `limit` bytes and at least one. `view`: what is shown; NULL: all.
+    """The frames after `position` and up to `most`, up to `limit` bytes and at least one. `view`: what is shown; NULL: all.
 
     None if there are none (then `piece.end` is where the index stands), if there may be and more is to be looked at
     (`piece.more`; `piece.end` is how far), or if the log took them away meanwhile (then `piece.end` is 0; `evict` has
@@ -27,7 +26,7 @@ cdef bytes cut(
     """
     cdef bint single = len(channels) == 1, latest = view != NULL and view.latest
     cdef const Mark* mark = index.mark_after(position)
-    cdef uint64_t until = mark.fork if mark != NULL else NO_LIMIT   # what is behind a fork is passed over
+    cdef uint64_t until = mark.fork if mark != NULL else most       # what is behind a fork is passed over
     cdef uint64_t* heap                 # of each channel the link that comes next
     cdef size_t size = 0, count = 0, merged = 0
     cdef uint64_t number = 0, event, last = 0, walked = 0, before = 0, length = 0, ignored = 0, since

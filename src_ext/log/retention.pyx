@@ -72,17 +72,30 @@ cdef uint64_t newest_until(Index index, Channel channel, uint64_t until) noexcep
     return number
 
 
+cdef uint64_t newer_of(Index index, bytes name, uint64_t until) noexcept:
+    """How many events up to a position the log itself keeps of a channel whose reserve has others."""
+    cdef Channel channel = index.channels.get(name)
+    cdef uint64_t count = 0, later = 0
+    if channel is not None:
+        index.first_after(channel, index._floor, &count)
+        index.first_after(channel, max(until, index._floor), &later)
+    return count - later
+
+
 cdef uint64_t hidden_link(Index index, Channel channel, const View* view) noexcept:
     """Number of the channel's newest link that is not shown; 0: all are."""
     cdef Rule rule = channel.rule
-    cdef uint64_t number, hidden = 0
+    cdef uint64_t number, keep, hidden = 0
     if rule is None or not (rule.keep or rule.max_age) or view.until == 0:
         return 0
     number = newest_until(index, channel, view.until)
     if number == 0:
         return 0
-    if rule.keep:
-        hidden = back(index, number, rule.keep)
+    keep = rule.keep
+    if keep:
+        if index.number:
+            keep -= min(keep, newer_of(<Index>index.whole, channel.name, view.until))
+        hidden = back(index, number, keep)
     if rule.max_age and view.now > rule.max_age:
         hidden = max(hidden, before_time(index, number, view.now - rule.max_age))
     return hidden
@@ -170,4 +183,10 @@ def shown(Index index not None, bytes name not None, uint64_t now):
     """How many events of the channel of that name who comes now, in milliseconds since 1970, could be shown."""
     cdef Channel channel = index.get(name)
     cdef View view = View(index.position, now, False)
-    return shown_after(index, channel, 0, &view) if channel is not None else 0
+    cdef uint64_t count = shown_after(index, channel, 0, &view) if channel is not None else 0
+    cdef Index reserve
+    for reserve in index.reserves:
+        channel = reserve.get(name)
+        if channel is not None and channel.reserve == reserve.number:
+            count += shown_after(reserve, channel, 0, &view)
+    return count

@@ -30,7 +30,7 @@ from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_relaxed, store_release
+from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_release
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.log.epochs cimport epoch_of, name_of, newest_epoch, position_of_id, settle
 from sse_fast._native.log.header cimport claim_for, go_on_with, is_log, new_lock, take_over
@@ -51,6 +51,7 @@ from sse_fast._native.log.layout cimport (
 from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
 from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, record_length, refuse_oversize
 from sse_fast._native.log.names cimport pack_names, unpack_names
+from sse_fast._native.log.reserve cimport Reserves, make_way
 
 cdef extern from * nogil:
     """
@@ -89,8 +90,13 @@ class KeptRecord(NamedTuple):
         return self.channels[0] if self.channels else None
 
 
-def segment_size(log_size):
-    """Bytes of memory a log needs that keeps `log_size` bytes of events: a power of two, and the header."""
+def segment_size(log_size, reserves=()):
+    """Bytes of memory a log needs that keeps `log_size` bytes of events: a power of two, and the header; and the same of
+    each of `reserves`, see `Log`, that is larger than 0."""
+    return _segment_size(log_size) + sum([_segment_size(size) for _, size in reserves if size])
+
+
+def _segment_size(log_size):
     return HEADER_ROOM + (1 << max(12, (int(log_size) - 1).bit_length()))
 
 
@@ -102,23 +108,57 @@ def lock_holder(bytes header not None):
 
 
 cdef class Log:
-    """Log(memory, *, epoch=None, checksums=False): a log over a writable buffer of `segment_size` bytes.
+    """Log(memory, *, epoch=None, checksums=False, reserves=()): a log over a writable buffer of `segment_size` bytes.
 
     All zero, it is laid out as a new log; an existing one is taken over as it stands, whatever is asked for. Raises
     ValueError if it is not one, or of another layout.
+    `reserves`: of (pattern, bytes), see `reserve`; those who share a log say the same. One that has changed begins anew, so
+    who says it first is alone with the log then.
     """
 
-    def __cinit__(self, memory, *, epoch=None, bint checksums=False):
+    def __cinit__(self, memory, *, epoch=None, bint checksums=False, reserves=()):
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
-        take_over(self.header, self._view.len, epoch, checksums)
+        self.reserves = ()
+        cdef Py_ssize_t reserved = segment_size(1, reserves) - segment_size(1)
+        take_over(self.header, max(self._view.len - reserved, 0), epoch, checksums)
         self.lock = <pthread_mutex_t*>self.header.lock
         self.patience = self.most_patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_ROOM
         self.mask = self.header.capacity - 1
         memcpy(self.opened_as, self.header.epoch, 8)
         self._look_at_epoch()
+        self.smallest = self.header.capacity
+        if reserved:
+            self._open_reserves(memory, reserves)
+
+    cdef int _open_reserves(self, memory, reserves) except -1:
+        cdef Reserves keeper = Reserves(reserves)
+        cdef uint64_t offset = self.load_tail(), missing = self.header.next_position - 1, at = HEADER_ROOM + self.header.capacity
+        cdef uint64_t length
+        cdef LogHeader* header
+        cdef Record record
+        cdef Log log
+        cdef list logs = []
+        cdef int i
+        if self.read_record(&offset, &record) == READ_OK:
+            missing = record.position - 1
+        for i in range(len(reserves)):
+            if reserves[i][1] == 0:
+                continue
+            length = _segment_size(reserves[i][1])
+            header = <LogHeader*>(<char*>self.header + at)
+            if header.whose != keeper.whose(i):
+                memset(header, 0, HEADER_ROOM)
+            log = Log(memoryview(memory)[at:at + length], checksums=self.header.checksums)
+            keeper.open(i, log.header, log.data, missing)
+            self.smallest = min(self.smallest, log.header.capacity)
+            logs.append(log)
+            at += length
+        self.reserves = tuple(logs)
+        self.keeper = keeper
+        return 0
 
     def __dealloc__(self):
         PyBuffer_Release(&self._view)
@@ -143,10 +183,10 @@ cdef class Log:
         self.id_prefix_length = 5 + length
 
     @classmethod
-    def private(cls, size, *, epoch=None):
+    def private(cls, size, *, epoch=None, reserves=()):
         """A log in this process's own memory that keeps at least `size` bytes (rounded up to a power of two)."""
-        memory = mmap.mmap(-1, segment_size(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        cdef Log log = cls(memory, epoch=epoch)
+        memory = mmap.mmap(-1, segment_size(size, reserves), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        cdef Log log = cls(memory, epoch=epoch, reserves=reserves)
         log.alone = True                # the GIL is lock enough
         return log
 
@@ -221,6 +261,11 @@ cdef class Log:
         return self.load_head() - self.load_tail()
 
     @property
+    def reserved(self):
+        """Bytes of records that its reserves keep now, beyond what it keeps itself."""
+        return sum([log.used for log in self.reserves])
+
+    @property
     def head(self):
         return self.load_head()
 
@@ -261,8 +306,9 @@ cdef class Log:
 
     @property
     def largest_record(self):
-        """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity, 1 GiB at most."""
-        return largest_of(self.header.capacity)
+        """Bytes one event may take, with its channel name and its bookkeeping: a quarter of the capacity, its own or that of
+        the smallest of its reserves, 1 GiB at most."""
+        return largest_of(self.smallest)
 
     @property
     def largest_batch(self):
@@ -380,11 +426,11 @@ cdef class Log:
         """See `measure_batch`."""
         cdef char digits[20]
         cdef int length = write_decimal(digits, self.header.next_position + PyList_GET_SIZE(batch))
-        return measure_batch(self.header.capacity, self.id_prefix_length + 1 + length, batch, into)
+        return measure_batch(self.header.capacity, self.smallest, self.id_prefix_length + 1 + length, batch, into)
 
     cdef object append_record(self, bytes names, uint16_t flags, bytes body):
         refuse_oversize(
-            self.header.capacity, PyBytes_AS_STRING(names), PyBytes_GET_SIZE(names), flags, PyBytes_GET_SIZE(body)
+            self.smallest, PyBytes_AS_STRING(names), PyBytes_GET_SIZE(names), flags, PyBytes_GET_SIZE(body)
         )
         cdef uint64_t milliseconds = wall_clock_ms()
         cdef object answer = self._begin()
@@ -452,7 +498,7 @@ cdef class Log:
 
         A process may be killed between any two of these stores."""
         cdef LogHeader* header = self.header
-        cdef uint64_t tail = header.tail, start = head, room_to_end
+        cdef uint64_t start
         cdef size_t ending = 1 if body_length else 0  # the blank line that ends a frame; the id line goes before it
         cdef char id_line[ID_ROOM]
         cdef size_t id_length = self.id_prefix_length
@@ -463,29 +509,11 @@ cdef class Log:
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
         cdef uint32_t length = <uint32_t>record_length(names, names_length, flags, frame_length)
 
-        room_to_end = header.capacity - (head & self.mask)
-        if room_to_end < length:
-            start = head + room_to_end
-
-        # First give up what will be overwritten, then overwrite it: readers look in the opposite order.
-        if start + length - tail > header.capacity:
-            while start + length - tail > header.capacity:
-                tail += (<Record*>(self.data + (tail & self.mask))).length
-            store_relaxed(&header.tail, tail)
-            fence_release()
-
-        cdef Record* record
-        if start != head:
-            # What lies behind a pad may be the rest of a batch whose writer died before its commit: without its
-            # beginning it must not look like what was appended.
-            (<Record*>self.data).length = 0
-            fence_release()
-            record = <Record*>(self.data + (head & self.mask))
-            record.length = <uint32_t>room_to_end
-            record.flags = FLAG_PAD
-            record.names_length = 0
-            record.position = 0         # which no event has: neither becomes the other by a change of its flags
-        record = <Record*>(self.data + (start & self.mask))
+        if self.keeper is None:
+            start = make_way(header, self.data, head, length, NULL, 0)
+        else:
+            start = make_way(header, self.data, head, length, self.keeper.all, self.keeper.given)
+        cdef Record* record = <Record*>(self.data + (start & self.mask))
         record.length = length
         record.flags = flags
         record.names_length = <uint16_t>names_length

@@ -17,7 +17,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
-from sse_fast._native.log.beginnings cimport behind_marks, evicted_of_one, oldest_of
+from sse_fast._native.log.beginnings cimport behind_marks, evicted_of_one, forgotten_of, oldest_of
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
@@ -91,28 +91,47 @@ cdef uint64_t link_of(Index index, uint64_t number) noexcept:
 
 cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
     """Position of the newest event of a pattern that is gone, or of a later one of another."""
-    cdef uint64_t newest
+    cdef uint64_t newest, floor = index._floor, forgotten = index.forgotten
+    cdef Index reserve
     cdef Channel channel
+    for reserve in index.reserves:      # all of these only rise, and so their sums do
+        floor += reserve._floor + reserve._lapped
+        forgotten += reserve.forgotten
     if (
-        pattern.gone_floor == index._floor and pattern.gone_forgotten == index.forgotten
+        pattern.gone_floor == floor and pattern.gone_forgotten == forgotten
         and pattern.gone_forgot == index._forgot_position
     ):
         return pattern.gone
-    newest = max(index._lapped, index.forgotten)
     try:
-        if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
-            newest = index._any_gone
-        else:
+        if index.reserves and index.log.keeper.cover(pattern.name):
+            newest = 0
             for channel in index._listed:
-                if matches(pattern.name, channel.name):
-                    newest = max(newest, evicted_of_one(index, channel))
-            for name, position in index._gone.items():
-                if matches(pattern.name, <bytes>name):
-                    newest = max(newest, <uint64_t>position)
+                if channel.forgot and matches(pattern.name, channel.name):
+                    newest = max(newest, forgotten_of(channel))
+        else:
+            newest = evicted_of_those(index, pattern)
+        for reserve in index.reserves:
+            if index.log.keeper.meets(reserve.number, pattern.name):
+                newest = max(newest, evicted_of_those(reserve, pattern))
     except MemoryError:
         return index._any_gone
-    pattern.gone, pattern.gone_floor, pattern.gone_forgotten = newest, index._floor, index.forgotten
+    pattern.gone, pattern.gone_floor, pattern.gone_forgotten = newest, floor, forgotten
     pattern.gone_forgot = index._forgot_position
+    return newest
+
+
+cdef uint64_t evicted_of_those(Index index, Pattern pattern) except? 0:
+    """`evicted_of_pattern`, of the channels that one index knows; of a reserve of those that are its."""
+    cdef uint64_t newest = max(index._lapped, index.forgotten)
+    cdef Channel channel
+    if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
+        return index._any_gone
+    for channel in index._listed:
+        if matches(pattern.name, channel.name) and (index.number == 0 or channel.reserve == index.number):
+            newest = max(newest, evicted_of_one(index, channel))
+    for name, position in index._gone.items():
+        if matches(pattern.name, <bytes>name):
+            newest = max(newest, <uint64_t>position)
     return newest
 
 
@@ -144,6 +163,20 @@ cdef Py_ssize_t cover(Index index, Pattern pattern, uint64_t position, Py_ssize_
             if look <= 0:
                 return 0
     return max(look, 0)
+
+
+cdef bint is_own(Index index, Channel channel) noexcept:
+    """Whether a channel is one of the index: of a reserve's not those that its events have beside, and not those that have
+    forgotten since what it has."""
+    cdef Channel there
+    if index.number == 0:
+        return True
+    if channel.reserve != index.number:
+        return False
+    if (<Index>index.whole)._forgot_at:
+        there = (<Index>index.whole).channels.get(channel.name)
+        return there is None or not forgotten_of(there)
+    return True
 
 
 # ---- a selection -----------------------------------------------------------------------------------------------------
@@ -204,17 +237,21 @@ cdef class Selection:
         cdef bint evicted
         if position >= index._floor:
             return False
-        if position < oldest_of(index, self.named):
+        if position < oldest_of(index, self.named) or position < index._lapped and not index.reserves:
             return True
         for pattern in self.patterns:
             evicted = position < pattern.evicted
-            if not evicted and position >= pattern.known:
+            if not evicted and position >= max(pattern.known, index._lapped):
                 count = pattern.count_until(position)
                 evicted = count < pattern.count and pattern.at(count) <= index._floor
                 if not evicted:
                     continue
             # What was superseded counts for nothing: that is known of each channel alone.
-            if evicted and not index.rules.conflates_of(pattern.name) or position < evicted_of_pattern(index, pattern):
+            # Of what has a reserve that too.
+            if (
+                evicted and not index.rules.conflates_of(pattern.name) and not index.reserves
+                or position < evicted_of_pattern(index, pattern)
+            ):
                 return True
         return False
 
@@ -259,7 +296,7 @@ cdef class Selection:
         cdef Channel channel
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
-            if channel.rule is not None and link >= channel.forgot and self._has(channel):
+            if channel.rule is not None and link >= channel.forgot and self._has(channel) and is_own(index, channel):
                 if not is_passed(index, link) and index.entry(event).position <= hidden_of(index, channel, view):
                     return True
             link += 1
@@ -343,6 +380,7 @@ cdef class Selection:
         cdef Py_ssize_t look = self.look
         cdef Channel channel
         cdef Pattern pattern
+        self.left = count
         if count == 0:
             return 0
         index.make_room(2 * sources)
@@ -371,6 +409,7 @@ cdef class Selection:
                 last = event
                 if self._is_kept(index, event, NO_LIMIT, view):
                     count -= 1
+                    self.left = count
                 elif view != NULL:
                     look -= 1
                 if count == 0 or look <= 0:
@@ -545,7 +584,7 @@ cdef class Selection:
             index.steps += 1
             channel = <Channel>index.link(link).channel
             if (
-                not taken and link >= channel.forgot and self._has(channel)
+                not taken and link >= channel.forgot and self._has(channel) and is_own(index, channel)
                 and (view == NULL or is_shown(index, link, until, view))
             ):
                 if count and (piece.length + entry.frame_length > limit or count >= MERGED):

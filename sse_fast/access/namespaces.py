@@ -1,5 +1,6 @@
 """Namespaces: what holds for the channels of a pattern, and not for all: how many streams may name one, who may publish
-to it, whether it is told who is there, how much of it is shown to who comes back, and whether it is conflated.
+to it, whether it is told who is there, how much of it is shown to who comes back, whether it is conflated, and how much
+of what it had is kept whatever others publish.
 
 The first namespace of the list whose pattern has a channel rules it, alone: nothing is put together of several. It only
 narrows: to publish takes grants as anywhere, and the namespace may ask for more than them.
@@ -7,6 +8,7 @@ narrows: to publish takes grants as anywhere, and the namespace may ask for more
 
 import json
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -28,6 +30,9 @@ MOST_NAMESPACES = 128  # each is compared by the log with a channel's name when 
 MOST = 2**31
 LONGEST = 366 * 86_400.0  # seconds
 REMEMBERED = 16_384  # names whose namespace is
+PARTS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
+SIZE = re.compile(r"([0-9]{1,15})\s*((?:[KMG]i?)?B)?")
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 EXAMPLE = '{"pattern": "ticks:*", "keep": 100, "conflate": true}'
 
 
@@ -36,7 +41,8 @@ class Namespace:
     """pattern: its channels. keep: events of one of them that who comes back, or asks for history, is shown at most;
     max_age: seconds for which they are. max_connections: streams that name one of them. presence: whether it is kept
     who is there; None: as `presence_channels` says. publish: who may by HTTP. conflate: who lags, or comes back, gets
-    the newest event of each `conflate_key` only."""
+    the newest event of each `conflate_key` only. reserve: bytes of their events that are kept beyond the rest of the
+    log, "64MiB", or a share of `log_size`, "10%"."""
 
     pattern: str
     keep: int | None = None
@@ -45,6 +51,7 @@ class Namespace:
     presence: bool | None = None
     publish: Publishers = "granted"
     conflate: bool = False
+    reserve: int | str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -58,6 +65,11 @@ class Namespace:
         self._refuse_no_number("max_connections", MOST)
         self._refuse_no_bool("presence")
         self._refuse_no_bool("conflate")
+        self.reserved_of(2**40)
+        if self.reserve is not None and self.conflate:
+            raise ValueError(
+                f"{self._name} conflate and reserve do not go together: what is superseded needs no room; leave one out"
+            )
         age = self.max_age
         if age is not None and not (is_number(age) and 0.001 <= age <= LONGEST):
             raise ValueError(f"{self._name} max_age is seconds, or 90s, 30m, 1h, 7d, up to a year; not {brief(age)}")
@@ -69,6 +81,23 @@ class Namespace:
         """As the log's index takes it, see `_native.log.rules`."""
         age = 0 if self.max_age is None else max(1, round(1000 * self.max_age))
         return self.pattern.encode(), self.keep or 0, age, self.conflate
+
+    def reserved_of(self, log_size: int) -> int:
+        """Bytes that its events have beyond the rest of a log of that size; 0: none. Raises ValueError."""
+        given, size = self.reserve, 0
+        if given is None:
+            return 0
+        if type(given) is int:
+            size = given
+        elif isinstance(given, str) and (share := PARTS.fullmatch(given.strip())):
+            size = math.ceil(log_size * float(share[1]) / 100)
+        elif isinstance(given, str) and (found := SIZE.fullmatch(given.strip())):
+            size = int(found[1]) * UNITS[found[2] or ""]
+        if size <= 0:
+            raise ValueError(
+                f"{self._name} reserve is bytes, as in 64MiB, or a share of log_size, as in 10%; not {brief(given)}"
+            )
+        return size
 
     @property
     def _name(self) -> str:
@@ -136,6 +165,18 @@ def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"a namespace names its channels by a pattern, as in {EXAMPLE}")
     said = {name: value for name, value in table.items() if value is not None}
     return said | {"max_age": seconds_of(said["max_age"])} if "max_age" in said else said
+
+
+def reserves_of(namespaces: Iterable[Namespace], log_size: int) -> list[tuple[bytes, int]]:
+    """As a log of that size takes them; none if no namespace reserves anything. Raises ValueError where together they
+    are not less than the log."""
+    found = [(each.pattern.encode(), each.reserved_of(log_size)) for each in namespaces]
+    together = sum(size for _, size in found)
+    if together >= log_size:
+        raise ValueError(
+            f"the namespaces reserve {together} bytes, and log_size is {log_size}: together they reserve less than that"
+        )
+    return found if together else []
 
 
 def is_number(given: object) -> bool:

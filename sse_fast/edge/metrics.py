@@ -98,6 +98,7 @@ HISTOGRAMS = {
 LOG_GAUGES = {
     "capacity": "Bytes of events the log keeps at most.",
     "used": "Bytes of events the log keeps now.",
+    "reserved": "Bytes of events that namespaces' reserves keep now, beyond the rest of the log.",
     "events": "Events the log keeps now.",
     "position": "Position of the newest event.",
 }
@@ -255,6 +256,7 @@ class Metrics(Collector):
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,
                 "used": hub.log.used,
+                "reserved": hub.log.reserved,
                 "events": fanout.index.kept,
                 "position": hub.log.position,
             },

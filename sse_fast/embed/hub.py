@@ -20,7 +20,7 @@ from sse_fast._native.log.rules import ChannelRule
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
-from sse_fast.access.namespaces import Namespace, Namespaces, read
+from sse_fast.access.namespaces import Namespace, Namespaces, read, reserves_of
 from sse_fast.access.patterns import is_name
 from sse_fast.asgi import Scope, Send
 from sse_fast.base import shutdown
@@ -84,6 +84,7 @@ class NodeOptions(TypedDict, total=False):
     keys: KeyTable | None
     rules: Iterable[ChannelRule]
     engine: Callable[[], Engine] | None
+    reserves: Sequence[tuple[bytes, int]]
 
 
 class Hub(node.Hub):
@@ -94,7 +95,7 @@ class Hub(node.Hub):
     of it. drain_timeout: seconds that a stop may take until every client has its last events. compress: streams without
     `filter` and `transform` are gzip for clients that take it, compressed once for all of them. namespaces: what holds
     for the channels of a pattern, as tables: `{"pattern": "ticks:*", "keep": 100, "conflate": True}`; of what they say
-    keep, max_age, conflate and max_connections count here. Raises ValueError for what is none.
+    keep, max_age, conflate, reserve and max_connections count here. Raises ValueError for what is none.
 
     schema: typed streams, as `[Comments, Orders]`, a module that defines some, "shop.events", or a file, "shop.json":
     what is published to their channels, in whatever way, has to be one of their events. Raises InvalidSchema.
@@ -171,7 +172,8 @@ class Hub(node.Hub):
                 idempotency_window=options.get("idempotency_window", 120.0),
                 idempotency_keys=options.get("idempotency_keys", 131_072),
             )
-        super().__init__(**{"rules": [each.rule for each in given]} | options)
+        reserves = reserves_of(given, options.get("log_size", node.LOG_SIZE))
+        super().__init__(**{"rules": [each.rule for each in given], "reserves": reserves} | options)
         self.schema: Checker | None = None
         if schema is not None:
             self.use_schema(schema)

@@ -51,6 +51,7 @@ logger = logging.getLogger("sse_fast.hub")
 TICK = 0.25  # seconds between looks at heartbeats, at the slow and at those whose end has come
 HEARTBEATS_AT_ONCE = 512
 LOOK_AT_MEMORY = 1.0  # seconds
+LOG_SIZE = 64 * 1024 * 1024
 PUMP_SECONDS = 1.0  # after which a pump that was woken, and has not come, is replaced
 PUMP_FAILED = "a drain failed; it goes on"
 STARTING = 10.0  # seconds that a stream waits for a hub that takes in its log
@@ -82,14 +83,14 @@ class Hub:
     `idempotency_window`: seconds that an idempotency key is remembered, up to a day, 0: none is taken;
     `idempotency_keys`: how many, 16 to 2**26, 80 bytes each, rounded up to a power of two. Raises ValueError
     for others. Over a `log` of others: `keys`, where all of them remember them. `rules`: what holds for the channels of
-    patterns, see `_native.log.rules`. `engine`: makes what holds the log of several nodes, of which this one's is a
-    window.
+    patterns, see `_native.log.rules`. `reserves`: of a log of its own, see `_native.log.ring.Log`. `engine`: makes what
+    holds the log of several nodes, of which this one's is a window.
     """
 
     def __init__(
         self,
         *,
-        log_size: int = 64 * 1024 * 1024,
+        log_size: int = LOG_SIZE,
         keepalive: float = 15.0,
         send_timeout: float = 30.0,
         slow_policy: Literal["disconnect", "skip"] = "disconnect",
@@ -105,9 +106,10 @@ class Hub:
         keys: KeyTable | None = None,
         rules: Iterable[ChannelRule] = (),
         engine: Callable[[], Engine] | None = None,
+        reserves: Sequence[tuple[bytes, int]] = (),
     ) -> None:
         check_bounds(idempotency_window, idempotency_keys)
-        self.log = log if log is not None else Log.private(log_size)
+        self.log = log if log is not None else Log.private(log_size, reserves=reserves)
         rules = list(rules)
         self._peers = peers
         self._shares_its_log = log is not None

@@ -33,7 +33,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +45,7 @@ from sse_fast.errors import UnusableLogFile
 
 logger = logging.getLogger("sse_fast.node")
 
+MAGIC = b"sse_fast"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WHAT_IT_IS = struct.Struct("<8sIIQ")  # magic, layout, header size, capacity: the first bytes of a log of any layout
 STAYS = (slice(0, 32), slice(56, 60), slice(64, 104), slice(132, 136))
@@ -66,6 +67,7 @@ class Segment:
         self._descriptor = descriptor
         self._path = path  # of a log's file, at its server
         self._owner = 0  # the process that stores a log's file at its end
+        self.reserves: Sequence[tuple[bytes, int]] = ()  # of the log that is in here
         self.memory = mmap.mmap(descriptor, 0)
         self._size = len(self.memory)
         self._identity = _what_stays(self._header())
@@ -98,7 +100,7 @@ class Segment:
         # A fork of the server has this object too, but it is the server who knows when the workers are gone.
         if self._owner == os.getpid() and try_lock(self._descriptor, WORKERS) and self.what_is_wrong() is None:
             self.memory.flush()
-            Log(self.memory).mark_closed()
+            Log(self.memory, reserves=self.reserves).mark_closed()
             self.memory.flush(0, HEADER_SIZE)
         os.close(self._descriptor)
         self._descriptor = -1
@@ -130,17 +132,17 @@ def open_shared(address: str) -> Segment:
         return Segment(descriptor)
 
 
-def open_log_file(path: Path, log_size: int) -> Segment:
-    """The log in a file that keeps at least `log_size` bytes of events: what is there, sound, or else a new one.
+def open_log_file(path: Path, log_size: int, reserves: Sequence[tuple[bytes, int]] = ()) -> Segment:
+    """The log in a file that keeps at least `log_size` bytes of events: what is there, sound, or else a new one. Behind
+    it are its `reserves`; those that are not what was there, or not sound, begin anew.
 
     For the one process that starts a server, before its workers; they get it by `open_shared`. Raises UnusableLogFile.
     """
-    size = segment_size(log_size)
     aside: Path | None = None
     try:
         while True:
             try:
-                found = _open(path, size)
+                found = _open(path, segment_size(log_size), reserves)
             except NoRoom:
                 if aside is None:
                     raise
@@ -155,9 +157,10 @@ def open_log_file(path: Path, log_size: int) -> Segment:
         raise UnusableLogFile(f"the log file {path} cannot be used: {error.strerror}") from error
 
 
-def _open(path: Path, size: int) -> Segment | Path | None:
+def _open(path: Path, size: int, reserves: Sequence[tuple[bytes, int]]) -> Segment | Path | None:
     """Not a segment: the path leads to another file now, look again; a path: that of a damaged one, set aside."""
     aside = None
+    whole = size + segment_size(1, reserves) - segment_size(1)
     # Not to wait for the other end of a FIFO; it is refused below.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     with _closing_if_it_fails(descriptor):
@@ -171,16 +174,16 @@ def _open(path: Path, size: int) -> Segment | Path | None:
             return None
         found = os.fstat(descriptor)
         head = os.pread(descriptor, HEADER_SIZE, 0)
-        if found.st_size == 0 or (found.st_size == size and not any(head)):
+        if found.st_size == 0 or (found.st_size in (size, whole) and not any(head)):
             # Its server was killed before it had become a log; or it was overwritten: a log's first place has an
             # event, or a pad, from its first event on.
             if any(os.pread(descriptor, FIRST_RECORD, HEADER_SIZE)):
                 aside = _set_aside(path, "damaged", "its header is all zero, and there are events behind it")
                 os.close(descriptor)
                 return aside
-            return _begin(path, descriptor, size)
+            return _begin(path, descriptor, whole, reserves)
         magic, layout, _, capacity = WHAT_IT_IS.unpack(head[: WHAT_IT_IS.size].ljust(WHAT_IT_IS.size, b"\0"))
-        if magic != b"sse_fast":
+        if magic != MAGIC:
             raise UnusableLogFile(
                 f"the file {path} is not an sse_fast log and was left as it is; name another log file"
             )
@@ -188,7 +191,7 @@ def _open(path: Path, size: int) -> Segment | Path | None:
         if layout != LAYOUT:
             # Not damaged, so it is never removed: the version that made it can read it.
             _set_aside(path, f"layout-{layout}", f"it has layout {layout}, and this version reads {LAYOUT}")
-        elif found.st_size != HEADER_SIZE + capacity:
+        elif found.st_size != HEADER_SIZE + capacity and not _has_reserves(descriptor, HEADER_SIZE + capacity):
             aside = _set_aside(path, "damaged", f"it has {found.st_size} bytes and not {HEADER_SIZE + capacity}")
         elif capacity != size - HEADER_SIZE:
             raise UnusableLogFile(
@@ -196,8 +199,11 @@ def _open(path: Path, size: int) -> Segment | Path | None:
                 f"set log_size to {capacity} to go on with it, or move it away to begin a new one"
             )
         else:
-            _allocate(path, descriptor, size)  # copies of files may have holes
+            if found.st_size not in (size, whole):
+                os.ftruncate(descriptor, size)  # what was reserved is not what is now
+            _allocate(path, descriptor, whole)  # copies of files may have holes
             segment = Segment(descriptor, path)
+            segment.reserves = reserves
             sound = _looked_through(segment)
             if isinstance(sound, Verified):
                 _go_on(path, segment, sound)
@@ -208,7 +214,12 @@ def _open(path: Path, size: int) -> Segment | Path | None:
     return aside
 
 
-def _begin(path: Path, descriptor: int, size: int) -> Segment:
+def _has_reserves(descriptor: int, end: int) -> bool:
+    """Whether what is behind the end of a log begins as reserves do."""
+    return os.pread(descriptor, len(MAGIC), end) == MAGIC
+
+
+def _begin(path: Path, descriptor: int, size: int, reserves: Sequence[tuple[bytes, int]]) -> Segment:
     """A new log in an empty file."""
     try:
         _allocate(path, descriptor, size)
@@ -216,13 +227,14 @@ def _begin(path: Path, descriptor: int, size: int) -> Segment:
         os.ftruncate(descriptor, 0)
         raise
     segment = Segment(descriptor, path)
-    Log(segment.memory, checksums=True)
+    segment.reserves = reserves
+    Log(segment.memory, checksums=True, reserves=reserves)
     _serve(segment)
     return segment
 
 
 def _go_on(path: Path, segment: Segment, sound: Verified) -> None:
-    log = Log(segment.memory)
+    log = Log(segment.memory, reserves=segment.reserves)
     earlier, beyond = log.epoch, sound.head - log.head
     log.go_on(sound.head, lambda header: os.pwrite(segment._descriptor, header, 0))
     _serve(segment)
@@ -268,7 +280,7 @@ def _close_to_others(path: Path, descriptor: int, found: os.stat_result) -> None
 
 def _serve(segment: Segment) -> None:
     """Make a sound log this server's: from here on it is open, and that is on the disk before anything else is."""
-    Log(segment.memory).claim(_boot())
+    Log(segment.memory, reserves=segment.reserves).claim(_boot())
     segment.memory.flush(0, HEADER_SIZE)
     unlock(segment._descriptor, WORKERS)
     segment._identity = _what_stays(segment._header())
@@ -277,14 +289,35 @@ def _serve(segment: Segment) -> None:
 
 def _looked_through(segment: Segment) -> Verified | tuple[str, str]:
     """What is in it; or, of a log that must not be served, what it is renamed to, and why."""
+    _look_through_reserves(segment)
     try:
-        log = Log(segment.memory)
+        log = Log(segment.memory, reserves=segment.reserves)
         sound = verify(log)
     except ValueError as error:
         return "damaged", f"it is damaged: {error}"
     if not log.is_whole_after(_boot()):
         return "power-cut", "the machine went down under it, and what was acknowledged last may be missing"
     return sound
+
+
+def _look_through_reserves(segment: Segment) -> None:
+    """Have one that is damaged begin anew: the log itself is as good without."""
+    end = len(segment.memory)
+    for pattern, size in reversed(segment.reserves):
+        if not size:
+            continue
+        start = end - segment_size(size)
+        part = memoryview(segment.memory)[start:end]
+        end = start
+        if not any(part[:HEADER_SIZE]):
+            continue
+        try:
+            reserve = Log(part)
+            if (sound := verify(reserve)).head != reserve.head:
+                reserve.go_on(sound.head)
+        except ValueError as error:
+            part[:HEADER_SIZE] = bytes(HEADER_SIZE)
+            logger.warning("what the log keeps of %s beyond the rest is damaged, and begins anew: %s", pattern, error)
 
 
 def _set_aside(path: Path, kind: str, why: str) -> Path:

@@ -209,9 +209,10 @@ def create_node(settings: Settings, streams: int) -> Node:
     check_memory(settings)
     try:
         if settings.log_file is not None:
-            log_segment = open_log_file(settings.log_file, settings.log_size)
+            log_segment = open_log_file(settings.log_file, settings.log_size, settings.reserves)
         else:
-            log_segment = create_shared(segment_size(settings.log_size))
+            log_segment = create_shared(segment_size(settings.log_size, settings.reserves))
+            log_segment.reserves = settings.reserves
         return Node.create(
             log_segment,
             settings.workers,
@@ -240,9 +241,12 @@ def counted_by_a_worker(settings: Settings, streams: int) -> int:
 def check_memory(settings: Settings) -> None:
     """Raise CannotServe where the log can never be full: long before, the kernel would kill the server. Warn where it
     may be so, or where a log in a file would be read from the disk."""
-    size, limit, available = segment_size(settings.log_size), memory_limit(), memory_available()
+    size = segment_size(settings.log_size, settings.reserves)
+    limit, available = memory_limit(), memory_available()
     asked = f"log_size asks for {_mebibytes(size)}"
-    if (kept := log_capacity(settings)) != settings.log_size:
+    if settings.reserves:
+        asked = f"log_size and what namespaces reserve ask for {_mebibytes(size)}"
+    elif (kept := log_capacity(settings)) != settings.log_size:
         asked = f"log_size of {_shown(settings.log_size)} is rounded up to {_shown(kept)}"
     if limit is not None and size > limit:
         there = f"and there are {_mebibytes(limit)} of memory here (swap and the limit of the control group included)"

@@ -41,7 +41,8 @@ def edge(entrance: Entrance | None = None) -> App:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     beside: Beside | None = None
-    settings, slot = Settings.from_environment(), WorkerSlot.claim()
+    settings = Settings.from_environment()
+    slot = WorkerSlot.claim(reserves=settings.reserves)
     operations = None
     if settings.operations_port is not None:
         operations = bound_socket(settings.operations_host, settings.operations_port, bounds_of(settings))

@@ -18,7 +18,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Self
 
@@ -52,7 +52,7 @@ class Node:
 
     def __init__(self, log: Segment, slots: Segment, keys: Segment | None, buckets: Segment | None = None) -> None:
         self._log, self._slots, self._keys, self._buckets = log, slots, keys, buckets
-        self.log = Log(log.memory)  # laid out before anybody comes
+        self.log = Log(log.memory, reserves=log.reserves)  # laid out before anybody comes
         self.slots = Slots(slots.memory)
 
     @classmethod
@@ -122,8 +122,11 @@ class WorkerSlot:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    def claim(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
-        """A slot in the node of the environment, or None where there is no node. Raises OSError if all are taken."""
+    def claim(
+        cls, environment: Mapping[str, str] = os.environ, reserves: Sequence[tuple[bytes, int]] = ()
+    ) -> Self | None:
+        """A slot in the node of the environment, or None where there is no node. `reserves`: the log's. Raises OSError
+        if all are taken."""
         if LOG_VARIABLE not in environment or SLOTS_VARIABLE not in environment:
             return None
         address = environment[SLOTS_VARIABLE]
@@ -133,7 +136,7 @@ class WorkerSlot:
                 with open_shared(environment[KEYS_VARIABLE]) as keys:
                     table = KeyTable(keys.memory)
             lock = os.open(address, os.O_RDWR | os.O_CLOEXEC)
-            slot = cls.claim_among(Log(log.memory), Slots(slots.memory), table, lock)
+            slot = cls.claim_among(Log(log.memory, reserves=reserves), Slots(slots.memory), table, lock)
             if RATES_VARIABLE in environment:
                 with open_shared(environment[RATES_VARIABLE]) as buckets:
                     slot.buckets = Buckets(buckets.memory)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, mod
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from sse_fast.access.algorithms import ALGORITHMS, USUAL_ALGORITHMS
+from sse_fast.access.namespaces import reserves_of
 from sse_fast.access.rates import RATES, Rate
 from sse_fast.settings.names import HANDED_DOWN, PREFIX, TOML_FILE, BadSettings, gone_variables, problem, unknown
 from sse_fast.settings.values import (
@@ -207,7 +208,7 @@ class Settings(BaseSettings):
     namespace: Namespaces = Field(
         default=[],
         description="What holds for the channels of a pattern: keep, max_age, max_connections, presence, publish, "
-        "conflate; the first that has a channel rules it. [[namespace]] in the file, or JSON: "
+        "conflate, reserve; the first that has a channel rules it. [[namespace]] in the file, or JSON: "
         '{"pattern": "ticks:*", "keep": 100}.',
     )
     rate_open: RateOf | None = Field(
@@ -382,6 +383,12 @@ class Settings(BaseSettings):
                 f"max_event_size ({int(self.max_event_size)} bytes) is over a quarter of log_size "
                 f"({int(self.log_size)} bytes); make the log larger or the events smaller"
             )
+        for pattern, size in self.reserves:
+            if 0 < size < 4 * self.max_event_size:
+                raise ValueError(
+                    f"the namespace {pattern.decode()!r} reserves {size} bytes, and max_event_size "
+                    f"({int(self.max_event_size)} bytes) is over a quarter of that; reserve more or make events smaller"
+                )
         return self
 
     @property
@@ -391,6 +398,11 @@ class Settings(BaseSettings):
         return {
             name: Rate.read(rate, of_bytes=name == "rate_replay") for name, rate in given.items() if rate is not None
         }
+
+    @property
+    def reserves(self) -> list[tuple[bytes, int]]:
+        """What the log keeps of each namespace beyond the rest, as the log takes it."""
+        return reserves_of(self.namespace, int(self.log_size))
 
     @property
     def keeps_presence(self) -> bool:

@@ -50,6 +50,7 @@ cdef class FanOut:
         readonly Histogram drains   # how long each call of `drain` took
 
     cdef void let_go(self, Subscriber subscriber) noexcept
+    cdef void _moved(self, Subscriber subscriber, const Piece* piece) noexcept
     cdef int _seek(self, Subscriber subscriber) except -1
     cdef void _owe_gap(self, Subscriber subscriber) noexcept
     cdef bint _is_busy(self) noexcept

@@ -3,6 +3,7 @@
 # `open` finds or makes the group of a set of channels, `enter` puts a subscriber into it, `remove` takes it out and closes
 # what nobody listens to any more. `spread` moves news from the index's fresh channels to `news`, the groups to sweep.
 
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Linked, Queue
@@ -39,6 +40,7 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
         bint enveloped              # the form: events in envelopes
         bint hides                  # who comes back is not shown all of them
         bint conflates              # who lags is not handed what is superseded
+        bint reserves               # some of them have a reserve
         uint64_t number             # of its own, for what is remembered of them
         uint32_t* places            # where it is among the groups that listen to each of them; NULL: it is a solo group
         object key                  # what finds it again; None: it is its channel's solo group
@@ -46,6 +48,11 @@ cdef class Group(Linked):           # the subscribers to the same channels in th
         Py_ssize_t next             # the sweep: who is visited next, and how many are left to visit
         Py_ssize_t remaining
         uint64_t last_position
+
+
+cdef inline bint is_of_several(Group group) noexcept:
+    """Whether it may have more than one channel."""
+    return group.selection is not None or PyTuple_GET_SIZE(group.channels) > 1
 
 
 cdef enum Began:
@@ -59,7 +66,8 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         readonly Sink sink
         readonly uint64_t position  # the cursor: everything of its channels up to here was handed over
         Group group
-        uint64_t at                 # the index's link that was handed over last, to go on from; see Owed
+        uint64_t at                 # the index's link that was handed over last, to go on from; see Owed; of several
+                                    # channels, some with a reserve: the position up to where it knows of what is gone
         readonly uint64_t events, bytes     # of the log, that it was handed
         uint64_t told_after         # see Owed; else: what was forgotten by then it need not be told of; when it began
         readonly double touched     # when it was last written to; of a blocked one, when it blocked

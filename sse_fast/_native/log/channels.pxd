@@ -29,6 +29,7 @@ cdef class Channel(Linked):         # queued: it got something
     cdef:
         readonly bytes name
         Py_ssize_t place            # in `Index._listed`
+        uint32_t reserve            # number of the log's reserve that it has; 0: none
         uint64_t first, last        # numbers of links; 0: none is kept
         uint64_t forgot             # number of the link at which it forgot those before: they are in no list, and are
                                     # dropped with their entries; 0: it never did

@@ -50,6 +50,7 @@ cdef struct Piece:
     uint32_t events
     uint32_t length                 # bytes of their frames
     bint more
+    uint32_t reserve                # number of the reserve that it is of; 0: of none
     uint64_t milliseconds           # when the first of them was published: wall clock
 
 
@@ -63,6 +64,9 @@ cdef struct View:                   # what a stream is shown that comes back, or
 cdef class Index:
     cdef:
         readonly Log log
+        tuple reserves              # of the log's reserves: an Index of each
+        uint32_t number             # of a reserve, the others' begin with 1; 0: it is the log's
+        void* whole                 # of a reserve: the log's Index, borrowed
         dict channels
         list _listed                # the same channels; the last moves into the place of one that goes
         readonly Patterns patterns  # that are listened to
@@ -119,8 +123,11 @@ cdef class Index:
         return position < self._any_gone
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
+    cdef int _take_in_reserves(self, Py_ssize_t limit) except -1
+    cdef bint reserves_lag(self) noexcept
     cdef void evict(self) noexcept
     cdef void _forget(self, Channel channel) noexcept
+    cdef bint _forget_reserved(self, Channel channel) noexcept
     cdef bint owes(self) noexcept
     cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)

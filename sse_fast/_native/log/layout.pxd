@@ -56,6 +56,11 @@ cdef struct Epoch:
     uint32_t checksum               # of the fields before
 
 
+cdef struct Kept:                   # what a reserve was given last, and its head behind it
+    uint64_t head
+    uint64_t position
+
+
 cdef struct LogHeader:
     # what the segment is: written once
     char magic[8]
@@ -81,7 +86,12 @@ cdef struct LogHeader:
     uint64_t keys                   # the number of the last that counts
     uint64_t keys_next              # what it is once the append that has begun is committed; 0: none has begun
     uint64_t keys_head              # the head that it began at
-    char unused[864]
+    # of a reserve, see `reserve`
+    Kept kept[2]                    # the one counts whose head is the reserve's
+    uint64_t evicted                # position of the newest that it has given up itself
+    uint64_t missing                # up to this position it may never have had what is its
+    uint64_t whose                  # a hash of what says which channels are its
+    char unused[808]
     char lock[64]                   # a process-shared robust mutex
     Epoch epochs[EPOCHS]
 

@@ -32,4 +32,4 @@ cdef inline int refuse_oversize(
 
 
 cdef int refuse(uint64_t capacity, size_t names_length, size_t body_length) except -1
-cdef uint64_t measure_batch(uint64_t capacity, size_t id_length, list batch, list into) except? 0
+cdef uint64_t measure_batch(uint64_t capacity, uint64_t smallest, size_t id_length, list batch, list into) except? 0

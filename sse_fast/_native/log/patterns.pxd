@@ -74,4 +74,6 @@ cdef class Patterns:
 
 
 cdef bint matches(bytes pattern, bytes name) noexcept
+cdef bint fits(const char* p, size_t p_length, const char* n, size_t n_length) noexcept nogil
+cdef bint covers(bytes outer, bytes inner) noexcept
 cdef bint meet(bytes one, bytes other) noexcept

@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.log.layout cimport LogHeader, Record
 from sse_fast._native.log.lock cimport pthread_mutex_t
+from sse_fast._native.log.reserve cimport Reserves
 
 
 cdef enum:
@@ -24,6 +25,9 @@ cdef class Log:
         bint alone                  # no other process has this memory: no lock is needed
         char* data
         uint64_t mask
+        readonly tuple reserves     # their logs, which nobody appends to by themselves
+        Reserves keeper             # None: it has none
+        uint64_t smallest           # capacity, its own or that of its smallest reserve, of which an event has a quarter
         char opened_as[8]           # the header's epoch, by which one that was overwritten is known
         # the epoch it is in, as far as it was looked at
         uint64_t epoch_count, epoch_begins
@@ -33,6 +37,7 @@ cdef class Log:
         Py_ssize_t id_prefix_length
 
     cdef int _look_at_epoch(self) except -1
+    cdef int _open_reserves(self, memory, reserves) except -1
     cdef void _prefix(self, bytes name) noexcept
     cdef uint64_t _measure(self, list batch, list into) except? 0
     cdef object append_record(self, bytes names, uint16_t flags, bytes body)

@@ -20,6 +20,7 @@ cdef class Selection:
         tuple named                 # Channels
         tuple patterns              # at least one
         Py_ssize_t look             # links a call
+        uint64_t left               # of so many of the newest events that were looked for last, those that were not found
 
     cdef bint has_name(self, bytes name) noexcept
     cdef bint lost_after(self, Index index, uint64_t position, uint64_t told) noexcept
@@ -47,6 +48,8 @@ cdef class Selection:
     cdef uint64_t _event(self, Index index, size_t source, uint64_t at) noexcept
 
 
+cdef uint64_t number_after(Index index, uint64_t position) noexcept
+cdef bint is_own(Index index, Channel channel) noexcept
 cdef uint64_t bytes_kept_after(Index index, uint64_t position) noexcept
 cdef uint64_t bytes_of_newest(Index index, uint64_t count) noexcept
 cdef Selection selection_of(tuple named, tuple patterns, Py_ssize_t look)
