@@ -116,13 +116,16 @@ cdef class Log:
     who says it first is alone with the log then.
     """
 
-    def __cinit__(self, memory, *, epoch=None, bint checksums=False, reserves=()):
+    def __cinit__(self, memory, *, epoch=None, bint checksums=False, reserves=(), within=None):
         # Held until the log dies: nobody can close the mapping under it.
         PyObject_GetBuffer(memory, &self._view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.header = <LogHeader*>self._view.buf
         self.reserves = ()
-        cdef Py_ssize_t reserved = segment_size(1, reserves) - segment_size(1)
-        take_over(self.header, max(self._view.len - reserved, 0), epoch, checksums)
+        cdef Py_ssize_t reserved = segment_size(1, reserves) - segment_size(1), start, length = self._view.len - reserved
+        if within is not None:          # a reserve: where in the memory, and how much of it
+            start, length = within
+            self.header = <LogHeader*>(<char*>self.header + start)
+        take_over(self.header, max(length, 0), epoch, checksums)
         self.lock = <pthread_mutex_t*>self.header.lock
         self.patience = self.most_patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_ROOM
@@ -151,7 +154,7 @@ cdef class Log:
             header = <LogHeader*>(<char*>self.header + at)
             if header.whose != keeper.whose(i):
                 memset(header, 0, HEADER_ROOM)
-            log = Log(memoryview(memory)[at:at + length], checksums=self.header.checksums)
+            log = Log(memory, checksums=self.header.checksums, within=(at, length))
             keeper.open(i, log.header, log.data, missing)
             self.smallest = min(self.smallest, log.header.capacity)
             logs.append(log)
