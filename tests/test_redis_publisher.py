@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from redis_engines import engine_at, frames_of, prefixes, read
@@ -13,6 +15,7 @@ from redis_servers import HOST, Redis, Servers, servers
 
 from sse_fast import AsyncPublisher, EngineRefused, EngineUnavailable, InvalidEvent, KeyReused, NotReplicated, Publisher
 from sse_fast.cluster.entries import Events
+from sse_fast.cluster.trouble import COMMANDS
 from sse_fast.errors import BatchTooLarge, EventTooLarge
 from sse_fast.event import EventId
 
@@ -206,3 +209,13 @@ def test_without_the_extra_it_says_which() -> None:
     code = "import sys; sys.modules['hiredis'] = None\nfrom sse_fast import Publisher\nPublisher('redis://h')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert "sse-fast[redis]" in done.stderr
+
+
+def test_the_readmes_publisher_publishes_and_its_user_has_the_commands(redis: Redis) -> None:
+    section = (Path(__file__).parent.parent / "README.md").read_text().split("### Several machines")[1]
+    code = section.split("```python\n")[1].split("```")[0].replace("redis://:password@10.0.0.5:6379", redis.url)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["publisher"].publish("news", "c").position == 4
+    found["publisher"].close()
+    assert set(COMMANDS.split()) <= set(section.replace("`", " ").replace(".", " ").split())
