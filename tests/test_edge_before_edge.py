@@ -69,6 +69,19 @@ async def test_who_comes_back_to_either_of_the_two_with_the_same_id_gets_the_sam
                     assert [event.id for event in here] == ids[0 if cursor == "earliest" else ids.index(cursor) + 1 :]
 
 
+async def test_positions_that_the_inner_one_has_for_itself_are_no_gap() -> None:
+    async with EdgeClient.opened(Transport.NATIVE) as client:
+        assert client.edge.front is not None
+        url, hub = f"http://127.0.0.1:{client.edge.front.port}", client.edge.hub
+        async with httpx.AsyncClient(base_url=url) as inner, before(inner) as outer:
+            await publish(inner, "news", "1")
+            listening = asyncio.create_task(listened(outer, "channel=news", "the end", "earliest"))
+            for data in ("2", "the end"):
+                await hub.append([(b"$own", b"data: nobody's\n\n")])
+                await publish(outer, "news", data)
+            assert [event.data for event in await listening] == ["1", "2", "the end"]
+
+
 async def test_a_publisher_that_comes_again_with_its_key_has_published_once_through_both() -> None:
     async with edge_at() as inner, before(inner) as outer:
         first = await outer.post("/publish/news", content="1", headers={"Idempotency-Key": "a"})

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from support import until
 
 from sse_fast import Event, EventParser, Hub, InvalidEvent, ReceivedEvent
-from sse_fast.client.relay import TransformFailed
+from sse_fast.client.relay import RENEW, TransformFailed
 from sse_fast.client.relay_source import WAITING_BYTES, Item, Waiting
 from sse_fast.embed.relay import HubRelay
 
@@ -110,7 +110,8 @@ async def test_the_id_that_a_source_begins_with_is_kept_before_any_event_comes(s
     async with Hub() as hub:
         async with hub.relay(source.url, "news") as relay:
             await source.streamed('event: $connected\ndata: {"resume":"live"}\nid: k3-7\n\n')
-            await until(lambda: relay.stats.id == "k3-7")
+            async with asyncio.timeout(RENEW / 2):  # by then it would be kept anyway
+                await until(lambda: relay.stats.id == "k3-7")
         async with hub.relay(source.url, "news"):
             assert (await source.connection()).last_event_id == "k3-7"
 
@@ -282,10 +283,12 @@ async def test_what_waits_is_bounded_by_count_and_by_size_and_one_event_always_f
 async def test_two_relays_of_one_name_in_one_worker_are_one(source: ScriptedSource) -> None:
     async with Hub() as hub:
         heard = Heard(hub)
-        async with hub.relay(source.url, "news") as one, hub.relay(source.url, "news") as other:
+        options: dict[str, Any] = {"name": "one"}
+        async with hub.relay(source.url, "news", **options) as one, hub.relay(source.url, "news", **options) as other:
             await source.streamed(said("1", "a"))
             await heard.all("1")
             assert (one.stats.leading, other.stats.leading) == (True, False)
+            assert not hub.lead("relay:one")
         assert source.asked.empty()
 
 
