@@ -145,6 +145,8 @@ class Operations:
         if request.method == "DELETE":
             # What this worker has not read yet may be of this channel.
             nothing = (kept is None or not kept.kept) and not self._hub.fanout.index.unread
+            if not self._hub.backplane.in_place:
+                nothing = False  # what others have nobody knows here
             id = None if nothing else str(await self._hub.forget(name))
             return json({"name": name, "id": id})
         (subscribers,), silent = await self._subscribers_of([name])

@@ -19,6 +19,11 @@ def refuse_unsafe(settings: Settings) -> None:
     """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
     something that is set does nothing."""
     refuse_idle(settings)
+    if settings.backplane is not None and settings.keeps_presence:
+        raise ValueError(
+            "with backplane there are other nodes, and who is there is known of this one alone; leave out "
+            "presence_channels, and presence of namespaces"
+        )
     if settings.backplane is not None and settings.log_file is not None:
         raise ValueError("with backplane the log is there, and log_file would be another; leave log_file out")
     before_edge = settings.backplane is not None and settings.backplane.get_secret_value().startswith("http")
