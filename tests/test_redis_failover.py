@@ -243,6 +243,12 @@ async def test_tls_verifies_whom_it_speaks_to_and_says_who_speaks(made: Servers,
     mine = f"ssl_ca_certs={certificates / 'ca.pem'}&ssl_certfile={certificates / 'client.pem'}"
     async with engine_at(f"{at}?{mine}") as engine, following(engine) as reading:
         await reading.reach((await engine.publish([event("x")])).ids[0])
+    with Publisher(f"{at}?{mine}") as publisher:
+        ids = [publisher.publish("c", "x") for _ in range(2)]
+        before = tls.info("stats")["total_connections_received"]
+        ids += [publisher.publish("c", "x") for _ in range(20)]
+        assert [id.position for id in ids] == list(range(2, 24))
+        assert int(tls.info("stats")["total_connections_received"]) == int(before) + 1, "the one that asks"
     for options in ("", f"?ssl_ca_certs={certificates / 'ca.pem'}"):  # trusts nobody here; has no certificate
         async with engine_at(at + options) as engine:
             with pytest.raises(EngineUnavailable) as error:
@@ -291,6 +297,7 @@ def test_urls_are_read_as_they_are_meant() -> None:
         ("redis://h/one", "number of a database"),
         ("redis://h/1/2", "number of a database"),
         ("redis://h?sll=1", "an option 'sll'"),
+        ("rediss://h?ssl_cert_reqs=never", "'required' or 'none', not 'never'"),
         ("redis+sentinel://h", "no service"),
         ("redis+cluster://h/2", "database 0 only"),
     ],

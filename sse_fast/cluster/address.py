@@ -60,6 +60,8 @@ class Address:
         given = dict(parse_qsl(query, keep_blank_values=True))
         if wrong := sorted(given.keys() - set(OPTIONS)):
             raise ValueError(f"the engine's URL has an option {wrong[0]!r}; there are {', '.join(OPTIONS)}")
+        if (wanted := given.get("ssl_cert_reqs", "required")) not in ("required", "none"):
+            raise ValueError(f"in the engine's URL ssl_cert_reqs is 'required' or 'none', not {wanted!r}")
         user, at, places = netloc.rpartition("@")
         name, _, password = user.partition(":")
         segments = [unquote(part) for part in path.split("/") if part]
@@ -99,17 +101,14 @@ class Address:
 
     @cached_property
     def ssl(self) -> ssl.SSLContext | None:
-        """Raises OSError or ValueError for files that are none."""
+        """Raises OSError for files that are none."""
         if not self.tls:
             return None
         given = self.options
         context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
         if given.get("ssl_check_hostname", "true").lower() in ("false", "0", "no"):
             context.check_hostname = False
-        wanted = given.get("ssl_cert_reqs", "required")
-        if wanted not in ("required", "none"):
-            raise ValueError(f"ssl_cert_reqs is 'required' or 'none', not {wanted!r}")
-        if wanted == "none":
+        if given.get("ssl_cert_reqs") == "none":
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if "ssl_certfile" in given:
             context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"))

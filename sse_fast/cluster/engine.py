@@ -484,12 +484,17 @@ class Flight:
             engine.log.checked(reply)
             if engine.replicas:
                 engine.check_replicas(last.result())
+            answers = answers_of(self._requests, reply)
         except EngineUnavailable as error:
             self._fail(error)
             return
+        except Exception as error:  # nobody is left waiting
+            logger.exception("an answer of the engine was not understood")
+            self._fail(EngineUnavailable(f"not understood: {error!r}", EngineTrouble.OTHER, maybe=True))
+            return
         counts = engine.counts
         counts.calls += 1
-        for waiting, answer in zip(self._futures, answers_of(self._requests, reply), strict=True):
+        for waiting, answer in zip(self._futures, answers, strict=True):
             if isinstance(answer, Exception):
                 if not waiting.done():
                     waiting.set_exception(answer)
