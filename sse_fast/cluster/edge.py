@@ -93,7 +93,7 @@ class EdgeEngine:
     async def open(self) -> Look:
         try:
             return Look(await self._newest())
-        except (httpx.TransportError, Unavailable, Refused, Stopped) as error:
+        except (httpx.TransportError, Unavailable, Refused, Stopped, EventTooLarge) as error:
             raise self._failed(error) from None
 
     async def close(self) -> None:
@@ -184,23 +184,30 @@ class EdgeEngine:
             headers["Idempotency-Key"] = in_quotes(key)
         self.counts.calls += 1
         answer = await self._asked("POST", "/publish", headers=headers, content=b"\n".join(lines))
-        ids = [EventId.parse(str(id)) for id in answer["ids"]]
-        return Published([id for id in ids if id is not None], int(answer.get("repeated", 0)))
+        return Published([self._id(id) for id in answer.get("ids", ())], int(answer.get("repeated", 0)))
 
     async def forget(self, channel: bytes, body: bytes) -> EventId:
         answer = await self._asked("DELETE", f"/channels/{quote(channel.decode(), safe='')}")
-        id = EventId.parse(str(answer["id"]))
-        assert id is not None
+        return self._id(answer.get("id"))
+
+    def _id(self, given: object) -> EventId:
+        id = EventId.parse(str(given))
+        if id is None:
+            raise self._failed(Refused(f"it answers {given!r} for an id: another server?"))
         return id
 
     async def _asked(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:
             async with self._client.stream(method, path, **request) as response:
                 if response.is_success:
-                    answer: dict[str, Any] = orjson.loads(await response.aread())
+                    answer = orjson.loads(await response.aread())
+                    if not isinstance(answer, dict):
+                        raise TypeError
                     self._well()
                     return answer
                 read = await read_of(response)
+        except (orjson.JSONDecodeError, TypeError):
+            raise self._failed(Refused("it answers something else than an edge does: another server?")) from None
         except httpx.TransportError as error:
             self.counts.failures += 1
             maybe = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
