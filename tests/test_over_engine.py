@@ -28,6 +28,7 @@ from sse_fast.errors import EngineUnavailable
 from sse_fast.hub.follower import newest_of
 from sse_fast.hub.recall import Recalled
 from sse_fast.settings import Settings
+from sse_fast.transports.hold import MARK
 
 
 @pytest.fixture
@@ -318,3 +319,32 @@ async def test_while_the_engine_is_away_a_new_worker_serves_if_another_has_seen_
             assert not hub.ready
         taking_in.cancel()
         await hub.close()
+
+
+async def test_a_stream_that_waits_for_something_is_not_held_by_the_front(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is handed to the front begins at once, wherever that is."""
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    def answered(offer: object, headers: object) -> tuple[tuple[()], bytes]:
+        return (), b"held"
+
+    async with hub_over(server) as hub:
+        id = await hub.publish("news", "1")
+        await until(lambda: newest_of(hub.log) == server.last)
+        for position, held in ((id.position, True), (id.position + 5, False)):
+            sent.clear()
+            headers = [(b"last-event-id", f"{id.epoch}-{position}".encode())]
+            mark_of_front = SimpleNamespace(answer=answered, holds=None)
+            scope: Any = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+            scope |= {"http_version": "1.1", "client": ("127.0.0.1", 1), MARK: mark_of_front}
+            await hub.response(scope, ["news"])(scope, receive, send)
+            assert (sent[1]["body"] == b"held") is held

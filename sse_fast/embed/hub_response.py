@@ -82,7 +82,7 @@ class HubResponse(Response):
             await stream.refuse(self._refusal)
         elif scope["method"] == "HEAD":
             await stream.refuse(Answer(200, wanted.opening_headers))
-        elif mark is not None and Need.FILTER not in wanted.needs:
+        elif mark is not None and Need.FILTER not in wanted.needs and not self.hub.streams.recalls(wanted):
             head, body = mark.answer(Offer(wanted, self.retry, self._held(mark, scope)), headers)
             await send_answer(Answer(200, head, body), send)
             return  # the background task comes behind the stream
