@@ -26,9 +26,6 @@ def refuse_unsafe(settings: Settings) -> None:
         )
     if settings.backplane is not None and settings.log_file is not None:
         raise ValueError("with backplane the log is there, and log_file would be another; leave log_file out")
-    before_edge = settings.backplane is not None and settings.backplane.get_secret_value().startswith("http")
-    if before_edge and (settings.presence_channels or any(each.presence for each in settings.namespace)):
-        raise ValueError("in front of another edge (backplane) presence is not kept; keep it there")
     keyed = settings.publish_key is not None or settings.publish_keys is not None
     if not (settings.guarded or settings.app):
         _refuse_set(settings, ("presence_channels",), USERS)
