@@ -11,4 +11,4 @@ from chaos_cluster import chaos
 async def test_nothing_acknowledged_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
     redis_servers.need()
     seed = random.randrange(2**31)
-    print(await chaos(float(os.environ.get("SSE_FAST_FLEET_CHAOS_SECONDS", "6")), seed, tmp_path))
+    print(await chaos(float(os.environ.get("SSE_FAST_FLEET_CHAOS_SECONDS", "4")), seed, tmp_path))
