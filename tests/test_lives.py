@@ -11,7 +11,7 @@ from support import until
 
 from sse_fast import Hub as OwnHub
 from sse_fast.access.limits import Admission
-from sse_fast.edge import app
+from sse_fast.edge import deciding
 from sse_fast.errors import EndReason, Unsupported
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Need, Subscribe
@@ -137,7 +137,7 @@ async def test_who_wants_what_its_transport_has_not_got_is_told_so_for_good(
     """By 501, which ends an EventSource; without a byte it would come back for ever."""
     readable = ((b"access-control-allow-origin", b"*"),)
     wanted = Subscribe(("a",), needs=frozenset((Need.FILTER,)), readable=readable)
-    for module in (front, app):
+    for module in (front, deciding):
         monkeypatch.setattr(module, "decide", lambda request, policy, found: wanted)
     monkeypatch.setitem(OFFERS, Transport.ASGI, frozenset())
     async with edge_of() as edge, by_asgi(edge) as main, httpx.AsyncClient() as native:

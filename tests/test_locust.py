@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from conftest import PATIENCE, Edges, free_port, missing, until
@@ -168,9 +169,10 @@ def test_who_was_away_asks_for_what_is_after_the_last_event(edge: Edges, load: L
 
 
 def test_what_is_no_event_stream_is_a_failure(edge: Edges, load: Loads) -> None:
-    server = edge()
-    run = load("class Wrong(SSEUser):\n    path, retry = '/livez', 0.1", server.url, "-u", "1", "-t", "3s")
-    run.end()
+    server = edge("--access-log")
+    run = load("class Wrong(SSEUser):\n    path, retry = '/livez', 0.1", server.url, "-u", "1")
+    until(lambda: server.log().count("/livez") > 2, "the third try, which comes behind two")
+    run.stop()
     assert set(run.entries) == {"connect"}
     assert run.failures["connect"] == run.count("connect") > 1
 
@@ -262,9 +264,20 @@ def test_every_scenario_runs_and_finds_nothing_wrong(edge: Edges, load: Loads) -
 def test_a_deploy_restarts_the_server_that_it_was_told(load: Loads) -> None:
     port = free_port()
     command = f"{sys.executable} -m sse_fast serve --port {port} --log-level warning"
-    options = ("Deploy", *FEW, "-t", "8s", "--every", "2.5", "--rate", "50", "--deploy", command)
-    run = load(SCENARIOS, f"http://127.0.0.1:{port}", *options)
-    run.end()
+    run = load(
+        SCENARIOS, f"http://127.0.0.1:{port}", "Deploy", *FEW, "--every", "2.5", "--rate", "50", "--deploy", command
+    )
+    whole: set[int] = set()  # workers with all the streams
+
+    def deployed() -> bool:
+        with suppress(OSError):
+            stats = json.loads(urlopen(f"http://127.0.0.1:{port}/stats", timeout=PATIENCE).read())
+            if stats["connections"] == 40:
+                whole.update(worker["pid"] for worker in stats["workers"])
+        return len(whole) > 1
+
+    until(deployed, "all streams at a second server", 3 * PATIENCE)
+    run.stop()
     assert set(run.failures) <= {"publish", "reconnect", "lost"}
     assert run.excused(40)
     assert run.count("reconnect") - run.failures.get("reconnect", 0) >= 40
