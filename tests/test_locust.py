@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.request import urlopen
 
@@ -168,11 +170,26 @@ def test_who_was_away_asks_for_what_is_after_the_last_event(edge: Edges, load: L
     assert seen(tmp_path) == list("abcd")
 
 
-def test_what_is_no_event_stream_is_a_failure(edge: Edges, load: Loads) -> None:
-    server = edge("--access-log")
-    run = load("class Wrong(SSEUser):\n    path, retry = '/livez', 0.1", server.url, "-u", "1")
-    until(lambda: server.log().count("/livez") > 2, "the third try, which comes behind two")
-    run.stop()
+def test_what_is_no_event_stream_is_a_failure(load: Loads) -> None:
+    asked: list[str] = []
+
+    class NoStream(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoStream) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        run = load("class Wrong(SSEUser):\n    retry = 0.1", f"http://127.0.0.1:{server.server_port}", "-u", "1")
+        until(lambda: len(asked) > 2, "the third try, which comes behind two")
+        run.stop()
+        server.shutdown()
+        serving.join()
     assert set(run.entries) == {"connect"}
     assert run.failures["connect"] == run.count("connect") > 1
 
