@@ -481,6 +481,26 @@ async def test_a_gap_tells_of_what_a_namespace_does_not_keep_and_channels_count_
             assert (await operator.get("/channels/few:a")).json()["kept"] == 2
 
 
+@pytest.mark.parametrize("drop", [1, 1024])
+@pytest.mark.parametrize("patterns", [(), (b"ticks:*",)])
+def test_what_a_newer_event_superseded_that_is_behind_a_fork_is_missed(patterns: tuple[bytes, ...], drop: int) -> None:
+    log = Log.private(4096)
+    fanout = FanOut(log, rules=[TICKS], drop=drop)
+    mark(log, "one")
+    first = append_at(log, [(1, Keyed.of(b"ticks:a", b"k"), b"data: old\n\n", 1)])
+    number = 1
+    while next(log.records()).position <= first:
+        number += 1
+        channel = Keyed.of(b"ticks:a", b"k") if number == 12 else b"noise"
+        append_at(log, [(number, channel, b"data: new\n\n", 1)])
+        fanout.index.take_in()
+    mark(log, "two", prev=1)
+    fanout.index.take_in()
+    names = [] if patterns else [b"ticks:a"]
+    assert fanout.subscribe(names, Taker(), patterns=patterns, after=log.cursor("one", 0)).lost
+    assert not fanout.subscribe(names, Taker(), patterns=patterns, after=log.cursor("one", 1)).lost
+
+
 @pytest.mark.parametrize("transport", list(Transport))
 async def test_each_worker_knows_what_another_one_s_events_supersede(transport: Transport) -> None:
     node = Node.create(create_shared(segment_size(1 << 20)), workers=2)

@@ -20,6 +20,7 @@ from sse_fast._native.fanout.drain import EARLIEST, FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.outside import append_at, mark
+from sse_fast._native.log.retention import shown
 from sse_fast._native.log.ring import HEADER_SIZE, Log, segment_size
 from sse_fast._native.log.verify import verify
 from sse_fast.access.namespaces import Namespace, reserves_of
@@ -115,6 +116,7 @@ def test_history_goes_back_into_the_reserve_and_on_into_the_log() -> None:
     assert come_back(fanout, [b"orders:7"], None, history=3)[0].read == orders[-3:]
     assert come_back(fanout, [], None, patterns=[b"orders:*"], history=8)[0].read == orders[-8:]
     assert fanout.to_replay([b"orders:7"], after=orders[0]) > 0
+    assert shown(fanout.index, b"orders:7", 1) == len(orders)
 
 
 def test_a_reserve_gives_up_its_own_oldest_and_that_is_told() -> None:
@@ -228,6 +230,7 @@ def test_what_a_channel_forgets_its_reserve_forgets_too() -> None:
         assert (client.read, native.lost) == ([new], True)
         client, native = come_back(fanout, [b"orders:7"], old[0], patterns=[b"orders:*"])
         assert not set(client.read) & set(old)
+        assert shown(fanout.index, b"orders:7", 1) == 2
         assert {other, new} <= set(client.read)
         flood(log, 3)
     assert said < new

@@ -13,7 +13,7 @@ from libc.stdint cimport uint64_t
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Index, Link, Mark, View
-from sse_fast._native.log.retention cimport hidden_of
+from sse_fast._native.log.retention cimport hidden_of, is_passed
 
 cdef enum:
     SAMPLED = 256                   # events by whose mean the bytes of more are estimated
@@ -154,18 +154,18 @@ cdef uint64_t forgotten_of(Channel channel) noexcept:
 
 
 cdef uint64_t _evicted(Index index, Channel channel) noexcept:
-    cdef uint64_t number, ignored = 0
+    cdef uint64_t number, ignored = 0, missed = index._missed if channel.rule is not None and channel.rule.conflates else 0
     cdef int looked = 0
     if not _lags(index, channel):
-        return channel.evicted
+        return max(missed, channel.evicted)
     number = index.first_after(channel, index._floor, &ignored)
     number = number - index.link(number).previous if number else channel.last
-    while index.link(number).newer and looked < LOOKED:     # nobody misses what was superseded
+    while is_passed(index, number) and looked < LOOKED:     # nobody misses what was superseded
         if not index.link(number).previous:
-            return channel.evicted
+            return max(missed, channel.evicted)
         number -= index.link(number).previous
         looked += 1
-    return index.position_of(number)
+    return max(missed, index.position_of(number))
 
 
 cdef uint64_t _kept_of(Index index, Channel channel) noexcept:

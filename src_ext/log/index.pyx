@@ -273,6 +273,8 @@ cdef class Index:
         mark.position = record.position
         mark.number = self.newest
         self._mark_count += 1
+        if self._passed_by > mark.fork:
+            self._missed = self._passed
         self._last_mark = self._for_all = record.position
         return 0
 
@@ -424,8 +426,11 @@ cdef class Index:
                 self._first_link += 1
                 if number < channel.forgot:     # that one is still there, and the channel with it
                     continue
-                if not link.newer:              # else nobody misses it
+                if not link.newer or self._is_behind_fork(entry.position, number + link.newer):
                     channel.evicted = entry.position
+                else:                           # nobody misses it, but if a fork comes between the two
+                    self._passed = entry.position
+                    self._passed_by = max(self._passed_by, self.position_of(number + link.newer))
                 channel.kept -= 1
                 if link.next:
                     channel.first = number + link.next
@@ -433,6 +438,11 @@ cdef class Index:
                 else:
                     channel.first = channel.last = 0
                     self.release_if_idle(channel)
+
+    cdef bint _is_behind_fork(self, uint64_t position, uint64_t newer) noexcept:
+        """Whether who resumes at an event is not handed that of a newer link before it is told of a mark."""
+        cdef Mark* mark = self.mark_after(position - 1)
+        return mark != NULL and self.position_of(newer) > mark.fork
 
     cdef void _lap(self) noexcept:
         """The log overtook this reader (or was there before it): go on at its tail, and know that there is a hole."""

@@ -91,7 +91,7 @@ cdef uint64_t link_of(Index index, uint64_t number) noexcept:
 
 cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
     """Position of the newest event of a pattern that is gone, or of a later one of another."""
-    cdef uint64_t newest, floor = index._floor, forgotten = index.forgotten
+    cdef uint64_t newest, floor = index._floor + index._missed, forgotten = index.forgotten
     cdef Index reserve
     cdef Channel channel
     for reserve in index.reserves:      # all of these only rise, and so their sums do
@@ -124,6 +124,8 @@ cdef uint64_t evicted_of_those(Index index, Pattern pattern) except? 0:
     """`evicted_of_pattern`, of the channels that one index knows; of a reserve of those that are its."""
     cdef uint64_t newest = max(index._lapped, index.forgotten)
     cdef Channel channel
+    if index.rules.conflates_of(pattern.name):      # also of channels that are gone
+        newest = max(newest, index._missed)
     if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
         return index._any_gone
     for channel in index._listed:

@@ -96,6 +96,9 @@ cdef class Index:
         Mark* _marks                # oldest first
         size_t _mark_count, _mark_room
         uint64_t _last_mark, _gone_mark     # positions
+        uint64_t _passed            # position of the newest event that is gone and was superseded,
+        uint64_t _passed_by         # and that of the newest that superseded such a one
+        uint64_t _missed            # up to here such ones are missed: a fork has come between
         uint64_t _for_all           # what all channels are to be told of: the end of a hole, or a mark
         uint64_t _told_of           # what they are being told of, from the last to the first
         Py_ssize_t _untold          # how many are left
@@ -132,6 +135,7 @@ cdef class Index:
     cdef bint tells_of_hole(self) noexcept
     cdef Channel open_channel(self, bytes name)
     cdef void release_if_idle(self, Channel channel) noexcept
+    cdef bint _is_behind_fork(self, uint64_t position, uint64_t newer) noexcept
     cdef void _lap(self) noexcept
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
