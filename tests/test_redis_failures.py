@@ -347,8 +347,10 @@ async def test_what_the_server_itself_asks_of_its_replicas_is_heeded(made: Serve
 async def test_acknowledged_is_what_the_replicas_have(made: Servers) -> None:
     primary = made.redis()
     replica = made.redis(replica_of=primary)
-    async with engine_at(primary.url, replicas=1, replica_timeout=0.2) as engine:
-        first = (await engine.publish([event("x")])).ids[0]
+    waiting = engine_at(primary.url, replicas=1, replica_timeout=5.0)
+    async with waiting as patient, engine_at(primary.url, replicas=1, replica_timeout=0.2) as engine:
+        await engine.open()
+        first = (await patient.publish([event("x")])).ids[0]
         assert replica.do("XLEN", "{sse_fast}:log") == 2
         replica.pause()
         with pytest.raises(NotReplicated) as error:
@@ -360,7 +362,7 @@ async def test_acknowledged_is_what_the_replicas_have(made: Servers) -> None:
             assert other.trouble is not None, "to be asked again under its key is no acknowledgement"
         replica.resume()
         await until(lambda: engine.trouble is None)
-        again = await engine.publish([event("y")], "key")
+        again = await patient.publish([event("y")], "key")
         assert (list(again.ids), again.repeated) == ([EventId(first.epoch, first.position + 1)], 1)
 
 

@@ -188,10 +188,11 @@ def test_it_waits_for_replicas_where_it_is_told_to(made: Servers) -> None:
             publisher.publish("a", "x")
         assert error.value.maybe
         assert primary.do("XLEN", "{other}:log") == 2, "without a key it is not tried again"
-    with Publisher(primary.url, replicas=1, replica_timeout=0.1, patience=0) as publisher:
-        with pytest.raises(NotReplicated):
-            publisher.publish("a", "x", key="k")
-        replica = made.redis(replica_of=primary)
+    hasty = Publisher(primary.url, replicas=1, replica_timeout=0.1, patience=0)
+    with hasty as publisher, pytest.raises(NotReplicated):
+        publisher.publish("a", "x", key="k")
+    replica = made.redis(replica_of=primary)
+    with Publisher(primary.url, replicas=1, replica_timeout=5.0) as publisher:
         assert publisher.publish("a", "x", key="k").position == 1
         assert replica.do("XLEN", "{sse_fast}:log") == 2
 
