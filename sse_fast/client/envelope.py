@@ -5,6 +5,7 @@ Whether it does, the server says itself, in `$connected`; nothing is guessed fro
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -16,7 +17,8 @@ from sse_fast._native.wire.event_parser import ReceivedEvent
 class PublishedEvent:
     """An event with where and when it was published.
 
-    channel: the first of its channels that were asked for. channels: all of those. time: RFC 3339, in UTC.
+    channel: the first of its channels that were asked for. channels: all of those. time: RFC 3339, in UTC. A server
+    that knows no envelopes tells neither, and they are empty.
     """
 
     data: str
@@ -28,7 +30,12 @@ class PublishedEvent:
 
     @property
     def published(self) -> datetime:
+        """Raises ValueError where it was not told."""
         return datetime.fromisoformat(self.time)
+
+    def json(self) -> Any:
+        """The data, read as JSON. Raises ValueError where it is none."""
+        return orjson.loads(self.data)
 
 
 def says_enveloped(connected: ReceivedEvent) -> bool:

@@ -12,37 +12,30 @@ from contextlib import suppress
 import httpx
 import orjson
 
-from sse_fast.errors import SSEFastError
+from sse_fast.client.errors import Forbidden, KeyReused, NotFound, Refused, Stopped, Unauthorized, Unavailable
 
+__all__ = [
+    "Refused",
+    "Stopped",
+    "Unavailable",
+    "explain",
+    "explain_answer",
+    "explanation",
+    "failure_of",
+    "is_no_http",
+    "mistrust_of",
+]
+
+REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 422: KeyReused}
 PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
 LONGEST_RETRY = 24 * 3600.0  # seconds
 EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
 
 
-class Refused(SSEFastError):
-    """The server said no, and would say it again. status: of its answer; 0: it was none."""
-
-    def __init__(self, reason: str, status: int = 0) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class Unavailable(SSEFastError):
-    """No answer, or one that says "later". `retry_after`: seconds the server asked for."""
-
-    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
-class Stopped(SSEFastError):
-    """The server answered 204: do not come back."""
-
-
 def failure_of(response: httpx.Response) -> Refused | Unavailable:
     """What an answer that is no success means."""
     if response.status_code not in PERHAPS_LATER and not response.is_server_error:
-        return Refused(explain_answer(response), response.status_code)
+        return REFUSALS.get(response.status_code, Refused)(explain_answer(response), response.status_code)
     asked_for = response.headers.get("Retry-After", "")
     seconds = float(asked_for) if asked_for.isascii() and asked_for.isdigit() else 0.0
     return Unavailable(explain_answer(response), min(seconds, LONGEST_RETRY))

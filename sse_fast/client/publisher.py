@@ -8,6 +8,7 @@ import httpx
 import orjson
 
 from sse_fast.client.failures import Refused, Unavailable, explain, explain_answer
+from sse_fast.client.publication import in_quotes as in_quotes
 from sse_fast.serialization import json_of
 
 
@@ -72,8 +73,3 @@ class Publisher:
             return orjson.loads(answer)
         except orjson.JSONDecodeError:
             raise Refused(f"{response.url} answers something else than JSON: another server?") from None
-
-
-def in_quotes(key: str) -> str:
-    """As a string of RFC 8941."""
-    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'

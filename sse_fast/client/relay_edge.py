@@ -11,7 +11,7 @@ import orjson
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of, is_no_http, mistrust_of
-from sse_fast.client.publisher import in_quotes
+from sse_fast.client.publication import in_quotes
 from sse_fast.client.relay_mark import ASKING, MARK, MARKS, Mark, Rejected, Superseded, channel_of
 from sse_fast.client.relay_source import check, read_of
 from sse_fast.errors import EventTooLarge

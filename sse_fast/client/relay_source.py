@@ -215,7 +215,7 @@ async def check(response: httpx.Response) -> None:
     where = shown(str(response.url))
     if response.status_code != 200:
         failure = failure_of(await read_of(response))
-        raise failure if isinstance(failure, Unavailable) else Refused(f"{where}: {failure}", failure.status)
+        raise failure if isinstance(failure, Unavailable) else type(failure)(f"{where}: {failure}", failure.status)
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{where} answers {media_type or 'no media type'}, not text/event-stream: another server?")
