@@ -87,10 +87,10 @@ async def of_xadd(made: Servers) -> AsyncIterator[Publish]:
     connection = await connect(Address.parse(redis.url), ("127.0.0.1", redis.port), 2)
 
     async def publish(number: int) -> object:
-        return await connection.send("XADD", "log", "*", "e", pack((CHANNELS[number % 1000], FRAME)))
+        return await connection.ask(("XADD", "log", "*", "e", pack((CHANNELS[number % 1000], FRAME))), 2)
 
     yield publish
-    connection.abort()
+    await connection.close()
 
 
 ROWS: dict[str, Callable[[Servers], object]] = {

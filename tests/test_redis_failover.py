@@ -4,10 +4,12 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from cut_proxy import between
+from redis.asyncio.connection import SSLConnection
 from redis_engines import engine_at, event, following, frames_of, ids_of, marks_of, until
 from redis_servers import HOST, Redis, Servers, servers, wait_until
 
@@ -16,6 +18,7 @@ from sse_fast.cluster.address import Address
 from sse_fast.cluster.engine import Engine
 from sse_fast.cluster.entries import Missed
 from sse_fast.cluster.primary import latest
+from sse_fast.cluster.redis_py import async_connection
 from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 from sse_fast.event import EventId
 
@@ -276,14 +279,19 @@ def test_urls_are_read_as_they_are_meant() -> None:
     whole = Address.parse("rediss+sentinel://edge:p%40ss@[::1]:7,two/fleet/3?ssl_cert_reqs=none&sentinel_password=s")
     assert whole.hosts == (("::1", 7), ("two", 26379))
     assert (whole.service, whole.db, whole.username, whole.password) == ("fleet", 3, "edge", "p@ss")
-    assert whole.greeting() == [("AUTH", "edge", "p@ss"), ("SELECT", "3")]
-    assert whole.greeting(sentinel=True) == [("AUTH", "s")]
+    engine: Any = async_connection(whole.given(whole.hosts[1]))
+    assert (engine.host, engine.port, engine.db, engine.username, engine.password) == ("two", 26379, 3, "edge", "p@ss")
+    assert isinstance(engine, SSLConnection)
+    assert engine.ssl_context.get().verify_mode == ssl.CERT_NONE
+    sentinel: Any = async_connection(whole.given(whole.hosts[0], sentinel=True))
+    assert (sentinel.host, sentinel.db, sentinel.username, sentinel.password) == ("::1", 0, None, "s")
     assert str(whole) == "rediss+sentinel://[::1]:7,two:26379/fleet"
     assert "p@ss" not in repr(whole)
-    assert whole.ssl is not None
-    assert whole.ssl.verify_mode == ssl.CERT_NONE
     assert Address.parse("redis://h").hosts == (("h", 6379),)
-    assert Address.parse("redis://h").ssl is None
+    assert not isinstance(async_connection(Address.parse("redis://h").given(("h", 6379))), SSLConnection)
+    assert Address.parse("redis://:p#ss@h").password == "p#ss"
+    socket = Address.parse("unix://edge:pass@/run/redis%20.sock?db=2")
+    assert (socket.path, socket.db, socket.username, socket.password) == ("/run/redis .sock", 2, "edge", "pass")
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ async def test_sentinels_are_asked_where_to_publish(made: Servers) -> None:
 
 
 def test_without_the_extra_it_says_which() -> None:
-    code = "import sys; sys.modules['hiredis'] = None\nfrom sse_fast import Publisher\nPublisher('redis://h')"
+    code = "import sys; sys.modules['redis'] = None\nfrom sse_fast import *\nPublisher('redis://h')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert "sse-fast[redis]" in done.stderr
 

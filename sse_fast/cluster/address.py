@@ -1,9 +1,7 @@
 """The URL of an engine, read."""
 
-import ssl
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
 Host = tuple[str, int]
@@ -45,50 +43,58 @@ class Address:
     password: str | None = field(default=None, repr=False)
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of TLS, as redis-py takes them."""
 
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Raises ValueError, which does not show the URL: there may be a password in it."""
-        scheme, separator, rest = url.partition("://")
+        from sse_fast.cluster.redis_py import parse_url  # what it loads is for those who use it
+
+        scheme, separator, rest = url.replace("#", "%23").partition("://")
         tls = scheme in ("rediss", "rediss+sentinel", "rediss+cluster")
         kind = KINDS.get(scheme.replace("rediss", "redis"))
         if kind is None or not separator:
             raise ValueError(f"the URL of an engine is {FORMS}; this one begins with {scheme[:20]!r}")
         rest, _, query = rest.partition("?")
         netloc, _, path = rest.partition("/")
-        given = dict(parse_qsl(query, keep_blank_values=True))
-        if wrong := sorted(given.keys() - set(OPTIONS)):
+        asked = dict(parse_qsl(query, keep_blank_values=True))
+        if wrong := sorted(asked.keys() - set(OPTIONS)):
             raise ValueError(f"the engine's URL has an option {wrong[0]!r}; there are {', '.join(OPTIONS)}")
-        if (wanted := given.get("ssl_cert_reqs", "required")) not in ("required", "none"):
+        if (wanted := asked.get("ssl_cert_reqs", "required")) not in ("required", "none"):
             raise ValueError(f"in the engine's URL ssl_cert_reqs is 'required' or 'none', not {wanted!r}")
         user, at, places = netloc.rpartition("@")
-        name, _, password = user.partition(":")
-        segments = [unquote(part) for part in path.split("/") if part]
-        service, socket = "", ""
+        segments = [part for part in path.split("/") if part]
+        service = ""
         if kind == "sentinel":
             if not segments:
                 raise ValueError(f"the engine's URL has no service that its Sentinels know: {FORMS}")
-            service = segments.pop(0)
+            service = unquote(segments.pop(0))
         elif kind == "socket":
-            socket, segments = "/" + unquote(path), []
-        db = given.pop("db", segments.pop(0) if segments else "0")
+            segments = []
+        db = asked.get("db", segments.pop(0) if segments else "0")
         if not (db.isascii() and db.isdigit()) or segments:
             raise ValueError(f"the engine's URL ends with the number of a database, or with nothing: {FORMS}")
         if kind == "cluster" and int(db):
             raise ValueError("a Redis cluster has the database 0 only")
+        # What redis-py knows nothing of are several hosts, and a service.
+        one = f"unix://{user}{at}/{path}?{query}" if kind == "socket" else f"redis://{user}{at}host/{db}?{query}"
+        try:
+            given: dict[str, Any] = {**parse_url(one)}
+        except ValueError:
+            raise ValueError(f"the engine's URL is not understood: {FORMS}") from None
         return cls(
             kind=kind,
             hosts=() if kind == "socket" else tuple(host_of(place, PORTS[kind]) for place in places.split(",")),
             tls=tls,
             service=service,
-            path=socket,
+            path=given.get("path", ""),
             db=int(db),
-            username=unquote(name) or None,
-            password=unquote(password) if at and password else None,
-            sentinel_username=given.pop("sentinel_username", None),
-            sentinel_password=given.pop("sentinel_password", None),
-            options=given,
+            username=given.get("username"),
+            password=given.get("password"),
+            sentinel_username=given.get("sentinel_username"),
+            sentinel_password=given.get("sentinel_password"),
+            options={name: value for name, value in given.items() if name.startswith("ssl_")},
         )
 
     def __str__(self) -> str:
@@ -99,31 +105,20 @@ class Address:
         service = f"/{self.service}" if self.service else ""
         return f"{'rediss' if self.tls else 'redis'}{kind}://{hosts}{service}"
 
-    @cached_property
-    def ssl(self) -> ssl.SSLContext | None:
-        """Raises OSError for files that are none."""
-        if not self.tls:
-            return None
-        given = self.options
-        context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
-        if given.get("ssl_check_hostname", "true").lower() in ("false", "0", "no"):
-            context.check_hostname = False
-        if given.get("ssl_cert_reqs") == "none":
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if "ssl_certfile" in given:
-            context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"))
-        return context
-
-    def greeting(self, *, sentinel: bool = False) -> list[tuple[str, ...]]:
-        """What is said first on a connection."""
-        username = self.sentinel_username if sentinel else self.username
-        password = self.sentinel_password if sentinel else self.password
-        said: list[tuple[str, ...]] = []
-        if password is not None:
-            said.append(("AUTH", username, password) if username else ("AUTH", password))
-        if self.db and not sentinel:
-            said.append(("SELECT", str(self.db)))
-        return said
+    def given(self, host: Host | None, *, sentinel: bool = False) -> dict[str, Any]:
+        """What one of redis-py's connections is made with; host: None, its Unix socket."""
+        found: dict[str, Any] = {
+            "username": self.sentinel_username if sentinel else self.username,
+            "password": self.sentinel_password if sentinel else self.password,
+            "db": 0 if sentinel else self.db,
+            "protocol": 2,  # its replies are the same in all versions
+        }
+        if host is None:
+            return {**found, "path": self.path}
+        found |= {"host": host[0], "port": host[1], "socket_keepalive": True}
+        if self.tls:
+            found |= {"ssl_check_hostname": self.options.get("ssl_cert_reqs") != "none", **self.options}
+        return found
 
 
 def host_of(text: str, port: int) -> Host:

@@ -1,17 +1,13 @@
 """A connection to an engine for who has no event loop: each command waits for its answer."""
 
 import os
-import select
-import socket
-import ssl
-import time
 from typing import Any, cast
 
 from sse_fast.cluster.address import Address, Host, text_of
-from sse_fast.cluster.connection import hiredis
+from sse_fast.cluster.connection import failure_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
 from sse_fast.cluster.primary import SENTINEL_SECONDS, latest, primary_said
-from sse_fast.cluster.trouble import late, trouble_of, unreachable
+from sse_fast.cluster.redis_py import RedisError, ResponseError, connection
 from sse_fast.errors import EngineUnavailable
 
 
@@ -22,77 +18,52 @@ class Line:
         self.name = text_of(host) if host is not None else str(address)
         self.seconds = seconds
         self._process = os.getpid()
-        self._reader = hiredis.Reader()
+        self._redis = connection(address.given(host, sentinel=sentinel), seconds=seconds)
+        self._open = True
         try:
-            if host is None:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(seconds)
-                self._socket.connect(address.path)
-            else:
-                context = address.ssl  # before there is a socket: its files may not be there
-                self._socket = socket.create_connection(host, seconds)
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if context is not None:
-                    self._socket = context.wrap_socket(self._socket, server_hostname=host[0])
-        except TimeoutError:
-            raise late(self.name, seconds) from None
-        except OSError as error:
-            raise unreachable(self.name, error) from None
-        try:
-            for command in address.greeting(sentinel=sentinel):
-                reply = self.ask(command)
-                if isinstance(reply, Exception):
-                    raise trouble_of(reply, self.name, "*")
-        except EngineUnavailable as error:
+            self._redis.connect()
+        except RedisError as error:
             self.close()
-            raise error.again(maybe=False) from None
+            raise failure_of(error, self.name, seconds) from None
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def usable(self) -> bool:
         """Whether it is this process's, and nobody has closed it since it was used."""
-        if self._process != os.getpid() or self._socket.fileno() < 0:
+        if self._process != os.getpid() or not self._open:
             return False
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
-
-    def ask(self, command: Command, seconds: float | None = None) -> Reply:
-        """An error of the engine's is a reply."""
-        seconds = self.seconds if seconds is None else seconds
-        until = time.monotonic() + seconds
         try:
-            self._socket.settimeout(seconds)
-            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
-            while (reply := self._reader.gets()) is False:
-                self._socket.settimeout(max(0.001, until - time.monotonic()))
-                data = self._socket.recv(65536)
-                if not data:
-                    raise ConnectionResetError("it closed the connection")
-                self._reader.feed(data)
-        except (TimeoutError, ssl.SSLWantReadError):
+            return not self._redis.can_read(timeout=0)
+        except RedisError:
+            return False
+
+    def ask(self, command: Command) -> Reply:
+        """An error of the engine's is a reply."""
+        try:
+            self._redis.send_packed_command(self._redis.pack_command(*command), check_health=False)
+            return self._redis.read_response()
+        except ResponseError as reply:
+            return reply
+        except RedisError as error:
             self.close()
-            raise late(self.name, seconds, maybe=True) from None
-        except OSError as error:
-            self.close()
-            raise unreachable(self.name, error, maybe=True) from None
-        except hiredis.ProtocolError as error:
-            self.close()
-            raise unreachable(self.name, f"it does not speak Redis' protocol ({error})", maybe=True) from None
+            raise failure_of(error, self.name, self.seconds).again(maybe=True) from None
         except BaseException:  # of a signal: an answer is still to come
             self.close()
             raise
-        return reply
 
-    def hold(self, dialogue: Dialogue[T], seconds: float | None = None) -> T:
+    def hold(self, dialogue: Dialogue[T]) -> T:
         try:
             command = next(dialogue)
             while True:
-                command = dialogue.send(self.ask(command, seconds))
+                command = dialogue.send(self.ask(command))
         except StopIteration as end:
             return cast(T, end.value)
 
     def close(self) -> None:
-        self._socket.close()
+        self._open = False
+        self._redis.disconnect()
 
 
 def line_to_primary(address: Address, moved: Host | None, seconds: float) -> Line:

@@ -1,86 +1,91 @@
-"""One connection to an engine: commands are answered in the order they go out in. hiredis writes and reads them."""
+"""One connection to an engine, over one of redis-py's: commands are answered in the order they go out in."""
 
 import asyncio
-import socket
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
-
-try:
-    import hiredis as hiredis
-except ModuleNotFoundError:  # the extra is not installed
-    hiredis = None  # type: ignore[assignment]
 
 from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
+from sse_fast.cluster.redis_py import (
+    AsyncConnection,
+    InvalidResponse,
+    RedisError,
+    RedisTimeoutError,
+    ResponseError,
+    async_connection,
+)
 from sse_fast.cluster.trouble import late, trouble_of, unreachable
 from sse_fast.errors import EngineUnavailable
 
 
-def need_hiredis() -> None:
-    if hiredis is None:
-        raise ModuleNotFoundError("an engine needs hiredis: pip install 'sse-fast[redis]'", name="hiredis")
-
-
-class Connection(asyncio.Protocol):
+class Connection:
     """Made by `connect`. `lost`: done when it is closed, by whomever."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, redis: AsyncConnection, name: str) -> None:
         self.name = name
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._redis = redis
         self._waiting: deque[asyncio.Future[Reply]] = deque()
-        self._reader = hiredis.Reader()
-        self._transport: asyncio.Transport | None = None
+        self._sending = asyncio.Lock()
         self._why: EngineUnavailable | None = None
+        self.lost = asyncio.create_task(self._read(), name=f"sse_fast reads from {name}")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
+    async def _read(self) -> None:
+        """All answers, until it is closed."""
+        why: EngineUnavailable | None = None
         try:
-            while self._waiting and (reply := self._reader.gets()) is not False:
+            while True:
+                try:
+                    reply = await self._redis.read_response(disconnect_on_error=False)
+                except ResponseError as error:
+                    reply = error
                 waiting = self._waiting.popleft()
                 if not waiting.done():
                     waiting.set_result(reply)
-        except hiredis.ProtocolError as error:
-            self.abort(unreachable(self.name, f"it does not speak Redis' protocol ({error})"))
+        except RedisError as error:
+            why = failure_of(error, self.name)
+        except IndexError:
+            why = unreachable(self.name, "it says what it was not asked for")
+        finally:
+            self.abort(why)
+            while self._waiting:
+                waiting = self._waiting.popleft()
+                if not waiting.done():
+                    waiting.set_exception(self._reason(maybe=True))
+                    waiting.exception()  # whoever gave it up is not told that nobody looked
+            await closed(self._redis)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        why = self._why or unreachable(self.name, exc or "it closed the connection")
-        self._transport = None
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_exception(why.again(maybe=True))
-                waiting.exception()  # whoever gave it up is not told that nobody looked
-        if not self.lost.done():
-            self.lost.set_result(None)
+    def _reason(self, *, maybe: bool) -> EngineUnavailable:
+        return (self._why or unreachable(self.name, "the connection is closed")).again(maybe=maybe)
 
     @property
     def open(self) -> bool:
-        return self._transport is not None and self._why is None
+        return self._why is None and self._redis.is_connected
 
-    def send(self, *command: str | bytes | int) -> asyncio.Future[Reply]:
-        """The reply to come; an error of the engine's is one. Raises EngineUnavailable where nothing can be sent."""
-        if self._transport is None or self._why is not None:
-            raise (self._why or unreachable(self.name, "the connection is closed")).again(maybe=False)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append(reply)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
-        return reply
-
-    async def ask(self, command: Command, seconds: float) -> Reply:
-        """As `send`, waiting for at most so long. Who is not answered in time closes it."""
-        reply = self.send(*command)
-        done, _ = await asyncio.wait((reply,), timeout=seconds)
-        if not done:
+    async def ask_all(self, commands: Sequence[Command], seconds: float) -> list[Reply]:
+        """Their replies, waiting for at most so long; errors of the engine's are some. Who is not answered in time
+        closes it. Raises EngineUnavailable."""
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._sending:
+                    if not self.open:  # redis-py would connect again
+                        raise self._reason(maybe=False)
+                    replies = [asyncio.get_running_loop().create_future() for _ in commands]
+                    self._waiting.extend(replies)
+                    await self._redis.send_packed_command(self._redis.pack_commands(commands), check_health=False)
+                return [await reply for reply in replies]
+        except TimeoutError:
             error = late(self.name, seconds, maybe=True)
             self.abort(error)
-            raise error
-        return reply.result()
+            raise error from None
+        except RedisError as lost:
+            self.abort(failure_of(lost, self.name))
+            raise self._reason(maybe=True) from None
+
+    async def ask(self, command: Command, seconds: float) -> Reply:
+        """`ask_all`, of one."""
+        return (await self.ask_all((command,), seconds))[0]
 
     async def hold(self, dialogue: Dialogue[T], seconds: float) -> T:
         """Carry out what a dialogue asks for."""
@@ -95,35 +100,52 @@ class Connection(asyncio.Protocol):
         """Now; whoever waits is told."""
         if self._why is None:
             self._why = why or unreachable(self.name, "the connection was closed here")
-        if self._transport is not None:
-            self._transport.abort()
+        drop(self._redis)
+
+    async def close(self) -> None:
+        """`abort`, and all of it is over."""
+        self.abort()
+        await asyncio.wait((self.lost,))
 
 
 async def connect(address: Address, host: Host | None, seconds: float, *, sentinel: bool = False) -> Connection:
     """host: None, by its Unix socket. Raises EngineUnavailable (EngineRefused)."""
-    loop = asyncio.get_running_loop()
     name = text_of(host) if host is not None else str(address)
-    connection = Connection(name)
+    redis = async_connection(address.given(host, sentinel=sentinel))
     try:
         async with asyncio.timeout(seconds):
-            if host is None:
-                await loop.create_unix_connection(lambda: connection, address.path)
-            else:
-                context = address.ssl
-                await loop.create_connection(
-                    lambda: connection, *host, ssl=context, server_hostname=host[0] if context is not None else None
-                )
-            for command in address.greeting(sentinel=sentinel):
-                reply = await connection.send(*command)
-                if isinstance(reply, Exception):
-                    raise trouble_of(reply, name, "*")
-    except TimeoutError:
-        connection.abort()
-        raise late(name, seconds) from None
-    except OSError as error:
-        connection.abort()
-        raise unreachable(name, error) from None
-    except BaseException:
-        connection.abort()
+            await redis.connect()
+    except BaseException as error:
+        drop(redis)
+        await closed(redis)
+        if isinstance(error, TimeoutError):
+            raise late(name, seconds) from None
+        if isinstance(error, RedisError):
+            raise failure_of(error, name) from None
         raise
-    return connection
+    return Connection(redis, name)
+
+
+def failure_of(error: BaseException, name: str, seconds: float | None = None) -> EngineUnavailable:
+    """What redis-py raised, as ours."""
+    behind = error.__cause__ or error.__context__
+    if isinstance(error, ResponseError):
+        return trouble_of(error, name, "*").again(maybe=False)
+    if isinstance(error, InvalidResponse):
+        return unreachable(name, f"it does not speak Redis' protocol ({error})")
+    if isinstance(error, RedisTimeoutError) and seconds is not None:
+        return late(name, seconds)
+    if isinstance(behind, RedisError):  # its connections to Unix sockets say it twice
+        return failure_of(behind, name, seconds)
+    return unreachable(name, behind or "it closed the connection")
+
+
+def drop(redis: AsyncConnection) -> None:
+    """What it has not written yet, too: redis-py's own closing waits until somebody has read that."""
+    if redis._writer is not None:
+        redis._writer.transport.abort()
+
+
+async def closed(redis: AsyncConnection) -> None:
+    with suppress(RedisError, OSError):
+        await redis.disconnect(nowait=True)

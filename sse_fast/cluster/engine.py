@@ -11,19 +11,18 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
 
 from sse_fast.cluster.address import Address, Host, text_of
-from sse_fast.cluster.connection import Connection, connect, need_hiredis
+from sse_fast.cluster.connection import Connection, connect
 from sse_fast.cluster.counts import Counts
 from sse_fast.cluster.entries import Item
-from sse_fast.cluster.functions import Command, Limits, Log, Look, Looked, Opened
+from sse_fast.cluster.flight import Flight, Waiting
+from sse_fast.cluster.functions import Command, Limits, Log, Look, Looked, Opened, Reply
 from sse_fast.cluster.primary import by_sentinels, connect_to_primary
 from sse_fast.cluster.reader import Page, Reader
-from sse_fast.cluster.requests import Keys, Published, Request, answers_of, arguments_of, forgetting, request_in_turns
-from sse_fast.cluster.trouble import MOVED, NOT_LOADED, late, trouble_of, unreachable
+from sse_fast.cluster.requests import SHARE, Keys, Published, Request, forgetting, request_in_turns
+from sse_fast.cluster.trouble import MOVED, trouble_of, unreachable
 from sse_fast.errors import (
     BatchTooLarge,
     EngineRefused,
@@ -40,10 +39,8 @@ TEND = 1.0  # seconds between two looks after the log, and
 TEND_IN_TROUBLE = 0.25
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two tries to connect
 HOPS = 5  # from one of a cluster's servers to another
-GROUP_EVENTS, GROUP_BYTES = 512, 256 * 1024  # in one call, unless a single batch has more: about a millisecond of Redis
 FLIGHTS = 1  # calls at once; what comes meanwhile goes together
 MOST_WAITING = 64 * 1024 * 1024  # bytes that may wait for the engine
-SHARE = 8  # of what the engine keeps a batch may be a part: one of so many
 
 
 class Engine:
@@ -84,9 +81,8 @@ class Engine:
         self._tried: asyncio.Future[None]
         self._up: asyncio.Event
         self._opened: Opened | None = None
-        self._queue: deque[tuple[Request, asyncio.Future[Published]]] = deque()
-        self._waiting = 0  # bytes
-        self._flying = 0
+        self._waiting = Waiting()
+        self._flying: set[asyncio.Task[None]] = set()
         self._soon = False
         self._closed = False
         self._reader = Reader(self)
@@ -104,9 +100,7 @@ class Engine:
     ) -> "Engine":
         """`prefix`: of the names of its keys. `replicas`: that have an event before it is acknowledged, within
         `replica_timeout` seconds. `timeout`: seconds that an answer may take. `limits`: None, those that others have
-        set. Raises ValueError for what is none, without showing the URL, and ModuleNotFoundError without the extra
-        `redis`."""
-        need_hiredis()
+        set. Raises ValueError for what is none, without showing the URL."""
         if replicas < 0 or timeout <= 0 or replica_timeout <= 0:
             raise ValueError("replicas is 0 or more, and timeout and replica_timeout are seconds, more than 0")
         return cls(
@@ -138,12 +132,14 @@ class Engine:
     async def close(self) -> None:
         """What waits is not published."""
         self._closed = True
-        self._reader.close()
+        await self._reader.close()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self.trouble = unreachable(self.address, "the engine was closed here")
             self._down(self.trouble)
+        if self._flying:
+            await asyncio.wait(self._flying)
 
     async def _keep(self) -> None:
         wait, hops = FIRST_WAIT, 0
@@ -156,7 +152,7 @@ class Engine:
                     wait, hops = FIRST_WAIT, 0
                     await self._stay(connection)
                 finally:
-                    connection.abort()
+                    await connection.close()
             except EngineUnavailable as error:
                 if self._moved not in (moved, None) and hops < HOPS:
                     hops += 1
@@ -267,11 +263,7 @@ class Engine:
             return
         self._up.clear()
         self._tell(error)
-        while self._queue:
-            request, waiting = self._queue.popleft()
-            self._waiting -= request.size
-            if not waiting.done():
-                waiting.set_exception(error.again(maybe=False))
+        self._waiting.refuse(error)
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -310,21 +302,19 @@ class Engine:
                 f"the batch has {request.size} bytes, and the engine keeps {self._opened.max_bytes}: an "
                 f"{SHARE}th of that may be published at once; send it in several"
             )
-        if self._waiting and self._waiting + request.size > MOST_WAITING:
+        if self._waiting and self._waiting.size + request.size > MOST_WAITING:
             self.counts.failures += 1
             raise EngineUnavailable(
-                f"{self._waiting} bytes wait to be published at {self.address}, which is not fast enough",
+                f"{self._waiting.size} bytes wait to be published at {self.address}, which is not fast enough",
                 EngineTrouble.WAITING,
             )
-        waiting: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self._queue.append((request, waiting))
-        self._waiting += request.size
+        waiting = self._waiting.add(request)
         self._fly_soon()
         return await waiting
 
     def _fly_soon(self) -> None:
         """In the next turn of the loop: whoever publishes in this one comes with it."""
-        if self._queue and not self._soon and self._flying < FLIGHTS:
+        if self._waiting and not self._soon and len(self._flying) < FLIGHTS:
             self._soon = True
             asyncio.get_running_loop().call_soon(self._fly)
 
@@ -332,26 +322,43 @@ class Engine:
         self._soon = False
         if self._connection is None:
             return
-        requests: list[Request] = []
-        futures: list[asyncio.Future[Published]] = []
-        events = size = 0
-        while self._queue:
-            request, waiting = self._queue[0]
-            if requests and (events + request.count > GROUP_EVENTS or size + request.size > GROUP_BYTES):
-                break
-            self._queue.popleft()
-            self._waiting -= request.size
-            if not waiting.done():  # who has left publishes nothing
-                requests.append(request)
-                futures.append(waiting)
-                events, size = events + request.count, size + request.size
-        if requests:
-            Flight(self, self._connection, requests, futures).start()
+        flight = self._waiting.board()
+        if flight.requests:
+            task = asyncio.ensure_future(self._carry(flight, self._connection))
+            self._flying.add(task)
+            task.add_done_callback(self._landed)
+
+    async def _carry(self, flight: Flight, connection: Connection) -> None:
+        wait = self.wait_for_replicas() if self.replicas else None
+        try:
+            replies = await flight.carry(connection, self.log, wait, self.patience)
+            if wait is not None:
+                self.check_replicas(replies[1])
+            flight.land(replies[0], self.counts)
+        except EngineUnavailable as error:
+            flight.fail(error)
+            self._failed(error, connection)
+        except Exception as error:  # nobody is left waiting
+            logger.exception("an answer of the engine was not understood")
+            flight.fail(EngineUnavailable(f"not understood: {error!r}", EngineTrouble.OTHER, maybe=True))
+            self.counts.failures += 1
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        self._fly_soon()
+
+    def _failed(self, error: EngineUnavailable, connection: Connection) -> None:
+        """A call has found out what the next look would."""
+        self.counts.failures += 1
+        if self._moved is not None or error.reason == EngineTrouble.READ_ONLY:
+            connection.abort(error)
+        if connection is self._connection and error.reason != EngineTrouble.OTHER:
+            self._tell(error)
 
     def wait_for_replicas(self) -> Command:
         return self.log.wait(self.replicas, self._replica_timeout)
 
-    def check_replicas(self, reply: Any) -> None:
+    def check_replicas(self, reply: Reply) -> None:
         """Raises NotReplicated."""
         self.log.check_replicas(reply, self.replicas, self._replica_timeout)
 
@@ -419,104 +426,3 @@ class Engine:
     @property
     def timeout(self) -> float:
         return self._timeout
-
-    # ---- of flights --------------------------------------------------------------------------------------------------
-
-    def took_off(self) -> None:
-        self._flying += 1
-
-    def landed(self) -> None:
-        self._flying -= 1
-        self._fly_soon()
-
-    def failed(self, error: EngineUnavailable, connection: Connection) -> None:
-        """A call has found out what the next look would."""
-        self.counts.failures += 1
-        if self._moved is not None or error.reason == EngineTrouble.READ_ONLY:
-            connection.abort(error)
-        if connection is self._connection and error.reason != EngineTrouble.OTHER:
-            self._tell(error)
-
-
-class Flight:
-    """One call of the function with what several have handed in; and, behind it, the wait for the replicas."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        connection: Connection,
-        requests: list[Request],
-        futures: list[asyncio.Future[Published]],
-    ) -> None:
-        self._engine, self._connection = engine, connection
-        self._requests, self._futures = requests, futures
-        self._reply: asyncio.Future[Any]
-        self._again = False
-
-    def start(self) -> None:
-        self._engine.took_off()
-        self._send()
-
-    def _send(self) -> None:
-        engine, connection = self._engine, self._connection
-        try:
-            self._reply = last = connection.send(*engine.log.call("publish", *arguments_of(self._requests)))
-            if engine.replicas:
-                last = connection.send(*engine.wait_for_replicas())
-        except EngineUnavailable as error:
-            self._fail(error)
-            return
-        self._late = asyncio.get_running_loop().call_later(engine.patience, self._time_out)
-        last.add_done_callback(self._done)
-
-    def _time_out(self) -> None:
-        self._connection.abort(late(self._connection.name, self._engine.patience, maybe=True))
-
-    def _done(self, last: asyncio.Future[Any]) -> None:
-        self._late.cancel()
-        engine = self._engine
-        try:
-            reply = self._reply.result()
-            if str(reply).startswith(NOT_LOADED) and not self._again:
-                self._again = True
-                self._loading = asyncio.ensure_future(self._load())
-                return
-            engine.log.checked(reply)
-            if engine.replicas:
-                engine.check_replicas(last.result())
-            answers = answers_of(self._requests, reply)
-        except EngineUnavailable as error:
-            self._fail(error)
-            return
-        except Exception as error:  # nobody is left waiting
-            logger.exception("an answer of the engine was not understood")
-            self._fail(EngineUnavailable(f"not understood: {error!r}", EngineTrouble.OTHER, maybe=True))
-            return
-        counts = engine.counts
-        counts.calls += 1
-        for waiting, answer in zip(self._futures, answers, strict=True):
-            if isinstance(answer, Exception):
-                if not waiting.done():
-                    waiting.set_exception(answer)
-                continue
-            counts.events += len(answer.ids) - answer.repeated
-            counts.repeated += answer.repeated
-            if not waiting.done():
-                waiting.set_result(answer)
-        engine.landed()
-
-    async def _load(self) -> None:
-        """Nothing has run: a server that keeps nothing has started again."""
-        try:
-            await self._connection.hold(self._engine.log.load(), self._engine.patience)
-        except EngineUnavailable as error:
-            self._fail(error.again(maybe=False))
-        else:
-            self._send()
-
-    def _fail(self, error: EngineUnavailable) -> None:
-        for waiting in self._futures:
-            if not waiting.done():
-                waiting.set_exception(error.again())
-        self._engine.failed(error, self._connection)
-        self._engine.landed()

@@ -49,7 +49,7 @@ async def ask_sentinel(address: Address, host: Host, seconds: float) -> tuple[in
         try:
             reply = await connection.ask(("SENTINEL", "MASTER", address.service), seconds)
         finally:
-            connection.abort()
+            await connection.close()
         return primary_said(address, host, reply)
     except EngineUnavailable as error:
         return error

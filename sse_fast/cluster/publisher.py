@@ -5,19 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.cluster.address import Address, Host
-from sse_fast.cluster.blocking import Line, line_to_primary
-from sse_fast.cluster.connection import need_hiredis
-from sse_fast.cluster.engine import SHARE, Engine
 from sse_fast.cluster.functions import Log, Opened
-from sse_fast.cluster.requests import Published, answers_of, arguments_of, request
+from sse_fast.cluster.requests import SHARE, Published, answers_of, arguments_of, request
 from sse_fast.cluster.trouble import MOVED, trouble_of
 from sse_fast.errors import BatchTooLarge, EngineRefused, EngineTrouble, EngineUnavailable, InvalidEvent, KeyReused
 from sse_fast.event import EventId
 from sse_fast.event_rules import FIELDS, Encoded, brief
+
+if TYPE_CHECKING:
+    from sse_fast.cluster.blocking import Line
 
 TRY_AGAIN = 0.1  # seconds, until an engine that is away is asked again
 HOPS = 5
@@ -94,11 +94,14 @@ class Publisher(_Events):
         patience: float = 5.0,
         max_event_size: int = 64 * 1024,
     ) -> None:
-        need_hiredis()
+        from sse_fast.cluster.blocking import line_to_primary  # what it loads is for those who use it
+
         super().__init__(max_event_size, patience)
+        self._line_to_primary = line_to_primary
         self._address = Address.parse(url)
         self._log = Log(prefix, self._explain)
-        self._replicas, self._replica_timeout, self._timeout = replicas, replica_timeout, timeout
+        self._replicas, self._replica_timeout = replicas, replica_timeout
+        self._timeout = timeout + (replica_timeout if replicas else 0)
         self._moved: Host | None = None
         self._line: Line | None = None
         self._opened: Opened
@@ -162,10 +165,7 @@ class Publisher(_Events):
                     try:
                         reply = line.hold(self._log.loaded(self._log.call("publish", *arguments_of([asked]))))
                         if self._replicas:
-                            waited = line.ask(
-                                self._log.wait(self._replicas, self._replica_timeout),
-                                self._timeout + self._replica_timeout,
-                            )
+                            waited = line.ask(self._log.wait(self._replicas, self._replica_timeout))
                             self._log.check_replicas(waited, self._replicas, self._replica_timeout)
                     except EngineUnavailable:
                         line.close()
@@ -190,7 +190,7 @@ class Publisher(_Events):
         for _ in range(HOPS):
             moved = self._moved
             try:
-                line = line_to_primary(self._address, moved, self._timeout)
+                line = self._line_to_primary(self._address, moved, self._timeout)
             except EngineUnavailable:
                 self._moved = None
                 raise
@@ -228,6 +228,8 @@ class AsyncPublisher(_Events):
         patience: float = 5.0,
         max_event_size: int = 64 * 1024,
     ) -> None:
+        from sse_fast.cluster.engine import Engine  # what it loads is for those who use it
+
         super().__init__(max_event_size, patience)
         self._engine = Engine.from_url(
             url, prefix=prefix, replicas=replicas, replica_timeout=replica_timeout, timeout=timeout

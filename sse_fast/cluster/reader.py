@@ -72,8 +72,10 @@ class Reader:
             if connection is not None:
                 connection.abort(unreachable(connection.name, "another server has the log"))
 
-    def close(self) -> None:
-        self.elsewhere()
+    async def close(self) -> None:
+        for connection in (self._connection, self._pages):
+            if connection is not None:
+                await connection.close()
 
     async def follow(self, after: EventId | None) -> AsyncGenerator[list[Item], None]:
         sequence = Sequence(after)
@@ -115,8 +117,8 @@ class Reader:
                     elif look.answered < sent and in_order(look.found.last) > in_order(sequence.at):
                         raise unreachable(connection.name, "it gives nothing to who reads, and there is news")
         finally:
-            connection.abort()
             self._connection = None
+            await connection.close()
 
     def _items(self, sequence: Sequence, entries: Entries) -> list[Item]:
         items = sequence.read(entries)

@@ -14,6 +14,7 @@ Keys = str | Mapping[int, str]
 """The key of a whole batch, or by their places the keys of those of its events that have one."""
 
 DIGEST = 16
+SHARE = 8  # of what the engine keeps a batch may be a part: one of so many
 AT_ONCE = 512 * 1024  # bytes that are packed and hashed before others have their turn, or
 EVENTS_AT_ONCE = 512
 
