@@ -181,7 +181,7 @@ class Publisher(_Events):
                 raise answer
             return answer
 
-    def _connected(self) -> Line:
+    def _connected(self) -> "Line":
         if self._line is not None:
             if self._line.usable:
                 return self._line
