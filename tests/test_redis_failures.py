@@ -165,6 +165,7 @@ async def test_any_key_that_somebody_deletes_is_missed(made: Servers, gone: str)
     redis = made.redis()
     async with engine_at(redis.url, limits=Limits(max_bytes=2**16)) as engine, following(engine) as reading:
         ids = (await engine.publish([event("x" * 900)] * 8)).ids
+        await reading.reach(ids[-1])
         redis.do("DEL", f"{{sse_fast}}:{gone}")
         after = (await engine.publish([event("y")])).ids[0]
         items = await reading.reach(after)
