@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trustme
@@ -232,7 +233,9 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_tls_verifies_whom_it_speaks_to_and_says_who_speaks(made: Servers, certificates: Path) -> None:
+async def test_tls_verifies_whom_it_speaks_to_and_says_who_speaks(
+    made: Servers, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     redis = made.redis()
     port = redis.port
     redis.kill()
@@ -244,8 +247,13 @@ async def test_tls_verifies_whom_it_speaks_to_and_says_who_speaks(made: Servers,
     tls.start()
     at = f"rediss://:secret@127.0.0.1:{port}"
     mine = f"ssl_ca_certs={certificates / 'ca.pem'}&ssl_certfile={certificates / 'client.pem'}"
-    async with engine_at(f"{at}?{mine}") as engine, following(engine) as reading:
-        await reading.reach((await engine.publish([event("x")])).ids[0])
+    with monkeypatch.context() as patch:
+        create = Mock(wraps=ssl.create_default_context)
+        patch.setattr(ssl, "create_default_context", create)
+        async with engine_at(f"{at}?{mine}") as engine, following(engine) as reading:
+            await reading.reach((await engine.publish([event("x")])).ids[0])
+            await engine.page(EventId("1", 0))
+        assert create.call_count == 1, "three connections share it: the system's certificates are not read for each"
     with Publisher(f"{at}?{mine}") as publisher:
         ids = [publisher.publish("c", "x") for _ in range(2)]
         before = tls.info("stats")["total_connections_received"]

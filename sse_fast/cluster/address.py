@@ -1,6 +1,7 @@
 """The URL of an engine, read."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -118,7 +119,17 @@ class Address:
         found |= {"host": host[0], "port": host[1], "socket_keepalive": True}
         if self.tls:
             found |= {"ssl_check_hostname": self.options.get("ssl_cert_reqs") != "none", **self.options}
+            if "ssl_certfile" in found:  # in one file, which redis-py before 6 takes for no key
+                found.setdefault("ssl_keyfile", found["ssl_certfile"])
         return found
+
+    @cached_property
+    def context(self) -> Any:
+        """What redis-py's connections make their TLS of. All have the same: it reads the files only once, and they and
+        the system's certificates take the loop milliseconds."""
+        from sse_fast.cluster.redis_py import AsyncTls
+
+        return AsyncTls(**self.given(("", 0))).ssl_context
 
 
 def host_of(text: str, port: int) -> Host:

@@ -10,6 +10,7 @@ from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
 from sse_fast.cluster.redis_py import (
     AsyncConnection,
+    AsyncTls,
     InvalidResponse,
     RedisError,
     RedisTimeoutError,
@@ -112,6 +113,8 @@ async def connect(address: Address, host: Host | None, seconds: float, *, sentin
     """host: None, by its Unix socket. Raises EngineUnavailable (EngineRefused)."""
     name = text_of(host) if host is not None else str(address)
     redis = async_connection(address.given(host, sentinel=sentinel))
+    if isinstance(redis, AsyncTls):
+        redis.ssl_context = address.context
     try:
         async with asyncio.timeout(seconds):
             await redis.connect()

@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "AsyncConnection",
+    "AsyncTls",
     "BlockingConnection",
     "InvalidResponse",
     "RedisError",
