@@ -103,6 +103,20 @@ async def test_a_server_that_stands_still_is_given_up_in_time_and_a_retry_with_t
         assert id.position == 1
 
 
+async def test_a_connection_that_takes_no_more_of_a_batch_is_left_for_another(made: Servers) -> None:
+    redis = made.redis()
+    async with between(redis.port) as proxy, engine_at(proxy.url, timeout=0.4) as engine:
+        await engine.open()
+        proxy.hold()
+        with pytest.raises(EngineUnavailable) as late:
+            await engine.publish([event("x" * 2**20)] * 24)
+        assert late.value.reason == EngineTrouble.TIMEOUT
+        tried = proxy.connections
+        await until(lambda: proxy.connections > tried)
+        proxy.release()
+        await takes_again(engine)
+
+
 async def test_connections_that_are_cut_cost_the_reader_nothing(made: Servers) -> None:
     redis = made.redis()
     async with between(redis.port) as proxy, engine_at(proxy.url) as engine, following(engine) as reading:

@@ -27,6 +27,7 @@ class Connection:
     def __init__(self, redis: AsyncConnection, name: str) -> None:
         self.name = name
         self._redis = redis
+        self._transport = transport_of(redis)
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._sending = asyncio.Lock()
         self._why: EngineUnavailable | None = None
@@ -101,7 +102,8 @@ class Connection:
         """Now; whoever waits is told."""
         if self._why is None:
             self._why = why or unreachable(self.name, "the connection was closed here")
-        drop(self._redis)
+        if self._transport is not None:
+            self._transport.abort()
 
     async def close(self) -> None:
         """`abort`, and all of it is over."""
@@ -119,7 +121,8 @@ async def connect(address: Address, host: Host | None, seconds: float, *, sentin
         async with asyncio.timeout(seconds):
             await redis.connect()
     except BaseException as error:
-        drop(redis)
+        if (transport := transport_of(redis)) is not None:
+            transport.abort()
         await closed(redis)
         if isinstance(error, TimeoutError):
             raise late(name, seconds) from None
@@ -143,10 +146,9 @@ def failure_of(error: BaseException, name: str, seconds: float | None = None) ->
     return unreachable(name, behind or "it closed the connection")
 
 
-def drop(redis: AsyncConnection) -> None:
-    """What it has not written yet, too: redis-py's own closing waits until somebody has read that."""
-    if redis._writer is not None:
-        redis._writer.transport.abort()
+def transport_of(redis: AsyncConnection) -> asyncio.WriteTransport | None:
+    """To be aborted: redis-py's own closing waits until the other side has read what was written."""
+    return redis._writer.transport if redis._writer is not None else None
 
 
 async def closed(redis: AsyncConnection) -> None:
