@@ -44,6 +44,9 @@ from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import Streams
 
 if TYPE_CHECKING:
+    from sse_fast.client.envelope import PublishedEvent
+    from sse_fast.client.items import Gap
+    from sse_fast.embed.listening import HubListening
     from sse_fast.embed.relay import HubRelay, RelayOptions
     from sse_fast.schema.checking import Checker
     from sse_fast.schema.definitions import Channel
@@ -420,6 +423,47 @@ class Hub(node.Hub):
         from sse_fast.embed.relay import HubRelay  # what it loads is for those who use it
 
         return HubRelay(self, url, channel, **options)
+
+    @overload
+    def listen(
+        self,
+        *channels: str,
+        patterns: Iterable[str] = ...,
+        last_event_id: str | None = ...,
+        history: int = ...,
+    ) -> "HubListening[PublishedEvent | Gap]": ...
+    @overload
+    def listen(
+        self,
+        *channels: str,
+        patterns: Iterable[str] = ...,
+        last_event_id: str | None = ...,
+        history: int = ...,
+        on_gap: "Callable[[Gap], object]",
+    ) -> "HubListening[PublishedEvent]": ...
+    def listen(
+        self,
+        *channels: str,
+        patterns: Iterable[str] = (),
+        last_event_id: str | None = None,
+        history: int = 0,
+        on_gap: "Callable[[Gap], object] | None" = None,
+    ) -> "HubListening[Any]":
+        """What is published to channels, and to all that `patterns` have, in one order, each once, in this process, as
+        `sse_fast.client.AsyncClient.listen` has it over HTTP:
+
+            async with hub.listen("orders:7") as events:
+                async for event in events:
+                    ...
+
+        last_event_id: goes on behind that, or with "earliest" with all that is kept; history: else with the newest so
+        many; else it begins where it is entered, or asked for the first item. on_gap: called with each Gap, which
+        otherwise comes among the events. Who is slower than the log keeps events finds a Gap. Ends when it is closed,
+        and with the hub's drain. Raises InvalidEvent for what is no channel, HubClosed where there are no new streams.
+        """
+        from sse_fast.embed.listening import listening  # what it loads is for those who use it
+
+        return listening(self, channels, list(patterns), last_event_id, history, on_gap)
 
     async def stop(self) -> None:
         """Take no more streams, hand out what there is, say `$closing` and end every stream: for a server that waits
