@@ -236,6 +236,23 @@ def test_what_a_channel_forgets_its_reserve_forgets_too() -> None:
     assert said < new
 
 
+@pytest.mark.parametrize("drop", [1, 1024])
+def test_what_came_after_a_channel_forgot_is_handed_out_of_its_reserve(drop: int) -> None:
+    log = Log.private(LOG_SIZE, reserves=ORDERS)
+    fanout = FanOut(log, drop=drop)
+    for _ in range(40):
+        log.append(b"noise", body(0))
+    log.append(b"orders:7", body(0))
+    client, _ = come_back(fanout, [b"orders:7"], None)
+    log.forget(b"orders:7", b"event: $forgotten\ndata: {}\n\n")
+    drain(fanout)
+    orders = [log.append(b"orders:7", body(0)) for _ in range(2)]
+    while next(log.records()).position <= orders[-1]:
+        log.append(b"noise", body(200))
+    drain(fanout)
+    assert client.read == orders
+
+
 def test_keep_counts_what_is_reserved_and_what_the_log_has_together() -> None:
     log = Log.private(LOG_SIZE, reserves=ORDERS)
     fanout = FanOut(log, rules=[(b"orders:*", 4, 0, False)])

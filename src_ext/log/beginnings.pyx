@@ -137,7 +137,7 @@ cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept:
 
 cdef uint64_t evicted_of_reserved(Index index, Channel channel) noexcept:
     cdef Index reserve = <Index>PyTuple_GET_ITEM(index.reserves, channel.reserve - 1)
-    cdef uint64_t newest = max(reserve._lapped, forgotten_of(channel))
+    cdef uint64_t newest = max(reserve._lapped, forgotten_of(index, channel))
     cdef Channel there
     try:
         there = reserve.channels.get(channel.name)
@@ -148,9 +148,14 @@ cdef uint64_t evicted_of_reserved(Index index, Channel channel) noexcept:
         return max(newest, reserve._any_gone)
 
 
-cdef uint64_t forgotten_of(Channel channel) noexcept:
-    """Up to which position it forgot its events, if it has none from before: its reserve may have them still."""
-    return channel.evicted if channel.forgot and channel.first == channel.forgot else 0
+cdef uint64_t forgotten_of(Index index, Channel channel) noexcept:
+    """Up to which position a channel with a reserve forgot its events, if that does not know it yet: it has them still."""
+    cdef Index reserve
+    if channel.forgot and channel.first == channel.forgot:
+        reserve = <Index>PyTuple_GET_ITEM(index.reserves, channel.reserve - 1)
+        if not _lags(index, channel) or reserve.position < index.position_of(channel.first):
+            return channel.evicted
+    return 0
 
 
 cdef uint64_t _evicted(Index index, Channel channel) noexcept:

@@ -157,8 +157,6 @@ cdef class Index:
         cdef Channel channel
         cdef bytes names
         cdef uint64_t key = 0
-        if self.reserves:
-            self._take_in_reserves(limit)
         while count < limit:
             status = self.log.read_record(&self._offset, &record)
             if status == READ_AT_HEAD:
@@ -196,7 +194,9 @@ cdef class Index:
                     self._supersede(channel, key)
             self._offset += record.length
         self.evict()
-        self._drop_evicted(max(count, self._drop))
+        # What a channel forgot is known here until its reserve knows it.
+        if not self.reserves or not self._take_in_reserves(limit):
+            self._drop_evicted(max(count, self._drop))
         if self.tells_of_hole():
             self._tell_of_hole(self._drop)
         return status != READ_AT_HEAD
@@ -205,17 +205,20 @@ cdef class Index:
         """Whether entries wait to be dropped, or channels to be told of a hole; or reserves have some to take in."""
         return self._first < self._live or self.tells_of_hole() or self.reserves and self.reserves_lag()
 
-    cdef int _take_in_reserves(self, Py_ssize_t limit) except -1:
+    cdef bint _take_in_reserves(self, Py_ssize_t limit) except -1:
+        """Whether one of them has more."""
         cdef Index index
+        cdef bint lag = False
         for index in self.reserves:
-            index.take_in_some(limit)
+            if index.take_in_some(limit):
+                lag = True
             if index.log.header.missing > index._lapped:
                 index._lapped = index.log.header.missing
                 index._floor = max(index._floor, index._lapped)
                 index._any_gone = max(index._any_gone, index._lapped)
             while index.fresh.first is not None:        # nobody listens here
                 index.fresh.pop()
-        return 0
+        return lag
 
     cdef bint reserves_lag(self) noexcept:
         """Whether reserves have what was not taken in yet, or wait to drop it."""

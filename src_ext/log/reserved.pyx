@@ -32,12 +32,12 @@ cdef enum:
     LOOKED = 16384                  # links, at most, for the newest events of patterns
 
 
-cdef tuple channels_of(Index reserve, tuple channels):
+cdef tuple channels_of(Index index, Index reserve, tuple channels):
     """Of some channels of the log, those that a reserve has events of, as it knows them."""
     cdef Channel channel, there
     cdef list found = []
     for channel in channels:
-        if channel.reserve == reserve.number and not forgotten_of(channel):
+        if channel.reserve == reserve.number and not forgotten_of(index, channel):
             there = reserve.channels.get(channel.name)
             if there is not None and there.kept:
                 found.append(there)
@@ -81,7 +81,7 @@ cdef bytes cut_reserved(
             lag = True              # it has more, which is not taken in yet
             until = min(until, reserve.position)
     for reserve in index.reserves:
-        there = channels_of(reserve, selection.named if selection is not None else channels)
+        there = channels_of(index, reserve, selection.named if selection is not None else channels)
         if not there and selection is None:
             continue
         next = next_of(reserve, there, selection, position)
@@ -143,7 +143,7 @@ cdef uint64_t before_newest_reserved(Index index, tuple channels, uint64_t count
     position = index._floor
     if kept // widest < count:
         for reserve in index.reserves:
-            there = channels_of(reserve, channels)
+            there = channels_of(index, reserve, channels)
             if not there:
                 continue
             if view != NULL:
@@ -158,7 +158,7 @@ cdef bint hide_reserved(Index index, tuple channels, uint64_t position, const Vi
     cdef Index reserve
     try:
         for reserve in index.reserves:
-            if hide_after(reserve, channels_of(reserve, channels), position, view):
+            if hide_after(reserve, channels_of(index, reserve, channels), position, view):
                 return True
     except MemoryError:
         return True
@@ -170,7 +170,7 @@ cdef uint64_t hidden_reserved(Index index, tuple channels, const View* view) exc
     cdef uint64_t newest = 0
     cdef Index reserve
     for reserve in index.reserves:
-        newest = max(newest, hidden_of_all(reserve, channels_of(reserve, channels), view))
+        newest = max(newest, hidden_of_all(reserve, channels_of(index, reserve, channels), view))
     return newest
 
 
@@ -179,7 +179,7 @@ cdef uint64_t bytes_reserved(Index index, tuple channels, uint64_t position, con
     cdef uint64_t total = 0
     cdef Index reserve
     for reserve in index.reserves:
-        total += bytes_after(reserve, channels_of(reserve, channels), max(position, reserve._floor), view)
+        total += bytes_after(reserve, channels_of(index, reserve, channels), max(position, reserve._floor), view)
     return total
 
 
@@ -203,7 +203,7 @@ cdef uint64_t before_newest_selected(Index index, Selection selection, uint64_t 
     cdef Index reserve
     cdef Selection there
     for reserve in index.reserves:
-        there = selection_of(channels_of(reserve, selection.named), selection.patterns, selection.look)
+        there = selection_of(channels_of(index, reserve, selection.named), selection.patterns, selection.look)
         left, last, looked, link = selection.left, 0, 0, reserve._newest_link
         while left and link and link >= reserve._first_link and looked < LOOKED:
             event = reserve.event_of(link)
@@ -234,7 +234,7 @@ cdef bint hide_selected(Index index, Selection selection, uint64_t position, con
     cdef Selection there
     try:
         for reserve in index.reserves:
-            there = selection_of(channels_of(reserve, selection.named), selection.patterns, selection.look)
+            there = selection_of(channels_of(index, reserve, selection.named), selection.patterns, selection.look)
             number = number_after(reserve, max(position, reserve._floor))
             while number <= reserve.newest:
                 looked += 1

@@ -186,7 +186,8 @@ def shown(Index index not None, bytes name not None, uint64_t now):
     cdef uint64_t count = shown_after(index, channel, 0, &view) if channel is not None else 0
     cdef Index reserve
     if channel is not None and channel.forgot and channel.first == channel.forgot:
-        return count                    # nothing that a reserve has is its any more
+        if index.event_of(channel.first) >= index._live:
+            return count                # nothing that a reserve has is its any more
     for reserve in index.reserves:
         channel = reserve.get(name)
         if channel is not None and channel.reserve == reserve.number:

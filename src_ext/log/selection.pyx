@@ -107,7 +107,7 @@ cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
             newest = 0
             for channel in index._listed:
                 if channel.forgot and matches(pattern.name, channel.name):
-                    newest = max(newest, forgotten_of(channel))
+                    newest = max(newest, forgotten_of(index, channel))
         else:
             newest = evicted_of_those(index, pattern)
         for reserve in index.reserves:
@@ -177,7 +177,7 @@ cdef bint is_own(Index index, Channel channel) noexcept:
         return False
     if (<Index>index.whole)._forgot_at:
         there = (<Index>index.whole).channels.get(channel.name)
-        return there is None or not forgotten_of(there)
+        return there is None or not forgotten_of(<Index>index.whole, there)
     return True
 
 

@@ -15,7 +15,7 @@ cdef uint64_t before_newest(Index index, tuple channels, uint64_t count) except?
 cdef uint64_t kept_after(Index index, tuple channels, uint64_t position) except? 0
 cdef uint64_t bytes_after(Index index, tuple channels, uint64_t position, const View* view) noexcept
 cdef uint64_t evicted_of_one(Index index, Channel channel) noexcept
-cdef uint64_t forgotten_of(Channel channel) noexcept
+cdef uint64_t forgotten_of(Index index, Channel channel) noexcept
 
 
 cdef inline bint has_reserve(Index index, Channel channel) noexcept:

@@ -126,7 +126,7 @@ cdef class Index:
         return position < self._any_gone
 
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
-    cdef int _take_in_reserves(self, Py_ssize_t limit) except -1
+    cdef bint _take_in_reserves(self, Py_ssize_t limit) except -1
     cdef bint reserves_lag(self) noexcept
     cdef void evict(self) noexcept
     cdef void _forget(self, Channel channel) noexcept
