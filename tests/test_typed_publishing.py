@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 from edge_client import EdgeClient
 from pydantic import BaseModel
-from readme import run
+from readme import README, run
 from starlette.applications import Starlette
 from starlette.routing import Route
 from test_posts import Port, post
@@ -199,6 +200,16 @@ def test_the_readme_defines_a_stream_as_it_says() -> None:
 
 
 # ---- by HTTP ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_readme_sends_is_refused_as_it_says() -> None:
+    sending = re.search(r"^curl -d '(.*)' 'localhost:8000(/publish/item/.*)'\n# (.*)$", README, re.MULTILINE)
+    assert sending is not None
+    body, path, answer = sending.groups()
+    document = json.dumps(document_of([run("Comments = stream(", hub=None)["Comments"]]))
+    async with EdgeClient.opened(Transport.ASGI, schema=document) as client:
+        refused = await sent(client, body, "application/x-www-form-urlencoded", path)
+        assert refused.json() == json.loads(answer)
 
 
 async def sent(client: EdgeClient, body: str, kind: str = "application/json", path: str = "/publish") -> httpx.Response:

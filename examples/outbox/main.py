@@ -1,7 +1,7 @@
 """A shop that writes its events into its own database, in the transaction of what they tell; what is committed is
 published, once, in order, whatever dies.
 
-    pip install 'sse-fast[outbox]' sqlalchemy fastapi uvicorn
+    pip install '.[outbox]' sqlalchemy fastapi uvicorn     # at the sources
     export SHOP_DATABASE=postgresql+psycopg:///shop
     createdb shop && sse-fast relay --outbox "$SHOP_DATABASE" --create
     uvicorn --app-dir examples/outbox main:app

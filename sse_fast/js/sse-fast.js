@@ -117,6 +117,8 @@ const LONGEST_WAIT = 86_400_000; // ms that a server may ask for
 const STABLE = 10_000; // ms open, after which a drop is the first one again
 const AGAIN = new DOMException("again", "AbortError"); // at once, and nobody need be told
 const STALLED = new DOMException("nothing came, not even a heartbeat", "TimeoutError");
+/** An id as a header says it: in UTF-8, as EventSource does; `Headers` takes a character for each byte. */
+const inUtf8 = (id) => Array.from(new TextEncoder().encode(id), (byte) => String.fromCharCode(byte)).join("");
 const isOffline = () => platform.navigator?.onLine === false;
 /** What a promise says, unless `signal` aborts first. */
 async function unlessAborted(signal, promise) {
@@ -312,7 +314,7 @@ class LiveStream {
             headers.set("Authorization", `Bearer ${this.#token}`);
         const asked = this.lastEventId;
         if (asked)
-            headers.set("Last-Event-ID", asked);
+            headers.set("Last-Event-ID", inUtf8(asked));
         const asking = { headers, credentials: options.credentials, cache: "no-store", signal };
         const response = await options.fetch(options.url, asking);
         if (response.status === 204)
@@ -1027,8 +1029,11 @@ async function sharedAs(options) {
     if (await navigator.locks.query().then(() => false, () => true))
         return null; // in a sandbox
     let who;
-    if (share === true)
-        who = whoOf(await options.headersNow(), await options.tokenNow({ again: false }));
+    if (share === true) {
+        const signal = AbortSignal.timeout(ANSWER);
+        const headers = await unlessAborted(signal, options.headersNow());
+        who = whoOf(headers, await unlessAborted(signal, options.tokenNow({ signal, again: false })));
+    }
     const said = new TextEncoder().encode(JSON.stringify([url, credentials, who ? [who] : share]));
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", said)); // so that no token is in a name
     const name = "sse_fast " + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");

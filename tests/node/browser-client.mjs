@@ -87,6 +87,13 @@ law("a drop before the first event loses nothing", [cut(connected("live", "e-7")
     assert.equal(asked[1].headers["last-event-id"], "e-7");
   });
 
+law("an id of any letters is said in UTF-8, as EventSource says it", [cut("retry: 1\ndata: x\nid: 价-\u00e9\n\n"), silent],
+  async (open, { asked }) => {
+    const { until } = open();
+    await until(() => asked.length === 2);
+    assert.equal(Buffer.from(asked[1].headers["last-event-id"], "latin1").toString(), "价-\u00e9");
+  });
+
 law("states: connecting, open, waiting until a moment and why, closed", [cut(connected("live", "e-1")), streams(connected("complete", "e-1"))],
   async (open) => {
     const { until, states, connection } = open();

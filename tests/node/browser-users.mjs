@@ -76,6 +76,17 @@ async function end(...tabs) {
   assert.deepEqual([new Set(one.told.slice(1)), new Set(other.told)], [new Set(["bob"]), new Set(["alice"])]);
   await end(one, other);
 }
+{ // a token that does not come is asked for again
+  const timeout = AbortSignal.timeout;
+  AbortSignal.timeout = () => timeout.call(AbortSignal, 1);
+  const given = [];
+  const one = tab("d", ({ signal }) => (given.push(signal), given.length > 1 ? jwt("alice") : new Promise(() => {})));
+  await until(() => given.length > 1);
+  AbortSignal.timeout = timeout;
+  await until(() => one.stream.state.name === "open");
+  assert.ok(given[0].aborted);
+  await end(one);
+}
 { // who follows another tab sends no token; somebody looks at it, and it is seen whose it is by now
   let user = "alice";
   const one = tab("d", () => jwt("alice"));

@@ -1,5 +1,5 @@
 import { isOurs, orderOf, parsedOr } from "./parser.js";
-import { listenTo, LiveStream, whoOf } from "./stream.js";
+import { ANSWER, listenTo, LiveStream, unlessAborted, whoOf } from "./stream.js";
 import { TabGroup } from "./tabs.js";
 import { type Connection, type FilledOptions, type Gap, type ParsedEvent, platform, type SharedName, StreamError, type StreamEvent, type StreamFrame, type StreamOptions, type StreamSource, type StreamState } from "./types.js";
 
@@ -317,7 +317,11 @@ async function sharedAs<T>(options: FilledOptions<T>): Promise<SharedName | null
   if (!share || !navigator?.locks || !BroadcastChannel || !crypto?.subtle) return null;
   if (await navigator.locks.query().then(() => false, () => true)) return null; // in a sandbox
   let who: string | undefined;
-  if (share === true) who = whoOf(await options.headersNow(), await options.tokenNow({ again: false }));
+  if (share === true) {
+    const signal = AbortSignal.timeout(ANSWER);
+    const headers = await unlessAborted(signal, options.headersNow());
+    who = whoOf(headers, await unlessAborted(signal, options.tokenNow({ signal, again: false })));
+  }
   const said = new TextEncoder().encode(JSON.stringify([url, credentials, who ? [who] : share]));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", said)); // so that no token is in a name
   const name = "sse_fast " + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");

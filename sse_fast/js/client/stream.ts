@@ -3,7 +3,7 @@ import { type FilledOptions, type HeadersGiven, platform, StreamError, type Stre
 
 export const TICK = 1000; // ms: how often clocks are looked at, as a machine that slept runs its timers late
 const SILENCE = 45_000; // ms without a byte, until the stream's own heartbeats are known
-const ANSWER = 20_000; // ms until an attempt has its answer
+export const ANSWER = 20_000; // ms until an attempt has its answer
 const LONGEST_SILENCE = 300_000; // where there seem to be none
 const LONGEST_WAIT = 86_400_000; // ms that a server may ask for
 const STABLE = 10_000; // ms open, after which a drop is the first one again
@@ -21,10 +21,13 @@ interface AttemptEnd {
   closed?: boolean;
 }
 
+/** An id as a header says it: in UTF-8, as EventSource does; `Headers` takes a character for each byte. */
+const inUtf8 = (id: string): string => Array.from(new TextEncoder().encode(id), (byte) => String.fromCharCode(byte)).join("");
+
 const isOffline = (): boolean => platform.navigator?.onLine === false;
 
 /** What a promise says, unless `signal` aborts first. */
-async function unlessAborted<V>(signal: AbortSignal, promise: Promise<V>): Promise<V> {
+export async function unlessAborted<V>(signal: AbortSignal, promise: Promise<V>): Promise<V> {
   let end = (): void => {};
   const aborted = new Promise<never>((_, reject) => {
     end = listenTo(signal, "abort", () => reject(signal.reason));
@@ -211,7 +214,7 @@ export class LiveStream<T> {
     headers.set("Accept", "text/event-stream");
     if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
     const asked = this.lastEventId;
-    if (asked) headers.set("Last-Event-ID", asked);
+    if (asked) headers.set("Last-Event-ID", inUtf8(asked));
     const asking = { headers, credentials: options.credentials, cache: "no-store" as const, signal };
     const response = await options.fetch(options.url, asking);
     if (response.status === 204) return void (ended.closed = true);
