@@ -34,7 +34,7 @@ ROOMS: dict[str, str | None] = {
     "_native.bench": "_native.base _native.wire",
     "_native.front": "_native.base _native.fanout _native.wire ends errors event_rules",
     "cluster": "_native.wire client errors event event_rules",
-    "client": "_native.wire errors event event_rules serialization",
+    "client": "_native.wire errors event event_rules logs serialization",
     "schema": "_native.wire base errors event_rules js serialization",
     "protocol": "access errors event_rules",
     "asgi": "protocol",

@@ -256,8 +256,8 @@ async def test_a_source_has_to_wait_where_the_relay_does(source: ScriptedSource)
 
 
 async def test_what_waits_is_bounded_by_count_and_by_size_and_one_event_always_fits() -> None:
-    waiting = Waiting(events=3, size=10)
-    item = Item("", ReceivedEvent("x" * 4))
+    waiting = Waiting(events=3, size=50)
+    item = Item("1", ReceivedEvent("x" * 8, "y" * 8, "1" * 4))  # its type and its id count as its data does
 
     async def put(count: int, item: Item = item) -> int:
         for done in range(count):

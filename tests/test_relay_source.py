@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from scripted_source import ScriptedSource, said, scripted_source
 
-from sse_fast.client.failures import Refused
-from sse_fast.client.relay_mark import shown
+from sse_fast.client.failures import Refused, shown
 from sse_fast.client.relay_source import Item, Source
 
 SECRETS = {"X-Api-Key": "secret", "Cookie": "session=1"}
@@ -66,7 +65,7 @@ class Following:
 async def test_credentials_follow_a_redirect_within_an_origin_and_to_no_other(
     source: ScriptedSource, other: ScriptedSource
 ) -> None:
-    following = Following(source.url, headers=SECRETS, token=lambda: "token")
+    following = Following(source.url, headers=SECRETS, token=lambda: "token", cross_origin=True)
     await (await source.connection()).answer("307 Temporary Redirect", "Location: /moved?x=1")
     moved = await source.connection()
     assert moved.target == "/moved?x=1"
@@ -84,7 +83,7 @@ async def test_credentials_follow_a_redirect_within_an_origin_and_to_no_other(
 
 
 async def test_a_redirect_back_brings_no_credentials(source: ScriptedSource, other: ScriptedSource) -> None:
-    following = Following(source.url, headers=SECRETS)
+    following = Following(source.url, headers=SECRETS, cross_origin=True)
     await (await source.connection()).answer("301 Moved Permanently", f"Location: {other.url}")
     await (await other.connection()).answer("301 Moved Permanently", f"Location: {source.url}?evil")
     back = await source.connection()

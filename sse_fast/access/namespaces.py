@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -33,6 +33,7 @@ REMEMBERED = 16_384  # names whose namespace is
 PARTS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
 SIZE = re.compile(r"([0-9]{1,15})\s*((?:[KMG]i?)?B)?")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+OF_RELAYS = (b"relay:**", b"outbox:**")  # see `client.relay_mark`, `outbox.mark`
 EXAMPLE = '{"pattern": "ticks:*", "keep": 100, "conflate": true}'
 
 
@@ -177,6 +178,13 @@ def reserves_of(namespaces: Iterable[Namespace], log_size: int) -> list[tuple[by
             f"the namespaces reserve {together} bytes, and log_size is {log_size}: together they reserve less than that"
         )
     return found if together else []
+
+
+def rules_of(namespaces: Sequence[Namespace]) -> list[tuple[bytes, int, int, bool]]:
+    """As the log's index takes them. What a relay has to find again no namespace hides."""
+    return (
+        [*((pattern, 0, 0, False) for pattern in OF_RELAYS), *(each.rule for each in namespaces)] if namespaces else []
+    )
 
 
 def is_number(given: object) -> bool:

@@ -4,13 +4,15 @@ from typing import Any
 
 import click
 
+from sse_fast.logs import printable
+
 
 class Failure(click.ClickException):
     """One line on stderr instead of a traceback."""
 
     def show(self, file: Any = None) -> None:
         for line in self.message.splitlines():
-            click.secho(f"sse-fast: {line}", fg="red", err=True)
+            click.secho(f"sse-fast: {printable(line)}", fg="red", err=True)
 
 
 class Misuse(Failure):
@@ -19,4 +21,4 @@ class Misuse(Failure):
 
 def tell(sentence: str) -> None:
     """What is no result, on stderr."""
-    click.secho(sentence, dim=True, err=True)
+    click.secho(printable(sentence), dim=True, err=True)

@@ -23,7 +23,7 @@ INSTALL = "pip install 'sse-fast[outbox]'"
 OF_THE_OUTBOX = {"create", "ddl", "once", "poll"}
 OF_A_STREAM = {
     "to", "transform", "events", "headers", "from_token", "from_token_file", "since", "state", "name", "on_error",
-    "max_event_bytes", "silence",
+    "max_event_bytes", "silence", "cross_origin",
 }  # fmt: skip
 
 
@@ -117,6 +117,12 @@ Examples:
     show_default=True,
     metavar="SECONDS",
     help="Connect to --from again where nothing was heard for so long, a heartbeat neither; 0: never.",
+)
+@click.option(
+    "--cross-origin",
+    is_flag=True,
+    help="Follow redirects of --from to other origins as well: whoever runs it could lead the relay into your own "
+    "network by one.",
 )
 @click.option(
     "--outbox",

@@ -15,12 +15,10 @@ from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.client.failures import Refused
 from sse_fast.client.relay import OnError, Progress, Relay, Transform, TransformFailed, name_of
 from sse_fast.client.relay_edge import LARGEST, EdgeTarget
-from sse_fast.client.relay_source import Source
+from sse_fast.client.relay_source import HEADER_NAME, TOKEN, Source
 from sse_fast.errors import InvalidEvent
 
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
-HEADER_VALUE = re.compile(r"[\x20-\x7e]*")  # and of a token, which has no spaces
-TOKEN = re.compile(r"[\x21-\x7e]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 FROM_GIVEN = "--from-token, --from-token-file or --header"
 
 
@@ -41,6 +39,7 @@ async def relay_from(
     on_error: OnError,
     max_event_bytes: int,
     silence: float,
+    cross_origin: bool,
 ) -> None:
     if to is None:
         raise Misuse("--to: name the channel that the events go to")
@@ -59,6 +58,7 @@ async def relay_from(
             token=from_token if from_token_file is None else lambda: read_token(from_token_file),
             max_event_size=max_event_bytes,
             silence=silence or None,
+            cross_origin=cross_origin,
         )
     except InvalidEvent as error:
         raise Misuse(f"--to: {error}") from None
@@ -79,15 +79,22 @@ async def relay_from(
             progress=Progress(),
         )
     except ValueError as error:
-        raise Misuse(f"--name: {error}") from None
+        raise Misuse(f"--name, --since: {error}") from None
     running = asyncio.create_task(relay.run())
+    ending: list[bool] = []
+
+    def end() -> None:
+        ending.append(True)
+        running.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(number, end)
     try:
         await running
     except asyncio.CancelledError:
-        pass
+        if not ending:
+            raise
     except Refused as error:
         given = FROM_GIVEN if source.name in str(error) else KEY_GIVEN
         raise Failure(f"{error}{next_step(error, given)}") from None

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from time import monotonic
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 15.0  # between two attempts
 LONGEST_ASKED_PAUSE = 60.0  # whatever a server asks for
@@ -32,3 +33,25 @@ class Attempts:
         """What is tried next is something else; how many were in vain."""
         count, self.in_vain = self.in_vain, 0
         return count
+
+
+class Seldom:
+    """What may go wrong at each of many events: so many lines a second at most, and then how many there were."""
+
+    def __init__(self, logger: logging.Logger, most: int = 10) -> None:
+        self._logger, self._most = logger, most
+        self._since = -1.0
+        self._said = self._unsaid = 0
+
+    def say(self, level: int, what: str, *, trace: bool = False) -> None:
+        now = monotonic()
+        if now - self._since >= 1.0:
+            self._since, self._said = now, 0
+        if self._said == self._most:
+            self._unsaid += 1
+            return
+        self._said += 1
+        more, self._unsaid = self._unsaid, 0
+        self._logger.log(
+            level, "%s%s", what, f" ({more:,} lines like it were left out)" if more else "", exc_info=trace
+        )

@@ -183,7 +183,7 @@ class Client:
     def _publish(self, publication: Publication) -> list[EventId]:
         import httpx
 
-        from sse_fast.client.failures import failure_of
+        from sse_fast.client.failures import check_encoding, failure_of
 
         client = self._http(streams=False)
         while True:
@@ -194,6 +194,7 @@ class Client:
                     status = response.status_code
                     if not response.is_success:
                         raise failure_of(response)
+                    check_encoding(response)
                     return publication.answered(status, response.read(), str(client.base_url))
             except Refused as error:
                 raise with_hint(error, self._token) from None

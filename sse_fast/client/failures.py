@@ -4,32 +4,43 @@ There are two kinds: those that the next attempt would meet too (`Refused`, `Sto
 (`Unavailable`).
 """
 
+import asyncio
 import re
 import ssl
 import time
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
 
 from sse_fast.client.errors import Forbidden, KeyReused, NotFound, Refused, Stopped, Unauthorized, Unavailable
+from sse_fast.logs import printable
 
 __all__ = [
+    "AS_IT_IS",
     "Refused",
     "Stopped",
     "Unavailable",
+    "check_encoding",
+    "compression_of",
     "explain",
     "explain_answer",
     "explanation",
     "failure_of",
     "is_no_http",
     "mistrust_of",
+    "read_of",
+    "shown",
 ]
 
 REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 422: KeyReused}
 PERHAPS_LATER = {408, 425, 429}  # request timeout, too early, too many requests; and all of 5xx
 LONGEST_RETRY = 24 * 3600.0  # seconds
 EXPLANATION_BYTES, EXPLANATION_SECONDS = 64 * 1024, 5.0  # of an answer that is an error: the rest is not read
+LONGEST_DETAIL = 1000  # characters that are told of it
+AS_IT_IS = {"Accept-Encoding": "identity"}
+"""Sent with every request: what comes compressed all the same is not read, since a few bytes of it may be many."""
 
 
 def failure_of(response: httpx.Response) -> Refused | Unavailable:
@@ -42,12 +53,12 @@ def failure_of(response: httpx.Response) -> Refused | Unavailable:
 
 
 def explain_answer(response: httpx.Response) -> str:
-    """What the server says is wrong: the `detail` of a problem (RFC 9457), or as much as there is."""
+    """What the server says is wrong, on one line: the `detail` of a problem (RFC 9457), or as much as there is."""
     try:
         problem = orjson.loads(explanation(response))
-        detail = problem.get("detail") or problem.get("title")
+        detail = printable(str(problem.get("detail") or problem.get("title") or "")[:LONGEST_DETAIL])
     except (orjson.JSONDecodeError, AttributeError):
-        detail = None
+        detail = ""
     said = f"{response.status_code} {response.reason_phrase}".strip()
     return f"{detail} ({said})" if detail else said
 
@@ -55,6 +66,8 @@ def explain_answer(response: httpx.Response) -> str:
 def explanation(response: httpx.Response) -> bytes:
     """The body of an error, as far as it comes: it may break off, and need not end."""
     body = bytearray()
+    if compression_of(response):
+        return b""
     deadline = time.monotonic() + EXPLANATION_SECONDS
     with suppress(httpx.RequestError):
         for piece in response.iter_bytes():
@@ -62,6 +75,40 @@ def explanation(response: httpx.Response) -> bytes:
             if len(body) >= EXPLANATION_BYTES or time.monotonic() > deadline:
                 break
     return bytes(body)
+
+
+async def read_of(response: httpx.Response) -> httpx.Response:
+    """The same answer with its body, as far as it comes, and as `explanation` has it."""
+    body = bytearray()
+    if not compression_of(response):
+        with suppress(httpx.RequestError, TimeoutError):
+            async with asyncio.timeout(EXPLANATION_SECONDS):
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) >= EXPLANATION_BYTES:
+                        break
+    kept = {name: value for name in ("Retry-After", "Content-Type") if (value := response.headers.get(name))}
+    return httpx.Response(response.status_code, headers=kept, content=bytes(body[:EXPLANATION_BYTES]))
+
+
+def check_encoding(response: httpx.Response) -> None:
+    """Raises Refused for what is compressed."""
+    if encoding := compression_of(response):
+        where = shown(str(response.url))
+        raise Refused(f"{where} compresses ({printable(encoding[:40])}), which it was not asked for")
+
+
+def compression_of(response: httpx.Response) -> str:
+    said: str = response.headers.get("Content-Encoding", "").strip()
+    return "" if said.lower() == "identity" else said
+
+
+def shown(url: str) -> str:
+    """An address without what may be secret in it: for logs and errors."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    where = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{where}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def explain(error: httpx.TransportError, client: httpx.Client | httpx.AsyncClient) -> str:

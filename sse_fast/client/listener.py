@@ -27,6 +27,7 @@ from sse_fast.client.failures import (
     Refused,
     Stopped,
     Unavailable,
+    check_encoding,
     explain,
     failure_of,
     is_no_http,
@@ -286,3 +287,4 @@ def check_stream(response: httpx.Response) -> None:
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{response.url} answers {media_type or 'no media type'}, not text/event-stream: another server?")
+    check_encoding(response)

@@ -154,8 +154,7 @@ class AsyncClient:
     async def _publish(self, publication: Publication) -> list[EventId]:
         import httpx
 
-        from sse_fast.client.failures import failure_of
-        from sse_fast.client.relay_source import read_of
+        from sse_fast.client.failures import check_encoding, failure_of, read_of
 
         client = self._http(streams=False)
         while True:
@@ -166,6 +165,7 @@ class AsyncClient:
                     status = response.status_code
                     if not response.is_success:
                         raise failure_of(await read_of(response))
+                    check_encoding(response)
                     return publication.answered(status, await response.aread(), str(client.base_url))
             except Refused as error:
                 raise with_hint(error, self._token) from None

@@ -35,7 +35,7 @@ class Publication:
 
     def __init__(self, body: bytes, media_type: str, key: str | None, patience: float) -> None:
         self.body = body
-        self.headers = {"Content-Type": media_type}
+        self.headers = {"Content-Type": media_type, "Accept-Encoding": "identity"}
         if key is not None:
             self.headers["Idempotency-Key"] = in_quotes(idempotency_key(key))
         self._until = time.monotonic() + patience

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from sse_fast.client.failures import Refused, Unavailable, explain, explain_answer
+from sse_fast.client.failures import AS_IT_IS, Refused, Unavailable, check_encoding, explain, explain_answer
 from sse_fast.client.publication import in_quotes as in_quotes
 from sse_fast.serialization import json_of
 
@@ -61,10 +61,11 @@ class Publisher:
 
     def _post(self, path: str, body: bytes, media_type: str, query: Mapping[str, Any] | None = None) -> Any:
         try:
-            headers = {"Content-Type": media_type, **self._headers}
+            headers = {"Content-Type": media_type, **AS_IT_IS, **self._headers}
             with self._client.stream("POST", path, content=body, headers=headers, params=query) as response:
                 if not response.is_success:
                     raise Refused(explain_answer(response), response.status_code)
+                check_encoding(response)
                 answer = response.read()
                 self.replayed = response.headers.get("Idempotent-Replayed") == "true"
         except httpx.TransportError as error:

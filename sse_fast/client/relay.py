@@ -16,7 +16,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,9 +28,9 @@ from typing import Any, Literal, NamedTuple
 
 from sse_fast._native.wire.control import GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
-from sse_fast.client.attempts import Attempts
+from sse_fast.client.attempts import Attempts, Seldom
 from sse_fast.client.failures import Refused, Unavailable
-from sse_fast.client.relay_mark import Mark, Rejected, Superseded, Target, check_name
+from sse_fast.client.relay_mark import LONGEST_ID, Mark, Rejected, Superseded, Target, can_be_sent, check_name, cut
 from sse_fast.client.relay_source import Item, Source, Waiting
 from sse_fast.client.relay_state import StateFile
 from sse_fast.errors import InvalidEvent, SSEFastError
@@ -47,6 +47,7 @@ MOST_OF_ONE = 1000  # events that a transform may make of one
 RENEW = 20.0  # seconds
 LEASE = 60.0
 LOOK_AGAIN = 1.0  # whether this one leads now, of those that share a log
+LONGEST_REASON = 300  # characters of what others have written, in a line of the log
 OWN_IDS = 4096  # that are remembered, to find what comes round
 
 
@@ -110,6 +111,8 @@ class Relay:
         lease: float = LEASE,
     ) -> None:
         check_name(name)
+        if since is not None and not can_be_sent(since):
+            raise ValueError(f"an id to begin behind is up to {LONGEST_ID} characters that a header can carry")
         if on_error not in ("gap", "stop"):
             raise ValueError(f'on_error is "gap" or "stop"; this is {on_error!r}')
         self._source, self._target, self._name = source, target, name
@@ -127,6 +130,7 @@ class Relay:
         self._aside = ""
         self._unsaid = False  # what was dropped has no mark yet
         self._attempts = Attempts(logger)
+        self._told = Seldom(logger)
         self._own: deque[str] = deque(maxlen=OWN_IDS)
         self._own_ids: set[str] = set()
 
@@ -246,7 +250,10 @@ class Relay:
                     "channel, or from one"
                 )
             try:
-                of_it = await self._made(item)
+                making = self._made(item)
+                if self._transform is not None:
+                    making = self._in_time(making, made)
+                of_it = await making
             except TransformFailed:
                 await self._publish(made)  # what is before it
                 raise
@@ -265,13 +272,33 @@ class Relay:
         if not begun and self._unsaid:  # or who comes next would begin with what is new then
             await self._put([], Mark(self._id, token_hex(16)))
 
+    async def _in_time(self, making: Coroutine[Any, Any, Made], made: list[Made]) -> Made:
+        """What is made so far is published when the time for a mark has come, or others would take over."""
+        task = asyncio.ensure_future(making)
+        try:
+            while True:
+                done, _ = await asyncio.wait((task,), timeout=max(0.0, self._sure_at + self._renew - monotonic()))
+                if monotonic() - self._sure_at >= self._renew:
+                    waiting = made.copy()
+                    made.clear()
+                    await self._publish(waiting)
+                    if not waiting:
+                        await self._put([], Mark(self._id, token_hex(16)))
+                if done:
+                    return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
     # ---- an event ----------------------------------------------------------------------------------------------------
 
     async def _made(self, item: Item) -> Made:
         """Raises TransformFailed, where that ends the relay."""
         if item.lost:
             self.stats.gaps += 1
-            logger.warning("%s: events are missing before %s", self._source.name, item.id or "here")
+            self._told.say(logging.WARNING, f"{self._source.name}: events are missing before {cut(item.id) or 'here'}")
             return self._gap(item.id)
         event = item.event
         if event is None:
@@ -280,9 +307,15 @@ class Relay:
         if self._events and event.event not in self._events:
             self.stats.dropped += 1
             return Made([], item.id, 0)
-        what = f"the event {event.event} {event.id}".rstrip()
+        what = f"the event {cut(event.event)} {cut(event.id)}".rstrip()
         try:
             prepared = [self._target.prepare(data, type) for data, type in await self._transformed(event)]
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._fails(what, f"{type(error).__name__}, and nobody has cancelled it")
+            return self._gap(item.id)
         except Exception as error:
             # The first traceback of what somebody else has written; an event that is none needs no more than words.
             first = not isinstance(error, InvalidEvent) and not self.stats.failed
@@ -308,10 +341,11 @@ class Relay:
     def _fails(self, what: str, why: str, *, trace: bool = False) -> None:
         """Of this event nothing comes. Raises TransformFailed."""
         self.stats.failed += 1
+        why = cut(why, LONGEST_REASON)
         if self._stops:
             raise TransformFailed(f"{what} of {self._source.name}: {why}")
         self.stats.gaps += 1
-        logger.error("%s of %s is left out: %s", what, self._source.name, why, exc_info=trace)
+        self._told.say(logging.ERROR, f"{what} of {self._source.name} is left out: {why}", trace=trace)
 
     def _gap(self, id: str) -> Made:
         return Made([self._target.prepare({"after": None, "until": None}, GAP)], id, 0)

@@ -10,10 +10,21 @@ import orjson
 
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.publication import encode_publication
-from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of, is_no_http, mistrust_of
+from sse_fast.client.failures import (
+    AS_IT_IS,
+    Refused,
+    Stopped,
+    Unavailable,
+    check_encoding,
+    explain,
+    failure_of,
+    is_no_http,
+    mistrust_of,
+    read_of,
+)
 from sse_fast.client.publication import in_quotes
 from sse_fast.client.relay_mark import ASKING, MARK, MARKS, Mark, Rejected, Superseded, channel_of
-from sse_fast.client.relay_source import check, read_of
+from sse_fast.client.relay_source import check
 from sse_fast.errors import EventTooLarge
 
 ASKING_SECONDS = 10.0
@@ -79,11 +90,12 @@ class EdgeTarget:
         await self._client.aclose()
 
     async def _post(self, lines: list[bytes], key: str) -> list[str]:
-        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": in_quotes(key)}
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": in_quotes(key), **AS_IT_IS}
         try:
             async with self._client.stream("POST", "/publish", content=b"\n".join(lines), headers=headers) as response:
                 if not response.is_success:
                     raise failure_of(await read_of(response))
+                check_encoding(response)
                 return [str(id) for id in orjson.loads(await response.aread())["ids"]]
         except httpx.TransportError as error:
             raise self._broken(error) from error
@@ -92,9 +104,17 @@ class EdgeTarget:
 
     async def _read_up_to(self, asking: str) -> Mark | None:
         """The newest mark before that event, which is in the log."""
+        try:
+            return await self._read(asking, {"history": str(MARKS)})
+        except Refused as error:
+            if error.status != 400:
+                raise
+        return await self._read(asking, {"last_event_id": "earliest"})  # an edge with a lower --max-history
+
+    async def _read(self, asking: str, first: dict[str, str]) -> Mark | None:
         newest: Mark | None = None
-        query = {"channel": self._marks, "history": str(MARKS)}
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        query = {"channel": self._marks, **first}
+        headers = {"Accept": "text/event-stream", **AS_IT_IS}
         async with self._client.stream("GET", "/sse", params=query, headers=headers) as response:
             await check(response)
             parser = EventParser()

@@ -11,13 +11,14 @@ of two relays that both take themselves for the one, the second is refused, and 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import orjson
 
+from sse_fast.client.listener import SENDABLE_ID
 from sse_fast.errors import SSEFastError
 
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+LONGEST_ID = 1024  # characters
 MARK = "mark"
 ASKING = "asking"
 MARKS = 100
@@ -39,7 +40,7 @@ class Mark(NamedTuple):
             id, batch = said["id"], said["batch"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return None
-        if not (id is None or isinstance(id, str)) or not isinstance(batch, str):
+        if not (id is None or (isinstance(id, str) and can_be_sent(id))) or not isinstance(batch, str):
             return None
         return cls(id, batch)
 
@@ -86,14 +87,16 @@ def check_name(name: str) -> None:
         raise ValueError(f"the name of a relay is 1 to 128 characters of [A-Za-z0-9._:-]; this is {name!r}")
 
 
+def can_be_sent(id: str) -> bool:
+    """Whether a source can be asked for what is behind this id."""
+    return len(id) <= LONGEST_ID and SENDABLE_ID.fullmatch(id) is not None
+
+
+def cut(text: str, most: int = 80) -> str:
+    """What somebody else has written, for a line of the log."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def channel_of(name: str) -> str:
     """Where the marks of a relay are."""
     return f"relay:{name}"
-
-
-def shown(url: str) -> str:
-    """An address without what may be secret in it: for logs and errors."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    where = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{where}{f':{parts.port}' if parts.port else ''}{parts.path}"

@@ -10,6 +10,7 @@ follows redirects itself, as what stands for the user at one origin is nobody el
 import asyncio
 import logging
 import random
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -21,18 +22,20 @@ import httpx
 from sse_fast._native.wire.control import GAP
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast.client.failures import (
-    EXPLANATION_BYTES,
-    EXPLANATION_SECONDS,
+    AS_IT_IS,
     Refused,
     Stopped,
     Unavailable,
+    check_encoding,
     explain,
     failure_of,
     is_no_http,
     mistrust_of,
+    read_of,
+    shown,
 )
 from sse_fast.client.listener import DEFAULT_RETRY, NOTHING_MORE, SENDABLE_ID, SHORTEST_PAUSE, SILENCE, what_closes
-from sse_fast.client.relay_mark import shown
+from sse_fast.client.relay_mark import can_be_sent, cut
 from sse_fast.errors import EventTooLarge
 
 logger = logging.getLogger("sse_fast.relay")
@@ -41,7 +44,9 @@ LONGEST_BACKOFF = 30.0  # seconds
 LONGEST_ASKED_PAUSE = 300.0  # whatever the source asks for
 MAX_EVENT_SIZE = 1024 * 1024
 CONNECTING_SECONDS = 10.0
-LONGEST_ID = 1024  # characters
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
+TOKEN = re.compile(r"[\x21-\x7e]+")
+NO_TOKEN = "is not visible ASCII characters alone: a file's line end, perhaps; strip it"
 REDIRECTS = {301, 302, 303, 307, 308}
 MOST_REDIRECTS = 5
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -59,7 +64,8 @@ class Item(NamedTuple):
 
     @property
     def size(self) -> int:
-        return 0 if self.event is None else len(self.event.data)
+        event = self.event
+        return 0 if event is None else len(event.data) + len(event.event) + len(event.id)
 
 
 @dataclass
@@ -75,7 +81,9 @@ class Source:
 
     url: of the stream. headers: sent there, and to no other origin. token: sent as `Authorization: Bearer`; made anew
     for each connection, where it is a callable. max_event_size: bytes; a larger event ends it, since it would come
-    again. silence: seconds after which it is taken for gone; None: never. Raises ValueError for what is no address.
+    again. silence: seconds after which it is taken for gone; None: never. cross_origin: follow redirects to other
+    origins as well; whoever runs the source could lead it into your own network by one. Raises ValueError for what is
+    no address, and for a header or a token that no request can carry.
     """
 
     def __init__(
@@ -86,9 +94,15 @@ class Source:
         token: str | Callable[[], str] | None = None,
         max_event_size: int = MAX_EVENT_SIZE,
         silence: float | None = SILENCE,
+        cross_origin: bool = False,
         jitter: Callable[[], float] = lambda: random.uniform(0.7, 1.3),
     ) -> None:
         self.url = checked(url)
+        for name, value in (headers or {}).items():
+            if not HEADER_NAME.fullmatch(name) or not SENDABLE_ID.fullmatch(value):
+                raise ValueError(f"the header {name!r} has a name or a value that no request can carry")
+        if isinstance(token, str) and not TOKEN.fullmatch(token):
+            raise ValueError(f"the token {NO_TOKEN}")
         self.name = shown(url)
         self.cursor: str | None = None
         """Behind which id it goes on; "": none is known; None: it was not reached yet."""
@@ -96,6 +110,7 @@ class Source:
         self.stats = SourceStats()
         self._headers = dict(headers or {})
         self._token = token
+        self._cross_origin = cross_origin
         self._max_event_size = max_event_size
         self._jitter = jitter
         self._not_sendable: str | None = None
@@ -166,7 +181,7 @@ class Source:
                 self.retry = parser.retry / 1000
 
     def _move_to(self, id: str) -> None:
-        if len(id) <= LONGEST_ID and SENDABLE_ID.fullmatch(id):
+        if can_be_sent(id):
             self.cursor = id
         elif id != self._not_sendable:
             self._not_sendable = id
@@ -177,11 +192,14 @@ class Source:
         """A stream. Raises as `check`, and what httpx raises."""
         url, own = self.url, dict(self._headers)
         # A proxy that compresses also buffers.
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Accept-Encoding": "identity"}
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **AS_IT_IS}
         if self.cursor:
             headers["Last-Event-ID"] = self.cursor
         if self._token is not None:
-            own["Authorization"] = f"Bearer {self._token if isinstance(self._token, str) else self._token()}"
+            token = self._token if isinstance(self._token, str) else self._token()
+            if not isinstance(token, str) or not TOKEN.fullmatch(token):
+                raise Refused(f"the token for {self.name} {NO_TOKEN}")
+            own["Authorization"] = f"Bearer {token}"
         for _ in range(MOST_REDIRECTS + 1):
             raw = {name.encode("ascii"): value.encode() for name, value in {**headers, **own}.items()}
             request = self._client.build_request("GET", url, headers=raw)
@@ -196,6 +214,12 @@ class Source:
             finally:
                 await response.aclose()
             if origin_of(following) != origin_of(url):
+                if not self._cross_origin:
+                    where = cut(shown(str(following)))
+                    raise Refused(
+                        f"{self.name} redirects to another origin, {where}, which is followed only where you say so "
+                        "(--cross-origin, cross_origin=True); or name that address yourself"
+                    )
                 own = {}
             url = following
         raise Refused(f"{self.name} redirects more than {MOST_REDIRECTS} times")
@@ -219,24 +243,7 @@ async def check(response: httpx.Response) -> None:
     media_type = response.headers.get("Content-Type")
     if not EventParser.reads(media_type):
         raise Refused(f"{where} answers {media_type or 'no media type'}, not text/event-stream: another server?")
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise Refused(f"{where} compresses ({encoding}), which it was not asked for")
-
-
-async def read_of(response: httpx.Response) -> httpx.Response:
-    """The same answer with its body, as far as it comes: it may break off, and need not end."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(EXPLANATION_SECONDS):
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) >= EXPLANATION_BYTES:
-                    break
-    except (httpx.RequestError, TimeoutError):
-        pass
-    kept = {name: value for name in ("Retry-After", "Content-Type") if (value := response.headers.get(name))}
-    return httpx.Response(response.status_code, headers=kept, content=bytes(body[:EXPLANATION_BYTES]))
+    check_encoding(response)
 
 
 def checked(url: str) -> httpx.URL:

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from sse_fast.client.failures import Refused
+from sse_fast.client.relay_mark import can_be_sent
 
 
 class StateFile:
@@ -29,6 +30,8 @@ class StateFile:
             raise Refused(f"{self._path} is no state of a relay; name another file, or remove it") from None
         if name != self._name or not (id is None or isinstance(id, str)):
             raise Refused(f"{self._path} is the state of the relay {name!r}, and this is {self._name!r}")
+        if id is not None and not can_be_sent(id):
+            raise Refused(f"{self._path} has an id that no source can be asked by; remove it")
         return id
 
     def write(self, id: str | None) -> None:

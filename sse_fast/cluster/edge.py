@@ -21,10 +21,9 @@ import orjson
 from sse_fast._native.wire.control import CONNECTED, FORGOTTEN, GAP, forgotten
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
 from sse_fast._native.wire.frame import encode
-from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of
+from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of, read_of, shown
 from sse_fast.client.publisher import in_quotes
-from sse_fast.client.relay_mark import shown
-from sse_fast.client.relay_source import check, read_of
+from sse_fast.client.relay_source import check
 from sse_fast.cluster.entries import Events, Forgotten, Item, Mark, Missed
 from sse_fast.errors import (
     BatchTooLarge,

@@ -20,7 +20,7 @@ from sse_fast._native.log.rules import ChannelRule
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.access.grants import OPEN
 from sse_fast.access.limits import Admission
-from sse_fast.access.namespaces import Namespace, Namespaces, read, reserves_of
+from sse_fast.access.namespaces import Namespace, Namespaces, read, reserves_of, rules_of
 from sse_fast.access.patterns import is_name
 from sse_fast.asgi import Scope, Send
 from sse_fast.base import shutdown
@@ -176,7 +176,7 @@ class Hub(node.Hub):
                 idempotency_keys=options.get("idempotency_keys", 131_072),
             )
         reserves = reserves_of(given, options.get("log_size", node.LOG_SIZE))
-        super().__init__(**{"rules": [each.rule for each in given], "reserves": reserves} | options)
+        super().__init__(**{"rules": rules_of(given), "reserves": reserves} | options)
         self.schema: Checker | None = None
         if schema is not None:
             self.use_schema(schema)

@@ -97,6 +97,7 @@ class RelayOptions(TypedDict, total=False):
     name: str | None
     max_event_size: int
     silence: float | None
+    cross_origin: bool
 
 
 class HubRelay:
@@ -111,6 +112,7 @@ class HubRelay:
             token=options.get("token"),
             max_event_size=options.get("max_event_size", MAX_EVENT_SIZE),
             silence=options.get("silence", SILENCE),
+            cross_origin=options.get("cross_origin", False),
         )
         state = options.get("state")
         self._relay = Relay(

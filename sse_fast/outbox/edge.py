@@ -9,7 +9,17 @@ import httpx
 import orjson
 
 from sse_fast._native.wire.event_parser import EventParser
-from sse_fast.client.failures import Refused, Stopped, Unavailable, explain, failure_of, is_no_http, mistrust_of
+from sse_fast.client.failures import (
+    AS_IT_IS,
+    Refused,
+    Stopped,
+    Unavailable,
+    check_encoding,
+    explain,
+    failure_of,
+    is_no_http,
+    mistrust_of,
+)
 from sse_fast.client.listener import open_stream
 from sse_fast.errors import EventTooLarge
 from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
@@ -72,12 +82,12 @@ class EdgeTarget:
         return await asyncio.to_thread(self._posted, lines)
 
     def _posted(self, lines: bytes) -> int:
+        headers = {"Content-Type": "application/x-ndjson", **AS_IT_IS}
         try:
-            with self._client.stream(
-                "POST", "/publish", content=lines, headers={"Content-Type": "application/x-ndjson"}
-            ) as response:
+            with self._client.stream("POST", "/publish", content=lines, headers=headers) as response:
                 if not response.is_success:
                     raise self._meant(failure_of(response), response.status_code)
+                check_encoding(response)
                 repeated = int(orjson.loads(response.read()).get("repeated", 0))
                 self._accepted = True
                 return repeated
@@ -98,11 +108,19 @@ class EdgeTarget:
 
     def _read_up_to(self, asking: str) -> Mark | None:
         """The newest mark before that event, which is in the log."""
+        try:
+            return self._read(asking, {"history": str(MARKS)})
+        except Refused as error:
+            if error.status != 400:
+                raise
+        return self._read(asking, {"last_event_id": "earliest"})  # an edge with a lower --max-history
+
+    def _read(self, asking: str, first: dict[str, str]) -> Mark | None:
         newest: Mark | None = None
         deadline = monotonic() + ASKING_SECONDS
-        query = {"channel": self._marks, "history": str(MARKS)}
+        query = {"channel": self._marks, **first}
         try:
-            with open_stream(self._client, "/sse", params=query, headers={"Accept-Encoding": "identity"}) as response:
+            with open_stream(self._client, "/sse", params=query, headers=AS_IT_IS) as response:
                 parser = EventParser()
                 for piece in response.iter_bytes():
                     for event in parser.feed(piece):

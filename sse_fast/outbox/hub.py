@@ -10,7 +10,15 @@ from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.client.failures import Unavailable
 from sse_fast.embed.hub import Hub
-from sse_fast.errors import BatchTooLarge, HubClosed, InvalidEvent, KeyReused, LogBusy
+from sse_fast.errors import (
+    BatchTooLarge,
+    ConnectionClosed,
+    EngineUnavailable,
+    HubClosed,
+    InvalidEvent,
+    KeyReused,
+    LogBusy,
+)
 from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
 from sse_fast.outbox.queue import Row
 from sse_fast.outbox.target import Failing, Rejected
@@ -44,7 +52,7 @@ class HubTarget:
             raise Rejected(str(error), 400) from None
         except KeyReused as error:
             raise Rejected(str(error), 422) from None
-        except (HubClosed, LogBusy, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         except Exception as error:
             logger.debug("publishing failed", exc_info=True)
@@ -70,7 +78,7 @@ class HubTarget:
         try:
             await self._hub.publish(self._marks, asking, event=ASKING, key=asking)
             subscription = self._hub.subscribe([self._marks], take, ended, history=MARKS)
-        except (HubClosed, LogBusy, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, ConnectionClosed, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         try:
             subscription.start()

@@ -205,6 +205,8 @@ class Stream(Generic[Each]):
             kind = answer.headers.get("Content-Type", "nothing")
             if kind.partition(";")[0].strip().lower() != "text/event-stream":
                 raise StreamError(f"{self._url} answers {kind}, not text/event-stream: another server?", 200)
+            if compression := _compression(answer):
+                raise StreamError(f"{self._url} compresses ({compression}), which it was not asked for", 200)
             self._refused = False
             reader = _Reader(self.last_event_id)
             async for piece in answer.aiter_bytes():
@@ -231,8 +233,8 @@ class Stream(Generic[Each]):
         if status == 204:
             return _NothingMore()
         try:
-            body = b"".join([piece async for piece in _first(answer.aiter_bytes(), 64 * 1024)])
-            detail = str(json.loads(body)["detail"])
+            pieces = [] if _compression(answer) else [p async for p in _first(answer.aiter_bytes(), 64 * 1024)]
+            detail = str(json.loads(b"".join(pieces))["detail"])
         except (httpx.RequestError, ValueError, KeyError, TypeError):
             detail = answer.reason_phrase
         if status in (408, 425, 429) or status >= 500:
@@ -252,6 +254,12 @@ class _Later(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+def _compression(answer: httpx.Response) -> str:
+    """Which one the body has, that was not asked for: a few bytes of it may be many."""
+    said: str = answer.headers.get("Content-Encoding", "").strip()
+    return "" if said.lower() == "identity" else said
 
 
 def _retry_after(said: str) -> float:
