@@ -104,6 +104,13 @@ def problem(status: int, detail: str, headers: Headers = (), refused: str = "") 
     return Answer(status, headers, body, refused=refused, detail=detail)
 
 
+AWAY = "the backplane takes no events now; nothing was published: try again"
+MAYBE = (
+    "the backplane has not acknowledged it; it may be published: try again, with the same Idempotency-Key, "
+    "with which nothing is published twice"
+)
+
+
 def problem_of(error: Exception, headers: Headers = ()) -> Answer:
     """Raises KeyError for an error that is none of PROBLEMS."""
     kind = next((kind for kind in type(error).__mro__ if kind in PROBLEMS), type(error))
@@ -112,7 +119,10 @@ def problem_of(error: Exception, headers: Headers = ()) -> Answer:
         own = ((b"www-authenticate", challenge(error)),)
     if isinstance(error, RateLimited | EngineUnavailable):
         own = ((b"retry-after", b"%d" % math.ceil(error.seconds)),)
-    answer = problem(status, str(error), (*own, *headers), reason_of(error))
+    told = str(error)
+    if isinstance(error, EngineUnavailable):  # where it is, and what it says, is for who operates the server
+        told = AWAY if not error.maybe else MAYBE
+    answer = problem(status, told, (*own, *headers), reason_of(error))._replace(detail=str(error))
     return answer._replace(bad_token=True) if isinstance(error, BadToken) else answer
 
 
