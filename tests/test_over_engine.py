@@ -17,6 +17,7 @@ from engines import MemoryEngine, Server
 from support import until
 from taking import Taking
 
+import sse_fast.hub.ahead as ahead
 import sse_fast.hub.over_engine as over_engine
 from sse_fast import Hub
 from sse_fast._native.log.outside import mark
@@ -24,7 +25,8 @@ from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast.cluster.entries import Events
 from sse_fast.edge.app import Edge
-from sse_fast.errors import EngineUnavailable
+from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
+from sse_fast.event import EventId
 from sse_fast.hub.follower import newest_of
 from sse_fast.hub.recall import Recalled
 from sse_fast.settings import Settings
@@ -283,6 +285,99 @@ async def test_an_id_that_nobody_gave_begins_with_a_gap_and_the_newest(
         stream = Stream(hub, "news", made_up)
         await until(lambda: stream.data == ["3", "4"])
         assert stream.told == ["$connected", "$gap"]
+
+
+async def test_however_many_wait_for_what_was_seen_elsewhere_the_log_is_looked_at_once_for_all(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hub_over(server) as one, hub_over(server) as other:
+        await one.publish("news", "1")
+        await until(lambda: newest_of(other.log) == server.last)
+        server.deaf = True
+        last = await one.publish("news", "2")
+        looks = 0
+
+        def counted(log: Log) -> EventId | None:
+            nonlocal looks
+            looks += 1
+            return newest_of(log)
+
+        assert isinstance(other.backplane, over_engine.OverEngine)
+        waiting = [asyncio.create_task(other.backplane.come_to(last)) for _ in range(1000)]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(over_engine, "newest_of", counted)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        before = looks
+        server.deaf = False
+        await asyncio.gather(*waiting)
+        assert looks - before < 500  # each of a thousand would have looked for itself
+        assert other.backplane._ahead.waiting == 0
+
+
+async def test_how_many_wait_for_what_was_seen_elsewhere_is_bounded(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "MOST_WAITING", 2)
+    async with hub_over(server) as hub:
+        id = await hub.publish("news", "1")
+        await until(lambda: newest_of(hub.log) == server.last)
+        made_up = f"{id.epoch}-{id.position + 7}"
+        waiting = [asyncio.create_task(hub.recall(("news",), (), made_up, lambda name: True)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(HubClosed, match="too many wait"):
+            await hub.recall(("news",), (), made_up, lambda name: True)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await hub.backplane.come_to(id)  # there is room again
+
+
+async def test_an_id_that_no_engine_can_have_given_is_not_waited_for(server: Server) -> None:
+    async with hub_over(server) as hub:
+        id = await hub.publish("news", "1")
+        await until(lambda: newest_of(hub.log) == server.last)
+        for made_up in ("9999999999999-1", f"{id.epoch}-{id.position + 10**9}"):
+            assert hub.recalls(("news",), (), made_up)
+            waiting = asyncio.create_task(hub.recall(("news",), (), made_up, lambda name: True))
+            await asyncio.sleep(0)
+            assert waiting.done()
+            assert waiting.result() is None
+
+
+async def test_a_log_that_another_process_holds_ends_nothing_that_looks_at_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither whether the window is filled, nor a stream that opens meanwhile."""
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    held = True
+
+    def locked(log: Log) -> EventId | None:
+        if held:
+            raise LogBusy("the log is locked by process 1, which does not go on; try again later")
+        return newest_of(log)
+
+    engine = MemoryEngine(server)
+    for _ in range(2):
+        server.add(lambda id: Events(id.epoch, [(id.position, b"news", b"data: x\n\n", 0)]))
+    monkeypatch.setattr(over_engine, "newest_of", locked)
+    hub = Hub(engine=lambda: engine)
+    starting = asyncio.create_task(hub.take_in())
+    await until(lambda: newest_of(hub.log) == server.last)
+    assert not hub.ready
+    held = False
+    await starting
+    assert isinstance(hub.backplane, over_engine.OverEngine)
+    id = str(await hub.publish("news", "1"))
+    await until(lambda: hub.backplane.is_ahead(EventId.parse(id)) is False)  # type: ignore[arg-type]
+    held = True
+    stream = Stream(hub, "news", id)
+    assert stream.told == ["$connected"]
+    ahead_of_it = str(await hub.publish("news", "2"))
+    assert hub.recalls(("news",), (), ahead_of_it)
+    with pytest.raises(HubClosed, match="behind what you have seen"):  # a gap would be made up
+        await hub.recall(("news",), (), ahead_of_it, lambda name: True)
+    await hub.close()
 
 
 class Peers(SimpleNamespace):

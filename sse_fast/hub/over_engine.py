@@ -6,12 +6,14 @@ publisher waits. While the engine is away every publish fails at once, streams s
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
+from sse_fast.hub.ahead import Ahead, in_order
 from sse_fast.hub.backplane import Once
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.engine import Counts, Engine
@@ -26,14 +28,11 @@ LOOK = 0.02  # seconds between two looks whether the window is filled
 FOLLOWS = "backplane"  # what one worker of a node does for all
 FILLED = "backplane: the window is filled"  # and what those know who have seen it
 CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it has seen at another node
+BEYOND = 10_000_000  # positions; no engine gives so many between two looks at it
+TOMORROW = 24 * 3600  # seconds from now on, in which no engine has begun an epoch, whatever its clock says
 TICK = 0.25  # seconds between two tries to be the one that follows, whose predecessor may have died
 ASK = 1.0  # seconds between two looks whether the log keeps up
 PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
-
-
-def in_order(id: EventId) -> tuple[int, str, int]:
-    """Epochs are numbers, and rise."""
-    return len(id.epoch), id.epoch, id.position
 
 
 class OverEngine:
@@ -63,6 +62,9 @@ class OverEngine:
         """Whether it is this worker that reads."""
         self._owed: tuple[EventId, float] | None = None  # what the engine had then, and the log has not yet
         self._filled = False
+        self._ahead = Ahead(self._newest)
+        self._here: EventId | None = None  # what the log had come to when it was asked last
+        self._busy, self._ask_again = False, 0.0
 
     # ---- its life ----------------------------------------------------------------------------------------------------
 
@@ -81,6 +83,7 @@ class OverEngine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._ahead.close()
             if self._peers is not None and self.follows:
                 self._peers.lead_no_more(FOLLOWS)
             self.follows = False
@@ -134,19 +137,39 @@ class OverEngine:
         return id.epoch.isdigit() and not self._has(id)
 
     async def come_to(self, id: EventId) -> None:
+        if self._is_beyond(id):
+            return
         try:
             async with asyncio.timeout(CATCH_UP):
-                while self.is_ahead(id):  # noqa: ASYNC110 - seldom, and for milliseconds
-                    await asyncio.sleep(LOOK)
+                await self._ahead.come_to(id)
         except TimeoutError:
-            if self.away or self.behind > ASK:
+            if self.away or self.behind > ASK or self._busy:
                 raise HubClosed(
                     "this node is behind what you have seen at another; come back in a moment, or there"
                 ) from None
 
+    def _is_beyond(self, id: EventId) -> bool:
+        """Whether the engine cannot have given it, as it was a moment ago."""
+        look = self.engine.look_of_late
+        if self.away or look is None or look.last is None:
+            return False
+        if id.epoch == look.last.epoch:
+            return id.position > look.last.position + BEYOND
+        return int(id.epoch) > 1000 * (time.time() + TOMORROW)
+
     def _has(self, id: EventId) -> bool:
-        here = newest_of(self.log)
+        here = self._newest()
         return here is not None and in_order(here) >= in_order(id)
+
+    def _newest(self) -> EventId | None:
+        """What the log has come to; or had a moment ago, while another process holds its lock."""
+        now = time.monotonic()
+        if not self._busy or now >= self._ask_again:
+            try:
+                self._here, self._busy = newest_of(self.log), False
+            except LogBusy:
+                self._busy, self._ask_again = True, time.monotonic() + TICK
+        return self._here
 
     async def caught_up(self) -> None:
         """Until the log has what the engine had when this worker came."""
