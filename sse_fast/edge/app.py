@@ -419,7 +419,7 @@ async def _finish_publishing(app: Edge) -> None:
 async def drain(app: Edge) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + app.settings.drain_timeout
-    streams = app.hub.fanout.connections
+    streams = app.hub.open_streams.count
     logger.info("draining", extra={"streams": streams, "at_most_seconds": app.settings.drain_timeout})
     try:
         await _finish_publishing(app)

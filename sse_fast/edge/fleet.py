@@ -5,12 +5,15 @@ own, which nobody else listens to: it comes to each worker of each node once, in
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -25,6 +28,7 @@ from sse_fast.version import VERSION
 
 logger = logging.getLogger("sse_fast.edge")
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CHANNEL = "$fleet"
 END = "end"
 SAY = 2.0  # seconds between two words that this node is there, and
@@ -109,7 +113,9 @@ class _Ears(Sink):
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._parser = fleet, EventParser()
         self.ended_for: EndReason | None = None
+        self._own = fleet._hub.open_streams.own
         self._subscription = fleet._hub.attach((CHANNEL,), self)
+        self._own.add(self._subscription.subscriber)
         self._subscription.start()
 
     def write(self, data: bytes) -> bool:
@@ -119,9 +125,25 @@ class _Ears(Sink):
         return True
 
     def ended(self, reason: EndReason, error: Exception | None) -> None:
+        self._own.discard(self._subscription.subscriber)
         self.ended_for = reason
 
 
 def name_of_node(*, several: bool) -> str:
-    """`several`: workers, whose parent's process stands for them all."""
-    return f"{socket.gethostname()}-{os.getppid() if several else os.getpid()}"
+    """`several`: workers, whose parent's process stands for them all.
+
+    Two containers may have a hostname in common, and a process 1 each: so it says, too, on which start of which machine
+    and since when that process runs."""
+    pid = os.getppid() if several else os.getpid()
+    return f"{socket.gethostname()}-{pid}-{_began(pid)}"
+
+
+def _began(pid: int) -> str:
+    """proc_pid_stat(5): the 22nd field, behind a name in brackets, is when it began."""
+    words = []
+    with contextlib.suppress(OSError):
+        words.append(BOOT_ID.read_text())
+        words.append(os.readlink(f"/proc/{pid}/ns/pid"))
+    with contextlib.suppress(OSError, IndexError):
+        words.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return f"{crc32(' '.join(words).encode()):08x}"

@@ -20,10 +20,15 @@ class TooManyListings(Exception):
 class Listings:
     """Of the channels of one worker."""
 
-    def __init__(self, index: Index) -> None:
-        self._index = index
+    def __init__(self, index: Index, own: bytes | None = None) -> None:
+        """`own`: a channel of the server's, which is not listed."""
+        self._index, self._own = index, own
         self._one_at_a_time = asyncio.Lock()
         self._under_way = 0
+
+    @property
+    def total(self) -> int:
+        return len(self._index) - (self._own is not None and self._index.get(self._own) is not None)
 
     async def look(self, prefix: bytes, limit: int, before: int = 0) -> tuple[list[Channel], int]:
         """Channels whose names begin with `prefix`, the newest first, from number `before` on (0: from the newest); at
@@ -34,7 +39,7 @@ class Listings:
         def step() -> bool:
             nonlocal before
             channels, before = self._index.page(before, prefix, limit - len(found), CHANNELS_AT_ONCE)
-            found.update((channel.name, channel) for channel in channels)
+            found.update((channel.name, channel) for channel in channels if channel.name != self._own)
             return before == 0 or len(found) == limit
 
         crowded = self._under_way > WAITING

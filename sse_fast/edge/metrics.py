@@ -205,7 +205,7 @@ class Metrics(Collector):
         totals, gauges = self.totals(), self.gauges()
         if self._slots is None:
             uptime = time.time() - self._started
-            return totals | gauges, [Worker(0, os.getpid(), self._hub.fanout.connections, uptime, 0.0)]
+            return totals | gauges, [Worker(0, os.getpid(), self._hub.open_streams.count, uptime, 0.0)]
         self.say()
         totals = dict(zip(totals, self._slots.totals(len(totals)), strict=True))
         gauges = dict(zip(gauges, self._slots.gauges(len(gauges)), strict=True))

@@ -22,7 +22,7 @@ from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge import page
 from sse_fast.edge.answers import json, response_of
 from sse_fast.edge.description import PATHS, Description
-from sse_fast.edge.fleet import Fleet
+from sse_fast.edge.fleet import CHANNEL, Fleet
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
@@ -68,7 +68,7 @@ class Operations:
         self._requests = requests
         self._metrics = metrics
         self._control = control
-        self._listings = Listings(hub.fanout.index)
+        self._listings = Listings(hub.fanout.index, CHANNEL.encode() if fleet is not None else None)
         self._streams = NodeStreams(hub, control)
         self._fleet = fleet
         self.app = Starlette(
@@ -133,7 +133,7 @@ class Operations:
             for name, listen, channel in zip(names, subscribers, found, strict=True)
         ]
         further = f"{os.getpid()}.{place}" if place else None
-        total = len(self._hub.fanout.index)
+        total = self._listings.total
         return json({"total": total, "pid": os.getpid(), "channels": listed, "next": further, "silent": silent})
 
     async def channel(self, request: Request) -> Response:
@@ -219,7 +219,10 @@ class Operations:
             return json({"status": "draining"}, 503)
         if not self._hub.ready:
             left = self._hub.fanout.index.unread
-            reason = self._hub.backplane.what_is_wrong() or f"{left} bytes of the log are still to be read"
+            reason = self._hub.backplane.what_is_wrong()
+            if reason is None and left:
+                reason = f"{left} bytes of the log are still to be read"
+            reason = reason or "what the backplane has is still to be read"
             return json({"status": "starting", "reason": reason}, 503)
         if (wrong := self._hub.backplane.what_is_wrong()) is not None:
             return json({"status": "failing", "reason": wrong}, 503)

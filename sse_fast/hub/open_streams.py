@@ -31,10 +31,16 @@ class Home(Protocol):
 class OpenStreams:
     """Of one hub."""
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_hub", "own")
 
     def __init__(self, hub: Home) -> None:
         self._hub = hub
+        self.own: set[Subscriber] = set()
+        """Those of the server itself, which are neither found nor counted."""
+
+    @property
+    def count(self) -> int:
+        return self._hub.fanout.connections - len(self.own)
 
     async def page(
         self, *, before: int = 0, limit: int = 100, **sought: Unpack[Sought]
@@ -66,7 +72,7 @@ class OpenStreams:
 
     def _look(self, before: int, limit: int, sought: Sought) -> tuple[list[Subscriber], int]:
         channel = sought.get("channel")
-        return self._hub.fanout.page(
+        found, place = self._hub.fanout.page(
             before,
             limit,
             STREAMS_AT_ONCE,
@@ -75,3 +81,4 @@ class OpenStreams:
             user=sought.get("user"),
             address=sought.get("address"),
         )
+        return [stream for stream in found if stream not in self.own] if self.own else found, place
