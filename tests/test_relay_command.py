@@ -50,6 +50,7 @@ def kept(edge: EdgeProcess, last: str) -> list[tuple[str, str]]:
         (("--from", "http://x", "--to", "$news"), "--to: channels that begin with '$' belong to the server"),
         (("--from", "http://x", "--to", "a b"), "--to: a channel name is UTF-8 text without white space"),
         (("--from", "http://x", "--to", "news", "--name", "a b"), "--name: the name of a relay is 1 to 128"),
+        (("--from", "http://x", "--to", "news", "--since", " a"), "--since: an id to begin behind is up to 1024"),
         (("--from", "http://x", "--to", "news", "--url", "ftp://x"), "--url: 'ftp://x' should look like"),
         (("--from", "http://x", "--to", "news", "--header", "secret"), "--header: write 'Name: value'"),
         (("--from", "http://x", "--to", "news", "--header", "A: \u2603secret"), "--header: write 'Name: value'"),
@@ -102,7 +103,14 @@ async def test_it_relays_until_it_is_told_to_end_and_goes_on_from_there(edge: Ed
 
 async def relayed(source: ScriptedSource, url: str, **options: Any) -> None:
     given = dict.fromkeys(("transform", "from_token", "from_token_file", "since", "state", "name"))
-    given |= {"events": (), "headers": (), "on_error": "gap", "max_event_bytes": 2**20, "silence": 45.0}
+    given |= {
+        "events": (),
+        "headers": (),
+        "on_error": "gap",
+        "max_event_bytes": 2**20,
+        "silence": 45.0,
+        "cross_origin": False,
+    }
     await relay_from(source.url, url, {}, to="news", **{**given, **options})
 
 

@@ -15,6 +15,7 @@ from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.client.failures import Refused
 from sse_fast.client.relay import OnError, Progress, Relay, Transform, TransformFailed, name_of
 from sse_fast.client.relay_edge import LARGEST, EdgeTarget
+from sse_fast.client.relay_mark import NAME
 from sse_fast.client.relay_source import HEADER_NAME, TOKEN, Source
 from sse_fast.errors import InvalidEvent
 
@@ -79,7 +80,7 @@ async def relay_from(
             progress=Progress(),
         )
     except ValueError as error:
-        raise Misuse(f"--name, --since: {error}") from None
+        raise Misuse(f"{'--since' if NAME.fullmatch(name) else '--name'}: {error}") from None
     running = asyncio.create_task(relay.run())
     ending: list[bool] = []
 
