@@ -22,7 +22,9 @@ from sse_fast.access.patterns import EVERYTHING
 from sse_fast.access.rates import RATES, Rate, Rates
 from sse_fast.edge.app import Edge
 from sse_fast.errors import EndReason, Overloaded, RateLimited
+from sse_fast.event import EventId
 from sse_fast.hub.hub import Hub
+from sse_fast.hub.recall import Event, Recalled
 from sse_fast.node.segment import create_shared, segment_size
 from sse_fast.node.workers import Node, WorkerSlot
 from sse_fast.protocol.decision import Subscribe
@@ -338,6 +340,17 @@ async def test_the_replays_of_patterns_count_too() -> None:
             async with client_of(edge, Transport.NATIVE) as client:
                 answers.append(b"$connected" in (await first_events(client, path))[1])
         assert answers == [True, True, False]
+
+
+async def test_what_was_read_of_a_backplane_for_a_stream_counts_as_its_replay() -> None:
+    async with edge_of(rate_replay="150KB/h") as edge:
+        id = await edge.hub.publish("a", "x")
+        read = [Event(1, (b"a",), b"data: " + b"x" * 100_000 + b"\n\n", 0)]
+        recalled = Recalled(read, EventId.parse(str(id)), lambda name: True)  # type: ignore[arg-type]
+        wanted = Subscribe(channels=("a",), last_event_id="unknown-1")
+        edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, recalled)
+        with pytest.raises(RateLimited):
+            edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, recalled)
 
 
 async def test_who_opens_streams_too_often_by_asgi_is_told_as_well() -> None:

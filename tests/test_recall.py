@@ -5,12 +5,16 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from engines import MemoryEngine, Server
+from engines import MemoryEngine, Page, Server
+from support import until
 from test_over_engine import Stream, hub_over
 
 import sse_fast.hub.recall as recall
 from sse_fast import Hub
+from sse_fast._native.wire.control import forgotten
 from sse_fast.access.patterns import Patterns
+from sse_fast.event import EventId
+from sse_fast.hub.follower import newest_of
 from sse_fast.hub.recall import Recalled
 
 SMALL = {"log_size": 16384, "max_event_size": 2048}
@@ -129,3 +133,80 @@ async def test_an_envelope_says_of_what_was_read_what_it_says_of_all(server: Ser
         assert found is not None
         assert b'"channel":"news"' in found.frames(enveloped=True)
         assert found.frames(enveloped=True).count(b"\nid: ") == len(found.events)
+
+
+async def test_what_a_channel_has_forgotten_is_not_read_again(server: Server) -> None:
+    """Neither by name nor by pattern, whether the log still had some of it or not."""
+    ids = await filled(server, 1000, ("user:1",))
+    await filled(server, 1000, ("other",))
+    async with hub_over(server, **SMALL) as hub:
+        at = ids[-300]
+        for channel, pattern in (("user:1", ()), ("", ("user:*",))):
+            assert await recalled(hub, channel, at, *pattern) is not None
+        found = await recalled(hub, "user:1", at)
+        said = await hub.forget("user:1")
+        await until(lambda: hub.fanout.index.forgot_after(0) == [b"user:1"])
+        stale = Resumed(hub, "user:1", at, found)
+        again = Resumed(hub, "user:1", at, await recalled(hub, "user:1", at))
+        for stream in (stale, again):
+            await until(lambda stream=stream: "$forgotten" in stream.told or "$gap" in stream.told)
+            assert stream.read()[0][1] != '{"resume":"complete"}'
+            assert stream.data == []
+        await filled(server, 1000, ("other",))  # the forgetting itself has left the log
+        await until(lambda: newest_of(hub.log) == server.last)
+        assert await recalled(hub, "user:1", at) is None
+        assert await recalled(hub, "", at, "user:*") is None
+        assert await recalled(hub, "other", str(said)) is not None
+
+
+async def test_what_another_channel_has_forgotten_ends_no_reading(server: Server) -> None:
+    ids = await filled(server, 500)
+    await MemoryEngine(server).forget(b"other", forgotten("other"))
+    ids += await filled(server, 500)
+    async with hub_over(server, **SMALL) as hub:
+        found = await recalled(hub, "news", ids[400])
+        assert found is not None
+        stream = Resumed(hub, "news", ids[400], found)
+        await until_last(stream, "499")
+        assert stream.ids == ids[401:]
+        assert await recalled(hub, "other", ids[400]) is None
+
+
+async def test_a_page_that_nobody_waits_for_any_more_is_not_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, begun = asyncio.Event(), 0
+    page = MemoryEngine.page
+
+    async def held(self: MemoryEngine, after: EventId, until: EventId | None = None) -> Page:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        return await page(self, after, until)
+
+    monkeypatch.setattr(MemoryEngine, "page", held)
+    ids = await filled(server, 2000)
+    async with hub_over(server, **SMALL) as hub:
+        waiting = [asyncio.create_task(recalled(hub, "news", ids[at])) for at in range(0, 1280, 64)]
+        await until(lambda: begun == recall.AT_ONCE)
+        stays = asyncio.create_task(recalled(hub, "news", ids[640]))
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        go_on.set()
+        found = await stays
+        assert found is not None
+        assert found.events[0].position == 642
+        pages = -(-(found.until.position - 640) // 64)
+        assert begun <= recall.AT_ONCE + pages  # and not the twenty that were asked for
+
+
+async def test_the_pages_that_are_to_be_read_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_READS", 4)
+    ids = await filled(server, 2000)
+    async with hub_over(server, **SMALL) as hub:
+        # Each at a page of its own, all in one turn.
+        found = await asyncio.gather(*(recalled(hub, "news", ids[at]) for at in range(0, 640, 64)))
+        assert sum(each is None for each in found) == 6
+        assert await recalled(hub, "news", ids[0]) is not None

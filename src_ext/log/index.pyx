@@ -21,6 +21,7 @@ from collections import OrderedDict
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.tuple cimport PyTuple_GET_SIZE
@@ -43,6 +44,7 @@ cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 cdef enum:
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
+    FORGETS = 1024                  # channels of which it is remembered when they were last to forget
     PATTERNS_A_RECORD = 16          # who are told of an event take as long together as taking in another one
 
 
@@ -74,6 +76,7 @@ cdef class Index:
         self.patterns = Patterns(matched)
         self.fresh = Queue()
         self._gone = OrderedDict()      # the oldest leaves first; a dict would look for it among those that left
+        self._forgets = {}
         self._remembered = remembered
         self._drop = drop
         self._merge = max(merge, <uint64_t>1)
@@ -131,6 +134,12 @@ cdef class Index:
                 found.append(channel)
         return found, at
 
+    def forgot_after(self, uint64_t position):
+        """The channels that were to forget what they had by a record after a position; None: too many to know."""
+        if position < self._forgets_before:
+            return None
+        return [name for name, at in self._forgets.items() if at > position]
+
     @property
     def unread(self):
         """Bytes of the log that were not taken in yet, and of its reserves."""
@@ -187,6 +196,7 @@ cdef class Index:
                         self.release_if_idle(channel)
                         raise
                 if record.flags & FLAG_FORGET:
+                    self._remember_forget(names, record.position)
                     self._forget(channel)
                 self._add(&record, 1)
                 count += 1 + self._link(channel) // PATTERNS_A_RECORD
@@ -350,6 +360,14 @@ cdef class Index:
         # It may be of one that is gone, and had its place.
         if before >= self._first_link and before and self.link(before).channel == <void*>channel:
             self.link(before).newer = <uint32_t>(self._newest_link - before)
+
+    cdef int _remember_forget(self, bytes name, uint64_t position) except -1:
+        """Also of a channel that has nothing here: what is behind the log may have."""
+        self._forgets.pop(name, None)
+        self._forgets[name] = position      # the newest is the last
+        if PyDict_Size(self._forgets) > <Py_ssize_t>FORGETS:
+            self._forgets_before = self._forgets.pop(next(iter(self._forgets)))
+        return 0
 
     cdef void _forget(self, Channel channel) noexcept:
         """Nothing that the channel has is kept any more. What it gets next, at once, keeps it alive until the last of

@@ -311,7 +311,7 @@ class Hub:
         names = list(dict.fromkeys(map(channel_name, channels)))
         after = None if last_event_id is None else self.cursor(last_event_id)
         if recalled is not None:
-            if self._lacks(names, patterns, recalled.until):  # it has moved on meanwhile
+            if self._lacks(names, patterns, recalled.until) or self._has_forgotten(recalled):  # since it was read
                 recalled = None
             else:
                 after = self.cursor(str(recalled.until))
@@ -376,6 +376,13 @@ class Hub:
             return subscriber.lost
         finally:
             self.fanout.unsubscribe(subscriber)
+
+    def _has_forgotten(self, recalled: Recalled) -> bool:
+        """Whether something of what was read has been forgotten since, as far as the log says: also by a channel of
+        which it had nothing."""
+        until = self.log.cursor(recalled.until.epoch, recalled.until.position)
+        forgot = self.fanout.index.forgot_after(until) if until is not None else None
+        return forgot is None or any(map(recalled.wants, forgot))
 
     def _open_for_events(self) -> None:
         """A drain is no end of them: who is still being answered publishes, and others read the log."""

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from sse_fast._native.wire.envelope import envelope
-from sse_fast.cluster.entries import Events, Missed
+from sse_fast.cluster.entries import Events, Forgotten, Missed
 from sse_fast.errors import EngineUnavailable
 from sse_fast.event import EventId
 from sse_fast.hub.engine import Engine, Page
@@ -24,6 +24,7 @@ ALIGNED = 64  # positions; pages begin there, so that those of different streams
 KEPT = 64  # pages, for those who come in a moment
 KEPT_SECONDS = 10.0
 AT_ONCE = 2  # reads under way
+MOST_READS = 256  # that are under way or wait; who needs one more gets a gap
 MOST_WAITING = 4096  # streams that wait for what is read; who comes then gets a gap
 SECONDS = 5.0  # that one of them waits at most
 
@@ -49,6 +50,11 @@ class Recalled(NamedTuple):
     until: EventId
     wants: Wants
 
+    @property
+    def size(self) -> int:
+        """Bytes of the frames."""
+        return sum([len(event.frame) for event in self.events])
+
     def frames(self, enveloped: bool) -> bytes:
         if not enveloped:
             return b"".join([event.frame for event in self.events])
@@ -68,24 +74,38 @@ class Part:
         self.begins = self.ends = begin.position
         self.further = not page.done and page.after.epoch == begin.epoch
         self._of: dict[bytes, list[Event]] = {}
+        self._forgotten: dict[bytes, int] = {}  # channel -> where it was to forget all from before, the last time
         for item in page.items:
             if isinstance(item, Missed):
                 continue
+            if isinstance(item, Forgotten) and item.epoch == begin.epoch:
+                self._come_to(item.position)
+                self._forgotten[item.channel] = item.position
+                continue
             if not isinstance(item, Events) or item.epoch != begin.epoch:
-                self.further = False  # what a channel has forgotten, and what a mark means, is the log's to know
+                self.further = False  # what a mark means is the log's to know
                 break
             for position, channels, body, milliseconds in item.events:
-                if position != self.ends + 1:  # the engine has let go what was between
-                    self.begins = position - 1
-                self.ends = position
+                self._come_to(position)
                 names = channels if isinstance(channels, tuple) else (channels,)
                 frame = b"%bid: %b-%d\n\n" % (body[:-1], begin.epoch.encode(), position)
                 event = Event(position, names, frame, milliseconds)
                 for name in names:
                     self._of.setdefault(name, []).append(event)
 
-    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event]:
-        """The events of these channels, and of those that `wants` names, behind a position, in order and once each."""
+    def _come_to(self, position: int) -> None:
+        if position != self.ends + 1:  # the engine has let go what was between
+            self.begins = position - 1
+        self.ends = position
+
+    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event] | None:
+        """The events of these channels, and of those that `wants` names, behind a position, in order and once each.
+        None: some of them are forgotten."""
+        if any(
+            at > position and (name in names or (wants is not None and wants(name)))
+            for name, at in self._forgotten.items()
+        ):
+            return None
         if wants is not None:
             names = [name for name in self._of if name in names or wants(name)]
         found = [
@@ -96,12 +116,28 @@ class Part:
         return sorted({event.position: event for events in found for event in events}.values(), key=POSITION)
 
 
+class Read:
+    """Of one page, for all who wait for it."""
+
+    __slots__ = ("begun", "task", "waiting")
+
+    task: asyncio.Task[Part]
+
+    def __init__(self) -> None:
+        self.begun, self.waiting = False, 0
+
+
+class TooManyReads(Exception):
+    """One more page is not read now."""
+
+
 class Recall:
     """Of one worker, over its engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._parts: OrderedDict[EventId, tuple[asyncio.Task[Part], float]] = OrderedDict()
+        self._parts: OrderedDict[EventId, tuple[Part, float]] = OrderedDict()
+        self._reads: dict[EventId, Read] = {}
         self._reading = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
@@ -116,7 +152,7 @@ class Recall:
         try:
             async with asyncio.timeout(SECONDS):
                 return await self._behind(after, is_here, names, wants)
-        except (TimeoutError, EngineUnavailable):
+        except (TimeoutError, EngineUnavailable, TooManyReads):
             return None
         finally:
             self._waiting -= 1
@@ -131,6 +167,8 @@ class Recall:
             if part.begins > at.position:
                 return None
             events = part.behind(at.position, names, wants)
+            if events is None:
+                return None
             size += sum([len(event.frame) for event in events])
             if size > MOST_BYTES:
                 return None
@@ -146,20 +184,43 @@ class Recall:
         return None
 
     async def _part(self, begin: EventId) -> Part:
-        """One read for all who want it now, or did lately."""
-        now = asyncio.get_running_loop().time()
-        reading, read = self._parts.get(begin, (None, 0.0))
-        if reading is None or now - read > KEPT_SECONDS or (reading.done() and reading.exception() is not None):
-            reading = asyncio.get_running_loop().create_task(self._read(begin))
-            self._parts[begin] = reading, now
+        """One read for all who want it now, or did lately. One that has not begun when nobody wants it any more never
+        does."""
+        loop = asyncio.get_running_loop()
+        part, read_at = self._parts.get(begin, (None, 0.0))
+        if part is not None and loop.time() - read_at <= KEPT_SECONDS:
+            return part
+        read = self._reads.get(begin)
+        if read is None:
+            if len(self._reads) >= MOST_READS:
+                raise TooManyReads
+            self._reads[begin] = read = Read()
+            read.task = loop.create_task(self._read(begin, read))
+        read.waiting += 1
+        try:
+            return await asyncio.shield(read.task)
+        finally:
+            read.waiting -= 1
+            if not read.waiting and not read.begun:
+                self._drop(begin, read)
+                read.task.cancel()
+
+    async def _read(self, begin: EventId, read: Read) -> Part:
+        try:
+            async with self._reading:
+                read.begun = True
+                part = Part(await self._engine.page(begin), begin)
+            self._parts[begin] = part, asyncio.get_running_loop().time()
             self._parts.move_to_end(begin)
             if len(self._parts) > KEPT:
                 self._parts.popitem(last=False)
-        return await asyncio.shield(reading)
+            return part
+        finally:
+            self._drop(begin, read)
 
-    async def _read(self, begin: EventId) -> Part:
-        async with self._reading:
-            return Part(await self._engine.page(begin), begin)
+    def _drop(self, begin: EventId, read: Read) -> None:
+        if self._reads.get(begin) is read:
+            del self._reads[begin]
 
 
 def aligned(id: EventId) -> EventId:

@@ -104,7 +104,7 @@ class Stream:
             await streams.hub.be_ready()
             if streams.recalls(wanted):
                 recalled = await streams.recall(wanted)
-            self._life = streams.enter(counted, Transport.ASGI, wanted)
+            self._life = streams.enter(counted, Transport.ASGI, wanted, recalled)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)
             streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)

@@ -412,7 +412,7 @@ class Front:
             wanted = wanted.from_outside
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
         counted = self._streams.counted(address, wanted)
-        if (life := self._admitted(connection, head, wanted, counted, own=True)) is not None:
+        if (life := self._admitted(connection, head, wanted, counted, own=True, recalled=recalled)) is not None:
             self._stream(connection, head, wanted, counted, life, own=True, since=since, recalled=recalled)
 
     def hold(
@@ -440,10 +440,17 @@ class Front:
         return life is not None
 
     def _admitted(
-        self, connection: Connection, head: Head, wanted: Subscribe, counted: str | Counted, *, own: bool
+        self,
+        connection: Connection,
+        head: Head,
+        wanted: Subscribe,
+        counted: str | Counted,
+        *,
+        own: bool,
+        recalled: Recalled | None = None,
     ) -> Life | None:
         try:
-            return self._streams.enter(counted, Transport.NATIVE, wanted)
+            return self._streams.enter(counted, Transport.NATIVE, wanted, recalled)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
             self._streams.refusals.note(answer.refused, address_of_counted(counted), Transport.NATIVE, wanted)

@@ -73,7 +73,9 @@ class Streams:
                 return Counted(address, channels, wanted.grants.credential, user, shown_in)
         return counted
 
-    def enter(self, counted: str | Counted, transport: Transport, wanted: Subscribe) -> Life:
+    def enter(
+        self, counted: str | Counted, transport: Transport, wanted: Subscribe, recalled: Recalled | None = None
+    ) -> Life:
         """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
         or Unsupported if the transport has not got what the stream needs: it is still to be turned away."""
         if wanted.needs and not wanted.needs <= OFFERS[transport]:
@@ -92,7 +94,7 @@ class Streams:
         if self.rates is None:
             self._admission.enter(counted)
         else:
-            client = address_of_counted(counted), wanted.grants.credential, self._replayed(self.rates, wanted)
+            client = address_of_counted(counted), wanted.grants.credential, self._replayed(self.rates, wanted, recalled)
             self.rates.opening(*client, asked=wanted.asked)
             try:
                 self._admission.enter(counted)
@@ -111,8 +113,10 @@ class Streams:
                 f"all {most} patterns that the streams of one worker may listen to are in use", "max_patterns"
             )
 
-    def _replayed(self, rates: Rates, wanted: Subscribe) -> int:
+    def _replayed(self, rates: Rates, wanted: Subscribe, recalled: Recalled | None) -> int:
         """Bytes, where they count."""
+        if rates.of_replays and recalled is not None:
+            return recalled.size + self.hub.to_replay(wanted.channels, str(recalled.until), 0, wanted.patterns)
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
             asked = wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns
             return self.hub.to_replay(*asked, wanted.grants.history)

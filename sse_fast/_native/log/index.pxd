@@ -77,6 +77,8 @@ cdef class Index:
         uint64_t newest             # number of the newest entry ever taken in
         Py_ssize_t _remembered
         object _gone                # channel -> position of its newest evicted event; bounded
+        dict _forgets               # channel -> position of the newest record that had it forget; bounded
+        uint64_t _forgets_before    # up to there it may be any channel
         readonly uint64_t forgotten # newest eviction that is remembered for no channel in particular
         uint64_t _lapped            # upper end of a hole in what was read
         uint64_t _floor             # newest evicted position of any channel
@@ -129,6 +131,7 @@ cdef class Index:
     cdef bint _take_in_reserves(self, Py_ssize_t limit) except -1
     cdef bint reserves_lag(self) noexcept
     cdef void evict(self) noexcept
+    cdef int _remember_forget(self, bytes name, uint64_t position) except -1
     cdef void _forget(self, Channel channel) noexcept
     cdef bint _forget_reserved(self, Channel channel) noexcept
     cdef bint owes(self) noexcept
