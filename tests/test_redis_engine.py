@@ -5,9 +5,11 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from redis_engines import PATIENCE, engine_at, event, frames_of, ids_of, prefixes, read
+from cut_proxy import between
+from redis_engines import PATIENCE, engine_at, event, following, frames_of, ids_of, prefixes, read
 from redis_servers import Redis, Servers, servers
 
+from sse_fast.cluster import reader
 from sse_fast.cluster.engine import Limits
 from sse_fast.cluster.entries import Events, Forgotten, Item, Mark, Missed, Sequence, pack, unpack
 from sse_fast.errors import BatchTooLarge, InvalidEvent, KeyReused
@@ -272,3 +274,29 @@ def test_servers_of_the_tests_end_with_them() -> None:
         assert process is not None
         assert isinstance(made, Servers)
     assert process.poll() is not None
+
+
+async def test_who_reads_asks_for_less_where_so_much_does_not_come_in_time(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 100)
+    monkeypatch.setattr(reader, "GRACE", 0.2)
+    async with between(redis.port) as proxy:
+        prefix = next(prefixes)
+        async with (
+            engine_at(redis.url, prefix) as publishes,
+            engine_at(proxy.url, prefix) as reads,
+            following(reads) as reading,
+        ):
+            small = await publishes.publish([event("small")] * 500)
+            for _ in range(20):  # so many small ones come that many are asked for
+                await reading.reach(small.ids[-1])
+                small = await publishes.publish([event("small")] * 50)
+            proxy.refuse()
+            proxy.cut()
+            for _ in range(10):
+                large = await publishes.publish([event("x" * 60_000)] * 20)
+            proxy.delay = 0.005  # for each 64 KiB at most: all at once would take half a second at least
+            proxy.refuse(False)
+            items = await reading.reach(large.ids[-1])
+            assert len(frames_of(items)) == 500 + 20 * 50 + 10 * 20

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from sse_fast.cluster.connection import Connection
@@ -60,6 +60,7 @@ class Reader:
         self._pages: Connection | None = None
         self._one_page: asyncio.Lock = asyncio.Lock()
         self._size = float(PAGE_BYTES // LEAST)  # of an entry, as those of late were
+        self._most = MOST  # entries that are asked for: fewer where so many were not answered in time
 
     @property
     def reading(self) -> bool:
@@ -103,7 +104,8 @@ class Reader:
         try:
             while True:
                 sent = loop.time()
-                reply = log.checked(await connection.ask(log.read(after, self._count(), BLOCK), BLOCK / 1000 + GRACE))
+                with self._as_many() as count:
+                    reply = log.checked(await connection.ask(log.read(after, count, BLOCK), BLOCK / 1000 + GRACE))
                 self.heard = loop.time()
                 if reply:
                     items = self._items(sequence, reply[0][1])
@@ -131,8 +133,17 @@ class Reader:
             counts.missed += isinstance(item, Missed)
         return items
 
-    def _count(self) -> int:
-        return max(LEAST, min(MOST, int(PAGE_BYTES / self._size)))
+    @contextmanager
+    def _as_many(self) -> Iterator[int]:
+        """How many entries to ask for. The size of those that come is not known: what is not answered is tried again by
+        fewer."""
+        count = min(self._most, max(LEAST, int(PAGE_BYTES / self._size)))
+        try:
+            yield count
+        except EngineUnavailable:
+            self._most = max(1, count // 8)
+            raise
+        self._most = min(2 * self._most, MOST)
 
     async def page(self, after: EventId, until: EventId | None) -> Page:
         engine, log = self._engine, self._engine.log
@@ -141,8 +152,8 @@ class Reader:
                 if engine.trouble is not None and not engine.connected:
                     raise engine.trouble.again(maybe=False)
                 self._pages = await engine.another_connection()
-            count = self._count()
-            reply: Any = log.checked(await self._pages.ask(log.range(after, until, count), engine.timeout))
+            with self._as_many() as count:
+                reply: Any = log.checked(await self._pages.ask(log.range(after, until, count), engine.timeout))
             engine.counts.pages_read += 1
         if not reply:
             return Page([], after, True)
