@@ -98,6 +98,29 @@ async def test_a_publisher_that_comes_again_with_its_key_has_published_once_thro
         ]  # fmt: skip
 
 
+async def test_a_gap_that_is_published_to_a_channel_at_either_of_the_two_is_told_to_its_listeners_alone() -> None:
+    async with edge_at() as inner, before(inner) as outer:
+        first = await publish(inner, "news", "1")
+        for each in (inner, outer):
+            await publish(each, "relayed", {"after": f"{first[:-1]}1", "until": first}, event="$gap")
+            await publish(each, "relayed", {}, event="$gap")
+        for channel in ("news", "relayed"):
+            await publish(inner, channel, "the end")
+        for query in ("channel=news", "channel=relayed", "pattern=**"):
+            for cursor in ("earliest", first):
+                here, there = [await listened(each, query, "the end", cursor) for each in (outer, inner)]
+                assert here == there
+                assert len([event for event in here if event.event == "$gap"]) == (0 if query == "channel=news" else 4)
+
+
+async def test_a_limit_of_the_inner_one_is_told_to_whom_it_is_for_and_is_no_trouble_of_all() -> None:
+    async with edge_at(rate_publish_channel="1/h,burst=1") as inner, before(inner) as outer:
+        assert [(await outer.post("/publish/noisy", content="x")).status_code for _ in range(2)] == [200, 429]
+        limited = await outer.post("/publish/noisy", content="x")
+        assert int(limited.headers["retry-after"]) > 1
+        await publish(outer, "others", "x")
+
+
 async def test_what_the_inner_one_refuses_is_refused_in_its_words() -> None:
     async with edge_at(max_event_size=1024) as inner, before(inner) as outer:
         answer = await outer.post("/publish/news", content="x" * 2000)

@@ -73,6 +73,20 @@ def test_what_is_no_event_to_a_client_stays_as_it_is(frame: bytes) -> None:
     assert envelope(frame, [b"news"], NOW) == frame
 
 
+def test_a_gap_that_was_published_says_in_which_channels_and_when_beside_what_it_says() -> None:
+    told = b'event: $gap\ndata: {"after":null,"until":"x-7"%b}\nid: abcdefgh-1\n\n'
+    time = b',"time":"2026-11-22T13:35:09.123Z"'
+    assert envelope(told % b"", [b"news"], NOW) == told % (b',"channel":"news"' + time)
+    both = b',"channel":"news","channels":["news","a\\"b"]'
+    assert envelope(told % b"", [b"news", b'a"b'], NOW) == told % (both + time)
+
+
+@pytest.mark.parametrize("data", ["", "{}", "x", '{"a":1}\nx', "[1234567]"])
+def test_a_gap_of_another_form_stays_as_it_is(data: str) -> None:
+    frame = encode(data, event="$gap")
+    assert envelope(frame, [b"news"], NOW) == frame
+
+
 @given(st.binary())
 def test_bytes_that_are_no_frame_do_no_harm(frame: bytes) -> None:
     envelope(frame, [b"news"], 2**64 - 1)

@@ -9,14 +9,15 @@ but for its data: that is one line of JSON, out of which the event can be put to
 has them all, in the event's order: never one that it does not listen to, which may be no business of its client's.
 `event` is the type as a client has it. `data` is the text, whatever it is: a string carries any, and loses no digit of
 JSON's numbers. A frame without data is no event to any client, and stays as it is; so does one whose type begins with
-`$`: it speaks of the stream, whoever put it into the log.
+`$`: it speaks of the stream, whoever put it into the log. But a `$gap` in the log was published to channels, and is no
+gap of whoever reads others; so its own data, which is an object, has their names and its time as further fields.
 
 It is stateless, and knows no log, no stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 from libc.time cimport gmtime_r, time_t, tm
 
 from sse_fast._native.wire.grammar cimport DATA, EVENT, Line, read_line
@@ -63,6 +64,8 @@ cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_
                 kind, kind_size = line.value, line.length
         at = eol + 1
     if not lines or kind[0] == c"$":
+        if lines == 1 and kind_size == 4 and memcmp(kind, b"$gap", 4) == 0:
+            return published_gap(frame, size, channels, milliseconds)
         return PyBytes_FromStringAndSize(frame, size)
     out = PyBytes_FromStringAndSize(NULL, around + room + json_size(kind, kind_size))
     to = PyBytes_AS_STRING(out)
@@ -84,6 +87,37 @@ cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_
             to = put_data(to, at, end)
             to = put(to, b'"}\n', 3)
         at = eol + 1
+    assert to == PyBytes_AS_STRING(out) + PyBytes_GET_SIZE(out)
+    return out
+
+
+cdef bytes published_gap(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds):
+    """With `channel`, `channels` and `time` behind what its data has."""
+    cdef:
+        const char* end = frame + size
+        const char* at = frame
+        const char* eol
+        char* to
+        bytes out
+        Line line
+    while True:
+        eol = line_end(at, end)
+        read_line(&line, at, eol - at)
+        if line.field == DATA:
+            break
+        at = eol + 1
+    if eol - at < 8 or (eol - 1)[0] != c"}" or (eol - 2)[0] == c"{":  # it is not as publications are encoded
+        return PyBytes_FromStringAndSize(frame, size)
+    out = PyBytes_FromStringAndSize(
+        NULL, size + len(b',"channel":,"time":""') + TIME_SIZE + channels_size(channels)
+    )
+    to = put(PyBytes_AS_STRING(out), frame, eol - 1 - frame)
+    to = put(to, b',"channel":', 11)
+    to = put_channels(to, channels)
+    to = put(to, b',"time":"', 9)
+    to = put_time(to, milliseconds)
+    to = put(to, b'"', 1)
+    to = put(to, eol - 1, end - eol + 1)
     assert to == PyBytes_AS_STRING(out) + PyBytes_GET_SIZE(out)
     return out
 

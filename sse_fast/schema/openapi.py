@@ -40,11 +40,15 @@ CONTROL: dict[str, tuple[str, Json]] = {
         "StreamGap",
         {
             "type": "object",
-            "description": "Events between these ids are gone; positions: how many of all channels that is.",
+            "description": "Events between these ids are gone; positions: how many of all channels that is. One "
+            "that was published to channels says so on a stream with envelopes.",
             "properties": {
                 "after": {"type": ["string", "null"]},
                 "until": {"type": ["string", "null"]},
                 "positions": {"type": "integer"},
+                "channel": {"type": "string"},
+                "channels": {"type": "array", "items": {"type": "string"}},
+                "time": {"type": "string", "format": "date-time"},
             },
             "required": ["after", "until"],
         },
