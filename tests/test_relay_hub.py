@@ -18,9 +18,13 @@ from starlette.routing import Route
 from support import until
 
 from sse_fast import Event, EventParser, Hub, InvalidEvent, ReceivedEvent
+from sse_fast.client.failures import Unavailable
 from sse_fast.client.relay import RENEW, TransformFailed
+from sse_fast.client.relay_mark import Mark
 from sse_fast.client.relay_source import WAITING_BYTES, Item, Waiting
-from sse_fast.embed.relay import HubRelay
+from sse_fast.embed.relay import HubRelay, HubTarget
+from sse_fast.errors import RateLimited
+from sse_fast.outbox.hub import HubTarget as OutboxTarget
 
 GAP = '{"after":null,"until":null}'
 
@@ -348,3 +352,17 @@ async def test_of_two_hubs_over_one_engine_the_relay_that_came_last_relays(sourc
                 await source.connections[-1].stream(said("2", "b"))
                 await heard.all("1", "2")
                 assert second.stats.leading
+
+
+async def test_a_limit_of_the_edge_behind_the_hub_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def limited(*_: object) -> None:
+        raise RateLimited("once an hour", 3600)
+
+    async with Hub() as hub:
+        monkeypatch.setattr(hub, "append", limited)
+        monkeypatch.setattr(hub, "append_once", limited)
+        relayed, outbox = HubTarget(hub, "news", "a"), OutboxTarget(hub, "outbox:a")
+        with pytest.raises(Unavailable, match="once an hour"):
+            await relayed.publish([relayed.prepare("x", None)], Mark("1", ""), "key")
+        with pytest.raises(Unavailable, match="once an hour"):
+            await outbox.publish([], None)

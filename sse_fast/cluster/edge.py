@@ -238,8 +238,8 @@ class EdgeEngine:
         except Refused as error:
             raise self._failed(PUBLISHING, error, maybe=True) from None
         except (orjson.JSONDecodeError, TypeError):
-            error = Refused("it answers something else than an edge does: another server?")
-            raise self._failed(PUBLISHING, error, maybe=True) from None
+            other = Refused("it answers something else than an edge does: another server?")
+            raise self._failed(PUBLISHING, other, maybe=True) from None
         except httpx.PoolTimeout:
             self.counts.failures += 1
             said = f"the edge at {self._name}: {CONNECTIONS} requests wait for its answers"

@@ -14,7 +14,15 @@ from sse_fast.client.listener import SILENCE
 from sse_fast.client.relay import OnError, Progress, Relay, RelayStats, Transform, TransformFailed, name_of
 from sse_fast.client.relay_mark import ASKING, MARK, MARKS, Mark, Rejected, Superseded, channel_of
 from sse_fast.client.relay_source import MAX_EVENT_SIZE, Source
-from sse_fast.errors import BatchTooLarge, ConnectionClosed, EngineUnavailable, HubClosed, KeyReused, LogBusy
+from sse_fast.errors import (
+    BatchTooLarge,
+    ConnectionClosed,
+    EngineUnavailable,
+    HubClosed,
+    KeyReused,
+    LogBusy,
+    Overloaded,
+)
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.kept import newest
@@ -55,7 +63,7 @@ class HubTarget:
             raise Rejected(str(error)) from None
         except KeyReused as error:
             raise Superseded(str(error)) from None
-        except (HubClosed, LogBusy, EngineUnavailable, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, Overloaded, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         return [str(id) for id in ids[:-1]]
 
@@ -73,7 +81,7 @@ class HubTarget:
                     await asyncio.sleep(LOOK_AGAIN)
         except TimeoutError:
             raise Unavailable("the hub did not hand out the newest mark") from None
-        except (HubClosed, LogBusy, EngineUnavailable, ConnectionClosed, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, Overloaded, ConnectionClosed, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         marks = (Mark.read(event.data) for event in reversed(events) if event.event == MARK)
         return next(filter(None, marks), None)

@@ -18,6 +18,7 @@ from sse_fast.errors import (
     InvalidEvent,
     KeyReused,
     LogBusy,
+    Overloaded,
 )
 from sse_fast.outbox.mark import ASKING, BATCH, MARKS, Mark
 from sse_fast.outbox.queue import Row
@@ -52,7 +53,7 @@ class HubTarget:
             raise Rejected(str(error), 400) from None
         except KeyReused as error:
             raise Rejected(str(error), 422) from None
-        except (HubClosed, LogBusy, EngineUnavailable, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, Overloaded, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         except Exception as error:
             logger.debug("publishing failed", exc_info=True)
@@ -78,7 +79,7 @@ class HubTarget:
         try:
             await self._hub.publish(self._marks, asking, event=ASKING, key=asking)
             subscription = self._hub.subscribe([self._marks], take, ended, history=MARKS)
-        except (HubClosed, LogBusy, EngineUnavailable, ConnectionClosed, MemoryError) as error:
+        except (HubClosed, LogBusy, EngineUnavailable, Overloaded, ConnectionClosed, MemoryError) as error:
             raise Unavailable(str(error) or "the memory is out") from None
         try:
             subscription.start()
