@@ -230,7 +230,8 @@ def test_a_swarm_counts_every_delivery_once(edge: Edges, load: Loads) -> None:
 
 
 def test_streams_that_cannot_be_opened_are_failures(load: Loads) -> None:
-    run = load(SWARM, f"http://127.0.0.1:{free_port()}", "-u", "1", "-t", "3s")
+    once = "    def on_start(self):\n        super().on_start()\n        gevent.spawn(self.environment.runner.quit)\n"
+    run = load(f"import gevent\n{SWARM}{once}", f"http://127.0.0.1:{free_port()}", "-u", "1")
     run.end()
     assert run.count("connect") == run.failures["connect"] == 200
     assert run.count("event") == 0
