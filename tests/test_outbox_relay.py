@@ -358,6 +358,7 @@ async def test_when_a_worker_dies_another_one_publishes_what_it_left(
             if number == 20:
                 os.kill(await asyncio.to_thread(wait_until, leader, "a relay that publishes"), signal.SIGKILL)
                 server.noise_expected = True
+        await asyncio.to_thread(server.wait_ready)  # if nobody else served yet
         assert await kept(server, "news", "59") == [str(number) for number in range(60)]
 
 
