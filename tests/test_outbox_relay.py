@@ -521,6 +521,7 @@ async def test_an_edge_that_refuses_an_event_has_it_kept_aside_with_its_words(
         writer.execute("INSERT INTO sse_fast_outbox (channel, data) VALUES ('a/b', 'x')")
         add(writer, "news", 1000 * "x")
         writer.execute("INSERT INTO sse_fast_outbox (channel, data) SELECT 'news', repeat('x', 17 * 1024 * 1024)")
+        add(writer, "news", 10_000 * "x")
         add(writer, "news", "1")
         relay = Relay(dsn, to(server))
         await relay.run(until_empty=True)
@@ -529,6 +530,8 @@ async def test_an_edge_that_refuses_an_event_has_it_kept_aside_with_its_words(
         assert "'a/b' has '/' at 1" in errors[0]
         assert "(413" in errors[1]
         assert errors[2] == "its data is larger than the 16 MiB that a relay reads"
+        assert "(413" in errors[3]
+        assert [error for error in errors if "line " in error] == [], "of a request that nobody sees"
 
 
 async def test_a_credential_that_is_wrong_ends_the_relay_and_nothing_is_kept_aside_for_it(

@@ -125,6 +125,18 @@ async def test_it_ends_when_the_source_says_so_and_with_a_word_where_it_refuses(
         await (await source.connection()).answer("401 Unauthorized")
         with pytest.raises(Failure, match="here it is given by --from-token, --from-token-file or --header"):
             await refused
+        nowhere = asyncio.create_task(relayed(source, url))
+        await (await source.connection()).answer("404 Not Found")
+        with pytest.raises(Failure, match=r"--from names the stream itself, with its path: of an edge ") as told:
+            await nowhere
+        assert "--url" not in str(told.value)
+        elsewhere = asyncio.create_task(relayed(source, f"http://127.0.0.1:{source.port}"))
+        posted = await source.connection()
+        assert posted.target == "/publish"
+        await posted.answer("404 Not Found")
+        with pytest.raises(Failure, match=r"404.*; beside an app the edge is .*: --url \.\.\./edge") as told:
+            await elsewhere
+        assert "--from" not in str(told.value)
         with pytest.raises(Failure, match="no-such-file can't be read"):
             await relayed(source, url, from_token_file=Path("no-such-file"))
         stopped = asyncio.create_task(relayed(source, url, transform="json:loads", on_error="stop"))

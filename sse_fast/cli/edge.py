@@ -51,11 +51,14 @@ def http_client(url: str, timeout: httpx.Timeout, headers: dict[str, str] | None
         raise Misuse(f"{where}: cannot be read ({error})") from None
 
 
-def next_step(error: Exception, credential: str) -> str:
-    """What whoever is refused so can do here."""
+BESIDE_AN_APP = "beside an app the edge is under a path of its own: --url .../edge"
+
+
+def next_step(error: Exception, credential: str, missing: str = BESIDE_AN_APP) -> str:
+    """What whoever is refused so can do here. missing: where nothing is at the address."""
     status = error.status if isinstance(error, Refused) else 0
     if status == 401:
         return f"; here it is given by {credential}"
     if status == 404:
-        return "; beside an app the edge is under a path of its own: --url .../edge"
+        return f"; {missing}"
     return ""

@@ -21,6 +21,7 @@ from sse_fast.errors import InvalidEvent
 
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 FROM_GIVEN = "--from-token, --from-token-file or --header"
+FROM_MISSING = "--from names the stream itself, with its path: of an edge .../sse/CHANNEL"
 
 
 async def relay_from(
@@ -97,8 +98,8 @@ async def relay_from(
         if not ending:
             raise
     except Refused as error:
-        given = FROM_GIVEN if source.name in str(error) else KEY_GIVEN
-        raise Failure(f"{error}{next_step(error, given)}") from None
+        step = next_step(error, FROM_GIVEN, FROM_MISSING) if error is source.refused else next_step(error, KEY_GIVEN)
+        raise Failure(f"{error}{step}") from None
     except TransformFailed as error:
         raise Failure(f"stopped in front of {error}") from None
     finally:

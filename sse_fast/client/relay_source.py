@@ -108,6 +108,8 @@ class Source:
         """Behind which id it goes on; "": none is known; None: it was not reached yet."""
         self.retry = DEFAULT_RETRY
         self.stats = SourceStats()
+        self.refused: Refused | None = None
+        """What its answer ended in, where that is no good to ask again."""
         self._headers = dict(headers or {})
         self._token = token
         self._cross_origin = cross_origin
@@ -143,6 +145,9 @@ class Source:
             except Stopped:
                 logger.info("%s says that there is nothing more to come", self.name)
                 return
+            except Refused as error:
+                self.refused = error
+                raise
             except Unavailable as error:
                 reason, asked_for = str(error), error.retry_after
             except EventTooLarge as error:

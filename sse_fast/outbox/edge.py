@@ -48,7 +48,14 @@ class EdgeTarget:
         events = [event_of(row) for row in rows]
         if mark is not None:
             events.append({"channel": self._marks, "event": BATCH, "data": mark.data, "key": mark.key})
-        return await self._post(events)
+        try:
+            return await self._post(events)
+        except Rejected as error:
+            if len(rows) > 1:
+                raise
+            # Nobody sees the request whose line 1 it is.
+            why = str(error).removeprefix("line 1: ").replace("line 1 has", "the event has", 1)
+            raise Rejected(why, error.status) from None
 
     async def newest_mark(self) -> Mark | None:
         asking = token_hex(16)
