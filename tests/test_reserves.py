@@ -168,6 +168,38 @@ def test_streams_of_several_reserves_get_them_in_one_order() -> None:
         assert (client.read, native.lost) == (orders[1:], False)
 
 
+@pytest.mark.parametrize("pattern", [b"orders:*", b"parcels:*", b"**"])
+@pytest.mark.parametrize("between", [False, True])
+def test_what_several_reserves_have_comes_to_the_streams_of_each(pattern: bytes, between: bool) -> None:
+    """Each has the same event, and it is handed out of the one that has a channel of the stream's: nothing is lost."""
+    log = Log.private(LOG_SIZE, reserves=[(b"orders:*", 4096), (b"parcels:*", 4096)])
+    before, both = log.append(b"noise", body(20)), []
+    for _ in range(6):
+        both.append(log.append((b"orders:1", b"parcels:1"), body(20)))
+        if between:
+            log.append(b"noise", body(20))
+    flood(log)
+    fanout = FanOut(log)
+    client, native = come_back(fanout, [], both[0], patterns=[pattern])
+    assert client.read == [*both[1:], *[position for position in client.read if position > both[-1]]]
+    assert native.lost == (pattern == b"**")
+    client, _ = come_back(fanout, [b"orders:1"], before, patterns=[pattern])
+    assert [position for position in client.read if position <= both[-1]] == both
+
+
+@pytest.mark.parametrize("name", [b"orders:1", b"parcels:1"])
+def test_what_one_namespace_shows_no_more_another_does(name: bytes) -> None:
+    """Of an event of both, one keeps the newest alone for who comes back, and is asked first."""
+    log = Log.private(LOG_SIZE, reserves=[(b"orders:*", 4096), (b"parcels:*", 4096)])
+    before = log.append(b"noise", body(20))
+    both = [log.append((b"orders:1", b"parcels:1"), body(20)) for _ in range(6)]
+    flood(log)
+    fanout = FanOut(log, rules=[(name, 1, 0, False)])
+    for patterns in ([], [b"orders:*", b"parcels:*"]):
+        named = [] if patterns else [b"orders:1", b"parcels:1"]
+        assert come_back(fanout, named, before, patterns=patterns)[0].read == both
+
+
 def test_one_of_several_channels_is_enough_and_it_keeps_no_history_of_the_others() -> None:
     log = Log.private(LOG_SIZE, reserves=ORDERS)
     fanout = FanOut(log)
@@ -251,6 +283,26 @@ def test_what_came_after_a_channel_forgot_is_handed_out_of_its_reserve(drop: int
         log.append(b"noise", body(200))
     drain(fanout)
     assert client.read == orders
+
+
+def test_what_is_gone_of_a_reserved_pattern_is_not_looked_for_in_every_channel() -> None:
+    """Of more channels than are asked one by one, it is known of all together: no stream's opening walks over them."""
+    log = Log.private(1 << 22, reserves=[(b"orders:*", 1 << 20)])
+    fanout = FanOut(log)
+    for number in range(10_000):
+        log.append(b"orders:%d" % number, body(20))
+    flood(log, 1)
+    for number in range(10_000):
+        log.append(b"orders:%d" % number, body(20))
+    forgot = log.forget(b"orders:5", body(0))
+    while fanout.index.take_in():
+        pass
+    assert len(fanout.index) > 10_000
+    for after, lost in ((1, True), (forgot - 1, False)):
+        before = fanout.index.steps
+        native = fanout.subscribe([], Client(), patterns=[b"orders:*"], after=after)
+        assert (native.lost, fanout.index.steps - before < 10_000) == (lost, True)
+        fanout.unsubscribe(native)
 
 
 def test_keep_counts_what_is_reserved_and_what_the_log_has_together() -> None:

@@ -101,8 +101,8 @@ cdef bint copied(LogHeader* header, uint64_t number, Epoch* found) noexcept:
 
 cdef void epoch_of(LogHeader* header, uint64_t position, Epoch* found) noexcept:
     """The epoch that a position is of; of one from before all that are remembered, the oldest that is."""
-    cdef Epoch next
     cdef uint64_t count = newest_epoch(header, found), number = count - 1, now
+    cdef Epoch next = found[0]
     while position < found.begins and number > oldest_of(count):
         number -= 1
         if copied(header, number, &next):
@@ -129,8 +129,9 @@ cdef object position_of_id(LogHeader* header, bytes name, position):
 
     Of an id behind the fork: one that is behind it here, too, however far the other's count had got.
     """
-    cdef Epoch epoch, next
+    cdef Epoch epoch
     cdef uint64_t count = newest_epoch(header, &epoch), number = count - 1, now
+    cdef Epoch next = epoch
     cdef object own
     while True:
         if name_of(&epoch) == name:

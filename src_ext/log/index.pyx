@@ -266,7 +266,7 @@ cdef class Index:
             told += self._link(<Channel>PyList_GET_ITEM(opened, i))
             if record.flags & FLAG_KEYED:
                 self._supersede(<Channel>PyList_GET_ITEM(opened, i), key_behind(PyBytes_AS_STRING(packed), record.names_length))
-        self._widest = max(count, self._widest if self._shared else 1)
+        self._widest = max(<uint64_t>count, self._widest if self._shared else 1)
         self._shared += 1
         return count + told // PATTERNS_A_RECORD
 

@@ -3,12 +3,14 @@
 All of it is from before what the log keeps (`Index._floor`), so a stream that begins, or lags, that far back is handed it
 first, in pieces as ever, and goes on with the log where the reserves have no more. Each reserve is read by an index of its
 own. Where a stream has channels of several, its next piece is of the one whose next event is the oldest, and ends before
-the others': so positions rise, and an event that several of them have comes once.
+the others': so positions rise, and an event that several of them have comes once. What one has may be another's to hand
+out (`is_own`, or a channel that shows it): of those whose next event is the same each is asked for that one.
 
 A stream may have channels with a reserve and such without, whose events of that time are gone. It is told so when it
 begins (`gone`), and is handed those that are kept behind that.
 """
 
+from cpython.list cimport PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -70,10 +72,12 @@ cdef bytes cut_reserved(
     """As `pieces.cut`, of what the reserves have of these channels, or of a selection. `piece.reserve` is 0 where they have
     nothing more: to go on with the log."""
     cdef uint64_t until = until_of(index, position), next, first = NO_LIMIT, second = NO_LIMIT
-    cdef Index reserve, best = None
-    cdef tuple there, chosen = ()
+    cdef Index reserve
+    cdef Selection own
+    cdef tuple there
+    cdef list chosen = []       # reserves whose next event is the oldest, and the channels of each
     cdef bint lag = False
-    cdef size_t count = 0
+    cdef size_t count
     cdef bytes data = None
     piece.reserve = 0
     for reserve in index.reserves:
@@ -86,9 +90,11 @@ cdef bytes cut_reserved(
             continue
         next = next_of(reserve, there, selection, position)
         if next < first:
-            first, second, best, chosen = next, first, reserve, there
-        else:
+            first, second, chosen = next, first, [(reserve, there)]
+        elif next > first:
             second = min(second, next)
+        elif next != NO_LIMIT:
+            chosen.append((reserve, there))
     piece.events = piece.length = 0
     piece.at = 0
     piece.more = True
@@ -97,22 +103,26 @@ cdef bytes cut_reserved(
             piece.reserve = (<Index>index.reserves[0]).number
             piece.end = position
         return None
-    piece.reserve = best.number
-    until = min(until, max(first, second - 1))
-    if selection is None:
-        data = cut(best, chosen, max(position, best._floor), 0, limit, piece, view, until)
+    until = min(until, max(first, second - 1) if PyList_GET_SIZE(chosen) == 1 else first)
+    for reserve, there in chosen:
+        piece.reserve = reserve.number
+        if selection is None:
+            data = cut(reserve, there, max(position, reserve._floor), 0, limit, piece, view, until)
+        else:
+            own = selection_of(there, selection.patterns, selection.look)
+            count = own._walk(reserve, max(position, reserve._floor), until, limit, piece, view)
+            piece.events = <uint32_t>count
+            if not piece.more:
+                piece.end = until
+            data = copied(reserve, count, piece) if count else None
         if piece.end == 0:
             return None             # it was taken away meanwhile
-    else:
-        selection = selection_of(chosen, selection.patterns, selection.look)
-        count = selection._walk(best, max(position, best._floor), until, limit, piece, view)
-        piece.events = <uint32_t>count
+        if data is not None:
+            break
     if not piece.more:
         piece.end = until
         piece.more = True
     piece.at = 0
-    if selection is not None:
-        return copied(best, count, piece) if count else None
     return data
 
 

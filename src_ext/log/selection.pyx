@@ -104,10 +104,7 @@ cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
         return pattern.gone
     try:
         if index.reserves and index.log.keeper.cover(pattern.name):
-            newest = 0
-            for channel in index._listed:
-                if channel.forgot and matches(pattern.name, channel.name):
-                    newest = max(newest, forgotten_of(index, channel))
+            newest = forgotten_of_those(index, pattern)
         else:
             newest = evicted_of_those(index, pattern)
         for reserve in index.reserves:
@@ -120,6 +117,21 @@ cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
     return newest
 
 
+cdef uint64_t forgotten_of_those(Index index, Pattern pattern) noexcept:
+    """Position of the newest event that a channel of a pattern has forgotten, or of a later one of another."""
+    cdef uint64_t newest = 0
+    cdef Channel channel
+    if index._forgot_at == 0:
+        return 0
+    if PyList_GET_SIZE(index._listed) > ASKED:
+        return index._forgot_position
+    index.steps += PyList_GET_SIZE(index._listed)
+    for channel in index._listed:
+        if channel.forgot and matches(pattern.name, channel.name):
+            newest = max(newest, forgotten_of(index, channel))
+    return newest
+
+
 cdef uint64_t evicted_of_those(Index index, Pattern pattern) except? 0:
     """`evicted_of_pattern`, of the channels that one index knows; of a reserve of those that are its."""
     cdef uint64_t newest = max(index._lapped, index.forgotten)
@@ -128,6 +140,7 @@ cdef uint64_t evicted_of_those(Index index, Pattern pattern) except? 0:
         newest = max(newest, index._missed)
     if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
         return index._any_gone
+    index.steps += PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone)
     for channel in index._listed:
         if matches(pattern.name, channel.name) and (index.number == 0 or channel.reserve == index.number):
             newest = max(newest, evicted_of_one(index, channel))
