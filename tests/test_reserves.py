@@ -248,6 +248,27 @@ def test_who_is_there_when_it_comes_gets_it_from_the_log_and_who_lags_from_the_r
     assert fanout.gaps == fanout.slow == 0
 
 
+@pytest.mark.parametrize("patterns", [[], [b"orders:*"]])
+def test_what_a_reserve_gives_up_while_a_stream_lags_is_told(patterns: list[bytes]) -> None:
+    """Also to one that missed nothing when it began."""
+    log = Log.private(LOG_SIZE, reserves=[(b"orders:*", 4096), (b"parcels:*", 4096)])
+    fanout = FanOut(log, skip=True)
+    before = [log.append(b"noise", body(200)) for _ in range(20)][-1]
+    orders = [log.append((b"orders:1", b"parcels:1"), body(200)) for _ in range(10)]
+    flood(log)
+    drain(fanout)
+    client = Client()
+    named = [] if patterns else [b"orders:1", b"parcels:1"]
+    native = fanout.subscribe(named, client, patterns=patterns, after=before)
+    assert not native.lost
+    orders += [log.append((b"orders:2", b"parcels:2"), body(200)) for _ in range(8)]
+    flood(log)
+    fanout.unblock(native, 0.0)
+    drain(fanout)
+    assert orders[0] not in client.read
+    assert b"event: $gap" in client.stream
+
+
 def test_what_a_channel_forgets_its_reserve_forgets_too() -> None:
     log = Log.private(LOG_SIZE, reserves=ORDERS)
     fanout = FanOut(log)

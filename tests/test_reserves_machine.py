@@ -77,8 +77,11 @@ class ReservesMachine(RuleBasedStateMachine):
         look=st.sampled_from([2, 4096]),
         drop=st.sampled_from([1, 1024]),
         skip=st.booleans(),
+        keeps_up=st.booleans(),
     )
-    def start(self, reserves: Sequence[tuple[bytes, int]], piece: int, look: int, drop: int, skip: bool) -> None:
+    def start(
+        self, reserves: Sequence[tuple[bytes, int]], piece: int, look: int, drop: int, skip: bool, keeps_up: bool
+    ) -> None:
         self.reserves = reserves
         self.log = Log.private(4096, reserves=reserves)
         self.options = {"piece": piece, "look": look, "drop": drop, "skip": skip}
@@ -87,7 +90,7 @@ class ReservesMachine(RuleBasedStateMachine):
         self.all: list[Reader] = []
         self.forgotten: dict[bytes, int] = {}
         self.renewed = False
-        self.lapped = False
+        self.keeps_up, self.lapped = keeps_up, False
 
     def reserve_of(self, name: bytes) -> int | None:
         """Which of the log's reserves it has."""
@@ -113,6 +116,8 @@ class ReservesMachine(RuleBasedStateMachine):
             self.fanout.index.take_in()
         position = self.log.append(tuple(names), b"data: %s\n\n" % (b"x" * size))
         self.events.append(Published(position, tuple(names)))
+        if self.keeps_up and self.fanout.index.unread >= self.log.capacity // 2:
+            self.drain_until_idle()
         self.lapped |= self.fanout.index.unread >= self.log.capacity
 
     @rule(
@@ -170,7 +175,8 @@ class ReservesMachine(RuleBasedStateMachine):
         lacks = [
             event for event in own for name in event.channels if name in wanted and not self.is_kept(event, name, kept)
         ]
-        unknown = self.renewed or (self.lapped and any(self.reserve_of(name) is None for name in wanted))
+        # Whether one that forgets had anything is not known where its reserve has more than was read of it.
+        unknown = self.renewed or self.lapped or any(name in self.forgotten for name in wanted)
         if native.lost and not wanted.patterns and not unknown:
             assert lacks, "a false gap"
         if after is not None and after >= 0:
@@ -232,8 +238,12 @@ class ReservesMachine(RuleBasedStateMachine):
         assert got <= {event.position for event in own}, "an event of another channel"
         if reader.end is not None or not reader.whole:
             return
+        # Who has no channel with a reserve, and missed what one of them forgot, is told, and goes on behind that.
+        told = 0
+        if reader.lost and not reader.wanted.patterns and all(self.reserve_of(name) is None for name in reader.wanted):
+            told = reader.gone_until
         for event in own:
-            if event.position <= max(reader.after, skipped) or event.position in got:
+            if event.position <= max(reader.after, skipped, told) or event.position in got:
                 continue
             reserves = reader.wanted.patterns or any(self.reserve_of(name) is not None for name in reader.wanted)
             if event.position <= reader.gone_until and not reserves:

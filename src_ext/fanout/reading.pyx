@@ -78,7 +78,7 @@ cdef class Reading:
         """Up to where something of a group's channels is gone, of which some have a reserve that may have more."""
         if group.selection is None:
             return min(evicted_of(self.index, group.channels), self.index._floor)
-        return self.index._floor
+        return min(group.selection.evicted_of(self.index), self.index._floor)
 
     cdef int _begin_named(self, Subscriber subscriber, Group group, after, long long begin, uint64_t newest, uint64_t history) except -1:
         cdef bint lost = False

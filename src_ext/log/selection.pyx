@@ -17,7 +17,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
-from sse_fast._native.log.beginnings cimport behind_marks, evicted_of_one, forgotten_of, oldest_of
+from sse_fast._native.log.beginnings cimport behind_marks, evicted_of, evicted_of_one, forgotten_of, oldest_of
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
@@ -243,6 +243,14 @@ cdef class Selection:
                 newest = max(newest, pattern.forgot)
             if pattern.born > since and index._forgot_at:
                 newest = max(newest, evicted_of_pattern(index, pattern))
+        return newest
+
+    cdef uint64_t evicted_of(self, Index index) noexcept:
+        """As `beginnings.evicted_of`, or a later one of another."""
+        cdef uint64_t newest = evicted_of(index, self.named)
+        cdef Pattern pattern
+        for pattern in self.patterns:
+            newest = max(newest, evicted_of_pattern(index, pattern))
         return newest
 
     cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept:

@@ -24,6 +24,7 @@ cdef class Selection:
 
     cdef bint has_name(self, bytes name) noexcept
     cdef bint lost_after(self, Index index, uint64_t position, uint64_t told) noexcept
+    cdef uint64_t evicted_of(self, Index index) noexcept
     cdef bint is_evicted_after(self, Index index, uint64_t position) noexcept
     cdef uint64_t forgotten_of(self, Index index, uint64_t since) noexcept
     cdef bint _is_kept(self, Index index, uint64_t event, uint64_t until, const View* view) noexcept
