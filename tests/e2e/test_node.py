@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -390,7 +391,7 @@ def test_with_the_parent_killed_the_workers_leave_and_nothing_stays_behind(node:
     psutil.wait_procs(children, PATIENCE)
     assert not [child for child in children if child.is_running()]
     assert not wake_sockets & abstract_names()
-    assert not [name for name in os.listdir("/dev/shm") if "sse_fast" in name]
+    assert not [name for name in os.listdir("/dev/shm") if re.search("sse[-_]fast", name)]
 
 
 def wake_sockets_of(process: psutil.Process) -> set[str]:
