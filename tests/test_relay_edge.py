@@ -1,8 +1,10 @@
 """A relay to an edge over HTTP: once, whatever became of a request, and whoever else relays the same."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -273,7 +275,7 @@ async def test_what_a_gap_cannot_say_is_refused_and_every_other_name_of_the_serv
         assert "belong to the server" in answer.json()["detail"]
 
 
-async def test_a_gap_that_is_kept_has_no_envelope() -> None:
+async def test_a_gap_that_is_kept_has_no_envelope_but_says_its_channel_and_time_itself() -> None:
     async with edge_here() as url, httpx.AsyncClient(base_url=url) as client:
         await client.post("/publish", json={"channel": "news", "event": "$gap", "data": {}})
         async with client.stream("GET", "/sse/news?history=1&envelope=json") as response:
@@ -281,5 +283,7 @@ async def test_a_gap_that_is_kept_has_no_envelope() -> None:
             async for piece in response.aiter_bytes():
                 for event in parser.feed(piece):
                     if event.event == "$gap":
-                        assert event.data == GAP
+                        told = json.loads(event.data)
+                        assert datetime.fromisoformat(told.pop("time")) <= datetime.now(UTC)
+                        assert told == json.loads(GAP) | {"channel": "news"}
                         return
