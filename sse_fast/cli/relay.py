@@ -222,11 +222,12 @@ def refuse_given(others: set[str], why: str) -> None:
 
 
 async def relay_outbox(conninfo: str, client: httpx.Client, poll: float, once: bool) -> None:
+    from sse_fast.client.attempts import Progress
     from sse_fast.outbox.edge import EdgeTarget
     from sse_fast.outbox.queue import NoOutbox
-    from sse_fast.outbox.relay import Progress, Relay
+    from sse_fast.outbox.relay import Relay, logger
 
-    relay = Relay(conninfo, lambda marks: EdgeTarget(client, marks), poll=poll, progress=Progress())
+    relay = Relay(conninfo, lambda marks: EdgeTarget(client, marks), poll=poll, progress=Progress(logger))
     closing: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,8 +12,9 @@ from sse_fast._native.wire.publication import encode_publication
 from sse_fast.base.modules import CannotImport, module_named
 from sse_fast.cli.edge import KEY_GIVEN, http_client, next_step
 from sse_fast.cli.failure import Failure, Misuse
+from sse_fast.client.attempts import Progress
 from sse_fast.client.failures import Refused
-from sse_fast.client.relay import OnError, Progress, Relay, Transform, TransformFailed, name_of
+from sse_fast.client.relay import OnError, Relay, Transform, TransformFailed, logger, name_of
 from sse_fast.client.relay_edge import LARGEST, EdgeTarget
 from sse_fast.client.relay_mark import NAME
 from sse_fast.client.relay_source import HEADER_NAME, TOKEN, Source
@@ -78,7 +79,7 @@ async def relay_from(
             on_error=on_error,
             since=since,
             state=state,
-            progress=Progress(),
+            progress=Progress(logger),
         )
     except ValueError as error:
         raise Misuse(f"{'--since' if NAME.fullmatch(name) else '--name'}: {error}") from None

@@ -55,3 +55,17 @@ class Seldom:
         self._logger.log(
             level, "%s%s", what, f" ({more:,} lines like it were left out)" if more else "", exc_info=trace
         )
+
+
+class Progress:
+    """Says how it goes, once a second at most."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._next = 0.0
+
+    def __call__(self, stats: object) -> None:
+        now = monotonic()
+        if now >= self._next:
+            self._next = now + 1.0
+            self._logger.debug("%s", stats)

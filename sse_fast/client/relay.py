@@ -70,6 +70,12 @@ class RelayStats:
     leading: bool = False
     id: str = ""
 
+    def __str__(self) -> str:
+        return (
+            f"published {self.published:,} events in {self.batches:,} batches, dropped {self.dropped:,}, left out "
+            f"{self.failed:,}, told of {self.gaps:,} gaps; the last one is {self.id or 'without an id'}"
+        )
+
 
 class TransformFailed(SSEFastError):
     """At an event, and so it is to stop there."""
@@ -440,24 +446,3 @@ def in_fields(event: Event | ReceivedEvent) -> tuple[object, str | None]:
 def name_of(url: str, channel: str) -> str:
     """Of a relay that was given none."""
     return blake2b(f"{url}\n{channel}".encode(), digest_size=8).hexdigest()
-
-
-class Progress:
-    """Says so once a second at most."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, stats: RelayStats) -> None:
-        now = monotonic()
-        if now >= self._next:
-            self._next = now + 1.0
-            logger.debug(
-                "published %s events in %s batches, dropped %s, left out %s, told of %s gaps; the last one is %s",
-                f"{stats.published:,}",
-                f"{stats.batches:,}",
-                f"{stats.dropped:,}",
-                f"{stats.failed:,}",
-                f"{stats.gaps:,}",
-                stats.id or "without an id",
-            )

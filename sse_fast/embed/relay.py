@@ -9,9 +9,10 @@ from secrets import token_hex
 from typing import Any, Self, TypedDict, Unpack
 
 from sse_fast._native.wire.publication import encode_publication
+from sse_fast.client.attempts import Progress
 from sse_fast.client.failures import Unavailable
 from sse_fast.client.listener import SILENCE
-from sse_fast.client.relay import OnError, Progress, Relay, RelayStats, Transform, TransformFailed, name_of
+from sse_fast.client.relay import OnError, Relay, RelayStats, Transform, TransformFailed, name_of
 from sse_fast.client.relay_mark import ASKING, MARK, MARKS, Mark, Rejected, Superseded, channel_of
 from sse_fast.client.relay_source import MAX_EVENT_SIZE, Source
 from sse_fast.errors import (
@@ -132,7 +133,7 @@ class HubRelay:
             on_error=options.get("on_error", "gap"),
             since=options.get("since"),
             state=Path(state) if state is not None else None,
-            progress=Progress(),
+            progress=Progress(logger),
         )
         self._task: asyncio.Task[None] | None = None
 

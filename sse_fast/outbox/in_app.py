@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 from typing import Self
 
+from sse_fast.client.attempts import Progress
 from sse_fast.embed.hub import Hub
 from sse_fast.outbox.hub import HubTarget
-from sse_fast.outbox.relay import POLL, Progress, Relay, RelayStats
+from sse_fast.outbox.relay import POLL, Relay, RelayStats, logger
 
 
 class OutboxRelay:
@@ -23,7 +24,7 @@ class OutboxRelay:
     """
 
     def __init__(self, hub: Hub, dsn: str, *, poll: float = POLL) -> None:
-        self._relay = Relay(dsn, lambda marks: HubTarget(hub, marks), poll=poll, progress=Progress())
+        self._relay = Relay(dsn, lambda marks: HubTarget(hub, marks), poll=poll, progress=Progress(logger))
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -14,7 +14,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -49,6 +48,12 @@ class RelayStats:
     settled: int = 0
     leading: bool = False
     lag: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"published {self.published:,} events in {self.batches:,} batches, {self.parked:,} kept aside; "
+            f"the oldest of the last one was {self.lag:.3f} s old"
+        )
 
 
 class Relay:
@@ -281,22 +286,3 @@ class Relay:
         finally:
             self._waiting.cancel()
             self._waiting = None
-
-
-class Progress:
-    """Says so once a second at most."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, stats: RelayStats) -> None:
-        now = monotonic()
-        if now >= self._next:
-            self._next = now + 1.0
-            logger.debug(
-                "published %s events in %s batches, %s kept aside; the oldest of the last one was %.3f s old",
-                f"{stats.published:,}",
-                f"{stats.batches:,}",
-                f"{stats.parked:,}",
-                stats.lag,
-            )
