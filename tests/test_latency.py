@@ -97,6 +97,60 @@ def test_what_is_no_event_of_the_log_does_not_count() -> None:
     assert (sum(fanout.latency.counts), fanout.writes) == (0, 2)
 
 
+def test_the_last_of_all_who_listen_counts_once_for_each_event() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    for _ in range(100):
+        join(fanout, Taker(), b"a")
+    sink, sinks = Taker(), fanout.deliveries
+    join(fanout, sink, b"b")
+    fill(log, b"a", 1)
+    drain(fanout)
+    assert (sum(fanout.last.counts), fanout.deliveries - sinks) == (1, 100)
+    fill(log, b"b", 3)
+    drain(fanout)
+    assert sum(fanout.last.counts) == 4
+    drain(fanout)
+    assert sum(fanout.last.counts) == 4
+
+
+def test_the_last_one_is_waited_for() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    first, slow = Taker(), Taker()
+    join(fanout, first, b"a")
+    join(fanout, slow, b"a")
+    slow.write = lambda data: bool(time.sleep(0.02)) or True  # type: ignore[method-assign]
+    fill(log, b"a", 1)
+    drain(fanout)
+    assert fanout.last.nanoseconds >= 15_000_000
+    assert sum(fanout.last.counts) == 1
+
+
+def test_who_waits_for_a_client_is_not_waited_for() -> None:
+    log = Log.private(1 << 20)
+    fanout, blocked = FanOut(log), Taker(blocks=True)
+    join(fanout, blocked, b"a")
+    fill(log, b"a", 1)
+    drain(fanout)
+    fill(log, b"a", 1)
+    drain(fanout)
+    assert sum(fanout.last.counts) == 1
+    assert fanout.blocked == 1
+
+
+def test_those_who_have_waited_longest_come_first() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    waiting = []
+    for now in (30.0, 10.0, 20.0):
+        waiting.append(join(fanout, Taker(blocks=True), b"%d" % now))
+        fill(log, b"%d" % now, 1)
+        fanout.drain(now)
+    assert fanout.parked(10, 1000) == [waiting[1], waiting[2], waiting[0]]
+    assert fanout.parked(1, 1000) == [waiting[1]]
+
+
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 async def test_events_that_native_sockets_are_sent_count(version: bytes) -> None:
     async with FrontPort.opened() as port:

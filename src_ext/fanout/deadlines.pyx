@@ -87,6 +87,16 @@ cdef class Deadlines:
             at[0] += 1
         return None
 
+    cdef list longest(self, Py_ssize_t count, Py_ssize_t looks):
+        """At most `count` of the blocked, those first that have taken nothing for longest; of `looks` of them."""
+        cdef Subscriber subscriber
+        cdef Py_ssize_t at
+        cdef list found = []
+        for at in range(min(looks, self.blocked)):
+            subscriber = self._blocked[at]
+            found.append((subscriber.touched, at))
+        return [self._blocked[at] for _, at in nsmallest(count, found)]
+
     cdef list owing(self, Py_ssize_t count, double now, double since):
         """At most `count` who hold kernel memory: those that have taken nothing for longest, and if nobody who is blocked
         holds any, those that hold most. Not who took bytes after `since`."""

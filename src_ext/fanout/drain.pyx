@@ -23,7 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.math cimport INFINITY
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.base.histogram cimport Histogram
@@ -113,6 +113,7 @@ cdef class FanOut:
         self._take_in, self._deep_after = take_in, deep
         self._live_after = max(deep, 2 * log.largest_batch)
         self.drains = Histogram()
+        self.lasts = Histogram()
         # Behind all of a fan-out that was here before, if none opened a million streams a second; as JSON it is exact.
         self._number = wall_clock_ms() * 1000
 
@@ -200,6 +201,12 @@ cdef class FanOut:
         """From the publish of an event, to the millisecond, to its write to each who had had everything before; of
         events that are written together that of the first counts."""
         return self._volley.latency
+
+    @property
+    def last(self):
+        """As `latency`, but once for each event and each set of channels that is listened to: to the write to the last
+        of its subscribers on this worker that could be written to."""
+        return self.lasts
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
@@ -418,7 +425,17 @@ cdef class FanOut:
         except BaseException:
             self._behind.push(subscriber)       # the sweep has passed it
             raise
-        return group.remaining <= 0
+        if group.remaining > 0:
+            return False
+        if self._fresh and self._shared_group is group and self._shared.published:
+            self._fresh = False
+            self._volley.fire()
+            if self._groups.stepped:
+                self._volley.now = wall_clock_ms()
+            self.lasts.add(
+                1_000_000 * <uint64_t>max(self._volley.now - <int64_t>self._shared.published, 0), self._shared.events
+            )
+        return True
 
     cdef int _visit(self, Subscriber subscriber, double now) except -1:
         """Hand a subscriber the next piece after its cursor. What can fail comes first; then the cursor moves."""
@@ -488,6 +505,7 @@ cdef class FanOut:
             batch.deflater = self._deflater
             batch.apart = group.selection is not None or PyTuple_GET_SIZE(group.channels) > 1
             batch.quick = not self._sweeping
+            self._fresh = self._sweeping
             if self._sweeping:
                 batch.published = piece.milliseconds
             self._shared = batch
@@ -747,6 +765,11 @@ cdef class FanOut:
         that was all. One that moved, because others left meanwhile, may be seen twice."""
         cdef list found = self._groups.page(&before, limit, looks, number, channel, user, address)
         return found, before
+
+    def parked(self, Py_ssize_t limit, Py_ssize_t looks):
+        """At most `limit` of those that wait until they can be written to again, who have waited longest first; of
+        `looks` of them, if there are more."""
+        return self._deadlines.longest(limit, looks)
 
     def lag(self, Subscriber subscriber not None):
         """Positions of the log between a subscriber and the newest event of its channels; other channels' are among them."""

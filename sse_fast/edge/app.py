@@ -21,6 +21,7 @@ from sse_fast.edge.configured import guesses_of, hub_of, policy_of, presence_of,
 from sse_fast.edge.deciding import Deciding
 from sse_fast.edge.description import Description
 from sse_fast.edge.fleet import Fleet, name_of_node
+from sse_fast.edge.history import History
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
@@ -45,6 +46,7 @@ from sse_fast.transports.kernel import ServerConnections, bounds_of
 from sse_fast.transports.quiet import LastDescriptors, QuietConnections
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
+from sse_fast.transports.watching import STATS
 
 if TYPE_CHECKING:
     from sse_fast.schema.shape import Document
@@ -54,7 +56,6 @@ logger = logging.getLogger("sse_fast.edge")
 NO_LIMIT = 2**30  # more connections than there can be descriptors
 STATS_EVERY = 1.0  # seconds
 OPERATORS = 16  # connections at once to the port of operations
-STATS_CHANNEL = "$stats"
 
 
 class Edge:
@@ -138,7 +139,9 @@ class Edge:
             hosts=None,  # who calls it by which name is looked at there
         )
         self._for_operations = Deciding(self._streams, for_operations, self.sources)
-        self.metrics = Metrics(self.hub, self._admission, self._streams, slot.slots if slot is not None else None)
+        history = History(slot.history) if slot is not None and slot.history is not None else None
+        slots = slot.slots if slot is not None else None
+        self.metrics = Metrics(self.hub, self._admission, self._streams, slots, history)
         self.requests = Requests()
         self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self.deciding.note, namespaces)
         shared = _control_of_the_server if beside is not None else None
@@ -355,8 +358,12 @@ class Edge:
         while not self.hub.of_the_server:  # whose edge does
             try:
                 self._streams.refusals.tell()
-                if self.hub.listeners(STATS_CHANNEL):
-                    self.hub.say(STATS_CHANNEL, encode(orjson.dumps(self.metrics.snapshot()), event="stats"))
+                self.metrics.remember()
+                if self.hub.listeners(STATS):
+                    frame = encode(orjson.dumps(self.metrics.snapshot()), event="stats")
+                    said = self.hub.say(STATS, frame)
+                    self.metrics.said += said
+                    self.metrics.said_bytes += said * len(frame)
             except Exception:
                 logger.exception("the stats could not be published; they are again in a second")
             await asyncio.sleep(STATS_EVERY)

@@ -27,6 +27,7 @@ from sse_fast._native.base.histogram import BOUNDS, Histogram
 from sse_fast._native.node.slots import Slots, Worker
 from sse_fast.access.access import Tokens
 from sse_fast.access.limits import LIMITS, Admission
+from sse_fast.edge.history import History
 from sse_fast.edge.lag import LoopLag
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
@@ -35,6 +36,7 @@ from sse_fast.transports.life import Transport
 from sse_fast.transports.refusals import REASONS
 from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
+from sse_fast.transports.watching import STATS
 from sse_fast.version import VERSION
 
 if TYPE_CHECKING:  # most servers have none
@@ -74,6 +76,7 @@ WHY_REFUSED = (*LIMITS, *PUBLISH_RATES, *REASONS)
 NEVER = Histogram()
 NO_RATES: Counter[str] = Counter()
 BUCKETS = (*map(floatToGoString, BOUNDS), "+Inf")
+LATELY = 3  # seconds in which there was one of which everything is known, or something is wrong
 RELAY_FAILED = (408, 502, 503, 504)
 TOKEN_COUNTERS = {
     "token_cache_hits": "Tokens that had been verified before.",
@@ -91,6 +94,7 @@ BACKPLANE_COUNTERS = {
 }
 HISTOGRAMS = {
     "delivery_seconds": "From the publish of an event to its write to a stream that had everything before.",
+    "last_delivery_seconds": "The same once for each event, set of channels and worker: to the last of those streams.",
     "drain_seconds": "Of each turn of the loop in which events are handed out.",
     "loop_lag_seconds": "How late a timer of the event loop is, looked at four times a second.",
     "webhook_seconds": "Of each question to the webhook.",
@@ -107,11 +111,21 @@ LOG_GAUGES = {
 class Metrics(Collector):
     """Collects what others count. `slots`: those of the node, if it is more than this process."""
 
-    def __init__(self, hub: Hub, admission: Admission, streams: Streams, slots: Slots | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        admission: Admission,
+        streams: Streams,
+        slots: Slots | None = None,
+        history: History | None = None,
+    ) -> None:
         self._hub, self._admission, self._streams, self._slots = hub, admission, streams, slots
         self.front: Front | None = None
         """That listens for this hub, if one does."""
         self.lag = LoopLag()
+        self.history = history or History()
+        self.said = self.said_bytes = 0
+        """Deliveries of the figures themselves, which nobody but who watches asked for."""
         self.tokens: Tokens | None = None
         self.hook: Webhook | None = None
         self._started = time.time()
@@ -151,6 +165,11 @@ class Metrics(Collector):
             **self._measured(),
             **self._asked(),
             **{f"backplane_{name}": getattr(hub.backplane.counts, name, 0) for name in BACKPLANE_COUNTERS},
+            "cpu": round(1e6 * time.process_time()),
+            "watching_events": self._streams.watching.events,
+            "watching_bytes": self._streams.watching.bytes,
+            "stats_events": self.said,
+            "stats_bytes": self.said_bytes,
         }
 
     def _asked(self) -> dict[str, int]:
@@ -166,7 +185,7 @@ class Metrics(Collector):
     def _measured(self) -> dict[str, int]:
         """The histograms: the count of each bound alone, and nanoseconds."""
         hook = self.hook.seconds if self.hook is not None else NEVER
-        found = (self._hub.fanout.latency, self._hub.fanout.drains, self.lag.seconds, hook)
+        found = (self._hub.fanout.latency, self._hub.fanout.last, self._hub.fanout.drains, self.lag.seconds, hook)
         measured: dict[str, int] = {}
         for name, histogram in zip(HISTOGRAMS, found, strict=True):
             measured |= zip((f"{name} {bound}" for bound in BUCKETS), histogram.counts, strict=True)
@@ -178,6 +197,7 @@ class Metrics(Collector):
         transports, listener, relay = self._streams.transports, *self._at_the_port
         return {
             "blocked": self._hub.fanout.blocked,
+            "watching": self._streams.watching.count,
             "backplane_away": self._hub.backplane.away,
             "send_memory": self._hub.memory.held,
             **{f"connections {name}": transport.connections for name, transport in transports.items()},
@@ -211,10 +231,39 @@ class Metrics(Collector):
         gauges = dict(zip(gauges, self._slots.gauges(len(gauges)), strict=True))
         return totals | gauges, self._slots.workers()
 
+    def remember(self) -> None:
+        """Once a second: a row of the node's history, if no other worker has just written one."""
+        now = time.time()
+        if not self.history.is_due(now):
+            return
+        node, workers = self._node()
+        index = self._hub.fanout.index
+        self.history.add(
+            now,
+            {
+                "published": node["published"],
+                "deliveries": node["deliveries"] - node["stats_events"] - node["watching_events"],
+                "handed": node["deliveries"] - node["stats_events"],
+                "writes": node["writes"] - node["stats_events"],
+                "bytes": node["delivered_bytes"] - node["stats_bytes"] - node["watching_bytes"],
+                "cpu": node["cpu"],
+                "gaps": node["gaps"],
+                "slow": node["slow_disconnects"],
+                "refused": sum(node[f"refused {reason}"] for reason in WHY_REFUSED),
+                **{f"last {at}": node[f"last_delivery_seconds {bound}"] for at, bound in enumerate(BUCKETS)},
+                "streams": sum(worker.streams for worker in workers) - node["watching"],
+                "parked": node["blocked"],
+                "send_memory": node["send_memory"],
+                "channels": len(index) - (index.get(STATS.encode()) is not None),
+                "log_used": self._hub.log.used,
+            },
+        )
+
     def snapshot(self) -> dict[str, Any]:
         """What /stats and the `$stats` channel carry. Totals count from the start of the node."""
         hub, fanout, now = self._hub, self._hub.fanout, time.time()
         node, workers = self._node()
+        lately = self.history.seconds(now, last=LATELY)
         return {
             "time": now,
             "uptime": self._slots.age if self._slots is not None else now - self._started,
@@ -222,6 +271,7 @@ class Metrics(Collector):
             "pid": os.getpid(),
             "workers": [{"pid": worker.pid, "connections": worker.streams, "uptime": worker.age} for worker in workers],
             "connections": sum(worker.streams for worker in workers),
+            "watching": node["watching"],
             "blocked": node["blocked"],
             "send_memory": node["send_memory"],
             "channels": len(fanout.index),
@@ -252,6 +302,7 @@ class Metrics(Collector):
                 }
                 for name in HISTOGRAMS
             },
+            "second": lately[-1]._asdict() if lately else None,
             "log": {
                 "epoch": hub.log.epoch,
                 "capacity": hub.log.capacity,

@@ -307,7 +307,7 @@ class _OpenAPI:
         found: Json = {"type": "object"}
         unauthorized = (401,) if self._schemes else ()
         statuses = (*unauthorized, 503)
-        prefix, before = asked("prefix"), asked("before")
+        prefix, before, parked = asked("prefix"), asked("before"), asked("parked", enum=["true"])
         paths: Json = {
             "/channels": {
                 "get": operation("channels", "The channels.", found, prefix, limit, before, statuses=statuses)
@@ -319,13 +319,24 @@ class _OpenAPI:
                 "delete": operation("forget", "Forget what a channel had.", found, placed("name"), statuses=statuses),
             },
             "/streams": {
-                "get": operation("streams", "The open streams.", found, *which, limit, before, statuses=statuses),
+                "get": operation(
+                    "streams", "The open streams.", found, *which, parked, limit, before, statuses=statuses
+                ),
                 "delete": operation("endStreams", "End those that these name.", found, *which, statuses=statuses),
             },
             "/streams/{id}": {
                 "delete": operation("endStream", "End one.", found, placed("id"), statuses=(*statuses, 404))
             },
             "/stats": {"get": operation("stats", "How the server is doing.", found, statuses=unauthorized)},
+            "/stats/history": {
+                "get": operation(
+                    "history",
+                    "The last ten minutes, second by second, in columns.",
+                    found,
+                    asked("last", type="integer", minimum=1, maximum=600),
+                    statuses=unauthorized,
+                )
+            },
             "/metrics": {"get": operation("metrics", "The same for Prometheus.", found, statuses=unauthorized)},
         }
         text: Json = {"text/plain": {"schema": {"type": "string"}}}

@@ -23,6 +23,7 @@ from sse_fast.edge import page
 from sse_fast.edge.answers import json, response_of
 from sse_fast.edge.description import PATHS, Description
 from sse_fast.edge.fleet import CHANNEL, Fleet
+from sse_fast.edge.history import SECONDS, in_columns
 from sse_fast.edge.listing import Listings, TooManyListings, place_before
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.presence import WhoIsThere
@@ -37,6 +38,7 @@ from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
 
 LISTED = WholeNumber("limit", 1000, least=1)
+REMEMBERED = WholeNumber("last", SECONDS, least=1)
 LATELY = 60.0  # seconds over which the rate of a channel is
 OPERATOR = "sse_fast.operator"
 """Key in the ASGI scope: whether who asks may look into the server."""
@@ -83,6 +85,7 @@ class Operations:
                 ExactRoute("/healthz", self.healthz),
                 ExactRoute("/schema.json", self.schema),
                 ExactRoute("/stats", self.stats),
+                ExactRoute("/stats/history", self.history),
                 ExactRoute("/metrics", self.prometheus),
                 ExactRoute("/", self.page),
                 ExactRoute("/client.js", fixed(js.CLIENT, js.NEWEST)),
@@ -122,14 +125,8 @@ class Operations:
         found, place = await self._listings.look(prefix, limit, place_before(options.get("before")))
         names = [channel.name.decode() for channel in found]
         subscribers, silent = await self._subscribers_of(names)
-        now = round(1000 * time.time())
         listed = [
-            {
-                "name": name,
-                "subscribers": listen,
-                "kept": (kept := shown(self._hub.fanout.index, channel.name, now)),
-                "last_id": self._hub.event_id(channel.last_position) if kept else None,
-            }
+            {"name": name, "subscribers": listen} | self._kept_of(channel.name)
             for name, listen, channel in zip(names, subscribers, found, strict=True)
         ]
         further = f"{os.getpid()}.{place}" if place else None
@@ -186,10 +183,10 @@ class Operations:
         return [sum(each) for each in zip(*(told.answer for told in answers.told), strict=True)], answers.silent
 
     async def streams(self, request: Request) -> Response:
-        """GET `?channel=&user=&address=&limit=`: the streams that are open, worker by worker. DELETE: end those that
-        these name."""
+        """GET `?channel=&user=&address=&limit=`: the streams that are open, worker by worker; `?parked=true`: those
+        that wait for their clients. DELETE: end those that these name."""
         ends = request.method == "DELETE"
-        paging = () if ends else ("limit", "before")
+        paging = () if ends else ("limit", "before", "parked")
         options = parameters_of(request.scope["query_string"], request.url.path, *FILTERS, *paging)
         which = which_of(options)
         if ends:
@@ -200,6 +197,10 @@ class Operations:
                 await self._fleet.end_elsewhere(which)
             return json({"ended": ended})
         limit = LISTED.read(options.get("limit", "100"))
+        if "parked" in options:
+            if options["parked"] != "true" or which or "before" in options:
+                raise InvalidEvent("it is ?parked=true, with nothing else but a limit")
+            return json((await self._streams.parked(limit))._asdict())
         listed = await self._streams.open(limit, options.get("before"), **which)
         return json(listed._asdict())
 
@@ -255,6 +256,12 @@ class Operations:
         except EngineUnavailable:
             nodes = None  # nobody knows
         return json(self._metrics.snapshot() | {"node": self._fleet.name, "nodes": nodes})
+
+    async def history(self, request: Request) -> Response:
+        """The last ten minutes of the node, second by second, in columns; `?last=`: so many seconds."""
+        options = parameters_of(request.scope["query_string"], request.url.path, "last")
+        last = REMEMBERED.read(options.get("last", str(SECONDS)))
+        return json(in_columns(self._metrics.history.seconds(last=last)))
 
     async def prometheus(self, request: Request) -> Response:
         body, content_type = self._metrics.exposition()

@@ -29,6 +29,8 @@ class WorkerSlot(Peers, Tally, Protocol):
     slots: Slots
     keys: KeyTable | None
     buckets: Buckets | None
+    history: memoryview | None
+    """Memory that all workers have, for `edge.history`."""
 
     def start(self, wake: Callable[[], None], say: Callable[[], None]) -> None:
         """From now on `wake` is called when there may be news in the log, and `say` to publish the counters."""

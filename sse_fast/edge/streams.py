@@ -5,6 +5,7 @@ Each worker looks through its own, so many a turn of its loop (`hub.open_streams
 """
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from sse_fast.errors import EndReason, InvalidEvent, Silent
 from sse_fast.event_rules import brief, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.hub import Hub
+from sse_fast.hub.open_streams import STREAMS_AT_ONCE
 from sse_fast.transports.life import Transport
 
 ID = re.compile(r"([0-9]{1,4})-([0-9]{1,16})")
@@ -40,6 +42,7 @@ class NodeStreams:
     def answer_others(self) -> None:
         """What other workers ask of this one."""
         self._control.on("streams", self._page)
+        self._control.on("parked streams", self._parked)
         self._control.on("end streams", self._end)
 
     async def open(self, limit: int, before: str | None, **which: str) -> Listed:
@@ -64,6 +67,13 @@ class NodeStreams:
             if place or len(found) == limit:
                 return Listed(found, f"{worker}.{place}" if place else f"{worker + 1}.0", silent)
         return Listed(found, None, silent)
+
+    async def parked(self, limit: int) -> Listed:
+        """At most `limit` of those that wait until their client reads again, who have waited longest first."""
+        answers = await self._control.ask_all("parked streams", limit=limit)
+        found = [stream for told in answers.told for stream in told.answer]
+        found.sort(key=lambda stream: stream["parked_since"] or math.inf)
+        return Listed(found[:limit], None, answers.silent)
 
     async def end(self, name: str) -> bool:
         """End one; False: there is none of this name. Raises InvalidEvent or Silent."""
@@ -90,6 +100,9 @@ class NodeStreams:
     async def _page(self, about: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
         found, place = await self._hub.open_streams.page(**about)
         return [self._seen(subscriber) for subscriber in found], place
+
+    def _parked(self, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [self._seen(stream) for stream in self._hub.fanout.parked(about["limit"], STREAMS_AT_ONCE)]
 
     async def _end(self, about: Mapping[str, Any]) -> int:
         return await self._hub.open_streams.end(EndReason.OPERATOR, **about)

@@ -26,6 +26,7 @@ from sse_fast._native.log.ring import HEADER_SIZE, segment_size
 from sse_fast.access.rates import COUNTED_KEYS
 from sse_fast.base.address import resolve
 from sse_fast.base.descriptors import LEAST_DESCRIPTORS, budget, descriptors_for, raise_descriptor_limit
+from sse_fast.edge.history import History
 from sse_fast.edge.sources import check_files
 from sse_fast.errors import InvalidSchema, SSEFastError, UnusableLogFile
 from sse_fast.logs import log_config
@@ -220,6 +221,7 @@ def create_node(settings: Settings, streams: int) -> Node:
             keys=settings.idempotency_keys,
             window=settings.idempotency_window if settings.backplane is None else 0,  # else the backplane has them
             rated=COUNTED_KEYS if settings.rates else 0,
+            history=History.size(),
         )
     except UnusableLogFile as error:
         raise CannotServe(str(error)) from error

@@ -37,6 +37,7 @@ LOG_VARIABLE = "SSE_FAST_LOG_SEGMENT"
 SLOTS_VARIABLE = "SSE_FAST_SLOTS_SEGMENT"
 KEYS_VARIABLE = "SSE_FAST_KEYS_SEGMENT"
 RATES_VARIABLE = "SSE_FAST_RATES_SEGMENT"
+HISTORY_VARIABLE = "SSE_FAST_HISTORY_SEGMENT"
 DATAGRAMS_AT_ONCE = 64  # read before the loop goes on
 HANGS = 1.0  # seconds without a tick after which a publisher waits no more for this worker to read
 
@@ -50,8 +51,15 @@ LEADERS_AT = 1 << 32  # and from this one on, by the names of what one worker do
 class Node:
     """What the parent holds: the segments, open for as long as workers may come."""
 
-    def __init__(self, log: Segment, slots: Segment, keys: Segment | None, buckets: Segment | None = None) -> None:
-        self._log, self._slots, self._keys, self._buckets = log, slots, keys, buckets
+    def __init__(
+        self,
+        log: Segment,
+        slots: Segment,
+        keys: Segment | None,
+        buckets: Segment | None = None,
+        history: Segment | None = None,
+    ) -> None:
+        self._log, self._slots, self._keys, self._buckets, self._history = log, slots, keys, buckets, history
         self.log = Log(log.memory, reserves=log.reserves)  # laid out before anybody comes
         self.slots = Slots(slots.memory)
 
@@ -65,10 +73,11 @@ class Node:
         keys: int = 131_072,
         window: float = 120,
         rated: int = 0,
+        history: int = 0,
     ) -> Self:
         """A node for so many workers over a log. `addresses`: how many clients each may have, and channels, if they are
         counted. `keys`: how many idempotency keys are remembered, for `window` seconds; 0: none. `rated`: of how many
-        clients and channels it is known how often they were there lately."""
+        clients and channels it is known how often they were there lately. `history`: bytes for what was lately."""
         count = SPARE_SLOTS * workers
         slots = create_shared(Slots.size(count, addresses), "sse_fast_slots")
         Slots(slots.memory, count, addresses)
@@ -79,7 +88,8 @@ class Node:
         if rated:
             buckets = create_shared(Buckets.size(rated), "sse_fast_rates")
             Buckets(buckets.memory, rated)
-        return cls(log, slots, table, buckets)
+        kept = create_shared(history, "sse_fast_history") if history else None
+        return cls(log, slots, table, buckets, kept)
 
     def what_is_wrong(self) -> str | None:
         """Why this log cannot be served any more, in one sentence, if so."""
@@ -93,7 +103,7 @@ class Node:
         """When all workers are gone. A log's file is stored."""
         self._log.close()
         self._slots.close()
-        for segment in (self._keys, self._buckets):
+        for segment in (self._keys, self._buckets, self._history):
             if segment is not None:
                 segment.close()
 
@@ -104,6 +114,8 @@ class Node:
             found[KEYS_VARIABLE] = self._keys.address
         if self._buckets is not None:
             found[RATES_VARIABLE] = self._buckets.address
+        if self._history is not None:
+            found[HISTORY_VARIABLE] = self._history.address
         return found
 
 
@@ -115,6 +127,7 @@ class WorkerSlot:
         self.slots = slots
         self.keys = keys
         self.buckets: Buckets | None = None
+        self.history: memoryview | None = None
         self._secret = slots.secret
         self._lock = lock
         self._wake_socket = wake_address
@@ -140,6 +153,9 @@ class WorkerSlot:
             if RATES_VARIABLE in environment:
                 with open_shared(environment[RATES_VARIABLE]) as buckets:
                     slot.buckets = Buckets(buckets.memory)
+            if HISTORY_VARIABLE in environment:
+                with open_shared(environment[HISTORY_VARIABLE]) as history:
+                    slot.history = memoryview(history.memory)
             return slot
 
     @classmethod

@@ -14,7 +14,7 @@ from sse_fast.protocol.policy import Operations, Policy
 from sse_fast.protocol.problem import problem, problem_of
 from sse_fast.protocol.request import Request
 
-ROUTES = re.compile(r"/(?:stats|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
+ROUTES = re.compile(r"/(?:stats(?:/history)?|metrics|(?:channels|streams|presence)(?:/.*)?)", re.DOTALL)
 DESCRIBING = ("/schema.json", "/openapi.json", "/openapi-3.1.json", "/asyncapi.json")
 BESIDE = ("/", "/livez", "/readyz", "/healthz")  # the page, and whether the server is well: what anybody may ask for
 STATS = "$stats"

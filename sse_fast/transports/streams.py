@@ -22,6 +22,7 @@ from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.keyed import Keyed, KeyedStreams
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 from sse_fast.transports.refusals import Refusals
+from sse_fast.transports.watching import STATS, Watching
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -58,6 +59,7 @@ class Streams:
         self.guesses = guesses
         self.access_log = access_log
         self.keyed = KeyedStreams(hub)
+        self.watching = Watching()
 
     def found_of(self, client: str) -> Found:
         """What is known of who comes from there, before it is decided what they may."""
@@ -143,6 +145,8 @@ class Streams:
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
     ) -> str | Counted | Logged | Keyed:
         """A stream is there. What `left` is to be given from here on."""
+        if STATS in wanted.channels:
+            self.watching.opened(subscription.subscriber)
         log = self.access_log
         logged = counted if log is None else log.opened(counted, transport, wanted, subscription)
         return self.keyed.opened(logged, wanted, subscription.subscriber)

@@ -22,4 +22,5 @@ cdef class Deadlines:
     cdef void weigh(self, Subscriber subscriber, uint32_t held) noexcept
     cdef Subscriber silent(self, Py_ssize_t* looks, double now, double idle)
     cdef Subscriber overdue(self, Py_ssize_t* at, Subscriber last, double now, double timeout)
+    cdef list longest(self, Py_ssize_t count, Py_ssize_t looks)
     cdef list owing(self, Py_ssize_t count, double now, double since)

@@ -48,6 +48,8 @@ cdef class FanOut:
         # plain counters; others read them
         readonly uint64_t heartbeats, gaps, slow
         readonly Histogram drains   # how long each call of `drain` took
+        Histogram lasts             # from the publish of news to its write to the last of a group
+        bint _fresh                 # the remembered piece is news, and its group is being swept
 
     cdef void let_go(self, Subscriber subscriber) noexcept
     cdef void _moved(self, Subscriber subscriber, const Piece* piece) noexcept
