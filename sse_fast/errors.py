@@ -147,6 +147,11 @@ class LogBusy(SSEFastError):
     """Another process holds the log's lock and does not go on: it is stopped. Nothing was appended; try again later."""
 
 
+class Superseded(SSEFastError):
+    """Another process appends to this log now, in the place of this one, which hung or was stopped. Nothing was
+    appended."""
+
+
 class EngineTrouble(StrEnum):
     """Why an engine does not take what is published. The values are label values in /metrics."""
 

@@ -6,6 +6,7 @@ The engine is one in memory, whose faults are at hand.
 
 import asyncio
 import mmap
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from taking import Taking
 import sse_fast.hub.ahead as ahead
 import sse_fast.hub.over_engine as over_engine
 from sse_fast import Hub
-from sse_fast._native.log.outside import mark
+from sse_fast._native.log.outside import mark, take_turn
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast.cluster.entries import Events
@@ -388,8 +389,8 @@ class Peers(SimpleNamespace):
         self.held_for_streams_by_others = 0
         self.known = known
 
-    def lead(self, what: str) -> bool:
-        return False
+    def is_there(self, process: int) -> bool:
+        return True
 
     def know(self, what: str) -> None:
         self.known.add(what)
@@ -403,6 +404,7 @@ async def test_while_the_engine_is_away_a_new_worker_serves_if_another_has_seen_
 ) -> None:
     log = Log(mmap.mmap(-1, segment_size(65536)))
     mark(log, "1700000000000")  # a window that is being filled, or has been
+    assert take_turn(log, 0, os.getppid())  # by another worker
     server.away = True
     for known, ready in ((set[str](), False), ({over_engine.FILLED}, True)):
         peers: Any = Peers(known)

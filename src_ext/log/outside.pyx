@@ -3,20 +3,26 @@
 Epochs from outside begin with a mark (`epochs.pyx`), and in them nothing else is appended. A position that was not committed,
 because its writer died, comes again: so what a dead writer left of `next_position` is no position taken, as it is where
 the log numbers itself.
+
+Of several processes one reads the engine and appends. Whoever takes that over, from one that is gone or hangs, is
+counted in the header, and each append looks under the lock whether the count is still its own: one that was stopped, at
+whatever place, appends nothing when it goes on.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_release
-from sse_fast._native.base.clock cimport wall_clock_ms
+from sse_fast._native.base.atomics cimport fence_release, load_acquire, store_relaxed, store_release
+from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
 from sse_fast._native.log.epochs cimport had_epoch, is_epoch, put_epoch, settle
 from sse_fast._native.log.layout cimport EPOCH_ROOM, FLAG_FORGET, FLAG_MARK, MARKING, OUTSIDE, LogHeader
 from sse_fast._native.log.measure cimport refuse_oversize
 from sse_fast._native.log.ring cimport Log
 from sse_fast._native.wire.control cimport gap as gap_frame
+
+from sse_fast.errors import Superseded
 
 cdef uint64_t BEYOND = <uint64_t>1 << 62    # no log gets to this position
 
@@ -47,10 +53,18 @@ cdef void commit(Log log, uint64_t next, uint64_t head, uint64_t next_position) 
     log._commit(head, next_position)
 
 
+cdef int refuse_superseded(Log log) except -1:
+    """Under the lock."""
+    if log.header.reader != log.reader:
+        raise Superseded(f"process {log.header.reader & 0xffffffff} appends to this log now; nothing was appended here")
+    return 0
+
+
 cdef uint64_t behind(Log log, uint64_t place) except? 0:
     """Under the lock: the least position that nobody has, in an epoch from outside. ValueError where there is none, or the
     place in it is taken."""
     cdef uint64_t next
+    refuse_superseded(log)
     if not log.header.mode & OUTSIDE:
         raise ValueError("an epoch from outside begins with a mark, and this log is in one of its own")
     if load_acquire(&log.header.epoch_count) != log.epoch_count:
@@ -75,6 +89,43 @@ def end_of(Log log not None):
     return log.epoch_name, next - 1 - log.epoch_base
 
 
+def reader_of(Log log not None):
+    """(turn, process, seconds): whose turn it is to append here, and how long ago it was there last. Process 0: it is
+    nobody's."""
+    cdef uint64_t turn = load_acquire(&log.header.reader), there = load_acquire(&log.header.reader_ns)
+    cdef uint64_t now = monotonic_ns()      # after what it said was read
+    return turn, turn & 0xffffffff, (now - min(now, there)) / 1e9
+
+
+def take_turn(Log log not None, uint64_t turn, uint32_t process):
+    """From here on this process alone appends, by this object, if it is still that `turn`. Returns whether. Raises LogBusy."""
+    log._acquire()
+    cdef bint free = log.header.reader == turn
+    if free:
+        log.reader = ((turn >> 32) + 1) << 32 | process
+        store_relaxed(&log.header.reader_ns, <uint64_t>monotonic_ns())
+        store_release(&log.header.reader, log.reader)
+    log._release()
+    return free
+
+
+def keep_turn(Log log not None):
+    """Say that it is there. Returns whether it is its turn."""
+    if not log.reader or load_acquire(&log.header.reader) != log.reader:
+        return False
+    store_release(&log.header.reader_ns, <uint64_t>monotonic_ns())
+    return True
+
+
+def end_turn(Log log not None):
+    """It is nobody's turn, if it was its own. Raises LogBusy."""
+    log._acquire()
+    if log.header.reader == log.reader:
+        store_release(&log.header.reader, log.reader & <uint64_t>0xffffffff00000000)
+    log.reader = 1                          # nobody's: no process has this turn
+    log._release()
+
+
 def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=None, milliseconds=None):
     """Begin an epoch from outside, whose events `append_at` takes from now on. Returns the log's position of the mark.
 
@@ -83,7 +134,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=No
     has to fill its window again fills a new log. prev: the position in the epoch before up to which that is this one's past,
     too (the fork); None: it has no past here. position: where in its epoch the mark stands; what is before that
     is not in this log. body: a frame without its id line, for everybody who passes the mark; a `$gap` if it is None.
-    Raises ValueError, LogBusy or MemoryError, and then nothing was appended.
+    Raises ValueError, LogBusy, Superseded or MemoryError, and then nothing was appended.
     """
     cdef bytes name = epoch.encode(), gap, packed
     cdef uint64_t next, begins, fork = 0, head, at, former = 0 if prev is None else whole("prev", prev)
@@ -101,6 +152,7 @@ def mark(Log log not None, str epoch not None, prev=None, *, position=0, body=No
     log._acquire()
     settle(log.header)
     try:
+        refuse_superseded(log)
         log._look_at_epoch()
         if had_epoch(log.header, name):
             raise ValueError(f"this log has been in the epoch {epoch!r}, whose ids would come twice")
@@ -195,6 +247,7 @@ def append_at(Log log not None, events not None):
     log._acquire()
     try:
         settle(log.header)
+        refuse_superseded(log)
         if not log.header.mode & OUTSIDE:
             raise ValueError("an epoch from outside begins with a mark, and this log is in one of its own")
         if load_acquire(&log.header.epoch_count) != log.epoch_count:

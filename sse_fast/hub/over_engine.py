@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sse_fast._native.log.ring import Log
-from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
+from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy, Superseded
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.ahead import Ahead, in_order
@@ -21,16 +21,16 @@ from sse_fast.hub.follower import Follower, newest_of
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.recall import Recall
+from sse_fast.hub.turn import Turn
 
 logger = logging.getLogger("sse_fast.hub")
 
 LOOK = 0.02  # seconds between two looks whether the window is filled
-FOLLOWS = "backplane"  # what one worker of a node does for all
-FILLED = "backplane: the window is filled"  # and what those know who have seen it
+FILLED = "backplane: the window is filled"  # what those workers know who have seen it
 CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it has seen at another node
 BEYOND = 10_000_000  # positions; no engine gives so many between two looks at it
 TOMORROW = 24 * 3600  # seconds from now on, in which no engine has begun an epoch, whatever its clock says
-TICK = 0.25  # seconds between two tries to be the one that follows, whose predecessor may have died
+TICK = 0.25  # seconds between two tries to be the one that follows, and two signs of whoever it is
 ASK = 1.0  # seconds between two looks whether the log keeps up
 PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
 
@@ -55,6 +55,7 @@ class OverEngine:
         self.log = log
         self._connect = connect
         self._peers, self._wake = peers, wake
+        self._turn = Turn(log, peers) if peers is not None else None
         self.engine: Engine
         self.recall: Recall | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,22 +85,38 @@ class OverEngine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._ahead.close()
-            if self._peers is not None and self.follows:
-                self._peers.lead_no_more(FOLLOWS)
+            if self._turn is not None and self.follows:
+                self._turn.end()
             self.follows = False
             await self.engine.close()
 
     async def _follow(self, follower: Follower) -> None:
         while True:
             try:
-                self.follows = self.follows or self._peers is None or self._peers.lead(FOLLOWS)
+                self.follows = self._turn is None or self._turn.take()
                 if self.follows:
-                    await follower.follow()
+                    await self._read(follower)
             except (EngineUnavailable, LogBusy) as error:
                 logger.debug("the backplane cannot be followed now: %s", error)  # the engine itself has said why
+            except Superseded:
+                self.follows = False
+                logger.warning("another worker follows the backplane now: this one had not been seen for a while")
             except Exception:
                 logger.exception("following the backplane failed; it is tried again")
             await asyncio.sleep(TICK)
+
+    async def _read(self, follower: Follower) -> None:
+        """For ever. Raises Superseded when another worker does, and as `Follower.follow`."""
+        reading = asyncio.ensure_future(follower.follow())
+        try:
+            while not reading.done():
+                await asyncio.wait((reading,), timeout=TICK)
+                if self._turn is not None and not self._turn.keep():
+                    raise Superseded("another worker reads what comes")
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _watch(self, engine: Engine) -> None:
         """Whether the log keeps up with the engine."""

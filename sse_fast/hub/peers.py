@@ -35,6 +35,9 @@ class Peers(Protocol):
 
     def lead_no_more(self, what: str) -> None: ...
 
+    def is_there(self, process: int) -> bool:
+        """Whether this process is one of them, and lives."""
+
     def know(self, what: str) -> None:
         """This worker knows it, for as long as it lives."""
 

@@ -235,9 +235,18 @@ class WorkerSlot:
     def clear_the_dead(self) -> None:
         """Free the slots whose workers have died of what they left: their streams are gone."""
         for worker in self.slots.workers():
-            if worker.slot != self.slots.mine and try_lock(self._lock, LOCKS_AT + worker.slot):
-                self.slots.clear(worker.slot)
-                unlock(self._lock, LOCKS_AT + worker.slot)
+            self._clear_if_dead(worker.slot)
+
+    def _clear_if_dead(self, slot: int) -> bool:
+        """Whether it was."""
+        dead = slot != self.slots.mine and try_lock(self._lock, LOCKS_AT + slot)
+        if dead:
+            self.slots.clear(slot)
+            unlock(self._lock, LOCKS_AT + slot)
+        return dead
+
+    def is_there(self, process: int) -> bool:
+        return any(worker.pid == process and not self._clear_if_dead(worker.slot) for worker in self.slots.workers())
 
     def hold(self, held: int, for_streams: int) -> None:
         self.slots.hold(held, for_streams)

@@ -91,7 +91,10 @@ cdef struct LogHeader:
     uint64_t evicted                # position of the newest that it has given up itself
     uint64_t missing                # up to this position it may never have had what is its
     uint64_t whose                  # a hash of what says which channels are its
-    char unused[808]
+    # who of several processes appends what comes from outside, see `outside`
+    uint64_t reader                 # how many there have been in the upper 32 bits, the process below; 0: nobody counts
+    uint64_t reader_ns              # when it was there last, of CLOCK_MONOTONIC
+    char unused[792]
     char lock[64]                   # a process-shared robust mutex
     Epoch epochs[EPOCHS]
 

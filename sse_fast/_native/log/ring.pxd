@@ -27,6 +27,7 @@ cdef class Log:
         uint64_t mask
         readonly tuple reserves     # their logs, which nobody appends to by themselves
         Reserves keeper             # None: it has none
+        uint64_t reader             # the header's, as long as this process is the one that appends what comes from outside
         uint64_t smallest           # capacity, its own or that of its smallest reserve, of which an event has a quarter
         char opened_as[8]           # the header's epoch, by which one that was overwritten is known
         # the epoch it is in, as far as it was looked at
