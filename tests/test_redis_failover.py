@@ -135,6 +135,41 @@ async def test_a_primary_that_was_demoted_and_comes_back_without_what_it_lost_gi
             assert marks_of((await engine.page(common[0])).items)[-1].prev == common[0]
 
 
+async def test_a_past_that_was_given_up_and_comes_back_is_another_epoch_behind_all_that_anybody_has_seen(
+    made: Servers,
+) -> None:
+    one, two = made.redis(), made.redis()
+    async with between(one.port) as link, between(one.port) as way:
+        await asyncio.to_thread(two.do, "REPLICAOF", HOST, link.port)
+        await asyncio.to_thread(wait_until, two.follows, "the replica follows")
+        async with engine_at(way.url) as engine, following(engine) as reading, engine_at(one.url) as there:
+            common = await published(engine, "common")
+            await asyncio.to_thread(wait_until, lambda: has(two, common[0]), "it is copied")
+            link.hold()
+            alone = await published(there, "alone")
+            await reading.reach(alone[0])
+            two.promote()
+            way.to = two.port
+            way.cut()
+            won = await reading.wait(lambda items: len(marks_of(items)) == 2)
+            seen = ids_of(won)[-1]
+            two.kill()
+            way.to = one.port  # which has not heard of the other's epoch, and went on in its own
+            alone += await published(there, "alone too")
+            after = await published_when_it_is_there(engine, "after")
+            items = await reading.reach(after)
+            assert int(after.epoch) > int(seen.epoch) > int(common[0].epoch)
+            assert ids_of(items) == sorted(ids_of(items)), "nobody is told of an id that is before what he has"
+            assert marks_of(items)[-1].prev == alone[-1], "that is what there is before it"
+            assert (await published(there, "together"))[0].epoch == after.epoch
+
+
+async def published_when_it_is_there(engine: Engine, text: str) -> EventId:
+    await until(lambda: engine.trouble)
+    await until(lambda: engine.trouble is None)
+    return (await published(engine, text))[0]
+
+
 async def test_sentinels_name_the_primary_and_nobody_has_to_say_that_it_is_another_one(made: Servers) -> None:
     primary = made.redis()
     replica = made.redis(replica_of=primary)

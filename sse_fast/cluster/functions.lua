@@ -16,6 +16,10 @@
 -- it has no second one, as who was promoted has, for that hour. So a process that was seen within a minute, and has none,
 -- has been the primary ever since.
 --
+-- Two may be the primary at once, and the one whose past has been given up may be made the primary again before it has
+-- heard of the other: it has the `master_replid` that it had. So whoever looks says the newest epoch that it knows of, and
+-- one that is newer than the log's is followed by another.
+--
 -- All or nothing. There is no rollback: so all that can be refused is looked at before the first write, and `prove` writes
 -- nothing with every command that is used later.
 
@@ -72,9 +76,9 @@ local function process()
     return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
-local function begin(keys, state, server, now)
+local function begin(keys, state, server, now, known)
     local prev = ''
-    local epoch = math.max(now, (tonumber(state.epoch) or 0) + 1)
+    local epoch = math.max(now, (tonumber(state.epoch) or 0) + 1, known + 1)
     if redis.call('EXISTS', keys[1]) == 1 then
         local before, position = last_of(keys[1])
         prev = number(before) .. '-' .. number(position)
@@ -94,8 +98,9 @@ local function begin(keys, state, server, now)
     redis.call('XADD', keys[1], state.epoch .. '-0', 't', number(now), 'm', prev)
 end
 
--- The state, in the epoch that holds on this server, which is begun if it has to be; or nil and what is wrong.
-local function fence(keys, now)
+-- The state, in the epoch that holds on this server, which is begun if it has to be; or nil and what is wrong. `known`: the
+-- newest epoch that somebody else knows of, or 0.
+local function fence(keys, now, known)
     local info = redis.call('INFO', 'replication')
     if not string.find(info, 'role:master', 1, true) then
         return nil, refuse('REPLICA')
@@ -121,13 +126,15 @@ local function fence(keys, now)
     end
     local seen = tonumber(had[14] or 0)
     if redis.call('EXISTS', keys[1]) == 0 then
-        begin(keys, state, server, now)
+        begin(keys, state, server, now, known)
+    elseif known > tonumber(state.epoch or 0) then
+        begin(keys, state, server, now, known)
     elseif state.server ~= server then
         local never = string.find(info, 'master_replid2:' .. NONE, 1, true) and math.abs(now - seen) < LATELY
         if state.server and never and redis.call('HGET', keys[2], 'process') == process() then
             redis.call('HSET', keys[2], 'server', server)
         else
-            begin(keys, state, server, now)
+            begin(keys, state, server, now, known)
         end
     elseif math.abs(now - seen) > SEEN then
         redis.call('HSET', keys[2], 'seen', number(now))
@@ -210,7 +217,7 @@ end
 
 local function publish(keys, argv)
     local now = now_ms()
-    local state, wrong = fence(keys, now)
+    local state, wrong = fence(keys, now, 0)
     if wrong then
         return wrong
     end
@@ -321,22 +328,23 @@ local function prove(keys)
 end
 
 local function limit(keys, state, argv)
-    if #argv == 4 then
-        redis.call('HSET', keys[2], 'max_bytes', argv[1], 'max_age', argv[2], 'window', argv[3], 'keys', argv[4])
-        state.max_bytes, state.max_age = tonumber(argv[1]), tonumber(argv[2])
-        state.window, state.keys = tonumber(argv[3]), tonumber(argv[4])
+    if #argv == 5 then
+        redis.call('HSET', keys[2], 'max_bytes', argv[2], 'max_age', argv[3], 'window', argv[4], 'keys', argv[5])
+        state.max_bytes, state.max_age = tonumber(argv[2]), tonumber(argv[3])
+        state.window, state.keys = tonumber(argv[4]), tonumber(argv[5])
         state.limited = true
     end
 end
 
--- ARGV: max_bytes, max_age, window, keys of the fleet's nodes; or none, of who only publishes.
+-- ARGV: the newest epoch that is known, or 0; max_bytes, max_age, window, keys of the fleet's nodes, or none, of who only
+-- publishes.
 local function open(keys, argv)
     local denied = prove(keys)
     if denied then
         return denied
     end
     local now = now_ms()
-    local state, wrong = fence(keys, now)
+    local state, wrong = fence(keys, now, tonumber(argv[1]))
     if wrong then
         return wrong
     end
@@ -351,7 +359,7 @@ end
 -- ARGV: as of `open`. They hold where there are none: somebody has deleted the state.
 local function tend(keys, argv)
     local now = now_ms()
-    local state, wrong = fence(keys, now)
+    local state, wrong = fence(keys, now, tonumber(argv[1]))
     if wrong then
         return wrong
     end

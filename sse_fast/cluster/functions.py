@@ -90,6 +90,7 @@ class Log:
             f"{prefix}:nodes",
         )
         self._explain = explain
+        self._epoch = 0  # the newest that is known here
 
     @cached_property
     def code(self) -> str:
@@ -117,12 +118,21 @@ class Log:
             reply = yield command
         return self.checked(reply)
 
+    def knows(self, epoch: str) -> None:
+        """Have the log go on behind this one, whichever server has it."""
+        self._epoch = max(self._epoch, int(epoch))
+
     def open(self, limits: Limits | None) -> Dialogue[Opened]:
-        reply = yield from self.loaded(self.call("open", *arguments_of(limits)))
-        return Opened(look_of(reply), reply[4], reply[5])
+        reply = yield from self.loaded(self.call("open", self._epoch, *arguments_of(limits)))
+        return Opened(self._look_of(reply), reply[4], reply[5])
 
     def tend(self, limits: Limits | None) -> Dialogue[Look]:
-        return look_of((yield from self.loaded(self.call("tend", *arguments_of(limits)))))
+        return self._look_of((yield from self.loaded(self.call("tend", self._epoch, *arguments_of(limits)))))
+
+    def _look_of(self, reply: Reply) -> Look:
+        look = look_of(reply)
+        self.knows(look.epoch)
+        return look
 
     def window(self, bytes: int) -> Dialogue[EventId | None]:
         reply = yield from self.loaded(self.call("window", bytes))

@@ -13,7 +13,7 @@ from sse_fast.cluster.entries import Item, Mark, Missed, Sequence, in_order
 from sse_fast.cluster.functions import Log, Looked
 from sse_fast.cluster.trouble import unreachable
 from sse_fast.errors import EngineRefused, EngineUnavailable
-from sse_fast.event import MAX_POSITION, EventId
+from sse_fast.event import EventId
 
 logger = logging.getLogger("sse_fast.cluster")
 
@@ -99,23 +99,26 @@ class Reader:
         """By one connection. Raises EngineUnavailable."""
         loop = asyncio.get_running_loop()
         engine, log = self._engine, self._engine.log
+        if sequence.at is not None:
+            log.knows(sequence.at.epoch)
         connection = self._connection = await engine.another_connection()
-        after, came = sequence.at, loop.time()
+        came = loop.time()
         try:
             while True:
                 sent = loop.time()
                 with self._as_many() as count:
-                    reply = log.checked(await connection.ask(log.read(after, count, BLOCK), BLOCK / 1000 + GRACE))
+                    reply = log.checked(await connection.ask(log.read(sequence.at, count, BLOCK), BLOCK / 1000 + GRACE))
                 self.heard = loop.time()
                 if reply:
                     items = self._items(sequence, reply[0][1])
-                    after, came = sequence.at, loop.time()
+                    came = loop.time()
                     yield items
                 elif (look := engine.looked) is not None and sequence.at is not None:
                     # What the other connection saw of the log's end, since something came by this one.
                     if look.sent > came and in_order(look.found.last) < in_order(sequence.at):
                         logger.warning("the engine's log ends before what was read of it; it has another past")
-                        after, came = just_before(look.found.epoch), loop.time()
+                        log.knows(sequence.at.epoch)
+                        came = loop.time()
                     elif look.answered < sent and in_order(look.found.last) > in_order(sequence.at):
                         raise unreachable(connection.name, "it gives nothing to who reads, and there is news")
         finally:
@@ -161,7 +164,3 @@ class Reader:
         items = self._items(sequence, reply)
         assert sequence.at is not None
         return Page(items, sequence.at, len(reply) < count or sequence.at == until)
-
-
-def just_before(epoch: str) -> EventId:
-    return EventId(str(int(epoch) - 1), MAX_POSITION)
