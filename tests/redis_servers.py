@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import hiredis
 import pytest
@@ -26,11 +27,11 @@ def need() -> None:
         pytest.fail(sentence) if os.environ.get("CI") else pytest.skip(sentence)
 
 
-def wait_until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE:g} s: {what}")
+            raise TimeoutError(f"not within {patience:g} s: {what}")
         time.sleep(0.01)
 
 
@@ -39,6 +40,8 @@ class Process:
 
     program = "redis-server"
     scheme = "redis"
+    keeps_its_settings = False
+    """Whether it writes what it was told into its configuration, and is started with that again."""
 
     def __init__(self, directory: Path, *settings: str, port: int | None = None) -> None:
         self.directory = directory
@@ -62,7 +65,7 @@ class Process:
     def start(self) -> None:
         """Start, or start again; returns when it answers."""
         written = self.directory / "conf"
-        if self.program == "redis-server" or not written.exists():  # a Sentinel keeps what it knows in there
+        if not self.keeps_its_settings or not written.exists():
             written.write_text("\n".join(self.lines()) + "\n")
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -87,6 +90,15 @@ class Process:
                 read_reply(connection, reader)
             connection.sendall(hiredis.pack_command(command))
             return read_reply(connection, reader)
+
+    def at_once(self, *commands: tuple[str, ...]) -> list[object]:
+        """Nobody's are between them. The answers."""
+        with socket.create_connection((HOST, self.port), 5.0) as connection:
+            reader = hiredis.Reader()
+            connection.sendall(b"".join(map(hiredis.pack_command, (("MULTI",), *commands, ("EXEC",)))))
+            *_, answers = [read_reply(connection, reader) for _ in range(len(commands) + 2)]
+        assert isinstance(answers, list), answers
+        return answers
 
     def do(self, *command: str | int | bytes) -> object:
         """`ask`, and an error is raised."""
@@ -171,10 +183,15 @@ class Redis(Process):
             wait_until(self.follows, f"{self.address} follows {primary.address}")
 
 
+class HasPort(Protocol):
+    port: int
+
+
 class Sentinel(Process):
     program = "redis-sentinel"
+    keeps_its_settings = True
 
-    def __init__(self, directory: Path, primary: Redis, quorum: int, *settings: str) -> None:
+    def __init__(self, directory: Path, primary: HasPort, quorum: int, *settings: str) -> None:
         super().__init__(directory, *settings)
         self.settings = [
             f"sentinel monitor fleet {HOST} {primary.port} {quorum}",
