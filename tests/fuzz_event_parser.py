@@ -42,7 +42,7 @@ TOKENS = [
     b"12",
     b"x",
 ]
-PAYLOAD = re.compile(r"sw1:00000007:.{44}:.{5};")
+PAYLOAD = re.compile(r"sw1:00000007:.{44}:.{5}[.]")
 
 
 def stream(rng: random.Random) -> bytearray:

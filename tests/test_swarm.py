@@ -76,7 +76,7 @@ def test_a_payload_says_what_it_is_and_survives_json(
     assert len(text) == length
     start = f"sw1:{run_id:08x}:{channel:06x}:{publisher:02x}:{n:08x}:{sent:016x}:{checksum(text):08x}:"
     assert text.startswith(start.encode())
-    assert text.endswith(b";")
+    assert text.endswith(b".")
     assert orjson.dumps(text.decode()) == b'"' + text + b'"'
 
 
@@ -112,7 +112,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[int]]:
     return body, sorted(cuts)
 
 
-PAYLOADS = re.compile(r"sw1:[0-9a-f]{8}:[0-9a-f]{6}:[0-9a-f]{2}:([0-9a-f]{8}):[^;]*;")
+PAYLOADS = re.compile(r"sw1:[0-9a-f]{8}:[0-9a-f]{6}:[0-9a-f]{2}:([0-9a-f]{8}):[^.]*[.]")
 
 
 @given(streams())
@@ -361,7 +361,7 @@ async def test_a_refused_connection_is_reported_as_that() -> None:
 
 WRONGS: dict[str, tuple[Nasty, dict[str, int]]] = {
     "a broken payload": (
-        Nasty(say=after(3, lambda n, d: n.chunk(n.event(d.replace(d[-2:], b"!;"))))),
+        Nasty(say=after(3, lambda n, d: n.chunk(n.event(d.replace(d[-2:], b"!."))))),
         {"checksum": 1, "lost": 1},
     ),
     "a torn payload": (Nasty(say=after(3, lambda n, d: n.chunk(n.event(d[:-5])))), {"torn": 1, "lost": 1}),

@@ -33,7 +33,7 @@ cdef void write_payload(
     hexadecimal(at + 32, 16, sent)
     for i in range(58, length - 1):
         at[i] = <char>(97 + (i + n) % 26)
-    at[length - 1] = b";"
+    at[length - 1] = b"."  # what a form takes as it is, too
     hexadecimal(at + CHECK_AT, 8, checksum(at, length))
 
 

@@ -1,6 +1,6 @@
 # The payload of the load client's events. Wherever it stands in an event's data, it is ASCII that survives JSON escaping:
 #
-#     sw1:<run>:<channel>:<publisher>:<n>:<sent>:<check>:<padding>;
+#     sw1:<run>:<channel>:<publisher>:<n>:<sent>:<check>:<padding>.
 #
 # hexadecimal of fixed width (8, 6, 2, 8, 16, 8 digits): which run, channel and publisher; its number among the events of
 # that publisher on that channel; CLOCK_MONOTONIC in ns; and the checksum of all the rest.
@@ -65,7 +65,7 @@ cdef inline uint32_t eight_digits(const char* at) noexcept nogil:
 cdef inline bint is_framed(const char* at, uint32_t length) noexcept nogil:
     return (
         at[19] == b":" and at[22] == b":" and at[31] == b":" and at[48] == b":" and at[57] == b":"
-        and at[length - 1] == b";"
+        and at[length - 1] == b"."
     )
 
 
