@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-peers bench-quick sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-peers bench-quick docs docs-serve sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -86,6 +86,12 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_conflate.py --quick
 	$(BIN)/python benches/bench_outbox.py --quick
 
+docs: $(VENV)/.docs ## Build the documentation into site/ (make docs-serve shows it at port 8080 while you write)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-serve: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8080
+
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)
 
@@ -115,6 +121,10 @@ $(VENV)/.test: $(BUILT_FROM) | $(VENV)/.created
 $(VENV)/.bench: $(BUILT_FROM) | $(VENV)/.created
 	$(INSTALL) --editable '.[bench]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.docs: docs/requirements.txt | $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	@touch $@
 
 $(VENV)/.test-tools: scripts/test-setup tests/node/package.json tests/node/openapi/package.json | $(VENV)/.created
 	scripts/test-setup

@@ -5,11 +5,11 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from documentation import TEXT
 from hypothesis import given
 from hypothesis import strategies as st
 from signing import SECRET, key_set, listen, public, rsa_key, token
@@ -32,7 +32,6 @@ from sse_fast.protocol.problem import challenge
 from sse_fast.protocol.request import Request
 from sse_fast.settings import Settings, refuse_unsafe
 
-README = Path(__file__).parent.parent / "README.md"
 PAGE, HOST = "https://app.example", "events.example"
 
 
@@ -341,8 +340,8 @@ def test_what_has_to_be_asked_is_asked_and_decided_again() -> None:
     assert subscribed(decide(Request.from_head("GET", b"/sse/a", given, "1.1"), policy)).channels == ("a",)
 
 
-def test_the_claim_of_the_readme_grants_what_the_readme_says() -> None:
-    (line,) = [line for line in README.read_text().splitlines() if line.startswith('{"sub": ') and '"sse": ' in line]
+def test_the_claim_of_the_documentation_grants_what_it_says() -> None:
+    (line,) = [line for line in TEXT.splitlines() if line.startswith('{"sub": ') and '"sse": ' in line]
     claims = json.loads(line) | {"exp": int(time.time()) + 60}
     stream = subscribed(asked("GET /sse/orders/1?channel=user:42:a:b&history=7", TOKENS, jwt.encode(claims, SECRET)))
     assert (stream.grants.user, stream.history) == (claims["sub"], 7)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import documentation
 import httpx
 import pytest
 from edge_client import EdgeClient
@@ -248,11 +249,11 @@ def test_a_namespace_grants_nothing() -> None:
     assert not nothing.publish.matches("a")
 
 
-# ---- the README ------------------------------------------------------------------------------------------------------
+# ---- the documentation -----------------------------------------------------------------------------------------------
 
 
-def test_the_example_of_the_readme_is_taken() -> None:
-    text = Path(__file__).parent.parent.joinpath("README.md").read_text()
+def test_the_example_of_the_documentation_is_taken() -> None:
+    text = documentation.PAGES["docs/edge/namespaces.md"]
     example = next(block for block in text.split("```toml\n")[1:] if "[[namespace]]" in block).partition("```")[0]
     tables = tomllib.loads(example)["namespace"]
     Path("sse-fast.toml").write_text(example)

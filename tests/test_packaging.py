@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from documentation import TEXT
 
 from sse_fast import js
 
@@ -153,9 +154,9 @@ def test_the_version_is_one() -> None:
     assert newest[1] == PROJECT["version"] == version("sse-fast")
 
 
-def test_the_commands_of_the_readme_are_there() -> None:
+def test_the_commands_of_the_documentation_are_there() -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z][\w-]*)", "\n".join(code_of((ROOT / "README.md").read_text()))))
+    named = set(re.findall(r"\bmake ([a-z][\w-]*)", "\n".join(code_of(TEXT))))
     assert {"serve", "test"} <= named <= targets
 
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import documentation
 import pytest
 from redis_engines import engine_at, frames_of, prefixes, read
 from redis_servers import HOST, Redis, Servers, servers
@@ -212,8 +212,8 @@ def test_without_the_extra_it_says_which() -> None:
     assert "sse-fast[redis]" in done.stderr
 
 
-def test_the_readmes_publisher_publishes_and_its_user_has_the_commands(redis: Redis) -> None:
-    section = (Path(__file__).parent.parent / "README.md").read_text().split("### Several machines")[1]
+def test_the_documented_publisher_publishes_and_its_user_has_the_commands(redis: Redis) -> None:
+    section = documentation.PAGES["docs/running/machines.md"]
     code = section.split("```python\n")[1].split("```")[0].replace("redis://:password@10.0.0.5:6379", redis.url)
     found: dict[str, Any] = {}
     exec(code, found)

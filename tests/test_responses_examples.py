@@ -1,7 +1,7 @@
 """The patterns of sse-starlette's own examples, each run with its EventSourceResponse and with ours: only the import
 differs, and the clients see the same events.
 
-Where the two differ on purpose, README.md says so, and the last tests here hold us to it.
+Where the two differ on purpose, docs/coming-from/sse-starlette.md says so, and the last tests here hold us to it.
 """
 
 import asyncio

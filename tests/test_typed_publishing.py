@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from documentation import TEXT, run
 from edge_client import EdgeClient
 from pydantic import BaseModel
-from readme import README, run
 from starlette.applications import Starlette
 from starlette.routing import Route
 from test_posts import Port, post
@@ -203,7 +203,7 @@ def test_the_readme_defines_a_stream_as_it_says() -> None:
 
 
 async def test_what_the_readme_sends_is_refused_as_it_says() -> None:
-    sending = re.search(r"^curl -d '(.*)' 'localhost:8000(/publish/item/.*)'\n# (.*)$", README, re.MULTILINE)
+    sending = re.search(r"^curl -d '(.*)' 'localhost:8000(/publish/item/.*)'\n# (.*)$", TEXT, re.MULTILINE)
     assert sending is not None
     body, path, answer = sending.groups()
     document = json.dumps(document_of([run("Comments = stream(", hub=None)["Comments"]]))

@@ -344,7 +344,7 @@ class Hub(node.Hub):
         filter(event) says whether this client gets an event, transform(event) returns what it gets instead, or None
         for nothing. Both see `Event`s with `data` as text, are plain functions, and must be quick: all others wait.
         An event keeps its id. Where one raises, the client gets a `$gap` in place of the event and the stream goes on.
-        Without them all streams of a channel share one piece of bytes; README.md has what they cost.
+        Without them all streams of a channel share one piece of bytes; docs/app/responses.md has what they cost.
 
         on_join(info) is called once the client is connected, before its first event; on_leave(info, reason) once it
         has gone, however it went, also when the server stops. Both may be coroutine functions. What they raise is

@@ -1,6 +1,7 @@
 """EventSourceResponse: what an iterable yields, as an event stream in anybody's ASGI app.
 
-Its parameters are sse-starlette's, so that changing the import is the migration; README.md lists what differs.
+Its parameters are sse-starlette's, so that changing the import is the migration; what differs is listed in
+docs/coming-from/sse-starlette.md.
 
 How it is sent. The response's own task iterates; there is no queue. What the content yields is sent at once, unless the
 content shows that it has more ready: while it yields within `QUICK` of the last time, its events are gathered, and go

@@ -6,7 +6,7 @@
 
 **Once**: a batch is deleted when it was acknowledged, and until then it comes again, each event under its own key.
 Where the answer to one is not known, and at every start, the newest mark that the log has says whether the batch is in
-it; so it does not matter whether the server still remembers the keys. What is left is told in the README.
+it; so it does not matter whether the server still remembers the keys. What is left is told in docs/app/outbox.md.
 """
 
 import asyncio

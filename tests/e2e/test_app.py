@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 from conftest import Edges
-from readme import BLOCKS, README
+from documentation import BLOCKS, TEXT
 from served import Served, served
 from support import PATIENCE, Listener, until
 from wsproto import ConnectionType, WSConnection
@@ -194,8 +194,8 @@ async def test_the_example_asks_who_is_there_and_tells_the_staff_of_it() -> None
             assert told == ["127.0.0.1 watches order:7", "127.0.0.1 is gone: client"]
 
 
-def test_what_readme_shows_is_the_example() -> None:
-    assert "async def events(number: int, user:" in README
+def test_what_the_documentation_shows_is_the_example() -> None:
+    assert "async def events(number: int, user:" in TEXT
     [block] = [block for block in BLOCKS if "async def events(number: int, user:" in block]
     assert block in (EXAMPLE / "main.py").read_text()
 

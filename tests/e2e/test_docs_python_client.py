@@ -1,4 +1,4 @@
-"""The examples of "In Python" in README.md do what it says."""
+"""The examples of "In Python" in docs/ do what it says."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Edges
-from readme import run
+from documentation import run
 
 from sse_fast.client import AsyncClient, Client
 

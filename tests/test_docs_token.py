@@ -1,4 +1,4 @@
-"""README, "From nothing to a browser that listens with a token": its commands and its code, as they stand there."""
+"""docs/access.md, "From nothing to a browser that listens with a token": its commands and its code, as they stand."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documentation
 import pytest
-import readme
 from support import free_port
 
 from sse_fast import Settings, create_app
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 
 PATIENCE = 300.0  # nine interpreters start, one after the other, and the machine may be busy with others
 SECRET = "a secret of these tests, of 32 bytes or more"
-CHAPTER = readme.README.partition("### From nothing to a browser that listens with a token\n")[2]
+CHAPTER = documentation.TEXT.partition("## From nothing to a browser that listens with a token\n")[2]
 
 
 def played(script: str, directory: Path) -> tuple[str, str]:
@@ -75,7 +75,7 @@ def test_its_commands_make_a_server_a_token_and_a_listener(tmp_path: Path) -> No
 
 async def test_its_app_signs_what_the_edge_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSE_FAST_TOKEN_SECRET", SECRET)
-    app = readme.run("async def token(response: Response")["app"]
+    app = documentation.run("async def token(response: Response")["app"]
     async with EventClient(app, lifespan=False) as shop:
         cookie = (await shop.http.post("/token")).cookies["token"]
     async with EventClient(create_app(Settings(token_cookie="token"))) as edge:
@@ -86,7 +86,7 @@ async def test_its_app_signs_what_the_edge_takes(monkeypatch: pytest.MonkeyPatch
 
 
 def test_its_file_of_publish_keys_is_one() -> None:
-    (text,) = re.findall(r"```toml\n(\[shop\].*?)```", readme.README, re.S)
+    (text,) = re.findall(r"```toml\n(\[shop\].*?)```", documentation.TEXT, re.S)
     keys = PublishKeys.parse(text.encode())
     assert keys.names == ("key:prometheus", "key:shop")
     assert len(keys) == 3

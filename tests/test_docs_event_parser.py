@@ -1,8 +1,8 @@
-"""The parser's example of README.md does what it says."""
+"""The parser's example of docs/ does what it says."""
 
 import httpx
 import pytest
-from readme import run
+from documentation import run
 
 
 def test_the_parser() -> None:

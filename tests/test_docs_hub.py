@@ -1,7 +1,7 @@
-"""The hub's examples of README.md do what it says."""
+"""The hub's examples in README.md and docs/ do what they say."""
 
 import pytest
-from readme import run
+from documentation import run
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -9,7 +9,7 @@ from sse_fast.testing import EventClient
 
 
 async def test_the_hub() -> None:
-    app = run("hub = Hub()")["app"]
+    app = run("def packed(number")["app"]
     async with EventClient(app) as client:
         assert (await client.http.post("/orders/7/paid")).is_success
         async with client.stream("/orders/7/events") as stream:
@@ -17,8 +17,16 @@ async def test_the_hub() -> None:
             assert [event.json() for event in (await stream.take(3))[1:]] == [{"state": "paid"}, {"state": "packed"}]
 
 
+async def test_the_hub_of_the_readme() -> None:
+    app = run("async def news(request")["app"]
+    async with EventClient(app) as client, client.stream("/news") as stream:
+        id = (await client.http.post("/news?text=hello")).json()
+        event = (await stream.take(2))[1]
+        assert (event.json(), event.id) == ({"text": "hello"}, id)
+
+
 async def test_the_filters() -> None:
-    hub = run("hub = Hub()")["hub"]
+    hub = run("def packed(number")["hub"]
     app = Starlette(routes=[Route("/", run("def as_row", hub=hub)["rows"])])
     async with hub, EventClient(app) as client, client.stream("/") as stream:
         await hub.publish("orders", "x", event="internal")

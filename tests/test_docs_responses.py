@@ -1,6 +1,6 @@
-"""The examples of README.md do what it says."""
+"""The examples of docs/ do what they say."""
 
-from readme import run
+from documentation import run
 
 from sse_fast import SSEWriter
 from sse_fast.testing import EventClient
