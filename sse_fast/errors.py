@@ -201,6 +201,16 @@ class UnusableLogFile(SSEFastError):
     """A log file that this server must not use, in one sentence that names it and says what to do."""
 
 
+class NeedsLinux(SSEFastError, ImportError):
+    """What was asked for needs Linux, and this build is without it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs Linux, and is not in this build of sse_fast, which has the encoder, the responses, the hub, "
+            "the client, and the edge in one process: sse_fast.create_app() under any ASGI server"
+        )
+
+
 class ConnectionClosed(SSEFastError, ConnectionError):
     """The client of this stream has left, or was let go; nothing more reaches it."""
 

@@ -15,7 +15,7 @@ PACKAGE, SOURCES = ROOT / "sse_fast", ROOT / "src_ext"
 # uses is taken out.
 ROOMS: dict[str, str | None] = {
     "_native": "",
-    "_native.base": "",
+    "_native.base": "errors",
     "base": "",
     "ends": "errors",
     "errors": "",
@@ -49,8 +49,8 @@ ROOMS: dict[str, str | None] = {
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"
     " event_rules hub js protocol schema settings transports version",
     "outbox": "_native.wire client embed errors event_rules schema",
-    "node": "_native.log _native.node access asgi base edge errors hub logs protocol schema settings transports"
-    " version",
+    "node": "_native.base _native.log _native.node access asgi base edge errors hub logs protocol schema settings"
+    " transports version",
     "cli": "_native.wire access base bench client errors event_rules logs node outbox schema settings",
     "__main__": "cli",
     "__init__": None,  # the public names: it may gather them from anywhere
@@ -222,6 +222,35 @@ def test_no_pxd_stands_where_cython_would_not_find_it() -> None:
 def test_every_native_module_promises_itself_to_python() -> None:
     for source in SOURCES.rglob("*.pyx"):
         assert (PACKAGE / "_native" / source.relative_to(SOURCES).with_suffix(".pyi")).exists()
+
+
+C_STANDARD = {"limits.h", "math.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "time.h", "Python.h"}
+CYTHON_S_C = {f"libc.{name}" for name in ("limits", "math", "stddef", "stdint", "stdio", "stdlib", "string", "time")}
+OF_A_COMPILER = re.compile(
+    r"__(?:builtin|atomic|sync|attribute)\w*|#\s*pragma|# *distutils:|\basm\b|#\s*if.*\b_?_\w+\b"
+)
+
+
+@pytest.mark.parametrize(
+    "file", [path for path in FILES if path.suffix in (".pyx", ".pxd") and "base" not in path.parts], ids=module_of
+)
+def test_what_is_of_one_system_compiler_or_architecture_stands_in_the_base(file: Path) -> None:
+    read = file.read_text()
+    headers = re.findall(r'#\s*include\s*[<"]([^>"]+)[>"]|cdef extern from "<?([^">]+)>?"', read)
+    assert {one or other for one, other in headers} <= C_STANDARD
+    modules = {dotted for dotted, _ in cython_imports(read)}
+    ours = ("sse_fast", "cpython", "cython")
+    named = {module for module in modules if module.startswith("libc") or "posix" in module}
+    assert named <= CYTHON_S_C, f"{file}: only what is in the C standard, or in {ours}"
+    assert not OF_A_COMPILER.findall(read)
+
+
+def test_no_flag_of_a_compiler_stands_outside_of_the_base() -> None:
+    flags = re.compile(r"[\"']-(?:[fmOUDWg][\w=-]*|std=.*?)[\"']")
+    setup = (ROOT / "setup.py").read_text()
+    assert not flags.findall(setup)
+    assert flags.findall((SOURCES / "base" / "system.py").read_text())
+    assert not re.search(r"platform|machine\(|linux", setup)
 
 
 def public(body: Iterable[ast.stmt]) -> set[str]:

@@ -10,11 +10,12 @@ import pytest
 from support import no_descriptor_left, until
 
 from sse_fast._native.base.tcp import look_at_connections, peer_key, reset_connections
+from sse_fast.base.memory import tcp_memory
 from sse_fast.hub.hub import end_after
 from sse_fast.node.serve import granted_bounds
 from sse_fast.settings import Settings
 from sse_fast.transports import kernel
-from sse_fast.transports.kernel import Bounds, ServerConnections, bound_socket, bounds_of, tcp_memory
+from sse_fast.transports.kernel import Bounds, ServerConnections, bound_socket, bounds_of
 
 SO_MEMINFO, WMEM_QUEUED = 55, 5  # asm-generic/socket.h, linux/sock_diag.h
 KIB = 1024

@@ -10,6 +10,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
+from sse_fast._native.base.bits cimport leading_zeros
 from sse_fast._native.base.atomics cimport (
     load_acquire, load_acquire32, load_relaxed, load_relaxed32, store_relaxed, store_relaxed32, store_release,
     store_release32,
@@ -34,12 +35,9 @@ cdef enum:
     HALF = 1024
     HALF_BITS = 10
 
-cdef extern from *:
-    int __builtin_clzll(unsigned long long) noexcept nogil
-
 
 cdef inline size_t place_of(uint64_t microseconds) noexcept nogil:
-    cdef int bucket = 64 - __builtin_clzll(microseconds | (SUB_BUCKETS - 1)) - (HALF_BITS + 1)
+    cdef int bucket = 64 - leading_zeros(microseconds | (SUB_BUCKETS - 1)) - (HALF_BITS + 1)
     cdef uint64_t place = (<uint64_t>(bucket + 1) << HALF_BITS) + (microseconds >> bucket) - HALF
     return place if place < HISTOGRAM_COUNTS else HISTOGRAM_COUNTS - 1
 

@@ -6,17 +6,13 @@ What is wrong with a response is its `fault`, with an example of what was read; 
 from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
+from sse_fast._native.base.linux cimport memmem
+from sse_fast._native.base.text cimport same_letters
 from sse_fast._native.bench.board cimport (
     BAD_CHUNK, BAD_HEAD, EXAMPLE_BYTES, NO_CONTENT, NO_FAULT, NOT_EVENT_STREAM, REDIRECT, STATUS,
 )
 from sse_fast._native.wire.carry cimport drop, keep
 from sse_fast._native.wire.grammar cimport is_event_stream
-
-cdef extern from "string.h" nogil:
-    void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
-
-cdef extern from "strings.h" nogil:
-    int strncasecmp(const char* one, const char* other, size_t length)
 
 
 cdef void begin_response(Framing* framing) noexcept nogil:
@@ -49,7 +45,7 @@ cdef const char* header(const char* head, const char* end, const char* name, siz
         if head == NULL:
             return NULL
         head += 1
-        if <size_t>(end - head) > name_length and head[name_length] == b":" and not strncasecmp(head, name, name_length):
+        if <size_t>(end - head) > name_length and head[name_length] == b":" and same_letters(head, name, name_length):
             head += name_length + 1
             while head < end and (head[0] == b" " or head[0] == b"\t"):
                 head += 1
@@ -77,12 +73,12 @@ cdef bint read_head(Framing* framing, Answer* answer, const char* head, const ch
         answer.status = 0              # an interim response; the real one follows
         return True
     value = header(head, end, b"connection", &length)
-    answer.closes = value != NULL and length == 5 and not strncasecmp(value, b"close", 5)
+    answer.closes = value != NULL and length == 5 and same_letters(value, b"close", 5)
     framing.body = PLAIN
     value = header(head, end, b"transfer-encoding", &length)
     if answer.status == 204 or answer.status == 304:
         framing.body = OVER
-    elif value != NULL and length >= 7 and not strncasecmp(value + length - 7, b"chunked", 7):
+    elif value != NULL and length >= 7 and same_letters(value + length - 7, b"chunked", 7):
         framing.body = CHUNK_SIZE
         framing.left = 0
         framing.size_digits = 0

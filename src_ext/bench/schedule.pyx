@@ -9,11 +9,11 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, itimerspec
 
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
-    TFD_CLOEXEC, TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, errno, read, timerfd_create, timerfd_settime,
+    CLOCK_MONOTONIC, TFD_CLOEXEC, TFD_NONBLOCK, TFD_TIMER_ABSTIME, close, errno, itimerspec, read, timerfd_create,
+    timerfd_settime,
 )
 
 cdef enum:

@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from sse_fast._native.base.linux cimport memmem
 from sse_fast._native.bench.board cimport EVENT_TOO_LONG, NO_FAULT
 from sse_fast._native.bench.board import FAULTS
 from sse_fast._native.wire.carry cimport drop
@@ -26,9 +27,6 @@ from sse_fast._native.bench.payload cimport (
 from sse_fast._native.wire.grammar cimport (
     BLANK, DATA, EVENT, ID, LINE, USED_UP, Line, Outcome, Reading, begin_lines, begin_read, next_line,
 )
-
-cdef extern from "string.h" nogil:
-    void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
 # ---- payloads -------------------------------------------------------------------------------------------------------
 

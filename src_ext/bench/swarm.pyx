@@ -26,7 +26,7 @@ from sse_fast._native.bench.framing cimport HEAD, OVER, PLAIN, Answer
 from sse_fast._native.base.clock cimport monotonic_ns
 from sse_fast._native.base.linux cimport (
     EAGAIN, ECONNREFUSED, EPOLL_CLOEXEC, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_NOSIGNAL,
-    close, epoll_create1, epoll_event, epoll_wait, errno, recv, send, strerror,
+    close, epoll_create1, epoll_event, epoll_wait, errno, memmem, recv, send, strerror,
 )
 from sse_fast._native.bench.payload cimport Payload
 from sse_fast._native.bench.publisher cimport TAG_PUBLISHER, Publishing
@@ -34,9 +34,6 @@ from sse_fast._native.bench.schedule cimport NOBODY, SECOND, Schedule
 from sse_fast._native.bench.stream_parser cimport (
     BAD_CHECKSUM, BAD_FOREIGN, BAD_IDS, BAD_TORN, READ_BYTES, Harvest, begin, feed, forget, set_up,
 )
-
-cdef extern from "string.h" nogil:
-    void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
 cdef enum:
     TAG_TIMER = 2

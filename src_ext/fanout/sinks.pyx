@@ -9,20 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
-from sse_fast._native.base.linux cimport (
-    MEMINFO,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    SIOCOUTQ,
-    SO_MEMINFO,
-    SOL_SOCKET,
-    WMEM_QUEUED,
-    errno,
-    getsockopt,
-    ioctl,
-    send,
-    socklen_t,
-)
+from sse_fast._native.base.sockets cimport errno, kernel_memory_of, look_in_flight, passing, send_at_once
 from sse_fast._native.wire.gzip cimport check_of, ending, joined, shift_of, stored
 from sse_fast._native.wire.gzip import HEAD
 
@@ -228,7 +215,7 @@ cdef class SocketSink(Sink):
 
     cdef int send_now(self, bytes data) except -1:
         """Write what the socket takes and keep the rest. Raises OSError: the client is gone."""
-        cdef ssize_t taken = send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+        cdef Py_ssize_t taken = send_at_once(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if taken == PyBytes_GET_SIZE(data):
             return WRITTEN
         if taken < 0:
@@ -249,28 +236,21 @@ cdef class SocketSink(Sink):
         """A socket is writable again only when a third of a buffer of megabytes is free; a slow line needs minutes for
         that. So look at what is in flight."""
         cdef int before = self.in_flight
-        if ioctl(self.fd, SIOCOUTQ, &self.in_flight) < 0:
+        if look_in_flight(self.fd, &self.in_flight) < 0:
             return False
         return self.in_flight != before
 
     cdef uint32_t held(self) noexcept:
         # The kernel's own structures included: of small writes they are most of it.
-        cdef uint32_t memory[MEMINFO]
-        cdef socklen_t length = sizeof(memory)
-        if getsockopt(self.fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0:
-            return 0
-        return memory[WMEM_QUEUED]
+        return kernel_memory_of(self.fd)
 
     cdef int flush(self) except -1:
         """Go on with what is kept. Raises OSError: the client is gone."""
-        cdef ssize_t taken
+        cdef Py_ssize_t taken
         if self.rest is None:
             return WRITTEN
-        taken = send(
-            self.fd,
-            PyBytes_AS_STRING(self.rest) + self.rest_at,
-            PyBytes_GET_SIZE(self.rest) - self.rest_at,
-            MSG_DONTWAIT | MSG_NOSIGNAL,
+        taken = send_at_once(
+            self.fd, PyBytes_AS_STRING(self.rest) + self.rest_at, PyBytes_GET_SIZE(self.rest) - self.rest_at
         )
         if taken < 0:
             if not passing(errno):

@@ -19,12 +19,12 @@ from libc.string cimport memcpy
 
 from sse_fast._native.base.clock cimport wall_clock_ms
 from sse_fast._native.base.histogram cimport Histogram
-from sse_fast._native.base.linux cimport MSG_DONTWAIT, MSG_NOSIGNAL, errno, send
 from sse_fast._native.base.queue cimport Queue
+from sse_fast._native.base.sockets cimport errno, passing, send_at_once
 from sse_fast._native.fanout.deadlines cimport Deadlines
 from sse_fast._native.fanout.endings cimport Endings
 from sse_fast._native.fanout.groups cimport CLOSED, READY, Groups, Subscriber
-from sse_fast._native.fanout.sinks cimport BLOCKED, Batch, Gzipped, Sink, SocketSink, passing
+from sse_fast._native.fanout.sinks cimport BLOCKED, Batch, Gzipped, Sink, SocketSink
 from sse_fast.errors import EndReason
 
 cdef object CLIENT = EndReason.CLIENT, ERROR = EndReason.ERROR      # to look one up allocates
@@ -94,13 +94,13 @@ cdef class Volley:
             return 0
         cdef PyObject* subscribers[VOLLEY]
         cdef int fds[VOLLEY]
-        cdef ssize_t results[VOLLEY]
+        cdef Py_ssize_t results[VOLLEY]
         cdef Batch batch = self._batch
         # Made before, in the forms that are wanted: see `Sink.prepare`.
         cdef Gzipped gzipped = batch._gzipped
         cdef bytes plain = batch._chunk, packed = gzipped._chunk if gzipped is not None else None
         cdef const char* data[2]
-        cdef ssize_t lengths[2]
+        cdef Py_ssize_t lengths[2]
         cdef uint64_t written[2]
         cdef unsigned char forms[VOLLEY]
         cdef Subscriber subscriber
@@ -120,7 +120,7 @@ cdef class Volley:
         with nogil:
             for i in range(size):
                 form = forms[i]
-                results[i] = send(fds[i], data[form], lengths[form], MSG_DONTWAIT | MSG_NOSIGNAL)
+                results[i] = send_at_once(fds[i], data[form], lengths[form])
                 if results[i] < 0:
                     results[i] = 0 if passing(errno) else -1
         if batch.published:
@@ -150,7 +150,7 @@ cdef class Volley:
             self._let_go(subscribers, results, size)
         return 0
 
-    cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1:
+    cdef int _let_go(self, PyObject** subscribers, const Py_ssize_t* results, int size) except -1:
         """Those of a volley whose write failed."""
         cdef Subscriber subscriber
         cdef int i

@@ -21,13 +21,11 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy
 
+from sse_fast._native.base.linux cimport memmem
 from sse_fast._native.base.siphash cimport KEY, digest_of
 from sse_fast._native.wire.frame cimport frame_of
 from sse_fast._native.wire.templates cimport TypedChannels
 from sse_fast.event_rules import MAX_CHANNEL_BYTES
-
-cdef extern from "string.h" nogil:
-    void* memmem(const void* haystack, size_t length, const void* needle, size_t needle_length)
 
 cdef enum:
     MOST_BLOCK = 4096               # bytes of a header block that is looked for

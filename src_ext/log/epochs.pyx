@@ -23,7 +23,7 @@ from libc.string cimport memcmp, memcpy, memset
 from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_release
 from sse_fast._native.log.layout cimport EPOCH_ROOM, EPOCHS, MARKING, OUTSIDE, Epoch, LogHeader, checksum_of
 
-cdef extern from "<string.h>" nogil:
+cdef extern from "string.h" nogil:
     size_t strnlen(const char* text, size_t most)
     int strncmp(const char* one, const char* other, size_t most)
 

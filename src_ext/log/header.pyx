@@ -13,9 +13,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sse_fast._native.base.atomics cimport fence_release
+from sse_fast._native.base.mutex cimport robust_mutex
 from sse_fast._native.log.epochs cimport forget_newest_if_empty, is_epoch, put_epoch, settle
 from sse_fast._native.log.layout cimport HEADER_ROOM, THIS_LAYOUT, Epoch, LogHeader, checksum_of
-from sse_fast._native.log.lock cimport init_lock, pthread_mutex_t
+from sse_fast._native.log.lock cimport init_lock
 
 cdef bytes MAGIC = b"sse_fast"
 cdef str EPOCH_ALPHABET = string.ascii_lowercase + string.digits
@@ -70,7 +71,7 @@ cdef int lay_out(LogHeader* header, uint64_t capacity, epoch, bint checksums) ex
 
 
 cdef int new_lock(LogHeader* header) except -1:
-    cdef int failed = init_lock(<pthread_mutex_t*>header.lock)
+    cdef int failed = init_lock(<robust_mutex*>header.lock)
     if failed:
         raise OSError(failed, f"a lock for the log: {os.strerror(failed)}")
     return 0

@@ -18,7 +18,6 @@ What is hashed is keyed with a secret of this table: publishers cannot choose ke
 here as it was given. It knows no clock but the machine's, and not what a key looks like.
 """
 
-import mmap
 import secrets
 
 cimport cython
@@ -32,6 +31,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from sse_fast._native.base.atomics cimport fence_release, store_release
 from sse_fast._native.base.clock cimport monotonic_ns, wall_clock_ms
+from sse_fast._native.base.pages cimport prefetch, private_memory
 from sse_fast._native.log.ring cimport Log
 
 from sse_fast.errors import BatchTooLarge, KeyReused
@@ -50,9 +50,6 @@ cpdef enum:
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef bytes MAGIC = b"sse_keys"
-
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void* at) noexcept nogil
 
 cdef struct Header:
     char magic[8]
@@ -201,7 +198,7 @@ cdef class KeyTable:
         """A table in this process's own memory. Raises ValueError for fewer than 1 key."""
         if keys < 1:
             raise ValueError(f"a table remembers 1 key or more, not {keys}")
-        return cls(mmap.mmap(-1, cls.size(keys), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), keys, window)
+        return cls(private_memory(cls.size(keys)), keys, window)
 
     @property
     def secret(self):

@@ -20,7 +20,6 @@ epoch (`go_on`), and the header remembers the earlier ones (`epochs.pyx`). Posit
 from outside, with epochs of their own (`outside.pyx`). Nothing here knows a channel index, subscriber, loop or socket.
 """
 
-import mmap
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -32,6 +31,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_release
 from sse_fast._native.base.clock cimport wall_clock_ms
+from sse_fast._native.base.mutex cimport mutex_unlock, robust_mutex
+from sse_fast._native.base.pages cimport populate, private_memory
 from sse_fast._native.log.epochs cimport epoch_of, name_of, newest_epoch, position_of_id, settle
 from sse_fast._native.log.header cimport claim_for, go_on_with, is_log, new_lock, take_over
 from sse_fast._native.log.layout cimport (
@@ -48,25 +49,10 @@ from sse_fast._native.log.layout cimport (
     largest_of,
     write_decimal,
 )
-from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, pthread_mutex_t, pthread_mutex_unlock, take
+from sse_fast._native.log.lock cimport PATIENCE_US, holder_of, take
 from sse_fast._native.log.measure cimport ID_ROOM, measure_batch, record_length, refuse_oversize
 from sse_fast._native.log.names cimport pack_names, unpack_names
 from sse_fast._native.log.reserve cimport Reserves, make_way
-
-cdef extern from * nogil:
-    """
-    #include <stdint.h>
-    #include <sys/mman.h>
-    #include <unistd.h>
-
-    /* Like a write to each page, but changes nothing, and a page that can't be had is an error and no signal. */
-    static void populate(char* at, uint64_t length) {
-        uintptr_t page = sysconf(_SC_PAGESIZE), start = (uintptr_t)at & ~(page - 1);
-        (void)madvise((void*)start, (uintptr_t)at + length - start, 23 /* MADV_POPULATE_WRITE, Linux 5.14 */);
-    }
-    """
-    void populate(char* at, uint64_t length)
-
 
 LAYOUT = THIS_LAYOUT
 HEADER_SIZE = HEADER_ROOM
@@ -104,7 +90,7 @@ def lock_holder(bytes header not None):
     """`Log.locked_by` of a header's bytes, for who must not look into a mapping; 0 of what is too short."""
     if len(header) < HEADER_ROOM:
         return 0
-    return holder_of(<pthread_mutex_t*>(<LogHeader*>PyBytes_AS_STRING(header)).lock)
+    return holder_of(<robust_mutex*>(<LogHeader*>PyBytes_AS_STRING(header)).lock)
 
 
 cdef class Log:
@@ -126,7 +112,7 @@ cdef class Log:
             start, length = within
             self.header = <LogHeader*>(<char*>self.header + start)
         take_over(self.header, max(length, 0), epoch, checksums)
-        self.lock = <pthread_mutex_t*>self.header.lock
+        self.lock = <robust_mutex*>self.header.lock
         self.patience = self.most_patience = PATIENCE_US
         self.data = <char*>self.header + HEADER_ROOM
         self.mask = self.header.capacity - 1
@@ -188,7 +174,7 @@ cdef class Log:
     @classmethod
     def private(cls, size, *, epoch=None, reserves=()):
         """A log in this process's own memory that keeps at least `size` bytes (rounded up to a power of two)."""
-        memory = mmap.mmap(-1, segment_size(size, reserves), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = private_memory(segment_size(size, reserves))
         cdef Log log = cls(memory, epoch=epoch, reserves=reserves)
         log.alone = True                # the GIL is lock enough
         return log
@@ -478,7 +464,7 @@ cdef class Log:
 
     cdef void _release(self) noexcept:
         if not self.alone:
-            pthread_mutex_unlock(self.lock)
+            mutex_unlock(self.lock)
 
     cdef uint64_t _write_event(
         self, tuple event, uint64_t head, uint64_t position, uint64_t milliseconds

@@ -17,7 +17,6 @@ What is hashed is keyed with a secret of this table: clients cannot choose keys 
 but the machine's, and not what its keys are.
 """
 
-import mmap
 import secrets
 
 cimport cython
@@ -28,6 +27,7 @@ from libc.string cimport memcmp, memcpy
 
 from sse_fast._native.base.atomics cimport compare_exchange, load_acquire, load_relaxed, store_relaxed, store_release, subtract
 from sse_fast._native.base.clock cimport monotonic_ns
+from sse_fast._native.base.pages cimport private_memory
 from sse_fast._native.base.siphash cimport KEY, number_of
 
 cdef enum:
@@ -111,7 +111,7 @@ cdef class Buckets:
     @classmethod
     def private(cls, uint64_t keys):
         """Of this process alone."""
-        return cls(mmap.mmap(-1, cls.size(keys), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), keys)
+        return cls(private_memory(cls.size(keys)), keys)
 
     @property
     def room(self):

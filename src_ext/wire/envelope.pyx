@@ -16,10 +16,10 @@ It is stateless, and knows no log, no stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
-from libc.time cimport gmtime_r, time_t, tm
 
+from sse_fast._native.base.text cimport tm, utc_of
 from sse_fast._native.wire.grammar cimport DATA, EVENT, Line, read_line
 
 cdef enum:
@@ -186,10 +186,8 @@ cdef char* put_data(char* to, const char* at, const char* end) noexcept nogil:
 cdef char* put_time(char* to, uint64_t milliseconds) noexcept nogil:
     """RFC 3339, section 5.6, in UTC: what `new Date` and `datetime.fromisoformat` read."""
     cdef tm parts
-    cdef time_t seconds
     milliseconds = min(milliseconds, LAST_MILLISECOND)
-    seconds = <time_t>(milliseconds // 1000)
-    gmtime_r(&seconds, &parts)
+    utc_of(<int64_t>(milliseconds // 1000), &parts)
     to = put_digits(to, parts.tm_year + 1900, 4, c"-")
     to = put_digits(to, parts.tm_mon + 1, 2, c"-")
     to = put_digits(to, parts.tm_mday, 2, c"T")

@@ -1,13 +1,18 @@
 """How many descriptors a process may have: the server and the load client both want all they can get."""
 
 import os
-import resource
 from dataclasses import dataclass
+
+try:
+    import resource
+except ImportError:  # of Unix
+    resource = None  # type: ignore[assignment]
 
 # More than this is not taken of an unlimited limit: some libraries walk through all descriptors there could be.
 DESCRIPTORS_AT_MOST = 1 << 20
 # With fewer no worker could serve streams and still answer publishers and health checks.
 LEAST_DESCRIPTORS = 256
+WITHOUT_A_LIMIT = 16_384  # where there is none to ask for
 
 A_RELAYED_EXCHANGE = 2  # descriptors beside its client's: the relay's end and the application server's
 LEAST_RELAYED, MOST_RELAYED = 16, 256  # exchanges at once, where streams may have all else
@@ -78,6 +83,8 @@ def descriptors_for(streams: int, *, app: bool = False) -> int:
 
 def raise_descriptor_limit() -> int:
     """Raise our soft limit as far as we may; the number of descriptors this process can have open."""
+    if resource is None:
+        return WITHOUT_A_LIMIT
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (DESCRIPTORS_AT_MOST if limit == resource.RLIM_INFINITY else limit for limit in limits)
     wanted = min(hard, DESCRIPTORS_AT_MOST)

@@ -29,8 +29,6 @@ NO_NEW_CONNECTIONS = (
 
 NOTHING = ((0x06, 0, 0, 0),)  # it drops everything
 
-_libc = ctypes.CDLL(None)
-
 
 def listening_sockets(ports: Collection[int], *, early: bool = False) -> list[int]:
     """The descriptors of this process' TCP sockets that listen on these ports. It takes a microsecond a descriptor, and
@@ -63,7 +61,7 @@ def listening_addresses() -> dict[str, str]:
 
 def _listens(descriptor: int) -> bool:
     listens, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
-    failed = _libc.getsockopt(
+    failed = ctypes.CDLL(None).getsockopt(
         descriptor, socket.SOL_SOCKET, socket.SO_ACCEPTCONN, ctypes.byref(listens), ctypes.byref(size)
     )
     return not failed and bool(listens.value)

@@ -4,6 +4,9 @@ from typing import Any
 
 import click
 
+from sse_fast.cli.failure import Failure
+from sse_fast.errors import NeedsLinux
+
 INSTALL = "pip install 'sse-fast[bench]', or pip install -e '.[bench]' where the sources are"
 
 
@@ -15,6 +18,8 @@ class Bench(click.Command):
     ) -> click.Context:
         try:
             from sse_fast.bench.cli import bench as real
+        except NeedsLinux as error:
+            raise Failure(str(error)) from None
         except ModuleNotFoundError as missing:
             if {"-h", "--help"} & set(args):
                 return super().make_context(info_name, ["--help"], parent, **extra)  # prints `help` and leaves

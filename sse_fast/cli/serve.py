@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from sse_fast.access.namespaces import Namespace
 from sse_fast.cli.failure import Failure, Misuse
 from sse_fast.cli.groups import Grouped
+from sse_fast.errors import NeedsLinux
 from sse_fast.settings import GONE, Settings, flag, refuse_unsafe, types_of, variable
 
 
@@ -94,8 +95,11 @@ def serve(**flags: Any) -> None:
         refuse_unsafe(settings)
     except ValueError as error:
         raise Misuse(str(error)) from None
-    from sse_fast.node.serve import CannotServe
-    from sse_fast.node.serve import serve as run
+    try:
+        from sse_fast.node.serve import CannotServe
+        from sse_fast.node.serve import serve as run
+    except NeedsLinux as error:
+        raise Failure(str(error)) from None
 
     try:
         sys.exit(run(settings))

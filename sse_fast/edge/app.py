@@ -38,18 +38,16 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.settings import Settings, is_loopback_host
 from sse_fast.transports.access_log import AccessLog
 from sse_fast.transports.asgi import PEER, Stream
-from sse_fast.transports.direct import Direct
 from sse_fast.transports.entrance import Entrance
-from sse_fast.transports.front import Front
 from sse_fast.transports.hold import Holds
-from sse_fast.transports.kernel import ServerConnections, bounds_of
-from sse_fast.transports.quiet import LastDescriptors, QuietConnections
-from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 from sse_fast.transports.watching import STATS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what needs Linux is loaded where it is used
     from sse_fast.schema.shape import Document
+    from sse_fast.transports.front import Front
+    from sse_fast.transports.quiet import QuietConnections
+    from sse_fast.transports.relay import Relay
 
 logger = logging.getLogger("sse_fast.edge")
 
@@ -109,16 +107,9 @@ class Edge:
             max_patterns=-(-settings.max_patterns // (settings.workers if slot is not None else 1)),
         )
         self.at_close = contextlib.ExitStack()
-        self.quiet: QuietConnections | None = None
-        if slot is not None and entrance is None and settings.uds is None:  # its sockets are ours: see supervisor.py
-            connections = ServerConnections(settings.port, bounds_of(settings))
-            self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
-            self.hub.memory.reset_elsewhere = connections.reset
-            self.at_close.callback(connections.close)
-            has = self._budget
-            last = LastDescriptors(settings.port, has.all, has.held_back)
-            self.quiet = QuietConnections(connections, has.without_relay - has.relayed, last)
-            self.at_close.callback(self.quiet.close)
+        # The server's own sockets, where nothing of ours is before it: see supervisor.py.
+        server_s = slot is not None and entrance is None and settings.uds is None
+        self.quiet = self._quiet_connections() if server_s else None
         # A route of somebody's own that answers with `hub.response` is under the same limits and counters.
         if beside is None:
             self.hub.admission, self.hub.streams = self._admission, self._streams
@@ -172,6 +163,21 @@ class Edge:
         self.front: Front | None = None
         self.holds: Holds | None = None
         """Where a front is before this app: the exchanges that it may answer with a hold."""
+
+    def _quiet_connections(self) -> "QuietConnections":
+        """Of the ASGI server, from here on looked at by the kernel's means."""
+        from sse_fast.transports.kernel import ServerConnections, bounds_of
+        from sse_fast.transports.quiet import LastDescriptors, QuietConnections
+
+        connections = ServerConnections(self.settings.port, bounds_of(self.settings))
+        self._streams.connections, self.hub.memory.elsewhere = connections, connections.held
+        self.hub.memory.reset_elsewhere = connections.reset
+        self.at_close.callback(connections.close)
+        has = self._budget
+        last = LastDescriptors(self.settings.port, has.all, has.held_back)
+        quiet = QuietConnections(connections, has.without_relay - has.relayed, last)
+        self.at_close.callback(quiet.close)
+        return quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -294,7 +300,7 @@ class Edge:
             front.leave()
 
     @property
-    def fronts(self) -> list[Front]:
+    def fronts(self) -> "list[Front]":
         return [front for front in (self.front, self.operations_front) if front is not None]
 
     async def finish_relayed(self, deadline: float) -> None:
@@ -320,7 +326,9 @@ class Edge:
             front.close()
         self.at_close.close()  # last: streams that end are counted out of the slot
 
-    def _open_front(self, entrance: Entrance) -> Front:
+    def _open_front(self, entrance: Entrance) -> "Front":
+        from sse_fast.transports.front import Front
+
         front = Front(
             self._streams,
             replace(self.policy, path=self.settings.edge_path if self.settings.app is not None else ""),
@@ -336,7 +344,10 @@ class Edge:
         self.hub.memory.elsewhere, self.hub.memory.reset_elsewhere = front.unread, front.reset
         return front
 
-    def _open_operations(self, listening: socket.socket) -> Front:
+    def _open_operations(self, listening: socket.socket) -> "Front":
+        from sse_fast.transports.direct import Direct
+        from sse_fast.transports.front import Front
+
         front = Front(
             self._streams,
             self._for_operations.policy,
@@ -347,7 +358,9 @@ class Edge:
         front.open(listening)
         return front
 
-    def _relay_to(self, front: Front, behind: Path) -> Relay:
+    def _relay_to(self, front: "Front", behind: Path) -> "Relay":
+        from sse_fast.transports.relay import Relay
+
         relay = Relay(front, str(behind), most=self._budget.relayed, timeout=self.settings.relay_timeout)
         if self.settings.app is not None:
             relay.hold = self.holds = Holds(front, lambda: self.hub.log.position)

@@ -13,6 +13,7 @@ from sse_fast.access.proxies import TrustedProxies
 from sse_fast.access.publish_keys import PublishKeys
 from sse_fast.access.publishers import Publishers
 from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
+from sse_fast.base.memory import tcp_memory
 from sse_fast.edge.slot import WorkerSlot
 from sse_fast.embed.hub import Hub
 from sse_fast.hub.control import Control
@@ -22,7 +23,6 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
 from sse_fast.settings import Settings, refuse_idle
 from sse_fast.transports.guesses import BAD_TOKENS, COUNTED_ADDRESSES, WRONG_KEYS, Guesses
-from sse_fast.transports.kernel import tcp_memory
 
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
 GRACE = 5.0  # seconds that a user may be away, and has not left

@@ -31,16 +31,16 @@ from sse_fast.edge.history import History
 from sse_fast.edge.lag import LoopLag
 from sse_fast.errors import EndReason
 from sse_fast.hub.hub import Hub
-from sse_fast.transports.front import Front
 from sse_fast.transports.life import Transport
 from sse_fast.transports.refusals import REASONS
-from sse_fast.transports.relay import Relay
 from sse_fast.transports.streams import Streams
 from sse_fast.transports.watching import STATS
 from sse_fast.version import VERSION
 
 if TYPE_CHECKING:  # most servers have none
     from sse_fast.edge.webhook import Webhook
+    from sse_fast.transports.front import Front
+    from sse_fast.transports.relay import Relay
 
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",
@@ -208,11 +208,13 @@ class Metrics(Collector):
         }
 
     @property
-    def _at_the_port(self) -> tuple[Any, Relay | None]:
+    def _at_the_port(self) -> "tuple[Any, Relay | None]":
         """The listener and the relay of the front."""
         front = self.front
         if front is None:
             return None, None
+        from sse_fast.transports.relay import Relay  # loaded by who made the front
+
         return front.listener, front.relay if isinstance(front.relay, Relay) else None
 
     def say(self) -> None:

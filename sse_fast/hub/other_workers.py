@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import threading
 import weakref
 
@@ -32,6 +33,8 @@ _process = os.getpid()
 
 def watch(hub: object, loop: asyncio.AbstractEventLoop) -> None:
     """A hub that shares its log with nobody has started in this process."""
+    if not sys.platform.startswith("linux"):  # whose namespace it is
+        return
     global _process
     with _lock:
         if _process != os.getpid():  # forked: the names are the parent's

@@ -7,6 +7,7 @@ to go.
 import asyncio
 import contextlib
 import logging
+from typing import TYPE_CHECKING
 
 from sse_fast._native.wire.control import closing
 from sse_fast._native.wire.gzip import stored
@@ -19,11 +20,13 @@ from sse_fast.hub.recall import Recalled
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.access_log import Logged
-from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
+
+if TYPE_CHECKING:  # of the server that needs Linux
+    from sse_fast.transports.kernel import ServerConnections
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -207,7 +210,7 @@ class Stream:
             extra = {"path": self._scope["path"], "error": f"{type(error).__name__}: {error}"}
             logger.warning("a stream's send failed", extra=extra)
 
-    def _connections(self) -> ServerConnections | None:
+    def _connections(self) -> "ServerConnections | None":
         """None also under HTTP/2, where a connection is not this stream's alone."""
         scope, connections = self._scope, self._streams.connections
         if connections is None or not scope.get(PEER) or scope["http_version"] == "2":

@@ -167,13 +167,3 @@ class ServerConnections:
         """More than the greatest descriptor that is open."""
         status = os.pread(self._status, 4096, 0)
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(b"FDSize:"))
-
-
-def tcp_memory() -> int:
-    """Bytes that all TCP of this machine may hold before the kernel is sparing with it (tcp_mem in tcp(7))."""
-    try:
-        with open("/proc/sys/net/ipv4/tcp_mem") as limits:
-            pages = int(limits.read().split()[1])
-    except OSError:  # a container does not see it; this is what a kernel sets it to
-        pages = os.sysconf("SC_PHYS_PAGES") // 16
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from typing import TYPE_CHECKING
 
 from sse_fast._native.wire.control import closing, preamble
 from sse_fast.access.asking import NOTHING_FOUND, Found
@@ -18,11 +19,13 @@ from sse_fast.protocol.decision import Answer, Ask, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
 from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
-from sse_fast.transports.kernel import ServerConnections
 from sse_fast.transports.keyed import Keyed, KeyedStreams
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
 from sse_fast.transports.refusals import Refusals
 from sse_fast.transports.watching import STATS, Watching
+
+if TYPE_CHECKING:  # of the server that needs Linux
+    from sse_fast.transports.kernel import ServerConnections
 
 logger = logging.getLogger("sse_fast.transports")
 

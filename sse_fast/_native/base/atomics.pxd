@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef extern from * nogil:
     """
     #include <stdint.h>
+    #if defined(__GNUC__)
     #define load_relaxed(at) __atomic_load_n((at), __ATOMIC_RELAXED)
     #define load_acquire(at) __atomic_load_n((at), __ATOMIC_ACQUIRE)
     #define store_relaxed(at, value) __atomic_store_n((at), (value), __ATOMIC_RELAXED)
@@ -21,6 +22,25 @@ cdef extern from * nogil:
     #define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
     #define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
     #define fence_seq_cst() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #elif defined(SSE_FAST_PORTABLE)
+    /* No memory is shared with another process, and the GIL orders what threads do. */
+    #define load_relaxed(at) (*(at))
+    #define load_acquire(at) (*(at))
+    #define store_relaxed(at, value) ((void)(*(at) = (value)))
+    #define store_release(at, value) ((void)(*(at) = (value)))
+    static inline int compare_exchange(uint64_t* at, uint64_t was, uint64_t value) {
+        if (*at != was) return 0;
+        *at = value;
+        return 1;
+    }
+    static inline uint64_t subtract(uint64_t* at, uint64_t value) { uint64_t was = *at; *at -= value; return was; }
+    static inline uint32_t exchange_seq_cst(uint32_t* at, uint32_t value) { uint32_t was = *at; *at = value; return was; }
+    #define fence_acquire() ((void)0)
+    #define fence_release() ((void)0)
+    #define fence_seq_cst() ((void)0)
+    #else
+    #error "the parts of sse_fast that need Linux take a compiler with GCC's atomics, as gcc and clang are"
+    #endif
     """
     bint compare_exchange(uint64_t* at, uint64_t was, uint64_t value)   # whether it was, and has become `value`
     uint64_t subtract(uint64_t* at, uint64_t value)

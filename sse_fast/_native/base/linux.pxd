@@ -1,7 +1,7 @@
 # What sockets, the load client's and the stream listener's, need of Linux: declarations only, no module.
 
 from libc.stdint cimport uint32_t, uint64_t
-from posix.time cimport itimerspec
+from posix.time cimport CLOCK_MONOTONIC, itimerspec
 
 
 cdef extern from "errno.h" nogil:
@@ -11,6 +11,7 @@ cdef extern from "errno.h" nogil:
 
 cdef extern from "string.h" nogil:
     char* strerror(int number)
+    void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)
 
 
 cdef extern from "unistd.h" nogil:

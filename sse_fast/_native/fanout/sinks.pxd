@@ -2,18 +2,12 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from sse_fast._native.base.linux cimport EAGAIN, EINTR, ENOBUFS, ENOMEM
 from sse_fast._native.wire.gzip cimport Deflater
 
 
 cdef enum Delivery:
     WRITTEN = 0
     BLOCKED = 1                     # taken, but nothing more until the subscriber is unblocked
-
-
-cdef inline bint passing(int number) noexcept nogil:
-    """Whether a send that failed with this number may be tried again later."""
-    return number == EAGAIN or number == EINTR or number == ENOBUFS or number == ENOMEM
 
 
 cdef class Gzipped:                 # a batch as gzip streams have it

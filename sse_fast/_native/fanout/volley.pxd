@@ -40,5 +40,5 @@ cdef class Volley:
     cdef void remove(self, Subscriber subscriber) noexcept
     cdef int tell_again(self, Subscriber subscriber) except -1
     cdef int _tell_end(self, Subscriber subscriber, Sink sink, reason, error) except -1
-    cdef int _let_go(self, PyObject** subscribers, const ssize_t* results, int size) except -1
+    cdef int _let_go(self, PyObject** subscribers, const Py_ssize_t* results, int size) except -1
     cdef void _count(self, Batch batch, bint gzipped, uint64_t writes) noexcept

@@ -6,7 +6,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.log.layout cimport LogHeader, Record
-from sse_fast._native.log.lock cimport pthread_mutex_t
+from sse_fast._native.base.mutex cimport robust_mutex
 from sse_fast._native.log.reserve cimport Reserves
 
 
@@ -20,7 +20,7 @@ cdef class Log:
     cdef:
         Py_buffer _view
         LogHeader* header
-        pthread_mutex_t* lock
+        robust_mutex* lock
         int64_t patience, most_patience     # microseconds; and when the lock was had last time
         bint alone                  # no other process has this memory: no lock is needed
         char* data

@@ -10,10 +10,8 @@
 from libc.stdint cimport uint64_t, uint8_t
 from libc.string cimport memchr, memcmp
 
+from sse_fast._native.base.text cimport same_letters
 from sse_fast._native.wire.carry cimport Carry, keep, tidy
-
-cdef extern from "strings.h" nogil:
-    int strncasecmp(const char* one, const char* other, size_t length)
 
 cdef enum Field:
     BLANK                       # the end of an event
@@ -180,7 +178,7 @@ cdef inline bint is_event_stream(const char* content_type, size_t length) noexce
     cdef const char* end = at + length
     while at < end and (at[0] == b" " or at[0] == b"\t"):
         at += 1
-    if end - at < 17 or strncasecmp(at, b"text/event-stream", 17) != 0:
+    if end - at < 17 or not same_letters(at, b"text/event-stream", 17):
         return False
     at += 17
     while at < end and (at[0] == b" " or at[0] == b"\t"):
