@@ -36,7 +36,7 @@ ROOMS: dict[str, str | None] = {
     "cluster": "_native.wire client errors event event_rules",
     "client": "_native.wire errors event event_rules logs serialization",
     "schema": "_native.wire base errors event_rules js serialization",
-    "protocol": "access errors event_rules",
+    "protocol": "_native.wire access errors event_rules",
     "asgi": "protocol",
     "event": "_native.wire",
     "testing": "_native.wire asgi",

@@ -32,7 +32,7 @@ def test_an_exact_matcher_has_the_topic_of_the_same_bytes_and_no_other() -> None
     assert not exact("/books/1").matches("https://hub.example/books/1")  # nor resolved
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [Kind.EXACT, Kind.URLPATTERN, Kind.TEMPLATE])
 def test_an_asterisk_is_every_topic_whichever_kind_is_said(kind: Kind) -> None:
     matcher = Matcher(kind, "*", HUB)
     assert matcher.everything
@@ -101,7 +101,7 @@ def test_a_template_is_itself_too_and_what_is_none_is_an_exact_topic() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\x00b", "a\nb", "a\x7f", "a\x85", "a\u200bb", "a\u202eb", "\ud800", "x" * 2049])
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [Kind.EXACT, Kind.URLPATTERN, Kind.TEMPLATE])
 def test_a_matcher_has_no_control_and_no_format_characters_and_is_bounded(kind: Kind, text: str) -> None:
     with pytest.raises(InvalidPattern):
         Matcher(kind, text, HUB)

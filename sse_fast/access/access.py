@@ -35,7 +35,8 @@ class Access:
     """everybody: what needs no credential; where it is not said, everything, but for what there are keys or tokens for.
     publishers: the publish keys, and whose pages may publish without one. tokens: those that are taken; None: none is,
     and whoever listens is not asked for one. cookie: the name of the cookie that may have one. in_query: whether the
-    query may. hook: the names of the headers that the webhook is told, in lower case; None: there is none.
+    query may. publish_tokens: those by which is published; None: the same. hook: the names of the headers that the
+    webhook is told, in lower case; None: there is none.
     """
 
     everybody: Grants = None  # type: ignore[assignment]  # it is set below
@@ -44,6 +45,7 @@ class Access:
     cookie: str | None = None
     in_query: bool = False
     hook: tuple[bytes, ...] | None = None
+    publish_tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         if self.everybody is None:
@@ -91,7 +93,7 @@ class Access:
         else:
             credential = None
         if credential is not None:
-            grants = self._holder(credential, now, found)
+            grants = self._holder(credential, now, found, self.publish_tokens)
             if credential.where is Where.COOKIE:
                 self.publishers.refuse_forged(origin, own and not of_another_scheme(headers, scheme))
             return grants
@@ -117,15 +119,19 @@ class Access:
             return grants.beside(self.everybody) if grants is not None else None
         return self._holder(Credential(given.strip(), Where.HEADER), now)
 
-    def _holder(self, credential: Credential, now: float, found: Found = NOTHING_FOUND) -> Grants:
+    def _holder(
+        self, credential: Credential, now: float, found: Found = NOTHING_FOUND, tokens: Tokens | None = None
+    ) -> Grants:
         """What they may, and everybody."""
         if credential.where is Where.HEADER and (grants := self.publishers.holder(credential.text, now)) is not None:
             return grants.beside(self.everybody)
-        if self.tokens is None:
+        if tokens is None:
+            tokens = self.tokens
+        if tokens is None:
             which = "the publish key" if self.publishers.keys is None else "a publish key"
             raise WrongKey(f"this is not {which} of this server", "invalid_token")
         try:
-            return self.tokens.grants_of(credential.text, now, found)
+            return tokens.grants_of(credential.text, now, found)
         except Unauthorized as error:
             if self.publishers.keyed and credential.where is Where.HEADER and credential.text.count(".") != 2:
                 raise WrongKey(str(error), error.error) from None  # it has not the form of a token

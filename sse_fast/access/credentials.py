@@ -49,7 +49,7 @@ def credential_of(
     if asked is not None:
         return Credential(asked, Where.QUERY)
     kept = headers.get(b"cookie") if cookie is not None else None
-    found = _in_cookie(kept, cookie) if kept is not None and cookie is not None else None
+    found = in_cookie(kept, cookie) if kept is not None and cookie is not None else None
     return Credential(found, Where.COOKIE) if found is not None else None
 
 
@@ -77,7 +77,7 @@ def _in_query(query: bytes) -> str | None:
     return given[0] if given else None
 
 
-def _in_cookie(header: bytes, name: bytes) -> str | None:
+def in_cookie(header: bytes, name: bytes) -> str | None:
     """RFC 6265, section 4.2. Two of one name are set for different paths or domains, maybe by a stranger."""
     given = set()
     for pair in header.split(b";"):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sse_fast.access.mercure_grants import MercureGrants
 from sse_fast.access.patterns import EVERYTHING, NOTHING, Patterns
 from sse_fast.errors import Forbidden, Unauthorized
 from sse_fast.event_rules import brief
@@ -17,7 +18,8 @@ class Grants:
     never. credential: what its uses are counted under, a short digest or a key's name, never the credential itself;
     None: it is what everybody may. key: the digest of the one, of a file of keys, that it is of.
     claimless: it is of a token that does not say what it grants. alone: it is what everybody may, and no credential
-    grants more to subscribe, or to publish, whichever it names."""
+    grants more to subscribe, or to publish, whichever it names. mercure: what it grants by Mercure's claims, if it has
+    them."""
 
     subscribe: Patterns = NOTHING
     publish: Patterns = NOTHING
@@ -29,6 +31,7 @@ class Grants:
     claimless: bool = False
     key: bytes | None = field(default=None, compare=False, repr=False)
     alone: frozenset[str] = field(default=frozenset(), compare=False)
+    mercure: MercureGrants | None = None
 
     def beside(self, everybody: "Grants", **others: Any) -> "Grants":
         """What the holder of this may, who may also what everybody may. About history the credential has the word.

@@ -43,6 +43,19 @@ def key_of_secret(secret: bytes, algorithms: Collection[str] = USUAL_ALGORITHMS,
     return _key({"kty": "oct", "k": encoded}, algorithms, issuer)
 
 
+def key_of_pem(text: str, algorithm: str, issuer: str | None = None) -> Key:
+    """A public key in PEM, for one algorithm. Raises BadKeys."""
+    try:
+        kind = jwt.get_algorithm_by_name(algorithm)
+        found = kind.prepare_key(text.replace("\\n", "\n"))
+        jwk = json.loads(kind.to_jwk(found))
+    except Exception:  # what is wrong with it the library says with the key itself
+        raise BadKeys(f"it cannot be read as a PEM key of {algorithm}") from None
+    if algorithm.startswith("HS"):
+        raise BadKeys(f"a PEM key is public, and {algorithm} takes a secret; say which algorithm signs with it")
+    return _key(jwk, [algorithm], issuer)
+
+
 def key_set_of(
     text: bytes | str,
     algorithms: Collection[str] = USUAL_ALGORITHMS,

@@ -1,7 +1,8 @@
 """Topic matchers of Mercure: what a subscriber listens to, and what a token grants.
 
 `exact` is the topic itself; `urlpattern` a URL pattern (WHATWG URL Pattern Standard), by the hub's URL where it is
-relative; `template`, of the 0.x hub, the topic itself or a URI template that it expands. `*` is every topic, whichever
+relative; `template`, of the 0.x hub, the topic itself or a URI template that it expands; `pattern`, one of our own,
+by which nobody subscribes. `*` is every topic, whichever
 kind is said. A topic is tried in a time that is bounded, whatever a stranger's matcher is: both engines are linear, and
 what they are given is small.
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 
+from sse_fast.access.patterns import Patterns
 from sse_fast.errors import InvalidPattern
 from sse_fast.event_rules import brief
 
@@ -33,6 +35,7 @@ class Kind(StrEnum):
     EXACT = "exact"
     URLPATTERN = "urlpattern"
     TEMPLATE = "template"
+    PATTERN = "pattern"
 
 
 def bad_character(text: str) -> str | None:
@@ -60,11 +63,13 @@ class Matcher:
         refuse_bad(text)
         self.everything = text == "*"
         self.exact: str | None = None
-        self._tried: _UrlPattern | _Template | None = None
+        self._tried: _UrlPattern | _Template | _Pattern | None = None
         if self.everything:
             return
         if kind is Kind.URLPATTERN:
             self._tried = _UrlPattern(text, hub)
+        elif kind is Kind.PATTERN and "*" in text:
+            self._tried = _Pattern(text)
         elif kind is Kind.TEMPLATE and "{" in text:
             self._tried = _template(text)
         if self._tried is None:
@@ -177,6 +182,17 @@ class _Template:
 
     def fits(self, topic: str) -> bool:
         return self._compiled.fullmatch(topic) is not None
+
+
+class _Pattern:
+    __slots__ = ("_patterns",)
+
+    def __init__(self, text: str) -> None:
+        """Raises InvalidPattern."""
+        self._patterns = Patterns.of((text,))
+
+    def fits(self, topic: str) -> bool:
+        return self._patterns.matches(topic)
 
 
 def _template(text: str) -> "_Template | None":

@@ -7,7 +7,7 @@ is ours to say and no token's: see `keys`. What was verified is remembered by a 
 import hashlib
 import json
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,9 +36,16 @@ LATEST = 2.0**53  # seconds: no clock comes there
 FAR = 100 * 365.25 * 86_400.0  # seconds from now: an `exp` past it is a slip, most likely of milliseconds
 
 
+ANYBODY = object()
+"""An audience: whoever reads the claims looks at that itself."""
+Reads = Callable[[Mapping[str, object], str | None, str | None], Grants]
+"""What claims grant, of a token of this `typ`, signed by a key of this issuer. Raises BadToken, or InvalidEvent."""
+
+
 class _Header(NamedTuple):
     algorithm: str
     kid: str | None
+    kind: str | None = None
 
 
 class Tokens:
@@ -47,14 +54,14 @@ class Tokens:
     issuer: whom a token must name that is signed by a key which says no issuer itself; None: it is not looked at.
     audience: that a token must be for; None: for nobody in particular. leeway: seconds that clocks may differ.
     endless: whether a token may come without `exp`. everybody: what needs no token. asks: whether somebody can be asked
-    for a key that is not here.
+    for a key that is not here. reads: what their claims grant; None: `claimed` says.
     """
 
     def __init__(
         self,
         *,
         issuer: str | None = None,
-        audience: str | None = None,
+        audience: str | object | None = None,
         algorithms: Collection[str] = USUAL_ALGORITHMS,
         leeway: float = 0.0,
         endless: bool = False,
@@ -62,9 +69,11 @@ class Tokens:
         asks: bool = False,
         remembered: int = REMEMBERED,
         remembered_bytes: int = REMEMBERED_BYTES,
+        reads: Reads | None = None,
     ) -> None:
         self.issuer, self.audience, self.algorithms = issuer, audience, tuple(algorithms)
         self.asks = asks
+        self._reads = reads
         self.everybody = everybody
         self._leeway = leeway
         self._most, self._most_bytes = remembered, remembered_bytes
@@ -131,6 +140,8 @@ class Tokens:
         """Bytes of memory that it takes to remember these, at most."""
         shared = {id(each) for each in (NOTHING, EVERYTHING, self.everybody.subscribe, self.everybody.publish)}
         own = sum(each.size for each in (grants.subscribe, grants.publish) if id(each) not in shared)
+        if grants.mercure is not None:
+            own += MAX_TOKEN + grants.mercure.size
         return BESIDE + 4 * len(grants.user or "") + own
 
     def _forget(self, digest: bytes) -> None:
@@ -148,10 +159,14 @@ class Tokens:
                     raw,
                     key.by_algorithm[header.algorithm],
                     algorithms=[header.algorithm],
-                    audience=self.audience,
+                    audience=None if self.audience is ANYBODY else self.audience,  # type: ignore[arg-type]
                     issuer=key.issuer,
                     leeway=self._leeway,
-                    options={"require": self._required, "enforce_minimum_key_length": True},
+                    options={
+                        "require": self._required,
+                        "enforce_minimum_key_length": True,
+                        "verify_aud": self.audience is not ANYBODY,
+                    },
                 )
             except jwt.InvalidSignatureError as error:
                 failed = error
@@ -160,7 +175,7 @@ class Tokens:
             except Exception:  # whatever a stranger's claims may make a library stumble over
                 raise BadToken("the token cannot be read") from None
             else:
-                return self._granted(claims, raw, now)
+                return self._granted(claims, raw, now, header.kind, key.issuer)
         if self.asks and not found.keys and not self._has_all(header, able):
             raise MustAsk(KeyAsked(header.kid))
         if not able:
@@ -185,9 +200,11 @@ class Tokens:
         found = [key for key in able if header.kid is None or key.kid in (None, header.kid)]
         return sorted(found, key=lambda key: key.kid != header.kid)[:MOST_TRIED]
 
-    def _granted(self, claims: dict[str, object], raw: bytes, now: float) -> Grants:
+    def _granted(
+        self, claims: dict[str, object], raw: bytes, now: float, kind: str | None, issuer: str | None
+    ) -> Grants:
         try:
-            granted = claimed(claims)
+            granted = self._reads(claims, kind, issuer) if self._reads is not None else claimed(claims)
         except InvalidEvent as error:
             raise BadToken(f"the token grants what cannot be: {error}") from None
         subject = claims.get("sub")  # PyJWT has looked at it: a string
@@ -232,12 +249,12 @@ def _header_of(segment: str) -> _Header:
         if len(segment) > MAX_TOKEN_HEADER:
             raise ValueError("no header is that long")
         header = json.loads(base64url_decode(segment))
-        algorithm, kid = header["alg"], header.get("kid")
+        algorithm, kid, kind = header["alg"], header.get("kid"), header.get("typ")
         if not isinstance(algorithm, str) or not isinstance(kid, str | None):
             raise TypeError("both are strings")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise BadToken("this is no token: a JWT has three parts, and a header that says how it is signed") from None
-    return _Header(algorithm, kid)
+    return _Header(algorithm, kid, kind if isinstance(kind, str) else None)
 
 
 def _why(error: jwt.PyJWTError) -> str:

@@ -1,11 +1,15 @@
 """What the settings say, as the values that the edge is made of: who may what, how often, and what is decided by."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from sse_fast._native.node.buckets import Buckets, Limit
 from sse_fast.access.access import Access, Tokens
 from sse_fast.access.grants import Grants
 from sse_fast.access.hosts import Hosts
+from sse_fast.access.mercure import Identity, MercureAccess
+from sse_fast.access.mercure_claims import mercure_claimed
+from sse_fast.access.mercure_grants import BOTH
 from sse_fast.access.namespaces import Namespaces
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import EVERYTHING, Patterns
@@ -25,12 +29,15 @@ from sse_fast.settings import Settings, refuse_idle
 from sse_fast.transports.guesses import BAD_TOKENS, COUNTED_ADDRESSES, WRONG_KEYS, Guesses
 
 MAX_JSON_SIZE = 1024 * 1024  # bytes: JSON that is not in lines is parsed in one go, and the loop waits for that
+OF_MERCURE = frozenset((b"referer", b"if-none-match"))  # headers that count for its sake
 GRACE = 5.0  # seconds that a user may be away, and has not left
 
 
 def policy_of(settings: Settings, max_event_size: int) -> Policy:
     """What is decided by. `max_event_size`: of the hub, whose log may be too small for the setting's."""
     access = access_of(settings)
+    mercure = mercure_of(settings, access)
+    read = READ.union(access.hook or ())
     return Policy(
         max_channels=settings.max_channels_per_stream,
         max_history=settings.max_history,
@@ -38,13 +45,14 @@ def policy_of(settings: Settings, max_event_size: int) -> Policy:
         max_json_size=min(settings.max_body_size, max(MAX_JSON_SIZE, 8 * max_event_size)),
         max_body_size=settings.max_body_size,
         access=access,
-        read=READ.union(access.hook or ()),
+        read=read.union(OF_MERCURE) if mercure is not None else read,
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
         hosts=Hosts(settings.allowed_hosts) if settings.allowed_hosts else None,
         presence=Patterns.of(settings.presence_channels),
         namespaces=Namespaces(settings.namespace),
         compress=settings.compress,
         private_schema=settings.private_schema,
+        mercure=mercure,
         proxies=TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
     )
 
@@ -63,14 +71,69 @@ def access_of(settings: Settings) -> Access:
         Patterns.of(settings.grant_publish) if publishing else EVERYTHING,
         alone=frozenset() if settings.guarded else frozenset(_never_granted(publishers)),
     )
+    tokens, publish_tokens = tokens_of(settings, everybody), None
+    if settings.mercure and settings.has_mercure_keys and not settings.has_token_keys:
+        tokens, publish_tokens = (mercure_tokens(settings, everybody, role) for role in ("subscriber", "publisher"))
     return Access(
         everybody,
         publishers,
-        tokens_of(settings, everybody),
+        tokens,
         settings.token_cookie,
         settings.token_in_query,
         None if settings.authorize_url is None else tuple(name.encode() for name in settings.authorize_headers),
+        publish_tokens,
     )
+
+
+def mercure_of(settings: Settings, access: Access) -> MercureAccess | None:
+    """Whose tokens count by Mercure: those of its own keys for each role; where it has none, all."""
+    if not settings.mercure:
+        return None
+    publishers = subscribers = access.tokens
+    if settings.has_mercure_keys:
+        publishers, subscribers = (
+            mercure_tokens(settings, access.everybody, role) if getattr(settings, f"mercure_{role}_key") else None
+            for role in ("publisher", "subscriber")
+        )
+    return MercureAccess(
+        access,
+        versions_of(settings),
+        publishers,
+        subscribers,
+        anonymous=settings.mercure_anonymous,
+        strict=settings.has_token_keys or settings.authorize_url is not None,
+        identity=Identity.of(settings.mercure_url) if settings.mercure_url is not None else None,
+        issuer=settings.mercure_issuer,
+        cookie=settings.mercure_cookie.encode() if settings.mercure_cookie is not None else None,
+        subscriptions=settings.mercure_subscriptions,
+    )
+
+
+def versions_of(settings: Settings) -> frozenset[int]:
+    return BOTH if settings.mercure_version == "both" else frozenset((int(settings.mercure_version),))
+
+
+def mercure_tokens(settings: Settings, everybody: Grants, role: str) -> Tokens:
+    """Those that Mercure's own key for this role signs; where there is no such key, none is."""
+    from sse_fast.access.keys import key_of_pem, key_of_secret
+    from sse_fast.access.tokens import ANYBODY
+    from sse_fast.access.tokens import Tokens as VerifiedTokens
+
+    key, algorithm = getattr(settings, f"mercure_{role}_key"), getattr(settings, f"mercure_{role}_alg")
+    tokens = VerifiedTokens(
+        audience=ANYBODY,
+        algorithms=[algorithm],
+        leeway=settings.token_leeway,
+        endless=True,  # draft 07 lets them be
+        everybody=everybody,
+        reads=partial(mercure_claimed, versions=versions_of(settings), hub=settings.mercure_url),
+    )
+    if key is not None:
+        text = key.get_secret_value()
+        pem = text.lstrip().startswith("-----BEGIN")
+        made = key_of_pem(text, algorithm) if pem else key_of_secret(text.encode(), [algorithm])
+        tokens.use([made], role)
+    return tokens
 
 
 def _never_granted(publishers: Publishers) -> Iterator[str]:
@@ -82,19 +145,25 @@ def _never_granted(publishers: Publishers) -> Iterator[str]:
 
 
 def tokens_of(settings: Settings, everybody: Grants) -> Tokens | None:
-    if not settings.takes_tokens:
+    if not settings.has_token_keys:
         return None
     from sse_fast.access.keys import key_of_secret  # here, as what they load takes 90 ms and 10 MB
+    from sse_fast.access.tokens import ANYBODY, Reads
     from sse_fast.access.tokens import Tokens as VerifiedTokens
 
+    reads: Reads | None = None
+    if settings.mercure:
+        versions, hub, audience = versions_of(settings), settings.mercure_url, settings.token_audience
+        reads = partial(mercure_claimed, versions=versions, hub=hub, audience=audience, alone=False)
     tokens = VerifiedTokens(
         issuer=settings.token_issuer,
-        audience=settings.token_audience,
+        audience=ANYBODY if settings.mercure else settings.token_audience,
         algorithms=settings.token_algorithms,
         leeway=settings.token_leeway,
         endless=settings.token_endless,
         everybody=everybody,
         asks=settings.jwks_url is not None,
+        reads=reads,
     )
     if settings.token_secret is not None:
         secret = settings.token_secret.get_secret_value().encode()

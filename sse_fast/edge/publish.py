@@ -20,8 +20,9 @@ from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
 from sse_fast.access.rates import Rates
 from sse_fast.asgi import Receive, Scope, Send
+from sse_fast.edge.mercure import Updates, published
 from sse_fast.edge.requests import Requests
-from sse_fast.errors import HubClosed, InvalidEvent, KeyReused
+from sse_fast.errors import HubClosed, InvalidEvent, KeyReused, SSEFastError
 from sse_fast.event import EventId, EventIds
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
@@ -41,6 +42,7 @@ COUNTED_AT_ONCE = 4096  # lines, or names of channels, as well
 ALLOWED_AT_ONCE = 256  # names of channels that are matched, as well
 IN_A_TURN = 16 * 1024  # bytes of JSON that are parsed, encoded and appended in one turn: well below a millisecond
 BODY_SECONDS = 30.0
+IN_ONE_PIECE = (Form.DATA, Form.UPDATE)  # of one event each
 UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
 REFUSED: tuple[type[Exception], ...] = (MemoryError, *TOLD)
@@ -69,6 +71,7 @@ class Publishing:
         self._rates = rates if rates is not None and rates.of_publishing else None
         self._told = told
         self._namespaces = namespaces
+        self._updates = Updates(hub, namespaces)
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
@@ -113,8 +116,10 @@ class Publishing:
     def answer_now(self, wanted: Publish, body: bytes, client: str = "local") -> Answer | None:
         """What `answer` returns, in this turn of the loop. None, and nothing was published: it has to wait, or takes
         more than a turn."""
-        if not self._hub.backplane.in_place or (len(body) > IN_A_TURN and wanted.form is not Form.DATA):
+        if not self._hub.backplane.in_place or (len(body) > IN_A_TURN and wanted.form not in IN_ONE_PIECE):
             return None
+        if wanted.form is Form.UPDATE and self._rates is None and wanted.key is None and len(body) <= wanted.most:
+            return self._updates.now(wanted, body)
         answering = self.answer(wanted, body, client)
         try:
             answering.send(None)
@@ -127,14 +132,18 @@ class Publishing:
 
     async def answer(self, wanted: Publish, body: bytes, client: str = "local") -> Answer:
         """Publish what this body holds, from a client with this address."""
-        before = None
+        before = update = None
         try:
             refuse_body_over(wanted, len(body))
             keys: dict[int, str] = {}
-            events, alone = await self._encoded(wanted, body, keys)
+            if wanted.form is Form.UPDATE:
+                update, event = self._updates.read(wanted, body)
+                events, alone = [event], True
+            else:
+                events, alone = await self._encoded(wanted, body, keys)
             limited = self._namespaces.limit_publishers or not wanted.grants.publish.everything
             async with self._within_rate(wanted, events, client):
-                if limited and wanted.form is not Form.DATA:
+                if limited and wanted.form not in IN_ONE_PIECE:
                     self._hub.log.measure(events)  # what is too large for it has no name looked at
                     await refuse_not_granted(wanted.grants, events, self._namespaces)
                 before = self._hub.published
@@ -146,6 +155,8 @@ class Publishing:
                             ids, repeated = await self._hub.append_once(events, key_or_keys(wanted.key, keys))
                         except KeyReused as error:
                             raise await placed(error, wanted.form, alone, body) from None
+            if update is not None:
+                return published(update, str(ids[0]), (*(REPLAYED if repeated else ()), *wanted.headers))
             body = b'{"id":"%b"}' % str(ids[0]).encode() if alone else await listed(ids, repeated)
             length = (b"content-length", b"%d" % len(body))
             replayed = REPLAYED if repeated and repeated == len(events) else ()
@@ -153,7 +164,12 @@ class Publishing:
         except MemoryError as error:
             return self._out_of_memory(error, before, wanted.headers)
         except TOLD as error:
-            return problem_of(error, wanted.headers)
+            return self._told_of(wanted, error)
+
+    def _told_of(self, wanted: Publish, error: Exception) -> Answer:
+        if wanted.form is Form.UPDATE and isinstance(error, SSEFastError):
+            return self._updates.refused(wanted, error)
+        return problem_of(error, wanted.headers)
 
     def refuse_if_closing(self) -> None:
         """Where the head of a request is there: whose head came before is answered. Raises HubClosed."""
@@ -164,7 +180,7 @@ class Publishing:
         """To a request whose body was not taken, because of one of REFUSED."""
         if isinstance(error, MemoryError):
             return self._out_of_memory(error, None, wanted.headers)
-        return problem_of(error, wanted.headers)
+        return self._told_of(wanted, error)
 
     def failed(self, wanted: Publish) -> Answer:
         """To one that met what should not happen."""

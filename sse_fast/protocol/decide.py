@@ -8,7 +8,7 @@ from sse_fast.access.asking import NOTHING_FOUND, Found, MustAsk
 from sse_fast.access.origins import is_preflight, readable_by
 from sse_fast.errors import ForeignHost, ForeignOrigin, SSEFastError
 from sse_fast.event_rules import brief
-from sse_fast.protocol import native
+from sse_fast.protocol import mercure, native
 from sse_fast.protocol.decision import Answer, Ask, Decision, Elsewhere, Headers, stream_headers
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import problem_of
@@ -23,7 +23,8 @@ def decide(request: Request, policy: Policy, found: Found = NOTHING_FOUND) -> De
     answer, and all that becomes one, says who may read it."""
     readable: Headers = ()
     path = request.path
-    if policy.path:
+    dialect = policy.mercure is not None and mercure.is_ours(path)
+    if policy.path and not dialect:
         ours = below(path, policy.path)
         if ours is None:
             return Elsewhere(ours=False)
@@ -36,6 +37,8 @@ def decide(request: Request, policy: Policy, found: Found = NOTHING_FOUND) -> De
     if policy.origins is not None and is_preflight(request.method, request.headers):
         response = policy.origins.preflight(request.headers)
         return Answer(response.status_code, tuple(response.raw_headers), bytes(response.body))
+    if dialect:
+        return mercure.decide(request, policy, readable, found)
     try:
         if native.is_stream(path):
             return native.stream(request, policy, readable, found)

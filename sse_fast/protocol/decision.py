@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from sse_fast.access.asking import NOTHING_FOUND, Found, HookAsked, KeyAsked, TokenAsked
 from sse_fast.access.grants import OPEN, Grants
+from sse_fast.access.matchers import NO_MATCHERS, Matcher, Matchers
+from sse_fast.access.mercure import Identity
 from sse_fast.protocol.encodings import accepts_gzip
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -32,6 +34,13 @@ class Need(StrEnum):
     PRESENCE = "presence"  # the app is told of this client when it joins and when it leaves
 
 
+class MercureStream(NamedTuple):
+    """What is Mercure's own of a stream: no events but those that are published. told_by: the response fields that say
+    behind which event it begins."""
+
+    told_by: tuple[bytes, ...] = ()
+
+
 class Subscribe(NamedTuple):
     """A stream. channels: their names, each once, in the order given. last_event_id: the cursor; without one the newest
     `history` events come first. envelope: each event's data says its channel and time too. headers: of the stream.
@@ -39,7 +48,8 @@ class Subscribe(NamedTuple):
     come back. needs: a transport that has not got them raises `Unsupported`, see `Streams.enter`. patterns: of further
     channels. grants: of who listens; they have all of these channels. left_out: what was asked for beside them, and is
     not granted. from_outside: what becomes of it if who asks is not on this machine; None: the same. asked: something
-    was found out about it first, and by then it was counted as opened. gzip: it is compressed."""
+    was found out about it first, and by then it was counted as opened. gzip: it is compressed. matchers: of topics; of
+    what is private it is sent what `private` has, too. mercure: it is a stream of that dialect."""
 
     channels: tuple[str, ...]
     last_event_id: str | None = None
@@ -55,6 +65,9 @@ class Subscribe(NamedTuple):
     from_outside: "Answer | Subscribe | None" = None
     asked: bool = False
     gzip: bool = False
+    matchers: tuple[Matcher, ...] = ()
+    private: Matchers = NO_MATCHERS
+    mercure: MercureStream | None = None
 
     @property
     def opening_headers(self) -> Headers:
@@ -73,18 +86,24 @@ class Form(StrEnum):
     DATA = "data"  # of one event, as it stands
     JSON = "json"  # an object, or an array of them
     LINES = "lines"  # NDJSON
+    UPDATE = "update"  # of Mercure, in a form
 
     @property
     def words(self) -> str:
         """What it is called to a publisher."""
-        return {Form.DATA: "an event", Form.JSON: "JSON", Form.LINES: "a publish request of lines"}[self]
+        return {
+            Form.DATA: "an event",
+            Form.JSON: "JSON",
+            Form.LINES: "a publish request of lines",
+            Form.UPDATE: "an update",
+        }[self]
 
 
 class Publish(NamedTuple):
     """Events to publish, from the body, which has at most `most` bytes. channel, event, retry (milliseconds),
     conflate_key: of Form.DATA, whose body has none of them. headers: to add to the answer, whatever it is. key: the
     idempotency key of all of them together. grants: of who publishes; they have `channel`, and are to have those that
-    the body names."""
+    the body names. identity: of the Mercure hub, of Form.UPDATE."""
 
     form: Form
     most: int
@@ -95,6 +114,7 @@ class Publish(NamedTuple):
     key: str | None = None
     grants: Grants = OPEN
     conflate_key: str | None = None
+    identity: Identity | None = None
 
 
 class Answer(NamedTuple):

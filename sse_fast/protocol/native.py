@@ -385,7 +385,7 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
         policy.namespaces.refuse_publisher(grants, channel)
     options = parameters_of(request.query, request.root + path, *(OF_AN_EVENT if names else ()))
     retry = _retry(options.get("retry"))
-    _refuse_body(request, form, most)
+    refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))
     to, conflates = ":".join(names) or None, options.get("conflate_key")
     return Publish(form, most, to, options.get("event"), retry, readable, key, grants, conflates)
@@ -449,7 +449,7 @@ def _retry(given: str | None) -> int | None:
     return None if given is None else RETRY.read(given)
 
 
-def _refuse_body(request: Request, form: Form, most: int) -> None:
+def refuse_body(request: Request, form: Form, most: int) -> None:
     """Raise NotPlain or TooMuch for a body of which the head says that it can't be taken."""
     encoding = request.header(b"content-encoding") or "identity"
     if encoding.lower() != "identity":

@@ -9,6 +9,7 @@ from typing import Protocol
 from sse_fast.access.access import Access
 from sse_fast.access.hosts import Hosts, is_loopback
 from sse_fast.access.local import is_address, is_local, of_another_page
+from sse_fast.access.mercure import MercureAccess
 from sse_fast.access.namespaces import NO_NAMESPACES, Namespaces
 from sse_fast.access.origins import Origins
 from sse_fast.access.patterns import NOTHING, Patterns
@@ -42,7 +43,8 @@ class Policy:
     path: where all of ours is, the rest is elsewhere; "": at the root. read: the headers that count. presence: the
     channels of which it is kept, where no one of `namespaces` says. now: the time, in seconds since 1970, by which
     credentials end. operations: where they are. anybody_operates: who reaches this port does, from any machine.
-    compress: streams are gzip for who takes it. private_schema: what describes this server is for who operates it."""
+    compress: streams are gzip for who takes it. private_schema: what describes this server is for who operates it.
+    mercure: who may what by that dialect; None: it is not spoken."""
 
     max_channels: int = 128
     max_history: int = HISTORY.most
@@ -62,6 +64,7 @@ class Policy:
     anybody_operates: bool = False
     compress: bool = False
     private_schema: bool = False
+    mercure: MercureAccess | None = None
 
     def keeps_presence(self, channel: str) -> bool:
         """Whether it is kept who is there."""

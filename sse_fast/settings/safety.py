@@ -8,6 +8,10 @@ from sse_fast.settings.settings import Settings
 PUBLIC_KEY_LENGTH = 16  # characters at least that a publish key has where others than this machine can try some
 USERS = "source of users; set token_secret, token_keys or authorize_url"
 OF_BACKPLANE = ("backplane_prefix", "backplane_replicas", "backplane_size", "backplane_max_age")
+OF_MERCURE = (
+    *("mercure_version", "mercure_url", "mercure_publisher_key", "mercure_publisher_alg", "mercure_subscriber_key"),
+    *("mercure_subscriber_alg", "mercure_issuer", "mercure_anonymous", "mercure_cookie", "mercure_subscriptions"),
+)
 # Settings that only say how tokens are taken.
 OF_TOKENS = (
     *("token_issuer", "token_audience", "token_algorithms", "token_leeway", "token_endless"),
@@ -56,6 +60,8 @@ def refuse_idle(settings: Settings) -> None:
     they could be told from others: whoever set that means a server that is closed, and everybody could listen."""
     if not settings.takes_tokens:
         _refuse_set(settings, OF_TOKENS, "source of keys for tokens; set token_secret, token_keys or jwks_url")
+    if not settings.mercure:
+        _refuse_set(settings, OF_MERCURE, "word that Mercure is spoken; set mercure")
     if settings.backplane is None:
         _refuse_set(settings, OF_BACKPLANE, "backplane; set backplane")
     if settings.authorize_url is None:

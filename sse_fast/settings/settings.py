@@ -329,6 +329,51 @@ class Settings(BaseSettings):
     grant_publish: PatternsOfChannels = Field(
         default=[], description="Patterns of channels that everybody may publish to, without a token or a key."
     )
+    mercure: bool = Field(
+        default=False,
+        description="Speak Mercure as well, at /.well-known/mercure, over the same hub: its topics are channels. Takes "
+        "the extra sse-fast[mercure].",
+    )
+    mercure_version: Literal["both", "7", "8"] = Field(
+        default="both", description="The drafts of Mercure that are spoken; each request says by which it goes."
+    )
+    mercure_url: Url | None = Field(
+        default=None,
+        description="The hub's URL as its clients know it, https://example.com/.well-known/mercure: its resource "
+        "identifier, which is the 'aud' of tokens. Default: as each request names it.",
+    )
+    mercure_publisher_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the tokens by which is published by Mercure: a secret of 32 bytes at least, or a public "
+        "key in PEM. Without it the sources of keys for all other tokens count.",
+    )
+    mercure_publisher_alg: Literal[ALGORITHMS] = Field(  # type: ignore[valid-type]
+        default="HS256", description="What tokens of mercure_publisher_key are signed by."
+    )
+    mercure_subscriber_key: SecretStr | None = Field(
+        default=None, description="Key of the tokens of who listens by Mercure, as mercure_publisher_key."
+    )
+    mercure_subscriber_alg: Literal[ALGORITHMS] = Field(  # type: ignore[valid-type]
+        default="HS256", description="What tokens of mercure_subscriber_key are signed by."
+    )
+    mercure_issuer: str | None = Field(
+        default=None,
+        description="The 'iss' of tokens of draft 08 that are signed by these two keys. Default: the origin of the "
+        "hub's URL.",
+    )
+    mercure_anonymous: bool = Field(
+        default=False, description="Let who has no token listen by Mercure to what is not private."
+    )
+    mercure_cookie: CookieName | None = Field(
+        default=None,
+        description="Name of the cookie that may have the token. Default: __Secure-mercure_access_token, and by draft "
+        "07 mercureAuthorization.",
+    )
+    mercure_subscriptions: bool = Field(
+        default=False,
+        description="Tell by Mercure's subscription events who listens, and list it at "
+        "/.well-known/mercure/subscriptions, to tokens that grant it.",
+    )
     cors_origins: Origins = Field(
         default=[],
         description="Origins whose pages may subscribe and publish, with cookies; a port may be '*', as in "
@@ -422,7 +467,17 @@ class Settings(BaseSettings):
     @property
     def takes_tokens(self) -> bool:
         """Whether there are keys for tokens, so that who has none may do nothing but what is granted to everybody."""
+        return self.has_token_keys or self.has_mercure_keys
+
+    @property
+    def has_token_keys(self) -> bool:
+        """Whether there are such for tokens of all kinds."""
         return self.token_secret is not None or self.token_keys is not None or self.jwks_url is not None
+
+    @property
+    def has_mercure_keys(self) -> bool:
+        """Whether there are such for tokens of Mercure."""
+        return self.mercure_publisher_key is not None or self.mercure_subscriber_key is not None
 
     @property
     def guarded(self) -> bool:

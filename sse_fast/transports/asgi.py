@@ -23,7 +23,7 @@ from sse_fast.transports.access_log import Logged
 from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.sink import AsgiSink
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
 
 if TYPE_CHECKING:  # of the server that needs Linux
     from sse_fast.transports.kernel import ServerConnections
@@ -132,7 +132,7 @@ class Stream:
             sink = AsgiSink(writer, self._streams.hub.stepper, self._end)
             sink.charge = connections.charge if connections is not None else 0
             subscription = self._streams.hub.attach(
-                wanted.channels,
+                topics_of(wanted),
                 sink,
                 patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
@@ -148,10 +148,11 @@ class Stream:
             # Before anything is waited for: whatever ends streams finds it.
             left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
             sink.unblock = subscription.start
-            preamble = self._streams.preamble(subscription, self._retry, wanted.left_out)
+            preamble = self._streams.preamble(subscription, wanted, self._retry)
             if wanted.gzip:
                 preamble = sink.gzip(preamble)
-            await self._send({"type": "http.response.start", "status": 200, "headers": list(wanted.opening_headers)})
+            headers = list(self._streams.opening_headers(subscription, wanted))
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")
             await self._joined(subscription)

@@ -46,7 +46,7 @@ from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.posts import learn, posts_of
 from sse_fast.transports.remembered import RememberedCredentials
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -478,7 +478,7 @@ class Front:
         subscription = None
         try:
             subscription = streams.hub.attach(
-                wanted.channels,
+                topics_of(wanted),
                 connection,
                 patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
@@ -491,10 +491,10 @@ class Front:
                 address=address_of_counted(counted),
                 recalled=recalled,
             )
-            preamble = streams.preamble(subscription, retry, wanted.left_out)
+            preamble = streams.preamble(subscription, wanted, retry)
             if wanted.gzip:
                 preamble = connection.gzip(preamble)
-            opening = self._opening(head, wanted.opening_headers, preamble, own)
+            opening = self._opening(head, streams.opening_headers(subscription, wanted), preamble, own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)

@@ -15,7 +15,7 @@ from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
 from sse_fast.hub.recall import Recalled
 from sse_fast.hub.subscription import Subscription
-from sse_fast.protocol.decision import Answer, Ask, Subscribe
+from sse_fast.protocol.decision import Answer, Ask, Headers, Subscribe
 from sse_fast.protocol.problem import problem, problem_of, reason_of
 from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
@@ -186,9 +186,18 @@ class Streams:
             for _ in range(lives.connections):
                 lives.end(Life.STREAMING, EndReason.SHUTDOWN)
 
-    def preamble(self, subscription: Subscription, retry: int | None = None, left_out: tuple[str, ...] = ()) -> bytes:
+    def preamble(self, subscription: Subscription, wanted: Subscribe, retry: int | None = None) -> bytes:
         """The first bytes of a stream."""
-        return preamble(jittered(self._retry if retry is None else retry)) + subscription.opening(left_out)
+        told = preamble(jittered(self._retry if retry is None else retry))
+        return told if wanted.mercure is not None else told + subscription.opening(wanted.left_out)
+
+    @staticmethod
+    def opening_headers(subscription: Subscription, wanted: Subscribe) -> Headers:
+        """Of a stream that begins so."""
+        if wanted.mercure is None or not wanted.mercure.told_by:
+            return wanted.opening_headers
+        before = preceding(subscription).encode()
+        return (*wanted.opening_headers, *((name, before) for name in wanted.mercure.told_by))
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
         """Milliseconds, for a client that is turned away. Not before it may, where that is known."""
@@ -219,8 +228,21 @@ class Streams:
         end = ENDS[EndReason.SHUTDOWN]
         if isinstance(error, Overloaded):
             end = RATE_LIMITED if isinstance(error, RateLimited) else OVERLOADED
-        told = preamble(wait) + closing(end.told)
+        told = preamble(wait)
+        if isinstance(wanted, Ask) or wanted.mercure is None:
+            told += closing(end.told)
         return Answer(200, wanted.headers, told, whole=not end.comes_back, refused=reason_of(error))
+
+
+def topics_of(wanted: Subscribe) -> tuple[str, ...]:
+    """The channels that it names, by the dialect's own words too."""
+    if not wanted.matchers:
+        return wanted.channels
+    return (*wanted.channels, *(matcher.exact for matcher in wanted.matchers if matcher.exact is not None))
+
+
+def preceding(subscription: Subscription) -> str:
+    return "earliest"
 
 
 def jittered(milliseconds: int) -> int:
