@@ -110,7 +110,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(BUILT_FROM) | $(VENV)/.created
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[edge]'
 	@touch $@
 
 # With what the benches need, which is little more: an editable install compiles everything each time.

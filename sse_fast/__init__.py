@@ -20,6 +20,8 @@ from sse_fast.errors import (
     InvalidEvent,
     InvalidSchema,
     KeyReused,
+    NeedsExtra,
+    NeedsLinux,
     NotReplicated,
     Overloaded,
     ResponseAlreadySent,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sse_fast.embed.hub_response import HubResponse
     from sse_fast.embed.presence import StreamInfo
     from sse_fast.embed.responses import EventSourceResponse
+    from sse_fast.embed.server_sent_event import JSONServerSentEvent, ServerSentEvent
     from sse_fast.embed.writer import SSEWriter, WriterResponse
     from sse_fast.schema.definitions import stream
     from sse_fast.schema.routes import openapi_for
@@ -57,7 +60,10 @@ __all__ = [
     "HubResponse",
     "InvalidEvent",
     "InvalidSchema",
+    "JSONServerSentEvent",
     "KeyReused",
+    "NeedsExtra",
+    "NeedsLinux",
     "NotReplicated",
     "Overloaded",
     "Publisher",
@@ -65,6 +71,7 @@ __all__ = [
     "ResponseAlreadySent",
     "SSEFastError",
     "SSEWriter",
+    "ServerSentEvent",
     "Settings",
     "StreamInfo",
     "Subscription",
@@ -82,8 +89,10 @@ _LAZY = {
     "EventSourceResponse": "sse_fast.embed.responses",
     "Hub": "sse_fast.embed.hub",
     "HubResponse": "sse_fast.embed.hub_response",
+    "JSONServerSentEvent": "sse_fast.embed.server_sent_event",
     "Publisher": "sse_fast.cluster.publisher",
     "SSEWriter": "sse_fast.embed.writer",
+    "ServerSentEvent": "sse_fast.embed.server_sent_event",
     "Settings": "sse_fast.settings",
     "StreamInfo": "sse_fast.embed.presence",
     "WriterResponse": "sse_fast.embed.writer",
@@ -96,5 +105,10 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     # What needs more than the core, Starlette and the edge's own dependencies, is loaded only by those who use it.
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        try:
+            return getattr(import_module(_LAZY[name]), name)
+        except ModuleNotFoundError as missing:
+            if isinstance(missing, NeedsExtra) or (missing.name or "").startswith("sse_fast"):
+                raise
+            raise NeedsExtra(f"sse_fast.{name}", missing, "edge") from None
     raise AttributeError(f"module 'sse_fast' has no attribute {name!r}")

@@ -201,6 +201,16 @@ class UnusableLogFile(SSEFastError):
     """A log file that this server must not use, in one sentence that names it and says what to do."""
 
 
+class NeedsExtra(SSEFastError, ModuleNotFoundError):
+    """What was asked for needs a package that an extra of this one brings."""
+
+    def __init__(self, what: str, missing: ModuleNotFoundError, extra: str) -> None:
+        package = (missing.name or str(missing)).partition(".")[0]
+        super().__init__(
+            f"{what} needs {package}, which is not installed: pip install 'sse-fast[{extra}]'", name=missing.name
+        )
+
+
 class NeedsLinux(SSEFastError, ImportError):
     """What was asked for needs Linux, and this build is without it."""
 

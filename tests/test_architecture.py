@@ -39,7 +39,7 @@ ROOMS: dict[str, str | None] = {
     "protocol": "_native.wire access errors event_rules",
     "asgi": "protocol",
     "event": "_native.wire",
-    "testing": "_native.wire asgi",
+    "testing": "_native.wire asgi errors",
     "bench": "_native.bench _native.wire base client errors settings",
     "hub": "_native.fanout _native.log _native.wire base cluster ends errors event event_rules schema",
     "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
@@ -52,7 +52,7 @@ ROOMS: dict[str, str | None] = {
     "node": "_native.base _native.log _native.node access asgi base edge errors hub logs protocol schema settings"
     " transports version",
     "cli": "_native.wire access base bench client errors event_rules logs node outbox schema settings",
-    "__main__": "cli",
+    "__main__": "cli errors",
     "__init__": None,  # the public names: it may gather them from anywhere
 }
 

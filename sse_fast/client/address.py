@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sse_fast.client.errors import NotFound, Refused, Unauthorized
+from sse_fast.errors import NeedsExtra
 from sse_fast.event_rules import brief, channel_name
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Address:
             raise ValueError("the URL of an edge looks like http://127.0.0.1:8000, or https://example.com/edge")
         if not timeout > 0 or not silence > 0:
             raise ValueError("timeout and silence are numbers of seconds, more than 0")
+        try:
+            import httpx  # noqa: F401 - whoever makes a client is told here, and not at its first request
+        except ModuleNotFoundError as missing:
+            raise NeedsExtra("sse_fast.client", missing, "client") from None
         self.url, self.headers = url, dict(headers or {})
         self.timeout, self.silence, self.verify = timeout, silence, verify
 

@@ -27,7 +27,7 @@ from sse_fast.base import shutdown
 from sse_fast.embed.filters import Filter, Frames, Transform, check_filter
 from sse_fast.embed.hub_response import HubResponse
 from sse_fast.embed.presence import OnJoin, OnLeave
-from sse_fast.errors import EndReason, InvalidEvent
+from sse_fast.errors import EndReason, InvalidEvent, NeedsExtra
 from sse_fast.event import EventId
 from sse_fast.event_rules import RETRY, Encoded, channel_name
 from sse_fast.hub import hub as node
@@ -420,7 +420,10 @@ class Hub(node.Hub):
         after which it is taken for gone, None: never. Raises ValueError or InvalidEvent for what is no url, no name, no
         channel.
         """
-        from sse_fast.embed.relay import HubRelay  # what it loads is for those who use it
+        try:
+            from sse_fast.embed.relay import HubRelay  # what it loads is for those who use it
+        except ModuleNotFoundError as missing:
+            raise NeedsExtra("hub.relay", missing, "client") from None
 
         return HubRelay(self, url, channel, **options)
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio.to_thread
 
 from sse_fast._native.wire.frame import encode
+from sse_fast.embed.server_sent_event import ServerSentEvent
 from sse_fast.errors import MistypedEvent
 from sse_fast.event import Event
 from sse_fast.event_rules import brief
@@ -45,6 +46,8 @@ def frame(item: Any) -> bytes:
         return item  # type: ignore[no-any-return]
     if kind is Event:
         return Event.encode(item)
+    if isinstance(item, ServerSentEvent):
+        return item.encode()
     return _rare(item)
 
 

@@ -17,7 +17,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
-import httpx
+from sse_fast.errors import NeedsExtra
+
+try:
+    import httpx
+except ModuleNotFoundError as missing:
+    raise NeedsExtra("sse_fast.testing", missing, "client") from None
+
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from sse_fast._native.wire.event_parser import EventParser, ReceivedEvent
