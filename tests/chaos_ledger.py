@@ -1,6 +1,7 @@
 """What publishers were answered, what customers were told, and what Redis had in the end; and the laws between them."""
 
 import json
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -154,27 +155,42 @@ class Ledger:
         mine = sorted(id for id, (channels, _) in everything.items() if set(channels) & set(customer.channels))
         got = {id for id, _ in customer.got()}
         before, gap = began, False
-        missing: list[tuple[Id, Id]] = []
         for place, told in enumerate(customer.told):
             if told.kind == "$gap":
                 gap = True
             elif told.kind == "message":
                 assert told.id is not None
-                around = f"{told.id} after {before}: {customer.told[max(0, place - 12) : place + 2]}"
-                assert before < told.id, f"not in order: {around}"
-                assert gap or before[0] == told.id[0], f"another epoch without a gap: {around}"
+                where = Where(customer, place, before)
+                assert before < told.id, f"not in order: {where}"
+                assert gap or before[0] == told.id[0], f"another epoch without a gap: {where}"
                 if not gap:
-                    missing = [(id, told.id) for id in mine if before < id < told.id]
-                    assert not missing, f"missing without a gap, {missing[:3]}: {around}"
+                    missing = mine[bisect_right(mine, before) : bisect_left(mine, told.id)]
+                    assert not missing, f"missing without a gap, {missing[:3]}: {where}"
                 before, gap = told.id, False
-        kept = [id for id in self.last.events if id > began and id in set(mine) and id not in got]
-        assert not kept, f"Redis has {len(kept)} that were not told, from {kept[0]} on: {about(customer, kept[0])}"
+        kept = [id for id in mine if id > began and id in self.last.events and id not in got]
+        assert not kept, f"Redis has {len(kept)} that were not told, from {kept[0]} on: {beside(customer, kept[0])}"
 
 
-def about(customer: Customer, id: Id) -> list[Told]:
-    """What a customer was told next to an event."""
-    at = next((at for at, each in enumerate(customer.told) if each.id is not None and each.id > id), len(customer.told))
-    return customer.told[max(0, at - 8) : at + 8]
+@dataclass
+class Where:
+    """For who has to find out what went wrong."""
+
+    customer: Customer
+    place: int
+    before: Id
+
+    def __str__(self) -> str:
+        return f"{self.customer.told[self.place].id} after {self.before}: {about(self.customer, self.place)}"
+
+
+def about(customer: Customer, place: int) -> list[Told]:
+    return customer.told[max(0, place - 12) : place + 4]
+
+
+def beside(customer: Customer, id: Id) -> list[Told]:
+    """What a customer was told where an event had its place."""
+    after = (at for at, each in enumerate(customer.told) if each.id is not None and each.id > id)
+    return about(customer, next(after, len(customer.told)))
 
 
 def channels_of(text: str) -> tuple[str, ...]:
