@@ -4,9 +4,12 @@ import re
 import tomllib
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import yaml
 from documentation import PAGES, ROOT
+
+from sse_fast import create_app
 
 SITE = "https://sse-fast.github.io/sse-fast/"
 REPOSITORY = "https://github.com/sse-fast/sse-fast/"
@@ -73,3 +76,15 @@ def test_each_page_is_in_the_navigation() -> None:
     listed = set(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     written = {name.removeprefix("docs/") for name in PAGES if name != "README.md"}
     assert listed == written | {f"{page}.md" for page in MADE}
+
+
+async def test_each_metric_that_is_named_is_there() -> None:
+    app = create_app()
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        metrics = (await client.get("/metrics")).text
+    await app.close()
+    named = set(re.findall(r"`(sse_fast_[a-z_]+)(?:\{[^}`]*\})?`", PAGES["docs/running/production.md"]))
+    of_a_backplane = {name for name in named if name.startswith("sse_fast_backplane_")}
+    assert named - of_a_backplane
+    assert {name for name in named - of_a_backplane if name not in metrics} == set()
