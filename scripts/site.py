@@ -65,9 +65,16 @@ def _setting(option: click.Option, context: click.Context) -> Iterator[str]:
     if record is None:
         return
     flags, says = record
+    variable = f"SSE_FAST_{str(option.name).upper()}"
+    says = re.sub(
+        rf"\[{variable}(?:; default (.*))?\]$", lambda told: f"Default: `{told[1]}`." if told[1] else "", says
+    )
     yield f"\n### `{option.opts[-1]}` {{ #{option.name} }}\n"
-    yield f"`{flags}`, `SSE_FAST_{str(option.name).upper()}`, `{option.name}` in the file.\n"
-    yield says.replace("<", "&lt;").replace("*", r"\*")
+    yield f"`{flags}`, `{variable}`, `{option.name}` in the file.\n"
+    yield "".join(
+        part if part.startswith("`") else part.replace("<", "&lt;").replace("*", r"\*")
+        for part in re.split(r"(`[^`]*`)", says)
+    )
 
 
 # ---- HTTP ------------------------------------------------------------------------------------------------------------
