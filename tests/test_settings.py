@@ -263,8 +263,10 @@ def test_what_a_server_has_of_a_backplane_goes_with_one_and_with_no_log_of_its_o
     url = "redis://user:xyzzy@host:6379/0"
     with pytest.raises(ValueError, match="leave log_file out"):
         refuse_unsafe(Settings.load({"backplane": url, "log_file": "log"}))
-    with pytest.raises(ValueError, match="known of this one alone"):
-        refuse_unsafe(Settings.load({"backplane": url, "presence_channels": "room:*", "token_secret": "s" * 32}))
+    presence = {"presence_channels": "room:*", "token_secret": "s" * 32}
+    with pytest.raises(ValueError, match="an edge in front of another one does not know who is there"):
+        refuse_unsafe(Settings.load({"backplane": "https://inner.example", **presence}))
+    refuse_unsafe(Settings.load({"backplane": url, **presence}))
     settings = Settings.load({"backplane": url, "backplane_replicas": "1", "backplane_max_age": "7d"})
     refuse_unsafe(settings)
     assert "xyzzy" not in repr(settings)

@@ -96,8 +96,10 @@ class Log:
     def code(self) -> str:
         return code()
 
-    def call(self, function: str, *arguments: Argument) -> Command:
-        return ("FCALL", f"{function}_{version()}", len(self._keys), *self._keys, *arguments)
+    def call(self, function: str, *arguments: Argument, keys: tuple[str, ...] = ()) -> Command:
+        """`keys`: beside the log's own."""
+        keys = self._keys + keys
+        return ("FCALL", f"{function}_{version()}", len(keys), *keys, *arguments)
 
     def checked(self, reply: Reply) -> Reply:
         """Raises EngineUnavailable for an error."""
@@ -181,7 +183,8 @@ def code() -> str:
 
 
 def _read() -> str:
-    return files("sse_fast.cluster").joinpath("functions.lua").read_text()
+    here = files("sse_fast.cluster")
+    return "".join(here.joinpath(name).read_text() for name in ("functions.lua", "presence.lua"))
 
 
 def arguments_of(limits: Limits | None) -> Command:

@@ -8,7 +8,8 @@ from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 COMMANDS = (
     "+fcall +function|load +info +time +wait +type +exists +del +unlink "
     "+hget +hgetall +hmget +hset +hdel +hincrby +hlen +rpush +lpop +lindex +llen "
-    "+xadd +xread +xrange +xrevrange +xtrim +xlen +xinfo|stream"
+    "+xadd +xread +xrange +xrevrange +xtrim +xlen +xinfo|stream; and, where it is kept who is there, "
+    "+zadd +zrem +zcard +zscore +zlexcount +zrangebylex +zrangebyscore"
 )
 
 NOT_LOADED = "ERR Function not found"

@@ -140,7 +140,9 @@ class Edge:
         """What the workers of this node ask each other."""
         self._own_control = control
         if beside is None and settings.keeps_presence:
-            self._streams.presence = presence_of(settings, self.hub, self.control)
+            self._streams.presence = presence_of(
+                settings, self.hub, self.control, name_of_node(several=slot is not None)
+            )
         self.presence = self._streams.presence
         described = Description(settings, lambda: self.policy, self._document)
         self.fleet: Fleet | None = None

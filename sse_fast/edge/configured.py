@@ -20,9 +20,13 @@ from sse_fast.access.rates import COUNTED_KEYS, RATES, Rates
 from sse_fast.base.memory import tcp_memory
 from sse_fast.edge.slot import WorkerSlot
 from sse_fast.embed.hub import Hub
+from sse_fast.errors import EngineTrouble, EngineUnavailable
 from sse_fast.hub.control import Control
+from sse_fast.hub.engine import Counting, Members
 from sse_fast.hub.kept import told_of_presence
+from sse_fast.hub.over_engine import OverEngine
 from sse_fast.hub.presence import Presence
+from sse_fast.hub.presence_of_fleet import FleetPresence
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import READ
 from sse_fast.settings import Settings, refuse_idle
@@ -200,16 +204,26 @@ def hub_of(settings: Settings, slot: WorkerSlot | None) -> Hub:
     )
 
 
-def presence_of(settings: Settings, hub: Hub, control: Control) -> Presence:
-    """Who is there, in the channels of which that is kept. Who was told to come back is waited for."""
+def presence_of(settings: Settings, hub: Hub, control: Control, node: str) -> Presence:
+    """Who is there, in the channels of which that is kept. Who was told to come back is waited for. node: its name,
+    where it is one of several."""
     kept, namespaces = Patterns.of(settings.presence_channels), Namespaces(settings.namespace)
-    return Presence(
-        lambda channel: namespaces.keeps_presence(channel, kept),
-        hub.append,
-        lambda: told_of_presence(hub),
-        control,
-        grace=max(GRACE, 2 * settings.retry / 1000),
-    )
+    grace = max(GRACE, 2 * settings.retry / 1000)
+
+    def keeps(channel: str) -> bool:
+        return namespaces.keeps_presence(channel, kept)
+
+    backplane = hub.backplane
+    if not isinstance(backplane, OverEngine):
+        return Presence(keeps, hub.append, lambda: told_of_presence(hub), control, grace=grace)
+
+    def members() -> Members:
+        if not backplane.started:
+            raise EngineUnavailable("this node has not begun yet", EngineTrouble.LOADING)
+        assert isinstance(backplane.engine, Counting)
+        return backplane.engine.members
+
+    return FleetPresence(keeps, members, lambda: backplane.leads, node, control, grace=grace)
 
 
 def rates_of(settings: Settings, buckets: Buckets | None) -> Rates | None:

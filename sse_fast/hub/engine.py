@@ -1,9 +1,10 @@
 """An engine behind several nodes, as a hub needs it: `sse_fast.cluster` has one."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol, runtime_checkable
 
 from sse_fast.cluster.entries import Item
+from sse_fast.cluster.presence import Change, Member, Said, Who
 from sse_fast.errors import EngineUnavailable
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
@@ -49,26 +50,6 @@ class Page(Protocol):
     def done(self) -> bool: ...
 
 
-class Told(Protocol):
-    """Who waits for an event to be published, as a future does."""
-
-    def done(self) -> bool: ...
-    def set_result(self, published: Any, /) -> None: ...
-    def set_exception(self, error: Exception, /) -> None: ...
-
-
-@runtime_checkable
-class Soon(Protocol):
-    """What an engine may be further: it takes single events without a task for each."""
-
-    def publish_soon(self, event: Encoded, told: Told, counted: Callable[[], None]) -> bool:
-        """`publish` of one: `told` is what came of it, in a later turn of the loop, and `counted` is called first where
-        it was published. False: nothing was done; `publish` says why, or waits."""
-
-    def fly(self) -> None:
-        """Send what was taken, and not in another turn of the loop."""
-
-
 @runtime_checkable
 class Registry(Protocol):
     """What an engine may be further: the nodes over it know of each other, and say something to all."""
@@ -78,6 +59,23 @@ class Registry(Protocol):
 
     async def nodes(self) -> dict[str, bytes]:
         """What each node that is there says of itself."""
+
+
+class Members(Protocol):
+    """Who is there at which node, as `cluster.presence.Members` has it: there is what each returns."""
+
+    async def say(self, node: str, number: int, seconds: float, changes: Sequence[Change], /) -> Said | None: ...
+    async def at(self, node: str, after: Member | None, most: int, /) -> tuple[int, list[Member]]: ...
+    async def over(self, node: str, seconds: float, changes: Sequence[Change], /) -> bool: ...
+    async def who(self, channel: str, after: str, most: int, /) -> Who: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What an engine may be further: it keeps who is there."""
+
+    @property
+    def members(self) -> Members: ...
 
 
 class Engine(Protocol):

@@ -198,6 +198,10 @@ class Presence:
         listed = heapq.nsmallest(limit, (user for user in present if user > after))
         return len(present), [Here(user, present[user]) for user in listed]
 
+    async def who(self, channel: str, limit: int, after: str = "") -> tuple[int, list[Here]]:
+        """`members`, of all nodes."""
+        return self.members(channel, limit, after)
+
     def _look_at(self, member: Member) -> None:
         """It came to a worker, or left one."""
         channel, user = member
@@ -420,8 +424,8 @@ class Presence:
         await self._say_published()
         self._let_leave()
         oldest = all((worker.born, slot) > (self._born, self._control.slot) for slot, worker in self._workers.items())
-        if heard:
-            await self._publish(time.monotonic() - (0 if oldest else PATIENCE))
+        if (held_since := self._due(heard=heard, oldest=oldest)) is not None:
+            await self._publish(held_since)
         if unread is not None:
             raise unread
 
@@ -486,19 +490,26 @@ class Presence:
         if self._leaving:
             self._news.set()
 
+    def _due(self, *, heard: bool, oldest: bool) -> float | None:
+        """What has waited since when is for this worker to publish; None: nothing is."""
+        return time.monotonic() - (0 if oldest else PATIENCE) if heard else None
+
     async def _publish(self, held_since: float) -> None:
         """What has waited since then, or longer."""
         while waiting := [
             (member, held) for member, held in islice(self._unpublished.items(), AT_ONCE) if held.since <= held_since
         ]:
             await self._append([event_of(member, held.what) for member, held in waiting])
-            for member, held in waiting:
-                if self._unpublished.get(member) is held:
-                    del self._unpublished[member]
-            for worker in self._workers.values():
-                worker.owed.update((member, held.what) for member, held in waiting)
-            await self._say_published()
-            await asyncio.sleep(0)
+            await self._be_published(waiting)
+
+    async def _be_published(self, waiting: list[tuple[Member, Unpublished]]) -> None:
+        for member, held in waiting:
+            if self._unpublished.get(member) is held:
+                del self._unpublished[member]
+        for worker in self._workers.values():
+            worker.owed.update((member, held.what) for member, held in waiting)
+        await self._say_published()
+        await asyncio.sleep(0)
 
     async def _say_published(self) -> None:
         """To those who have not heard it."""

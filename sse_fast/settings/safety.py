@@ -23,10 +23,10 @@ def refuse_unsafe(settings: Settings) -> None:
     """Raise ValueError where anybody could publish and no setting says that they may, could guess the key, or where
     something that is set does nothing."""
     refuse_idle(settings)
-    if settings.backplane is not None and settings.keeps_presence:
+    if settings.keeps_presence and settings.before_an_edge:
         raise ValueError(
-            "with backplane there are other nodes, and who is there is known of this one alone; leave out "
-            "presence_channels, and presence of namespaces"
+            "an edge in front of another one does not know who is there at that; leave out presence_channels, and "
+            "presence of namespaces"
         )
     if settings.backplane is not None and settings.log_file is not None:
         raise ValueError("with backplane the log is there, and log_file would be another; leave log_file out")

@@ -455,6 +455,11 @@ class Settings(BaseSettings):
         return bool(self.presence_channels) or any(each.presence for each in self.namespace)
 
     @property
+    def before_an_edge(self) -> bool:
+        """Whether what is behind it is another edge."""
+        return self.backplane is not None and self.backplane.get_secret_value().startswith(("http://", "https://"))
+
+    @property
     def has_front(self) -> bool:
         """Whether clients meet the front, and the ASGI server stands behind it. TLS is the ASGI server's."""
         return self.ssl_certificate is None
