@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sse_fast.edge.page import HEADERS, PAGE
-from sse_fast.js import INTEGRITY
+from sse_fast.js import CLIENT, INTEGRITY
 
 TEXT = PAGE.decode()
 
@@ -164,6 +164,69 @@ def node(code: str, argument: Any) -> Any:
     return json.loads(done.stdout)
 
 
+def constant(name: str) -> str:
+    (script,) = ELEMENTS.blocks["script"]
+    found = re.search(rf"^const {name} = .*\n", script, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+INDENTED = constant("TOKENS") + source("function indented")
+
+
+def test_json_stays_on_a_line_that_it_fits_into() -> None:
+    code = INDENTED + "const main = (t) => t.map((text) => indented(text, 30));"
+    texts = [
+        '{"a":1,"b":[1,2]}',
+        '{"name":"a longer text","at":{"x":1,"y":[1,2]},"none":[],"rest":"another text"}',
+    ]
+    short, long = node(code, texts)
+    assert short == '{"a": 1, "b": [1, 2]}'
+    assert long.splitlines() == [
+        "{",
+        '  "name": "a longer text",',
+        '  "at": {"x": 1, "y": [1, 2]},',
+        '  "none": [],',
+        '  "rest": "another text"',
+        "}",
+    ]
+
+
+HISTORY = """
+const HOLE = 5000;
+let seconds = [];
+"""
+
+
+def test_a_chart_has_a_hole_where_nobody_knows_and_means_over_several_seconds() -> None:
+    code = (
+        HISTORY
+        + source("function points")
+        + """
+const main = ([times, step, most]) => {
+    seconds = times.map(([time, value]) => ({ time, value }));
+    return points(({ value }) => value, 0, step, most);
+};"""
+    )
+    second = [[1000, 10], [2000, 20], [3000, 30], [4000, 40]]
+    assert node(code, [second, 1000, False]) == [[1500, 10], [2500, 20], [3500, 30], [4500, 40]]
+    assert node(code, [second, 2000, False]) == [[1000, 10], [3000, 25], [5000, 40]]
+    assert node(code, [second, 2000, True]) == [[1000, 10], [3000, 30], [5000, 40]]
+    assert node(code, [[[1000, 1], [20000, 2]], 1000, False]) == [[1500, 1], [20000, None], [20500, 2]]
+    assert node(code, [[[1000, 1], [2000, None], [3000, 2]], 1000, False]) == [[1500, 1], [2000, None], [3500, 2]]
+
+
+def test_the_script_is_one_module_whose_names_are_each_there_once() -> None:
+    executable = shutil.which("node")
+    if executable is None:
+        pytest.skip("node is not installed")
+    (script,) = ELEMENTS.blocks["script"]
+    command = [executable, "--input-type=module", "--check"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not re.findall(r"^(?:import|export) (?!\{ connect)", script.split(CLIENT.decode())[1], re.MULTILINE)
+
+
 def test_indented_json_keeps_every_token_as_it_was_sent() -> None:
     texts = [
         '{"big":12345678901234567890,"exact":1.0,"e":1E3,"same":1,"same":2}',
@@ -171,7 +234,7 @@ def test_indented_json_keeps_every_token_as_it_was_sent() -> None:
         ' { "a" : [ 1 , 2 ] , "b" : "" } ',
     ]
     for text, shown in zip(
-        texts, node(source("function indented") + "const main = (t) => t.map(indented);", texts), strict=True
+        texts, node(INDENTED + "const main = (t) => t.map((text) => indented(text));", texts), strict=True
     ):
         # The layout is json.dumps's own; its numbers are parsed as text, so that they can't be rounded on the way.
         pairs = json.loads(text, parse_int=Raw, parse_float=Raw, object_pairs_hook=Pairs)
@@ -180,7 +243,7 @@ def test_indented_json_keeps_every_token_as_it_was_sent() -> None:
 
 def test_what_is_no_json_object_or_array_is_shown_as_it_stands() -> None:
     texts = ["plain", "", "1e400", '"text"', "{not json}", "[1,", '{"a": 1} trailing']
-    assert node(source("function indented") + "const main = (t) => t.map(indented);", texts) == texts
+    assert node(INDENTED + "const main = (t) => t.map((text) => indented(text));", texts) == texts
 
 
 class Raw(str):

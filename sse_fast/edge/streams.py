@@ -111,7 +111,8 @@ class NodeStreams:
         now = time.time()
         since = None
         if subscriber.parked:
-            since = round(now - asyncio.get_running_loop().time() + subscriber.touched, 3)
+            before = subscriber.timeouts * self._hub.send_timeout  # each begins its time anew
+            since = round(now - asyncio.get_running_loop().time() + subscriber.touched - before, 3)
         return {
             "id": f"{self._control.slot}-{subscriber.number}",
             "channels": [name.decode() for name in subscriber.channels],

@@ -87,7 +87,7 @@ cdef class Subscriber(Linked):      # queued: it is behind, or was not told of i
         unsigned char in_volley     # gathered, but not written to yet
         unsigned char finished_     # it was handed the last frame: nothing more is written to it
         unsigned char began         # of Began, together
-        unsigned char timeouts      # in a row, in which it took nothing
+        readonly unsigned char timeouts     # in a row, in which it took nothing
         unsigned char stepped       # its sink calls Python, and is no socket
 
 
