@@ -63,8 +63,9 @@ bench-expiry: $(VENV)/.bench ## Measure 10,000 streams whose tokens end in the s
 bench-outbox: $(VENV)/.bench ## Measure what an outbox costs a PostgreSQL's transactions, and its relay an event
 	$(BIN)/python benches/bench_outbox.py $(ARGS)
 
-bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 64 publishers: CPU here and of Redis
+bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 64 publishers: CPU here and of Redis; two nodes beside Centrifugo
 	$(BIN)/python benches/bench_backplane.py $(ARGS)
+	$(BIN)/python benches/bench_fleet.py $(ARGS)
 
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
@@ -80,6 +81,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_tokens.py --quick
 	$(BIN)/python benches/bench_expiry.py --quick
 	$(BIN)/python benches/bench_backplane.py --quick
+	$(BIN)/python benches/bench_fleet.py --quick
 	$(BIN)/python benches/bench_patterns.py --quick
 	$(BIN)/python benches/bench_typed.py --quick
 	$(BIN)/python benches/bench_compress.py --quick

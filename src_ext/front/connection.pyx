@@ -458,16 +458,32 @@ cdef class Connection(Watched):
         """Publish, and answer, what is known at its beginning; the rest is kept. False: nothing is."""
         cdef Posts posts = self.table.posts
         cdef int ahead = 1 + AHEAD_A_TURN - self.table.ahead
-        cdef Py_ssize_t taken = posts.take(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &ahead, self.address)
+        cdef Py_ssize_t taken = posts.take(
+            PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &ahead, self.address, self
+        )
         if taken == 0:
             return False
         self.table.ahead = AHEAD_A_TURN - ahead
+        if posts.waits is not None:
+            self._wait_for(data, taken)
+            return True
         self._send_or_go(PyBytes_FromStringAndSize(posts.room, posts.filled))
         if self._state != GONE:
             if taken < PyBytes_GET_SIZE(data):
                 self.kept = data[taken:]
             self._over(False)
         return True
+
+    cdef int _wait_for(self, bytes data, Py_ssize_t taken) except -1:
+        """So much was taken, whose answer comes when its event is published; what was known before it is out."""
+        cdef Posts posts = self.table.posts
+        self.context = posts.waits
+        posts.waits = None
+        self._state = WAITING
+        self.table.limit(self, INFINITY)
+        if taken < PyBytes_GET_SIZE(data):
+            self.kept = data[taken:]
+        return 0
 
     cdef int _writable(self) except -1:
         cdef bint was = self.rest is not None

@@ -13,6 +13,7 @@ What it keeps: digests under a key of this process alone, so no secret stays in 
 that is taken for one (SipHash); not more than `most`, the oldest goes. It knows no HTTP but these few bytes.
 """
 
+import logging
 import os
 
 cimport cython
@@ -32,6 +33,7 @@ cdef enum:
     FEW = 512                       # bytes of an answer beside its head: date, digits, id
     MOST_DIGITS = 18                # of a Content-Length
 
+logger = logging.getLogger("sse_fast.transports")
 cdef double FOREVER = float("inf")
 cdef Py_ssize_t LONGEST = MAX_CHANNEL_BYTES
 cdef const char* VERSION = b" HTTP/1.1\r\n"
@@ -97,7 +99,12 @@ cdef class Posts:
     time, in seconds since 1970, as good as who sets it has it: what is known ends by it.
     `admits(address, publisher, channel)`: whether this publisher, of `remember`, may publish now by a connection from there;
     `undo`, with the same, is called where it did not then. None: everybody may. `typed`: channels that are not taken
-    here."""
+    here.
+
+    `later((channel, frame), waiting)` takes the place of `append` where it is given: events go to an engine, and `waiting`
+    is told what came of it, not within this call: see `Waiting`. False: it would have to wait even for that.
+    `failed(connection, request, error)` answers then who was not published. `waiting`: so many are. Who is answered while it
+    is not `enabled` is answered last, and `date` has to say so."""
 
     def __cinit__(
         self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
@@ -105,19 +112,19 @@ cdef class Posts:
         cdef bytes key = os.urandom(KEY)
         memcpy(self.key, PyBytes_AS_STRING(key), KEY)
         self.start, self.limit, self.append, self._hand_out, self.most = start, limit, append, hand_out, most
-        self.admits = self.undo = self.typed = None
+        self.admits = self.undo = self.typed = self.later = self.failed = None
         self.known = {}
         self.date = b""
         self.enabled = True
 
     def remember(
         self, bytes block not None, bytes before not None, bytes behind not None, *, allows=None, double until=FOREVER,
-        publisher=None,
+        publisher=None, request=None,
     ):
         """A header block, with the empty line that ends it, which has one Content-Length, or none and no body. The answer's
         head is `before`, the length of its body, `behind`, and the date. `allows(name)`: whether who sends it may publish
         to a channel, by its name's bytes; None: to any. `until`: for how long, in seconds since 1970. `publisher`: for
-        `admits`. Not remembered is one whose length is written as few write it."""
+        `admits`. `request`: for `failed`. Not remembered is one whose length is written as few write it."""
         cdef Known known = Known.__new__(Known)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length
         cdef bytes digest
@@ -127,7 +134,7 @@ cdef class Posts:
         if digest is None:
             return
         known.before, known.behind, known.allows, known.until = before, behind, allows, until
-        known.publisher = publisher
+        known.publisher, known.request = publisher, request
         self.known[digest] = known
         if len(self.known) > self.most:
             del self.known[next(iter(self.known))]
@@ -138,17 +145,20 @@ cdef class Posts:
     def __len__(self):
         return len(self.known)
 
-    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most, address) except -1:
+    cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most, address, connection) except -1:
         """Publish what such requests `data`, from this address, begins with, at most so many, and take them from `most`.
-        Returns how many bytes they are; their answers are in `room`."""
+        Returns how many bytes they are; their answers are in `room`, or that of one comes later: `waits`."""
         cdef Py_ssize_t at = 0, used
         self.filled = 0
+        self.waits = None
         while at < size and most[0] and self.enabled:
-            used = self._take_one(data + at, size - at, address)
+            used = self._take_one(data + at, size - at, address, connection)
             if used == 0:
                 break
             at += used
             most[0] -= 1
+            if self.waits is not None:
+                break
         return at
 
     cdef bytes _digest(self, const char* block, Py_ssize_t size, Py_ssize_t* length):
@@ -173,7 +183,7 @@ cdef class Posts:
         self._hand_out()
         return 0
 
-    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address) except -1:
+    cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address, connection) except -1:
         """The bytes of the first request; 0: it is none of these, or not all there."""
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left, length
         cdef const char* name = data + start
@@ -181,6 +191,7 @@ cdef class Posts:
         cdef const char* end
         cdef Known known
         cdef bytes digest, frame, channel
+        cdef Waiting waits
         if size <= start or memcmp(data, PyBytes_AS_STRING(self.start), start) != 0 or not self.known:
             return 0
         name_length = plain_length(name, size - start)
@@ -212,6 +223,15 @@ cdef class Posts:
             id = None
             try:
                 self.news = True        # whether it raises or not
+                if self.later is not None:
+                    waits = Waiting.__new__(Waiting)
+                    waits.posts, waits.known, waits.connection = self, known, connection
+                    waits.channel, waits.address = channel, address
+                    if self.later((channel, frame), waits):
+                        id = self.waits = waits
+                        self.waiting += 1
+                        return end + length - data
+                    return 0
                 id = self.append((channel, frame))
             finally:
                 if id is None and self.undo is not None:
@@ -254,6 +274,63 @@ cdef class Posts:
         to = put(to, b'"}', 2)
         self.filled = to - self.room
         return 0
+
+
+@cython.final
+cdef class Waiting:
+    """A request whose event is on its way, as a future that is told of it: by `set_result`, of what `ids` has its id, or by
+    `set_exception`. It has the connection as its context meanwhile. Whoever is gone is published all the same."""
+
+    def done(self):
+        return self.posts is None
+
+    def set_result(self, published):
+        cdef Posts posts = self._over()
+        cdef object connection = self.connection
+        self.connection = None
+        posts.taken += 1
+        if connection is None:
+            return
+        try:
+            posts.filled = 0
+            posts._answer(self.known, str(published.ids[0]))
+            connection.answer(PyBytes_FromStringAndSize(posts.room, posts.filled), not posts.enabled)
+        except Exception:               # others are told after it
+            connection.abort()
+            logger.exception("an answer failed, and its connection is closed; the others go on")
+
+    def set_exception(self, error):
+        cdef Posts posts = self._over()
+        cdef object connection = self.connection
+        self.connection = None
+        if posts.undo is not None:
+            posts.undo(self.address, self.known.publisher, self.channel)
+        if connection is not None:
+            try:
+                posts.failed(connection, self.known.request, error)
+            except Exception:
+                connection.abort()
+                logger.exception("an answer failed, and its connection is closed; the others go on")
+
+    cdef Posts _over(self):
+        cdef Posts posts = self.posts
+        if posts is None:
+            raise RuntimeError("it was told before")
+        self.posts = None
+        posts.waiting -= 1
+        return posts
+
+    def gone(self, connection):
+        self.connection = None
+
+    def late(self, connection):
+        pass                            # it was given no time
+
+    def writable(self, connection):
+        pass                            # nothing was sent
+
+    def feed(self, connection, data):
+        raise RuntimeError("nothing is read while an answer is waited for")
 
 
 cdef inline char* put(char* to, const char* text, Py_ssize_t length) noexcept nogil:

@@ -1,10 +1,18 @@
-"""One connection to an engine, over one of redis-py's: commands are answered in the order they go out in."""
+"""One connection to an engine: commands are answered in the order they go out in.
+
+redis-py makes it: it connects, by TLS where that is wanted, and says who we are. From then on its transport is ours,
+and hiredis reads and writes what goes over it: redis-py's own way, by streams, takes two to three times as long for one
+command alone, and a publisher waits for one.
+"""
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
+
+import hiredis
 
 from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
@@ -20,70 +28,108 @@ from sse_fast.cluster.redis_py import (
 from sse_fast.cluster.trouble import late, trouble_of, unreachable
 from sse_fast.errors import EngineUnavailable
 
+logger = logging.getLogger("sse_fast.cluster")
 
-class Connection:
+Replies = list[Reply]
+Told = Callable[[Replies | EngineUnavailable], None]
+
+
+class Asked:
+    """Commands that went out together, and who is told of their answers."""
+
+    __slots__ = ("count", "late", "replies", "told")
+
+    def __init__(self, count: int, told: Told, late: asyncio.TimerHandle) -> None:
+        self.count, self.told, self.late = count, told, late
+        self.replies: Replies = []
+
+    def answered(self, replies: Replies | EngineUnavailable) -> None:
+        self.late.cancel()
+        try:
+            self.told(replies)
+        except Exception:
+            logger.exception("what an engine answered could not be told; the others go on")
+
+
+class Connection(asyncio.Protocol):
     """Made by `connect`. `lost`: done when it is closed, by whomever."""
 
     def __init__(self, redis: AsyncConnection, name: str) -> None:
         self.name = name
         self._redis = redis
-        self._transport = transport_of(redis)
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
-        self._sending = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
+        self._waiting: deque[Asked] = deque()
         self._why: EngineUnavailable | None = None
-        self.lost = asyncio.create_task(self._read(), name=f"sse_fast reads from {name}")
+        self._over = self._loop.create_future()
+        self.lost = self._loop.create_task(self._end(), name=f"sse_fast is connected to {name}")
+        transport = transport_of(redis)
+        assert transport is not None
+        self._transport = transport
+        transport.set_protocol(self)
+        if transport.is_closing() or (redis._reader is not None and redis._reader.at_eof()):
+            self.eof_received()
 
-    async def _read(self) -> None:
-        """All answers, until it is closed."""
-        why: EngineUnavailable | None = None
+    async def _end(self) -> None:
+        await self._over
+        await closed(self._redis)
+
+    # ---- for the transport -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
         try:
-            while True:
-                try:
-                    reply = await self._redis.read_response(disconnect_on_error=False)
-                except ResponseError as error:
-                    reply = error
-                waiting = self._waiting.popleft()
-                if not waiting.done():
-                    waiting.set_result(reply)
-        except RedisError as error:
-            why = failure_of(error, self.name)
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                asked = self._waiting[0]
+                asked.replies.append(reply)
+                if len(asked.replies) == asked.count:
+                    self._waiting.popleft()
+                    asked.answered(asked.replies)
         except IndexError:
-            why = unreachable(self.name, "it says what it was not asked for")
-        finally:
-            self.abort(why)
-            while self._waiting:
-                waiting = self._waiting.popleft()
-                if not waiting.done():
-                    waiting.set_exception(self._reason(maybe=True))
-                    waiting.exception()  # whoever gave it up is not told that nobody looked
-            await closed(self._redis)
+            self.abort(unreachable(self.name, "it says what it was not asked for"))
+        except RedisError as error:
+            self.abort(failure_of(error, self.name))
 
-    def _reason(self, *, maybe: bool) -> EngineUnavailable:
-        return (self._why or unreachable(self.name, "the connection is closed")).again(maybe=maybe)
+    def eof_received(self) -> None:
+        self.abort(unreachable(self.name, "it closed the connection"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._why = self._why or unreachable(self.name, error or "it closed the connection")
+        while self._waiting:
+            self._waiting.popleft().answered(self._why.again(maybe=True))
+        if not self._over.done():
+            self._over.set_result(None)
+
+    # ---- for who asks ------------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
-        return self._why is None and self._redis.is_connected
+        return self._why is None
 
-    async def ask_all(self, commands: Sequence[Command], seconds: float) -> list[Reply]:
-        """Their replies, waiting for at most so long; errors of the engine's are some. Who is not answered in time
-        closes it. Raises EngineUnavailable."""
-        try:
-            async with asyncio.timeout(seconds):
-                async with self._sending:
-                    if not self.open:  # redis-py would connect again
-                        raise self._reason(maybe=False)
-                    replies = [asyncio.get_running_loop().create_future() for _ in commands]
-                    self._waiting.extend(replies)
-                    await self._redis.send_packed_command(self._redis.pack_commands(commands), check_health=False)
-                return [await reply for reply in replies]
-        except TimeoutError:
-            error = late(self.name, seconds, maybe=True)
-            self.abort(error)
-            raise error from None
-        except RedisError as lost:
-            self.abort(failure_of(lost, self.name))
-            raise self._reason(maybe=True) from None
+    def send(self, commands: Sequence[Command], seconds: float, told: Told) -> None:
+        """`told` is given their replies, errors of the engine's among them; or why there are none, which is what it is
+        after so long, and then the connection is closed. Never within this call. Raises EngineUnavailable."""
+        if self._why is not None:
+            raise self._why.again(maybe=False)
+        late = self._loop.call_later(seconds, self._late, seconds)
+        self._waiting.append(Asked(len(commands), told, late))
+        self._transport.write(b"".join([hiredis.pack_command(cast(Any, command)) for command in commands]))
+
+    async def ask_all(self, commands: Sequence[Command], seconds: float) -> Replies:
+        """`send`, and wait. Raises EngineUnavailable."""
+        answered: asyncio.Future[Replies] = self._loop.create_future()
+
+        def tell(replies: Replies | EngineUnavailable) -> None:
+            if answered.done():
+                pass  # who asked has left
+            elif isinstance(replies, EngineUnavailable):
+                answered.set_exception(replies)
+            else:
+                answered.set_result(replies)
+
+        self.send(commands, seconds, tell)
+        return await answered
 
     async def ask(self, command: Command, seconds: float) -> Reply:
         """`ask_all`, of one."""
@@ -98,12 +144,14 @@ class Connection:
         except StopIteration as end:
             return cast(T, end.value)
 
+    def _late(self, seconds: float) -> None:
+        self.abort(late(self.name, seconds, maybe=True))
+
     def abort(self, why: EngineUnavailable | None = None) -> None:
         """Now; whoever waits is told."""
         if self._why is None:
             self._why = why or unreachable(self.name, "the connection was closed here")
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     async def close(self) -> None:
         """`abort`, and all of it is over."""

@@ -12,12 +12,13 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from sse_fast.cluster.address import Address, Host, text_of
-from sse_fast.cluster.connection import Connection, connect
+from sse_fast.cluster.connection import Connection, Replies, connect
 from sse_fast.cluster.counts import Counts
-from sse_fast.cluster.entries import Item
-from sse_fast.cluster.flight import Flight, Waiting
+from sse_fast.cluster.entries import Item, pack
+from sse_fast.cluster.flight import Flight, Told, Waiting, not_loaded
 from sse_fast.cluster.functions import Command, Dialogue, Limits, Log, Look, Looked, Opened, Reply, T
 from sse_fast.cluster.presence import Members
 from sse_fast.cluster.primary import by_sentinels, connect_to_primary
@@ -83,7 +84,8 @@ class Engine:
         self._up: asyncio.Event
         self._opened: Opened | None = None
         self._waiting = Waiting()
-        self._flying: set[asyncio.Task[None]] = set()
+        self._flying: set[Flight] = set()
+        self._loading: set[asyncio.Task[None]] = set()  # those that meet an engine without the functions
         self._soon = False
         self._closed = False
         self._reader = Reader(self)
@@ -140,8 +142,8 @@ class Engine:
             await asyncio.gather(self._keeper, return_exceptions=True)
             self.trouble = unreachable(self.address, "the engine was closed here")
             self._down(self.trouble)
-        if self._flying:
-            await asyncio.wait(self._flying)
+        if self._loading:
+            await asyncio.wait(self._loading)
 
     async def _keep(self) -> None:
         wait, hops = FIRST_WAIT, 0
@@ -283,6 +285,21 @@ class Engine:
             raise InvalidEvent("no idempotency keys are remembered here (the window is 0); leave the key out")
         return await self._hand_in(await request_in_turns(events, keys or None))
 
+    def publish_soon(self, event: Encoded, told: Told, counted: Callable[[], None]) -> bool:
+        """`publish` of one event: `told` is what came of it, in a later turn of the loop, and `counted` is called first
+        where it was published. False: nothing was done; `publish` says why, or waits."""
+        if self.trouble is not None or self._opened is None:
+            return False
+        packed = pack(event)
+        size = len(packed)
+        if size > self._opened.max_bytes // SHARE or (self._waiting and self._waiting.size + size > MOST_WAITING):
+            return False
+        request = Request("e", [packed], 1, size)
+        request.counted = counted
+        self._waiting.add_for(request, told)
+        self._fly_soon()
+        return True
+
     async def forget(self, channel: bytes, body: bytes) -> EventId:
         """Have nothing of a channel kept that came before; `body`: the frame that says so. Raises as `publish`."""
         await self._ready()
@@ -318,35 +335,67 @@ class Engine:
         """In the next turn of the loop: whoever publishes in this one comes with it."""
         if self._waiting and not self._soon and len(self._flying) < FLIGHTS:
             self._soon = True
-            asyncio.get_running_loop().call_soon(self._fly)
+            asyncio.get_running_loop().call_soon(self.fly)
 
-    def _fly(self) -> None:
+    def fly(self) -> None:
+        """Now, if nothing is on its way: nobody else comes in this turn of the loop."""
         self._soon = False
-        if self._connection is None:
+        connection = self._connection
+        if connection is None or len(self._flying) >= FLIGHTS:
             return
         flight = self._waiting.board()
         if flight.requests:
-            task = asyncio.ensure_future(self._carry(flight, self._connection))
-            self._flying.add(task)
-            task.add_done_callback(self._landed)
+            self._flying.add(flight)
+            wait = self.wait_for_replicas() if self.replicas else None
+            try:
+                connection.send(
+                    flight.commands(self.log, wait), self.patience, partial(self._flown, flight, connection)
+                )
+            except Exception as error:
+                self._fail(flight, connection, error)
+                self._landed(flight)
 
-    async def _carry(self, flight: Flight, connection: Connection) -> None:
+    def _flown(self, flight: Flight, connection: Connection, replies: Replies | EngineUnavailable) -> None:
+        if isinstance(replies, list) and not_loaded(replies[0]):
+            loading = asyncio.get_running_loop().create_task(self._load_and_carry(flight, connection))
+            self._loading.add(loading)
+            loading.add_done_callback(self._loading.discard)
+            return
+        try:
+            self._land(flight, replies)
+        except Exception as error:
+            self._fail(flight, connection, error)
+        self._landed(flight)
+
+    async def _load_and_carry(self, flight: Flight, connection: Connection) -> None:
         wait = self.wait_for_replicas() if self.replicas else None
         try:
-            replies = await flight.carry(connection, self.log, wait, self.patience)
-            if wait is not None:
-                self.check_replicas(replies[1])
-            flight.land(replies[0], self.counts)
-        except EngineUnavailable as error:
+            self._land(flight, await flight.carry(connection, self.log, wait, self.patience))
+        except Exception as error:
+            self._fail(flight, connection, error)
+        finally:
+            self._landed(flight)
+
+    def _land(self, flight: Flight, replies: Sequence[Reply] | EngineUnavailable) -> None:
+        """Raises EngineUnavailable."""
+        if isinstance(replies, EngineUnavailable):
+            raise replies
+        self.log.checked(replies[0])
+        if self.replicas:
+            self.check_replicas(replies[1])
+        flight.land(replies[0], self.counts)
+
+    def _fail(self, flight: Flight, connection: Connection, error: Exception) -> None:
+        if isinstance(error, EngineUnavailable):
             flight.fail(error)
             self._failed(error, connection)
-        except Exception as error:  # nobody is left waiting
-            logger.exception("an answer of the engine was not understood")
+        else:  # nobody is left waiting
+            logger.error("an answer of the engine was not understood", exc_info=error)
             flight.fail(EngineUnavailable(f"not understood: {error!r}", EngineTrouble.OTHER, maybe=True))
             self.counts.failures += 1
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
+    def _landed(self, flight: Flight) -> None:
+        self._flying.discard(flight)
         self._fly_soon()
 
     def _failed(self, error: EngineUnavailable, connection: Connection) -> None:

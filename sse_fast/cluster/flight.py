@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from sse_fast.cluster.connection import Connection
 from sse_fast.cluster.counts import Counts
@@ -16,41 +17,51 @@ GROUP_EVENTS, GROUP_BYTES = 512, 256 * 1024  # in one call, unless a single batc
 Answers = Sequence[Published | KeyReused]
 
 
+class Told(Protocol):
+    """Who waits for a request, as a future does."""
+
+    def done(self) -> bool: ...
+    def set_result(self, published: Any, /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
 class Flight:
     """Requests that go in one call of the function, and who waits for each."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self._futures: list[asyncio.Future[Published]] = []
+        self._futures: list[Told] = []
 
-    def add(self, request: Request, waiting: asyncio.Future[Published]) -> None:
+    def add(self, request: Request, waiting: Told) -> None:
         self.requests.append(request)
         self._futures.append(waiting)
 
-    async def carry(self, connection: Connection, log: Log, wait: Command | None, seconds: float) -> list[Reply]:
-        """The answer to the call, and to `wait` (for replicas) behind it. Raises EngineUnavailable."""
+    def commands(self, log: Log, wait: Command | None) -> Sequence[Command]:
+        """The call, and `wait` (for replicas) behind it."""
         call = log.call("publish", *arguments_of(self.requests))
-        commands = (call,) if wait is None else (call, wait)
-        replies = await connection.ask_all(commands, seconds)
-        if str(replies[0]).startswith(NOT_LOADED):  # nothing has run: a server that keeps nothing has started again
-            try:
-                await connection.hold(log.load(), seconds)
-            except EngineUnavailable as error:
-                raise error.again(maybe=False) from None
-            replies = await connection.ask_all(commands, seconds)
-        log.checked(replies[0])
-        return replies
+        return (call,) if wait is None else (call, wait)
+
+    async def carry(self, connection: Connection, log: Log, wait: Command | None, seconds: float) -> Sequence[Reply]:
+        """What is answered where the function was not there, and nothing has run: a server that keeps nothing has
+        started again. Raises EngineUnavailable."""
+        try:
+            await connection.hold(log.load(), seconds)
+        except EngineUnavailable as error:
+            raise error.again(maybe=False) from None
+        return await connection.ask_all(self.commands(log, wait), seconds)
 
     def land(self, reply: Reply, counts: Counts) -> None:
         answers = answers_of(self.requests, reply)
         counts.calls += 1
-        for waiting, answer in zip(self._futures, answers, strict=True):
+        for request, waiting, answer in zip(self.requests, self._futures, answers, strict=True):
             if isinstance(answer, Exception):
                 if not waiting.done():
                     waiting.set_exception(answer)
                 continue
             counts.events += len(answer.ids) - answer.repeated
             counts.repeated += answer.repeated
+            if request.counted is not None:
+                request.counted()
             if not waiting.done():
                 waiting.set_result(answer)
 
@@ -60,21 +71,28 @@ class Flight:
                 waiting.set_exception(error.again())
 
 
+def not_loaded(reply: Reply) -> bool:
+    return isinstance(reply, Exception) and str(reply).startswith(NOT_LOADED)
+
+
 class Waiting:
     """Requests that are on no flight yet, in their order. `size`: their bytes."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._queue: deque[tuple[Request, asyncio.Future[Published]]] = deque()
+        self._queue: deque[tuple[Request, Told]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._queue)
 
     def add(self, request: Request) -> asyncio.Future[Published]:
         waiting: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        self.add_for(request, waiting)
+        return waiting
+
+    def add_for(self, request: Request, waiting: Told) -> None:
         self._queue.append((request, waiting))
         self.size += request.size
-        return waiting
 
     def board(self) -> Flight:
         """The next flight; whoever has left publishes nothing, so there may be nobody on it."""

@@ -1,7 +1,7 @@
 """What is handed in to be published, as the engine's function takes it, and what the function's answers mean."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -29,13 +29,14 @@ class Published(NamedTuple):
 class Request:
     """Events that are published together or not at all."""
 
-    __slots__ = ("_copies", "arguments", "count", "kind", "places", "size")
+    __slots__ = ("_copies", "arguments", "count", "counted", "kind", "places", "size")
 
     def __init__(self, kind: str, arguments: list[bytes], count: int, size: int) -> None:
         self.kind = kind  # as in functions.lua
         self.arguments = arguments
         self.count = count
         self.size = size
+        self.counted: Callable[[], None] | None = None  # called when it is published, before who waits is told
         self.places: list[int] = []  # of `k`: of the events that go there
         self._copies: dict[int, int] = {}  # and of the others: whose key and event they have, too
 

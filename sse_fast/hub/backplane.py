@@ -17,7 +17,7 @@ from sse_fast.errors import InvalidEvent, LogBusy
 from sse_fast.event import EventId, EventIds
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.batches import AT_ONCE, BATCH_EVENTS, LONGEST_WAIT, Line, Turns, refuse_batch_over
-from sse_fast.hub.engine import Counts
+from sse_fast.hub.engine import Counts, Told
 from sse_fast.hub.idempotency import Keys, digests
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.recall import Recall
@@ -107,6 +107,13 @@ class Backplane(Protocol):
     def append_one(self, event: Encoded) -> str | None:
         """`append_now` of a single event, of whose id nothing but its text is wanted, and which wakes nobody: see
         `tell`."""
+
+    def append_later(self, event: Encoded, told: Told) -> bool:
+        """`append` of a single event where it is not `in_place`: `told` is when it is published, in a later turn of the
+        loop. False: nothing was done, so `append`."""
+
+    def hand_over(self) -> None:
+        """What came by `append_later`, now and not in another turn of the loop."""
 
     def tell(self) -> None:
         """Wake who reads: others than this hub."""
@@ -229,6 +236,12 @@ class LogBackplane:
         first = self.log.append(*event)
         self.published, self.published_bytes = published, published_bytes  # for which memory is never out
         return f"{self._epoch}-{first}"
+
+    def append_later(self, event: Encoded, told: Told) -> bool:
+        return False
+
+    def hand_over(self) -> None:
+        pass
 
     def _append(self, events: list[Encoded], size: int, limit: int | None = None) -> int:
         """The first position; 0: other workers have brought the head beyond `limit`, and nothing was appended."""

@@ -1,7 +1,7 @@
 """An engine behind several nodes, as a hub needs it: `sse_fast.cluster` has one."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from sse_fast.cluster.entries import Item
 from sse_fast.cluster.presence import Change, Member, Said, Who
@@ -48,6 +48,26 @@ class Page(Protocol):
     def after(self) -> EventId: ...
     @property
     def done(self) -> bool: ...
+
+
+class Told(Protocol):
+    """Who waits for an event to be published, as a future does."""
+
+    def done(self) -> bool: ...
+    def set_result(self, published: Any, /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
+@runtime_checkable
+class Soon(Protocol):
+    """What an engine may be further: it takes single events without a task for each."""
+
+    def publish_soon(self, event: Encoded, told: Told, counted: Callable[[], None]) -> bool:
+        """`publish` of one: `told` is what came of it, in a later turn of the loop, and `counted` is called first where
+        it was published. False: nothing was done; `publish` says why, or waits."""
+
+    def fly(self) -> None:
+        """Send what was taken, and not in another turn of the loop."""
 
 
 @runtime_checkable

@@ -64,6 +64,7 @@ class Follower:
                 case Missed():
                     pass  # what comes next stands where it stands
             self._tell()
+        await asyncio.sleep(0)  # who listens has it before more is asked for
 
     async def _append(self, epoch: str, events: list[Event]) -> None:
         """A turn of the loop for each piece."""

@@ -32,7 +32,7 @@ from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
-from sse_fast.hub.engine import Engine
+from sse_fast.hub.engine import Engine, Told
 from sse_fast.hub.idempotency import Keys, check_bounds
 from sse_fast.hub.lifetime import end_of
 from sse_fast.hub.memory import SendMemory
@@ -238,6 +238,13 @@ class Hub:
         if self._closed or self.log.overwritten:
             self._open_for_events()
         return self.backplane.append_one(event)
+
+    def append_later(self, event: Encoded, told: Told) -> bool:
+        """`append` of a single event, on a hub that has started over an engine. `told` is, within a later turn of the
+        loop. False: it has to be waited for, so `append`."""
+        if self._closed or self.log.overwritten:
+            self._open_for_events()
+        return self.backplane.append_later(event, told)
 
     def hand_out(self) -> None:
         """What came by `append_one`, now and not in another turn of the loop."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sse_fast._native.log.ring import Log
 from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy, Superseded
@@ -16,7 +17,7 @@ from sse_fast.event_rules import Encoded
 from sse_fast.hub.ahead import Ahead, in_order
 from sse_fast.hub.backplane import Once
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
-from sse_fast.hub.engine import Counts, Engine
+from sse_fast.hub.engine import Counts, Engine, Soon, Told
 from sse_fast.hub.follower import Follower, newest_of
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.peers import Peers
@@ -57,6 +58,7 @@ class OverEngine:
         self._peers, self._wake = peers, wake
         self._turn = Turn(log, peers) if peers is not None else None
         self.engine: Engine
+        self._soon: Soon | None = None
         self.recall: Recall | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.follows = False
@@ -73,6 +75,7 @@ class OverEngine:
         loop = asyncio.get_running_loop()
         self._filled, self._owed = False, None
         self.engine = self._connect()
+        self._soon = self.engine if isinstance(self.engine, Soon) else None
         self.recall = Recall(self.engine)
         follower = Follower(self.log, self.engine, self.tell)
         self._tasks = [loop.create_task(self._follow(follower)), loop.create_task(self._watch(self.engine))]
@@ -238,6 +241,21 @@ class OverEngine:
 
     def append_one(self, event: Encoded) -> None:
         return None
+
+    def append_later(self, event: Encoded, told: Told) -> bool:
+        soon = self._soon
+        if soon is None or not self._tasks:
+            return False
+        size, _ = self.log.measure([event])
+        return soon.publish_soon(event, told, partial(self._count_one, size))
+
+    def hand_over(self) -> None:
+        if self._soon is not None:
+            self._soon.fly()
+
+    def _count_one(self, size: int) -> None:
+        self.published += 1
+        self.published_bytes += size
 
     async def append_once(self, events: list[Encoded], keys: Keys) -> Once:
         return await self._publish(events, keys)

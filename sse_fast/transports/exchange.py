@@ -331,6 +331,8 @@ class Exchange:
         """The answer, if its client is still there; what was asked is done in any case."""
         try:
             answer = await answering
+            if self._known is not None:
+                self._front.learn(self._known, answer)
             if connection.context is self:
                 self._respond(connection, answer)
         except Exception:

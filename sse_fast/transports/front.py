@@ -17,6 +17,7 @@ from typing import Any
 
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
+from sse_fast._native.front.posts import Posts
 from sse_fast.access.asking import Found
 from sse_fast.access.limits import Counted, address_of_counted
 from sse_fast.errors import EndReason, HubClosed, Overloaded, Unsupported
@@ -33,7 +34,7 @@ from sse_fast.protocol.decision import (
     stream_headers,
 )
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.problem import AGAIN, problem, problem_of
+from sse_fast.protocol.problem import AGAIN, FAILED, PROBLEMS, problem, problem_of
 from sse_fast.protocol.request import Request, read_headers
 from sse_fast.transports.access_log import Logged
 from sse_fast.transports.asking import FindOut, found_out, tried
@@ -103,6 +104,8 @@ class Front:
         self._remembered = RememberedHeads()
         self._with_credentials = RememberedCredentials(policy.now)
         self._posts = posts_of(streams.hub, policy, streams.rates) if publish is not None else None
+        if self._posts is not None:
+            self._posts.failed = self._not_published
         policy.access.tell(self._forget)
         self.listener: Listener | None = None
 
@@ -141,14 +144,20 @@ class Front:
     @property
     def busy(self) -> int:
         """Exchanges under way, but for those whose head is not there."""
-        return len(self.exchanges) + (self.relay.busy if self.relay is not None else 0)
+        return len(self.exchanges) + self._publishing + (self.relay.busy if self.relay is not None else 0)
+
+    @property
+    def _publishing(self) -> int:
+        """Requests that are known, and wait for an engine."""
+        return self._posts.waiting if self._posts is not None else 0
 
     def leave(self) -> None:
         """From here on nothing is taken to be published, and every answer is the last of its connection. Whose next
         request has not come yet stays: it may be on its way, and would never be answered."""
         self.closing = True
         if self._posts is not None:
-            self._posts.enabled = False  # their answers keep the connection
+            self._posts.enabled = False  # their answers keep the connection, but of those that wait for them
+            self._say_date(self._posts)
         if self.relay is not None:
             self.relay.leave()
 
@@ -162,7 +171,7 @@ class Front:
         deadline = loop.time() + seconds
         if self.relay is not None:
             await self.relay.finish(seconds)
-        while (self.exchanges or self._answering) and loop.time() < deadline:  # noqa: ASYNC110 - only at the end
+        while (self.exchanges or self._publishing or self._answering) and loop.time() < deadline:  # noqa: ASYNC110 - only at the end
             await asyncio.sleep(0.01)
 
     @property
@@ -185,12 +194,17 @@ class Front:
         self._ticking = loop.call_later(TICK, self._tick, loop, listener)
         self._date = formatdate(usegmt=True).encode()
         if self._posts is not None:
-            self._posts.date = b"date: %b\r\n\r\n" % self._date
+            self._say_date(self._posts)
             self._posts.now = self._policy.now()
         now = loop.time()
         listener.tick(now)
         if self.relay is not None:
             self.relay.tick(now)
+
+    def _say_date(self, posts: Posts) -> None:
+        """In the answers to come."""
+        last = b"connection: close\r\n" if self.closing else b""
+        posts.date = b"date: %b\r\n%b\r\n" % (self._date, last)
 
     # ---- what waits in the kernel ------------------------------------------------------------------------------------
 
@@ -300,8 +314,20 @@ class Front:
             raise TypeError(f"nobody publishes at this front: {wanted}")
         return self._publish(wanted, body, client)
 
+    def _not_published(self, connection: Connection, known: Known, error: Exception) -> None:
+        """A known request, that waited for an engine."""
+        assert isinstance(known.decision, Publish)
+        headers = known.decision.headers
+        if isinstance(error, tuple(PROBLEMS)):
+            answer = problem_of(error, headers)
+        else:
+            logger.error("a request to publish could not be answered as it should", exc_info=error)
+            answer = problem(500, FAILED, headers)
+        self.note(connection, known, answer)
+        self.respond(connection, known.head, answer)
+
     def learn(self, known: Known, answer: Answer) -> None:
-        """What was published in place may be known by its header block from here on."""
+        """What was published may be known by its header block from here on."""
         if self._posts is not None:
             learn(self._posts, self._policy, known, answer, rendered_head(answer.status, answer.headers))
 

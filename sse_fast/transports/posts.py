@@ -13,6 +13,7 @@ from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.protocol.policy import Policy
 from sse_fast.transports.exchange import IN_PLACE
 from sse_fast.transports.head import Known
+from sse_fast.transports.remembered import without_secrets
 
 FOREVER = float("inf")
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")  # where decoding changes nothing
@@ -26,11 +27,14 @@ class Publisher(NamedTuple):
 
 
 def posts_of(hub: Hub, policy: Policy, rates: Rates | None = None) -> Posts | None:
-    """None: where the edge is, such requests are not known by their first bytes; or nothing is published in place."""
-    if PLAIN_PATH.fullmatch(policy.path) is None or not hub.backplane.in_place:
+    """None: where the edge is, such requests are not known by their first bytes."""
+    if PLAIN_PATH.fullmatch(policy.path) is None:
         return None
     limit = min(hub.max_event_size, policy.max_event_size, IN_PLACE)
-    posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hub.hand_out)
+    in_place = hub.backplane.in_place
+    hand_out = hub.hand_out if in_place else hub.backplane.hand_over
+    posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hand_out)
+    posts.later = None if in_place else hub.append_later
     posts.typed = hub.typed
     if rates is not None and rates.of_publishing:
         posts.admits, posts.undo = limited(policy, rates)
@@ -86,6 +90,7 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
             *_around_length(rendered, len(answer.body)),
             allows=allows if namespaces.limit_publishers or not grants.publish.covers("**") else None,
             until=until if until is not None else FOREVER,
+            request=without_secrets(known),
             publisher=posts.admits and Publisher(request.headers.get(b"x-forwarded-for"), wanted.grants.credential),
         )
 

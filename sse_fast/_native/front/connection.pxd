@@ -53,6 +53,7 @@ cdef class Connection(Watched):
     cdef int _read(self) except -1
     cdef int _feed(self, bytes data) except -1
     cdef bint _publish_known(self, bytes data) except -1
+    cdef int _wait_for(self, bytes data, Py_ssize_t taken) except -1
     cdef int _writable(self) except -1
     cdef int _go(self, reason) except -1
     cdef int _say_last(self, reason) except -1
