@@ -22,6 +22,7 @@ from sse_fast.cluster.flight import Flight, Told, Waiting, not_loaded
 from sse_fast.cluster.functions import Command, Dialogue, Limits, Log, Look, Looked, Opened, Reply, T
 from sse_fast.cluster.presence import Members
 from sse_fast.cluster.primary import by_sentinels, connect_to_primary
+from sse_fast.cluster.questions import Questions
 from sse_fast.cluster.reader import Page, Reader
 from sse_fast.cluster.requests import SHARE, Keys, Published, Request, forgetting, request_in_turns
 from sse_fast.cluster.trouble import MOVED, trouble_of, unreachable
@@ -90,6 +91,7 @@ class Engine:
         self._closed = False
         self._reader = Reader(self)
         self.members = Members(self.hold, self.log)
+        self.questions = Questions(self.hold, self.log)
 
     @classmethod
     def from_url(

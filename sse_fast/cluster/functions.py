@@ -23,6 +23,7 @@ T = TypeVar("T")
 Dialogue = Generator[Command, Reply, T]
 
 PREFIX = re.compile(r"[\x21-\x7e]{1,100}")
+CODE = ("functions.lua", "presence.lua", "questions.lua")
 SEQUENCE_END = 2**64 - 1
 
 
@@ -184,7 +185,7 @@ def code() -> str:
 
 def _read() -> str:
     here = files("sse_fast.cluster")
-    return "".join(here.joinpath(name).read_text() for name in ("functions.lua", "presence.lua"))
+    return "".join(here.joinpath(name).read_text() for name in CODE)
 
 
 def arguments_of(limits: Limits | None) -> Command:

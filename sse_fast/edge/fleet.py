@@ -10,8 +10,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from zlib import crc32
 
@@ -20,8 +21,8 @@ import orjson
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.frame import encode
-from sse_fast.errors import EndReason, EngineUnavailable, HubClosed, InvalidEvent
-from sse_fast.hub.engine import Registry
+from sse_fast.errors import EndReason, EngineUnavailable, HubClosed, InvalidEvent, SSEFastError
+from sse_fast.hub.engine import Asking, Questions, Registry
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.over_engine import OverEngine
 from sse_fast.version import VERSION
@@ -30,9 +31,13 @@ logger = logging.getLogger("sse_fast.edge")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CHANNEL = "$fleet"
-END = "end"
+END, ASK = "end", "ask"
 SAY = 2.0  # seconds between two words that this node is there, and
 KEPT = 8.0  # that it is taken to be there after one
+ANSWER = 2.0  # seconds that others have
+LOOK = 0.02  # seconds between two looks whether they have answered
+ASKED_BYTES = 8192  # of channels' names, in one question
+Count = Callable[[list[str]], Awaitable[list[int]]]
 
 
 class Fleet:
@@ -43,6 +48,8 @@ class Fleet:
         self._since = time.time()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ears: _Ears | None = None
+        self.count: Count | None = None
+        """How many subscribers each of these channels has at this node."""
 
     @property
     def _registry(self) -> Registry | None:
@@ -95,9 +102,48 @@ class Fleet:
         frame = encode(orjson.dumps({"by": self.name, "which": which}), event=END)
         await self._hub.append([(CHANNEL.encode(), frame)])
 
+    async def subscribers(self, channels: list[str]) -> tuple[list[int], list[str]] | None:
+        """How many each of these has at the other nodes; and those nodes that did not answer. None: nobody knows.
+        Raises EngineUnavailable."""
+        engine = self._backplane.engine
+        if self._registry is None or not isinstance(engine, Asking):
+            return None
+        others = sorted((await self._registry.nodes()).keys() - {self.name})
+        counts, silent = [0] * len(channels), set[str]()
+        if others:
+            asked = list(pieces(channels))
+            found = await asyncio.gather(*(self._ask(engine.questions, piece, others) for piece in asked))
+            counts = [count for each, _ in found for count in each]
+            silent.update(*(each for _, each in found))
+        return counts, sorted(silent)
+
+    async def _ask(self, questions: Questions, channels: list[str], nodes: list[str]) -> tuple[list[int], set[str]]:
+        question = token_hex(8)
+        frame = encode(orjson.dumps({"by": self.name, "question": question, "channels": channels}), event=ASK)
+        await self._hub.append([(CHANNEL.encode(), frame)])
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ANSWER
+        while True:
+            answers = await questions.answers(question, nodes)
+            if len(answers) == len(nodes) or loop.time() >= deadline:
+                break
+            await asyncio.sleep(LOOK)
+        counts = [sum(each) for each in zip([0] * len(channels), *map(orjson.loads, answers.values()), strict=True)]
+        return counts, set(nodes) - answers.keys()
+
     def heard(self, what: str, said: Mapping[str, Any]) -> None:
-        if what == END and said["by"] != self.name:
+        if said["by"] == self.name:
+            return
+        if what == END:
             self._spawn(self._end(said["which"]))
+        elif what == ASK and self._backplane.leads:  # of its workers one answers
+            self._spawn(self._answer(said["question"], said["channels"]))
+
+    async def _answer(self, question: str, channels: list[str]) -> None:
+        engine = self._backplane.engine
+        with contextlib.suppress(SSEFastError):  # who asks says that this node is silent
+            if self.count is not None and isinstance(engine, Asking):
+                await engine.questions.answer(question, self.name, orjson.dumps(await self.count(channels)))
 
     async def _end(self, which: Mapping[str, str]) -> None:
         try:
@@ -105,6 +151,19 @@ class Fleet:
             await self._hub.open_streams.end(EndReason.OPERATOR, channel=channel, user=user, address=address)
         except (InvalidEvent, ValueError):
             logger.exception("another node asked for what cannot be done here")
+
+
+def pieces(channels: list[str]) -> Iterator[list[str]]:
+    """For one question each."""
+    piece, size = list[str](), 0
+    for name in channels:
+        if piece and size + len(name.encode()) > ASKED_BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(name)
+        size += len(name.encode())
+    if piece:
+        yield piece
 
 
 class _Ears(Sink):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # most servers have none
     from sse_fast.transports.front import Front
     from sse_fast.transports.relay import Relay
 
+FLEET = b"$fleet"  # by which nodes speak to each other (`edge.fleet`)
 GAUGES = {
     "blocked": "Streams that wait until their client reads again.",
     "send_memory": "Bytes of kernel memory that wait for clients.",
@@ -256,7 +257,7 @@ class Metrics(Collector):
                 "streams": sum(worker.streams for worker in workers) - node["watching"],
                 "parked": node["blocked"],
                 "send_memory": node["send_memory"],
-                "channels": len(index) - (index.get(STATS.encode()) is not None),
+                "channels": len(index) - sum(index.get(own) is not None for own in (FLEET, STATS.encode())),
                 "log_used": self._hub.log.used,
             },
         )
@@ -276,7 +277,7 @@ class Metrics(Collector):
             "watching": node["watching"],
             "blocked": node["blocked"],
             "send_memory": node["send_memory"],
-            "channels": len(fanout.index),
+            "channels": len(fanout.index) - (fanout.index.get(FLEET) is not None),
             **{name: node[name] for name in COUNTERS},
             "accepted": sum(node[f"accepted {name}"] for name in Transport),
             "refused": sum(node[f"refused {reason}"] for reason in WHY_REFUSED),

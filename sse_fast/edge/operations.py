@@ -107,6 +107,8 @@ class Operations:
     def answer_others(self) -> None:
         """What other workers ask of this one."""
         self._control.on("subscribers", self._subscribers)
+        if self._fleet is not None:
+            self._fleet.count = self._counted
         self._streams.answer_others()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,14 +126,14 @@ class Operations:
         limit = LISTED.read(options.get("limit", "100"))
         found, place = await self._listings.look(prefix, limit, place_before(options.get("before")))
         names = [channel.name.decode() for channel in found]
-        subscribers, silent = await self._subscribers_of(names)
+        subscribers, silent, nodes = await self._subscribers_of_all(names)
         listed = [
             {"name": name, "subscribers": listen} | self._kept_of(channel.name)
             for name, listen, channel in zip(names, subscribers, found, strict=True)
         ]
         further = f"{os.getpid()}.{place}" if place else None
         total = self._listings.total
-        return json({"total": total, "pid": os.getpid(), "channels": listed, "next": further, "silent": silent})
+        return json({"total": total, "pid": os.getpid(), "channels": listed, "next": further, "silent": silent} | nodes)
 
     async def channel(self, request: Request) -> Response:
         """GET: what there is of one channel, over all workers. DELETE: nothing that was published before is kept any
@@ -146,11 +148,13 @@ class Operations:
                 nothing = False  # what others have nobody knows here
             id = None if nothing else str(await self._hub.forget(name))
             return json({"name": name, "id": id})
-        (subscribers,), silent = await self._subscribers_of([name])
+        (subscribers,), silent, nodes = await self._subscribers_of_all([name])
         if kept is None and not subscribers:
             detail = f"the channel {name} has neither kept events nor subscribers"
             return response_of(problem(404, detail))
-        return json({"name": name, "subscribers": subscribers} | self._kept_of(name.encode()) | {"silent": silent})
+        return json(
+            {"name": name, "subscribers": subscribers} | self._kept_of(name.encode()) | {"silent": silent} | nodes
+        )
 
     def _kept_of(self, name: bytes) -> dict[str, Any]:
         channel, now = self._hub.fanout.index.get(name), time.time()
@@ -181,6 +185,27 @@ class Operations:
             return [], []
         answers = await self._control.ask_all("subscribers", channels=names)
         return [sum(each) for each in zip(*(told.answer for told in answers.told), strict=True)], answers.silent
+
+    async def _counted(self, names: list[str]) -> list[int]:
+        return (await self._subscribers_of(names))[0]
+
+    async def _subscribers_of_all(self, names: list[str]) -> tuple[list[int], list[int], dict[str, Any]]:
+        """`_subscribers_of`, of the other nodes, too; and `silent_nodes`, which did not answer: None, nobody knows."""
+        subscribers, silent = await self._subscribers_of(names)
+        if self._fleet is None:
+            return subscribers, silent, {}
+        try:
+            elsewhere = await self._fleet.subscribers(names)
+        except EngineUnavailable:
+            elsewhere = None
+        if elsewhere is None:
+            return subscribers, silent, {"silent_nodes": None}
+        counts, silent_nodes = elsewhere
+        return (
+            [here + there for here, there in zip(subscribers, counts, strict=True)],
+            silent,
+            {"silent_nodes": silent_nodes},
+        )
 
     async def streams(self, request: Request) -> Response:
         """GET `?channel=&user=&address=&limit=`: the streams that are open, worker by worker; `?parked=true`: those

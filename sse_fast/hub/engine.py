@@ -98,6 +98,21 @@ class Counting(Protocol):
     def members(self) -> Members: ...
 
 
+class Questions(Protocol):
+    """What nodes ask each other, as `cluster.questions.Questions` has it."""
+
+    async def answer(self, question: str, node: str, words: bytes, /) -> bool: ...
+    async def answers(self, question: str, nodes: Sequence[str], /) -> dict[str, bytes]: ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """What an engine may be further: answers come by it."""
+
+    @property
+    def questions(self) -> Questions: ...
+
+
 class Engine(Protocol):
     """What cannot be reached raises EngineUnavailable, at once where that is known."""
 

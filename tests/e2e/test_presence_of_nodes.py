@@ -3,8 +3,11 @@ those of a node that is killed leave."""
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jwt
 import pytest
@@ -100,6 +103,42 @@ async def test_a_user_with_streams_at_two_nodes_is_there_once_and_an_outage_chan
         got = await told(node, room, 4)
         assert sorted(got) == [("join", "ada"), ("join", "bob"), ("join", "cy"), ("leave", "bob")]
     for stream in (*ada[3:], cy):
+        stream.cut()
+
+
+async def test_subscribers_are_counted_at_all_nodes_but_those_that_are_silent(nodes: list[Node]) -> None:
+    room = "room:counted"
+    streams = [await open_stream(node, f"user:{number}", room) for node in nodes for number in range(3)]
+
+    def asked(path: str) -> dict[str, Any]:
+        status, body = nodes[0].request("GET", path, headers=operator())
+        assert status == 200, body
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def counted() -> tuple[int, list[str]]:
+        found = asked(f"/channels/{room}")
+        return found["subscribers"], found["silent_nodes"]
+
+    await asyncio.to_thread(until, lambda: counted() == (6, []), "six subscribers")
+    listed = await asyncio.to_thread(asked, "/channels?prefix=room:c")
+    assert [(each["name"], each["subscribers"]) for each in listed["channels"]] in ([], [(room, 6)])  # of one worker
+    assert listed["silent_nodes"] == []
+
+    def as_listed() -> (
+        bool
+    ):  # `$fleet`, by which they ask each other, is no channel; each worker has an index of its own
+        return bool(asked("/stats")["channels"] == asked("/channels")["total"])
+
+    await asyncio.to_thread(until, as_listed, "as many channels as are listed")
+    os.killpg(nodes[1].pid, signal.SIGSTOP)
+    try:
+        subscribers, silent = await asyncio.to_thread(counted)
+        assert (subscribers, len(silent)) == (3, 1)
+    finally:
+        os.killpg(nodes[1].pid, signal.SIGCONT)
+    await asyncio.to_thread(until, lambda: counted() == (6, []), "six subscribers again")
+    for stream in streams:
         stream.cut()
 
 
