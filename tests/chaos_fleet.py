@@ -490,6 +490,7 @@ async def chaos(seconds: float, seed: int, directory: Path, say: Callable[[str],
             await crowd.cancel()
         crowd.ledger.check(crowd.customers)
         for node in whole.nodes:
+            assert node.running, node.log()[-6000:]
             assert "Traceback" not in node.log(), node.log()[-6000:]
     return report(crowd, acts, seed)
 
@@ -504,7 +505,8 @@ def report(crowd: Crowd, acts: Acts, seed: int) -> str:
             f"{deliveries} deliveries",
             f"  answers: {dict(sorted(crowd.answers.items()))}",
             f"  {sum(each.connections for each in customers)} connections, {sum(each.gaps for each in customers)} gaps "
-            f"told to {len(customers)} customers; {len(ledger.last.marks)} epochs in Redis at the end",
+            f"told to {len(customers)} customers, {len(ledger.needless)} of them needless; {len(ledger.last.marks)} "
+            "epochs in Redis at the end",
             *(f"  {count:4} {act}" for act, count in sorted(acts.done.items())),
         ]
     )
