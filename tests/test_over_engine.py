@@ -7,6 +7,7 @@ The engine is one in memory, whose faults are at hand.
 import asyncio
 import mmap
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -271,6 +272,21 @@ async def test_who_has_seen_more_than_a_node_that_is_behind_is_sent_back(
         assert "behind what you have seen" in refused.json()["detail"]
         server.deaf = False
     await edge.close()
+
+
+async def test_who_has_seen_a_later_epoch_is_not_told_what_is_before_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This node is cut off with a primary whose past is given up. A client of others comes here."""
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    async with hub_over(server) as hub:
+        await hub.publish("news", "of the old primary")
+        await until(lambda: newest_of(hub.log) == server.last)
+        seen = f"{int(1000 * time.time())}-24"
+        with pytest.raises(HubClosed, match="come back in a moment, or there"):
+            await hub.recall(("news",), (), seen, lambda name: True)
+        monkeypatch.setattr(over_engine, "LATELY", -3600)
+        await hub.recall(("news",), (), seen, lambda name: True)  # nobody has heard of it for too long
 
 
 async def test_an_id_that_nobody_gave_begins_with_a_gap_and_the_newest(

@@ -31,6 +31,7 @@ FILLED = "backplane: the window is filled"  # what those workers know who have s
 CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it has seen at another node
 BEYOND = 10_000_000  # positions; no engine gives so many between two looks at it
 TOMORROW = 24 * 3600  # seconds from now on, in which no engine has begun an epoch, whatever its clock says
+LATELY = 3600  # seconds since which a primary may have been named that this node does not hear of
 TICK = 0.25  # seconds between two tries to be the one that follows, and two signs of whoever it is
 ASK = 1.0  # seconds between two looks whether the log keeps up
 PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
@@ -163,7 +164,7 @@ class OverEngine:
             async with asyncio.timeout(CATCH_UP):
                 await self._ahead.come_to(id)
         except TimeoutError:
-            if self.away or self.behind > ASK or self._busy:
+            if self.away or self.behind > ASK or self._busy or self._is_of_another(id):
                 raise HubClosed(
                     "this node is behind what you have seen at another; come back in a moment, or there"
                 ) from None
@@ -176,6 +177,13 @@ class OverEngine:
         if id.epoch == look.last.epoch:
             return id.position > look.last.position + BEYOND
         return int(id.epoch) > 1000 * (time.time() + TOMORROW)
+
+    def _is_of_another(self, id: EventId) -> bool:
+        """Whether it may be of a primary that was named lately, and of which this node has not heard. It is cut off with
+        the old one, whose events are before those that this client has seen."""
+        here = self._newest()
+        later = here is None or int(id.epoch) > int(here.epoch)
+        return later and int(id.epoch) > 1000 * (time.time() - LATELY)
 
     def _has(self, id: EventId) -> bool:
         here = self._newest()
