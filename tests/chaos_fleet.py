@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -517,6 +518,8 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     given = parser.parse_args()
+    for ends in (signal.SIGINT, signal.SIGTERM):  # also where it was started in the background
+        signal.signal(ends, signal.default_int_handler)
     print("seed", given.seed, flush=True)
     with tempfile.TemporaryDirectory() as made:
         print(asyncio.run(chaos(given.seconds, given.seed, Path(made), lambda line: print(line, flush=True))))

@@ -179,8 +179,8 @@ class OverEngine:
         return int(id.epoch) > 1000 * (time.time() + TOMORROW)
 
     def _is_of_another(self, id: EventId) -> bool:
-        """Whether it may be of a primary that was named lately, and of which this node has not heard. It is cut off with
-        the old one, whose events are before those that this client has seen."""
+        """Whether it may be of a primary that was named lately, and of which this node has not heard. It is cut off
+        with the old one, whose events are before those that this client has seen."""
         here = self._newest()
         later = here is None or int(id.epoch) > int(here.epoch)
         return later and int(id.epoch) > 1000 * (time.time() - LATELY)
