@@ -7,6 +7,9 @@ A later request with the same block means the same, if its request line is as th
 characters: letters, digits and `-._~`, one segment or two. What is not of this kind, from the first byte that is not, is
 left to whoever parses; and everything that fails before it was published.
 
+A form is known in the same way: a request to one place, whose body alone says what is published. What reads it is called
+with the body, and gives back what is answered.
+
 Who sends it may have credentials, which end, and may grant only some channels: both are looked at each time.
 
 What it keeps: digests under a key of this process alone, so no secret stays in memory and nobody can make another block
@@ -32,6 +35,7 @@ cdef enum:
     MOST_BLOCK = 4096               # bytes of a header block that is looked for
     FEW = 512                       # bytes of an answer beside its head: date, digits, id
     MOST_DIGITS = 18                # of a Content-Length
+    MOST_TEXT = 1024                # bytes of what is answered to a form
 
 logger = logging.getLogger("sse_fast.transports")
 cdef double FOREVER = float("inf")
@@ -104,7 +108,9 @@ cdef class Posts:
     `later((channel, frame), waiting)` takes the place of `append` where it is given: events go to an engine, and `waiting`
     is told what came of it, not within this call: see `Waiting`. False: it would have to wait even for that.
     `failed(connection, request, error)` answers then who was not published. `waiting`: so many are. Who is answered while it
-    is not `enabled` is answered last, and `date` has to say so."""
+    is not `enabled` is answered last, and `date` has to say so.
+
+    `form_line`: the request line, with its end, of forms; `most_form`: bytes of one."""
 
     def __cinit__(
         self, bytes start not None, Py_ssize_t limit, append not None, hand_out not None, *, Py_ssize_t most=1024
@@ -113,7 +119,8 @@ cdef class Posts:
         memcpy(self.key, PyBytes_AS_STRING(key), KEY)
         self.start, self.limit, self.append, self._hand_out, self.most = start, limit, append, hand_out, most
         self.admits = self.undo = self.typed = self.later = self.failed = None
-        self.known = {}
+        self.known, self.forms = {}, {}
+        self.form_line, self.most_form = b"", 0
         self.date = b""
         self.enabled = True
 
@@ -135,15 +142,34 @@ cdef class Posts:
             return
         known.before, known.behind, known.allows, known.until = before, behind, allows, until
         known.publisher, known.request = publisher, request
+        known.form = None
         self.known[digest] = known
         if len(self.known) > self.most:
             del self.known[next(iter(self.known))]
 
+    def remember_form(self, bytes block not None, bytes before not None, bytes behind not None, *, form not None, double until=FOREVER):
+        """The same of a header block behind `form_line`. `form(body)` publishes what is in it, and returns the answer's
+        text; None: somebody else has to, and nothing was; if it raises, nothing was either."""
+        cdef Known known = Known.__new__(Known)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length
+        cdef bytes digest
+        if size > MOST_BLOCK or len(before) + len(behind) + FEW + MOST_TEXT > ROOM:
+            return
+        digest = self._digest(PyBytes_AS_STRING(block), size, &length)
+        if digest is None:
+            return
+        known.before, known.behind, known.form, known.until = before, behind, form, until
+        known.allows = known.publisher = known.request = None
+        self.forms[digest] = known
+        if len(self.forms) > self.most:
+            del self.forms[next(iter(self.forms))]
+
     def forget(self):
         self.known.clear()
+        self.forms.clear()
 
     def __len__(self):
-        return len(self.known)
+        return len(self.known) + len(self.forms)
 
     cdef Py_ssize_t take(self, const char* data, Py_ssize_t size, int* most, address, connection) except -1:
         """Publish what such requests `data`, from this address, begins with, at most so many, and take them from `most`.
@@ -183,8 +209,45 @@ cdef class Posts:
         self._hand_out()
         return 0
 
+    cdef Py_ssize_t _take_form(self, const char* data, Py_ssize_t size) except -1:
+        """`_take_one` of a form."""
+        cdef Py_ssize_t start = PyBytes_GET_SIZE(self.form_line), length
+        cdef const char* block = data + start
+        cdef const char* end
+        cdef Known known
+        cdef bytes digest
+        end = <const char*>memmem(block, min(size - start, MOST_BLOCK), b"\r\n\r\n", 4)
+        if end == NULL:
+            return 0
+        end += 4
+        digest = self._digest(block, end - block, &length)
+        known = self.forms.get(digest) if digest is not None else None
+        if known is None or self.now >= known.until or length > self.most_form or data + size - end < length or not self.date:
+            return 0
+        if self.filled + PyBytes_GET_SIZE(known.before) + PyBytes_GET_SIZE(known.behind) + FEW + MOST_TEXT > ROOM:
+            return 0
+        try:
+            self.news = True            # whether it raises or not
+            text = known.form(PyBytes_FromStringAndSize(end, length))
+        except MemoryError:
+            raise                       # it may have been published, and must not be again
+        except Exception:
+            return 0
+        if text is None:
+            return 0
+        self._answer(known, text)
+        self.taken += 1
+        return end + length - data
+
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address, connection) except -1:
         """The bytes of the first request; 0: it is none of these, or not all there."""
+        cdef Py_ssize_t line = PyBytes_GET_SIZE(self.form_line)
+        if self.forms and size > line and memcmp(data, PyBytes_AS_STRING(self.form_line), line) == 0:
+            return self._take_form(data, size)
+        return self._take_event(data, size, address, connection)
+
+    cdef Py_ssize_t _take_event(self, const char* data, Py_ssize_t size, address, connection) except -1:
+        """The same of one that names the channel."""
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self.start), name_length, left, length
         cdef const char* name = data + start
         cdef const char* block
@@ -261,17 +324,21 @@ cdef class Posts:
         cdef char digits[24]
         cdef Py_ssize_t id_length
         cdef const char* text = PyUnicode_AsUTF8AndSize(id, &id_length)
-        cdef int digits_length = snprintf(digits, sizeof(digits), b"%zd", id_length + 9)
+        cdef bint alone = known.form is not None
+        cdef int digits_length = snprintf(digits, sizeof(digits), b"%zd", id_length + (0 if alone else 9))
         cdef char* to = self.room + self.filled
-        if PyBytes_GET_SIZE(self.date) + id_length > FEW - 64:
+        if PyBytes_GET_SIZE(self.date) + id_length > FEW - 64 + (MOST_TEXT if alone else 0):
             raise ValueError("an answer's date and id are far shorter")
         to = put(to, PyBytes_AS_STRING(known.before), PyBytes_GET_SIZE(known.before))
         to = put(to, digits, digits_length)
         to = put(to, PyBytes_AS_STRING(known.behind), PyBytes_GET_SIZE(known.behind))
         to = put(to, PyBytes_AS_STRING(self.date), PyBytes_GET_SIZE(self.date))
-        to = put(to, b'{"id":"', 7)
-        to = put(to, text, id_length)
-        to = put(to, b'"}', 2)
+        if alone:
+            to = put(to, text, id_length)
+        else:
+            to = put(to, b'{"id":"', 7)
+            to = put(to, text, id_length)
+            to = put(to, b'"}', 2)
         self.filled = to - self.room
         return 0
 

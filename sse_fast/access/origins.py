@@ -12,6 +12,9 @@ ALLOWED_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 ALLOWED_HEADERS = ("Last-Event-ID", "Cache-Control", "Authorization", "Content-Type", "Idempotency-Key")
 EXPOSED_HEADERS = (
     "Idempotent-Replayed",
+    "Last-Event-ID",
+    "Link",
+    "Mercure-Last-Event-ID",
     "Retry-After",
     "WWW-Authenticate",
 )  # of answers, beside those that any page may read

@@ -22,6 +22,7 @@ from sse_fast.edge.deciding import Deciding
 from sse_fast.edge.description import Description
 from sse_fast.edge.fleet import Fleet, name_of_node
 from sse_fast.edge.history import History
+from sse_fast.edge.mercure_subscriptions import MercureSubscriptions
 from sse_fast.edge.metrics import Metrics
 from sse_fast.edge.operations import Operations
 from sse_fast.edge.publish import Publishing
@@ -32,6 +33,7 @@ from sse_fast.embed.hub import every_hub_is, hub_of_the_server
 from sse_fast.errors import HubClosed
 from sse_fast.hub.control import Alone, Control
 from sse_fast.hub.over_engine import OverEngine
+from sse_fast.protocol import mercure
 from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
 from sse_fast.protocol.policy import Operations as Where
 from sse_fast.protocol.policy import Policy
@@ -151,6 +153,11 @@ class Edge:
         self._operations = Operations(
             self.hub, self.metrics, self.requests, self.control, described, self.presence, self.fleet
         )
+        self._subscriptions: MercureSubscriptions | None = None
+        if beside is None and policy.mercure is not None and policy.mercure.subscriptions:
+            self._subscriptions = MercureSubscriptions(self.hub, self.control, policy.mercure)
+            self._streams.listeners = self._subscriptions.listeners
+            self._subscriptions.answer_others()
         if shared is None:
             self._operations.answer_others()
         self._ending: set[asyncio.Task[int]] = set()
@@ -233,6 +240,8 @@ class Edge:
                 answering = self._publishing(decision, scope, receive, send)
             case Answer():
                 answering = Stream(self._streams, scope, receive, send).refuse(decision)
+            case Elsewhere() if self._subscriptions is not None and mercure.is_ours(scope["path"]):
+                answering = self._subscriptions.answer(decision, scope, receive, send)
             case Elsewhere():
                 answering = self._operations(scope, receive, send)
         return await self.requests.answered(answering)
@@ -324,6 +333,8 @@ class Edge:
         if self.fleet is not None:
             self.fleet.close()
         await self.hub.close()
+        if self._subscriptions is not None:
+            await self._subscriptions.close()
         for front in self.fronts:
             front.close()
         self.at_close.close()  # last: streams that end are counted out of the slot
@@ -337,6 +348,7 @@ class Edge:
             most=self._budget.connections,
             streams_each=self.settings.max_connections_per_ip,
             publish=self._publishing.publish,
+            publish_form=self._publishing.publish_form,
             find_out=self.sources.find_out,
             relay=lambda front: self._relay_to(front, entrance.behind),
         )

@@ -41,6 +41,13 @@ class Updates:
         self._hub.hand_out()
         return published(update, id, wanted.headers)
 
+    def text(self, wanted: Publish, body: bytes) -> str | None:
+        """What is answered to this, published in this turn of the loop; None: it would have to be waited for, and
+        nothing was. It is not handed out. Raises what `read` raises, and what the hub does."""
+        update, event = self.read(wanted, body)
+        id = self._hub.append_one(event)
+        return None if id is None else update.id or f"#{id}"
+
     @staticmethod
     def refused(wanted: Publish, error: SSEFastError) -> Answer:
         assert wanted.identity is not None

@@ -101,6 +101,11 @@ class Publishing:
             return self._logged(wanted)
         return answer if answer is not None else self._in_turns(wanted, body, client)
 
+    def publish_form(self, wanted: Publish, body: bytes) -> str | None:
+        """The answer's text to such a form from who may send it, which the caller hands out; None: it was not published
+        here. Raises what `answer` says in words; then it was not either."""
+        return self._updates.text(wanted, body)
+
     async def _in_turns(self, wanted: Publish, body: bytes, client: str) -> Answer:
         try:
             return await self.answer(wanted, body, client)

@@ -19,6 +19,7 @@ from sse_fast.base.modules import CannotImport, module_named, words_of
 from sse_fast.edge.app import Edge, every_app_has
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import SSEFastError
+from sse_fast.protocol import mercure
 from sse_fast.protocol.request import below
 from sse_fast.transports.hold import EXCHANGE, MARK
 
@@ -269,6 +270,8 @@ class Beside:
             await self._live(scope, receive, send)
         elif below(scope["path"], self._path) is not None:
             await self._answer_edge(scope, receive, send)
+        elif scope["type"] == "http" and self._edge.policy.mercure is not None and mercure.is_ours(scope["path"]):
+            await self._edge(scope, receive, send)
         else:
             await self._requests.answered(self._answer(scope, receive, send))
 

@@ -19,9 +19,8 @@ from sse_fast.hub.hub import LAST_BYTES
 from sse_fast.hub.recall import Recalled
 from sse_fast.hub.subscription import Subscription
 from sse_fast.protocol.decision import Answer, Subscribe
-from sse_fast.transports.access_log import Logged
-from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Lives, Transport
+from sse_fast.transports.listening import Owed
 from sse_fast.transports.sink import AsgiSink
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
 
@@ -118,7 +117,7 @@ class Stream:
         self, wanted: Subscribe, counted: str | Counted, since: int | None, recalled: Recalled | None
     ) -> None:
         """Open the stream, then wait for the client to go."""
-        left_by: str | Counted | Logged | Keyed = counted
+        left_by: Owed = counted
         writer = self._writer()
         self._task = asyncio.current_task()
         subscription = None

@@ -36,16 +36,15 @@ from sse_fast.protocol.decision import (
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, FAILED, PROBLEMS, problem, problem_of
 from sse_fast.protocol.request import Request, read_headers
-from sse_fast.transports.access_log import Logged
 from sse_fast.transports.asking import FindOut, found_out, tried
 from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
 from sse_fast.transports.guesses import concerns
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
 from sse_fast.transports.kernel import UNREAD
-from sse_fast.transports.keyed import Keyed
 from sse_fast.transports.life import Life, Transport
-from sse_fast.transports.posts import learn, posts_of
+from sse_fast.transports.listening import Owed
+from sse_fast.transports.posts import FormReader, learn, posts_of
 from sse_fast.transports.remembered import RememberedCredentials
 from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
 
@@ -68,8 +67,8 @@ class Front:
     `most`: connections at once; `streams_each`: streams that one address may have of them. `head_seconds`,
     `body_seconds`: that a request's head may take from its first byte, and the body of one that is answered here.
     `idle_seconds`: between two requests. `stuck_seconds`: that a client may take nothing of an answer. `publish`:
-    publishes. `find_out`: what has to be known before something is decided. `relay`: makes what answers everything
-    else, once there is a `listener`.
+    publishes; `publish_form`: a form, as `Posts.remember_form` has it. `find_out`: what has to be known before
+    something is decided. `relay`: makes what answers everything else, once there is a `listener`.
     """
 
     def __init__(
@@ -84,6 +83,7 @@ class Front:
         idle_seconds: float = IDLE_SECONDS,
         stuck_seconds: float = STUCK_SECONDS,
         publish: Publisher | None = None,
+        publish_form: FormReader | None = None,
         find_out: FindOut | None = None,
         relay: Callable[["Front"], Relay] | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class Front:
         self._most, self._streams_each = most, streams_each
         self.head_seconds, self.body_seconds = head_seconds, body_seconds
         self._seconds = {"head_seconds": head_seconds, "idle_seconds": idle_seconds, "stuck_seconds": stuck_seconds}
-        self._publish, self._find_out = publish, find_out
+        self._publish, self._publish_form, self._find_out = publish, publish_form, find_out
         self._make_relay = relay
         self.relay: Relay | None = None
         self.resume = streams.hub.unblock
@@ -269,7 +269,7 @@ class Front:
     def late(self, connection: Connection) -> None:
         connection.abort()  # it never said a word
 
-    def left(self, counted: str | Counted | Logged | Keyed, reason: EndReason) -> None:
+    def left(self, counted: Owed, reason: EndReason) -> None:
         """A stream has ended."""
         self._streams.left(counted, reason, Transport.NATIVE, Life.STREAMING)
 
@@ -329,7 +329,8 @@ class Front:
     def learn(self, known: Known, answer: Answer) -> None:
         """What was published may be known by its header block from here on."""
         if self._posts is not None:
-            learn(self._posts, self._policy, known, answer, rendered_head(answer.status, answer.headers))
+            rendered = rendered_head(answer.status, answer.headers)
+            learn(self._posts, self._policy, known, answer, rendered, self._publish_form)
 
     def client_of(self, connection: Connection, request: Request) -> str:
         return self._policy.client_of(request, connection.address)
@@ -500,7 +501,7 @@ class Front:
     ) -> None:
         """The connection goes on by itself, as a stream. When this returns nothing of the request is left."""
         streams = self._streams
-        left_by: str | Counted | Logged | Keyed = counted
+        left_by: Owed = counted
         subscription = None
         try:
             subscription = streams.hub.attach(

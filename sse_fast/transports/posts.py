@@ -3,16 +3,17 @@ decided about, see `_native/front/posts`."""
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from sse_fast._native.front.posts import Posts, is_plain
+from sse_fast.access.mercure import PATH as MERCURE
 from sse_fast.access.rates import Rates
 from sse_fast.hub.hub import Hub
 from sse_fast.protocol.decision import Answer, Form, Publish
 from sse_fast.protocol.policy import Policy
 from sse_fast.transports.exchange import IN_PLACE
-from sse_fast.transports.head import Known
+from sse_fast.transports.head import Head, Known
 from sse_fast.transports.remembered import without_secrets
 
 FOREVER = float("inf")
@@ -36,6 +37,9 @@ def posts_of(hub: Hub, policy: Policy, rates: Rates | None = None) -> Posts | No
     posts = Posts(f"POST {policy.path}/publish/".encode(), limit, hub.append_one, hand_out)
     posts.later = None if in_place else hub.append_later
     posts.typed = hub.typed
+    if policy.mercure is not None and in_place:
+        posts.form_line = b"POST %b HTTP/1.1\r\n" % MERCURE.encode()
+        posts.most_form = 3 * limit
     if rates is not None and rates.of_publishing:
         posts.admits, posts.undo = limited(policy, rates)
     return posts
@@ -57,11 +61,21 @@ def limited(policy: Policy, rates: Rates) -> tuple[Callable[..., bool], Callable
     return admits, undo
 
 
-def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes) -> None:
+FormReader = Callable[[Publish, bytes], str | None]
+"""Publishes what is in the body of such a request: see `Posts.remember_form`."""
+
+
+def learn(
+    posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: bytes, read: FormReader | None = None
+) -> None:
     """Remember this request, if all that a later one may differ in is its channel and its body:
     for as long as its grants last, and for the channels that they have. `rendered`: the head of
-    its answer, open at its end."""
+    its answer, open at its end. `read`: of forms."""
     head, request, wanted = known
+    if isinstance(wanted, Publish) and wanted.form is Form.UPDATE:
+        if read is not None:
+            _learn_form(posts, known.head, wanted, answer, rendered, read)
+        return
     start = f"{policy.path}/publish/".encode()
     if not (
         isinstance(wanted, Publish)
@@ -92,6 +106,19 @@ def learn(posts: Posts, policy: Policy, known: Known, answer: Answer, rendered: 
             until=until if until is not None else FOREVER,
             request=without_secrets(known),
             publisher=posts.admits and Publisher(request.headers.get(b"x-forwarded-for"), wanted.grants.credential),
+        )
+
+
+def _learn_form(posts: Posts, head: Head, wanted: Publish, answer: Answer, rendered: bytes, read: FormReader) -> None:
+    """The same of a form, whose publisher is the same by the same block."""
+    plain = head.keep_alive and not head.chunked and not head.expects and answer.status == 200 and answer.whole
+    if plain and wanted.key is None and posts.admits is None and head.data.startswith(posts.form_line or b"\n"):
+        until = wanted.grants.until
+        posts.remember_form(
+            head.data[len(posts.form_line) :],
+            *_around_length(rendered, len(answer.body)),
+            form=partial(read, wanted),
+            until=until if until is not None else FOREVER,
         )
 
 

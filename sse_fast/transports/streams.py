@@ -21,6 +21,7 @@ from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.keyed import Keyed, KeyedStreams
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
+from sse_fast.transports.listening import Listeners, Listening, Owed
 from sse_fast.transports.refusals import Refusals
 from sse_fast.transports.watching import STATS, Watching
 
@@ -62,6 +63,8 @@ class Streams:
         self.guesses = guesses
         self.access_log = access_log
         self.keyed = KeyedStreams(hub)
+        self.listeners: Listeners | None = None
+        """Of Mercure, if it is told who listens."""
         self.watching = Watching()
 
     def found_of(self, client: str) -> Found:
@@ -146,22 +149,28 @@ class Streams:
 
     def opened(
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
-    ) -> str | Counted | Logged | Keyed:
+    ) -> Owed:
         """A stream is there. What `left` is to be given from here on."""
         if STATS in wanted.channels:
             self.watching.opened(subscription.subscriber)
         log = self.access_log
         logged = counted if log is None else log.opened(counted, transport, wanted, subscription)
-        return self.keyed.opened(logged, wanted, subscription.subscriber)
+        keyed = self.keyed.opened(logged, wanted, subscription.subscriber)
+        if self.listeners is None or wanted.mercure is None:
+            return keyed
+        return self.listeners.opened(keyed, wanted)
 
     def left(
         self,
-        counted: str | Counted | Logged | Keyed,
+        counted: Owed,
         reason: EndReason,
         transport: Transport,
         life: Life,
     ) -> Life:
         """Count a stream out."""
+        if isinstance(counted, Listening):
+            assert self.listeners is not None  # that has counted it
+            counted = self.listeners.left(counted)
         if isinstance(counted, Keyed):
             counted = self.keyed.left(counted)
         if isinstance(counted, Logged):

@@ -14,6 +14,7 @@ cdef class Known:                   # what is known of a header block
         object allows               # whether a channel, by its name's bytes, may be published to; None: any may
         double until                # when what is known ends
         object publisher            # who sends it, for `admits`
+        object form                 # publishes a body; None: it is of one event
         object request              # for who answers it in another way
 
 
@@ -44,6 +45,9 @@ cdef class Posts:
         Py_ssize_t limit            # bytes of an encoded event
         Py_ssize_t most
         dict known                  # digest of a header block, but for its length -> Known
+        dict forms                  # the same, of forms
+        public bytes form_line      # "POST /... HTTP/1.1\r\n"; empty: there are none
+        public Py_ssize_t most_form
         unsigned char key[KEY]
         public bytes date
         public double now
@@ -56,5 +60,7 @@ cdef class Posts:
     cdef bytes _digest(self, const char* block, Py_ssize_t size, Py_ssize_t* length)
     cdef int hand_out(self) except -1
     cdef Py_ssize_t _take_one(self, const char* data, Py_ssize_t size, address, connection) except -1
+    cdef Py_ssize_t _take_form(self, const char* data, Py_ssize_t size) except -1
+    cdef Py_ssize_t _take_event(self, const char* data, Py_ssize_t size, address, connection) except -1
     cdef bytes _channel(self, const char* name, Py_ssize_t length)
     cdef int _answer(self, Known known, str id) except -1

@@ -12,6 +12,8 @@ class Posts:
     admits: Callable[[str, Any, bytes], bool] | None
     undo: Callable[[str, Any, bytes], None] | None
     typed: TypedChannels | None
+    form_line: bytes
+    most_form: int
     later: Callable[[tuple[bytes, bytes], Waiting], bool] | None
     failed: Callable[[Any, Any, Exception], None] | None
     @property
@@ -37,6 +39,9 @@ class Posts:
         until: float = ...,
         publisher: object = None,
         request: object = None,
+    ) -> None: ...
+    def remember_form(
+        self, block: bytes, before: bytes, behind: bytes, *, form: Callable[[bytes], str | None], until: float = ...
     ) -> None: ...
     def forget(self) -> None: ...
     def __len__(self) -> int: ...

@@ -1,0 +1,247 @@
+"""Mercure at the front and over ASGI: streams, publishing in place, who listens."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from both_ways import BothWays
+from front_port import edge_of
+from support import PATIENCE, until
+
+from sse_fast.edge.app import Edge
+from sse_fast.testing import EventParser
+
+KEY = "a secret of both roles, of 32 bytes at least"
+HUB = "/.well-known/mercure"
+ALL = jwt.encode({"mercure": {"publish": ["*"], "subscribe": ["*"]}}, KEY, "HS256")
+SETTINGS: dict[str, Any] = {
+    "mercure": True,
+    "mercure_publisher_key": KEY,
+    "mercure_subscriber_key": KEY,
+    "mercure_anonymous": True,
+    "log_size": 1 << 20,
+}
+
+
+def bearer(token: str = ALL) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+class Hub:
+    """An edge that speaks Mercure, and a client of its front."""
+
+    def __init__(self, edge: Edge, http: httpx.AsyncClient) -> None:
+        self.edge, self.http = edge, http
+
+    async def publish(self, *topics: str, token: str = ALL, **fields: str) -> httpx.Response:
+        return await self.http.post(HUB, data={"topic": list(topics), **fields}, headers=bearer(token))
+
+    @asynccontextmanager
+    async def listening(self, query: str, **headers: str) -> AsyncIterator["Heard"]:
+        async with self.http.stream("GET", f"{HUB}?{query}", headers=headers) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            yield Heard(answer)
+
+
+class Heard:
+    def __init__(self, answer: httpx.Response) -> None:
+        self.headers = answer.headers
+        self._pieces = answer.aiter_raw()
+        self._parser = EventParser()
+        self._events: list[Any] = []
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            while not self._events:
+                self._events += self._parser.feed(await anext(self._pieces))
+        return self._events.pop(0)
+
+
+@asynccontextmanager
+async def hub(**settings: Any) -> AsyncIterator[Hub]:
+    async with edge_of(**{**SETTINGS, **settings}) as edge:
+        assert edge.front is not None
+        address = f"http://127.0.0.1:{edge.front.port}"
+        async with httpx.AsyncClient(base_url=address, timeout=PATIENCE) as http:
+            yield Hub(edge, http)
+
+
+async def test_what_is_published_reaches_who_listens_with_its_id_type_and_lines() -> None:
+    async with hub() as mercure, mercure.listening("match=news") as heard:
+        answer = await mercure.publish("news", data="one\r\ntwo\rthree", type="added", retry="5000")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.text.startswith("#")
+        event = await heard.next()
+        assert (event.data, event.event, event.retry) == ("one\ntwo\nthree", "added", 5000)
+        assert (await mercure.publish("other", data="no")).status_code == 200
+        await mercure.publish("news")
+        assert (await heard.next()).data == ""
+
+
+async def test_a_stream_of_mercure_has_no_events_but_those_that_are_published() -> None:
+    async with hub() as mercure, mercure.listening("topic=news") as heard:
+        await mercure.publish("news", data="first")
+        event = await heard.next()
+        assert (event.event, event.data) == ("message", "first")
+        assert "mercure-last-event-id" not in heard.headers
+        assert "last-event-id" not in heard.headers
+
+
+async def test_an_app_publishes_by_mercure_and_is_listened_to_by_sse_and_the_other_way_round() -> None:
+    async with hub(grant_subscribe=["news"], publish_key="a-key-of-sixteen-letters") as mercure:
+        async with mercure.http.stream("GET", "/sse/news") as answer:
+            heard = Heard(answer)
+            assert (await heard.next()).event == "$connected"
+            await mercure.publish("news", data="by mercure")
+            assert (await heard.next()).data == "by mercure"
+        async with mercure.listening("match=news") as heard:
+            key = {"authorization": "Bearer a-key-of-sixteen-letters"}
+            assert (await mercure.http.post("/publish/news", content=b"by us", headers=key)).status_code == 200
+            assert (await heard.next()).data == "by us"
+
+
+async def test_a_publisher_that_is_known_is_answered_as_the_first_time() -> None:
+    async with hub() as mercure, mercure.listening("match=news") as heard:
+        posts = mercure.edge.front._posts  # type: ignore[union-attr]
+        assert posts is not None
+        answers = [await mercure.publish("news", data=f"number {number}") for number in range(4)]
+        assert [(await heard.next()).data for _ in range(4)] == [f"number {number}" for number in range(4)]
+        assert posts.taken == 3
+        headers = [{**answer.headers, "date": ""} for answer in answers]
+        assert headers == [headers[0]] * 4
+        assert len({answer.text for answer in answers}) == 4
+
+
+@pytest.mark.parametrize(
+    ("topic", "status"), [("secret", 403), ("*", 400), (f"{HUB}/subscriptions/a/b", 400), ("", 400)]
+)
+async def test_a_publisher_that_is_known_is_refused_as_any_other(topic: str, status: int) -> None:
+    token = jwt.encode({"mercure": {"publish": ["news"]}}, KEY, "HS256")
+    async with hub() as mercure:
+        for _ in range(2):
+            assert (await mercure.publish("news", token=token, data="x")).status_code == 200
+        published = mercure.edge.hub.published
+        answer = await mercure.publish(topic, token=token, data="x")
+        assert answer.status_code == status
+        if status == 403:
+            assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+        answer = await mercure.publish("news", topic, token=token, data="x")  # all of its topics, or none
+        assert answer.status_code == status
+        assert mercure.edge.hub.published == published
+
+
+async def test_a_token_that_ends_is_known_no_longer_than_it_lasts() -> None:
+    async with hub() as mercure:
+        token = jwt.encode({"mercure": {"publish": ["*"]}, "exp": int(time.time()) + 3600}, KEY, "HS256")
+        for _ in range(2):
+            assert (await mercure.publish("news", token=token, data="x")).status_code == 200
+        posts = mercure.edge.front._posts  # type: ignore[union-attr]
+        assert posts is not None
+        taken = posts.taken
+        assert taken == 1
+        posts.now = time.time() + 7200
+        await mercure.publish("news", token=token, data="x")
+        assert posts.taken == taken
+
+
+async def test_a_form_that_is_too_large_is_413_and_one_of_another_kind_400() -> None:
+    async with hub(max_event_size=2048) as mercure:
+        assert (await mercure.publish("news", data="x" * 4096)).status_code == 413
+        assert (await mercure.publish(*[str(number) for number in range(33)], data="x")).status_code == 413
+        assert (await mercure.http.post(HUB, json={"topic": "news"}, headers=bearer())).status_code == 400
+
+
+@pytest.mark.parametrize("way", ["front", "asgi"])
+async def test_both_ways_answer_alike(way: str) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    async with BothWays.opened(**{name: value for name, value in SETTINGS.items() if name != "log_size"}) as both:
+        said = await both.ask(way, "POST", HUB, {**form, **bearer()}, b"topic=news&data=x")
+        assert (said.status, said.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert (await both.ask(way, "POST", HUB, form, b"topic=news&data=x")).status == 401
+        assert (await both.ask(way, "POST", HUB, {**form, **bearer()}, b"data=x")).status == 400
+        said = await both.ask(way, "GET", f"{HUB}?match=news&last_event_id=earliest", {})
+        assert (said.status, said.headers["mercure-last-event-id"]) == (200, "earliest")
+        assert b"$connected" not in said.body
+        assert (await both.ask(way, "GET", HUB, {})).status == 400
+        said = await both.ask(way, "GET", "/.well-known/oauth-protected-resource/.well-known/mercure", {})
+        assert said.status == 200
+
+
+# ---- who listens -----------------------------------------------------------------------------------------------------
+
+
+async def test_who_listens_is_listed_while_they_do_with_what_their_tokens_say() -> None:
+    detail = {"actions": ["subscribe"], "type": "https://mercure.rocks/authorization-detail"}
+    claims = {
+        "iss": "https://hub.example", "aud": f"https://hub.example{HUB}", "exp": int(time.time()) + 3600,
+        "authorization_details": [
+            {**detail, "topics": [{"match": "news"}], "payload": {"of": "news"}},
+            {**detail, "topics": [{"match": "*"}], "payload": {"of": "all"}},
+        ],
+    }  # fmt: skip
+    token = jwt.encode(claims, KEY, "HS256", headers={"typ": "at+jwt"})
+    more = {"mercure_url": f"https://hub.example{HUB}", "mercure_subscriptions": True, "workers": 1}
+    async with BothWays.opened(**{**{k: v for k, v in SETTINGS.items() if k != "log_size"}, **more}) as both:
+        assert (await both.ask("front", "GET", f"{HUB}/subscriptions", {})).status == 401
+        http = both._http
+        query = "match=news&match_urlpattern=https://example.com/:id"
+        async with http.stream("GET", f"{HUB}?{query}", headers={"host": "localhost", **bearer(token)}):
+            said = await http.get(f"{HUB}/subscriptions", headers={"host": "localhost", **bearer(token)})
+            assert said.headers["content-type"] == "application/json"
+            assert said.headers["link"].startswith(f'<https://hub.example{HUB}>; rel="mercure"; last-event-id="')
+            assert '; type="mercure"; content-type="application/json"' in said.headers["link"]
+            collection = said.json()
+            assert (collection["id"], collection["type"]) == (f"{HUB}/subscriptions", "subscriptions")
+            one, other = collection["subscriptions"]
+            assert (one["match_type"], one["match"], one["payload"]) == ("exact", "news", {"of": "news"})
+            assert (other["match_type"], other["payload"]) == ("urlpattern", {"of": "all"})
+            assert other["id"] == f"{HUB}/subscriptions/urlpattern/https%3A%2F%2Fexample.com%2F%3Aid/" + other[
+                "subscriber"
+            ].replace(":", "%3A")
+            assert one["subscriber"] == other["subscriber"]
+            assert one["active"] is True
+            for document in (one, other):
+                single = await http.get(document["id"], headers={"host": "localhost", **bearer(token)})
+                assert single.json() == document
+            of_one = await http.get(f"{HUB}/subscriptions/exact/news", headers={"host": "localhost", **bearer(token)})
+            assert of_one.json()["subscriptions"] == [one]
+            fresh = {"if-none-match": of_one.headers["etag"], "host": "localhost", **bearer(token)}
+            assert (await http.get(f"{HUB}/subscriptions/exact/news", headers=fresh)).status_code == 304
+
+        async def gone() -> bool:
+            single = await http.get(one["id"], headers={"host": "localhost", **bearer(token)})
+            return single.status_code == 404
+
+        await until(gone)
+
+
+async def test_draft_07_lists_who_listens_in_its_own_words() -> None:
+    more = {"mercure_subscriptions": True}
+    async with BothWays.opened(**{**{k: v for k, v in SETTINGS.items() if k != "log_size"}, **more}) as both:
+        http, headers = both._http, {"host": "localhost", **bearer()}
+        async with http.stream("GET", f"{HUB}?topic=news&topic=https://example.com/%7Bid%7D", headers=headers):
+            said = await http.get(f"{HUB}/subscriptions", headers=headers)
+            assert said.headers["content-type"] == "application/ld+json"
+            collection = said.json()
+            assert (collection["@context"], collection["type"]) == ("https://mercure.rocks/", "Subscriptions")
+            assert collection["lastEventID"]
+            assert [each["topic"] for each in collection["subscriptions"]] == ["news", "https://example.com/{id}"]
+            single = (await http.get(collection["subscriptions"][0]["id"], headers=headers)).json()
+            assert (single["type"], single["topic"], single["active"]) == ("Subscription", "news", True)
+            of_one = await http.get(f"{HUB}/subscriptions/news", headers=headers)
+            assert len(of_one.json()["subscriptions"]) == 1
+
+
+async def test_the_hub_waits_for_nobody_to_be_told_who_listens() -> None:
+    async with hub(mercure_subscriptions=True) as mercure:
+        async with mercure.listening("match=news"):
+            pass
+        listeners = mercure.edge._streams.listeners
+        assert listeners is not None
+        await until(lambda: not listeners.open)
