@@ -3,6 +3,7 @@ parameters, and by its token."""
 
 from collections.abc import Iterator
 from functools import lru_cache
+from urllib.parse import quote
 
 import orjson
 
@@ -45,6 +46,7 @@ METHODS = "GET, HEAD, POST, OPTIONS"
 MOST_MATCHERS = 100  # of one stream
 MOST_PARAMETERS = 256
 SUBSCRIPTIONS = f"{PATH}/subscriptions"
+SLASH = "\udc2f"  # one that was escaped
 FORM = "application/x-www-form-urlencoded"
 KINDS = {b"match": Kind.EXACT, b"match_exact": Kind.EXACT, b"match_urlpattern": Kind.URLPATTERN}
 LAST_IDS = {b"last_event_id": V8, b"lastEventID": V7, b"Last-Event-ID": V7}
@@ -248,12 +250,17 @@ def _subscriptions(
         return problem(405, f"{request.method} is not for {path}; it takes GET", (allow, *readable), "invalid")
     grants = access.subscribing(request.headers, request.query, policy.now(), identity, found)
     if access.subscribers is not None:
-        topic = request.raw_path or path
+        topic = expanded(path)
         if grants.credential is None:
             raise Unauthorized("who listens is told to who has a token that grants it")
         if not private_of(grants).matches(topic):
             raise Forbidden(f"this credential does not grant to listen to {brief(topic)}", topic)
     return Elsewhere(readable, grants=grants)
+
+
+def expanded(path: str) -> str:
+    """A decoded path, with all in its segments escaped that RFC 6570 escapes: the topic of what is there."""
+    return "/".join([quote(segment.replace(SLASH, "/"), safe="", errors="replace") for segment in path.split("/")])
 
 
 def _metadata(request: Request, access: MercureAccess, identity: Identity, readable: Headers) -> Answer:

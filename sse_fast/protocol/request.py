@@ -31,7 +31,7 @@ SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3
 class Request(NamedTuple):
     """path: decoded, below where the edge is mounted. query: as it came. headers: those of READ, by their names in
     lower case. version: "1.0", "1.1" or "2". root: where the edge is mounted, as clients write it before each path.
-    scheme: by which it came here, which before a proxy may have been another. raw_path: as it came."""
+    scheme: by which it came here, which before a proxy may have been another."""
 
     method: str
     path: str
@@ -40,7 +40,6 @@ class Request(NamedTuple):
     version: str = "1.1"
     root: str = ""
     scheme: str = "http"
-    raw_path: str = ""
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], read: frozenset[bytes] = READ) -> "Request":
@@ -53,7 +52,6 @@ class Request(NamedTuple):
             scope.get("http_version", "1.1"),
             scope.get("root_path", ""),
             scope.get("scheme", "http"),
-            raw_path_of(scope),
         )
 
     @classmethod
@@ -69,17 +67,11 @@ class Request(NamedTuple):
         if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.partition(b"#")[0].partition(b"?")
-        raw = path.decode("latin-1")
-        return cls(method, unquote(raw), query, read_headers(headers, read), version, raw_path=raw)
+        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers, read), version)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
-
-
-def raw_path_of(scope: Mapping[str, Any]) -> str:
-    raw: bytes = scope.get("raw_path") or b""
-    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def below(path: str, where: str) -> str | None:
