@@ -66,6 +66,7 @@ bench-outbox: $(VENV)/.bench ## Measure what an outbox costs a PostgreSQL's tran
 bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 64 publishers: CPU here and of Redis; two nodes beside Centrifugo
 	$(BIN)/python benches/bench_backplane.py $(ARGS)
 	$(BIN)/python benches/bench_fleet.py $(ARGS)
+	$(BIN)/python benches/bench_start.py
 
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
@@ -82,6 +83,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_expiry.py --quick
 	$(BIN)/python benches/bench_backplane.py --quick
 	$(BIN)/python benches/bench_fleet.py --quick
+	$(BIN)/python benches/bench_start.py --quick
 	$(BIN)/python benches/bench_patterns.py --quick
 	$(BIN)/python benches/bench_typed.py --quick
 	$(BIN)/python benches/bench_compress.py --quick

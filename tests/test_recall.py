@@ -106,6 +106,37 @@ async def test_over_a_mark_and_of_an_epoch_that_nobody_knows_it_is_told(server: 
         assert not hub.recalls(("news",), (), "earliest")
 
 
+async def test_where_there_are_namespaces_what_they_show_all_of_is_read(server: Server) -> None:
+    """Of a channel whose namespace shows but the newest, or not all, the log says what there is: nothing is read."""
+    ids = await filled(server, 1200, ("news", "ticks:1", "free:1"))
+    rules = [
+        (b"free:**", 0, 0, False),
+        (b"hidden:*", 0, 1000, False),
+        (b"ticks:*", 10, 0, False),
+        (b"now:*", 0, 0, True),
+    ]
+    async with hub_over(server, rules=rules, **SMALL) as hub:
+        for channel, offset in (("news", 0), ("free:1", 2)):
+            stream = Resumed(hub, channel, ids[30], await recalled(hub, channel, ids[30]))
+            await until_last(stream, str(1197 + offset))
+            assert stream.data == [str(at) for at in range(31, 1200) if at % 3 == offset]
+            assert stream.told == ["$connected"]
+        found = await recalled(hub, "", ids[30], "free:*")
+        assert found is not None
+        assert [event.frame.partition(b"\n")[0] for event in found.events][:2] == [b"data: 32", b"data: 35"]
+        for names, patterns in (
+            (("ticks:1",), ()),
+            (("news", "ticks:1"), ()),
+            (("hidden:1",), ()),
+            (("now:1",), ()),
+            ((), ("**",)),
+            ((), ("ticks:**",)),
+            (("news",), ("*:1",)),
+        ):
+            assert not hub.recalls(names, patterns, ids[30])
+        assert Resumed(hub, "ticks:1", ids[30], None).told == ["$connected", "$gap"]
+
+
 async def test_what_one_stream_may_be_sent_is_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "MOST_BYTES", 1000)
     ids = await filled(server, 1000)

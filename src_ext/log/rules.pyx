@@ -35,6 +35,20 @@ cdef class Rules:
                 return <Rule>PyTuple_GET_ITEM(self._rules, i)
         return None
 
+    def shows_all(self, names, patterns):
+        """Whether who comes back is shown every event of the channels of these names, and of those that these patterns
+        have."""
+        cdef Rule rule
+        for name in names:
+            rule = self.of(name)
+            if rule is not None and (rule.keep or rule.max_age or rule.conflates):
+                return False
+        for pattern in patterns:
+            for rule in self._rules:
+                if (rule.keep or rule.max_age or rule.conflates) and meet(rule.pattern, pattern):
+                    return False
+        return True
+
     cdef bint conflates_of(self, bytes pattern) noexcept:
         """Whether a channel of this pattern can be conflated."""
         cdef Py_ssize_t i

@@ -22,7 +22,7 @@ from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.keys import KeyTable
 from sse_fast._native.log.ring import Log
-from sse_fast._native.log.rules import ChannelRule
+from sse_fast._native.log.rules import ChannelRule, Rules
 from sse_fast._native.wire.control import closing, forgotten
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast._native.wire.templates import TypedChannels
@@ -116,7 +116,7 @@ class Hub:
         self.fanout = FanOut(
             self.log, skip=slow_policy == "skip", unknown=max_history, compress=compress_min, rules=rules
         )
-        self._ruled = bool(rules)
+        self._rules = Rules(rules)
         self.max_event_size = min(max_event_size, self.log.largest_record - 512)
         self.keepalive = keepalive
         self.send_timeout = send_timeout
@@ -355,7 +355,9 @@ class Hub:
             return False
         if self.backplane.is_ahead(id):
             return True
-        return not self._ruled and self._lacks(list(map(channel_name, channels)), patterns, id)
+        names = list(map(channel_name, channels))
+        # What a namespace shows of who comes back is the newest, and the log's to know.
+        return self._rules.shows_all(names, map(str.encode, patterns)) and self._lacks(names, patterns, id)
 
     async def recall(self, channels: Iterable[str], patterns: Iterable[str], id: str, wants: Wants) -> Recalled | None:
         """What it would miss here, where `recalls` says that it would; None: it cannot be had, or has come by now.
