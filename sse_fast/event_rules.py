@@ -10,17 +10,21 @@ from typing import NamedTuple, Self
 
 from sse_fast.errors import InvalidEvent
 
-MAX_CHANNEL_BYTES = 256
+MAX_CHANNEL_BYTES = 2048
 MAX_CHANNELS = 32  # of one event
 MAX_EVENT_TYPE = 256  # characters
-MAX_ID_BYTES = 64
+MAX_ID_BYTES = 512
 
-# Controls break logs and terminals, '/' is the path's own separator, white space is a slip of the pen, and U+FFFD is
-# what servers make of a path that is not UTF-8: all such names would be one channel.
-CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0/\ufffd]")
+# Controls break logs and terminals, white space is a slip of the pen, and U+FFFD is what servers make of a path that is
+# not UTF-8: all such names would be one channel.
+CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0\ufffd]")
+SHORT_NAME = 256  # characters; longer ones are not remembered: there may be many
+ID_FORBIDS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
+EARLIEST = "earliest"  # in an id's place: all that is kept
+FRAGMENT = "#"  # before an id of this server's where it has to be a relative reference (RFC 3986, section 4.2)
 KEY = re.compile(r"[\x20-\x7e]{1,255}")  # what fits an HTTP header, as a string of RFC 8941 does
 CONFLATE_KEY_BYTES = 255
-FIELDS = frozenset(("channel", "channels", "conflate_key", "data", "event", "key", "retry"))
+FIELDS = frozenset(("channel", "channels", "conflate_key", "data", "event", "id", "key", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",
     bool: "a boolean",
@@ -38,9 +42,13 @@ Encoded = tuple[bytes | tuple[bytes, ...], bytes]
 """What the log takes: the channel's name, or those of several, or Keyed ones; and a frame without its id line."""
 
 
-@lru_cache(maxsize=65536)
 def channel_name(name: str) -> bytes:
     """The channel's name as the log keeps it. Raises InvalidEvent for one that may not be used."""
+    return short_name(name) if len(name) <= SHORT_NAME else long_name(name)
+
+
+def long_name(name: str) -> bytes:
+    """`channel_name` of any, which is not remembered."""
     try:
         raw = name.encode()
     except UnicodeEncodeError as error:
@@ -53,10 +61,32 @@ def channel_name(name: str) -> bytes:
         raise InvalidEvent(f"a channel name has at most {MAX_CHANNEL_BYTES} bytes; this one has {len(raw)}")
     if bad := CHANNEL_FORBIDS.search(name):
         raise InvalidEvent(
-            f"a channel name is UTF-8 text without white space, control characters and '/'; "
+            f"a channel name is UTF-8 text without white space and control characters; "
             f"{brief(name)} has {bad[0]!a} at {bad.start()}"
         )
     return raw
+
+
+short_name = lru_cache(maxsize=65536)(long_name)
+
+
+def publisher_id(id: object) -> str:
+    """The id that a publisher gives an event, which its readers see and resume by. Raises InvalidEvent."""
+    if not isinstance(id, str):
+        raise InvalidEvent(f"'id' must be a string; this is {kind_of(id)}")
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"'id' is UTF-8 text; {brief(id)} has a lone surrogate at {error.start}") from None
+    if not 0 < size <= MAX_ID_BYTES:
+        raise InvalidEvent(f"'id' has 1 to {MAX_ID_BYTES} bytes; this one has {size}")
+    if bad := ID_FORBIDS.search(id):
+        raise InvalidEvent(f"'id' is text without control characters; {brief(id)} has {bad[0]!a} at {bad.start()}")
+    if id != id.strip():
+        raise InvalidEvent(f"'id' has no white space at its ends, which a header would lose; {brief(id)} has")
+    if id == EARLIEST or id.startswith(FRAGMENT):
+        raise InvalidEvent(f"'id' is neither {EARLIEST!r} nor begins with {FRAGMENT!r}: those have a meaning here")
+    return id
 
 
 def idempotency_key(key: object) -> str:

@@ -99,9 +99,8 @@ def test_names_that_are_taken(name: str) -> None:
     ("name", "why"),
     [
         ("", "at least one character"),
-        ("a" * (MAX_CHANNEL_BYTES + 1), "at most 256 bytes; this one has 257"),
-        ("\u00e9" * 129, "this one has 258"),
-        ("a/b", "has '/' at 1"),
+        ("a" * (MAX_CHANNEL_BYTES + 1), "at most 2048 bytes; this one has 2049"),
+        ("\u00e9" * 1025, "this one has 2050"),
         ("a b", "has ' ' at 1"),
         ("a\n", r"has '\\n' at 1"),
         ("\0", r"has '\\x00' at 0"),
@@ -120,7 +119,7 @@ def test_names_that_are_refused_say_where(name: str, why: str) -> None:
         channel_name(name)
 
 
-@given(st.text(st.characters(), max_size=300))
+@given(st.text(st.characters(), max_size=300) | st.text(st.characters(), min_size=1000, max_size=3000))
 def test_any_text_is_a_name_or_refused(name: str) -> None:
     try:
         raw = channel_name(name)
@@ -128,7 +127,7 @@ def test_any_text_is_a_name_or_refused(name: str) -> None:
         return
     assert raw.decode() == name
     assert 0 < len(raw) <= MAX_CHANNEL_BYTES
-    assert not any(character.isspace() or ord(character) < 32 or character == "/" for character in name)
+    assert not any(character.isspace() or ord(character) < 32 for character in name)
 
 
 # ---- one publication -----------------------------------------------------------------------------------------------
@@ -243,7 +242,13 @@ def test_a_missing_field_is_named(missing: str, named: str) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        *({"id": "1"}, {"Event": "e"}, {"": 1}, {"event": None, "id": None}, {"event": "e", "retry": 1, "comment": ""}),
+        *(
+            {"ids": "1"},
+            {"Event": "e"},
+            {"": 1},
+            {"event": None, "i": None},
+            {"event": "e", "retry": 1, "comment": ""},
+        ),
         *({"event": None, "retry": None, "x": 1}, {"retry": None, "x": 1}),
     ],
 )

@@ -180,7 +180,7 @@ def test_each_operation_has_an_id_of_its_own_whatever_streams_are_called(version
 async def test_the_document_has_the_routes_of_the_edge_and_no_others() -> None:
     edge = create_app(Settings(presence_channels=["room:*"], token_secret=SECRET))
     paths = described(presence_channels=["room:*"], token_secret=SECRET).openapi()["paths"]
-    routes = {route.path for route in edge._operations.app.routes}  # type: ignore[attr-defined]
+    routes = {route.path.replace(":path}", "}") for route in edge._operations.app.routes}  # type: ignore[attr-defined]
     served = {path for path in routes if not re.search(r"\.[0-9a-f]{8,}\.js$", path)} - {"/schema.json"}
     streams = {path for path in paths if path.startswith(("/sse", "/publish"))}
     assert streams == {f"{at}{name}" for at in ("/sse", "/publish") for name in ("", "/{channel}", "/{stream}/{name}")}

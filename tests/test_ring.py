@@ -239,7 +239,7 @@ def test_the_header_lies_where_the_layout_says() -> None:
     for _ in range(6):
         log.append(b"a", body_of(900))
     magic, layout, header_size, capacity, epoch, tail, head, next_position = struct.unpack_from("<8sIIQ8sQQQ", memory)
-    assert (magic, layout, header_size, capacity) == (b"sse_fast", 4, HEADER_SIZE, 4096)
+    assert (magic, layout, header_size, capacity) == (b"sse_fast", 5, HEADER_SIZE, 4096)
     assert (epoch, tail, head, next_position) == (b"layout01", log.tail, log.head, 7)
     assert 0 < tail < head
     oldest = struct.unpack_from("<IHHQQII", memory, HEADER_SIZE + tail % 4096)

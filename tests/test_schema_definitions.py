@@ -117,7 +117,6 @@ def test_templates_that_meet_share_a_name(one: str, other: str) -> None:
         ("item:{{a}", "single brace"),
         ("$item:{a}", "begins with '[$]'"),
         ("item {a}", "has no names that a channel may have"),
-        ("item/{a}", "has no names that a channel may have"),
         ("", "at least one character"),
     ],
 )
@@ -148,9 +147,8 @@ def test_a_stream_with_its_parameters_is_a_channel() -> None:
         ({"item_id": ""}, "Comments: item_id has at least one character"),
         ({"item_id": "7:admin"}, "Comments: item_id has no ':'"),
         ({"item_id": "a b"}, "Comments: a channel name is UTF-8 text without white space"),
-        ({"item_id": "a/b"}, "Comments: a channel name is UTF-8 text without white space"),
         ({"item_id": "\ud800"}, "Comments: a channel name is UTF-8 text"),
-        ({"item_id": "x" * 300}, "Comments: a channel name has at most 256 bytes"),
+        ({"item_id": "x" * 2100}, "Comments: a channel name has at most 2048 bytes"),
     ],
 )
 def test_parameters_that_make_no_channel_of_the_stream_are_refused(parameters: dict[str, Any], why: str) -> None:

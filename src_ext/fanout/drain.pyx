@@ -289,6 +289,15 @@ cdef class FanOut:
             return 0
         return self._reading.bytes_from(names, patterns, after, history)
 
+    def position_of_id(self, bytes id not None):
+        """Position of the first kept event that has this publisher's id, or of the first of all; 0: it is unknown, or in
+        what is still to be taken in of a log that is far ahead."""
+        cdef uint64_t position = self.index.position_of_id(id)
+        if not position and self.index.unread:
+            self.index.take_in_some(self._take_in)
+            position = self.index.position_of_id(id)
+        return position
+
     def gone_until(self, Subscriber subscriber not None):
         """Of one that is `lost`, before anything was handed to it: the position up to which events may be gone that it has
         not seen. It may stand before that: some of its channels are shown from further back than others."""

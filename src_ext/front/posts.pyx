@@ -29,7 +29,7 @@ from sse_fast._native.base.linux cimport memmem
 from sse_fast._native.base.siphash cimport KEY, digest_of
 from sse_fast._native.wire.frame cimport frame_of
 from sse_fast._native.wire.templates cimport TypedChannels
-from sse_fast.event_rules import MAX_CHANNEL_BYTES
+from sse_fast.event_rules import SHORT_NAME
 
 cdef enum:
     MOST_BLOCK = 4096               # bytes of a header block that is looked for
@@ -39,7 +39,7 @@ cdef enum:
 
 logger = logging.getLogger("sse_fast.transports")
 cdef double FOREVER = float("inf")
-cdef Py_ssize_t LONGEST = MAX_CHANNEL_BYTES
+cdef Py_ssize_t LONGEST = SHORT_NAME
 cdef const char* VERSION = b" HTTP/1.1\r\n"
 cdef Py_ssize_t VERSION_LENGTH = 11
 cdef const char* NAME = b"content-length:"

@@ -31,7 +31,8 @@ from libc.string cimport memcmp, memcpy, memmove
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
-from sse_fast._native.log.layout cimport FLAG_FORGET, FLAG_MARK, Record
+from sse_fast._native.log.ids cimport Ids
+from sse_fast._native.log.layout cimport FLAG_FORGET, FLAG_MARK, FLAG_NAMED, Record
 from sse_fast._native.log.names cimport FLAG_KEYED, FLAG_SEVERAL, KEY_ROOM, key_behind, unpack_names
 from sse_fast._native.log.newest cimport Newest
 from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, reserve
@@ -45,22 +46,23 @@ cdef enum:
     IN_PAGE = (1 << PAGE_BITS) - 1
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
     FORGETS = 1024                  # channels of which it is remembered when they were last to forget
+    ID_LINE = 4 + 512 + 2           # of a publisher's id, and the blank line behind it
     PATTERNS_A_RECORD = 16          # who are told of an event take as long together as taking in another one
 
 
 @cython.final
 cdef class Index:
-    """Index(log, *, remembered=65536, drop=1024, merge=16384, matched=2097152, rules=(), keys=262144): remembers for that
+    """Index(log, *, remembered=65536, drop=1024, merge=16384, matched=2097152, rules=(), keys=262144, ids=1048576): remembers for that
     many dropped channels where they were evicted, of patterns so many `matched` events, and of conflated channels the
-    newest events of so many `keys`. `rules`: see `Rules`.
+    newest events of so many `keys`, and so many publishers' `ids`. `rules`: see `Rules`.
 
     A call drops `drop` evicted entries at most, or as many as it takes in (1.5 ms), and tells as many channels of a hole.
     `whole`, `number`: of the log's reserve of that number; each has an index of its own, see `reserved`.
     """
 
     def __cinit__(self, Log log not None, *, Py_ssize_t remembered=65536, Py_ssize_t drop=1024,
-                  uint64_t merge=16384, uint64_t matched=2097152, rules=(), uint64_t keys=262144, Index whole=None,
-                  uint32_t number=0):
+                  uint64_t merge=16384, uint64_t matched=2097152, rules=(), uint64_t keys=262144, uint64_t ids=1048576,
+                  Index whole=None, uint32_t number=0):
         cdef Log reserve
         self.log = log
         self.whole, self.number = <void*>whole, number
@@ -71,6 +73,7 @@ cdef class Index:
         ])
         self.rules = Rules(rules)
         self._newest_of_keys = Newest(keys)
+        self.ids = Ids(ids)
         self.channels = {}
         self._listed = []
         self.patterns = Patterns(matched)
@@ -202,6 +205,8 @@ cdef class Index:
                 count += 1 + self._link(channel) // PATTERNS_A_RECORD
                 if record.flags & FLAG_KEYED:
                     self._supersede(channel, key)
+            if record.flags & FLAG_NAMED:
+                self._note_id(&record)
             self._offset += record.length
         self.evict()
         # What a channel forgot is known here until its reserve knows it.
@@ -269,6 +274,25 @@ cdef class Index:
         self._widest = max(<uint64_t>count, self._widest if self._shared else 1)
         self._shared += 1
         return count + told // PATTERNS_A_RECORD
+
+    cdef void _note_id(self, Record* record) noexcept:
+        """Remember the publisher's id that the frame at `_offset` ends with; one that was taken away meanwhile has none."""
+        cdef char end[ID_LINE + 1]
+        cdef size_t length = min(<size_t>record.frame_length, <size_t>ID_LINE + 1), at
+        memcpy(
+            end, self.log.names_at(self._offset) + record.names_length + record.frame_length - length, length
+        )
+        if not self.log.still_holds(self._offset) or length < 7:
+            return
+        at = length - 2                 # of the LF that ends it
+        while at and end[at - 1] != c"\n":
+            at -= 1
+        if length - 2 - at > 4 and memcmp(end + at, b"id: ", 4) == 0:
+            self.ids.put(end + at + 4, length - 2 - at - 4, record.position)
+
+    def position_of_id(self, bytes id not None):
+        """Position of the first kept event that has this publisher's id, or of the first of all; 0: it is unknown here."""
+        return self.ids.find(PyBytes_AS_STRING(id), PyBytes_GET_SIZE(id), self._floor)
 
     cdef int _take_in_mark(self, Record* record, bytes names) except -1:
         """Take in a mark: it is in no channel's list, and everybody's news."""

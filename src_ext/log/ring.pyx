@@ -27,7 +27,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from sse_fast._native.base.atomics cimport fence_acquire, fence_release, load_acquire, store_release
 from sse_fast._native.base.clock cimport wall_clock_ms
@@ -37,6 +37,7 @@ from sse_fast._native.log.epochs cimport epoch_of, name_of, newest_epoch, positi
 from sse_fast._native.log.header cimport claim_for, go_on_with, is_log, new_lock, take_over
 from sse_fast._native.log.layout cimport (
     FLAG_FORGET,
+    FLAG_NAMED,
     FLAG_PAD,
     HEADER_ROOM,
     OUTSIDE,
@@ -322,7 +323,8 @@ cdef class Log:
 
     def append(self, channel not None, bytes body not None):
         """Append one event to a channel, or to several (a tuple of names, or `event_rules.Keyed`). `body` is an encoded frame without its id line,
-        which becomes its last. Returns its position.
+        which becomes its last; one that begins with an id line has that, its publisher's, in its place: or, where the
+        id is `#`, the log's with that before it. Returns its position.
 
         Raises EventTooLarge, InvalidEvent, LogBusy or MemoryError, and then nothing was appended.
         """
@@ -488,13 +490,26 @@ cdef class Log:
         A process may be killed between any two of these stores."""
         cdef LogHeader* header = self.header
         cdef uint64_t start
-        cdef size_t ending = 1 if body_length else 0  # the blank line that ends a frame; the id line goes before it
         cdef char id_line[ID_ROOM]
-        cdef size_t id_length = self.id_prefix_length
+        cdef const char* line = id_line
+        cdef size_t id_length = self.id_prefix_length, given = 0
         memcpy(id_line, self.id_prefix, id_length)
-        id_length += write_decimal(id_line + id_length, position - self.epoch_base)
-        id_line[id_length] = c"\n"
-        id_length += 1
+        if body_length > 4 and memcmp(body, b"id: ", 4) == 0:
+            given = <const char*>memchr(body, c"\n", body_length) - body + 1
+            if given == 6 and body[4] == c"#":
+                memmove(id_line + 5, id_line + 4, id_length - 4)
+                id_line[4] = c"#"
+                id_length += 1
+            else:
+                line, id_length = body, given
+                flags |= FLAG_NAMED
+            body += given
+            body_length -= given
+        cdef size_t ending = 1 if body_length else 0  # the blank line that ends a frame; the id line goes before it
+        if line == id_line:
+            id_length += write_decimal(id_line + id_length, position - self.epoch_base)
+            id_line[id_length] = c"\n"
+            id_length += 1
         cdef uint32_t frame_length = <uint32_t>(id_length + body_length)
         cdef uint32_t length = <uint32_t>record_length(names, names_length, flags, frame_length)
 
@@ -516,7 +531,7 @@ cdef class Log:
         to += names_length
         memcpy(to, body, body_length - ending)
         to += body_length - ending
-        memcpy(to, id_line, id_length)
+        memcpy(to, line, id_length)
         memcpy(to + id_length, body + body_length - ending, ending)
         if header.checksums:
             to += id_length + ending

@@ -14,6 +14,7 @@ from sse_fast._native.log.layout cimport (
     ALIGNMENT,
     FLAG_FORGET,
     FLAG_MARK,
+    FLAG_NAMED,
     FLAG_PAD,
     LogHeader,
     Record,
@@ -95,7 +96,7 @@ cdef object wrong_record(Log log, const Record* record, uint64_t offset, uint64_
     cdef uint64_t used = sizeof(Record) + <uint64_t>record.names_length + record.frame_length
     cdef const char* names = <const char*>record + sizeof(Record)
     cdef size_t key = KEY_ROOM if record.flags & FLAG_KEYED else 0
-    if record.flags & ~FLAG_KEYED not in (0, FLAG_SEVERAL, FLAG_MARK, FLAG_FORGET) or record.length < used:
+    if record.flags & ~(FLAG_KEYED | FLAG_NAMED) not in (0, FLAG_SEVERAL, FLAG_MARK, FLAG_FORGET) or record.length < used:
         return f"the record at {offset} has contradictory lengths"
     if key and (record.flags & (FLAG_MARK | FLAG_FORGET) or record.names_length < key):
         return f"the record at {offset} has a key and no names"

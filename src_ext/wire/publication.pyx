@@ -22,14 +22,18 @@ from sse_fast._native.wire.control import GAP as GAP_TYPE
 from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
-    FIELDS, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES, RETRY, Keyed, brief, channel_name as channel_name_function,
-    conflate_key as conflate_key_of, idempotency_key, kind_of,
+    FIELDS, FRAGMENT, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES, RETRY, SHORT_NAME, Keyed, brief,
+    conflate_key as conflate_key_of, idempotency_key, kind_of, long_name as long_name_function, publisher_id,
+    short_name as short_name_function,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
 
 cdef object fields_of = fields_of_function
 cdef object check_retry = RETRY.check
-cdef object channel_name = channel_name_function
+cdef object short_name = short_name_function
+cdef object long_name = long_name_function
+cdef Py_ssize_t SHORT = SHORT_NAME
+cdef bytes FRAGMENT_LINE = f"id: {FRAGMENT}\n".encode()
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
 cdef object MISSING = object()
@@ -42,24 +46,31 @@ cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of both: a few large ones are as m
 
 
 def encode_publication(
-    channel, data, *, event=None, retry=None, conflate_key=None, Py_ssize_t limit, TypedChannels typed=None
+    channel, data, *, event=None, retry=None, conflate_key=None, id=None, bint fragment=False, Py_ssize_t limit,
+    TypedChannels typed=None
 ):
     """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame. `typed`:
     the channels whose events have to fit, here and below.
 
     `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. It may be a typed channel
-    (`schema.definitions`), or have some: then `data` is an event of theirs. With a `conflate_key` they are Keyed. Raises
-    InvalidEvent (EventTooLarge past the limit).
+    (`schema.definitions`), or have some: then `data` is an event of theirs. With a `conflate_key` they are Keyed. `id`: the
+    publisher's own, which its readers see; `fragment`: it has the log's, as a relative reference. Raises InvalidEvent
+    (EventTooLarge past the limit).
     """
+    cdef tuple made
     if not isinstance(channel, str):
         channel, data, event = of_typed(channel, data, event)
-    if conflate_key is not None:
-        return keyed(encoded(channel, data, event, retry, limit, typed), conflate_key)
-    return encoded(channel, data, event, retry, limit, typed)
+    if id is None and not fragment:
+        made = encoded(channel, data, event, retry, limit, typed)
+    else:
+        if id is not None and fragment:
+            raise InvalidEvent("an event has an id of its publisher's, or one of the log's")
+        made = identified(encoded(channel, data, event, retry, limit, typed), id, limit)
+    return made if conflate_key is None else keyed(made, conflate_key)
 
 
 def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
-    """One publication from `{"channel", "data", "event"?, "retry"?, "conflate_key"?}`; null is as good as left out. In
+    """One publication from `{"channel", "data", "event"?, "id"?, "retry"?, "conflate_key"?}`; null is as good as left out. In
     place of `channel` it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without
     `keys` it is refused.
     Raises InvalidEvent."""
@@ -153,12 +164,25 @@ cdef object parsed(bytes body):
         raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
 
 
+cdef tuple identified(tuple event, object id, Py_ssize_t limit):
+    """An event that has its publisher's id; None: the log's, as a relative reference. The line stands first here, where
+    `log/ring` finds it; in the log it is the last, as any."""
+    channels, frame = event
+    cdef bytes line = b"id: %b\n" % publisher_id(id).encode() if id is not None else FRAGMENT_LINE
+    if PyBytes_GET_SIZE(frame) + PyBytes_GET_SIZE(line) > limit:
+        raise EventTooLarge(
+            f"the event takes {len(frame) + len(line)} bytes when encoded, its id among them; at most {limit} are allowed"
+        )
+    return channels, line + <bytes>frame
+
+
 cdef tuple from_value(
     object parsed, const char* text, const char* end, Py_ssize_t limit, dict keys, Py_ssize_t place, TypedChannels typed
 ):
     """`parsed` from the JSON between `text` and `end`, the event at this place of its batch."""
     cdef dict value
     cdef object channel, data, event, retry
+    cdef tuple made
     if type(parsed) is not dict:
         raise InvalidEvent(f"an event must be a JSON object with 'channel' and 'data'; this is {kind_of(parsed)}")
     value = parsed
@@ -171,11 +195,14 @@ cdef tuple from_value(
             if keys is None:
                 raise InvalidEvent("no idempotency keys are taken here; leave 'key' out")
             keys[place] = idempotency_key(key)
-        key = value.get("conflate_key")
-        if key is not None:
+        key, id = value.get("conflate_key"), value.get("id")
+        if key is not None or id is not None:
             if type(data) is not str:
                 data = as_it_stands(text, end)
-            return keyed(encoded(channel, data, event, retry, limit, typed), key)
+            made = encoded(channel, data, event, retry, limit, typed)
+            if id is not None:
+                made = identified(made, id, limit)
+            return keyed(made, key) if key is not None else made
     if type(data) is not str:
         data = as_it_stands(text, end)
     return encoded(channel, data, event, retry, limit, typed)
@@ -192,8 +219,8 @@ cdef object looked_through(dict value):
     for name in value:
         if name not in FIELDS:
             raise InvalidEvent(
-                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'retry', 'key' and "
-                "'conflate_key'"
+                f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'id', 'retry', "
+                "'key' and 'conflate_key'"
             )
     cdef object channel = value.get("channel"), channels = value.get("channels")
     if channel is not None and channels is not None:
@@ -267,7 +294,7 @@ cdef tuple encode_event(object channel, object data, object event):
 
 
 cdef bytes name_of(object channel):
-    cdef bytes name = channel_name(channel)
+    cdef bytes name = short_name(channel) if len(<str>channel) <= SHORT else long_name(channel)
     if PyBytes_AS_STRING(name)[0] == c"$":
         raise InvalidEvent(f"channels that begin with '$' belong to the server; {brief(channel)} is one")
     return name

@@ -1,7 +1,8 @@
 """What the engine's stream holds, as bytes and as values; and whether anything is missing between two of them.
 
-An entry's event is its channels and its frame: the number of channels (with the highest bit: it has a conflation key),
-for each its length less one and its name, then the key's length and the key, then the frame without an id line.
+An entry's event is its channels and its frame: the number of channels (with the highest bit: it has a conflation key;
+with the next: one of its names is longer than 256 bytes, and each length has two bytes, the higher first), for each its
+length less one and its name, then the key's length and the key, then the frame without an id line of ours.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,8 @@ from sse_fast.errors import EngineRefused, EngineTrouble
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded, Keyed
 
-KEYED = 0x80
+KEYED, WIDE = 0x80, 0x40
+SHORT = 256  # bytes of a name whose length has one
 _ONE = [bytes((1, length)) for length in range(256)]
 
 Placed = tuple[int, bytes | tuple[bytes, ...], bytes, int]
@@ -57,11 +59,14 @@ Item = Events | Forgotten | Mark | Missed
 def pack(event: Encoded) -> bytes:
     channels, frame = event
     if isinstance(channels, bytes):
-        return b"".join((_ONE[len(channels) - 1], channels, frame))
+        if len(channels) <= SHORT:
+            return b"".join((_ONE[len(channels) - 1], channels, frame))
+        channels = (channels,)
     keyed = isinstance(channels, Keyed)
-    parts = [bytes((len(channels) | (KEYED if keyed else 0),))]
+    wide = any(len(name) > SHORT for name in channels)
+    parts = [bytes((len(channels) | (KEYED if keyed else 0) | (WIDE if wide else 0),))]
     for name in channels:
-        parts += bytes((len(name) - 1,)), name
+        parts += (len(name) - 1).to_bytes(1 + wide, "big"), name
     if isinstance(channels, Keyed):
         parts += bytes((len(channels.key),)), channels.key
     parts.append(frame)
@@ -73,14 +78,17 @@ def unpack(packed: bytes) -> Encoded:
         end = packed[1] + 3
         return packed[2:end], packed[end:]
     names, at = [], 1
-    for _ in range(packed[0] & ~KEYED):
-        end = at + packed[at] + 2
-        names.append(packed[at + 1 : end])
+    size = 2 if packed[0] & WIDE else 1  # bytes of a length
+    for _ in range(packed[0] & ~(KEYED | WIDE)):
+        end = at + int.from_bytes(packed[at : at + size], "big") + 1 + size
+        names.append(packed[at + size : end])
         at = end
-    channels = tuple(names)
+    channels: bytes | tuple[bytes, ...] = tuple(names)
+    if len(names) == 1 and not packed[0] & KEYED:
+        channels = names[0]
     if packed[0] & KEYED:
         end = at + packed[at] + 1
-        channels = Keyed.of(channels, packed[at + 1 : end])
+        channels = Keyed.of(tuple(names), packed[at + 1 : end])
         at = end
     return channels, packed[at:]
 

@@ -17,7 +17,7 @@ from sse_fast.schema.shape import Document, StreamForm
 from sse_fast.settings import Settings
 from sse_fast.version import VERSION
 
-CHANNEL: Json = {"type": "string", "minLength": 1, "maxLength": MAX_CHANNEL_BYTES, "pattern": r"^[^\s/]+$"}
+CHANNEL: Json = {"type": "string", "minLength": 1, "maxLength": MAX_CHANNEL_BYTES, "pattern": r"^\S+$"}
 
 
 def openapi(settings: Settings, policy: Policy, document: Document | None, version: str, root: str) -> Json:

@@ -45,12 +45,12 @@ OPERATOR = "sse_fast.operator"
 
 
 class ExactRoute(Route):
-    """One whose path ends where it ends. Starlette's pattern ends with `$`, which a line end behind the path passes, so
-    that "/metrics%0a" would be /metrics."""
+    """One whose path ends where it ends, and that has no empty names. Starlette's pattern ends with `$`, which a line
+    end behind the path passes, so that "/metrics%0a" would be /metrics."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$").replace(".*)", ".+)") + r"\Z")
 
 
 class Operations:
@@ -76,8 +76,8 @@ class Operations:
         self.app = Starlette(
             routes=[
                 ExactRoute("/channels", self.channels),
-                ExactRoute("/channels/{name}", self.channel, methods=["GET", "DELETE"]),
-                ExactRoute("/presence/{channel}", WhoIsThere(presence).answer),
+                ExactRoute("/channels/{name:path}", self.channel, methods=["GET", "DELETE"]),
+                ExactRoute("/presence/{channel:path}", WhoIsThere(presence).answer),
                 ExactRoute("/streams", self.streams, methods=["GET", "DELETE"]),
                 ExactRoute("/streams/{id}", self.stream, methods=["DELETE"]),
                 ExactRoute("/livez", self.livez),

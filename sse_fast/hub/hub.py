@@ -29,7 +29,8 @@ from sse_fast._native.wire.templates import TypedChannels
 from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
-from sse_fast.event_rules import Encoded, channel_name
+from sse_fast.event_rules import EARLIEST as EARLIEST_ID
+from sse_fast.event_rules import FRAGMENT, Encoded, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.engine import Engine, Told
@@ -61,6 +62,11 @@ NOWHERE = Sink()  # of a stream that is only asked where it would begin
 E = TypeVar("E")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+def own_id(text: str) -> EventId | None:
+    """An id of this server's, also as a relative reference; None: it is of another form."""
+    return EventId.parse(text.removeprefix(FRAGMENT))
 
 
 def end_after(send_timeout: float, slow_policy: Literal["disconnect", "skip"]) -> float:
@@ -164,6 +170,7 @@ class Hub:
         retry: int | None = ...,
         key: str | None = ...,
         conflate_key: str | None = ...,
+        id: str | None = ...,
     ) -> EventId: ...
     @overload
     async def publish(
@@ -175,6 +182,7 @@ class Hub:
         retry: int | None = ...,
         key: str | None = ...,
         conflate_key: str | None = ...,
+        id: str | None = ...,
     ) -> EventId: ...
     async def publish(
         self,
@@ -185,6 +193,7 @@ class Hub:
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
     ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
@@ -199,6 +208,9 @@ class Hub:
         `conflate_key`: what this is the newest value of. On a channel whose namespace conflates, who lags or comes back
         is not handed an event when there is a newer one with the same key.
 
+        `id`: one of the publisher's own, 1 to 512 bytes, by which readers know the event and resume behind it. What
+        this returns is the hub's, which stands for the same place. An id given twice is that of its first event.
+
         Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
         then it may have been.
         """
@@ -208,15 +220,16 @@ class Hub:
             event=event,
             retry=retry,
             conflate_key=conflate_key,
+            id=id,
             limit=self.max_event_size,
             typed=self.typed,
         )
         self._open_for_events()
         if key is not None:
-            (id,), _ = await self.backplane.append_once([encoded], key)
-            return id
-        (id,) = await self.backplane.append([encoded])
-        return id
+            (made,), _ = await self.backplane.append_once([encoded], key)
+            return made
+        (made,) = await self.backplane.append([encoded])
+        return made
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         """Publish encoded events in their order, all or none, and return their ids.
@@ -350,7 +363,7 @@ class Hub:
         it still, or it is on its way."""
         if self.backplane.recall is None or last_event_id is None or self.draining:
             return False
-        id = EventId.parse(last_event_id)
+        id = self._own_id(last_event_id)
         if id is None:
             return False
         if self.backplane.is_ahead(id):
@@ -362,7 +375,7 @@ class Hub:
     async def recall(self, channels: Iterable[str], patterns: Iterable[str], id: str, wants: Wants) -> Recalled | None:
         """What it would miss here, where `recalls` says that it would; None: it cannot be had, or has come by now.
         Raises HubClosed where it would miss what it gets elsewhere."""
-        parsed, recall = EventId.parse(id), self.backplane.recall
+        parsed, recall = self._own_id(id), self.backplane.recall
         names = list(map(channel_name, channels))
         if parsed is None or recall is None:
             return None
@@ -410,13 +423,23 @@ class Hub:
         """Where in this log a client's id stands, as `FanOut.subscribe` wants it."""
         if last_event_id is None:
             return None
-        if last_event_id == "earliest":
+        if last_event_id == EARLIEST_ID:
             return EARLIEST
-        parsed = EventId.parse(last_event_id)
+        parsed = own_id(last_event_id)
         if parsed is not None and self.backplane.is_ahead(parsed):
-            return UNKNOWN
+            return self.fanout.position_of_id(last_event_id.encode()) or UNKNOWN
         position = self.log.cursor(parsed.epoch, parsed.position) if parsed is not None else None
-        return UNKNOWN if position is None else position
+        if position is None:
+            return self.fanout.position_of_id(last_event_id.encode()) or UNKNOWN
+        return position
+
+    def _own_id(self, last_event_id: str) -> EventId | None:
+        """The id of this server's that stands behind one; None: it is unknown."""
+        parsed = own_id(last_event_id)
+        known = parsed is not None and self.log.cursor(parsed.epoch, parsed.position) is not None
+        if not known and (position := self.fanout.position_of_id(last_event_id.encode())):
+            return EventId.parse(self.log.event_id(position))
+        return parsed
 
     def to_replay(
         self,

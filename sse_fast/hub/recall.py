@@ -16,6 +16,7 @@ from sse_fast._native.wire.envelope import envelope
 from sse_fast.cluster.entries import Events, Forgotten, Missed
 from sse_fast.errors import EngineUnavailable
 from sse_fast.event import EventId
+from sse_fast.event_rules import FRAGMENT
 from sse_fast.hub.engine import Engine, Page
 
 MOST_PAGES = 64  # that are looked through for one stream: some 16 MiB
@@ -88,7 +89,7 @@ class Part:
             for position, channels, body, milliseconds in item.events:
                 self._come_to(position)
                 names = channels if isinstance(channels, tuple) else (channels,)
-                frame = b"%bid: %b-%d\n\n" % (body[:-1], begin.epoch.encode(), position)
+                frame = with_id(body, EventId(begin.epoch, position))
                 event = Event(position, names, frame, milliseconds)
                 for name in names:
                     self._of.setdefault(name, []).append(event)
@@ -221,6 +222,15 @@ class Recall:
     def _drop(self, begin: EventId, read: Read) -> None:
         if self._reads.get(begin) is read:
             del self._reads[begin]
+
+
+def with_id(body: bytes, id: EventId) -> bytes:
+    """The frame of a body, as the log makes it: its id line last, its publisher's where it begins with one."""
+    line, given = b"id: %b\n" % str(id).encode(), b""
+    if body.startswith(b"id: "):
+        given, _, body = body.partition(b"\n")
+        line = given + b"\n" if given != b"id: " + FRAGMENT.encode() else b"id: #%b\n" % str(id).encode()
+    return b"%b%b\n" % (body[:-1], line)
 
 
 def aligned(id: EventId) -> EventId:

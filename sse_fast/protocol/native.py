@@ -16,7 +16,15 @@ from sse_fast.access.grants import Grants, refusal
 from sse_fast.access.hooked import question_of, with_hook
 from sse_fast.access.patterns import has_wildcard, is_name
 from sse_fast.errors import Forbidden, InvalidEvent
-from sse_fast.event_rules import MAX_ID_BYTES, RETRY, WholeNumber, brief, channel_name, idempotency_key
+from sse_fast.event_rules import (
+    EARLIEST,
+    MAX_ID_BYTES,
+    RETRY,
+    WholeNumber,
+    brief,
+    channel_name,
+    idempotency_key,
+)
 from sse_fast.protocol import operations
 from sse_fast.protocol.decision import (
     Answer,
@@ -31,7 +39,7 @@ from sse_fast.protocol.decision import (
 )
 from sse_fast.protocol.policy import HISTORY, Operations, Policy
 from sse_fast.protocol.problem import NotPlain, TooMuch, problem
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import Request, named
 
 QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE_KEY = re.compile(r'[^\x00-\x20\x7f-\xff",;\\]+')
@@ -48,7 +56,6 @@ SYNONYMS = {
     "since": "last_event_id",  # what `sse-fast listen` calls it
 }
 PLAIN_QUERY = re.compile(rb"(?:(?:channel|pattern|history|last_?event_?id|envelope|allowed)=[^&]*(?:&|\Z))*", re.I)
-EARLIEST = "earliest"
 OF_AN_EVENT = ("event", "retry", "conflate_key")
 NAMED_BY_PATH = re.compile(r"/(?:sse|publish)/([^/]+(?:/[^/]+)?)")
 NAMED_BY_QUERY = re.compile(rb"(?:\A|&)(?:channel|pattern)=([^&]*)")
@@ -219,7 +226,7 @@ def _parsed(path: str, query: bytes, max_channels: int, max_history: int, root: 
         raise InvalidEvent(
             f"a stream's path is {root}/sse/CHANNEL or {root}/sse/STREAM/NAME, no deeper and with no slash behind"
         )
-    channels = [":".join(parts)] if parts else []
+    channels = [named(parts)] if parts else []
     channels += [value for key, value in parameters if key == "channel"]
     patterns = list(dict.fromkeys(value for key, value in parameters if key == "pattern"))
     channels += [pattern for pattern in patterns if is_name(pattern)]
@@ -380,14 +387,14 @@ def publish(request: Request, policy: Policy, readable: Headers, found: Found = 
     else:
         form, most = Form.JSON, policy.max_json_size
     if names:
-        if not grants.publish.matches(channel := ":".join(names)):
+        if not grants.publish.matches(channel := named(names)):
             raise refusal(grants, "publish", [channel])
         policy.namespaces.refuse_publisher(grants, channel)
     options = parameters_of(request.query, request.root + path, *(OF_AN_EVENT if names else ()))
     retry = _retry(options.get("retry"))
     refuse_body(request, form, most)
     key = idempotency_key_of(request.header(b"idempotency-key"))
-    to, conflates = ":".join(names) or None, options.get("conflate_key")
+    to, conflates = named(names) if names else None, options.get("conflate_key")
     return Publish(form, most, to, options.get("event"), retry, readable, key, grants, conflates)
 
 
@@ -404,7 +411,7 @@ def channels_named(request: Request) -> Iterator[str]:
     """The channels and patterns that a request names, right or wrong: by its path, and in the query by `channel` and
     `pattern`. Who is told of these has no business with anything else there."""
     if found := NAMED_BY_PATH.search(request.path):
-        yield found[1].replace("/", ":")
+        yield named(found[1].split("/"))
     for each in NAMED_BY_QUERY.finditer(request.query):
         yield unquote_plus(each[1].decode("latin-1"), errors="replace")
 

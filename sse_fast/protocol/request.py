@@ -26,6 +26,7 @@ LISTS = frozenset(
     )
 )
 SEPARATORS = {b"cookie": b"; "}  # RFC 9113, section 8.2.3
+SLASH = "\udc2f"  # one that was escaped, in a decoded path: no bytes decode to it
 
 
 class Request(NamedTuple):
@@ -46,7 +47,7 @@ class Request(NamedTuple):
         """Of an ASGI scope. read: the headers that count."""
         return cls(
             scope["method"],
-            get_route_path(scope),  # type: ignore[arg-type]
+            route_path(scope),
             scope["query_string"],
             read_headers(scope["headers"], read),
             scope.get("http_version", "1.1"),
@@ -67,11 +68,34 @@ class Request(NamedTuple):
         if not target.startswith(b"/"):  # a request to a proxy, or OPTIONS *
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.partition(b"#")[0].partition(b"?")
-        return cls(method, unquote(path.decode("latin-1")), query, read_headers(headers, read), version)
+        return cls(method, path_of(path), query, read_headers(headers, read), version)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
+
+
+def path_of(raw: bytes) -> str:
+    """A path as it came, decoded: slashes that were escaped are SLASH."""
+    text = raw.decode("latin-1")
+    if "%2F" not in text and "%2f" not in text:
+        return unquote(text)
+    return "/".join([unquote(segment).replace("/", SLASH) for segment in text.split("/")])
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """Of an ASGI scope, as `path_of` has it, below where the edge is mounted."""
+    raw = (scope.get("raw_path") or b"").partition(b"?")[0]
+    if b"%2F" in raw or b"%2f" in raw:
+        path = path_of(raw)
+        if path.replace(SLASH, "/") == scope["path"]:  # else somebody has rewritten it
+            return get_route_path({"path": path, "root_path": scope.get("root_path", "")})
+    return get_route_path(scope)  # type: ignore[arg-type]
+
+
+def named(segments: Iterable[str]) -> str:
+    """The channel that these segments of a path name."""
+    return ":".join(segments).replace(SLASH, "/")
 
 
 def below(path: str, where: str) -> str | None:

@@ -8,6 +8,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.log.channels cimport Channel
+from sse_fast._native.log.ids cimport Ids
 from sse_fast._native.log.layout cimport Record
 from sse_fast._native.log.newest cimport Newest
 from sse_fast._native.log.pages cimport Pages, thing
@@ -72,6 +73,7 @@ cdef class Index:
         readonly Patterns patterns  # that are listened to
         Rules rules
         Newest _newest_of_keys
+        readonly Ids ids            # of publishers
         Queue fresh                 # of channels and patterns
         readonly uint64_t position  # newest position taken in
         uint64_t newest             # number of the newest entry ever taken in
@@ -142,6 +144,7 @@ cdef class Index:
     cdef void _lap(self) noexcept
     cdef void _drop_evicted(self, Py_ssize_t count) noexcept
     cdef void _tell_of_hole(self, Py_ssize_t count) noexcept
+    cdef void _note_id(self, Record* record) noexcept
     cdef int _take_in_mark(self, Record* record, bytes names) except -1
     cdef Mark* mark_after(self, uint64_t position) noexcept
     cdef uint64_t widest(self, uint64_t lists) noexcept

@@ -30,7 +30,7 @@ cdef extern from * nogil:
 
 
 cdef enum:
-    THIS_LAYOUT = 4
+    THIS_LAYOUT = 5
     HEADER_ROOM = 4096
     EPOCHS = 50                     # places; see `epochs.pyx`
     EPOCH_ROOM = 20                 # characters of its name
@@ -39,6 +39,7 @@ cdef enum:
     FLAG_MARK = 2                   # an epoch from outside begins; where a name would be stands the fork, in 8 bytes
     # 4: FLAG_SEVERAL, 16: FLAG_KEYED, in names.pxd
     FLAG_FORGET = 8                 # of its channel nothing from before it is kept; the rest is room
+    FLAG_NAMED = 32                 # its frame has its publisher's id
 
 
 cdef enum Mode:                     # of a header; flags

@@ -11,6 +11,8 @@ def encode_publication(
     event: str | None = None,
     retry: int | None = None,
     conflate_key: str | None = None,
+    id: str | None = None,
+    fragment: bool = False,
     limit: int,
     typed: TypedChannels | None = None,
 ) -> Encoded: ...

@@ -1,0 +1,3 @@
+class Ids:
+    @property
+    def count(self) -> int: ...
