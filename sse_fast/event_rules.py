@@ -4,9 +4,10 @@
 
 import re
 import reprlib
+from collections.abc import Iterable
 from functools import lru_cache
 from types import NoneType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from sse_fast.errors import InvalidEvent
 
@@ -24,7 +25,7 @@ EARLIEST = "earliest"  # in an id's place: all that is kept
 FRAGMENT = "#"  # before an id of this server's where it has to be a relative reference (RFC 3986, section 4.2)
 KEY = re.compile(r"[\x20-\x7e]{1,255}")  # what fits an HTTP header, as a string of RFC 8941 does
 CONFLATE_KEY_BYTES = 255
-FIELDS = frozenset(("channel", "channels", "conflate_key", "data", "event", "id", "key", "retry"))
+FIELDS = frozenset(("channel", "channels", "conflate_key", "data", "event", "id", "key", "private", "retry"))
 JSON_KINDS: dict[type, str] = {
     NoneType: "null",
     bool: "a boolean",
@@ -123,6 +124,46 @@ class Keyed(tuple[bytes, ...]):
         keyed = cls((channels,) if isinstance(channels, bytes) else channels)
         keyed.key = key
         return keyed
+
+
+# ---- private events ----
+
+# The first name of a private event holds all the others. No publisher and no reader can spell it: it has controls.
+HIDDEN = b"\x01"
+
+
+def hidden(names: Iterable[bytes]) -> bytes:
+    """The name before those of a private event."""
+    return b"".join([HIDDEN + name for name in names])
+
+
+def visible(channels: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The names that an event was published under."""
+    if isinstance(channels, bytes):
+        return (channels,)
+    return channels[1:] if channels[0].startswith(HIDDEN) else channels
+
+
+def is_private(channels: bytes | tuple[bytes, ...]) -> bool:
+    return isinstance(channels, tuple) and channels[0].startswith(HIDDEN)
+
+
+class Matcher(Protocol):
+    """What a stream listens to, or is granted. A value, hashable; what it says of a name it always says, and soon."""
+
+    @property
+    def exact(self) -> str | None:
+        """The one name that it has; None: those it `matches`."""
+
+    def matches(self, name: str) -> bool:
+        """Whether it has a name, which is none of the server's own."""
+
+
+class PrivateGrants(NamedTuple):
+    """Which private events a stream may see: those with a topic of one of these; or everything."""
+
+    matchers: tuple[Matcher, ...] = ()
+    everything: bool = False
 
 
 class WholeNumber(NamedTuple):

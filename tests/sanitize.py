@@ -54,7 +54,7 @@ DRIVERS = [
         "fanout.drain fanout.reading fanout.groups fanout.volley fanout.deadlines fanout.endings fanout.forms "
         "fanout.sinks base.histogram base.queue wire.envelope wire.gzip wire.control log.index log.channels "
         "log.patterns log.reserve log.reserved log.selection log.beginnings log.ring log.pieces "
-        "log.retention log.rules log.newest log.ids",
+        "log.retention log.rules log.newest log.ids log.sources",
         "test_fanout_machine.py test_namespaces_machine.py test_reserves_machine.py test_reserves.py test_conflation.py"
         " test_fanout.py"
         " test_streams_of_patterns.py test_publishers_ids.py test_endings.py test_envelope.py"

@@ -187,7 +187,7 @@ LIES = {
     "before 1970": told(5, time="0001-01-01T00:00:00+00:00"),
     "no time": told(5, time="0001-01-01T00:00:00"),
     "what is forgotten": said('{"channel":5}', "e-5", "$forgotten"),
-    "a long name to be forgotten": said(json.dumps({"channel": "c" * 1000}), "e-5", "$forgotten"),
+    "a long name to be forgotten": said(json.dumps({"channel": "c" * 3000}), "e-5", "$forgotten"),
 }
 
 

@@ -549,7 +549,7 @@ def test_a_pattern_is_no_channel_to_listen_to(name: str) -> None:
         "pattern=a/*",
         "pattern=a:%20*",
         "pattern=" + "a:" * 20 + "*",
-        "pattern=" + "x" * 255 + ":*",
+        "pattern=" + "x" * 2047 + ":*",
         "pattern=$nothing",
         "patterns=a:*",
         "&".join(f"pattern=a{number}:*" for number in range(MOST_PATTERNS + 1)),

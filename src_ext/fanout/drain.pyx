@@ -19,7 +19,7 @@ what `groups`' to know, who takes too long `deadlines`', whose stream ends when 
 once is `volley`'s.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.math cimport INFINITY
@@ -50,8 +50,9 @@ from sse_fast._native.fanout.reading cimport FROM_EARLIEST, FROM_UNKNOWN, Readin
 from sse_fast._native.fanout.sinks cimport Batch, Sink, SocketSink, batch_of
 from sse_fast._native.fanout.volley cimport Volley
 from sse_fast._native.log.index cimport Index, Piece, View
-from sse_fast._native.log.ring cimport Log
-from sse_fast._native.log.selection cimport FOUND, NO_ROOM, UNDER_WAY, Search
+from sse_fast._native.log.ring cimport READ_OK, Log, Record
+from sse_fast._native.log.selection cimport FOUND, NO_ROOM, UNDER_WAY, Search, number_after
+from sse_fast._native.log.sources cimport Source
 from sse_fast._native.wire.control cimport closing, expiring, gap
 from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast._native.wire.envelope cimport enveloped as in_envelope
@@ -211,8 +212,9 @@ cdef class FanOut:
     # ---- coming and going -------------------------------------------------------------------------------------------
 
     def subscribe(self, channels, Sink sink not None, *, patterns=(), after=None, uint64_t history=0, bint enveloped=False,
-                  since=None, until=None, bint aged=False, str user=None, str address not None="", bint kept=True):
-        """A new subscriber to `channels` and to those of `patterns` (at least one of either), parked until `unblock`.
+                  since=None, until=None, bint aged=False, str user=None, str address not None="", bint kept=True,
+                  Source source=None):
+        """A new subscriber to `channels` and to those of `patterns` and of a `source` (at least one of them), parked until `unblock`.
         `enveloped`: its events come in envelopes.
 
         It begins after the position `after`: None is now, EARLIEST all that is kept, UNKNOWN the newest, as a gap; or
@@ -233,7 +235,7 @@ cdef class FanOut:
         if self.index.unread:
             newest = max(newest, <uint64_t>self.index.log.position)
         names, wanted = tuple(sorted(set(channels))), tuple(sorted(set(patterns))) if patterns else ()
-        if not (names or wanted):
+        if not (names or wanted or source is not None):
             raise ValueError("a subscriber names at least one channel or pattern")
         cdef long long begin = FROM_UNKNOWN      # also of a position that this log has not reached, however large
         if after is not None and after <= newest:
@@ -245,7 +247,7 @@ cdef class FanOut:
         cdef bint anew = after is not None and begin == FROM_UNKNOWN and not kept
         if anew:
             after = None
-        cdef Group group = self._groups.open(names, wanted, enveloped)
+        cdef Group group = self._groups.open(names, wanted, enveloped, source)
         subscriber.opened = wall_clock_ms() / 1000.0
         try:
             newest = newest if since is None else min(newest, since)
@@ -288,6 +290,22 @@ cdef class FanOut:
         if not kept and after is not None and (after == FROM_UNKNOWN or after > self.index.position):
             return 0
         return self._reading.bytes_from(names, patterns, after, history)
+
+    def id_at(self, uint64_t position):
+        """The id, a publisher's if it has one, of the newest kept event that is not after a position; None: none is kept."""
+        cdef uint64_t number = number_after(self.index, position)
+        cdef uint64_t offset
+        cdef Record record
+        cdef bytes frame
+        if number <= self.index._live:
+            return None
+        offset = self.index.entry(number - 1).offset
+        if self.index.log.read_record(&offset, &record) != READ_OK:
+            return None
+        frame = PyBytes_FromStringAndSize(self.index.log.names_at(offset) + record.names_length, record.frame_length)
+        if not self.index.log.still_holds(offset):
+            return None
+        return frame[frame.rfind(b"\n", 0, len(frame) - 2) + 5:len(frame) - 2].decode()
 
     def position_of_id(self, bytes id not None):
         """Position of the first kept event that has this publisher's id, or of the first of all; 0: it is unknown, or in

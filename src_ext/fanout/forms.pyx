@@ -16,9 +16,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.index cimport Entry, Index, Piece
+from sse_fast._native.log.layout cimport FLAG_NAMED
 from sse_fast._native.log.names cimport unpack_names
 from sse_fast._native.log.ring cimport READ_OK, Record
 from sse_fast._native.log.selection cimport Selection
+from sse_fast._native.log.sources cimport is_hidden
 from sse_fast._native.wire.envelope cimport enveloped
 
 cdef enum:
@@ -175,8 +177,13 @@ cdef bytes make(Index index, uint64_t number, object listened, const char* frame
         return None
     if names is not None:
         named = unpack_names(names, record.flags)
+        if is_hidden(<bytes>named[0]):
+            named = named[1:]
         if type(listened) is set:
             listened = tuple([name for name in named if name in listened])
         else:
             listened = tuple([name for name in named if (<Selection>listened).has_name(name)])
-    return enveloped(frame, entry.frame_length, listened, record.milliseconds)
+    cdef bytes further = b',"at":"%b"' % index.log.event_id(record.position).encode() if record.flags & FLAG_NAMED else b""
+    if index.is_private(number):
+        further += b',"private":true'
+    return enveloped(frame, entry.frame_length, listened, record.milliseconds, further)

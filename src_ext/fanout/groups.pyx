@@ -22,6 +22,7 @@ from sse_fast._native.log.channels cimport Channel, Listening
 from sse_fast._native.log.index cimport Index
 from sse_fast._native.log.patterns cimport Pattern
 from sse_fast._native.log.selection cimport selection_of
+from sse_fast._native.log.sources cimport Source
 
 cdef enum:
     CHANNELS_A_LOOK = 16            # that are compared in the time of a look at a subscriber, about
@@ -75,7 +76,13 @@ cdef class Subscriber:
     @property
     def patterns(self):
         cdef Channel channel
-        return tuple([channel.name for channel in self.group.channels if isinstance(channel, Pattern)])
+        return tuple([channel.name for channel in self.group.channels if isinstance(channel, Pattern) and channel.name])
+
+    @property
+    def source(self):
+        """What it listens to by matchers; None: by none."""
+        cdef Channel channel = <Channel>self.group.channels[len(self.group.channels) - 1]
+        return (<Pattern>channel).source if isinstance(channel, Pattern) else None
 
     @property
     def until(self):
@@ -112,13 +119,16 @@ cdef class Groups:
 
     # ---- coming and going -------------------------------------------------------------------------------------------
 
-    cdef Group open(self, tuple names, tuple patterns, bint enveloped):
-        """The group of these channels and patterns, which are sorted. A new one has to be entered, or closed again."""
+    cdef Group open(self, tuple names, tuple patterns, bint enveloped, Source source=None):
+        """The group of these channels and patterns, which are sorted, and of what has matchers. A new one has to be
+        entered, or closed again."""
         cdef Group group
         cdef Channel channel
-        cdef uint32_t which, named = <uint32_t>len(names), count = <uint32_t>(len(names) + len(patterns))
+        cdef uint32_t which, named = <uint32_t>len(names), count = <uint32_t>(len(names) + len(patterns) + (source is not None))
         cdef bint solo = count == 1 and named and not enveloped
         cdef object key = (names, patterns) if patterns else names
+        if source is not None:
+            key = (source, names, patterns)
         if enveloped:
             key = ("enveloped", key)
         if solo:
@@ -136,8 +146,10 @@ cdef class Groups:
             for which in range(count):
                 if which < named:
                     channel = self.index.open_channel(names[which])
-                else:
+                elif which - named < <uint32_t>len(patterns):
                     channel = self.index.patterns.open(patterns[which - named], self.index.position)
+                else:
+                    channel = self.index.patterns.open_source(source, self.index.position)
                 opened[which] = channel
                 group.reserves = group.reserves or channel.reserve
                 if channel.rule is not None:
@@ -145,7 +157,7 @@ cdef class Groups:
                     group.hides = group.hides or channel.rule.keep or channel.rule.max_age
                 group.last_position = max(group.last_position, channel.last_position)
             group.channels = tuple(opened)
-            if patterns:
+            if patterns or source is not None:
                 group.conflates, group.hides = self.index.rules.conflate, self.index.rules.hide
                 group.reserves = len(self.index.reserves) > 0
                 group.selection = selection_of(tuple(opened[:named]), tuple(opened[named:]), self.look)

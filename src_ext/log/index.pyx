@@ -39,6 +39,7 @@ from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, rese
 from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
 from sse_fast._native.log.rules cimport Rules
+from sse_fast._native.log.sources cimport is_hidden
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
@@ -47,6 +48,7 @@ cdef enum:
     MOST_LINKS = 0xFFFF0000         # links know each other by how far they are apart
     FORGETS = 1024                  # channels of which it is remembered when they were last to forget
     ID_LINE = 4 + 512 + 2           # of a publisher's id, and the blank line behind it
+    NODES_A_RECORD = 64             # that are looked at for the patterns and templates of a new channel
     PATTERNS_A_RECORD = 16          # who are told of an event take as long together as taking in another one
 
 
@@ -105,7 +107,7 @@ cdef class Index:
     # ---- for Python -------------------------------------------------------------------------------------------------
 
     def __len__(self):
-        return len(self.channels)
+        return len(self.channels) - self._hidden
 
     def get(self, bytes name not None):
         """The channel of that name, or None if it has neither events nor subscribers."""
@@ -113,7 +115,7 @@ cdef class Index:
 
     def names(self):
         """Names of all channels, in the order they were first seen."""
-        return list(self.channels)
+        return [name for name in self.channels if not is_hidden(name)]
 
     def page(self, Py_ssize_t before, bytes prefix not None, Py_ssize_t limit, Py_ssize_t look):
         """List channels whose names begin with `prefix`, from number `before` (0: the newest) down: at most `limit`, after a
@@ -131,7 +133,7 @@ cdef class Index:
         while at > end and PyList_GET_SIZE(found) < limit:
             at -= 1
             channel = <Channel>PyList_GET_ITEM(self._listed, at)
-            if PyBytes_GET_SIZE(channel.name) >= length and memcmp(
+            if PyBytes_GET_SIZE(channel.name) >= length and not is_hidden(channel.name) and memcmp(
                 PyBytes_AS_STRING(channel.name), PyBytes_AS_STRING(prefix), length
             ) == 0:
                 found.append(channel)
@@ -168,7 +170,7 @@ cdef class Index:
         cdef int status = READ_AT_HEAD
         cdef Channel channel
         cdef bytes names
-        cdef uint64_t key = 0
+        cdef uint64_t key = 0, looked
         while count < limit:
             status = self.log.read_record(&self._offset, &record)
             if status == READ_AT_HEAD:
@@ -193,16 +195,18 @@ cdef class Index:
                     self._make_room_for(1)
                 channel = self.open_channel(names)
                 if self.patterns.count:
+                    looked = self.patterns.looked
                     try:
                         self.patterns.look(channel)
                     except BaseException:
                         self.release_if_idle(channel)
                         raise
+                    count += (self.patterns.looked - looked) // NODES_A_RECORD
                 if record.flags & FLAG_FORGET:
                     self._remember_forget(names, record.position)
                     self._forget(channel)
                 self._add(&record, 1)
-                count += 1 + self._link(channel) // PATTERNS_A_RECORD
+                count += 1 + self._link(channel, False) // PATTERNS_A_RECORD
                 if record.flags & FLAG_KEYED:
                     self._supersede(channel, key)
             if record.flags & FLAG_NAMED:
@@ -254,7 +258,9 @@ cdef class Index:
         """Take in an event of several channels, whose names these are. Returns how many."""
         cdef tuple names = unpack_names(packed, record.flags)
         cdef Py_ssize_t count = PyTuple_GET_SIZE(names), told = 0, i
+        cdef uint64_t looked = self.patterns.looked
         cdef list opened = [None] * count
+        cdef bint is_private
         try:
             self._make_room_for(count)
             for i in range(count):
@@ -266,14 +272,17 @@ cdef class Index:
                 if channel is not None:
                     self.release_if_idle(<Channel>channel)
             raise
+        is_private = is_hidden(<bytes>names[0])
         self._add(record, count)
+        if is_private:
+            self.entry(self.newest).links |= PRIVATE
         for i in range(count):
-            told += self._link(<Channel>PyList_GET_ITEM(opened, i))
+            told += self._link(<Channel>PyList_GET_ITEM(opened, i), is_private)
             if record.flags & FLAG_KEYED:
                 self._supersede(<Channel>PyList_GET_ITEM(opened, i), key_behind(PyBytes_AS_STRING(packed), record.names_length))
         self._widest = max(<uint64_t>count, self._widest if self._shared else 1)
         self._shared += 1
-        return count + told // PATTERNS_A_RECORD
+        return count + told // PATTERNS_A_RECORD + (self.patterns.looked - looked) // NODES_A_RECORD
 
     cdef void _note_id(self, Record* record) noexcept:
         """Remember the publisher's id that the frame at `_offset` ends with; one that was taken away meanwhile has none."""
@@ -343,7 +352,7 @@ cdef class Index:
         self.newest += 1
         self.position = record.position
 
-    cdef Py_ssize_t _link(self, Channel channel) noexcept:
+    cdef Py_ssize_t _link(self, Channel channel, bint is_private) noexcept:
         """Put the newest event at the end of a channel's list: news for those who listen to it. Returns to how many
         patterns, too."""
         cdef uint64_t number = self._newest_link + 1, last = channel.last, further
@@ -371,7 +380,7 @@ cdef class Index:
         self._newest_link = number
         self.fresh.push(channel)
         if self.patterns.count:
-            return self.patterns.tell(channel, self.position, self._floor, self.fresh)
+            return self.patterns.tell(channel, self.position, self._floor, self.fresh, is_private)
         return 0
 
     cdef void _supersede(self, Channel channel, uint64_t key) noexcept:
@@ -458,13 +467,14 @@ cdef class Index:
         cdef Link* link
         cdef Channel channel
         cdef uint64_t number
-        cdef int i
+        cdef int i, links
         while self._first < self._live and count > 0:
             entry = self.entry(self._first)
-            count -= max(<Py_ssize_t>1, <Py_ssize_t>entry.links)
-            self._shared -= entry.links > 1
+            links = entry.links & ~PRIVATE
+            count -= max(1, links)
+            self._shared -= links > 1
             self._first += 1
-            for i in range(entry.links):
+            for i in range(links):
                 number = self._first_link
                 link = self.link(number)
                 channel = <Channel>link.channel
@@ -543,13 +553,15 @@ cdef class Index:
             channel = Channel.__new__(Channel, name)
             channel.evicted = self._gone.pop(name, self.forgotten)
             channel.last_position = max(channel.evicted, self._last_mark)
-            if self.reserves:
+            if is_hidden(name):
+                self._hidden += 1
+            elif self.reserves:
                 channel.reserve = self.log.keeper.of(name)
                 if channel.reserve:             # it has what is not after that
                     channel.last_position = max(channel.last_position, self._floor)
             elif self.number:
                 channel.reserve = (<Index>self.whole).log.keeper.of(name)
-            if self.rules.count:
+            if self.rules.count and not is_hidden(name):
                 channel.rule = self.rules.of(name)
             channel.place = PyList_GET_SIZE(self._listed)
             try:
@@ -558,6 +570,7 @@ cdef class Index:
             except MemoryError:
                 if PyList_GET_SIZE(self._listed) > channel.place:
                     drop_last(self._listed)
+                self._hidden -= is_hidden(name)
                 self.forgotten = max(self.forgotten, channel.evicted)
                 raise
         return channel
@@ -567,12 +580,13 @@ cdef class Index:
         if channel.kept or channel.subscribers:
             return
         del self.channels[channel.name]
+        self._hidden -= is_hidden(channel.name)
         cdef Channel last = <Channel>PyList_GET_ITEM(self._listed, PyList_GET_SIZE(self._listed) - 1)
         last.place = channel.place
         self._listed[channel.place] = last
         drop_last(self._listed)
         self._untold = min(self._untold, PyList_GET_SIZE(self._listed))
-        if channel.evicted > self.forgotten and not (channel.reserve and self.reserves):
+        if channel.evicted > self.forgotten and not (channel.reserve and self.reserves) and not is_hidden(channel.name):
             try:
                 self._gone[channel.name] = channel.evicted
                 if <Py_ssize_t>len(self._gone) > self._remembered:

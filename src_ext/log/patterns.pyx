@@ -23,12 +23,24 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue, drop_last
 from sse_fast._native.log.channels cimport Channel, Match
+from sse_fast._native.log.sources cimport (
+    Source,
+    Template,
+    forget_answers,
+    is_hidden,
+    too_many_answers,
+    topics_of,
+)
+
+from sse_fast.errors import HubClosed
 
 cdef enum:
     LEAST = 256                     # positions that each pattern may remember, however many there are
     MATCHES = 16384                 # that are shared by channels to come
     CHANGES = 4096                  # that are known; a power of two
     FEW_CHANGES = 16                # to compare a name with so many costs less than any look through the trie
+    MOST_TEMPLATES = 1024           # different ones: a new name is shown to each
+    NODES_A_TEMPLATE = 512          # that are looked at in the time that one takes to say whether it has a name
     DROPPED_AT_ONCE = 2             # positions, for each that is added: so they end up gone as their events do
 
 
@@ -131,6 +143,10 @@ cdef class Pattern(Channel):
     def __dealloc__(self):
         PyMem_RawFree(self.positions)
 
+    cdef bint has(self, bytes name) noexcept:
+        """Whether events of this name are its, those that are not private."""
+        return matches(self.name, name) if self.source is None else self.source.listens(name)
+
     cdef void add(self, uint64_t position, uint64_t floor) noexcept:
         """It got an event; of several of its channels, it gets it several times. `floor`: up to there all are gone."""
         cdef int i
@@ -209,12 +225,13 @@ cdef class Patterns:
         self._changed = [None] * CHANGES
         self._root = Node()
         self._matches = {}
+        self._sources, self._exact, self._templates = {}, {}, {}
         self.most = most
         self.least = <uint32_t>min(most, <uint64_t>LEAST)
 
     def matching(self, bytes name not None):
         """The patterns that a channel of that name is of, sorted."""
-        return sorted([(<Pattern>pattern).name for pattern in self.of(name)])
+        return sorted([(<Pattern>pattern).name for pattern in self._texts_of(name)])
 
     def __contains__(self, bytes text not None):
         """Whether somebody listens to this pattern."""
@@ -254,18 +271,87 @@ cdef class Patterns:
         pattern.known = pattern.newest = pattern.last_position = pattern.born = position
         pattern.place = self.count
         self.count += 1
-        self._note(pattern.name)
+        self._note(pattern)
         if is_rest:
             node.rest = pattern
         else:
             node.ends = pattern
         return pattern
 
+    cdef Pattern open_source(self, Source source, uint64_t position):
+        """`open`, of what a stream with matchers listens to. Raises HubClosed where there are too many of them here."""
+        cdef Pattern pattern = self._sources.get(source)
+        if pattern is not None:
+            return pattern
+        pattern = Pattern.__new__(Pattern, b"")
+        pattern.home, pattern.source = self, source
+        pattern.known = pattern.newest = pattern.last_position = pattern.born = position
+        pattern.place = self.count
+        try:
+            self._listen(pattern)
+            self._sources[source] = pattern
+            self.listed.append(pattern)
+        except BaseException:
+            self._listen_no_more(pattern)
+            self._sources.pop(source, None)
+            raise
+        self.count += 1
+        self._note(pattern)
+        return pattern
+
+    cdef int _listen(self, Pattern pattern) except -1:
+        cdef Source source = pattern.source
+        cdef Template template
+        cdef bytes name
+        for matcher in source.matchers:
+            template = self._template(matcher)
+            source.listening += (template,)
+            template.listeners.add(pattern)
+        for matcher in source.granted_by:
+            source.granting += (self._template(matcher),)
+        for name in source.names:
+            self._exact.setdefault(name, set()).add(pattern)
+        return 0
+
+    cdef void _listen_no_more(self, Pattern pattern) noexcept:
+        cdef Source source = pattern.source
+        cdef Template template
+        cdef set those
+        for name in source.names:
+            those = self._exact.get(name)
+            if those is not None:
+                those.discard(pattern)
+                if not those:
+                    del self._exact[name]
+        for template in <tuple>source.listening:
+            template.listeners.discard(pattern)
+            self._release_template(template)
+        for template in <tuple>source.granting:
+            self._release_template(template)
+        source.listening = source.granting = ()
+
+    cdef Template _template(self, matcher):
+        cdef Template template = self._templates.get(matcher)
+        if template is None:
+            if len(self._templates) >= MOST_TEMPLATES:
+                raise HubClosed(
+                    f"the streams here have {MOST_TEMPLATES} different templates, and no more are taken; come back in a moment"
+                )
+            template = Template(matcher)
+            self._templates[matcher] = template
+        template.uses += 1
+        return template
+
+    cdef void _release_template(self, Template template) noexcept:
+        template.uses -= 1
+        if template.uses == 0:
+            del self._templates[template.matcher]
+
     cdef void release(self, Pattern pattern) noexcept:
         """Take a pattern out unless there are subscribers."""
         cdef Node node = pattern.node
         cdef Pattern last
-        if pattern.subscribers or node is None:
+        if pattern.subscribers or node is None and self._sources.get(pattern.source) is not pattern:
             return
         self.count -= 1
         last = <Pattern>PyList_GET_ITEM(self.listed, self.count)
@@ -273,24 +359,28 @@ cdef class Patterns:
         self.listed[pattern.place] = last
         drop_last(self.listed)
         self.untold = min(self.untold, self.count)
-        self._note(pattern.name)
+        self._note(pattern)
         if last is not pattern:
-            self._note(last.name)
-        if pattern.is_rest:
-            node.rest = None
+            self._note(last)
+        if node is None:
+            del self._sources[pattern.source]
+            self._listen_no_more(pattern)
         else:
-            node.ends = None
-        pattern.node = None
-        self._prune(node)
+            if pattern.is_rest:
+                node.rest = None
+            else:
+                node.ends = None
+            pattern.node = None
+            self._prune(node)
         self.remembered -= pattern.room
         pattern.room = pattern.count = 0
         PyMem_RawFree(pattern.positions)
         pattern.positions = NULL
 
-    cdef void _note(self, bytes text) noexcept:
+    cdef void _note(self, Pattern pattern) noexcept:
         """A pattern has come or gone, or has another place."""
         self.version += 1
-        self._changed[self.version & (CHANGES - 1)] = text
+        self._changed[self.version & (CHANGES - 1)] = pattern.name if pattern.source is None else pattern.source
 
     cdef Node _child(self, Node node, bytes segment):
         cdef Node child
@@ -328,6 +418,40 @@ cdef class Patterns:
 
     cdef list of(self, bytes name):
         """The patterns that a channel of that name is of."""
+        cdef list found = [] if is_hidden(name) else self._texts_of(name)
+        if self._sources:
+            self._sources_of(name, found)
+        return found
+
+    cdef int _sources_of(self, bytes name, list found) except -1:
+        """Add those of streams with matchers: found by their exact names first, then by the templates there are."""
+        cdef bint hidden = is_hidden(name)
+        cdef Py_ssize_t answers
+        cdef set those = set()
+        cdef Template template
+        cdef Pattern pattern
+        cdef bytes topic
+        if too_many_answers():
+            forget_answers(self._templates.values())
+        for topic in topics_of(name) if hidden else (name,):
+            exact = self._exact.get(topic)
+            if exact is not None:
+                those.update(exact)
+            if topic[:1] == b"$":
+                continue
+            for template in self._templates.values():
+                if template.listeners:
+                    answers = len(template.answers)
+                    if template.decide(topic):
+                        those.update(template.listeners)
+                    self.looked += 1 if len(template.answers) == answers else NODES_A_TEMPLATE
+        for pattern in those:
+            if not hidden or pattern.source.may_see(name):
+                found.append(pattern)
+        return 0
+
+    cdef list _texts_of(self, bytes name):
+        """Those of streams with patterns."""
         cdef list found = [], nodes = [self._root], further
         cdef Node node, child
         cdef bytes segment
@@ -395,20 +519,29 @@ cdef class Patterns:
         while version < self.version:
             version += 1
             self.compared += 1
-            if matches(<bytes>PyList_GET_ITEM(self._changed, version & (CHANGES - 1)), name):
+            changed = <object>PyList_GET_ITEM(self._changed, version & (CHANGES - 1))
+            if type(changed) is Source:
+                if (<Source>changed).concerns(name):
+                    return True
+            elif matches(<bytes>changed, name):
                 return True
         return False
 
     # ---- news -------------------------------------------------------------------------------------------------------
 
-    cdef Py_ssize_t tell(self, Channel channel, uint64_t position, uint64_t floor, Queue news) noexcept:
-        """A channel that has looked got an event: to its patterns that is news. Returns how many they are."""
+    cdef Py_ssize_t tell(
+        self, Channel channel, uint64_t position, uint64_t floor, Queue news, bint is_private
+    ) noexcept:
+        """A channel that has looked got an event: to its patterns that is news. Returns how many they are. `is_private`: a
+        private one, of which streams with matchers are told by its hidden name."""
         cdef bytes places = channel.matched.places
         cdef const uint32_t* place = <const uint32_t*>PyBytes_AS_STRING(places)
         cdef Py_ssize_t count = PyBytes_GET_SIZE(places) // <Py_ssize_t>sizeof(uint32_t), i
         cdef Pattern pattern
         for i in range(count):
             pattern = <Pattern>PyList_GET_ITEM(self.listed, place[i])
+            if is_private and pattern.source is not None and not is_hidden(channel.name):
+                continue
             pattern.add(position, floor)
             news.push(pattern)
         return count

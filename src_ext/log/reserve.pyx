@@ -23,6 +23,7 @@ from sse_fast._native.base.siphash cimport number_of
 from sse_fast._native.log.layout cimport FLAG_MARK, LogHeader, Record, largest_of
 from sse_fast._native.log.names cimport FLAG_KEYED, FLAG_SEVERAL, KEY_ROOM, name_length
 from sse_fast._native.log.patterns cimport covers, fits, meet
+from sse_fast._native.log.sources cimport HIDDEN
 
 cdef const unsigned char* NO_SECRET = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
@@ -120,6 +121,8 @@ cdef void put(Reserve* reserve, const Record* record) noexcept nogil:
 
 cdef void keep_of(Reserve* reserves, int given, const char* name, size_t length, const Record* record) noexcept nogil:
     cdef int i
+    if length and name[0] == HIDDEN:        # its topics stand behind it
+        return
     for i in range(given):
         if fits(reserves[i].pattern, reserves[i].length, name, length):
             if reserves[i].header != NULL:

@@ -223,7 +223,7 @@ cdef uint64_t before_newest_selected(Index index, Selection selection, uint64_t 
             looked += 1
             if (
                 event != last and reserve.entry(event).position <= most and link >= channel.forgot
-                and there._has(channel) and is_own(reserve, channel)
+                and there._has(reserve, link, channel) and is_own(reserve, channel)
                 and (view == NULL or is_shown(reserve, link, NO_LIMIT, view))
             ):
                 last = event

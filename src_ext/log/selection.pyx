@@ -21,13 +21,14 @@ from sse_fast._native.log.beginnings cimport behind_marks, evicted_of, evicted_o
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.heap cimport push, sift_down
 from sse_fast._native.log.index cimport MERGED, Entry, Index, Mark, Piece, View
-from sse_fast._native.log.patterns cimport Pattern, matches
+from sse_fast._native.log.patterns cimport Pattern
 from sse_fast._native.log.pieces cimport copied
 from sse_fast._native.log.retention cimport hidden_of, hide_after, is_passed, is_shown
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
 
 cdef enum:
+    LINKS_A_TEMPLATE = 2            # that are looked at in the time that one takes to say whether it has a name
     LOOKED = 16384                  # events, at most, for one that is hidden and not superseded
     COVERED = 1024                  # links that are looked at before it is counted whether they were enough
     ASKED = 8192                    # channels, at most, for where they were evicted
@@ -103,12 +104,12 @@ cdef uint64_t evicted_of_pattern(Index index, Pattern pattern) noexcept:
     ):
         return pattern.gone
     try:
-        if index.reserves and index.log.keeper.cover(pattern.name):
+        if index.reserves and pattern.source is None and index.log.keeper.cover(pattern.name):
             newest = forgotten_of_those(index, pattern)
         else:
             newest = evicted_of_those(index, pattern)
         for reserve in index.reserves:
-            if index.log.keeper.meets(reserve.number, pattern.name):
+            if pattern.source is not None or index.log.keeper.meets(reserve.number, pattern.name):
                 newest = max(newest, evicted_of_those(reserve, pattern))
     except MemoryError:
         return index._any_gone
@@ -123,11 +124,11 @@ cdef uint64_t forgotten_of_those(Index index, Pattern pattern) noexcept:
     cdef Channel channel
     if index._forgot_at == 0:
         return 0
-    if PyList_GET_SIZE(index._listed) > ASKED:
+    if PyList_GET_SIZE(index._listed) > ASKED // (1 + templates_of(pattern)):
         return index._forgot_position
     index.steps += PyList_GET_SIZE(index._listed)
     for channel in index._listed:
-        if channel.forgot and matches(pattern.name, channel.name):
+        if channel.forgot and pattern.has(channel.name):
             newest = max(newest, forgotten_of(index, channel))
     return newest
 
@@ -136,16 +137,16 @@ cdef uint64_t evicted_of_those(Index index, Pattern pattern) except? 0:
     """`evicted_of_pattern`, of the channels that one index knows; of a reserve of those that are its."""
     cdef uint64_t newest = max(index._lapped, index.forgotten)
     cdef Channel channel
-    if index.rules.conflates_of(pattern.name):      # also of channels that are gone
+    if conflates(index, pattern):       # also of channels that are gone
         newest = max(newest, index._missed)
-    if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED:
+    if PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone) > ASKED // (1 + templates_of(pattern)):
         return index._any_gone
     index.steps += PyList_GET_SIZE(index._listed) + PyDict_Size(index._gone)
     for channel in index._listed:
-        if matches(pattern.name, channel.name) and (index.number == 0 or channel.reserve == index.number):
+        if pattern.has(channel.name) and (index.number == 0 or channel.reserve == index.number):
             newest = max(newest, evicted_of_one(index, channel))
     for name, position in index._gone.items():
-        if matches(pattern.name, <bytes>name):
+        if pattern.has(<bytes>name):
             newest = max(newest, <uint64_t>position)
     return newest
 
@@ -168,16 +169,43 @@ cdef Py_ssize_t cover(Index index, Pattern pattern, uint64_t position, Py_ssize_
         if event < index._live or at <= target:
             pattern.known = target
             break
-        look -= 1
+        look -= 1 + LINKS_A_TEMPLATE * templates_of(pattern)
         index.steps += 1
         channel = <Channel>index.link(link).channel
-        if link >= channel.forgot and matches(pattern.name, channel.name) and not pattern.add_before(at):
+        if link >= channel.forgot and has_link(index, pattern, link, channel) and not pattern.add_before(at):
             return -1
         if link == index._first_link or index.event_of(link - 1) != event:
             pattern.known = at - 1
             if look <= 0:
                 return 0
     return max(look, 0)
+
+
+cdef bint conflates(Index index, Pattern pattern) noexcept:
+    return index.rules.conflate if pattern.source is not None else index.rules.conflates_of(pattern.name)
+
+
+cdef bint has_link(Index index, Pattern pattern, uint64_t link, Channel channel) noexcept:
+    """Whether an event, which this is a link of, is a pattern's by that channel. A private one is a stream's with matchers
+    by a topic that it listens to, if it may see it."""
+    cdef uint64_t event
+    if not pattern.has(channel.name):
+        return False
+    if pattern.source is None:
+        return True
+    event = index.event_of(link)
+    if not index.is_private(event):
+        return True
+    while link > index._first_link and index.event_of(link - 1) == event:
+        link -= 1
+    return pattern.source.sees((<Channel>index.link(link).channel).name)
+
+
+cdef Py_ssize_t templates_of(Pattern pattern) noexcept:
+    """That are asked of a name, at most."""
+    if pattern.source is None:
+        return 0
+    return PyTuple_GET_SIZE(pattern.source.listening) + PyTuple_GET_SIZE(pattern.source.granting)
 
 
 cdef bint is_own(Index index, Channel channel) noexcept:
@@ -201,13 +229,13 @@ cdef bint is_own(Index index, Channel channel) noexcept:
 cdef class Selection:
     """What the streams of a group listen to that has patterns."""
 
-    cdef bint _has(self, Channel channel) noexcept:
+    cdef bint _has(self, Index index, uint64_t link, Channel channel) noexcept:
         cdef Py_ssize_t i
         for i in range(PyTuple_GET_SIZE(self.named)):
             if <void*>PyTuple_GET_ITEM(self.named, i) == <void*>channel:
                 return True
         for i in range(PyTuple_GET_SIZE(self.patterns)):
-            if matches((<Pattern>PyTuple_GET_ITEM(self.patterns, i)).name, channel.name):
+            if has_link(index, <Pattern>PyTuple_GET_ITEM(self.patterns, i), link, channel):
                 return True
         return False
 
@@ -217,7 +245,7 @@ cdef class Selection:
             if (<Channel>PyTuple_GET_ITEM(self.named, i)).name == name:
                 return True
         for i in range(PyTuple_GET_SIZE(self.patterns)):
-            if matches((<Pattern>PyTuple_GET_ITEM(self.patterns, i)).name, name):
+            if (<Pattern>PyTuple_GET_ITEM(self.patterns, i)).has(name):
                 return True
         return False
 
@@ -272,7 +300,7 @@ cdef class Selection:
             # What was superseded counts for nothing: that is known of each channel alone.
             # Of what has a reserve that too.
             if (
-                evicted and not index.rules.conflates_of(pattern.name) and not index.reserves
+                evicted and not conflates(index, pattern) and not index.reserves
                 or position < evicted_of_pattern(index, pattern)
             ):
                 return True
@@ -319,7 +347,7 @@ cdef class Selection:
         cdef Channel channel
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
-            if channel.rule is not None and link >= channel.forgot and self._has(channel) and is_own(index, channel):
+            if channel.rule is not None and link >= channel.forgot and self._has(index, link, channel) and is_own(index, channel):
                 if not is_passed(index, link) and index.entry(event).position <= hidden_of(index, channel, view):
                     return True
             link += 1
@@ -468,7 +496,10 @@ cdef class Selection:
         link = link_of(index, event)
         while link <= index._newest_link and index.event_of(link) == event:
             channel = <Channel>index.link(link).channel
-            if link >= channel.forgot and self._has(channel) and (view == NULL or is_shown(index, link, until, view)):
+            if (
+                link >= channel.forgot and self._has(index, link, channel)
+                and (view == NULL or is_shown(index, link, until, view))
+            ):
                 return True
             link += 1
         return False
@@ -585,10 +616,13 @@ cdef class Selection:
         """As `_merge`, of a position before what is known: look at the links after it, so many a call."""
         cdef uint64_t link = link_of(index, number_after(index, position)), event, last = 0, looked = position
         cdef size_t count = 0
-        cdef Py_ssize_t look = self.look
+        cdef Py_ssize_t look = self.look, each = 1
         cdef bint taken = False
         cdef Entry* entry
         cdef Channel channel
+        cdef Pattern pattern
+        for pattern in self.patterns:
+            each += LINKS_A_TEMPLATE * templates_of(pattern)
         piece.more = False
         while link <= index._newest_link:
             event = index.event_of(link)
@@ -603,11 +637,11 @@ cdef class Selection:
                     break
                 last = event
                 taken = False
-            look -= 1
+            look -= each
             index.steps += 1
             channel = <Channel>index.link(link).channel
             if (
-                not taken and link >= channel.forgot and self._has(channel) and is_own(index, channel)
+                not taken and link >= channel.forgot and self._has(index, link, channel) and is_own(index, channel)
                 and (view == NULL or is_shown(index, link, until, view))
             ):
                 if count and (piece.length + entry.frame_length > limit or count >= MERGED):

@@ -5,6 +5,7 @@ but for its data: that is one line of JSON, out of which the event can be put to
 
     data: {"channel":"news","event":"message","time":"2026-11-22T13:35:09.123Z","data":"hello"}
 
+Where the event has its publisher's id, `at` is the server's own, and of a private event `private` is true.
 `channel` is the first of the event's channels that the stream listens to. Where it listens to more of them, `channels`
 has them all, in the event's order: never one that it does not listen to, which may be no business of its client's.
 `event` is the type as a client has it. `data` is the text, whatever it is: a string carries any, and loses no digit of
@@ -36,9 +37,9 @@ def envelope(bytes frame not None, channels, uint64_t milliseconds):
     return enveloped(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), names, milliseconds)
 
 
-cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds):
+cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds, bytes further=None):
     """`frame`: whole, with lines that end in LF. `channels`: those of the event that the stream listens to, at least one.
-    `milliseconds`: when it was published, since 1970."""
+    `milliseconds`: when it was published, since 1970. `further`: members of its JSON object, a comma before each."""
     cdef:
         const char* end = frame + size
         const char* at
@@ -49,8 +50,11 @@ cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_
         char* to
         bint written = False
         Line line
+    if further is None:
+        further = b""
     # Check and measure first; then allocate once, and exactly.
     room = len(b'data: {"channel":,"event":"","time":"","data":""}\n') + TIME_SIZE + channels_size(channels)
+    room += PyBytes_GET_SIZE(further)
     at = frame
     while at < end:
         eol = line_end(at, end)
@@ -83,7 +87,9 @@ cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_
             to = put_json(to, kind, kind_size)
             to = put(to, b'","time":"', 10)
             to = put_time(to, milliseconds)
-            to = put(to, b'","data":"', 10)
+            to = put(to, b'"', 1)
+            to = put(to, PyBytes_AS_STRING(further), PyBytes_GET_SIZE(further))
+            to = put(to, b',"data":"', 9)
             to = put_data(to, at, end)
             to = put(to, b'"}\n', 3)
         at = eol + 1

@@ -23,7 +23,7 @@ from sse_fast.datastar import fields_of as fields_of_function
 from sse_fast.errors import EventTooLarge, InvalidEvent
 from sse_fast.event_rules import (
     FIELDS, FRAGMENT, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES, RETRY, SHORT_NAME, Keyed, brief,
-    conflate_key as conflate_key_of, idempotency_key, kind_of, long_name as long_name_function, publisher_id,
+    conflate_key as conflate_key_of, hidden, idempotency_key, kind_of, long_name as long_name_function, publisher_id,
     short_name as short_name_function,
 )
 from sse_fast.serialization import DEEPEST as DEEPEST_JSON
@@ -46,16 +46,17 @@ cdef Py_ssize_t BYTES_AT_ONCE = 128 * 1024  # of both: a few large ones are as m
 
 
 def encode_publication(
-    channel, data, *, event=None, retry=None, conflate_key=None, id=None, bint fragment=False, Py_ssize_t limit,
-    TypedChannels typed=None
+    channel, data, *, event=None, retry=None, conflate_key=None, id=None, bint fragment=False,
+    bint private=False, Py_ssize_t limit, TypedChannels typed=None
 ):
     """The channel's name as the log keeps it, and the frame without its id line. `limit`: bytes of the frame. `typed`:
     the channels whose events have to fit, here and below.
 
     `channel` may be a sequence of names: then theirs, as a tuple; of one, that name alone. It may be a typed channel
     (`schema.definitions`), or have some: then `data` is an event of theirs. With a `conflate_key` they are Keyed. `id`: the
-    publisher's own, which its readers see; `fragment`: it has the log's, as a relative reference. Raises InvalidEvent
-    (EventTooLarge past the limit).
+    publisher's own, which its readers see; `fragment`: it has the log's, as a relative reference. `private`:
+    of streams with matchers those get it that may see one of its channels; then the names are a tuple, the first of them
+    hidden. Raises InvalidEvent (EventTooLarge past the limit).
     """
     cdef tuple made
     if not isinstance(channel, str):
@@ -66,11 +67,13 @@ def encode_publication(
         if id is not None and fragment:
             raise InvalidEvent("an event has an id of its publisher's, or one of the log's")
         made = identified(encoded(channel, data, event, retry, limit, typed), id, limit)
+    if private:
+        made = made_private(made)
     return made if conflate_key is None else keyed(made, conflate_key)
 
 
 def from_json_object(bytes body not None, Py_ssize_t limit, dict keys=None, TypedChannels typed=None):
-    """One publication from `{"channel", "data", "event"?, "id"?, "retry"?, "conflate_key"?}`; null is as good as left out. In
+    """One publication from `{"channel", "data", "event"?, "id"?, "retry"?, "private"?, "conflate_key"?}`; null is as good as left out. In
     place of `channel` it may have `channels`, an array of names. An idempotency `key` is put into `keys`, at 0; without
     `keys` it is refused.
     Raises InvalidEvent."""
@@ -164,6 +167,12 @@ cdef object parsed(bytes body):
         raise InvalidEvent(f"the body is not JSON: {error}; for NDJSON send 'application/x-ndjson'") from None
 
 
+cdef tuple made_private(tuple event):
+    channels, frame = event
+    cdef tuple names = channels if type(channels) is tuple else (channels,)
+    return (hidden(names), *names), frame
+
+
 cdef tuple identified(tuple event, object id, Py_ssize_t limit):
     """An event that has its publisher's id; None: the log's, as a relative reference. The line stands first here, where
     `log/ring` finds it; in the log it is the last, as any."""
@@ -195,13 +204,17 @@ cdef tuple from_value(
             if keys is None:
                 raise InvalidEvent("no idempotency keys are taken here; leave 'key' out")
             keys[place] = idempotency_key(key)
-        key, id = value.get("conflate_key"), value.get("id")
-        if key is not None or id is not None:
+        key, id, private = value.get("conflate_key"), value.get("id"), value.get("private")
+        if private is not None and type(private) is not bool:
+            raise InvalidEvent(f"'private' must be true or false; this is {kind_of(private)}")
+        if key is not None or id is not None or private:
             if type(data) is not str:
                 data = as_it_stands(text, end)
             made = encoded(channel, data, event, retry, limit, typed)
             if id is not None:
                 made = identified(made, id, limit)
+            if private:
+                made = made_private(made)
             return keyed(made, key) if key is not None else made
     if type(data) is not str:
         data = as_it_stands(text, end)
@@ -220,7 +233,7 @@ cdef object looked_through(dict value):
         if name not in FIELDS:
             raise InvalidEvent(
                 f"unknown field {brief(name)}; the fields are 'channel' or 'channels', 'data', 'event', 'id', 'retry', "
-                "'key' and 'conflate_key'"
+                "'private', 'key' and 'conflate_key'"
             )
     cdef object channel = value.get("channel"), channels = value.get("channels")
     if channel is not None and channels is not None:

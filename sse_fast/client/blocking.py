@@ -70,19 +70,23 @@ class Client:
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
+        private: bool = False,
     ) -> EventId:
         """Publish one event to a channel, or to several; its id, once it is in the log.
 
         data: str or bytes (UTF-8) as they stand, anything else as JSON. retry: milliseconds, for who listens.
-        conflate_key: what this is the newest value of. key: an idempotency key: the same event under the same key is
-        published once, whoever sends it, for as long as the edge remembers the key. Without one the client makes one up
-        for all its attempts.
+        conflate_key: what this is the newest value of. id: the publisher's own, by which readers know the event.
+        private: Mercure's subscribers get it only if they are granted it.
+        key: an idempotency key: the same event under the same key is published once, whoever sends it, for as long as
+        the edge remembers the key. Without one the client makes one up for all its attempts.
 
         An edge that is away, restarts, or says "later" is asked again for `patience` seconds. Raises Unavailable after
         that, whose `maybe` says whether it may have been published; InvalidEvent for what is no event; Unauthorized,
         Forbidden, NotFound, KeyReused, or else Refused where the edge says no.
         """
-        return self._publish(Publication.one(channel, data, event, retry, key, conflate_key, self._patience))[0]
+        one = Publication.one(channel, data, event, retry, key, conflate_key, self._patience, id, private)
+        return self._publish(one)[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, key: str | None = None) -> list[EventId]:
         """Publish events, all or none, in their order; their ids.

@@ -63,9 +63,12 @@ class AsyncClient:
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
+        private: bool = False,
     ) -> EventId:
         """As `Client.publish`."""
-        return (await self._publish(Publication.one(channel, data, event, retry, key, conflate_key, self._patience)))[0]
+        one = Publication.one(channel, data, event, retry, key, conflate_key, self._patience, id, private)
+        return (await self._publish(one))[0]
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]], *, key: str | None = None) -> list[EventId]:
         """As `Client.publish_many`."""

@@ -52,11 +52,13 @@ class Publication:
         key: str | None,
         conflate_key: str | None,
         patience: float,
+        id: str | None = None,
+        private: bool = False,
     ) -> "Publication":
         """Raises InvalidEvent."""
         if key is None and patience:
             key = secrets.token_hex(16)
-        body = object_of(channel, data, event, retry, conflate_key, None)
+        body = object_of(channel, data, event, retry, conflate_key, None, id, private)
         # An object has less room than lines of them.
         return cls(body, "application/x-ndjson", key, patience)
 
@@ -142,8 +144,8 @@ def checked_event(place: int, event: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidEvent("it has 'data', and 'channel' or 'channels'")
     except (InvalidEvent, AttributeError) as error:
         raise InvalidEvent(f"event {place} of the batch: {error}") from None
-    fields = {name: event.get(name) for name in ("data", "event", "retry", "conflate_key", "key")}
-    return {"channel": channel, **fields}
+    fields = {name: event.get(name) for name in ("data", "event", "retry", "conflate_key", "key", "id")}
+    return {"channel": channel, "private": event.get("private") or False, **fields}
 
 
 def object_of(
@@ -153,13 +155,16 @@ def object_of(
     retry: int | None,
     conflate_key: str | None,
     key: str | None,
+    id: str | None = None,
+    private: bool = False,
 ) -> bytes:
     """One line. Raises InvalidEvent for what no edge would take, before anything is sent."""
-    encode_publication(channel, data, event=event, retry=retry, conflate_key=conflate_key, limit=LARGEST)
+    encode_publication(channel, data, event=event, retry=retry, conflate_key=conflate_key, id=id, limit=LARGEST)
     if isinstance(data, bytes | bytearray | memoryview):
         data = bytes(data).decode()  # it is UTF-8, or would have been refused
     where = {"channel": channel} if isinstance(channel, str) else {"channels": list(channel)}
-    fields = {"event": event, "retry": retry, "conflate_key": conflate_key, "key": key}
+    fields: dict[str, Any] = {"event": event, "retry": retry, "conflate_key": conflate_key, "key": key, "id": id}
+    fields["private"] = True if private else None
     given = {name: value for name, value in fields.items() if value is not None}
     if key is not None:
         idempotency_key(key)

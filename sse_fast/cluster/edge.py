@@ -49,7 +49,17 @@ from sse_fast.errors import (
     SSEFastError,
 )
 from sse_fast.event import EventId
-from sse_fast.event_rules import MAX_CHANNELS, Encoded, Keyed, channel_name
+from sse_fast.event_rules import (
+    FRAGMENT,
+    MAX_CHANNELS,
+    Encoded,
+    Keyed,
+    channel_name,
+    hidden,
+    is_private,
+    publisher_id,
+    visible,
+)
 
 logger = logging.getLogger("sse_fast.cluster")
 
@@ -382,7 +392,8 @@ def item_of(event: ReceivedEvent) -> Events | Forgotten | None:
             raise TypeError
         if event.event == GAP and "channel" not in said:
             return None
-        id = EventId.parse(event.id)
+        named = said.get("at")
+        id = EventId.parse(event.id.removeprefix(FRAGMENT) if named is None else str(named))
         if id is None:
             raise ValueError
         check_position(id)
@@ -400,6 +411,12 @@ def item_of(event: ReceivedEvent) -> Events | Forgotten | None:
             frame = gap(said.get("after"), said.get("until"), False)
         else:
             frame = encode(said["data"], event=None if event.event == "message" else event.event, retry=event.retry)
+        if named is not None:
+            frame = b"id: %b\n%b" % (publisher_id(event.id).encode(), frame)
+        elif event.id.startswith(FRAGMENT):
+            frame = b"id: %b\n%b" % (FRAGMENT.encode(), frame)
+        if said.get("private"):
+            return Events(id.epoch, [(id.position, (hidden(names), *names), frame, milliseconds)])
     except (ValueError, KeyError, TypeError, OverflowError, InvalidEvent):
         raise Refused(f"it says what no edge does, behind the id {event.id[:40]!r}: another server?") from None
     return Events(id.epoch, [(id.position, names if len(names) > 1 else names[0], frame, milliseconds)])
@@ -422,9 +439,12 @@ def end_of(item: Events | Forgotten) -> EventId:
 
 def line_of(event: Encoded, key: str | None) -> bytes:
     channels, frame = event
-    names = channels if isinstance(channels, tuple) else (channels,)
     (said,) = EventParser(max_event_size=LARGEST).feed(frame)
-    fields: dict[str, object] = {"channels": [name.decode() for name in names], "data": said.data}
+    fields: dict[str, object] = {"channels": [name.decode() for name in visible(channels)], "data": said.data}
+    if is_private(channels):
+        fields["private"] = True
+    if said.id not in ("", FRAGMENT):
+        fields["id"] = said.id
     if said.event == GAP:  # how many positions that is whoever takes it counts
         fields["data"] = {name: id for name, id in orjson.loads(said.data).items() if name in ("after", "until")}
     if said.event != "message":

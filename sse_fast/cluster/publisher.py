@@ -30,12 +30,8 @@ class _Events:
         self.max_event_size = max_event_size
         self.patience = patience
 
-    def _one(
-        self, channel: str | Sequence[str], data: Any, event: str | None, retry: int | None, conflate_key: str | None
-    ) -> Encoded:
-        return encode_publication(
-            channel, data, event=event, retry=retry, conflate_key=conflate_key, limit=self.max_event_size
-        )
+    def _one(self, channel: str | Sequence[str], data: Any, **fields: Any) -> Encoded:
+        return encode_publication(channel, data, **fields, limit=self.max_event_size)
 
     def _many(self, events: Iterable[Mapping[str, Any]], key: str | None) -> tuple[list[Encoded], Any]:
         """Raises InvalidEvent, which says of which event."""
@@ -48,9 +44,8 @@ class _Events:
                 channel = each.get("channel", each.get("channels"))
                 if channel is None or {"channel", "channels"} <= each.keys() or "data" not in each:
                     raise InvalidEvent("it has 'data', and 'channel' or 'channels'")
-                encoded.append(
-                    self._one(channel, each["data"], each.get("event"), each.get("retry"), each.get("conflate_key"))
-                )
+                fields = {name: each.get(name) for name in ("event", "retry", "conflate_key", "id")}
+                encoded.append(self._one(channel, each["data"], **fields, private=bool(each.get("private"))))
                 if each.get("key") is not None:
                     keys[place] = each["key"]
             except InvalidEvent as error:
@@ -117,14 +112,18 @@ class Publisher(_Events):
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
+        private: bool = False,
     ) -> EventId:
         """Publish one event, as `Hub.publish` does; its id. Raises InvalidEvent, KeyReused or EngineUnavailable, whose
         `maybe` says whether it may have been published."""
-        return self._publish([self._one(channel, data, event, retry, conflate_key)], key).ids[0]
+        fields = {"event": event, "retry": retry, "conflate_key": conflate_key, "id": id, "private": private}
+        return self._publish([self._one(channel, data, **fields)], key).ids[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, key: str | None = None) -> Sequence[EventId]:
-        """Publish events, all or none, in their order: `{"channel": "a", "data": 1}`, with `event`, `retry`, `key` and
-        `conflate_key` where they have some. `key`: of them all. Raises as `publish`, and BatchTooLarge."""
+        """Publish events, all or none, in their order: `{"channel": "a", "data": 1}`, with `event`, `retry`, `key`,
+        `conflate_key`, `id` and `private` where they have some. `key`: of them all. Raises as `publish`, and
+        BatchTooLarge."""
         return self._publish(*self._many(events, key)).ids
 
     def close(self) -> None:
@@ -244,9 +243,12 @@ class AsyncPublisher(_Events):
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
+        private: bool = False,
     ) -> EventId:
         """As `Publisher.publish`."""
-        return (await self._publish([self._one(channel, data, event, retry, conflate_key)], key)).ids[0]
+        fields = {"event": event, "retry": retry, "conflate_key": conflate_key, "id": id, "private": private}
+        return (await self._publish([self._one(channel, data, **fields)], key)).ids[0]
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]], *, key: str | None = None) -> Sequence[EventId]:
         """As `Publisher.publish_many`."""

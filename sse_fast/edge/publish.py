@@ -24,7 +24,7 @@ from sse_fast.edge.mercure import Updates, published
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, KeyReused, SSEFastError
 from sse_fast.event import EventId, EventIds
-from sse_fast.event_rules import Encoded
+from sse_fast.event_rules import Encoded, visible
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.idempotency import Keys
@@ -236,7 +236,7 @@ def names_of(events: Iterable[Encoded]) -> Iterator[bytes]:
     """Of their channels, as often as they stand there."""
     for channel, _ in events:
         if isinstance(channel, tuple):
-            yield from channel
+            yield from visible(channel)
         else:
             yield channel
 

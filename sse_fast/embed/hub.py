@@ -234,6 +234,8 @@ class Hub(node.Hub):
         retry: int | None = ...,
         key: str | None = ...,
         conflate_key: str | None = ...,
+        id: str | None = ...,
+        private: bool = ...,
     ) -> "Future[EventId]": ...
     @overload
     def publish_threadsafe(
@@ -245,6 +247,8 @@ class Hub(node.Hub):
         retry: int | None = ...,
         key: str | None = ...,
         conflate_key: str | None = ...,
+        id: str | None = ...,
+        private: bool = ...,
     ) -> "Future[EventId]": ...
     def publish_threadsafe(
         self,
@@ -255,6 +259,8 @@ class Hub(node.Hub):
         retry: int | None = None,
         key: str | None = None,
         conflate_key: str | None = None,
+        id: str | None = None,
+        private: bool = False,
     ) -> "Future[EventId]":
         """`publish` from a thread without the hub's loop. What one thread publishes stays in order.
 
@@ -268,6 +274,8 @@ class Hub(node.Hub):
             event=event,
             retry=retry,
             conflate_key=conflate_key,
+            id=id,
+            private=private,
             limit=self.max_event_size,
             typed=self.typed,
         )

@@ -30,12 +30,13 @@ from sse_fast.ends import ENDS
 from sse_fast.errors import EndReason, HubClosed, InvalidEvent
 from sse_fast.event import EventId
 from sse_fast.event_rules import EARLIEST as EARLIEST_ID
-from sse_fast.event_rules import FRAGMENT, Encoded, channel_name
+from sse_fast.event_rules import FRAGMENT, Encoded, Matcher, PrivateGrants, channel_name
 from sse_fast.hub import other_workers
 from sse_fast.hub.backplane import Backplane, LogBackplane, Once
 from sse_fast.hub.engine import Engine, Told
 from sse_fast.hub.idempotency import Keys, check_bounds
 from sse_fast.hub.lifetime import end_of
+from sse_fast.hub.listening import listening
 from sse_fast.hub.memory import SendMemory
 from sse_fast.hub.open_streams import ENDED_AT_ONCE, OpenStreams
 from sse_fast.hub.over_engine import OverEngine
@@ -171,6 +172,7 @@ class Hub:
         key: str | None = ...,
         conflate_key: str | None = ...,
         id: str | None = ...,
+        private: bool = ...,
     ) -> EventId: ...
     @overload
     async def publish(
@@ -183,6 +185,7 @@ class Hub:
         key: str | None = ...,
         conflate_key: str | None = ...,
         id: str | None = ...,
+        private: bool = ...,
     ) -> EventId: ...
     async def publish(
         self,
@@ -194,6 +197,7 @@ class Hub:
         key: str | None = None,
         conflate_key: str | None = None,
         id: str | None = None,
+        private: bool = False,
     ) -> EventId:
         """Publish one event; when this returns it is in the log. `retry` in milliseconds.
 
@@ -211,6 +215,9 @@ class Hub:
         `id`: one of the publisher's own, 1 to 512 bytes, by which readers know the event and resume behind it. What
         this returns is the hub's, which stands for the same place. An id given twice is that of its first event.
 
+        `private`: of Mercure's subscribers those get it whose token grants them one of its channels. Streams of ours
+        that listen to one of them get it as any event: what they listen to is granted already.
+
         Raises InvalidEvent (EventTooLarge) or HubClosed; then nothing was published. Where memory is out, MemoryError:
         then it may have been.
         """
@@ -221,6 +228,7 @@ class Hub:
             retry=retry,
             conflate_key=conflate_key,
             id=id,
+            private=private,
             limit=self.max_event_size,
             typed=self.typed,
         )
@@ -312,6 +320,8 @@ class Hub:
         address: str = "",
         kept: bool = True,
         recalled: Recalled | None = None,
+        matchers: Iterable[Matcher] = (),
+        private: PrivateGrants | None = None,
     ) -> Subscription:
         """A stream of these channels, and of those that `patterns` (well-formed ones) have, over a sink, parked until
         `Subscription.start`.
@@ -323,12 +333,19 @@ class Hub:
         `user` and `address`: whose it is, as `open_streams` finds it.
         `kept`: whether the newest kept events follow an id that this log never gave, behind the gap.
         `recalled`: what `recall` has found for it.
+        `matchers`: what else it listens to, of which it gets public events, and such private ones as `private` lets it
+        see: those with a topic that one of the matchers has and a topic, that one or another, that is granted. Of
+        `channels` and `patterns` it gets all.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         if self.draining:
             raise HubClosed("the hub is shutting down and takes no more streams")
         self._open()
         names = list(dict.fromkeys(map(channel_name, channels)))
+        source = None
+        if matchers:
+            further, source = listening(matchers, private)
+            names = list(dict.fromkeys((*names, *further)))
         after = None if last_event_id is None else self.cursor(last_event_id)
         if recalled is not None:
             if self._lacks(names, patterns, recalled.until) or self._has_forgotten(recalled):  # since it was read
@@ -351,6 +368,7 @@ class Hub:
             user=user,
             address=address,
             kept=kept,
+            source=source,
         )
         try:
             return Subscription(self, subscriber, sink, last_event_id, recalled)
@@ -358,10 +376,16 @@ class Hub:
             self.fanout.unsubscribe(subscriber)
             raise
 
-    def recalls(self, channels: Iterable[str], patterns: Iterable[str], last_event_id: str | None) -> bool:
+    def recalls(
+        self,
+        channels: Iterable[str],
+        patterns: Iterable[str],
+        last_event_id: str | None,
+        matchers: Iterable[Matcher] = (),
+    ) -> bool:
         """Whether a stream of these would begin with a gap, and what is missing here may be had: the backplane may have
         it still, or it is on its way."""
-        if self.backplane.recall is None or last_event_id is None or self.draining:
+        if self.backplane.recall is None or last_event_id is None or self.draining or tuple(matchers):
             return False
         id = self._own_id(last_event_id)
         if id is None:
@@ -448,10 +472,11 @@ class Hub:
         history: int = 0,
         patterns: Iterable[str] = (),
         kept: bool = True,
+        matchers: Iterable[Matcher] = (),
     ) -> int:
         """About how many bytes of kept events a stream would begin with that is attached so. Raises InvalidEvent."""
         names = [channel_name(name) for name in channels]
-        wild = [pattern.encode() for pattern in patterns]
+        wild = [pattern.encode() for pattern in patterns] or [b"**" for _ in matchers]
         after = self.cursor(last_event_id)
         return self.fanout.to_replay(names, patterns=wild, after=after, history=history, kept=kept)
 

@@ -16,7 +16,7 @@ from sse_fast._native.wire.envelope import envelope
 from sse_fast.cluster.entries import Events, Forgotten, Missed
 from sse_fast.errors import EngineUnavailable
 from sse_fast.event import EventId
-from sse_fast.event_rules import FRAGMENT
+from sse_fast.event_rules import FRAGMENT, visible
 from sse_fast.hub.engine import Engine, Page
 
 MOST_PAGES = 64  # that are looked through for one stream: some 16 MiB
@@ -88,7 +88,7 @@ class Part:
                 break
             for position, channels, body, milliseconds in item.events:
                 self._come_to(position)
-                names = channels if isinstance(channels, tuple) else (channels,)
+                names = visible(channels)
                 frame = with_id(body, EventId(begin.epoch, position))
                 event = Event(position, names, frame, milliseconds)
                 for name in names:

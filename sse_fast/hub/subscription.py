@@ -6,6 +6,7 @@ from sse_fast._native.fanout.drain import FanOut
 from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.control import connected, gap_from
+from sse_fast.event_rules import EARLIEST
 from sse_fast.hub.recall import Recalled
 
 
@@ -45,6 +46,15 @@ class Subscription:
     def id(self) -> str:
         """The id of the cursor: what a client that has seen nothing more would resume by."""
         return self._hub.event_id(self.subscriber.position)
+
+    @property
+    def preceding(self) -> str:
+        """Before it starts: the id of the event before the first one that it will be sent, as readers know it;
+        `earliest`: none is kept."""
+        whole = self._recalled is not None or not self.subscriber.lost
+        if whole and self._asked is not None and self._asked != EARLIEST:
+            return self._asked
+        return self._hub.fanout.id_at(self.subscriber.position) or EARLIEST
 
     def opening(self, left_out: tuple[str, ...] = ()) -> bytes:
         """`$connected`, which names what was `left_out`, and `$gap` if owed. The last of the two carries the id of the

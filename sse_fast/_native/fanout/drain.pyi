@@ -7,6 +7,7 @@ from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.log.index import Index
 from sse_fast._native.log.ring import Log
 from sse_fast._native.log.rules import ChannelRule
+from sse_fast._native.log.sources import Source
 from sse_fast.errors import EndReason
 
 EARLIEST: Final[int]
@@ -34,6 +35,7 @@ class FanOut:
         keys: int = 262144,
     ) -> None: ...
     def position_of_id(self, id: bytes) -> int: ...
+    def id_at(self, position: int) -> str | None: ...
     @property
     def index(self) -> Index: ...
     @property
@@ -95,6 +97,7 @@ class FanOut:
         user: str | None = None,
         address: str = "",
         kept: bool = True,
+        source: Source | None = None,
     ) -> Subscriber: ...
     def to_replay(
         self,

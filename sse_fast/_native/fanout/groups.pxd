@@ -12,6 +12,7 @@ from sse_fast._native.fanout.sinks cimport Sink
 from sse_fast._native.log.channels cimport Channel
 from sse_fast._native.log.index cimport Index
 from sse_fast._native.log.selection cimport Selection
+from sse_fast._native.log.sources cimport Source
 
 
 cdef enum State:
@@ -106,7 +107,7 @@ cdef class Groups:
         Py_ssize_t stepped          # subscribers whose sinks are no sockets
         uint64_t told               # groups that were told of news of a channel they share
 
-    cdef Group open(self, tuple names, tuple patterns, bint enveloped)
+    cdef Group open(self, tuple names, tuple patterns, bint enveloped, Source source=*)
     cdef void _release(self, Channel channel) noexcept
     cdef void close_if_empty(self, Group group) noexcept
     cdef int enter(self, Group group, Subscriber subscriber) except -1

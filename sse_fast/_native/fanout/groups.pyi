@@ -1,6 +1,7 @@
 import builtins
 
 from sse_fast._native.fanout.sinks import Sink
+from sse_fast._native.log.sources import Source
 
 class Group: ...
 
@@ -29,6 +30,8 @@ class Subscriber:
     def channels(self) -> tuple[builtins.bytes, ...]: ...
     @property
     def patterns(self) -> tuple[builtins.bytes, ...]: ...
+    @property
+    def source(self) -> Source | None: ...
     @property
     def number(self) -> int: ...
     @property

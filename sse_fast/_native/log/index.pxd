@@ -18,6 +18,7 @@ from sse_fast._native.log.rules cimport Rules
 
 
 cdef enum:
+    PRIVATE = 0x8000                # beside `Entry.links`: of a private event, whose first link is of its hidden name
     MERGED = 4096                   # links that are merged for one piece, or counted one by one where none are shared
 
 
@@ -69,6 +70,7 @@ cdef class Index:
         uint32_t number             # of a reserve, the others' begin with 1; 0: it is the log's
         void* whole                 # of a reserve: the log's Index, borrowed
         dict channels
+        Py_ssize_t _hidden          # of those, hidden names of private events
         list _listed                # the same channels; the last moves into the place of one that goes
         readonly Patterns patterns  # that are listened to
         Rules rules
@@ -129,6 +131,9 @@ cdef class Index:
         """Whether events after a position are gone, of whatever channels."""
         return position < self._any_gone
 
+    cdef inline bint is_private(self, uint64_t event) noexcept:
+        return self.entry(event).links & PRIVATE
+
     cdef bint take_in_some(self, Py_ssize_t limit) except -1
     cdef bint _take_in_reserves(self, Py_ssize_t limit) except -1
     cdef bint reserves_lag(self) noexcept
@@ -151,7 +156,7 @@ cdef class Index:
     cdef Py_ssize_t _take_in_shared(self, Record* record, bytes packed) except -1
     cdef int _make_room_for(self, uint64_t links) except -1
     cdef void _add(self, Record* record, Py_ssize_t links) noexcept
-    cdef Py_ssize_t _link(self, Channel channel) noexcept
+    cdef Py_ssize_t _link(self, Channel channel, bint is_private) noexcept
     cdef void _supersede(self, Channel channel, uint64_t key) noexcept
     cdef uint64_t first_after(self, Channel channel, uint64_t position, uint64_t* count) noexcept
     cdef int make_room(self, size_t size) except -1

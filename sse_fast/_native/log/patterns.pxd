@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sse_fast._native.base.queue cimport Queue
 from sse_fast._native.log.channels cimport Channel, Match
+from sse_fast._native.log.sources cimport Source, Template
 
 
 cdef class Node:                    # where the patterns are that begin alike
@@ -24,6 +25,7 @@ cdef class Pattern(Channel):        # `place` is in `Patterns.listed`, `evicted`
         Patterns home
         Node node
         bint is_rest
+        Source source               # what it is instead, of streams with matchers; None: it is its text
         uint64_t known              # every kept event of it after this position is among the remembered
         uint64_t newest             # position of its newest event, as far as is known
         uint64_t* positions         # the remembered: a ring, oldest first
@@ -34,6 +36,7 @@ cdef class Pattern(Channel):        # `place` is in `Patterns.listed`, `evicted`
         # what was found last of the channels that it has: where they were evicted, and by what that stands or falls
         uint64_t gone, gone_floor, gone_forgotten, gone_forgot
 
+    cdef bint has(self, bytes name) noexcept
     cdef void add(self, uint64_t position, uint64_t floor) noexcept
     cdef bint add_before(self, uint64_t position) noexcept
     cdef bint _grow(self) noexcept
@@ -50,8 +53,11 @@ cdef class Patterns:
         list listed                 # all of them; the last moves into the place of one that goes
         readonly Py_ssize_t count
         uint64_t version
-        list _changed               # what came, went, or moved within `listed` with each of the last versions: its text
+        list _changed               # what came, went, or moved within `listed` with each of the last versions: its text, or source
         Node _root
+        dict _sources               # Source -> Pattern
+        dict _exact                 # name -> the Patterns of sources that name it
+        dict _templates             # matcher -> Template
         dict _matches               # places, and how many nodes were looked at -> Match
         Py_ssize_t untold           # how many are to be told of a hole
         readonly uint64_t looked    # nodes that were looked at for channels
@@ -61,11 +67,20 @@ cdef class Patterns:
         uint32_t least
 
     cdef Pattern open(self, bytes text, uint64_t position)
+    cdef Pattern open_source(self, Source source, uint64_t position)
+    cdef int _listen(self, Pattern pattern) except -1
+    cdef void _listen_no_more(self, Pattern pattern) noexcept
+    cdef Template _template(self, matcher)
+    cdef void _release_template(self, Template template) noexcept
+    cdef int _sources_of(self, bytes name, list found) except -1
+    cdef list _texts_of(self, bytes name)
     cdef void release(self, Pattern pattern) noexcept
     cdef int look(self, Channel channel) except -1
     cdef bint _concerned(self, bytes name, Match match) noexcept
-    cdef void _note(self, bytes text) noexcept
-    cdef Py_ssize_t tell(self, Channel channel, uint64_t position, uint64_t floor, Queue news) noexcept
+    cdef void _note(self, Pattern pattern) noexcept
+    cdef Py_ssize_t tell(
+        self, Channel channel, uint64_t position, uint64_t floor, Queue news, bint is_private
+    ) noexcept
     cdef void forget(self, Channel channel, uint64_t at) noexcept
     cdef void tell_next_of_hole(self, uint64_t position, Queue news) noexcept
     cdef list of(self, bytes name)

@@ -36,7 +36,7 @@ cdef class Selection:
         self, Index index, uint64_t until, uint64_t count, bint looks, const View* view, Search* search
     ) except? 0
     cdef bytes cut(self, Index index, uint64_t position, uint32_t limit, Piece* piece, const View* view)
-    cdef bint _has(self, Channel channel) noexcept
+    cdef bint _has(self, Index index, uint64_t link, Channel channel) noexcept
     cdef uint64_t _known(self) noexcept
     cdef Search _cover(self, Index index, uint64_t position, Py_ssize_t look) noexcept
     cdef size_t _merge(

@@ -2,4 +2,4 @@
 
 from libc.stdint cimport uint64_t
 
-cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds)
+cdef bytes enveloped(const char* frame, Py_ssize_t size, tuple channels, uint64_t milliseconds, bytes further=*)

@@ -13,6 +13,7 @@ def encode_publication(
     conflate_key: str | None = None,
     id: str | None = None,
     fragment: bool = False,
+    private: bool = False,
     limit: int,
     typed: TypedChannels | None = None,
 ) -> Encoded: ...

@@ -1,0 +1,29 @@
+from collections.abc import Iterable
+
+from sse_fast.event_rules import Matcher
+
+class Template:
+    def __init__(self, matcher: Matcher) -> None: ...
+    @property
+    def matcher(self) -> Matcher: ...
+
+class Source:
+    def __init__(
+        self,
+        names: Iterable[bytes],
+        matchers: Iterable[Matcher] = (),
+        everything: bool = False,
+        granted: Iterable[bytes] = (),
+        granted_by: Iterable[Matcher] = (),
+    ) -> None: ...
+    @property
+    def names(self) -> frozenset[bytes]: ...
+    @property
+    def matchers(self) -> frozenset[Matcher]: ...
+    @property
+    def everything(self) -> bool: ...
+    @property
+    def granted(self) -> frozenset[bytes]: ...
+    @property
+    def granted_by(self) -> frozenset[Matcher]: ...
+    def __hash__(self) -> int: ...
