@@ -16,15 +16,15 @@ import pytest
 from documentation import TEXT
 
 from sse_fast import js
+from sse_fast.edge import page
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NATIVE = ROOT / "sse_fast" / "_native"
 MODULES = {path.relative_to(ROOT / "src_ext").with_suffix("").as_posix() for path in (ROOT / "src_ext").rglob("*.pyx")}
 BESIDE_THE_MODULES = {path.relative_to(ROOT).as_posix() for end in ("pxd", "pyi") for path in NATIVE.rglob(f"*.{end}")}
-PAGES = {f"sse_fast/edge/page/{name}" for name in ("index.html", "page.css", "page.js")} | {
-    "sse_fast/bench/report.html"
-}
+PAGE = ("index.html", *(f"{name}.css" for name in page.STYLES), *(f"{name}.js" for name in page.MODULES))
+PAGES = {f"sse_fast/edge/page/{name}" for name in PAGE} | {"sse_fast/bench/report.html"}
 CARRIED = {f"sse_fast/schema/runtime/{name}" for name in ("stream.elm", "ports.js", "stream.ts")}
 CARRIED |= {"sse_fast/cluster/functions.lua", "sse_fast/js/sse-fast.js", "sse_fast/js/sse-fast.d.ts"}
 CARRIED |= {f"sse_fast/js/client/{part}.ts" for part in js.PARTS}

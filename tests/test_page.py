@@ -3,6 +3,7 @@
 What the page does to text runs here under Node; the browser client that is in it has tests of its own.
 """
 
+import gzip
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sse_fast.edge.page import HEADERS, PAGE
+from sse_fast.edge.page import HEADERS, PACKED, PAGE
 from sse_fast.js import CLIENT, INTEGRITY
 
 TEXT = PAGE.decode()
@@ -110,6 +111,11 @@ def test_the_policy_allows_nothing_else() -> None:
 
 def test_the_page_has_no_carriage_return_because_browsers_hash_what_they_normalized() -> None:
     assert b"\r" not in PAGE
+
+
+def test_as_gzip_it_is_the_same_page() -> None:
+    assert gzip.decompress(PACKED) == PAGE
+    assert HEADERS["Vary"] == "Accept-Encoding"
 
 
 def test_no_element_has_an_inline_handler_or_a_style_attribute() -> None:

@@ -34,6 +34,7 @@ from sse_fast.errors import EngineUnavailable, HubClosed, InvalidEvent, LogBusy,
 from sse_fast.event_rules import WholeNumber, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.presence import Presence
+from sse_fast.protocol.encodings import accepts_gzip
 from sse_fast.protocol.native import parameters_of
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, problem, problem_of
 
@@ -293,6 +294,8 @@ class Operations:
         return Response(body, headers={"content-type": content_type})
 
     async def page(self, request: Request) -> Response:
+        if accepts_gzip(request.headers.get("accept-encoding", "").encode("latin-1")):
+            return Response(page.PACKED, headers=page.HEADERS | {"Content-Encoding": "gzip"})
         return Response(page.PAGE, headers=page.HEADERS)
 
 

@@ -82,6 +82,8 @@ async def test_the_page_asks_no_other_host_for_anything(browser: Browser, server
     answer = await page.goto(server.url)
     assert answer is not None
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["content-encoding"] == "gzip"
+    assert server.request("GET", "/")[1].startswith(b"<!doctype html>"), "and plain to who takes no gzip"
     await expect(page.locator("#stats-state")).to_have_text("Live")
     assert all(url.startswith((server.url, "data:")) for url in asked), asked
     await context.close()

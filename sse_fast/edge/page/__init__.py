@@ -6,6 +6,7 @@ The policy names the inline script and style, and the browser client, by the has
 the files, needs no nonce for each response, and whatever else found its way into the page would not run.
 """
 
+import gzip
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -50,6 +51,8 @@ PAGE: bytes = (
     .encode()
 )
 
+PACKED: bytes = gzip.compress(PAGE, mtime=0)
+
 
 def _sources(tag: bytes) -> str:
     """The CSP source list (CSP Level 3, section 2.3.1) of every inline `tag` element in the page."""
@@ -72,6 +75,7 @@ HEADERS: dict[str, str] = {
         )
     ),
     "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
