@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-peers bench-quick docs docs-serve sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-storm bench-peers bench-quick docs docs-serve sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -67,6 +67,9 @@ bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 
 	$(BIN)/python benches/bench_backplane.py $(ARGS)
 	$(BIN)/python benches/bench_fleet.py $(ARGS)
 	$(BIN)/python benches/bench_start.py
+
+bench-storm: $(VENV)/.bench ## 30,000 streams over three nodes and a Redis, all cut at once: back, complete, and what Redis was asked
+	$(BIN)/python benches/bench_storm.py $(ARGS)
 
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
