@@ -229,9 +229,7 @@ def storm(asked: argparse.Namespace) -> dict[str, Any]:
         opened, _ = clients.do("come")
         publish(ports[0], asked.channels, range(asked.events))
         _, before = clients.do("wait", asked.events)
-        say(
-            f"{asked.streams} streams have the first {asked.events} events each; to open them took {opened - begun:.1f} s"
-        )
+        say(f"{asked.streams} streams have {asked.events} events each; to open them took {opened - begun:.1f} s")
         counted, spent, spent_at_redis = commands(redis), cpu(at_nodes), cpu(at_redis)
         cut, _ = clients.do("cut")
         publish(ports[1 % len(ports)], asked.channels, range(asked.events, 2 * asked.events))
