@@ -7,6 +7,8 @@ from typing import Any
 import jwt
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sse_fast.access.matchers import Kind
 from sse_fast.access.mercure import may_publish
@@ -14,10 +16,9 @@ from sse_fast.edge.configured import policy_of
 from sse_fast.errors import Forbidden
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Elsewhere, Form, Publish, Subscribe
-from sse_fast.protocol.mercure import SLASH
 from sse_fast.protocol.policy import Policy
-from sse_fast.protocol.request import Request
-from sse_fast.settings import Settings
+from sse_fast.protocol.request import SLASH, Request
+from sse_fast.settings import Settings, refuse_unsafe
 
 PUBLISHER, SUBSCRIBER = "the publishers' key, of 32 bytes at least", "the subscribers' key, of 32 bytes at least"
 URL, ISSUER = "https://hub.example/.well-known/mercure", "https://app.example"
@@ -403,6 +404,39 @@ def test_pages_of_listed_origins_read_with_cookies_and_no_others() -> None:
     assert (b"access-control-allow-credentials", b"true") in wanted.headers
     others = [name for name, _ in get("match=a", listed, origin="https://evil.example").headers]
     assert b"access-control-allow-origin" not in others
+
+
+@pytest.mark.parametrize("alg", ["RS256", "ES256", "EdDSA"])
+def test_a_key_may_be_a_public_one_in_pem(alg: str) -> None:
+    private: Any = {
+        "RS256": lambda: rsa.generate_private_key(65537, 2048),
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    }[alg]()
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    of = policy(mercure_subscriber_key=pem, mercure_subscriber_alg=alg)
+    token = jwt.encode({"mercure": {"subscribe": ["a"]}}, private, alg)
+    assert get("topic=a", of, **bearer(token)).private.exact == {"a"}
+    forged = jwt.encode({"mercure": {"subscribe": ["a"]}}, "x" * 64, "HS256")
+    assert get("topic=a", of, **bearer(forged)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mercure_publisher_key": "short"}, "mercure_publisher_key: a token secret has at least 32 bytes"),
+        ({"mercure_subscriber_key": "x" * 64, "mercure_subscriber_alg": "RS256"}, "it is a public key in PEM"),
+        (
+            {"mercure_publisher_key": "-----BEGIN PUBLIC KEY-----\nx", "mercure_publisher_alg": "ES256"},
+            "PEM key of ES256",
+        ),
+    ],
+)
+def test_a_key_that_is_none_starts_no_server(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        refuse_unsafe(Settings(mercure=True, **settings))
+    with pytest.raises(ValueError, match="mercure_url does nothing without"):
+        refuse_unsafe(Settings(mercure_url=URL))
 
 
 def test_what_a_publisher_is_refused_names_the_topic() -> None:

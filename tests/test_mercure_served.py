@@ -173,6 +173,87 @@ async def test_both_ways_answer_alike(way: str) -> None:
         assert said.status == 200
 
 
+# ---- topics, ids, private updates ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "match=https%3A%2F%2Fexample.com%2Fbooks%2F1",
+        "match_urlpattern=https://example.com/books/:id",
+        "match=*",
+        "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1",
+        "topic=https%3A%2F%2Fexample.com%2Fbooks%2F%7Bid%7D",
+        "topic=*",
+        "topic=other&match_urlpattern=https://example.com/*",
+    ],
+)
+async def test_a_topic_reaches_all_whose_matcher_has_it_and_nobody_else(query: str) -> None:
+    async with hub() as mercure, mercure.listening(query) as heard, mercure.listening("match=no") as none:
+        await mercure.publish("https://example.com/books/1", data="x")
+        await mercure.publish("no", data="y")
+        assert (await heard.next()).data == "x"
+        assert (await none.next()).data == "y"
+
+
+async def test_an_update_of_several_topics_reaches_a_stream_once_by_any_of_them() -> None:
+    several = "topic=a&topic=b&topic=c"
+    async with hub() as mercure, mercure.listening("match=b") as one, mercure.listening(several) as all_of_them:
+        await mercure.publish("a", "b", "c", data="x")
+        await mercure.publish("b", data="y")
+        for heard in (one, all_of_them):
+            assert [(await heard.next()).data, (await heard.next()).data] == ["x", "y"]
+
+
+async def test_a_publishers_id_is_what_everybody_sees_and_resumes_by() -> None:
+    async with hub() as mercure:
+        ids = [f'id-["{number}"]' for number in range(3)]
+        for id in ids:
+            answer = await mercure.publish("news", data=f"data of {id}", id=id)
+            assert answer.text == id
+        async with mercure.listening("match=news", **{"last-event-id": ids[0]}) as heard:
+            assert heard.headers["mercure-last-event-id"] == ids[0]
+            assert [(await heard.next()).id for _ in range(2)] == ids[1:]
+        async with mercure.listening("topic=news&lastEventID=earliest") as heard:
+            assert heard.headers["last-event-id"] == "earliest"
+            assert [(await heard.next()).id for _ in range(3)] == ids
+        async with mercure.listening("match=news&last_event_id=unknown") as heard:
+            assert heard.headers["mercure-last-event-id"] == "earliest"
+            assert (await heard.next()).id == ids[0]
+
+
+async def test_an_id_of_the_hubs_own_is_a_fragment_that_is_resumed_by() -> None:
+    async with hub() as mercure:
+        first, second = [(await mercure.publish("news", data=data)).text for data in ("first", "second")]
+        assert first.startswith("#")
+        async with mercure.listening("match=news", **{"last-event-id": first}) as heard:
+            assert heard.headers["mercure-last-event-id"] == first
+            event = await heard.next()
+            assert (event.id, event.data) == (second, "second")
+
+
+async def test_what_is_private_reaches_who_is_granted_one_of_its_topics_live_and_on_resume() -> None:
+    granted = jwt.encode({"mercure": {"subscribe": ["https://example.com/users/{id}"]}}, KEY, "HS256")
+    other = jwt.encode({"mercure": {"subscribe": ["elsewhere"]}}, KEY, "HS256")
+    query = "topic=https%3A%2F%2Fexample.com%2Fbooks%2F%7Bid%7D"
+    topics = "https://example.com/books/1", "https://example.com/users/42"
+    async with hub() as mercure:
+        async with (
+            mercure.listening(query, **bearer(granted)) as may,
+            mercure.listening(query, **bearer(other)) as may_not,
+            mercure.listening(query) as nobody,
+        ):
+            await mercure.publish(*topics, data="private", private="")
+            await mercure.publish(topics[0], data="public")
+            assert [(await may.next()).data for _ in range(2)] == ["private", "public"]
+            assert (await may_not.next()).data == "public"
+            assert (await nobody.next()).data == "public"
+        async with mercure.listening(f"{query}&lastEventID=earliest", **bearer(granted)) as heard:
+            assert [(await heard.next()).data for _ in range(2)] == ["private", "public"]
+        async with mercure.listening(f"{query}&lastEventID=earliest", **bearer(other)) as heard:
+            assert (await heard.next()).data == "public"
+
+
 # ---- who listens -----------------------------------------------------------------------------------------------------
 
 

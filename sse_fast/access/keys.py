@@ -43,6 +43,15 @@ def key_of_secret(secret: bytes, algorithms: Collection[str] = USUAL_ALGORITHMS,
     return _key({"kty": "oct", "k": encoded}, algorithms, issuer)
 
 
+def key_of_text(text: str, algorithm: str) -> Key:
+    """A secret, or a public key in PEM, for one algorithm. Raises BadKeys."""
+    if text.lstrip().startswith("-----BEGIN"):
+        return key_of_pem(text, algorithm)
+    if not algorithm.startswith("HS"):
+        raise BadKeys(f"for {algorithm} it is a public key in PEM, that begins with -----BEGIN PUBLIC KEY-----")
+    return key_of_secret(text.encode(), [algorithm])
+
+
 def key_of_pem(text: str, algorithm: str, issuer: str | None = None) -> Key:
     """A public key in PEM, for one algorithm. Raises BadKeys."""
     try:

@@ -91,13 +91,13 @@ class Matcher:
 
 
 class Matchers:
-    """A set of them. Immutable; equal to one of the same matchers. exact: the topics of those that have one. others:
-    those that have to be tried, in their order, each once. everything: one of them is `*`."""
+    """A set of them. Immutable; equal to one of the same matchers. listed: each once, in their order. exact: the topics
+    of those that have one. others: those that have to be tried. everything: one of them is `*`."""
 
-    __slots__ = ("_hash", "everything", "exact", "others")
+    __slots__ = ("_hash", "everything", "exact", "listed", "others")
 
     def __init__(self, matchers: Iterable[Matcher] = (), *, everything: bool = False) -> None:
-        given = tuple(dict.fromkeys(matchers))
+        self.listed = given = tuple(dict.fromkeys(matchers))
         self.exact = frozenset(matcher.exact for matcher in given if matcher.exact is not None)
         self.others = tuple(matcher for matcher in given if matcher.exact is None and not matcher.everything)
         self.everything = everything or any(matcher.everything for matcher in given)
@@ -109,10 +109,7 @@ class Matchers:
     def __or__(self, other: "Matchers") -> "Matchers":
         if not other or self == other:
             return self
-        both = Matchers((*self.others, *other.others), everything=self.everything or other.everything)
-        both.exact = self.exact | other.exact
-        both._hash = hash((both.exact, both.others, both.everything))
-        return both
+        return Matchers((*self.listed, *other.listed), everything=self.everything or other.everything)
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.exact or self.others)

@@ -10,6 +10,8 @@ GROUPS = {
     "Tokens": "token_secret token_keys jwks_url token_issuer token_audience token_algorithms token_leeway "
     "token_endless token_cookie token_in_query grant_subscribe",
     "A webhook that says who may listen": "authorize_url authorize_headers",
+    "Mercure": "mercure mercure_version mercure_url mercure_publisher_key mercure_publisher_alg mercure_subscriber_key "
+    "mercure_subscriber_alg mercure_issuer mercure_anonymous mercure_cookie mercure_subscriptions",
     "Web pages of other origins": "cors_origins",
     "What is kept": "log_size log_file max_history",
     "Several machines": "backplane backplane_prefix backplane_replicas backplane_size backplane_max_age",

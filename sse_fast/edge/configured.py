@@ -119,7 +119,7 @@ def versions_of(settings: Settings) -> frozenset[int]:
 
 def mercure_tokens(settings: Settings, everybody: Grants, role: str) -> Tokens:
     """Those that Mercure's own key for this role signs; where there is no such key, none is."""
-    from sse_fast.access.keys import key_of_pem, key_of_secret
+    from sse_fast.access.keys import key_of_text
     from sse_fast.access.tokens import ANYBODY
     from sse_fast.access.tokens import Tokens as VerifiedTokens
 
@@ -133,10 +133,7 @@ def mercure_tokens(settings: Settings, everybody: Grants, role: str) -> Tokens:
         reads=partial(mercure_claimed, versions=versions_of(settings), hub=settings.mercure_url),
     )
     if key is not None:
-        text = key.get_secret_value()
-        pem = text.lstrip().startswith("-----BEGIN")
-        made = key_of_pem(text, algorithm) if pem else key_of_secret(text.encode(), [algorithm])
-        tokens.use([made], role)
+        tokens.use([key_of_text(key.get_secret_value(), algorithm)], role)
     return tokens
 
 

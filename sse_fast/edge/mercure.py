@@ -62,6 +62,9 @@ def encoded(hub: Hub, update: Update, event: str | None = None) -> Encoded:
         update.data,
         event=event or update.event,
         retry=update.retry,
+        id=update.id,
+        fragment=update.id is None,
+        private=update.private,
         limit=hub.max_event_size,
         typed=hub.typed,
     )

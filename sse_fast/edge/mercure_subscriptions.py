@@ -146,8 +146,7 @@ class MercureSubscriptions:
     @property
     def last_event_id(self) -> str:
         """Of the newest event, as clients see it."""
-        position = self._hub.log.position
-        return f"#{self._hub.event_id(position)}" if position else EARLIEST
+        return self._hub.fanout.id_at(self._hub.log.position) or EARLIEST
 
     async def _found(self, which: Which) -> list[dict[str, Any]]:
         """Over all workers; those that do not answer are left out."""

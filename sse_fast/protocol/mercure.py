@@ -40,13 +40,12 @@ from sse_fast.protocol.mercure_form import EARLIEST, MAX_ID
 from sse_fast.protocol.native import idempotency_key_of, reads_json, refuse_body
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import problem, problem_of
-from sse_fast.protocol.request import Request
+from sse_fast.protocol.request import SLASH, Request
 
 METHODS = "GET, HEAD, POST, OPTIONS"
 MOST_MATCHERS = 100  # of one stream
 MOST_PARAMETERS = 256
 SUBSCRIPTIONS = f"{PATH}/subscriptions"
-SLASH = "\udc2f"  # one that was escaped
 FORM = "application/x-www-form-urlencoded"
 KINDS = {b"match": Kind.EXACT, b"match_exact": Kind.EXACT, b"match_urlpattern": Kind.URLPATTERN}
 LAST_IDS = {b"last_event_id": V8, b"lastEventID": V7, b"Last-Event-ID": V7}

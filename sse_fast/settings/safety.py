@@ -2,6 +2,7 @@
 set would do nothing."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from sse_fast.settings.settings import Settings
 
@@ -30,6 +31,8 @@ def refuse_unsafe(settings: Settings) -> None:
         )
     if settings.backplane is not None and settings.log_file is not None:
         raise ValueError("with backplane the log is there, and log_file would be another; leave log_file out")
+    if settings.mercure:
+        _refuse_mercure(settings)
     keyed = settings.publish_key is not None or settings.publish_keys is not None
     if not (settings.guarded or settings.app):
         _refuse_set(settings, ("presence_channels",), USERS)
@@ -53,6 +56,23 @@ def refuse_unsafe(settings: Settings) -> None:
             f"refusing to listen on {settings.host} with a publish key of {len(key)} characters, which can be guessed: "
             f"it has at least {PUBLIC_KEY_LENGTH} there, and `sse-fast token secret` makes one"
         )
+
+
+def _refuse_mercure(settings: Settings) -> None:
+    """Raise ValueError where it can't be spoken, or a key of it is none."""
+    for library in ("re2", "urlpattern"):
+        if find_spec(library) is None:
+            raise ValueError(f"mercure needs {library}, which is not installed: pip install 'sse-fast[edge,mercure]'")
+    if settings.has_mercure_keys:
+        from sse_fast.access.keys import key_of_text
+
+        for role in ("publisher", "subscriber"):
+            key = getattr(settings, f"mercure_{role}_key")
+            try:
+                if key is not None:
+                    key_of_text(key.get_secret_value(), getattr(settings, f"mercure_{role}_alg"))
+            except ValueError as error:
+                raise ValueError(f"mercure_{role}_key: {error}") from None
 
 
 def refuse_idle(settings: Settings) -> None:

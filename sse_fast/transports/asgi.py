@@ -22,7 +22,7 @@ from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.listening import Owed
 from sse_fast.transports.sink import AsgiSink
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, private_grants
 
 if TYPE_CHECKING:  # of the server that needs Linux
     from sse_fast.transports.kernel import ServerConnections
@@ -131,7 +131,7 @@ class Stream:
             sink = AsgiSink(writer, self._streams.hub.stepper, self._end)
             sink.charge = connections.charge if connections is not None else 0
             subscription = self._streams.hub.attach(
-                topics_of(wanted),
+                wanted.channels,
                 sink,
                 patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
@@ -143,6 +143,8 @@ class Stream:
                 kept=wanted.grants.history,
                 address=self._address,
                 recalled=recalled,
+                matchers=wanted.matchers,
+                private=private_grants(wanted) if wanted.matchers else None,
             )
             # Before anything is waited for: whatever ends streams finds it.
             left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)

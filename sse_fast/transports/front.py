@@ -46,7 +46,7 @@ from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.listening import Owed
 from sse_fast.transports.posts import FormReader, learn, posts_of
 from sse_fast.transports.remembered import RememberedCredentials
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, topics_of
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, private_grants
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -505,7 +505,7 @@ class Front:
         subscription = None
         try:
             subscription = streams.hub.attach(
-                topics_of(wanted),
+                wanted.channels,
                 connection,
                 patterns=wanted.patterns,
                 last_event_id=wanted.last_event_id,
@@ -517,6 +517,8 @@ class Front:
                 kept=wanted.grants.history,
                 address=address_of_counted(counted),
                 recalled=recalled,
+                matchers=wanted.matchers,
+                private=private_grants(wanted) if wanted.matchers else None,
             )
             preamble = streams.preamble(subscription, wanted, retry)
             if wanted.gzip:

@@ -11,6 +11,7 @@ from sse_fast.access.patterns import Patterns
 from sse_fast.access.rates import Rates
 from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
 from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
+from sse_fast.event_rules import PrivateGrants
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
 from sse_fast.hub.recall import Recalled
@@ -92,7 +93,10 @@ class Streams:
         if self.hub.draining:
             raise HubClosed("the server is shutting down; come back in a moment")
         most = self._max_subscriptions
-        if most is not None and self.hub.fanout.listened + len(wanted.channels) + len(wanted.patterns) > most:
+        if (
+            most is not None
+            and self.hub.fanout.listened + len(wanted.channels) + len(wanted.patterns) + len(wanted.matchers) > most
+        ):
             self._admission.refused["max_subscriptions"] += 1
             raise Overloaded(
                 f"all {most} channels that the streams of one worker may listen to are in use", "max_subscriptions"
@@ -127,7 +131,7 @@ class Streams:
             return recalled.size + self.hub.to_replay(wanted.channels, str(recalled.until), 0, wanted.patterns)
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
             asked = wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns
-            return self.hub.to_replay(*asked, wanted.grants.history)
+            return self.hub.to_replay(*asked, wanted.grants.history, matchers=wanted.matchers)
         return 0
 
     def recalls(self, wanted: Subscribe) -> bool:
@@ -136,7 +140,7 @@ class Streams:
             wanted.last_event_id is not None
             and wanted.from_outside is None
             and wanted.grants.history
-            and self.hub.recalls(wanted.channels, wanted.patterns, wanted.last_event_id)
+            and self.hub.recalls(wanted.channels, wanted.patterns, wanted.last_event_id, matchers=wanted.matchers)
         )
 
     async def recall(self, wanted: Subscribe) -> Recalled | None:
@@ -205,7 +209,7 @@ class Streams:
         """Of a stream that begins so."""
         if wanted.mercure is None or not wanted.mercure.told_by:
             return wanted.opening_headers
-        before = preceding(subscription).encode()
+        before = subscription.preceding.encode()
         return (*wanted.opening_headers, *((name, before) for name in wanted.mercure.told_by))
 
     def come_back_in(self, error: Overloaded | HubClosed) -> int:
@@ -243,15 +247,8 @@ class Streams:
         return Answer(200, wanted.headers, told, whole=not end.comes_back, refused=reason_of(error))
 
 
-def topics_of(wanted: Subscribe) -> tuple[str, ...]:
-    """The channels that it names, by the dialect's own words too."""
-    if not wanted.matchers:
-        return wanted.channels
-    return (*wanted.channels, *(matcher.exact for matcher in wanted.matchers if matcher.exact is not None))
-
-
-def preceding(subscription: Subscription) -> str:
-    return "earliest"
+def private_grants(wanted: Subscribe) -> PrivateGrants:
+    return PrivateGrants(wanted.private.listed, wanted.private.everything)
 
 
 def jittered(milliseconds: int) -> int:
