@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-storm bench-peers bench-quick docs docs-serve sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-storm bench-peers bench-quick docs docs-serve dist test-portable sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -98,6 +98,12 @@ docs: $(VENV)/.docs ## Build the documentation into site/ (make docs-serve shows
 
 docs-serve: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8080
+
+test-portable: $(VENV)/.test ## Build what does not need Linux as it is built elsewhere, and test that
+	PYTHON=$(BIN)/python scripts/portable $(ARGS)
+
+dist: $(VENV)/.test ## Make the sdist and a wheel for every CPython to be had here, and try each without a compiler
+	PYTHON=$(BIN)/python scripts/dist $(ARGS)
 
 sanitize: $(VENV)/.test ## Drive every native module under ASan and UBSan (two minutes; an hour: make sanitize ARGS=--long)
 	PYTHON=$(BIN)/python scripts/sanitized tests/sanitize.py $(ARGS)

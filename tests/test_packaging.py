@@ -148,6 +148,24 @@ def test_type_checkers_find_an_editable_install(tmp_path: Path) -> None:
     assert "Found 1 error in 1 file" in done.stdout
 
 
+def test_the_wheel_that_was_installed_streams_a_first_event(sdist: Path) -> None:
+    """What is tried of each wheel of a release is tried here of this build."""
+    with tarfile.open(sdist) as archive:
+        assert any(name.endswith("/scripts/first-stream") for name in archive.getnames())
+    told = run(sys.executable, ROOT / "scripts" / "first-stream", cwd=ROOT)
+    assert re.match(r"first event after \d+\.\d\d s, Python 3\.", told)
+
+
+def test_a_release_has_a_wheel_for_every_python_that_is_named() -> None:
+    named = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line}
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]["build"]
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    for version in named:
+        assert f"cp{version.replace('.', '')}-*" in built
+        assert f"cp{version.replace('.', '')}{{0}}" in workflow
+        assert version in (ROOT / "scripts" / "dist").read_text()
+
+
 def test_the_version_is_one() -> None:
     newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
@@ -160,15 +178,15 @@ def test_the_commands_of_the_documentation_are_there() -> None:
     assert {"serve", "test"} <= named <= targets
 
 
-@pytest.mark.parametrize("script", ["aarch64", "sanitized"])
+@pytest.mark.parametrize("script", ["aarch64", "dist", "portable", "sanitized"])
 def test_the_help_of_a_script_is_the_comment_at_its_head_and_nothing_is_done(script: str, tmp_path: Path) -> None:
     # In a directory without anything to build, so that whatever else it did would fail.
     alone = tmp_path / "scripts" / script
     alone.parent.mkdir()
     shutil.copy(ROOT / "scripts" / script, alone)
     told = run(alone, "--help", cwd=tmp_path)
-    assert told.startswith("Builds the native modules")
-    assert f"  scripts/{script} tests/" in told
+    assert told.startswith("Makes dist/" if script == "dist" else "Builds ")
+    assert f"  scripts/{script} " in told
     assert "set -e" not in told
 
 
