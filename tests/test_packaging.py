@@ -160,10 +160,10 @@ def test_a_release_has_a_wheel_for_every_python_that_is_named() -> None:
     named = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line}
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]["build"]
     workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
-    for version in named:
-        assert f"cp{version.replace('.', '')}-*" in built
-        assert f"cp{version.replace('.', '')}{{0}}" in workflow
-        assert version in (ROOT / "scripts" / "dist").read_text()
+    for python in named:
+        assert f"cp{python.replace('.', '')}-*" in built
+        assert f"cp{python.replace('.', '')}{{0}}" in workflow
+        assert python in (ROOT / "scripts" / "dist").read_text()
 
 
 def test_the_version_is_one() -> None:

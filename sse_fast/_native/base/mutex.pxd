@@ -20,13 +20,18 @@ cdef extern from * nogil:
         if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
         return failed ? failed : pthread_mutex_init(mutex, &kind);
     }
+    #ifdef __GLIBC__
+    #if __GLIBC_PREREQ(2, 30)
+    #define WAITS_BY_MONOTONIC_CLOCK
+    #endif
+    #endif
     #define mutex_try pthread_mutex_trylock
     #define mutex_unlock pthread_mutex_unlock
     #define mutex_repair pthread_mutex_consistent
 
     static inline int mutex_wait(robust_mutex* mutex, uint64_t microseconds) {
         struct timespec until;
-    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+    #ifdef WAITS_BY_MONOTONIC_CLOCK
         clock_gettime(CLOCK_MONOTONIC, &until);
     #else   /* where the clock is set meanwhile, the wait is longer or shorter by as much */
         clock_gettime(CLOCK_REALTIME, &until);
@@ -34,7 +39,7 @@ cdef extern from * nogil:
         microseconds += until.tv_nsec / 1000;
         until.tv_sec += microseconds / 1000000;
         until.tv_nsec = microseconds % 1000000 * 1000;
-    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+    #ifdef WAITS_BY_MONOTONIC_CLOCK
         return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
     #else
         return pthread_mutex_timedlock(mutex, &until);
