@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-import hiredis
-
 from sse_fast.cluster.address import Address, Host, text_of
 from sse_fast.cluster.functions import Command, Dialogue, Reply, T
 from sse_fast.cluster.redis_py import (
@@ -24,6 +22,7 @@ from sse_fast.cluster.redis_py import (
     RedisTimeoutError,
     ResponseError,
     async_connection,
+    hiredis,
 )
 from sse_fast.cluster.trouble import late, trouble_of, unreachable
 from sse_fast.errors import EngineUnavailable

@@ -8,6 +8,7 @@ words: redis-py's own classes leave the first one out, and take some for the end
 from typing import Any
 
 try:
+    import hiredis
     from redis.asyncio.connection import AbstractConnection as AsyncConnection
     from redis.asyncio.connection import Connection as AsyncTcp
     from redis.asyncio.connection import DefaultParser as AsyncParser
@@ -34,6 +35,7 @@ __all__ = [
     "ResponseError",
     "async_connection",
     "connection",
+    "hiredis",
     "parse_url",
 ]
 
