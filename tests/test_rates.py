@@ -346,7 +346,7 @@ async def test_what_was_read_of_a_backplane_for_a_stream_counts_as_its_replay() 
     async with edge_of(rate_replay="150KB/h") as edge:
         id = await edge.hub.publish("a", "x")
         read = [Event(1, (b"a",), b"data: " + b"x" * 100_000 + b"\n\n", 0)]
-        recalled = Recalled(read, EventId.parse(str(id)), lambda name: True)  # type: ignore[arg-type]
+        recalled = Recalled(read, EventId.parse(str(id)), lambda name: True, EventId.parse(str(id)))  # type: ignore[arg-type]
         wanted = Subscribe(channels=("a",), last_event_id="unknown-1")
         edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, recalled)
         with pytest.raises(RateLimited):

@@ -141,7 +141,10 @@ async def test_what_one_stream_may_be_sent_is_bounded(server: Server, monkeypatc
     monkeypatch.setattr(recall, "MOST_BYTES", 1000)
     ids = await filled(server, 1000)
     async with hub_over(server, **SMALL) as hub:
-        assert await recalled(hub, "news", ids[0]) is None
+        found = await recalled(hub, "news", ids[0])
+        assert found is not None
+        assert found.more
+        assert found.size < 1000 + 100 * 40  # and the page that it is in
     monkeypatch.setattr(recall, "MOST_PAGES", 2)
     monkeypatch.setattr(recall, "MOST_BYTES", 10**6)
     async with hub_over(server, **SMALL) as hub:

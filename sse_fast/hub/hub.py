@@ -407,7 +407,8 @@ class Hub:
             await self.backplane.come_to(parsed)
             return None
         is_here = functools.partial(self._has_behind, names, patterns)
-        return await recall.behind(parsed, is_here, frozenset(names), wants if patterns else None)
+        found = await recall.behind(parsed, is_here, frozenset(names), wants if patterns else None)
+        return None if found is not None and found.more and self._has_forgotten(found) else found
 
     def _has_behind(self, names: list[bytes], patterns: Iterable[str], id: EventId) -> bool:
         return not self._lacks(names, patterns, id)
@@ -426,8 +427,8 @@ class Hub:
     def _has_forgotten(self, recalled: Recalled) -> bool:
         """Whether something of what was read has been forgotten since, as far as the log says: also by a channel of
         which it had nothing."""
-        until = self.log.cursor(recalled.until.epoch, recalled.until.position)
-        forgot = self.fanout.index.forgot_after(until) if until is not None else None
+        looked = self.log.cursor(recalled.looked.epoch, recalled.looked.position)
+        forgot = self.fanout.index.forgot_after(looked) if looked is not None else None
         return forgot is None or any(map(recalled.wants, forgot))
 
     def _open_for_events(self) -> None:

@@ -1,8 +1,10 @@
 """What this node's log no longer has, and the engine still: read for a stream that resumes from there.
 
 It is read in pages that all share who want them at that time: where thousands come back at once the engine is asked
-for each page once. What is read for one stream is bounded, in pages and in bytes that it is sent; past that, over a
-mark, and where the engine does not have it either, the stream begins as it would without: with a gap.
+for each page once. What one stream is sent at once is bounded: it is told to come back for the rest, when it has read
+that. Before anything is sent all pages up to the log are looked through, for what has been forgotten since; past so
+many of them, over a mark, and where the engine does not have it either, the stream begins as it would without: with a
+gap.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from sse_fast.event_rules import FRAGMENT, visible
 from sse_fast.hub.engine import Engine, Page
 
 MOST_PAGES = 64  # that are looked through for one stream: some 16 MiB
-MOST_BYTES = 256 * 1024  # of frames that one stream is sent so
+MOST_BYTES = 256 * 1024  # of frames that one stream is sent at once, but for the last page of them
 ALIGNED = 64  # positions; pages begin there, so that those of different streams are the same
 KEPT = 64  # pages, for those who come in a moment
 KEPT_SECONDS = 10.0
@@ -45,11 +47,14 @@ class Event(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """until: behind which the log goes on. wants: of which channels the events are."""
+    """until: behind which the log goes on; or, where there is `more`, for which a client has to come back, the engine.
+    wants: of which channels the events are. looked: up to where what is forgotten was looked for."""
 
     events: Sequence[Event]
     until: EventId
     wants: Wants
+    looked: EventId
+    more: bool = False
 
     @property
     def size(self) -> int:
@@ -99,14 +104,15 @@ class Part:
             self.begins = position - 1
         self.ends = position
 
-    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event] | None:
-        """The events of these channels, and of those that `wants` names, behind a position, in order and once each.
-        None: some of them are forgotten."""
-        if any(
+    def has_forgotten(self, position: int, names: Collection[bytes], wants: Wants | None) -> bool:
+        """Whether something of these channels, or of those that `wants` names, from behind a position."""
+        return any(
             at > position and (name in names or (wants is not None and wants(name)))
             for name, at in self._forgotten.items()
-        ):
-            return None
+        )
+
+    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event]:
+        """The events of these channels, and of those that `wants` names, behind a position, in order and once each."""
         if wants is not None:
             names = [name for name in self._of if name in names or wants(name)]
         found = [
@@ -145,8 +151,9 @@ class Recall:
     async def behind(
         self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None = None
     ) -> Recalled | None:
-        """The events of these channels behind an id, up to where nothing is missing here: `is_here`. `wants`: where a
-        stream has patterns, whether it has the events of a channel. None: some cannot be had, or they are too many."""
+        """The events of these channels behind an id, up to where nothing is missing here: `is_here`; or as many as are
+        sent at once. `wants`: where a stream has patterns, whether it has the events of a channel. None: some cannot be
+        had, or are too far behind."""
         if self._waiting >= MOST_WAITING:
             return None
         self._waiting += 1
@@ -163,20 +170,28 @@ class Recall:
     ) -> Recalled | None:
         found: list[Event] = []
         size, at, begin = 0, after, aligned(after)
+        full: EventId | None = None  # up to there is what is sent at once
         for _ in range(MOST_PAGES):
             part = await self._part(begin)
             if part.begins > at.position:
                 return None
-            events = part.behind(at.position, names, wants)
-            if events is None:
+            if part.has_forgotten(at.position, names, wants):
                 return None
-            size += sum([len(event.frame) for event in events])
-            if size > MOST_BYTES:
-                return None
-            found += events
+            if full is None:
+                events = part.behind(at.position, names, wants)
+                size += sum([len(event.frame) for event in events])
+                found += events
             at = EventId(at.epoch, max(at.position, part.ends))
             if part.ends > begin.position and is_here(at):
-                return Recalled(found, at, lambda name: name in names or (wants is not None and wants(name)))
+                return Recalled(
+                    found,
+                    full or at,
+                    lambda name: name in names or (wants is not None and wants(name)),
+                    at,
+                    more=full is not None,
+                )
+            if full is None and size > MOST_BYTES:
+                full = at
             if not part.further or part.ends <= begin.position:
                 return None
             ends = EventId(at.epoch, part.ends)

@@ -106,6 +106,8 @@ class Stream:
             await streams.hub.be_ready()
             if streams.recalls(wanted):
                 recalled = await streams.recall(wanted)
+            if recalled is not None and recalled.more:
+                return await self.refuse(streams.part_of(self._address, wanted, recalled))
             self._life = streams.enter(counted, Transport.ASGI, wanted, recalled)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)

@@ -415,7 +415,7 @@ class Front:
         assert isinstance(known.decision, Subscribe)
         return await self._streams.recall(known.decision)
 
-    def stream_refused(self, connection: Connection, known: Known, error: HubClosed) -> None:
+    def stream_refused(self, connection: Connection, known: Known, error: HubClosed | Overloaded) -> None:
         """A stream that could not begin here now."""
         assert isinstance(known.decision, Subscribe)
         answer = self._streams.turn_away(error, known.decision)
@@ -438,6 +438,12 @@ class Front:
                 return
             wanted = wanted.from_outside
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
+        if recalled is not None and recalled.more:
+            try:
+                self.respond(connection, head, self._streams.part_of(address, wanted, recalled))
+            except (Overloaded, HubClosed) as error:
+                self.stream_refused(connection, known, error)
+            return
         counted = self._streams.counted(address, wanted)
         if (life := self._admitted(connection, head, wanted, counted, own=True, recalled=recalled)) is not None:
             self._stream(connection, head, wanted, counted, life, own=True, since=since, recalled=recalled)

@@ -4,7 +4,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from sse_fast._native.wire.control import closing, preamble
+from sse_fast._native.wire.control import closing, connected, preamble
 from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.limits import Admission, Counted, address_of_counted
 from sse_fast.access.patterns import Patterns
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # of the server that needs Linux
 
 logger = logging.getLogger("sse_fast.transports")
 
+SOON = 20  # milliseconds, for who is to come back for more
 LONGEST_WAIT = 10 * 60 * 1000  # milliseconds that an EventSource is told to stay away at most
 ADDRESS_LENGTH = 64  # characters; a trusted proxy passes on whatever a client calls its address
 
@@ -147,9 +148,23 @@ class Streams:
         """What such a stream is sent before it begins in the log; None: it begins with a gap."""
         assert wanted.last_event_id is not None
         listens = Patterns.of((*wanted.channels, *wanted.patterns))
-        return await self.hub.recall(
+        found = await self.hub.recall(
             wanted.channels, wanted.patterns, wanted.last_event_id, lambda name: listens.matches(name.decode())
         )
+        return found if wanted.mercure is None else None  # its stream has no opening: its head tells what is gone
+
+    def part_of(self, address: str, wanted: Subscribe, recalled: Recalled) -> Answer:
+        """To a stream of which there is more than is sent at once: so much of it, after which it comes back. Raises
+        Overloaded, HubClosed."""
+        if self.hub.draining:
+            raise HubClosed("the server is shutting down; come back in a moment")
+        if self.rates is not None:
+            size = recalled.size if self.rates.of_replays else 0
+            self.rates.opening(address, wanted.grants.credential, size, asked=wanted.asked)
+        said = connected("complete", wanted.last_event_id, wanted.envelope, wanted.left_out)
+        last = closing("more", jittered(SOON))[:-1] + b"id: %b\n\n" % str(recalled.until).encode()
+        body = b"".join((preamble(jittered(self._retry)), said, recalled.frames(wanted.envelope), last))
+        return Answer(200, wanted.headers, body, whole=False)
 
     def opened(
         self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription

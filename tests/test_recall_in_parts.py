@@ -1,0 +1,169 @@
+"""Who was away for so long that what the engine has is more than one stream is sent at once gets it in parts, each when
+it has read the one before and comes back: every event, in order and once, and no gap (law 3)."""
+
+import asyncio
+import random
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from engines import MemoryEngine, Server
+from support import until
+
+import sse_fast.hub.recall as recall
+from sse_fast._native.wire.control import forgotten
+from sse_fast._native.wire.event_parser import EventParser
+from sse_fast.edge.app import Edge
+from sse_fast.hub.follower import newest_of
+from sse_fast.settings import Settings
+from sse_fast.transports.front import Front
+from sse_fast.transports.kernel import bound_socket
+
+Told = list[tuple[str, str, str]]
+
+
+@asynccontextmanager
+async def node(server: Server) -> AsyncIterator[tuple[Edge, int]]:
+    """A node with a small window, and the port of its front."""
+    edge = Edge(Settings())
+    edge.hub.__init__(engine=lambda: MemoryEngine(server), log_size=16384, max_event_size=2048)  # type: ignore[misc]
+    front = Front(edge._streams, edge.policy, most=100, publish=edge._publishing.publish)
+    front.open(bound_socket("127.0.0.1", 0, None))
+    async with edge.hub:
+        await until(lambda: edge.hub.ready and newest_of(edge.hub.log) == server.last)
+        yield edge, front.port
+    front.close()
+    await edge.close()
+
+
+async def fill(server: Server, count: int, seed: int) -> list[tuple[str, str, str]]:
+    """(channel, id, data) of each."""
+    chance, engine, published = random.Random(seed), MemoryEngine(server), []
+    for at in range(count):
+        channel, data = chance.choice("abc"), f"{at} " + "x" * chance.randrange(40)
+        ids = (await engine.publish([(channel.encode(), f"data: {data}\n\n".encode())])).ids
+        published.append((channel, str(ids[0]), data))
+    return published
+
+
+async def read(port: int, channel: str, last: str, end: str) -> tuple[Told, bool]:
+    """What a stream has until it ends, or has this id: (event, data, id) of each; and whether it ended."""
+    loop, got = asyncio.get_running_loop(), b""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setblocking(False)
+        head = f"GET /sse/{channel} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"
+        await loop.sock_sendall(client, head.encode())
+        async with asyncio.timeout(30):
+            while True:
+                part = await loop.sock_recv(client, 65536)
+                got += part
+                body = got.partition(b"\r\n\r\n")[2]
+                told = [(event.event, event.data, event.id) for event in EventParser().feed(unchunked(body))]
+                if not part or (told and told[-1][2] == end and told[-1][0] != "$closing"):
+                    return told, not part
+
+
+def unchunked(body: bytes) -> bytes:
+    whole = b""
+    while (found := re.match(rb"([0-9a-f]+)\r\n", body)) is not None:
+        size = int(found[1], 16)
+        whole += body[found.end() : found.end() + size]
+        body = body[found.end() + size + 2 :]
+    return whole
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_it_comes_in_parts_each_event_once_and_without_a_gap(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_BYTES", 3000)
+    server = Server()
+    published = await fill(server, 3000, seed)
+    chance = random.Random(seed)
+    async with node(server) as (_, port):
+        for channel in "abc":
+            start = chance.randrange(1000)
+            expected = [(id, data) for name, id, data in published[start + 1 :] if name == channel]
+            last, events, parts = published[start][1], list[tuple[str, str]](), 0
+            while not events or events[-1] != expected[-1]:
+                told, ended = await read(port, channel, last, expected[-1][0])
+                assert told[0][:2] == ("$connected", '{"resume":"complete"}')
+                assert ended == (told[-1][:2] == ("$closing", '{"reason":"more"}'))
+                new = [(id, data) for event, data, id in told if not event.startswith("$")]
+                assert sum(len(data) for _, data in new) < 3000 + 100 * 60 or not ended
+                events += new
+                last, parts = told[-1][2], parts + ended
+                assert [event for event, _, _ in told if event.startswith("$")] in (
+                    ["$connected"],
+                    ["$connected", "$closing"],
+                )
+            assert events == expected
+            assert parts >= 2
+
+
+async def test_the_pages_of_all_its_parts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_BYTES", 1000)
+    monkeypatch.setattr(recall, "KEPT_SECONDS", 600.0)
+    server = Server()
+    published = await fill(server, 3000, 4)
+    end = [id for name, id, _ in published if name == "a"][-1]
+    async with node(server) as (_, port):
+        last = published[0][1]
+        for parts in range(100):  # noqa: B007
+            told, ended = await read(port, "a", last, end)
+            last = told[-1][2]
+            if not ended:
+                break
+        assert parts > 10
+        assert server.pages <= 3000 / 36 + 2  # a page of 100 that begins up to 63 before what it is read for
+
+
+async def test_what_is_forgotten_later_on_is_not_sent_by_a_part_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_BYTES", 1000)
+    server = Server()
+    published = await fill(server, 2000, 5)
+    await MemoryEngine(server).forget(b"a", forgotten("a"))
+    published += await fill(server, 1000, 6)
+    at = published[10][1]
+    async with node(server) as (edge, _):
+        assert await edge.hub.recall(("a",), (), at, lambda name: False) is None
+        assert await edge.hub.recall((), ("*",), at, lambda name: True) is None
+        found = await edge.hub.recall(("b",), (), at, lambda name: False)
+        assert found is not None
+        assert found.more
+        await edge.hub.forget("b")  # it comes into the log
+        await until(lambda: edge.hub.fanout.index.forgot_after(0) == [b"b"])
+        assert await edge.hub.recall(("b",), (), at, lambda name: False) is None
+        assert await edge.hub.recall(("c",), (), at, lambda name: False) is not None
+
+
+async def test_by_asgi_it_comes_in_parts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MOST_BYTES", 1000)
+    server = Server()
+    published = await fill(server, 2000, 7)
+    async with node(server) as (edge, _):
+        body, done = b"", asyncio.Event()
+
+        async def send(message: dict[str, object]) -> None:
+            nonlocal body
+            part = message.get("body", b"")
+            assert isinstance(part, bytes)
+            body += part
+            if b'"more"' in body:
+                done.set()
+
+        async def receive() -> dict[str, object]:
+            await done.wait()
+            return {"type": "http.disconnect"}
+
+        headers = [(b"host", b"localhost"), (b"last-event-id", published[10][1].encode())]
+        scope = {"type": "http", "method": "GET", "path": "/sse/a", "raw_path": b"/sse/a", "query_string": b""}
+        scope |= {"http_version": "1.1", "headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+        with suppress(ConnectionError):  # which is how a server is told to cut the connection
+            async with asyncio.timeout(30):
+                await edge(scope, receive, send)  # type: ignore[arg-type]
+        told = [(event.event, event.data, event.id) for event in EventParser().feed(body)]
+        expected = [(data, id) for name, id, data in published[11:] if name == "a"]
+        events = [(data, id) for event, data, id in told if not event.startswith("$")]
+        assert events
+        assert events == expected[: len(events)]
