@@ -1,6 +1,6 @@
 """Another server's stream, shortened, in a channel of this one: its clients resume here, however often that one is cut.
 
-    pip install . uvicorn     # at the sources
+    pip install '.[client]' uvicorn     # at the sources
     SOURCE=https://stream.wikimedia.org/v2/stream/recentchange uvicorn --app-dir examples/relay main:app
 
     curl -N localhost:8000/changes
