@@ -177,6 +177,9 @@ async def test_while_the_engine_is_away_publishing_says_so_and_streams_stay(
         failing = await until_not(client, 200)
         assert failing["status"] == "failing"
         assert "the server is away" in failing["reason"]
+        stranger = (await client.get("/readyz", headers={"x-forwarded-for": "192.0.2.1"})).json()
+        assert stranger == {"status": "failing", "reason": "the backplane takes no events"}
+        assert "the server is away" in (await client.get("/stats")).json()["backplane"]["trouble"]
         assert (await client.get("/livez")).status_code == 200
         server.away = False
         server.wake()

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from support import until
 
 from sse_fast import Event, EventParser, Hub, InvalidEvent, ReceivedEvent
+from sse_fast.client.errors import Forbidden
 from sse_fast.client.failures import Unavailable
 from sse_fast.client.relay import RENEW, TransformFailed
 from sse_fast.client.relay_mark import Mark
@@ -366,3 +367,15 @@ async def test_a_limit_of_the_edge_behind_the_hub_is_waited_for(monkeypatch: pyt
             await relayed.publish([relayed.prepare("x", None)], Mark("1", ""), "key")
         with pytest.raises(Unavailable, match="once an hour"):
             await outbox.publish([], None)
+
+
+async def test_a_source_that_forbids_it_ends_the_relay_with_a_clear_error(
+    source: ScriptedSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with relayed(source) as (_, relay, _):
+        connection = await source.connection()
+        await connection.answer("403 Forbidden", body=b"not for you")
+        async with asyncio.timeout(30):
+            with pytest.raises(Forbidden, match="403"):
+                await relay.wait()
+    assert "the relay has stopped" in caplog.text

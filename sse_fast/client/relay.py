@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple
 from sse_fast._native.wire.control import GAP
 from sse_fast._native.wire.event_parser import ReceivedEvent
 from sse_fast.client.attempts import Attempts, Seldom
+from sse_fast.client.errors import Forbidden
 from sse_fast.client.failures import Refused, Unavailable
 from sse_fast.client.relay_mark import LONGEST_ID, Mark, Rejected, Superseded, Target, can_be_sent, check_name, cut
 from sse_fast.client.relay_source import Item, Source, Waiting
@@ -142,7 +143,7 @@ class Relay:
 
     async def run(self, *, give_up: bool = True) -> None:
         """Until the source says that there is nothing more. Raises `client.failures.Refused`, where trying again would
-        meet the same, not so if it is not to `give_up`: then it tries again all the same. And TransformFailed."""
+        meet the same; if it is not to `give_up`, for Forbidden alone, and else it tries again. And TransformFailed."""
         try:
             while True:
                 try:
@@ -154,7 +155,7 @@ class Relay:
                 except TransformFailed:
                     raise
                 except Refused as error:
-                    if give_up:
+                    if give_up or isinstance(error, Forbidden):
                         raise
                     await self._failed(str(error))
                 except Exception as error:

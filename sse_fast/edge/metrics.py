@@ -318,6 +318,7 @@ class Metrics(Collector):
             if hub.backplane.in_place
             else {
                 "away": node["backplane_away"],
+                "trouble": hub.backplane.what_is_wrong(),
                 "behind": hub.backplane.behind,
                 **{name: node[f"backplane_{name}"] for name in BACKPLANE_COUNTERS},
             },

@@ -242,16 +242,18 @@ class Operations:
         return json({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
+        """Where the backplane is, and in which words it refuses, is said to who may look into the server."""
+        whole = bool(request.scope.get(OPERATOR))
         if self._draining:
             return json({"status": "draining"}, 503)
         if not self._hub.ready:
             left = self._hub.fanout.index.unread
-            reason = self._hub.backplane.what_is_wrong()
+            reason = self._hub.backplane.what_is_wrong(whole=whole)
             if reason is None and left:
                 reason = f"{left} bytes of the log are still to be read"
             reason = reason or "what the backplane has is still to be read"
             return json({"status": "starting", "reason": reason}, 503)
-        if (wrong := self._hub.backplane.what_is_wrong()) is not None:
+        if (wrong := self._hub.backplane.what_is_wrong(whole=whole)) is not None:
             return json({"status": "failing", "reason": wrong}, 503)
         return json({"status": "ready"})
 

@@ -10,6 +10,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from sse_fast._native.wire.publication import encode_publication
 from sse_fast.client.attempts import Progress
+from sse_fast.client.errors import Forbidden
 from sse_fast.client.failures import Unavailable
 from sse_fast.client.listener import SILENCE
 from sse_fast.client.relay import OnError, Relay, RelayStats, Transform, TransformFailed, name_of
@@ -143,7 +144,8 @@ class HubRelay:
         return self._relay.stats
 
     async def wait(self) -> None:
-        """Until the source says that there is nothing more. Raises what it stopped at, with `on_error="stop"`."""
+        """Until the source says that there is nothing more. Raises what it stopped at: Forbidden, where the source
+        answered 403; with `on_error="stop"` what failed."""
         if self._task is None:
             raise RuntimeError("this relay is not open; it is in `async with hub.relay(...):`")
         await asyncio.shield(self._task)
@@ -155,7 +157,7 @@ class HubRelay:
     async def _run(self) -> None:
         try:
             await self._relay.run(give_up=False)
-        except TransformFailed as error:
+        except (TransformFailed, Forbidden) as error:
             logger.error("the relay has stopped: %s", error)
             raise
 

@@ -95,8 +95,9 @@ class Backplane(Protocol):
     async def come_to(self, id: EventId) -> None:
         """Wait until it has, for a while. Raises HubClosed where it does not, and this node is known to be behind."""
 
-    def what_is_wrong(self) -> str | None:
-        """Why clients had better go to others, in one sentence; None: they need not."""
+    def what_is_wrong(self, *, whole: bool = True) -> str | None:
+        """Why clients had better go to others, in one sentence; None: they need not. whole: with what a stranger is not
+        to know."""
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:
         """Publish events in their order, all or none. Returns their ids, in that order."""
@@ -191,7 +192,7 @@ class LogBackplane:
     async def come_to(self, id: EventId) -> None:
         pass
 
-    def what_is_wrong(self) -> str | None:
+    def what_is_wrong(self, *, whole: bool = True) -> str | None:
         return None
 
     async def append(self, events: list[Encoded]) -> Sequence[EventId]:

@@ -204,11 +204,11 @@ class OverEngine:
         while not self._filled:  # noqa: ASYNC110 - at the start alone
             await asyncio.sleep(LOOK)
 
-    def what_is_wrong(self) -> str | None:
+    def what_is_wrong(self, *, whole: bool = True) -> str | None:
         now = asyncio.get_running_loop().time()
         trouble, behind = self.engine.trouble, self._behind(now)
         if trouble is not None and now - self.engine.since >= PATIENCE:
-            return f"the backplane takes no events: {trouble}"
+            return f"the backplane takes no events: {trouble}" if whole else "the backplane takes no events"
         if behind >= PATIENCE:
             return f"what the backplane had {behind:.0f} s ago has not come"
         return None
