@@ -254,6 +254,32 @@ async def test_what_is_private_reaches_who_is_granted_one_of_its_topics_live_and
             assert (await heard.next()).data == "public"
 
 
+async def test_who_listens_is_told_of_by_updates_to_who_is_granted_them() -> None:
+    about = "/.well-known/mercure/subscriptions{/type}{/match}{/subscriber}"
+    async with hub(mercure_subscriptions=True) as mercure:
+        query = httpx.QueryParams({"topic": about})
+        async with mercure.listening(str(query), **bearer()) as heard:
+            async with mercure.listening("match=https%3A%2F%2Fexample.com%2Fa"):
+                came = await told_of(heard, "https://example.com/a")
+                assert came.event == "mercure"
+                document = came.json()
+                assert document["active"] is True
+                assert document["type"] == "subscription"
+                assert document["match_type"] == "exact"
+                assert document["subscriber"].startswith("urn:uuid:")
+                name = document["subscriber"].replace(":", "%3A")
+                assert document["id"] == f"{HUB}/subscriptions/exact/https%3A%2F%2Fexample.com%2Fa/{name}"
+            left = await told_of(heard, "https://example.com/a")
+            assert left.json() == {**document, "active": False}
+
+
+async def told_of(heard: Heard, match: str) -> Any:
+    while True:
+        event = await heard.next()
+        if event.json().get("match") == match:
+            return event
+
+
 # ---- who listens -----------------------------------------------------------------------------------------------------
 
 

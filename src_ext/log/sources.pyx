@@ -114,7 +114,9 @@ cdef class Source:
             return False
 
     cdef bint concerns(self, bytes name) noexcept:
-        """`takes`; where it cannot be asked, True."""
+        """`takes`; where it cannot be asked, True. Nobody can ask one that has been let go, whose templates are gone."""
+        if (self.matchers and not self.listening) or (self.granted_by and not self.granting):
+            return True
         try:
             return self.takes(name)
         except BaseException:
