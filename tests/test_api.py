@@ -382,7 +382,9 @@ WRONG_VALUES: list[tuple[Any, list[str]]] = [
     ({"channel": "c"}, ["'data' is missing"]),
     ({"chanel": "c", "data": 1}, ["unknown field 'chanel'", "'channel'"]),
     ({"channel": "c", "Data": 1}, ["unknown field 'Data'", "'data'"]),
-    ({"channel": "c", "data": 1, "id": "x"}, ["unknown field 'id'", "'retry'"]),
+    ({"channel": "c", "data": 1, "ids": "x"}, ["unknown field 'ids'", "'retry'"]),
+    ({"channel": "c", "data": 1, "id": "#x"}, ["'id'", "'#'"]),
+    ({"channel": "c", "data": 1, "private": "on"}, ["'private' must be true or false"]),
     ({"channel": "c", "data": 1, "Event": "x"}, ["unknown field 'Event'"]),
     *(
         ({"channel": value, "data": 1}, ["'channel' must be a string", kind])

@@ -2,13 +2,16 @@
 
 from urllib.parse import quote, unquote
 
+import httpx
 import pytest
 
+from sse_fast import create_app
 from sse_fast._native.log.ring import Log
 from sse_fast.cluster.entries import pack, unpack
 from sse_fast.errors import InvalidEvent
 from sse_fast.event_rules import MAX_CHANNEL_BYTES, Keyed, channel_name
 from sse_fast.protocol.request import Request, named
+from sse_fast.settings import Settings
 
 IRI = "https://example.com/books/1?draft=yes&lang=fr#top"
 LONG = "https://example.com/" + "x" * (MAX_CHANNEL_BYTES - 20)
@@ -74,3 +77,18 @@ def test_a_log_keeps_events_of_long_names() -> None:
     log.append(LONG.encode(), b"data: x\n\n")
     (record,) = log.records()
     assert record.channels == (LONG.encode(),)
+
+
+async def test_the_edge_has_names_with_slashes_in_its_paths() -> None:
+    edge = create_app(Settings(log_size=1 << 20))
+    transport = httpx.ASGITransport(edge)  # a client on this machine, who may look
+    async with edge.hub, httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        path = quote(IRI, safe="")
+        id = (await client.post(f"/publish/{path}", content="x")).json()["id"]
+        edge.hub.fanout.index.take_in()
+        of_it = await client.get(f"/channels/{path}")
+        assert of_it.status_code == 200, of_it.text
+        assert of_it.json()["name"] == IRI
+        listed = (await client.get("/channels")).json()["channels"]
+        assert [(each["name"], each["last_id"]) for each in listed] == [(IRI, id)]
+        assert (await client.get("/channels/")).status_code == 404
