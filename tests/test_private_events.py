@@ -130,7 +130,9 @@ def settle(fanout: FanOut) -> None:
 
 
 @given(
-    st.lists(st.one_of(events, streams.map(lambda one: ("open", one)), st.just("settle")), max_size=40),
+    st.lists(
+        st.one_of(events, streams.map(lambda one: ("open", one)), st.just("settle"), st.integers(0, 3)), max_size=40
+    ),
     st.lists(streams, min_size=1, max_size=3),
     st.sampled_from([4096, 65536]),
     st.data(),
@@ -146,6 +148,13 @@ def test_a_stream_gets_what_it_listens_to_and_may_see_live_and_on_resume(
     for step in steps:
         if step == "settle":
             settle(fanout)
+        elif isinstance(step, int):
+            if step < len(live):  # somebody leaves, who has got everything
+                settle(fanout)
+                stream, since = live.pop(step)
+                due = range(since + 1, len(log_of_all) + 1)
+                assert stream.got == [at for at in due if wanted(stream.matchers, stream.grants, *log_of_all[at - 1])]
+                fanout.unsubscribe(stream.subscriber)
         elif step[0] == "open":
             settle(fanout)
             live.append((Stream(fanout, step[1], None), len(log_of_all)))

@@ -18,6 +18,7 @@ from sse_fast.event import EventId
 from sse_fast.event_rules import MAX_ID_BYTES
 from sse_fast.hub.hub import Hub, own_id
 from sse_fast.hub.recall import with_id
+from sse_fast.protocol.native import resume_id
 
 URN = "urn:uuid:550e8400-e29b-41d4-a716-446655440000"
 
@@ -172,3 +173,8 @@ def test_an_id_whose_event_is_gone_still_says_exactly_what_is_missing() -> None:
         await hub.close()
 
     asyncio.run(run())
+
+
+def test_a_header_has_an_id_in_utf8() -> None:
+    id = "urn:caf\u00e9:\U0001f600"
+    assert resume_id(id.encode().decode("latin-1"), None) == id

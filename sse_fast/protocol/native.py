@@ -345,6 +345,8 @@ def _refuse_slips(names: Iterable[str]) -> None:
 
 def resume_id(in_header: str | None, in_query: str | None) -> str | None:
     """What a client says it has seen last; the header wins. Raises InvalidEvent."""
+    if in_header is not None and not in_header.isascii():  # a publisher's id, which clients send as UTF-8
+        in_header = in_header.encode("latin-1", "replace").decode("utf-8", "replace")
     given = in_query if in_header is None else in_header
     if given is not None and len(given) > MAX_ID_BYTES:
         raise InvalidEvent(f"a Last-Event-ID has at most {MAX_ID_BYTES} characters; this has {len(given)}")
