@@ -27,10 +27,10 @@ def used(redis: Redis) -> int:
 
 @pytest.mark.parametrize("size", [20, 200, 1000, 2100, 4000])
 async def test_a_full_log_takes_at_most_a_quarter_more_than_its_size(made: Servers, size: int) -> None:
-    redis, most = made.redis(), 4 * MIB
+    redis, most = made.redis(), 2 * MIB
     async with engine_at(redis.url, limits=Limits(max_bytes=most)) as engine:
         await engine.open()
-        empty, each = used(redis), 100
+        empty, each = used(redis), 50
         for _ in range(2 * most // ((size + 64) * each)):
             await engine.publish([event("x" * size) for _ in range(each)])
         look = await engine.look()
