@@ -292,6 +292,23 @@ async def test_who_has_seen_a_later_epoch_is_not_told_what_is_before_it(
         await hub.recall(("news",), (), seen, lambda name: True)  # nobody has heard of it for too long
 
 
+async def test_who_has_seen_an_epoch_that_never_came_to_this_node_gets_what_is_later_alone(server: Server) -> None:
+    async with hub_over(server) as hub:
+        before = await hub.publish("news", "before")
+        await until(lambda: newest_of(hub.log) == server.last)
+        server.deaf = True
+        server.begin(before)
+        elsewhere = await hub.publish("news", "seen at another node")
+        server.flush()
+        server.deaf = False
+        after = await hub.publish("news", "after")
+        await until(lambda: newest_of(hub.log) == server.last)
+        assert before.epoch < elsewhere.epoch < after.epoch
+        stream = Stream(hub, "news", str(elsewhere))
+        await until(lambda: stream.data == ["after"])
+        assert stream.told == ["$connected", "$gap"]
+
+
 async def test_an_id_that_nobody_gave_begins_with_a_gap_and_the_newest(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,10 @@ cdef extern from "string.h" nogil:
     int strncmp(const char* one, const char* other, size_t most)
 
 
+cdef enum:
+    ENGINES_DIGITS = 13  # of milliseconds since 1970
+
+
 cdef bint is_epoch(bytes name) noexcept:
     """Whether this can be an epoch's name: 1 to 20 characters of [a-z0-9]."""
     cdef unsigned char c
@@ -124,23 +128,37 @@ cdef bint had_epoch(LogHeader* header, bytes name) noexcept:
     return False
 
 
+cdef bint is_engines(bytes name):
+    """Whether it is the number of an engine's epoch, of which a later one has a greater one."""
+    return PyBytes_GET_SIZE(name) >= ENGINES_DIGITS and name.isdigit()
+
+
 cdef object position_of_id(LogHeader* header, bytes name, position):
     """The log's own position of an id, or None: this log knows nothing of it.
 
-    Of an id behind the fork: one that is behind it here, too, however far the other's count had got.
+    Of an id behind the fork: one that is behind it here, too, however far the other's count had got. Of one in an
+    engine's epoch that has never come here, between two that have: one behind the earlier of them.
     """
+    cdef bint rises = is_engines(name)
+    cdef object between = None
+    cdef bytes there
     cdef Epoch epoch
     cdef uint64_t count = newest_epoch(header, &epoch), number = count - 1, now
     cdef Epoch next = epoch
     cdef object own
     while True:
-        if name_of(&epoch) == name:
+        there = name_of(&epoch)
+        if there == name:
             own = position + epoch.begins if epoch.outside else position
             if number == count - 1 or own < next.begins and not next.outside:
                 return own
             if next.outside and (epoch.outside or own < next.begins):
                 return own if own <= next.fork else min(own, next.begins - 1)
             return None
+        if rises and epoch.outside and is_engines(there):
+            if (len(there), there) < (len(name), name):
+                return between
+            between = epoch.begins - 1
         if number == oldest_of(count):
             return None
         next = epoch
