@@ -293,13 +293,13 @@ async def test_who_has_seen_a_later_epoch_is_not_told_what_is_before_it(
 
 
 async def test_who_has_seen_an_epoch_that_never_came_to_this_node_gets_what_is_later_alone(server: Server) -> None:
-    async with hub_over(server) as hub:
+    async with hub_over(server, max_history=5) as hub:
         before = await hub.publish("news", "before")
         await until(lambda: newest_of(hub.log) == server.last)
         server.deaf = True
         server.begin(before)
         elsewhere = await hub.publish("news", "seen at another node")
-        server.flush()
+        server.lose(2)
         server.deaf = False
         after = await hub.publish("news", "after")
         await until(lambda: newest_of(hub.log) == server.last)
