@@ -42,8 +42,8 @@ ROOMS: dict[str, str | None] = {
     "testing": "_native.wire asgi errors",
     "bench": "_native.bench _native.wire base client errors settings",
     "hub": "_native.fanout _native.log _native.wire base cluster ends errors event event_rules schema",
-    "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors hub protocol"
-    " settings",
+    "transports": "_native.base _native.fanout _native.front _native.wire access asgi base ends errors event_rules hub"
+    " protocol settings",
     "embed": "_native.log _native.wire access asgi base client ends errors event event_rules hub protocol schema"
     " serialization transports",
     "edge": "_native.base _native.fanout _native.log _native.node _native.wire access asgi base embed errors event"

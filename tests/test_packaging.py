@@ -125,6 +125,28 @@ def test_the_wheel_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -
     assert PROJECT["version"] in run(tmp_path / "venv/bin/sse-fast", "--version", cwd=tmp_path)
 
 
+def test_an_editable_install_that_only_adds_an_extra_compiles_nothing_again(tmp_path: Path) -> None:
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src_ext/base/queue.pyx"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+    shutil.copy2(ROOT / "src_ext/base/system.py", tree / "src_ext/base")
+    for name in ("__init__.py", "_native/__init__.py", "_native/base/__init__.py", "_native/base/queue.pxd"):
+        (tree / "sse_fast" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / "sse_fast" / name, tree / "sse_fast" / name)
+    program = f"from setuptools.build_meta import build_editable; build_editable({str(elsewhere)!r})"
+    make = (sys.executable, "-c", program)
+    run(*make, cwd=tree)
+    [module] = (tree / "sse_fast/_native/base").glob("queue.*.so")
+    made = module.stat().st_mtime_ns
+    run(*make, cwd=tree)
+    assert module.stat().st_mtime_ns == made
+    (tree / "src_ext/base/queue.pyx").touch()  # what has changed is compiled
+    run(*make, cwd=tree)
+    assert module.stat().st_mtime_ns > made
+
+
 def test_type_checkers_find_an_editable_install(tmp_path: Path) -> None:
     """They follow a directory on the path, and no hook of the import system."""
     tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
