@@ -25,11 +25,12 @@ from sse_fast import Hub
 from sse_fast._native.log.outside import mark, take_turn
 from sse_fast._native.log.ring import Log, segment_size
 from sse_fast._native.wire.event_parser import EventParser
-from sse_fast.cluster.entries import Events
+from sse_fast.cluster.entries import Events, Mark
+from sse_fast.edge import app
 from sse_fast.edge.app import Edge
 from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
 from sse_fast.event import EventId
-from sse_fast.hub.follower import newest_of
+from sse_fast.hub.follower import Follower, newest_of
 from sse_fast.hub.recall import Recalled
 from sse_fast.settings import Settings
 from sse_fast.transports.hold import MARK
@@ -482,3 +483,53 @@ async def test_a_stream_that_waits_for_something_is_not_held_by_the_front(
             scope |= {"http_version": "1.1", "client": ("127.0.0.1", 1), MARK: mark_of_front}
             await hub.response(scope, ["news"])(scope, receive, send)
             assert (sent[1]["body"] == b"held") is held
+
+
+async def test_a_worker_that_starts_while_the_engine_is_away_waits_says_why_and_comes_up_with_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(over_engine, "PATIENCE", 0.0)
+    monkeypatch.setattr(over_engine, "TICK", 0.01)
+    monkeypatch.setattr(app, "WAIT", 0.001)
+    waits: list[None] = []
+    edge = edge_over(server)
+    edge._slot = SimpleNamespace(wait=lambda: waits.append(None))  # type: ignore[assignment]
+    server.away = True
+    preparing = asyncio.create_task(edge.prepare())
+    await until(lambda: len(waits) > 20)
+    assert not preparing.done()
+    (said,) = [record.getMessage() for record in caplog.records if "waits" in record.message]
+    assert said == "this worker is not ready, and waits: the backplane takes no events: the server is away"
+    server.away = False
+    server.wake()
+    async with asyncio.timeout(30):
+        await preparing
+    await edge.hub.close()
+
+
+async def test_an_engine_that_returns_to_a_past_it_had_left_is_a_trouble_with_a_name_that_is_told_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(over_engine, "TICK", 0.001)
+    monkeypatch.setattr(over_engine, "LONGEST_PAUSE", 0.002)
+    epochs = [Mark(f"170000000000{number}", None, 0) for number in (0, 1, 0)]
+    tries: list[None] = []
+
+    async def follow(self: Follower) -> None:
+        tries.append(None)
+        if newest_of(hub.log) is None:
+            await self.take(epochs[:2])
+        await self.take(epochs[2:])
+
+    monkeypatch.setattr(Follower, "follow", follow)
+    hub = Hub(engine=lambda: MemoryEngine(server))
+    taking_in = asyncio.create_task(hub.take_in())
+    await until(lambda: len(tries) > 20)
+    wrong = hub.backplane.what_is_wrong()
+    assert wrong is not None
+    assert "has been in the epoch '1700000000000'" in wrong
+    assert hub.backplane.what_is_wrong(whole=False) == "the backplane cannot be followed"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is None
+    taking_in.cancel()
+    await hub.close()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from granian.constants import Interfaces
 
+from sse_fast._native.node.slots import Worker as Slot
 from sse_fast.node import supervisor
 from sse_fast.node.supervisor import FAILED_STARTS, Supervisor
 from sse_fast.node.workers import UNUSABLE_APP
@@ -153,7 +154,7 @@ def test_a_disk_that_fails_ends_neither_the_server_nor_its_watch_over_hung_worke
     one = parent()
     hung = one.wrks[0].inner
     one._slots = SimpleNamespace(  # type: ignore[assignment]
-        was_ready=one._serves, workers=lambda: [SimpleNamespace(pid=hung.pid, silent=3601.0)]
+        was_ready=one._serves, workers=lambda: [SimpleNamespace(pid=hung.pid, silent=3601.0, waited=None)]
     )
     one._node.what_is_wrong = one._node.log_holder = unreadable  # type: ignore[method-assign]
     with caplog.at_level(logging.ERROR):
@@ -166,3 +167,17 @@ def test_a_disk_that_fails_ends_neither_the_server_nor_its_watch_over_hung_worke
         watch.join(PATIENCE)
     assert caplog.text.count("Input/output error") == 1
     assert len(one.started) == WORKERS + 1
+
+
+def test_a_worker_that_says_that_it_waits_is_not_taken_for_hung_until_it_says_so_no_more(
+    parent: Callable[..., Parent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "READY_WITHIN", 60.0)
+    one = parent(serving=0)
+    waiting, other = (worker.inner.pid for worker in one.wrks)
+    now = time.monotonic() + 3600  # both were born so long ago
+    said = [Slot(0, waiting, 0, 3600.0, None, 1.0), Slot(1, other, 0, 3600.0, None)]
+    one._slots = SimpleNamespace(workers=lambda: said)  # type: ignore[assignment]
+    assert [pid for _, pid in one._silent(now)] == [other]
+    said[0] = Slot(0, waiting, 0, 3600.0, None, 61.0)
+    assert {pid for _, pid in one._silent(now)} == {waiting, other}

@@ -146,6 +146,15 @@ def test_who_takes_the_slot_of_a_dead_worker_clears_it_too(node: Node, slot: Any
     assert (node.slots.totals(1), node.slots.gauges(1)) == ([9], [0])
 
 
+def test_a_worker_that_waits_does_not_serve_and_who_takes_its_slot_has_not_said_so(node: Node, slot: Any) -> None:
+    worker = Someone(node, lambda slot: slot.wait())
+    (said,) = node.slots.workers()
+    assert (said.silent, said.waited is not None) == (None, True)
+    worker.kill()
+    slot()
+    assert [one.waited for one in node.slots.workers()] == [None]
+
+
 def test_a_worker_serves_from_its_first_heartbeat_on_and_that_outlives_it(node: Node, slot: Any) -> None:
     worker = Someone(node, lambda slot: slot.slots.beat())
     idle = Someone(node)

@@ -59,7 +59,7 @@ cdef struct Slot:
     uint64_t streams
     uint64_t held                   # bytes of kernel memory that wait for its clients
     uint64_t held_for_streams       # of those
-    char padding[8]
+    uint64_t waits_ns               # when it was last seen to wait for something else, before it began to serve
     char wake_address[WAKE_ADDRESS]         # the name of its socket; ends with a zero byte
     char more_padding[16]
     uint64_t totals[TOTALS]
@@ -71,13 +71,15 @@ cdef struct Tally:                  # how many streams an address has here
 
 
 class Worker(NamedTuple):
-    """A worker as its slot tells of it. `age` and `silent` in seconds; `silent` is None until it serves."""
+    """A worker as its slot tells of it. `age`, `silent` and `waited` in seconds; `silent` is None until it serves. waited:
+    since it said last that it cannot serve yet; None: it never did."""
 
     slot: int
     pid: int
     streams: int
     age: float
     silent: float | None
+    waited: float | None = None
 
 
 cdef inline uint64_t room_for(uint64_t addresses):
@@ -167,6 +169,7 @@ cdef class Slots:
         memcpy(self._own.wake_address, PyBytes_AS_STRING(wake_address), len(wake_address))
         self._own.born_ns = monotonic_ns()
         store_release(&self._own.beat_ns, 0)
+        store_release(&self._own.waits_ns, 0)
         store_release32(&self._own.pid, pid)
         self.mine = number
 
@@ -230,6 +233,10 @@ cdef class Slots:
         store_relaxed32(&self._own.was_ready, load_relaxed32(&self._own.pid))
         store_release(&self._own.beat_ns, monotonic_ns())
 
+    def wait(self):
+        """The loop of this worker turns, and it cannot serve yet: what it waits for is not its own."""
+        store_release(&self._own.waits_ns, monotonic_ns())
+
     def was_ready(self, uint32_t pid):
         """Whether this process got as far as to serve."""
         cdef int number
@@ -240,7 +247,7 @@ cdef class Slots:
 
     def workers(self):
         """Those who are there, by slot."""
-        cdef uint64_t now, beat
+        cdef uint64_t now, beat, waits
         cdef int number
         cdef uint32_t pid
         cdef Slot* slot
@@ -249,10 +256,12 @@ cdef class Slots:
             slot = &self._slots[number]
             pid = load_acquire32(&slot.pid)
             if pid:
-                beat = load_acquire(&slot.beat_ns)
+                beat, waits = load_acquire(&slot.beat_ns), load_acquire(&slot.waits_ns)
                 now = monotonic_ns()            # after the beat was read: time goes on meanwhile, not back
                 silent = (now - min(now, beat)) / 1e9 if beat else None
-                found.append(Worker(number, pid, load_relaxed(&slot.streams), (now - slot.born_ns) / 1e9, silent))
+                waited = (now - min(now, waits)) / 1e9 if waits else None
+                age = (now - slot.born_ns) / 1e9
+                found.append(Worker(number, pid, load_relaxed(&slot.streams), age, silent, waited))
         return found
 
     # ---- counters ---------------------------------------------------------------------------------------------------

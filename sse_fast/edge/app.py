@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # what needs Linux is loaded where it is used
 logger = logging.getLogger("sse_fast.edge")
 
 NO_LIMIT = 2**30  # more connections than there can be descriptors
+WAIT = 1.0  # seconds between two words of a worker that it waits
 STATS_EVERY = 1.0  # seconds
 OPERATORS = 16  # connections at once to the port of operations
 
@@ -269,7 +270,23 @@ class Edge:
         if self._own_control is not None:
             await self._own_control.start()
             self.at_close.callback(self._own_control.close)
-        await self.hub.take_in()
+        waiting = asyncio.get_running_loop().create_task(self._wait())
+        try:
+            await self.hub.take_in()
+        finally:
+            waiting.cancel()
+
+    async def _wait(self) -> None:
+        """Until the hub has what the backplane has: say that this worker is alive, and what it waits for."""
+        told = None
+        while not self.hub.backplane.in_place:
+            await asyncio.sleep(WAIT)
+            if self._slot is not None:
+                self._slot.wait()
+            wrong = self.hub.backplane.what_is_wrong()
+            if wrong is not None and wrong != told:
+                logger.warning("this worker is not ready, and waits: %s", wrong)
+                told = wrong
 
     def _start_up(self) -> None:
         """Again: nothing happens. Raises OSError where nobody can listen."""

@@ -38,4 +38,7 @@ class WorkerSlot(Peers, Tally, Protocol):
     def beat(self) -> None:
         """The loop of this worker turns, and it serves."""
 
+    def wait(self) -> None:
+        """The loop of this worker turns, and it waits for something that is not its own until it serves."""
+
     def close(self) -> None: ...

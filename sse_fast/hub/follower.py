@@ -12,7 +12,7 @@ from typing import TypeVarTuple
 from sse_fast._native.log.outside import append_at, end_of, forget_at, mark, skip_to
 from sse_fast._native.log.ring import Log
 from sse_fast.cluster.entries import Events, Forgotten, Item, Mark, Missed
-from sse_fast.errors import BatchTooLarge, EventTooLarge, LogBusy
+from sse_fast.errors import BatchTooLarge, EventTooLarge, LogBusy, SSEFastError
 from sse_fast.event import EventId
 from sse_fast.hub.batches import LOOK_AGAIN, Busy
 from sse_fast.hub.engine import Engine
@@ -32,6 +32,10 @@ def newest_of(log: Log) -> EventId | None:
     """The engine's newest that the log has, or passes over. None: it never had any."""
     end = end_of(log)
     return EventId(*end) if end is not None else None
+
+
+class PastReturned(SSEFastError):
+    """What is followed is in an epoch again that it had left: its ids would come twice."""
 
 
 class Follower:
@@ -113,7 +117,15 @@ class Follower:
         end = newest_of(self._log)
         fork = prev.position if prev is not None and end is not None and prev.epoch == end.epoch else None
         body = NOTHING_LOST if end is None or (self._engine.sparse and fork is not None) else None
-        mark(self._log, epoch, fork, position=position, body=body, milliseconds=milliseconds)
+        try:
+            mark(self._log, epoch, fork, position=position, body=body, milliseconds=milliseconds)
+        except ValueError as error:
+            if end is None or "has been in the epoch" not in str(error):
+                raise
+            raise PastReturned(
+                f"{error}. Was what is behind this edge put back to what it was before? Restart this one; its clients "
+                "are told of a gap"
+            ) from None
 
     async def _locked(self, append: Callable[[*Ts], object], *what: *Ts) -> None:
         """Raises LogBusy where another process holds the log's lock and does not go on."""

@@ -18,7 +18,7 @@ from sse_fast.hub.ahead import Ahead, in_order
 from sse_fast.hub.backplane import Once
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.engine import Counts, Engine, Soon, Told
-from sse_fast.hub.follower import Follower, newest_of
+from sse_fast.hub.follower import Follower, PastReturned, newest_of
 from sse_fast.hub.idempotency import Keys
 from sse_fast.hub.peers import Peers
 from sse_fast.hub.recall import Recall
@@ -32,6 +32,7 @@ CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it h
 BEYOND = 10_000_000  # positions; no engine gives so many between two looks at it
 TOMORROW = 24 * 3600  # seconds from now on, in which no engine has begun an epoch, whatever its clock says
 LATELY = 3600  # seconds since which a primary may have been named that this node does not hear of
+LONGEST_PAUSE = 10.0  # seconds between two tries to follow what comes back to a past
 TICK = 0.25  # seconds between two tries to be the one that follows, and two signs of whoever it is
 ASK = 1.0  # seconds between two looks whether the log keeps up
 PATIENCE = 5.0  # seconds that the engine may be away, or ahead of the log, until this worker is not ready
@@ -66,6 +67,7 @@ class OverEngine:
         """Whether it is this worker that reads."""
         self._owed: tuple[EventId, float] | None = None  # what the engine had then, and the log has not yet
         self._filled = False
+        self._stuck: str | None = None  # why following would not go on by itself
         self._ahead = Ahead(self._newest)
         self._here: EventId | None = None  # what the log had come to when it was asked last
         self._busy, self._ask_again = False, 0.0
@@ -95,11 +97,18 @@ class OverEngine:
             await self.engine.close()
 
     async def _follow(self, follower: Follower) -> None:
+        pause = TICK
         while True:
             try:
                 self.follows = self._turn is None or self._turn.take()
                 if self.follows:
                     await self._read(follower)
+            except PastReturned as error:
+                pause = min(2 * pause, LONGEST_PAUSE) if self._stuck is not None else TICK
+                if self._stuck != str(error):
+                    self._stuck = str(error)
+                    logger.error("the backplane cannot be followed: %s", error)
+                await asyncio.sleep(pause)
             except (EngineUnavailable, LogBusy) as error:
                 logger.debug("the backplane cannot be followed now: %s", error)  # the engine itself has said why
             except Superseded:
@@ -205,6 +214,8 @@ class OverEngine:
             await asyncio.sleep(LOOK)
 
     def what_is_wrong(self, *, whole: bool = True) -> str | None:
+        if self._stuck is not None:
+            return f"the backplane cannot be followed: {self._stuck}" if whole else "the backplane cannot be followed"
         now = asyncio.get_running_loop().time()
         trouble, behind = self.engine.trouble, self._behind(now)
         if trouble is not None and now - self.engine.since >= PATIENCE:
@@ -284,6 +295,7 @@ class OverEngine:
 
     def tell(self) -> None:
         """There is news in the log."""
+        self._stuck = None
         try:
             self._wake()
             if self._peers is not None:

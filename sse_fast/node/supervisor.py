@@ -28,7 +28,7 @@ from sse_fast.transports.kernel import Bounds, bound_socket
 log = logging.getLogger("sse_fast.node")
 Told = TypeVar("Told")
 
-READY_WITHIN = 60.0  # seconds a new worker has until it serves
+READY_WITHIN = 60.0  # seconds a new worker has until it serves, or says that it waits for something else
 FAILED_STARTS = 3  # in a row, of one worker, until the server gives up
 GLANCE = 0.02  # seconds between looks at processes
 TELL_AGAIN = 0.5
@@ -237,14 +237,18 @@ class Supervisor(MPServer):
         return min(LOCKS_OUT, self._hung_worker_timeout) if holds_the_log else self._hung_worker_timeout
 
     def _silent(self, now: float) -> list[tuple[float, int]]:
-        """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth."""
-        beats = {worker.pid: now - worker.silent for worker in self._slots.workers() if worker.silent is not None}
+        """(its last heartbeat, pid) of each worker that is silent for too long; of one that never served, its birth, or
+        when it said last that it waits."""
+        workers = self._slots.workers()
+        beats = {worker.pid: now - worker.silent for worker in workers if worker.silent is not None}
+        waits = {worker.pid: now - worker.waited for worker in workers if worker.waited is not None}
         found = []
         # Not `is_alive`, which would reap: those who wait for the process would be told that it lives on.
         for worker in (*self.wrks, *self._newcomers, *self._leaving):
             pid = worker.inner.pid
             serves = pid in beats
-            last, patience = (beats[pid], self._patience_with(pid)) if serves else (worker.birth, READY_WITHIN)
+            began = max(worker.birth, waits.get(pid, 0.0))
+            last, patience = (beats[pid], self._patience_with(pid)) if serves else (began, READY_WITHIN)
             if now - last > patience:
                 found.append((last, pid))
         return found

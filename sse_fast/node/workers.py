@@ -211,6 +211,10 @@ class WorkerSlot:
         """The loop of this worker turns, and it serves."""
         self.slots.beat()
 
+    def wait(self) -> None:
+        """The loop of this worker turns, and it waits for something that is not its own until it serves."""
+        self.slots.wait()
+
     def leave_with_parent(self) -> None:
         """If the parent is gone, leave as if it had said so: nothing would replace, restart or stop this worker.
 
