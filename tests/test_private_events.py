@@ -404,3 +404,20 @@ def test_an_edge_in_front_has_both_from_the_inner_one(private: bool, wants: dict
     assert (item.epoch, [(position, *rest) for position, *rest, _ in item.events]) == (log.epoch, [(1, *event)])
     if "fragment" not in wants:
         assert from_json_object(line_of(event, None), 1000) == event
+
+
+def test_who_moves_into_the_place_of_a_stream_that_left_gets_nothing_of_its() -> None:
+    log = Log.private(1 << 16)
+    fanout = FanOut(log)
+    matching = [Stream(fanout, ([Template("a")], None), None), Stream(fanout, ([Exact("a")], None), None)]
+    others = [Stream(fanout, ([Template("b")], None), None) for _ in range(2)] + [
+        Stream(fanout, ([Exact("c")], None), None)
+    ]
+    log.append(*published("a", "1"))
+    settle(fanout)
+    for number, stream in enumerate(matching, 2):
+        fanout.unsubscribe(stream.subscriber)
+        log.append(*published("a", str(number)))
+        settle(fanout)
+    assert [stream.got for stream in matching] == [[1], [1, 2]]
+    assert [stream.got for stream in others] == [[], [], []]
