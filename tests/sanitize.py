@@ -63,6 +63,7 @@ DRIVERS = [
     ),
     # The wire: bytes of publishers, of servers, of apps.
     Driver("wire.publication wire.frame", "fuzz_publication.py"),
+    Driver("wire.form", "test_mercure_form.py", share=0.25),
     Driver("wire.templates wire.publication", "test_typed_templates.py", share=0.25),
     Driver("wire.event_parser bench.stream_parser bench.payload", "fuzz_event_parser.py"),
     # Strangers' connections.
