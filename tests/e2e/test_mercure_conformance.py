@@ -4,6 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+from mercure_hubs import WELL_KNOWN, serving
+
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "mercure-conformance"
 CHECKOUT = "SSE_FAST_MERCURE_CHECKOUT"
 
@@ -24,3 +27,12 @@ def test_what_is_no_checkout_of_mercure_is_named(tmp_path: Path) -> None:
     done = conformance("--dialect", "7", "http://127.0.0.1:9", checkout=str(tmp_path))
     assert done.returncode == 2
     assert f"{tmp_path} is no checkout of dunglas/mercure" in done.stderr
+
+
+@pytest.mark.parametrize("dialect", ["7", "8"])
+def test_mercures_own_tests_pass(dialect: str, tmp_path: Path) -> None:
+    if not (checkout := os.environ.get(CHECKOUT)):
+        pytest.skip(f"{CHECKOUT} gives no checkout of dunglas/mercure")
+    with serving("sse_fast", tmp_path) as url:
+        done = conformance("--dialect", dialect, url.removesuffix(WELL_KNOWN), checkout=checkout)
+    assert done.returncode == 0, done.stdout + done.stderr

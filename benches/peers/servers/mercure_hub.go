@@ -23,7 +23,6 @@ func main() {
 		mercure.WithSubscriptions(),
 		mercure.WithPublisherJWT(key, "HS256"),
 		mercure.WithSubscriberJWT(key, "HS256"),
-		mercure.WithProtocolVersionCompatibility(7),
 		mercure.WithHeartbeat(15 * time.Second),
 		mercure.WithWriteTimeout(0),
 		mercure.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))),
