@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -124,7 +125,19 @@ async def test_what_a_client_publishes_arrives_whole_by_its_own_id_or_the_hubs(n
 
 @pytest.mark.parametrize("name", SUBSCRIBERS)
 async def test_a_client_is_handed_what_it_subscribes_to_and_may_see(name: str, hub: str) -> None:
-    sdk = SUBSCRIBERS[name]
+    await is_handed_what_it_may_see(SUBSCRIBERS[name], hub)
+
+
+async def test_so_is_the_client_of_go(hub: str, tmp_path: Path) -> None:
+    if not os.environ.get("SSE_FAST_MERCURE_GO"):
+        pytest.skip("SSE_FAST_MERCURE_GO is not set: where nothing of Go's library is built, this takes a minute")
+    client = tmp_path / "mercure-go"
+    build = [program("go"), "build", "-o", str(client), "."]
+    await asyncio.to_thread(subprocess.run, build, cwd=SDKS / "go", check=True)
+    await is_handed_what_it_may_see(SDK((str(client), "subscribe")), hub)
+
+
+async def is_handed_what_it_may_see(sdk: SDK, hub: str) -> None:
     wanted = {"topics": [BOOK, ANY_BOOK] if sdk.private else [BOOK], "type": UPDATE["type"]}
     process = await asyncio.create_subprocess_exec(
         *sdk.words(hub, wanted, subscribe=[ANY_BOOK]), stdout=subprocess.PIPE, cwd=NODE
