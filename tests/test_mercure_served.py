@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -252,6 +252,20 @@ async def test_what_is_private_reaches_who_is_granted_one_of_its_topics_live_and
             assert [(await heard.next()).data for _ in range(2)] == ["private", "public"]
         async with mercure.listening(f"{query}&lastEventID=earliest", **bearer(other)) as heard:
             assert (await heard.next()).data == "public"
+
+
+async def test_a_stream_that_ends_with_its_token_says_nothing_of_it() -> None:
+    token = jwt.encode({"mercure": {"subscribe": ["*"]}, "exp": int(time.time()) + 2}, KEY, "HS256")
+    said = b""
+    async with hub() as mercure:
+        with suppress(httpx.RemoteProtocolError):  # it ends, one way or the other
+            async with (
+                asyncio.timeout(PATIENCE),
+                mercure.http.stream("GET", f"{HUB}?topic=a", headers=bearer(token)) as answer,
+            ):
+                async for piece in answer.aiter_raw():
+                    said += piece
+    assert all(line.startswith((b":", b"retry:")) for line in said.split(b"\n") if line)
 
 
 async def test_who_listens_is_told_of_by_updates_to_who_is_granted_them() -> None:

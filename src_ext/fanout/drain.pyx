@@ -40,6 +40,7 @@ from sse_fast._native.fanout.groups cimport (
     LOST,
     NOTICE_OWED,
     PARKED,
+    QUIET,
     READY,
     Group,
     Groups,
@@ -492,6 +493,8 @@ cdef class FanOut:
                 self._skip_ahead(subscriber)
         if subscriber.must_tell:
             owed = GAP_OWED if subscriber.must_tell & GAP_OWED else NOTICE_OWED
+            if owed == GAP_OWED and subscriber.began & QUIET:
+                return self._leave_slow(subscriber)     # it is told by the head of the next response
             batch = self._gap(subscriber) if owed == GAP_OWED else self._notice_of(subscriber)
             if self._volley.prepare(subscriber, batch):
                 subscriber.must_tell &= ~owed
@@ -711,9 +714,10 @@ cdef class FanOut:
         return start
 
     cdef int _finish(self, Subscriber subscriber, double now) except -1:
-        if self._volley.prepare(subscriber, self._last_words):
+        cdef Batch words = BEAT if subscriber.began & QUIET else self._last_words
+        if self._volley.prepare(subscriber, words):
             subscriber.finished_ = True
-            self._volley.hand_over(subscriber, self._last_words, now)
+            self._volley.hand_over(subscriber, words, now)
         return 0
 
     # ---- ends of single ones ----------------------------------------------------------------------------------------
@@ -750,7 +754,7 @@ cdef class FanOut:
     cdef int _conclude(self, Subscriber subscriber, double now) except -1:
         """The last words, and a moment later the end. One that has them, or cannot be written to, ends at once."""
         cdef bint aged = subscriber.ending == AGES
-        cdef Batch words = AGE_WORDS if aged else EXPIRED_WORDS
+        cdef Batch words = BEAT if subscriber.began & QUIET else AGE_WORDS if aged else EXPIRED_WORDS
         if subscriber.state == READY and not subscriber.finished_ and self._volley.prepare(subscriber, words):
             subscriber.finished_ = True
             self._endings.put_off(subscriber, self._wall + LAST_BYTES)
@@ -759,6 +763,8 @@ cdef class FanOut:
 
     cdef Batch _notice_of(self, Subscriber subscriber):
         cdef long long seconds = <long long>(max(0.0, subscriber.until_ - self._wall) + 0.5)
+        if subscriber.began & QUIET:
+            return BEAT
         if self._notice is None or self._notice_seconds != seconds:
             self._notice = batch_of(expiring(seconds), 0)
             self._notice_seconds = seconds

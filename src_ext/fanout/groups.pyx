@@ -45,6 +45,15 @@ cdef class Subscriber:
         return self.state == CLOSED
 
     @property
+    def quiet(self):
+        """Whether it gets events alone, and is told nothing else."""
+        return self.began & QUIET != 0
+
+    @quiet.setter
+    def quiet(self, bint value):
+        self.began = self.began | QUIET if value else self.began & ~QUIET
+
+    @property
     def finished(self):
         """Whether it was told, by a `$closing`, that it ends."""
         return self.finished_ != 0

@@ -41,6 +41,7 @@ from sse_fast._native.front.places cimport Place, leave_queue, queue_last
 from sse_fast._native.front.posts cimport Posts
 from sse_fast._native.front.table cimport READ_SIZE, Watched, report
 from sse_fast._native.wire.control cimport closing
+from sse_fast._native.wire.control import HEARTBEAT
 from sse_fast.ends import ENDS, Close
 from sse_fast.errors import EndReason
 
@@ -187,7 +188,7 @@ cdef class Connection(Watched):
         self.context = held
         self.parked = held is not None
         self.kept = None
-        self.subscriber = subscriber
+        self.subscriber, self.quiet = subscriber, subscriber.quiet
         self.address = counted
         self._state = STREAMING
         self.due = self.queued = INFINITY
@@ -530,11 +531,14 @@ cdef class Connection(Watched):
     cdef int _say_last(self, reason) except -1:
         """The last frame, and the end of the response where it is to be complete. Who does not take it at once is cut."""
         cdef tuple said = LAST_WORDS.get(reason)
-        if said is None:
+        if said is None or self.quiet and reason not in COMPLETE:
             return 0
         try:
             if self.gzipped and reason in COMPLETE:
-                self.send_now(self._gzip_end(said[0]))
+                self.send_now(self._gzip_end(HEARTBEAT if self.quiet else said[0]))
+            elif self.quiet:
+                if self.chunked:
+                    self.send_now(LAST_CHUNK)
             else:
                 self.send_now(said[2 * self.gzipped + self.chunked])
         except (OSError, MemoryError):

@@ -322,6 +322,7 @@ class Hub:
         recalled: Recalled | None = None,
         matchers: Iterable[Matcher] = (),
         private: PrivateGrants | None = None,
+        quiet: bool = False,
     ) -> Subscription:
         """A stream of these channels, and of those that `patterns` (well-formed ones) have, over a sink, parked until
         `Subscription.start`.
@@ -336,6 +337,7 @@ class Hub:
         `matchers`: what else it listens to, of which it gets public events, and such private ones as `private` lets it
         see: those with a topic that one of the matchers has and a topic, that one or another, that is granted. Of
         `channels` and `patterns` it gets all.
+        `quiet`: it is sent events alone, and ends where it would be told of a gap.
         The sink is told by its own `ended` if the hub ends the stream. Raises InvalidEvent or HubClosed.
         """
         if self.draining:
@@ -370,6 +372,7 @@ class Hub:
             kept=kept,
             source=source,
         )
+        subscriber.quiet = quiet
         try:
             return Subscription(self, subscriber, sink, last_event_id, recalled)
         except MemoryError:

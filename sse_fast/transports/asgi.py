@@ -9,7 +9,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from sse_fast._native.wire.control import closing
+from sse_fast._native.wire.control import HEARTBEAT, closing
 from sse_fast._native.wire.gzip import stored
 from sse_fast.access.limits import Counted
 from sse_fast.asgi import Receive, Scope, Send, break_off
@@ -147,6 +147,7 @@ class Stream:
                 recalled=recalled,
                 matchers=wanted.matchers,
                 private=private_grants(wanted) if wanted.matchers else None,
+                quiet=wanted.mercure is not None,
             )
             # Before anything is waited for: whatever ends streams finds it.
             left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
@@ -181,13 +182,14 @@ class Stream:
                 under.end_stream(self._scope[PEER])
             await self._left()
         if last is not None:
-            await self._say(last, sink if wanted.gzip else None)
+            await self._say(last, sink if wanted.gzip else None, quiet=wanted.mercure is not None)
         if self.end_reason is not EndReason.CLIENT and (last is None or last.comes_back):
             await break_off(self._receive)
 
-    async def _say(self, end: End, gzip: AsgiSink | None) -> None:
-        """`$closing`, and the end of the response where it is to be complete. gzip: the sink, if the stream is."""
-        words = closing(end.told, end.retry)
+    async def _say(self, end: End, gzip: AsgiSink | None, *, quiet: bool) -> None:
+        """`$closing`, and the end of the response where it is to be complete. gzip: the sink, if the stream is. quiet:
+        nothing is said but a comment."""
+        words = HEARTBEAT if quiet else closing(end.told, end.retry)
         if gzip is not None:
             words = stored(words) if end.comes_back else gzip.gzip_end(words)
         message = {"type": "http.response.body", "body": words, "more_body": end.comes_back}

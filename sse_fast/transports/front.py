@@ -525,6 +525,7 @@ class Front:
                 recalled=recalled,
                 matchers=wanted.matchers,
                 private=private_grants(wanted) if wanted.matchers else None,
+                quiet=wanted.mercure is not None,
             )
             preamble = streams.preamble(subscription, wanted, retry)
             if wanted.gzip:

@@ -59,6 +59,7 @@ cdef inline bint is_of_several(Group group) noexcept:
 cdef enum Began:
     LOST = 1                        # behind events that are gone, or not shown
     LAGS = 2                        # it has begun in the past, or was blocked, and has not caught up
+    QUIET = 4                       # it gets events alone: comments for what else would be said, and its end for a gap
 
 
 # There are as many of these as streams, and with 8 bytes more each would take 16: the largest fields first, flags last.

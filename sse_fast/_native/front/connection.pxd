@@ -31,6 +31,7 @@ cdef class Connection(Watched):
         unsigned char served        # an exchange was here
         unsigned char feeding
         unsigned char parked        # a stream that waits for `start`
+        unsigned char quiet         # the stream's client is told nothing but events
         unsigned char tunnelling, half_closed, shutting
         unsigned char heading       # part of a request's head has come
         Place place                 # its address', while it is no stream
