@@ -21,6 +21,7 @@ from support import no_garbage_of, until
 from whatwg import Parser
 
 from sse_fast import EndReason, Event, Hub, HubClosed, HubResponse, InvalidEvent, Settings, StreamInfo, create_app
+from sse_fast.event_rules import MAX_ID_BYTES
 from sse_fast.protocol.decision import STREAM_HEADERS
 from sse_fast.testing import EventClient, EventStream
 
@@ -199,10 +200,13 @@ async def test_a_client_that_posts_gets_a_stream_too(hub: Hub) -> None:
 
 async def test_an_id_that_cannot_be_is_the_client_s_fault(hub: Hub) -> None:
     async with EventClient(app_of(hub)) as client:
-        for wrong in ({"params": {"last_event_id": "x" * 65}}, {"headers": {"last-event-id": "x" * 65}}):
+        for wrong in (
+            {"params": {"last_event_id": "x" * (MAX_ID_BYTES + 1)}},
+            {"headers": {"last-event-id": "x" * (MAX_ID_BYTES + 1)}},
+        ):
             answer = await client.http.get("/", **wrong)
             assert answer.status_code == 400
-            assert "at most 64 characters" in answer.json()["detail"]
+            assert f"at most {MAX_ID_BYTES} characters" in answer.json()["detail"]
     assert hub.admission.connections == 0
 
 
