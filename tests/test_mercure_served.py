@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -104,6 +104,34 @@ async def test_an_app_publishes_by_mercure_and_is_listened_to_by_sse_and_the_oth
             key = {"authorization": "Bearer a-key-of-sixteen-letters"}
             assert (await mercure.http.post("/publish/news", content=b"by us", headers=key)).status_code == 200
             assert (await heard.next()).data == "by us"
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("/publish/%2F.well-known%2Fmercure%2Fsubscriptions%2Fexact%2Fa%2Fb", b"x"),
+        ("/publish/news?event=mercure", b"x"),
+        ("/publish", b'{"channels": ["news", "https://x/.well-known/%6Dercure/a"], "data": "x"}'),
+        ("/publish", b'[{"channel": "news", "data": "x"}, {"channel": "news", "data": "x", "event": "mercure"}]'),
+    ],
+)
+async def test_nobody_publishes_the_hubs_own_updates_by_our_endpoint_neither(target: str, body: bytes) -> None:
+    async with hub(publish_key="a-key-of-sixteen-letters") as mercure:
+        key = {"authorization": "Bearer a-key-of-sixteen-letters"}
+        assert (await mercure.http.post(target, content=body, headers=key)).status_code == 400
+        assert mercure.edge.hub.published == 0
+        assert (await mercure.http.post("/publish/mercure", content=b"event: mercure", headers=key)).status_code == 200
+
+
+async def test_a_template_too_many_is_told_to_come_back() -> None:
+    async with hub() as mercure, AsyncExitStack() as streams:
+        for number in range(11):
+            templates = "&".join(f"topic=%7Bx%7D{number}-{each}" for each in range(94 if number == 10 else 93))
+            heard = await streams.enter_async_context(mercure.listening(templates))
+        assert isinstance(heard, Heard)
+        answer = await mercure.http.get(f"{HUB}?topic=%7By%7D&topic=%7Bz%7D", headers={"accept": "application/json"})
+        assert answer.status_code == 503
+        assert mercure.edge.hub.fanout.connections == 11
 
 
 async def test_a_publisher_that_is_known_is_answered_as_the_first_time() -> None:

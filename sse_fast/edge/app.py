@@ -137,7 +137,14 @@ class Edge:
         slots = slot.slots if slot is not None else None
         self.metrics = Metrics(self.hub, self._admission, self._streams, slots, history)
         self.requests = Requests()
-        self._publishing = Publishing(self.hub, self.requests, self._streams.rates, self.deciding.note, namespaces)
+        self._publishing = Publishing(
+            self.hub,
+            self.requests,
+            self._streams.rates,
+            self.deciding.note,
+            namespaces,
+            speaks_mercure=settings.mercure,
+        )
         shared = _control_of_the_server if beside is not None else None
         self.control: Control = shared or control or Alone()
         """What the workers of this node ask each other."""

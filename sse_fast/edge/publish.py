@@ -24,11 +24,12 @@ from sse_fast.edge.mercure import Updates, published
 from sse_fast.edge.requests import Requests
 from sse_fast.errors import HubClosed, InvalidEvent, KeyReused, SSEFastError
 from sse_fast.event import EventId, EventIds
-from sse_fast.event_rules import Encoded, visible
+from sse_fast.event_rules import Encoded, brief, visible
 from sse_fast.hub.batches import BATCH_EVENTS, refuse_batch_over
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.idempotency import Keys
 from sse_fast.protocol.decision import Answer, Form, Headers, Publish, in_order
+from sse_fast.protocol.mercure_form import RESERVED_TYPE, is_reserved
 from sse_fast.protocol.problem import AGAIN, FAILED, OUT_OF_MEMORY, PROBLEMS, TooLate, TooMuch, problem, problem_of
 from sse_fast.transports.asgi import send_answer
 
@@ -42,6 +43,7 @@ COUNTED_AT_ONCE = 4096  # lines, or names of channels, as well
 ALLOWED_AT_ONCE = 256  # names of channels that are matched, as well
 IN_A_TURN = 16 * 1024  # bytes of JSON that are parsed, encoded and appended in one turn: well below a millisecond
 BODY_SECONDS = 30.0
+RESERVED = b"event: %b\n" % RESERVED_TYPE.encode()
 IN_ONE_PIECE = (Form.DATA, Form.UPDATE)  # of one event each
 UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 TOLD = tuple(PROBLEMS)  # what is answered in the error's own words
@@ -63,15 +65,18 @@ class Publishing:
         rates: Rates | None = None,
         told: Callable[[Answer, Scope, Publish], None] = lambda *_: None,
         namespaces: Namespaces = NO_NAMESPACES,
+        *,
+        speaks_mercure: bool = False,
     ) -> None:
         """`told`: of each answer to a request of an ASGI server; it may refuse somebody. `namespaces`: they may ask for
-        more of who publishes than that it is granted."""
+        more of who publishes than that it is granted. `speaks_mercure`: nobody publishes what that hub itself does."""
         self._hub = hub
         self._requests = requests
         self._rates = rates if rates is not None and rates.of_publishing else None
         self._told = told
         self._namespaces = namespaces
         self._updates = Updates(hub, namespaces)
+        self._speaks_mercure = speaks_mercure
 
     async def __call__(self, wanted: Publish, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server. What should not happen is answered, and raised then, so that the server
@@ -146,6 +151,8 @@ class Publishing:
                 events, alone = [event], True
             else:
                 events, alone = await self._encoded(wanted, body, keys)
+                if self._speaks_mercure:
+                    await refuse_reserved(events)
             limited = self._namespaces.limit_publishers or not wanted.grants.publish.everything
             async with self._within_rate(wanted, events, client):
                 if limited and wanted.form not in IN_ONE_PIECE:
@@ -254,6 +261,18 @@ async def refuse_not_granted(grants: Grants, events: Iterable[Encoded], namespac
                 raise refusal(grants, "publish", (name,))
             namespaces.refuse_publisher(grants, name)
             allowed.add(channel)
+
+
+async def refuse_reserved(events: Iterable[Encoded]) -> None:
+    """Raise InvalidEvent for an event that looks like one of the Mercure hub's own."""
+    for number, (channels, frame) in enumerate(events):
+        if number and number % ALLOWED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if frame.startswith(RESERVED) or b"\n" + RESERVED in frame:
+            raise InvalidEvent(f"the event type {RESERVED_TYPE!r} is that of the Mercure hub's own events")
+        for name in visible(channels):
+            if (b"/mercure" in name or b"%" in name) and is_reserved(name.decode()):
+                raise InvalidEvent(f"names at the Mercure hub's own path are the hub's; {brief(name.decode())} is one")
 
 
 @contextlib.asynccontextmanager

@@ -163,6 +163,11 @@ class Stream:
             subscription.start()
             while (await self._receive())["type"] != "http.disconnect":
                 pass
+        except HubClosed as error:  # more templates than one worker tries
+            if subscription is not None:
+                raise
+            self.end_reason = EndReason.ERROR
+            await send_answer(self._streams.turn_away(error, wanted), self._send)
         except asyncio.CancelledError:
             if self.end_reason is EndReason.CLIENT:  # it was not the hub
                 self.end_reason = EndReason.SHUTDOWN

@@ -534,6 +534,10 @@ class Front:
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
             left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)
+        except HubClosed as error:  # more templates than one worker tries
+            streams.left(left_by, EndReason.ERROR, Transport.NATIVE, life)
+            self.respond(connection, head, streams.turn_away(error, wanted), own=own)
+            return
         except BaseException:
             if subscription is not None:
                 subscription.close()
