@@ -1,15 +1,14 @@
 """Events and their ids, as people write and read them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, overload
 
 from sse_fast._native.wire.frame import encode
+from sse_fast.event_rules import OWN_ID
 
 MAX_POSITION = 2**64 - 1
 # What an epoch is to the log says `is_epoch` in its `epochs`; this is of a text, and reaches no log.
-EVENT_ID = re.compile(r"([a-z0-9]{1,20})-(0|[1-9][0-9]{0,19})\Z")
 
 
 class EventId(NamedTuple):
@@ -24,7 +23,7 @@ class EventId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """The id, or None where the text is not one of ours."""
-        match = EVENT_ID.match(text)
+        match = OWN_ID.fullmatch(text)
         return cls(match[1], int(match[2])) if match and int(match[2]) <= MAX_POSITION else None
 
 

@@ -21,6 +21,7 @@ MAX_ID_BYTES = 512
 CHANNEL_FORBIDS = re.compile(r"[\s\x00-\x20\x7f-\xa0\ufffd]")
 SHORT_NAME = 256  # characters; longer ones are not remembered: there may be many
 ID_FORBIDS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
+OWN_ID = re.compile(r"([a-z0-9]{1,20})-(0|[1-9][0-9]{0,19})")  # an epoch, and a position
 EARLIEST = "earliest"  # in an id's place: all that is kept
 FRAGMENT = "#"  # before an id of this server's where it has to be a relative reference (RFC 3986, section 4.2)
 KEY = re.compile(r"[\x20-\x7e]{1,255}")  # what fits an HTTP header, as a string of RFC 8941 does
@@ -87,6 +88,10 @@ def publisher_id(id: object) -> str:
         raise InvalidEvent(f"'id' has no white space at its ends, which a header would lose; {brief(id)} has")
     if id == EARLIEST or id.startswith(FRAGMENT):
         raise InvalidEvent(f"'id' is neither {EARLIEST!r} nor begins with {FRAGMENT!r}: those have a meaning here")
+    if OWN_ID.fullmatch(id):
+        raise InvalidEvent(
+            f"'id' has not the form of the server's own ids, as {brief(id)} has: that one stands for a place"
+        )
     return id
 
 

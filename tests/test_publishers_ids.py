@@ -35,7 +35,7 @@ def parsed(frame: bytes) -> ReceivedEvent:
     return event
 
 
-@pytest.mark.parametrize("id", [URN, "17", "caf\u00e9", "x" * MAX_ID_BYTES, "a-5", "a b"])
+@pytest.mark.parametrize("id", [URN, "17", "caf\u00e9", "x" * MAX_ID_BYTES, "a-b-5", "a b"])
 def test_readers_see_the_publishers_id_last_in_the_frame(id: str) -> None:
     _, body = encode_publication("c", "one\ntwo", event="kind", retry=5, id=id, limit=2000)
     frame = frame_of(body)
@@ -143,7 +143,9 @@ def test_a_publisher_cannot_take_the_place_of_an_id_of_the_hubs() -> None:
         hub = Hub(log_size=1 << 16)
         first = await hub.publish("c", "1")
         await hub.publish("c", "2")
-        await hub.publish("d", "3", id=str(first))
+        for position in (first.position, first.position + 100):  # one that was given, one that will be
+            with pytest.raises(InvalidEvent, match="the form of the server's own ids"):
+                await hub.publish("d", "3", id=str(EventId(first.epoch, position)))
         assert await resumed(hub, str(first)) == ("complete", ["2"])
         await hub.close()
 
