@@ -38,7 +38,7 @@ ROOMS: dict[str, str | None] = {
     "schema": "_native.wire base errors event_rules js serialization",
     "protocol": "_native.wire access errors event_rules",
     "asgi": "protocol",
-    "event": "_native.wire",
+    "event": "_native.wire event_rules",
     "testing": "_native.wire asgi errors",
     "bench": "_native.bench _native.wire base client errors settings",
     "hub": "_native.fanout _native.log _native.wire base cluster ends errors event event_rules schema",
