@@ -9,13 +9,16 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from openapi_spec_validator import validate
 
 from sse_fast.access.matchers import Kind
 from sse_fast.access.mercure import may_publish
 from sse_fast.edge.configured import policy_of
+from sse_fast.edge.openapi import openapi
 from sse_fast.errors import Forbidden
 from sse_fast.protocol.decide import decide
 from sse_fast.protocol.decision import Answer, Elsewhere, Form, Publish, Subscribe
+from sse_fast.protocol.mercure import asked as asked_of_a_query
 from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.request import SLASH, Request
 from sse_fast.settings import Settings, refuse_unsafe
@@ -445,3 +448,27 @@ def test_what_a_publisher_is_refused_names_the_topic() -> None:
     wanted = post(**bearer(token7(PUBLISHER, publish=["a"])))
     with pytest.raises(Forbidden, match="to publish to 'b'"):
         refuse_not_granted(wanted.grants, ("a", "b"))
+
+
+@pytest.mark.parametrize("version", ["3.1", "3.2"])
+def test_the_description_of_the_edge_has_mercures_endpoints_where_it_is_spoken(version: str) -> None:
+    given = {"mercure": True, "mercure_subscriptions": True, "mercure_publisher_key": PUBLISHER}
+    settings = Settings(**given)  # type: ignore[arg-type]
+    made = openapi(settings, policy_of(settings, 65536), None, version, "/edge")
+    if version == "3.1":
+        validate(made)
+    mercure = made["paths"]["/.well-known/mercure"]
+    assert mercure["servers"] == [{"url": "/"}]
+    names = [each["name"] for each in mercure["get"]["parameters"]]
+    assert names == ["match", "match_urlpattern", "last_event_id", "topic", "lastEventID"]
+    assert "application/x-www-form-urlencoded" in mercure["post"]["requestBody"]["content"]
+    assert "/.well-known/mercure/subscriptions" in made["paths"]
+    plain = Settings()
+    assert "/.well-known/mercure" not in openapi(plain, policy_of(plain, 65536), None, version, "")["paths"]
+
+
+def test_a_query_with_a_secret_does_not_stay_in_memory() -> None:
+    token = token7(subscribe=["a"])
+    of, kept = policy(), asked_of_a_query.cache_info().currsize
+    assert isinstance(get(f"topic=a&authorization={token}&x={time.time()}", of), Subscribe)
+    assert asked_of_a_query.cache_info().currsize == kept

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from sse_fast.access.credentials import IN_QUERY
 from sse_fast.access.patterns import Patterns
+from sse_fast.edge.openapi_mercure import mercure_paths
 from sse_fast.event_rules import MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_EVENT_TYPE, MAX_ID_BYTES
 from sse_fast.protocol.native import MOST_PATTERNS
 from sse_fast.protocol.policy import Operations, Policy
@@ -80,6 +81,8 @@ class _OpenAPI:
             typed[f"/sse/{stream['channel']}"] = {"get": self._listening(stream)}
             typed[f"/publish/{stream['channel']}"] = {"post": self._publishing(stream)}
         paths = typed | paths
+        if self._policy.mercure is not None:
+            paths |= mercure_paths(self._policy.mercure, self._problems, any_event, self._limited())
         paths |= self._beside()
         if self._policy.operations is not Operations.APART or not self._policy.private_schema:
             paths |= self._describing()
