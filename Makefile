@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src_ext/*/*.pyx sse_fast/_native/*/*.pxd)
 INSTALL := @echo 'installing; compiling the native core takes a minute or two'; $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-storm bench-peers bench-quick docs docs-serve dist test-portable sanitize aarch64 matrix clean
+.PHONY: help serve test check lint format bench bench-stream bench-workers bench-app bench-publish bench-expiry bench-outbox bench-backplane bench-storm bench-mercure bench-peers bench-quick docs docs-serve dist test-portable sanitize aarch64 matrix clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -71,6 +71,9 @@ bench-backplane: $(VENV)/.bench ## Measure publishing over Redis from 1, 16 and 
 bench-storm: $(VENV)/.bench ## 30,000 streams over three nodes and a Redis, all cut at once: back, complete, and what Redis was asked
 	$(BIN)/python benches/bench_storm.py $(ARGS)
 
+bench-mercure: $(VENV)/.bench ## Measure Mercure's endpoints beside Mercure's own hub: fan-out and publishing, with tokens
+	$(BIN)/python benches/bench_mercure.py $(ARGS)
+
 bench-peers: $(VENV)/.bench ## Measure sse_fast beside its peers; half an hour, report in benches/results/
 	$(BIN)/python benches/bench_peers.py $(ARGS)
 
@@ -92,6 +95,7 @@ bench-quick: $(VENV)/.bench ## Does the load client get everything, from sse_fas
 	$(BIN)/python benches/bench_compress.py --quick
 	$(BIN)/python benches/bench_conflate.py --quick
 	$(BIN)/python benches/bench_outbox.py --quick
+	$(BIN)/python benches/bench_mercure.py --quick
 
 docs: $(VENV)/.docs ## Build the documentation into site/ (make docs-serve shows it at port 8080 while you write)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
