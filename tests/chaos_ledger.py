@@ -157,6 +157,8 @@ class Ledger:
         mine = sorted(id for id, (channels, _) in everything.items() if set(channels) & set(customer.channels))
         got = {id for id, _ in customer.got()}
         before, gap = began, False
+        pasts = [[id for id in mine if id in snapshot.events] for snapshot in self.snapshots]
+        past_of = {id: past for past in pasts for id in past}
         for place, told in enumerate(customer.told):
             if told.kind == "$gap":
                 gap = True
@@ -169,8 +171,11 @@ class Ledger:
                 assert gap or not missing, f"missing without a gap, {missing[:3]}: {where}"
                 if gap and not missing and before[0] == told.id[0]:
                     self.needless.append(str(where))
+                past = past_of.get(told.id, [])
+                kept = [id for id in past[bisect_right(past, before) : bisect_left(past, told.id)] if id not in got]
+                assert not kept, f"Redis had {kept[:3]}: {where}"
                 before, gap = told.id, False
-        kept = [id for id in mine if id > began and id in self.last.events and id not in got]
+        kept = [id for id in pasts[-1] if id > began and id not in got]
         # Who has gone on in an epoch that was given up is not told what the one before it had beside that.
         given_up = max((id for id in got if id[0] not in self.last.marks), default=began)
         kept = [id for id in kept if id > given_up]
