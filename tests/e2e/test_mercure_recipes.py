@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,12 @@ from pathlib import Path
 import documentation
 import pytest
 from conftest import EdgeProcess, program
-from mercure_hubs import KEY, WELL_KNOWN, token
+from mercure_hubs import KEY, WELL_KNOWN
 
 from sse_fast.transports.life import Transport
 
 PAGE = documentation.PAGES["docs/coming-from/mercure.md"]
 RECIPES = dict(re.findall(r"<!-- recipe: (\w+) -->\n```sh\n(.*?)```", PAGE, re.DOTALL))
-OWNER = "https://example.com/users/dunglas/{?topic}"
 
 
 def words() -> tuple[str, ...]:
@@ -35,14 +35,21 @@ def serving(directory: Path, *flags: str) -> Iterator[dict[str, str]]:
     edge = EdgeProcess(directory, (*words(), *flags), Transport.NATIVE)
     edge.start()
     try:
-        yield os.environ | {
-            "HUB": f"{edge.url}{WELL_KNOWN}",
-            "PUBLISHER": token(publish=["*"]),
-            "SUBSCRIBER": token(subscribe=[OWNER]),
-            "ADMINISTRATOR": token(subscribe=["*"]),
-        }
+        yield os.environ | {"KEY": KEY} | exported(KEY) | {"HUB": f"{edge.url}{WELL_KNOWN}"}
     finally:
         edge.stop()
+
+
+def exported(key: str) -> dict[str, str]:
+    """What the recipe of the variables has set."""
+    shell = f"{RECIPES['variables']}\nenv -0"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", shell], env=os.environ | {"KEY": key, "PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(line.partition("=")[::2] for line in done.stdout.split("\0") if line)
+    return {name: found[name] for name in ("HUB", "PUBLISHER", "SUBSCRIBER", "ADMINISTRATOR")}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def data(lines: Iterator[str]) -> str:
 
 
 def test_every_recipe_is_played() -> None:
-    assert set(RECIPES) == {"serve", "listen", "publish", "private", "cookie", "resume", "subscriptions"}
+    assert set(RECIPES) == {"serve", "variables", "listen", "publish", "private", "cookie", "resume", "subscriptions"}
     assert PAGE.count("```sh") == len(RECIPES)
 
 
