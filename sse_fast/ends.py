@@ -48,6 +48,8 @@ ENDS: dict[EndReason, End] = {
     # Ends of these are spread already, so that their clients may be back before anybody notices.
     EndReason.EXPIRED: End("expired", Close.CUT, logging.DEBUG, AT_ONCE),
     EndReason.AGE: End("age", Close.CUT, logging.DEBUG, AT_ONCE),
+    # Its last bytes have told it so, with the id by which it goes on.
+    EndReason.MORE: End("", Close.CUT, logging.DEBUG),
     EndReason.OPERATOR: End("operator", Close.COMPLETE, logging.INFO),
     EndReason.APP: End("app", Close.COMPLETE, logging.DEBUG),
     # It may have been within a frame, so nothing can follow.

@@ -239,4 +239,5 @@ class EndReason(StrEnum):
     AGE = "age"  # it was open for `max_stream_age`; come back at once
     OPERATOR = "operator"  # whoever runs the server ended it
     APP = "app"  # the app that holds the hub ended it
+    MORE = "more"  # it was a part of what its client has missed; come back at once for the next
     ERROR = "error"  # the server's own send failed

@@ -151,7 +151,7 @@ ENDINGS: dict[EndReason, Callable[[Called], Awaitable[Any]]] = {
     EndReason.SHUTDOWN: lambda call: call.hub.stop(),
     **{
         reason: partial(end_every_stream, reason)
-        for reason in (EndReason.SLOW, EndReason.EXPIRED, EndReason.AGE, EndReason.OPERATOR)
+        for reason in (EndReason.SLOW, EndReason.EXPIRED, EndReason.AGE, EndReason.MORE, EndReason.OPERATOR)
     },
     EndReason.APP: lambda call: call.infos[0].end(),
     EndReason.ERROR: fail,

@@ -2,35 +2,43 @@
 it has read the one before and comes back: every event, in order and once, and no gap (law 3)."""
 
 import asyncio
+import logging
 import random
 import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from engines import MemoryEngine, Server
+from front_port import connect
 from support import until
 
 import sse_fast.hub.recall as recall
+import sse_fast.transports.streams as streams
 from sse_fast._native.wire.control import forgotten
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast.edge.app import Edge
+from sse_fast.errors import EndReason
 from sse_fast.hub.follower import newest_of
 from sse_fast.settings import Settings
 from sse_fast.transports.front import Front
-from sse_fast.transports.kernel import bound_socket
+from sse_fast.transports.kernel import Bounds, bound_socket
+from sse_fast.transports.life import Transport
 
 Told = list[tuple[str, str, str]]
 
 
 @asynccontextmanager
-async def node(server: Server) -> AsyncIterator[tuple[Edge, int]]:
+async def node(server: Server, send_timeout: float = 30.0, **settings: Any) -> AsyncIterator[tuple[Edge, int]]:
     """A node with a small window, and the port of its front."""
-    edge = Edge(Settings())
-    edge.hub.__init__(engine=lambda: MemoryEngine(server), log_size=16384, max_event_size=2048)  # type: ignore[misc]
+    edge = Edge(Settings(**settings))
+    edge.hub.__init__(  # type: ignore[misc]
+        engine=lambda: MemoryEngine(server), log_size=16384, max_event_size=2048, send_timeout=send_timeout
+    )
     front = Front(edge._streams, edge.policy, most=100, publish=edge._publishing.publish)
-    front.open(bound_socket("127.0.0.1", 0, None))
+    front.open(bound_socket("127.0.0.1", 0, Bounds(8192, 60.0)))
     async with edge.hub:
         await until(lambda: edge.hub.ready and newest_of(edge.hub.log) == server.last)
         yield edge, front.port
@@ -167,3 +175,81 @@ async def test_by_asgi_it_comes_in_parts_too(monkeypatch: pytest.MonkeyPatch) ->
         events = [(data, id) for event, data, id in told if not event.startswith("$")]
         assert events
         assert events == expected[: len(events)]
+
+
+def unread(port: int, last: str) -> socket.socket:
+    """A client that asks for all that it has missed, and reads nothing of it."""
+    head = f"GET /sse/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"
+    return connect(port, head.encode(), buffer=4096)
+
+
+async def long_behind(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, str]:
+    """More than the kernel takes for who does not read it; and the first id."""
+    monkeypatch.setattr(recall, "MOST_BYTES", 100_000)
+    server = Server()
+    engine = MemoryEngine(server)
+    [first] = (await engine.publish([(b"a", b"data: first\n\n")])).ids
+    for _ in range(400):
+        await engine.publish([(b"a", b"data: %b\n\n" % (b"x" * 1000))])
+    return server, str(first)
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
+async def test_a_part_counts_as_a_stream_until_it_is_out(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, first = await long_behind(monkeypatch)
+    async with node(server, **{limit: 1}) as (edge, port):
+        lives = edge._streams.transports[Transport.NATIVE]
+        with unread(port, first):
+            await until(lambda: lives.connections == 1)
+            assert edge._admission.connections == edge.hub.fanout.connections == 1
+            assert edge._streams.parts > 100_000
+            told, _ = await read(port, "a", first, "")
+            assert told == [("$closing", '{"reason":"overloaded"}', "")]
+            assert edge._admission.refused == {limit: 1}
+        await until(lambda: lives.connections == 0)
+        assert lives.ended == {EndReason.CLIENT: 1}
+        told, ended = await read(port, "a", first, "")
+        assert (told[-1][:2], ended) == (("$closing", '{"reason":"more"}'), True)
+        assert lives.ended == {EndReason.CLIENT: 1, EndReason.MORE: 1}
+        assert edge._admission.connections == edge.hub.fanout.connections == edge._streams.parts == 0
+
+
+async def test_who_does_not_read_a_part_is_ended_as_any_other_who_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, first = await long_behind(monkeypatch)
+    async with node(server, send_timeout=0.3) as (edge, port):
+        lives = edge._streams.transports[Transport.NATIVE]
+        with unread(port, first):
+            await until(lambda: lives.ended == {EndReason.SLOW: 1})
+        assert edge._admission.connections == edge.hub.fanout.connections == edge._streams.parts == 0
+
+
+async def test_the_parts_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, first = await long_behind(monkeypatch)
+    monkeypatch.setattr(streams, "MOST_OF_PARTS", 150_000)
+    async with node(server) as (edge, port):
+        with unread(port, first):
+            await until(lambda: edge._streams.parts > 0)
+            told, _ = await read(port, "a", first, "")
+            assert told == [("$closing", '{"reason":"overloaded"}', "")]
+            last = str(server.last)
+            told, _ = await read(port, "a", last, last)
+            assert told[0][0] == "$connected", "others are let in"
+        await until(lambda: edge._streams.parts == 0)
+        told, _ = await read(port, "a", first, "")
+        assert told[-1][:2] == ("$closing", '{"reason":"more"}')
+
+
+async def test_a_part_has_its_lines_in_the_access_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sse_fast.access")
+    server, first = await long_behind(monkeypatch)
+    async with node(server, access_log=True) as (_, port):
+        await read(port, "a", first, "")
+        lines = [vars(line) for line in caplog.records if line.name == "sse_fast.access"]
+    assert [(line["msg"], line["channel"], line.get("resumed"), line.get("reason")) for line in lines] == [
+        ("stream opened", "a", "complete", None),
+        ("stream ended", "a", None, "more"),
+    ]

@@ -22,7 +22,7 @@ from sse_fast.protocol.decision import Answer, Subscribe
 from sse_fast.transports.life import Life, Lives, Transport
 from sse_fast.transports.listening import Owed
 from sse_fast.transports.sink import AsgiSink
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, private_grants
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 if TYPE_CHECKING:  # of the server that needs Linux
     from sse_fast.transports.kernel import ServerConnections
@@ -106,8 +106,6 @@ class Stream:
             await streams.hub.be_ready()
             if streams.recalls(wanted):
                 recalled = await streams.recall(wanted)
-            if recalled is not None and recalled.more:
-                return await self.refuse(streams.part_of(self._address, wanted, recalled))
             self._life = streams.enter(counted, Transport.ASGI, wanted, recalled)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)
@@ -132,37 +130,27 @@ class Stream:
         try:
             sink = AsgiSink(writer, self._streams.hub.stepper, self._end)
             sink.charge = connections.charge if connections is not None else 0
-            subscription = self._streams.hub.attach(
-                wanted.channels,
-                sink,
-                patterns=wanted.patterns,
-                last_event_id=wanted.last_event_id,
-                history=wanted.history,
-                envelope=wanted.envelope,
-                since=since,
-                until=wanted.grants.until,
-                user=wanted.grants.user,
-                kept=wanted.grants.history,
-                address=self._address,
-                recalled=recalled,
-                matchers=wanted.matchers,
-                private=private_grants(wanted) if wanted.matchers else None,
-                quiet=wanted.mercure is not None,
-            )
+            subscription = self._streams.attach(wanted, sink, self._address, since=since, recalled=recalled)
             # Before anything is waited for: whatever ends streams finds it.
-            left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription)
+            left_by = self._streams.opened(counted, Transport.ASGI, wanted, subscription, recalled)
             sink.unblock = subscription.start
-            preamble = self._streams.preamble(subscription, wanted, self._retry)
-            if wanted.gzip:
-                preamble = sink.gzip(preamble)
-            headers = list(self._streams.opening_headers(subscription, wanted))
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            if recalled is not None and recalled.more:
+                headers, preamble = wanted.headers, self._streams.part(wanted, recalled)
+            else:
+                headers = self._streams.opening_headers(subscription, wanted)
+                preamble = self._streams.preamble(subscription, wanted, self._retry)
+                if wanted.gzip:
+                    preamble = sink.gzip(preamble)
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(headers)})
             await writer({"type": "http.response.body", "body": preamble, "more_body": True})
             self._life = self._lives.move(self._life, "open")
-            await self._joined(subscription)
-            subscription.start()
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+            if recalled is not None and recalled.more:
+                self.end_reason = EndReason.MORE
+            else:
+                await self._joined(subscription)
+                subscription.start()
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
         except HubClosed as error:  # more templates than one worker tries
             if subscription is not None:
                 raise
@@ -188,6 +176,8 @@ class Stream:
             await self._left()
         if last is not None:
             await self._say(last, sink if wanted.gzip else None, quiet=wanted.mercure is not None)
+        if self.end_reason is EndReason.MORE:
+            await asyncio.sleep(LAST_BYTES)  # a server may abort at once what has no last body
         if self.end_reason is not EndReason.CLIENT and (last is None or last.comes_back):
             await break_off(self._receive)
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from sse_fast._native.fanout.groups import Subscriber
 from sse_fast._native.front.connection import Connection
 from sse_fast._native.front.listener import Listener
 from sse_fast._native.front.posts import Posts
@@ -46,7 +47,7 @@ from sse_fast.transports.life import Life, Transport
 from sse_fast.transports.listening import Owed
 from sse_fast.transports.posts import FormReader, learn, posts_of
 from sse_fast.transports.remembered import RememberedCredentials
-from sse_fast.transports.streams import ADDRESS_LENGTH, Streams, private_grants
+from sse_fast.transports.streams import ADDRESS_LENGTH, Streams
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -55,6 +56,7 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 75.0  # more than proxies keep a connection, 60 s: the one that sends should be the one that closes
 STUCK_SECONDS = 30.0
 TICK = 0.25  # seconds
+PART_TICK = 0.02  # seconds between two looks whether what is sent in parts is out
 KEPT = b"connection: keep-alive\r\n"  # what HTTP/1.0 does not expect
 UNVERIFIED = Found(wait=1.0)  # who is turned away is told so whatever their token is
 ACCEPT_ENCODING = frozenset((b"accept-encoding",))
@@ -101,6 +103,8 @@ class Front:
         """Those that wait for their body, or for what they publish."""
         self.held = 0  # bytes of their bodies
         self.bad_heads = 0
+        self._parts: dict[Connection, tuple[Subscriber, float]] = {}
+        self._ending: asyncio.TimerHandle | None = None
         self._remembered = RememberedHeads()
         self._with_credentials = RememberedCredentials(policy.now)
         self._posts = posts_of(streams.hub, policy, streams.rates) if publish is not None else None
@@ -182,6 +186,8 @@ class Front:
         """End what is open and listen no more. Again: nothing happens."""
         if self.listener is not None:
             self._ticking.cancel()
+            if self._ending is not None:
+                self._ending.cancel()
             asyncio.get_running_loop().remove_reader(self.listener.fileno())
             if self.relay is not None:
                 self.relay.close()
@@ -438,12 +444,6 @@ class Front:
                 return
             wanted = wanted.from_outside
         address = self.client_of(connection, request)[:ADDRESS_LENGTH]
-        if recalled is not None and recalled.more:
-            try:
-                self.respond(connection, head, self._streams.part_of(address, wanted, recalled))
-            except (Overloaded, HubClosed) as error:
-                self.stream_refused(connection, known, error)
-            return
         counted = self._streams.counted(address, wanted)
         if (life := self._admitted(connection, head, wanted, counted, own=True, recalled=recalled)) is not None:
             self._stream(connection, head, wanted, counted, life, own=True, since=since, recalled=recalled)
@@ -509,30 +509,22 @@ class Front:
         streams = self._streams
         left_by: Owed = counted
         subscription = None
+        part = recalled is not None and recalled.more
         try:
-            subscription = streams.hub.attach(
-                wanted.channels,
-                connection,
-                patterns=wanted.patterns,
-                last_event_id=wanted.last_event_id,
-                history=wanted.history,
-                envelope=wanted.envelope,
-                since=since,
-                until=wanted.grants.until,
-                user=wanted.grants.user,
-                kept=wanted.grants.history,
-                address=address_of_counted(counted),
-                recalled=recalled,
-                matchers=wanted.matchers,
-                private=private_grants(wanted) if wanted.matchers else None,
-                quiet=wanted.mercure is not None,
+            subscription = streams.attach(
+                wanted, connection, address_of_counted(counted), since=since, recalled=recalled
             )
-            preamble = streams.preamble(subscription, wanted, retry)
-            if wanted.gzip:
-                preamble = connection.gzip(preamble)
-            opening = self._opening(head, streams.opening_headers(subscription, wanted), preamble, own)
+            if part:
+                assert recalled is not None
+                headers, preamble = wanted.headers, streams.part(wanted, recalled)
+            else:
+                headers = streams.opening_headers(subscription, wanted)
+                preamble = streams.preamble(subscription, wanted, retry)
+                if wanted.gzip:
+                    preamble = connection.gzip(preamble)
+            opening = self._opening(head, headers, preamble, own)
             life = streams.transports[Transport.NATIVE].move(life, "open")  # its end may come with its beginning
-            left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription)
+            left_by = streams.opened(counted, Transport.NATIVE, wanted, subscription, recalled)
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)
         except HubClosed as error:  # more templates than one worker tries
             streams.left(left_by, EndReason.ERROR, Transport.NATIVE, life)
@@ -543,12 +535,33 @@ class Front:
                 subscription.close()
             streams.left(left_by, EndReason.ERROR, Transport.NATIVE, life)
             raise
+        if part:
+            self._parts[connection] = subscription.subscriber, asyncio.get_running_loop().time()
+            self._end_parts()
         if presence is not None and connection.state == "streaming":
             try:
                 presence.opened(connection, subscription)
             except Exception:  # the stream has begun, and its end tells everybody of itself
                 connection.abort()
                 logger.exception("nobody could be told of a stream; it is ended")
+
+    def _end_parts(self) -> None:
+        """End the parts that are out, and those of which nothing was taken for too long; look again, in a moment, for
+        the others."""
+        now = asyncio.get_running_loop().time()
+        for connection, (subscriber, begun) in tuple(self._parts.items()):
+            if connection.state == "streaming" and not subscriber.parked:
+                connection.end(EndReason.MORE)
+            elif now - max(begun, subscriber.touched) >= self._streams.hub.send_timeout:
+                connection.end(EndReason.SLOW)
+            if connection.state != "streaming":
+                del self._parts[connection]
+        if self._parts and self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(PART_TICK, self._look_at_parts)
+
+    def _look_at_parts(self) -> None:
+        self._ending = None
+        self._end_parts()
 
     # ---- bytes -------------------------------------------------------------------------------------------------------
 

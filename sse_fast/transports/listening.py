@@ -51,5 +51,12 @@ class Listeners:
         return listening.counted
 
 
-Owed = str | Counted | Logged | Keyed | Listening
+class Part(NamedTuple):
+    """What a stream counts under that is sent so many bytes of what its client has missed, and comes back for more."""
+
+    counted: str | Counted | Logged | Keyed
+    size: int
+
+
+Owed = str | Counted | Logged | Keyed | Listening | Part
 """What a stream has to be counted out by."""

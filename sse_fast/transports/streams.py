@@ -4,6 +4,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
+from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.control import closing, connected, preamble
 from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.limits import Admission, Counted, address_of_counted
@@ -22,7 +23,7 @@ from sse_fast.transports.access_log import AccessLog, Logged
 from sse_fast.transports.guesses import Guesses
 from sse_fast.transports.keyed import Keyed, KeyedStreams
 from sse_fast.transports.life import OFFERS, Life, Lives, Transport
-from sse_fast.transports.listening import Listeners, Listening, Owed
+from sse_fast.transports.listening import Listeners, Listening, Owed, Part
 from sse_fast.transports.refusals import Refusals
 from sse_fast.transports.watching import STATS, Watching
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:  # of the server that needs Linux
 logger = logging.getLogger("sse_fast.transports")
 
 SOON = 20  # milliseconds, for who is to come back for more
+MOST_OF_PARTS = 64 * 1024 * 1024  # bytes of one worker, on their way to who comes back for more
+PART = "$part"  # a channel in which nothing is published
 LONGEST_WAIT = 10 * 60 * 1000  # milliseconds that an EventSource is told to stay away at most
 ADDRESS_LENGTH = 64  # characters; a trusted proxy passes on whatever a client calls its address
 
@@ -68,6 +71,8 @@ class Streams:
         self.listeners: Listeners | None = None
         """Of Mercure, if it is told who listens."""
         self.watching = Watching()
+        self.parts = 0
+        """Bytes of parts that are on their way."""
 
     def found_of(self, client: str) -> Found:
         """What is known of who comes from there, before it is decided what they may."""
@@ -102,6 +107,8 @@ class Streams:
             raise Overloaded(
                 f"all {most} channels that the streams of one worker may listen to are in use", "max_subscriptions"
             )
+        if recalled is not None and recalled.more and self.parts and self.parts + recalled.size > MOST_OF_PARTS:
+            raise Overloaded("what is sent now to those who were away for long is as much as one worker may hold")
         if wanted.patterns and self._max_patterns is not None:
             self._refuse_too_many(wanted.patterns, self._max_patterns)
         if self.rates is None:
@@ -129,6 +136,8 @@ class Streams:
     def _replayed(self, rates: Rates, wanted: Subscribe, recalled: Recalled | None) -> int:
         """Bytes, where they count."""
         if rates.of_replays and recalled is not None:
+            if recalled.more:
+                return recalled.size
             return recalled.size + self.hub.to_replay(wanted.channels, str(recalled.until), 0, wanted.patterns)
         if rates.of_replays and (wanted.history or wanted.last_event_id is not None):
             asked = wanted.channels, wanted.last_event_id, wanted.history, wanted.patterns
@@ -153,21 +162,47 @@ class Streams:
         )
         return found if wanted.mercure is None else None  # its stream has no opening: its head tells what is gone
 
-    def part_of(self, address: str, wanted: Subscribe, recalled: Recalled) -> Answer:
-        """To a stream of which there is more than is sent at once: so much of it, after which it comes back. Raises
-        Overloaded, HubClosed."""
-        if self.hub.draining:
-            raise HubClosed("the server is shutting down; come back in a moment")
-        if self.rates is not None:
-            size = recalled.size if self.rates.of_replays else 0
-            self.rates.opening(address, wanted.grants.credential, size, asked=wanted.asked)
+    def attach(
+        self, wanted: Subscribe, sink: Sink, address: str, *, since: int | None = None, recalled: Recalled | None = None
+    ) -> Subscription:
+        """A stream that was let in, in the hub. Where there is more than it is sent at once, `recalled` is all that it
+        gets: it is a part, and to be ended when that is out. Raises HubClosed."""
+        if recalled is not None and recalled.more:
+            grants = wanted.grants
+            subscription = self.hub.attach((PART,), sink, until=grants.until, user=grants.user, address=address)
+            subscription.resumed = "complete"
+            return subscription
+        return self.hub.attach(
+            wanted.channels,
+            sink,
+            patterns=wanted.patterns,
+            last_event_id=wanted.last_event_id,
+            history=wanted.history,
+            envelope=wanted.envelope,
+            since=since,
+            until=wanted.grants.until,
+            user=wanted.grants.user,
+            kept=wanted.grants.history,
+            address=address,
+            recalled=recalled,
+            matchers=wanted.matchers,
+            private=private_grants(wanted) if wanted.matchers else None,
+            quiet=wanted.mercure is not None,
+        )
+
+    def part(self, wanted: Subscribe, recalled: Recalled) -> bytes:
+        """All that a part is sent: as much as is sent at once, and that its client is to come back."""
         said = connected("complete", wanted.last_event_id, wanted.envelope, wanted.left_out)
         last = closing("more", jittered(SOON))[:-1] + b"id: %b\n\n" % str(recalled.until).encode()
-        body = b"".join((preamble(jittered(self._retry)), said, recalled.frames(wanted.envelope), last))
-        return Answer(200, wanted.headers, body, whole=False)
+        return b"".join((preamble(jittered(self._retry)), said, recalled.frames(wanted.envelope), last))
 
     def opened(
-        self, counted: str | Counted, transport: Transport, wanted: Subscribe, subscription: Subscription
+        self,
+        counted: str | Counted,
+        transport: Transport,
+        wanted: Subscribe,
+        subscription: Subscription,
+        recalled: Recalled | None = None,
     ) -> Owed:
         """A stream is there. What `left` is to be given from here on."""
         if STATS in wanted.channels:
@@ -175,6 +210,9 @@ class Streams:
         log = self.access_log
         logged = counted if log is None else log.opened(counted, transport, wanted, subscription)
         keyed = self.keyed.opened(logged, wanted, subscription.subscriber)
+        if recalled is not None and recalled.more:
+            self.parts += recalled.size
+            return Part(keyed, recalled.size)
         if self.listeners is None or wanted.mercure is None:
             return keyed
         return self.listeners.opened(keyed, wanted)
@@ -187,6 +225,9 @@ class Streams:
         life: Life,
     ) -> Life:
         """Count a stream out."""
+        if isinstance(counted, Part):
+            self.parts -= counted.size
+            counted = counted.counted
         if isinstance(counted, Listening):
             assert self.listeners is not None  # that has counted it
             counted = self.listeners.left(counted)
