@@ -2,6 +2,7 @@
 `sse-fast serve --mercure`. MERCURE.md has each MUST with its test here."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,14 @@ def test_a_cookie_publishes_for_pages_of_listed_origins_alone(hub: Spoken) -> No
     assert hub.publish(unique(), data="x", headers=cookie | {"Origin": "https://app.example"}).status_code == 200
     assert hub.publish(unique(), data="x", headers=cookie | {"Origin": "https://evil.example"}).status_code == 403
     assert hub.publish(unique(), data="x", headers=cookie).status_code in (400, 401, 403)
+
+
+def test_a_stream_ends_when_its_token_does(hub: Spoken) -> None:
+    topic = unique()
+    text = jwt.encode({"mercure": {"subscribe": [topic]}, "exp": int(time.time()) + 2}, KEY)
+    ends = pytest.raises((StopIteration, httpx.RemoteProtocolError))  # after a last chunk, or without
+    with hub.listening([("topic", topic)], bearer(text)) as heard, ends:
+        heard.next()
 
 
 # ---- Reconnection ----------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 MERCURE.md has each MUST with its test here."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import jwt
 import pytest
 from conftest import until
@@ -378,6 +380,13 @@ def test_a_cookie_publishes_for_pages_of_listed_origins_alone(hub: Spoken) -> No
 
 def test_a_header_that_holds_no_token_is_400_and_said_so(hub: Spoken) -> None:
     assert refusal(hub.publish(unique(), data="x", headers={"Authorization": "Bearer"})) == (400, "invalid_request")
+
+
+def test_a_stream_ends_when_its_token_does(hub: Spoken) -> None:
+    topic = unique()
+    ends = pytest.raises((StopIteration, httpx.RemoteProtocolError))  # after a last chunk, or without
+    with hub.listening([("match", topic)], bearer(hub.grant(topic, exp=time.time() + 2))) as heard, ends:
+        heard.next()
 
 
 # ---- Reconnection ----------------------------------------------------------------------------------------------------
