@@ -1,5 +1,6 @@
 """What a request by Mercure means, and whether it may: both drafts, told apart by parameters and token."""
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openapi_spec_validator import validate
 
-from sse_fast.access.matchers import Kind
+from sse_fast.access.matchers import MOST_KEPT, Kind, Matcher
 from sse_fast.access.mercure import may_publish
 from sse_fast.edge.configured import policy_of
 from sse_fast.edge.openapi import openapi
@@ -128,6 +129,32 @@ def test_a_matcher_that_is_no_url_pattern_is_refused_and_too_many_are() -> None:
     assert get("match_urlpattern=https://example.com/(").status == 400
     assert get("&".join(f"match={number}" for number in range(101))).status == 400
     assert isinstance(get("&".join(f"match={number}" for number in range(100))), Subscribe)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "most"),
+    [
+        ("topic", "/{}/%7Bx%7D", 24),
+        ("topic", "/{}/%7B%2Ba,b,c%7D%7B%2Ba,b,c%7D%7B%2Ba,b,c%7D%7B%2Ba,b,c%7D", 9),
+        ("match_urlpattern", "/{}/:x", 12),
+        ("match_urlpattern", "/{}/(%5Cp%7BL%7D)", 2),
+        ("match_urlpattern", "/{}/(%5Cp%7BL%7D%7C%5Cp%7BL%7D%7C%5Cp%7BL%7D%7C%5Cp%7BL%7D)*", 1),
+    ],
+)
+def test_a_stream_has_few_matchers_that_cost_something(name: str, one: str, most: int) -> None:
+    assert isinstance(get("&".join(f"{name}={one.format(number)}" for number in range(most))), Subscribe)
+    refused = get("&".join(f"{name}={one.format(number)}" for number in range(most + 1)))
+    assert refused.status == 400
+    assert "is one too many" in orjson.loads(refused.body)["detail"]
+
+
+def test_what_strangers_asked_for_is_not_held_on_to() -> None:
+    of = policy()
+    for number in range(200):
+        topics = "&".join(f"match_urlpattern=/held-{number}/{each}/:id" for each in range(10))
+        assert asked("HEAD", topics, of, "/.well-known/mercure").status == 200
+    texts = [each.text for each in gc.get_objects() if isinstance(each, Matcher)]
+    assert 0 < sum(text.startswith("/held-") for text in texts) <= MOST_KEPT // 4
 
 
 def test_each_version_alone_takes_its_own_parameters() -> None:

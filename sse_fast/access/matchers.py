@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import lru_cache
 
 from sse_fast.access.patterns import Patterns
 from sse_fast.errors import InvalidPattern
@@ -22,6 +21,8 @@ MAX_MATCHER = 2048  # bytes
 MOST_GROUPS = 32  # of a URL pattern: names, wildcards and regular expressions
 MOST_WEIGHT = 500  # of its regular expressions, in letters of what they stand for written out
 CLASS_WEIGHT = 100  # letters that a class of Unicode weighs
+MOST_KEPT = 1024  # weight of the matchers that are kept for who asks for the same
+MOST_OF_ONE = 48  # what one matcher weighs at most; so anybody may have one
 NOWHERE = "https://mercure.invalid/.well-known/mercure"  # the hub's URL where nobody said it (RFC 6761, section 6.4)
 
 PLAIN = re.compile(r"[\x20-\x7e]*")
@@ -52,9 +53,10 @@ def bad_character(text: str) -> str | None:
 class Matcher:
     """Matcher(kind, text): equal to one of the same kind and text, and the same hub. Raises InvalidPattern.
 
-    exact: the one topic that it has; None: topics have to be tried. everything: it is `*`."""
+    exact: the one topic that it has; None: topics have to be tried. everything: it is `*`. weight: about how much it
+    takes to make and to hold, as `weight_of` has it; 0: next to nothing."""
 
-    __slots__ = ("_hash", "_of", "_tried", "everything", "exact", "kind", "text")
+    __slots__ = ("_hash", "_of", "_tried", "everything", "exact", "kind", "text", "weight")
 
     def __init__(self, kind: Kind, text: str, hub: str = NOWHERE) -> None:
         self.kind, self.text = kind, text
@@ -63,6 +65,7 @@ class Matcher:
         refuse_bad(text)
         self.everything = text == "*"
         self.exact: str | None = None
+        self.weight = 0
         self._tried: _UrlPattern | _Template | _Pattern | None = None
         if self.everything:
             return
@@ -74,6 +77,8 @@ class Matcher:
             self._tried = _template(text)
         if self._tried is None:
             self.exact = text
+        else:
+            self.weight = weight_of(kind, text)
 
     def matches(self, topic: str) -> bool:
         if self._tried is None:
@@ -126,10 +131,34 @@ class Matchers:
         return "ALL" if self.everything else f"Matchers({brief([*sorted(self.exact), *self.others])})"
 
 
-@lru_cache(maxsize=1024)
+_kept: dict[tuple[Kind, str, str], Matcher] = {}  # the one that was made last is the last
+_kept_weight = 0
+
+
 def matcher(kind: Kind, text: str, hub: str = NOWHERE) -> Matcher:
-    """`Matcher(…)`, made once for many who ask for the same."""
-    return Matcher(kind, text, hub)
+    """`Matcher(…)`, made once for many who ask for the same; those that weigh much are kept while they are few."""
+    global _kept_weight
+    asked = (kind, text, hub)
+    found = _kept.get(asked)
+    if found is None:
+        found = Matcher(kind, text, hub)
+        if found.weight:
+            _kept[asked] = found
+            _kept_weight += found.weight
+            while _kept_weight > MOST_KEPT:
+                _kept_weight -= _kept.pop(next(iter(_kept))).weight
+    return found
+
+
+def weight_of(kind: Kind, text: str) -> int:
+    """Of a matcher, before it is made: a plain template weighs 2, a plain URL pattern 4."""
+    if text == "*":
+        return 0
+    if kind is Kind.URLPATTERN:
+        return min(4 + len(GROUPS.findall(text)) // 4 + _weight(text) // 8, MOST_OF_ONE)
+    if kind is Kind.TEMPLATE and "{" in text:
+        return min(2 + (text.count("{") + text.count(",")) // 4, MOST_OF_ONE)
+    return 1 if kind is Kind.PATTERN and "*" in text else 0
 
 
 def refuse_bad(text: str) -> None:

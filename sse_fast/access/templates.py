@@ -4,7 +4,6 @@ A template becomes a regular expression. RE2 matches it, in a time that is linea
 """
 
 import re
-from functools import lru_cache
 from typing import Any
 
 import re2
@@ -38,7 +37,6 @@ class NoTemplate(ValueError):
     """It is no URI template, or none that is taken here."""
 
 
-@lru_cache(maxsize=256)
 def compiled(template: str) -> Any:
     """What matches all that it may expand to, and nothing else: `fullmatch`. Raises NoTemplate."""
     parts, at, variables = [], 0, 0

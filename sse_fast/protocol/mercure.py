@@ -2,7 +2,6 @@
 parameters, and by its token."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from urllib.parse import quote
 
 import orjson
@@ -10,7 +9,7 @@ import orjson
 from sse_fast._native.wire.form import parse_form
 from sse_fast.access.asking import NOTHING_FOUND, Found, MustAsk
 from sse_fast.access.grants import Grants
-from sse_fast.access.matchers import Kind, Matcher, Matchers, bad_character, matcher
+from sse_fast.access.matchers import Kind, Matcher, Matchers, bad_character, matcher, weight_of
 from sse_fast.access.mercure import (
     METADATA_PATH,
     PATH,
@@ -44,7 +43,10 @@ from sse_fast.protocol.request import SLASH, Request
 
 METHODS = "GET, HEAD, POST, OPTIONS"
 MOST_MATCHERS = 100  # of one stream
+MOST_WEIGHT = 48  # of those of one stream that are tried: a dozen plain URL patterns, or two dozen plain templates
 MOST_PARAMETERS = 256
+MOST_KNOWN = 256  # queries whose meaning is kept
+MAX_KNOWN = 1024  # bytes of one of them
 SUBSCRIPTIONS = f"{PATH}/subscriptions"
 FORM = "application/x-www-form-urlencoded"
 KINDS = {b"match": Kind.EXACT, b"match_exact": Kind.EXACT, b"match_urlpattern": Kind.URLPATTERN}
@@ -136,25 +138,53 @@ def stream(
     return Answer(200, wanted.opening_headers) if method == "HEAD" else wanted
 
 
-@lru_cache(maxsize=1024)  # thousands come with the same words, after a cut all at once
-def asked(
-    query: bytes, versions: frozenset[int], hub: str = ""
-) -> tuple[tuple[Matcher, ...], bytes | None, tuple[int, ...]]:
+Asked = tuple[tuple[Matcher, ...], bytes | None, tuple[int, ...]]
+KNOWN: dict[tuple[bytes, frozenset[int], str], Asked] = {}
+
+
+def asked(query: bytes, versions: frozenset[int], hub: str = "") -> Asked:
     """Of a query string: its matchers, each once; the last event id, if one is said; whose parameters there are. hub:
-    its URL, if it is known. Raises InvalidEvent."""
+    its URL, if it is known. Raises InvalidEvent.
+
+    Thousands come with the same words, after a cut all at once: what is short, and has neither a matcher that weighs
+    anything nor somebody's token, is kept."""
+    found = KNOWN.get((query, versions, hub))
+    if found is not None:
+        return found
     try:
         parameters = parse_form(query, MOST_PARAMETERS)
     except ValueError as error:
         raise InvalidEvent(f"the query cannot be read: {error}") from None
+    found = _read(parameters, versions, hub)
+    if (
+        len(query) <= MAX_KNOWN
+        and not any(each.weight for each in found[0])
+        and all(name in KINDS or name in LAST_IDS or name == b"topic" for name, _ in parameters)
+    ):
+        if len(KNOWN) >= MOST_KNOWN:
+            KNOWN.clear()
+        KNOWN[query, versions, hub] = found
+    return found
+
+
+def _read(parameters: list[tuple[bytes, bytes]], versions: frozenset[int], hub: str) -> Asked:
     found: dict[Matcher, None] = {}
     ids: list[bytes] = []
     spoken: dict[int, None] = {}
+    weight = 0
     for number, (name, value) in enumerate(_matching(parameters, versions), 1):
         if number > MOST_MATCHERS:
             raise InvalidEvent(f"a stream has at most {MOST_MATCHERS} topic matchers")
         kind = KINDS.get(name, Kind.TEMPLATE)
         spoken[V7 if kind is Kind.TEMPLATE else V8] = None
-        found[_matcher(kind, name, value, hub)] = None
+        text = _text(name, value)
+        weight += weight_of(kind, text)
+        if weight > MOST_WEIGHT:
+            raise InvalidEvent(
+                "a stream has a dozen URL patterns or two dozen URI templates at most, fewer of those that are "
+                f"complicated; {brief(text)} is one too many"
+            )
+        found[matcher(kind, text, hub) if hub else matcher(kind, text)] = None
     for name, value in parameters:
         if LAST_IDS.get(name) in versions:
             ids.append(value)
@@ -179,12 +209,11 @@ def _matching(parameters: list[tuple[bytes, bytes]], versions: frozenset[int]) -
             yield name, value
 
 
-def _matcher(kind: Kind, name: bytes, value: bytes, hub: str) -> Matcher:
+def _text(name: bytes, value: bytes) -> str:
     try:
-        text = value.decode()
+        return value.decode()
     except UnicodeDecodeError:
         raise InvalidEvent(f"the parameter {name.decode()!r} is no UTF-8") from None
-    return matcher(kind, text, hub) if hub else matcher(kind, text)
 
 
 def _granted(matchers: tuple[Matcher, ...], granted: Matchers, grants: Grants) -> tuple[Matcher, ...]:
