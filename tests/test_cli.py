@@ -226,6 +226,10 @@ def test_the_start_line_says_what_holds_and_not_what_was_asked_for(run, monkeypa
     assert announced.listen == "open to anybody"
 
 
+MERCURE = {"mercure": True, "mercure_subscriber_key": "s" * 32, "mercure_publisher_key": "p" * 32}
+BY_MERCURE = "open to anybody by Mercure: what is not private"
+
+
 @pytest.mark.parametrize(
     ("settings", "listen", "publish"),
     [
@@ -237,6 +241,14 @@ def test_the_start_line_says_what_holds_and_not_what_was_asked_for(run, monkeypa
         ({"token_secret": "s" * 32, "grant_subscribe": "a"}, "needs a token; open to anybody: a", "needs a token"),
         ({"token_secret": "s" * 32, "open": True}, "needs a token", "open to anybody"),
         ({"authorize_url": "http://app.example/"}, "needs the webhook's word", "open to nobody"),
+        ({**MERCURE}, "needs a token", "needs a token"),
+        ({**MERCURE, "mercure_anonymous": True}, f"needs a token; {BY_MERCURE}", "needs a token"),
+        (
+            {"mercure": True, "mercure_publisher_key": "s" * 32, "grant_subscribe": "a"},
+            f"needs a token; open to anybody: a; {BY_MERCURE}",
+            "needs a token",
+        ),
+        ({**MERCURE, "mercure_anonymous": True, "token_secret": "s" * 32}, "needs a token", "needs a token"),
     ],
 )
 def test_the_start_line_says_who_may_listen_and_who_may_publish(settings, listen, publish):

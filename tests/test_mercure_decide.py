@@ -451,6 +451,15 @@ def test_a_key_may_be_a_public_one_in_pem(alg: str) -> None:
     assert get("topic=a", of, **bearer(forged)).status == 401
 
 
+@pytest.mark.parametrize("where", [{"host": "0.0.0.0"}, {"uds": "/tmp/hub"}, {"trusted_proxies": "127.0.0.1"}])
+def test_a_hub_that_tokens_are_for_does_not_take_its_name_from_who_asks(where: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"mercure": True, "mercure_publisher_key": PUBLISHER, **where}
+    with pytest.raises(ValueError, match="Set mercure_url"):
+        refuse_unsafe(Settings(**given))
+    for named in ({"mercure_url": URL}, {"allowed_hosts": "hub.example"}, {"mercure_version": "7"}):
+        refuse_unsafe(Settings(**given, **named))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -387,7 +387,10 @@ def listening(settings: Settings) -> str:
     needs = " or ".join(
         ["a token"] * settings.takes_tokens + ["the webhook's word"] * (settings.authorize_url is not None)
     )
-    return f"needs {needs}{f'; open to anybody: {granted}' if granted else ''}"
+    mercure = settings.mercure and not (settings.has_token_keys or settings.authorize_url is not None)
+    mercure = mercure and (settings.mercure_anonymous or settings.mercure_subscriber_key is None)
+    by_mercure = "; open to anybody by Mercure: what is not private" if mercure else ""
+    return f"needs {needs}{f'; open to anybody: {granted}' if granted else ''}{by_mercure}"
 
 
 def publishing(settings: Settings) -> str:

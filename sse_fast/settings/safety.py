@@ -63,6 +63,12 @@ def _refuse_mercure(settings: Settings) -> None:
     for library in ("re2", "urlpattern"):
         if find_spec(library) is None:
             raise ValueError(f"mercure needs {library}, which is not installed: pip install 'sse-fast[edge,mercure]'")
+    by_any_name = settings.mercure_url is None and "*" in settings.hosts_where_it_listens
+    if by_any_name and settings.takes_tokens and settings.mercure_version != "7":
+        raise ValueError(
+            "tokens of Mercure's draft 08 are for one hub, and this one does not know what it is called: whoever asks "
+            "would say it, and use a token for another one. Set mercure_url (or allowed_hosts, or mercure_version to 7)"
+        )
     if settings.has_mercure_keys:
         from sse_fast.access.keys import key_of_text
 
