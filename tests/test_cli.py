@@ -63,10 +63,11 @@ def test_every_option_has_a_help(run, command):
 
 def test_every_setting_is_a_flag_that_help_explains(run):
     words = " ".join(run("serve", "--help").output.split())
+    sentences = words.replace("- ", "-")  # lines may end behind a hyphen
     for name, field in Settings.model_fields.items():
         assert "--" + name.replace("_", "-") in words
         assert f"SSE_FAST_{name.upper()}" in words
-        assert field.description in words
+        assert field.description.replace("- ", "-") in sentences
 
 
 def test_every_setting_has_its_place_in_the_help_of_serve_once(run):
