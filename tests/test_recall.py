@@ -36,7 +36,7 @@ async def filled(server: Server, count: int, channels: tuple[str, ...] = ("news"
 async def recalled(hub: Hub, channel: str, id: str, *patterns: str) -> Recalled | None:
     names = (channel,) if channel else ()
     assert hub.recalls(names, patterns, id)
-    listens = Patterns.of((*names, *patterns))
+    listens = Patterns.of(patterns)
     return await hub.recall(names, patterns, id, lambda name: listens.matches(name.decode()))
 
 
@@ -244,3 +244,43 @@ async def test_the_pages_that_are_to_be_read_are_bounded(server: Server, monkeyp
         found = await asyncio.gather(*(recalled(hub, "news", ids[at]) for at in range(0, 640, 64)))
         assert sum(each is None for each in found) == 6
         assert await recalled(hub, "news", ids[0]) is not None
+
+
+async def test_what_a_pattern_has_of_a_page_is_decided_once_for_all_who_have_it(server: Server) -> None:
+    names = tuple(f"room:{number}" for number in range(50))
+    ids = await filled(server, 1000, names)
+    asked: list[bytes] = []
+
+    def wants(name: bytes) -> bool:
+        asked.append(name)
+        return Patterns.of(("room:*",)).matches(name.decode())
+
+    async with hub_over(server, **SMALL) as hub:
+        looks = [hub.recall((), ("room:*",), ids[0], wants) for _ in range(100)]
+        found = await asyncio.gather(*looks)
+        assert all(each is not None and [*each.events] == [*found[0].events] for each in found)  # type: ignore[union-attr]
+        assert len(asked) <= 50 * server.pages
+        other = await recalled(hub, "", ids[0], "room:7")
+        assert other is not None
+        assert {event.channels for event in other.events} == {(b"room:7",)}, "another pattern has others"
+
+
+async def test_the_time_that_is_spent_here_is_none_of_the_engine_s(server: Server) -> None:
+    ids = await filled(server, 1000)
+    loop, late = asyncio.get_running_loop(), 0.0
+    clock = loop.time
+
+    def wants(name: bytes) -> bool:
+        nonlocal late
+        late += 2 * recall.SECONDS
+        return True
+
+    async with hub_over(server, **SMALL) as hub:
+        loop.time = lambda: clock() + late  # type: ignore[method-assign]
+        try:
+            found = await hub.recall((), ("*",), ids[0], wants)
+        finally:
+            loop.time = clock  # type: ignore[method-assign]
+        assert late > 2 * recall.SECONDS, "of several pages"
+        assert found is not None
+        assert len(found.events) > 100

@@ -103,7 +103,7 @@ class HubListening(Generic[T_co]):
         await hub.be_ready()
         recalled = None
         if id is not None and hub.recalls(self._channels, self._patterns, id):
-            listens = Patterns.of((*self._channels, *self._patterns))
+            listens = Patterns.of(self._patterns)
             recalled = await hub.recall(self._channels, self._patterns, id, lambda name: listens.matches(name.decode()))
         if self._subscription is not None or self._closed:
             return  # another task has, meanwhile

@@ -401,7 +401,8 @@ class Hub:
 
     async def recall(self, channels: Iterable[str], patterns: Iterable[str], id: str, wants: Wants) -> Recalled | None:
         """What it would miss here, where `recalls` says that it would; None: it cannot be had, or has come by now.
-        Raises HubClosed where it would miss what it gets elsewhere."""
+        `wants`: whether one of the patterns has a channel; the same for the same patterns. Raises HubClosed where it
+        would miss what it gets elsewhere."""
         parsed, recall = self._own_id(id), self.backplane.recall
         names = list(map(channel_name, channels))
         if parsed is None or recall is None:
@@ -410,7 +411,8 @@ class Hub:
             await self.backplane.come_to(parsed)
             return None
         is_here = functools.partial(self._has_behind, names, patterns)
-        found = await recall.behind(parsed, is_here, frozenset(names), wants if patterns else None)
+        wanted = tuple(sorted(patterns))
+        found = await recall.behind(parsed, is_here, frozenset(names), wants if wanted else None, wanted)
         return None if found is not None and found.more and self._has_forgotten(found) else found
 
     def _has_behind(self, names: list[bytes], patterns: Iterable[str], id: EventId) -> bool:

@@ -5,12 +5,16 @@ for each page once. What one stream is sent at once is bounded: it is told to co
 that. Before anything is sent all pages up to the log are looked through, for what has been forgotten since; past so
 many of them, over a mark, and where the engine does not have it either, the stream begins as it would without: with a
 gap.
+
+What the patterns of streams have of a page is decided once for all who have the same ones. What is done here in a turn
+of the loop is bounded, and no part of the time that the engine has.
 """
 
 import asyncio
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -20,6 +24,7 @@ from sse_fast.errors import EngineUnavailable
 from sse_fast.event import EventId
 from sse_fast.event_rules import FRAGMENT, visible
 from sse_fast.hub.engine import Engine, Page
+from sse_fast.hub.slices import Slices
 
 MOST_PAGES = 64  # that are looked through for one stream: some 16 MiB
 MOST_BYTES = 256 * 1024  # of frames that one stream is sent at once, but for the last page of them
@@ -29,10 +34,12 @@ KEPT_SECONDS = 10.0
 AT_ONCE = 2  # reads under way
 MOST_READS = 256  # that are under way or wait; who needs one more gets a gap
 MOST_WAITING = 4096  # streams that wait for what is read; who comes then gets a gap
-SECONDS = 5.0  # that one of them waits at most
+SECONDS = 5.0  # that one of them waits for the engine at most
+KNOWN = 16  # sets of patterns of which a page remembers what they have of it
 
 Wants = Callable[[bytes], bool]
 """Whether a stream has the events of a channel."""
+Patterns = tuple[str, ...]
 POSITION = attrgetter("position")
 IsHere = Callable[[EventId], bool]
 
@@ -80,6 +87,7 @@ class Part:
         self.begins = self.ends = begin.position
         self.further = not page.done and page.after.epoch == begin.epoch
         self._of: dict[bytes, list[Event]] = {}
+        self._had: dict[Patterns, tuple[bytes, ...]] = {}
         self._forgotten: dict[bytes, int] = {}  # channel -> where it was to forget all from before, the last time
         for item in page.items:
             if isinstance(item, Missed):
@@ -104,23 +112,70 @@ class Part:
             self.begins = position - 1
         self.ends = position
 
-    def has_forgotten(self, position: int, names: Collection[bytes], wants: Wants | None) -> bool:
-        """Whether something of these channels, or of those that `wants` names, from behind a position."""
-        return any(
-            at > position and (name in names or (wants is not None and wants(name)))
-            for name, at in self._forgotten.items()
-        )
+    def of(self, patterns: Patterns, wants: Wants | None) -> tuple[bytes, ...]:
+        """The channels in it that these patterns have, each of which `wants` is asked about once."""
+        if wants is None:
+            return ()
+        found = self._had.get(patterns)
+        if found is None:
+            if len(self._had) >= KNOWN:
+                del self._had[next(iter(self._had))]
+            found = self._had[patterns] = tuple(name for name in {**self._of, **self._forgotten} if wants(name))
+        return found
 
-    def behind(self, position: int, names: Collection[bytes], wants: Wants | None) -> Sequence[Event]:
-        """The events of these channels, and of those that `wants` names, behind a position, in order and once each."""
-        if wants is not None:
-            names = [name for name in self._of if name in names or wants(name)]
+    def has_forgotten(self, position: int, names: Collection[bytes]) -> bool:
+        """Whether something of these channels from behind a position."""
+        return bool(self._forgotten) and any(self._forgotten.get(name, -1) > position for name in names)
+
+    def behind(self, position: int, names: Collection[bytes]) -> Sequence[Event]:
+        """The events of these channels behind a position, in order and once each."""
         found = [
             events[bisect_right(events, position, key=POSITION) :] for name in names if (events := self._of.get(name))
         ]
         if len(found) == 1:
             return found[0]
         return sorted({event.position: event for events in found for event in events}.values(), key=POSITION)
+
+
+class Looking:
+    """For one stream: what was found so far, and where."""
+
+    def __init__(
+        self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None, patterns: Patterns
+    ) -> None:
+        self._is_here, self._names, self._wants, self._patterns = is_here, names, wants, patterns
+        self._found: list[Event] = []
+        self._size, self._at = 0, after
+        self._full: EventId | None = None  # up to there is what is sent at once
+        self.begin = aligned(after)
+        """Of the page that it needs next."""
+
+    def through(self, part: Part) -> Recalled | bool:
+        """What there is, or whether another page is to be looked through; False: it cannot be had."""
+        if part.begins > self._at.position:
+            return False
+        names: Collection[bytes] = self._names
+        if had := part.of(self._patterns, self._wants):
+            names = {*names, *had}
+        if part.has_forgotten(self._at.position, names):
+            return False
+        if self._full is None:
+            events = part.behind(self._at.position, names)
+            self._size += sum([len(event.frame) for event in events])
+            self._found += events
+        self._at = at = EventId(self._at.epoch, max(self._at.position, part.ends))
+        if part.ends > self.begin.position and self._is_here(at):
+            return Recalled(self._found, self._full or at, self._has, at, more=self._full is not None)
+        if self._full is None and self._size > MOST_BYTES:
+            self._full = at
+        if not part.further or part.ends <= self.begin.position:
+            return False
+        ends = EventId(at.epoch, part.ends)
+        self.begin = aligned(ends) if aligned(ends).position > self.begin.position else ends
+        return True
+
+    def _has(self, name: bytes) -> bool:
+        return name in self._names or (self._wants is not None and self._wants(name))
 
 
 class Read:
@@ -147,56 +202,41 @@ class Recall:
         self._reads: dict[EventId, Read] = {}
         self._reading = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
+        self._slices = Slices()
 
     async def behind(
-        self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None = None
+        self,
+        after: EventId,
+        is_here: IsHere,
+        names: Collection[bytes],
+        wants: Wants | None = None,
+        patterns: Patterns = (),
     ) -> Recalled | None:
         """The events of these channels behind an id, up to where nothing is missing here: `is_here`; or as many as are
-        sent at once. `wants`: where a stream has patterns, whether it has the events of a channel. None: some cannot be
+        sent at once. `wants`: where a stream has `patterns`, whether one of them has a channel. None: some cannot be
         had, or are too far behind."""
         if self._waiting >= MOST_WAITING:
             return None
         self._waiting += 1
         try:
-            async with asyncio.timeout(SECONDS):
-                return await self._behind(after, is_here, names, wants)
+            return await self._look(Looking(after, is_here, names, wants, patterns))
         except (TimeoutError, EngineUnavailable, TooManyReads):
             return None
         finally:
             self._waiting -= 1
 
-    async def _behind(
-        self, after: EventId, is_here: IsHere, names: Collection[bytes], wants: Wants | None
-    ) -> Recalled | None:
-        found: list[Event] = []
-        size, at, begin = 0, after, aligned(after)
-        full: EventId | None = None  # up to there is what is sent at once
+    async def _look(self, looking: Looking) -> Recalled | None:
+        loop, left = asyncio.get_running_loop(), SECONDS
         for _ in range(MOST_PAGES):
-            part = await self._part(begin)
-            if part.begins > at.position:
+            begun = loop.time()
+            async with asyncio.timeout(left):
+                part = await self._part(looking.begin)
+            left -= loop.time() - begun
+            found = await self._slices.done(partial(looking.through, part))
+            if isinstance(found, Recalled):
+                return found
+            if not found:
                 return None
-            if part.has_forgotten(at.position, names, wants):
-                return None
-            if full is None:
-                events = part.behind(at.position, names, wants)
-                size += sum([len(event.frame) for event in events])
-                found += events
-            at = EventId(at.epoch, max(at.position, part.ends))
-            if part.ends > begin.position and is_here(at):
-                return Recalled(
-                    found,
-                    full or at,
-                    lambda name: name in names or (wants is not None and wants(name)),
-                    at,
-                    more=full is not None,
-                )
-            if full is None and size > MOST_BYTES:
-                full = at
-            if not part.further or part.ends <= begin.position:
-                return None
-            ends = EventId(at.epoch, part.ends)
-            begin = aligned(ends) if aligned(ends).position > begin.position else ends
-            await asyncio.sleep(0)
         return None
 
     async def _part(self, begin: EventId) -> Part:

@@ -156,7 +156,7 @@ class Streams:
     async def recall(self, wanted: Subscribe) -> Recalled | None:
         """What such a stream is sent before it begins in the log; None: it begins with a gap."""
         assert wanted.last_event_id is not None
-        listens = Patterns.of((*wanted.channels, *wanted.patterns))
+        listens = Patterns.of(wanted.patterns)
         found = await self.hub.recall(
             wanted.channels, wanted.patterns, wanted.last_event_id, lambda name: listens.matches(name.decode())
         )
