@@ -2,7 +2,7 @@
 common."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from engines import Server
 from support import until
 from test_over_engine import Stream, hub_over
 
+from sse_fast._native.wire.frame import encode
 from sse_fast.edge import fleet
 from sse_fast.edge.fleet import CHANNEL, Fleet, name_of_node
 from sse_fast.edge.listing import Listings
@@ -67,3 +68,94 @@ def test_nodes_of_one_hostname_and_process_number_have_names_of_their_own(
     parent = name_of_node(several=True)  # as each of its workers calls it
     monkeypatch.setattr(os, "getpid", os.getppid)
     assert name_of_node(several=False) == parent
+
+
+UNREADABLE = [
+    b"no JSON",
+    b"[]",
+    b"{}",
+    b'{"by":7}',
+    b'{"by":"x"}',
+    b'{"by":"x","which":[]}',
+    b'{"by":"x","which":{"user":1}}',
+    b'{"by":"x","question":"q","channels":5}',
+    b'{"by":"x","question":"q","channels":[1]}',
+    b'{"by":"x","question":1,"channels":["news"]}',
+]
+
+
+async def test_what_cannot_be_read_of_what_is_said_to_all_is_left_out_and_what_comes_behind_it_is_heard(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleet, "SAY", 600.0)  # whoever is deaf once stays so
+    async with hub_over(server) as one, hub_over(server) as other:
+        assert isinstance(other.backplane, OverEngine)
+        assert isinstance(one.backplane, OverEngine)
+        listening, asking = Fleet(other, other.backplane, "other"), Fleet(one, one.backplane, "one")
+        listening.start()
+        await until(lambda: other.listeners(CHANNEL) == 1)
+        Stream(other, "news")
+        for what in (fleet.END, fleet.ASK):
+            await one.append([(CHANNEL.encode(), encode(words, event=what)) for words in UNREADABLE])
+        await asking.end_elsewhere({"channel": "news"})
+        await until(lambda: not other.listeners("news"))
+        assert other.listeners(CHANNEL) == 1
+        assert len([line for line in caplog.records if "cannot be read" in line.getMessage()]) == 1
+        assert not [line for line in caplog.records if line.exc_info]
+        listening.close()
+        asking.close()
+
+
+async def test_who_listens_anew_goes_on_behind_the_last_that_was_heard(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "SAY", 0.05)
+    async with hub_over(server) as one, hub_over(server) as other:
+        assert isinstance(other.backplane, OverEngine)
+        assert isinstance(one.backplane, OverEngine)
+        listening, asking = Fleet(other, other.backplane, "other"), Fleet(one, one.backplane, "one")
+        listening.start()
+        await until(lambda: other.listeners(CHANNEL) == 1)
+        Stream(other, "news")
+        assert listening._ears is not None
+        other.fanout.end(listening._ears._subscription.subscriber, EndReason.ERROR)
+        assert other.listeners(CHANNEL) == 0
+        await asking.end_elsewhere({"channel": "news"})
+        await until(lambda: not other.listeners("news"))
+        listening.close()
+        asking.close()
+
+
+async def test_a_node_that_says_of_itself_what_cannot_be_read_is_left_out(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hub_over(server) as hub:
+        assert isinstance(hub.backplane, OverEngine)
+        server.nodes |= {"a": b'{"version":"1"}', "b": b"no JSON", "c": b"[]", "d": b'{"version":"2"}'}
+        asking = Fleet(hub, hub.backplane, "a")
+        for _ in range(2):
+            assert await asking.nodes() == [{"name": "a", "version": "1"}, {"name": "d", "version": "2"}]
+        assert len(caplog.records) == 1
+
+
+class Forged:
+    """What nodes are said to have answered."""
+
+    def __init__(self, **answers: bytes) -> None:
+        self._answers = answers
+
+    async def answer(self, question: str, node: str, words: bytes, /) -> bool:
+        return True
+
+    async def answers(self, question: str, nodes: Sequence[str], /) -> dict[str, bytes]:
+        return {node: words for node, words in self._answers.items() if node in nodes}
+
+
+async def test_a_node_whose_answer_cannot_be_read_is_silent(server: Server) -> None:
+    async with hub_over(server) as hub:
+        assert isinstance(hub.backplane, OverEngine)
+        answers = {"b": b"no JSON", "c": b"[1]", "d": b"[3,4]", "e": b'["x","y"]', "f": b"[-1,1]"}
+        server.nodes |= dict.fromkeys(("a", *answers), b"{}")
+        hub.backplane.engine.questions = Forged(**answers)  # type: ignore[attr-defined]
+        asking = Fleet(hub, hub.backplane, "a")
+        assert await asking.subscribers(["x", "y"]) == ([3, 4], ["b", "c", "e", "f"])

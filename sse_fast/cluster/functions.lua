@@ -392,7 +392,7 @@ local function nodes(keys)
     local now, all, found = now_ms(), redis.call('HGETALL', keys[6]), {}
     for i = 1, #all, 2 do
         local till, words = string.match(all[i + 1], '^(%d+) (.*)$')
-        if tonumber(till) > now then
+        if tonumber(till or 0) > now then
             found[#found + 1], found[#found + 2] = all[i], words
         else
             redis.call('HDEL', keys[6], all[i])

@@ -157,7 +157,7 @@ class Log:
 
     def nodes(self) -> Dialogue[dict[str, bytes]]:
         reply = yield from self.loaded(self.call("nodes"))
-        return {name.decode(): words for name, words in zip(reply[::2], reply[1::2], strict=True)}
+        return {name.decode(errors="replace"): words for name, words in zip(reply[::2], reply[1::2], strict=True)}
 
     def read(self, after: EventId | None, count: int, milliseconds: int) -> Command:
         return ("XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", self.stream, after_of(after))

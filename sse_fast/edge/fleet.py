@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import orjson
@@ -22,6 +22,7 @@ from sse_fast._native.fanout.sinks import Sink
 from sse_fast._native.wire.event_parser import EventParser
 from sse_fast._native.wire.frame import encode
 from sse_fast.errors import EndReason, EngineUnavailable, HubClosed, InvalidEvent, SSEFastError
+from sse_fast.event_rules import brief, channel_name
 from sse_fast.hub.engine import Asking, Questions, Registry
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.over_engine import OverEngine
@@ -48,6 +49,7 @@ class Fleet:
         self._since = time.time()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ears: _Ears | None = None
+        self._unreadable = set[str]()
         self.count: Count | None = None
         """How many subscribers each of these channels has at this node."""
 
@@ -78,7 +80,7 @@ class Fleet:
         while (registry := self._registry) is not None:
             try:
                 if self._ears is None or self._ears.ended_for is not None:
-                    self._ears = _Ears(self)
+                    self._ears = _Ears(self, self._ears.last if self._ears is not None else None)
                 if self._backplane.follows:
                     words = {"version": VERSION, "since": round(self._since, 3)}
                     await registry.here(self.name, orjson.dumps(words), KEPT)
@@ -92,8 +94,20 @@ class Fleet:
         """Those that are there; None: nobody knows. Raises EngineUnavailable."""
         if self._registry is None:
             return None
-        found = await self._registry.nodes()
-        return [{"name": name, **orjson.loads(words)} for name, words in sorted(found.items())]
+        nodes: list[dict[str, Any]] = []
+        for name, words in sorted((await self._registry.nodes()).items()):
+            try:
+                nodes.append({"name": name, **_object(words)})
+            except (ValueError, TypeError) as error:
+                self._leave_out("what a node says of itself", name, error)
+        return nodes
+
+    def _leave_out(self, what: str, whose: str, error: Exception) -> None:
+        """It cannot be read, which is said once: whoever writes it does so again and again."""
+        if what not in self._unreadable:
+            self._unreadable.add(what)
+            extra = {"from": brief(whose), "error": f"{type(error).__name__}: {error}"}
+            logger.warning("%s cannot be read, and is left out; it is not this server's", what, extra=extra)
 
     async def end_elsewhere(self, which: Mapping[str, str]) -> None:
         """Have streams ended at all other nodes. Raises EngineUnavailable."""
@@ -128,16 +142,29 @@ class Fleet:
             if len(answers) == len(nodes) or loop.time() >= deadline:
                 break
             await asyncio.sleep(LOOK)
-        counts = [sum(each) for each in zip([0] * len(channels), *map(orjson.loads, answers.values()), strict=True)]
-        return counts, set(nodes) - answers.keys()
+        counts, silent = [0] * len(channels), set(nodes) - answers.keys()
+        for node, words in answers.items():
+            try:
+                counts = [sum(each) for each in zip(counts, _counts(words), strict=True)]
+            except (ValueError, TypeError) as error:
+                self._leave_out("a node's answer", node, error)
+                silent.add(node)
+        return counts, silent
 
-    def heard(self, what: str, said: Mapping[str, Any]) -> None:
-        if said["by"] == self.name:
-            return
-        if what == END:
-            self._spawn(self._end(said["which"]))
-        elif what == ASK and self._backplane.leads:  # of its workers one answers
-            self._spawn(self._answer(said["question"], said["channels"]))
+    def heard(self, what: str, words: str) -> None:
+        try:
+            said = _object(words)
+            by = _of(str, said, "by")
+            if by == self.name:
+                return
+            if what == END:
+                which = _of(dict, said, "which")
+                self._spawn(self._end({name: _of(str, which, name) for name in which}))
+            elif what == ASK and self._backplane.leads:  # of its workers one answers
+                channels = [channel_name(name).decode() for name in _of(list, said, "channels")]
+                self._spawn(self._answer(_of(str, said, "question"), channels))
+        except (ValueError, TypeError) as error:
+            self._leave_out("what is said to all nodes", "the backplane", error)
 
     async def _answer(self, question: str, channels: list[str]) -> None:
         engine = self._backplane.engine
@@ -151,6 +178,32 @@ class Fleet:
             await self._hub.open_streams.end(EndReason.OPERATOR, channel=channel, user=user, address=address)
         except (InvalidEvent, ValueError):
             logger.exception("another node asked for what cannot be done here")
+
+
+T = TypeVar("T")
+
+
+def _of(kind: type[T], said: Mapping[str, Any], name: str) -> T:
+    """What is said under a name. Raises ValueError."""
+    if not isinstance(found := said.get(name), kind):
+        raise ValueError(f"{name} is no {kind.__name__}")
+    return found
+
+
+def _object(words: bytes | str) -> dict[str, Any]:
+    """Raises ValueError."""
+    said = orjson.loads(words)
+    if not isinstance(said, dict):
+        raise ValueError("it is no object")
+    return said
+
+
+def _counts(words: bytes) -> list[int]:
+    """Raises ValueError."""
+    counts = orjson.loads(words)
+    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("these are no numbers")
+    return counts
 
 
 def pieces(channels: list[str]) -> Iterator[list[str]]:
@@ -167,20 +220,22 @@ def pieces(channels: list[str]) -> Iterator[list[str]]:
 
 
 class _Ears(Sink):
-    """A stream of what is said to all, from now on."""
+    """A stream of what is said to all, from now on, or behind the `last` that was heard."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, last: str | None) -> None:
         self._fleet, self._parser = fleet, EventParser()
         self.ended_for: EndReason | None = None
         self._own = fleet._hub.open_streams.own
-        self._subscription = fleet._hub.attach((CHANNEL,), self)
+        self._subscription = fleet._hub.attach((CHANNEL,), self, last_event_id=last)
+        self.last = last or self._subscription.id
         self._own.add(self._subscription.subscriber)
         self._subscription.start()
 
     def write(self, data: bytes) -> bool:
         for event in self._parser.feed(data):
             if not event.event.startswith("$"):
-                self._fleet.heard(event.event, orjson.loads(event.data))
+                self._fleet.heard(event.event, event.data)
+            self.last = event.id or self.last
         return True
 
     def ended(self, reason: EndReason, error: Exception | None) -> None:
