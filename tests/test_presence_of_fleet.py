@@ -181,6 +181,42 @@ async def test_those_of_a_node_that_dies_leave_unless_they_are_elsewhere(redis: 
         assert redis.do("EXISTS", "{sse_fast}:presence:at:two") == 0
 
 
+NO_MEMBERS: list[bytes] = [
+    *(b"forged %d" % number for number in range(300)),
+    b"",
+    b"room:1\0",
+    b"\0ada",
+    b"room:1\0\xff",
+    b"\xff\xfe",
+    b"a b\n\0ada",
+]
+
+
+async def test_what_is_no_member_goes_with_a_dead_node_and_nothing_is_said_of_it(redis: redis_servers.Redis) -> None:
+    async with node(redis, "one") as one:
+        one.enter("ada")
+        await one.sees("ada")
+        assert await one.engine.members.say("dead", -1, 0.01, []) is not None
+        for member in NO_MEMBERS:
+            redis.do("ZADD", "{sse_fast}:presence:at:dead", 0, member)
+        await until(lambda: redis.do("ZSCORE", "{sse_fast}:presence:nodes", "dead") is None)
+        assert redis.do("EXISTS", "{sse_fast}:presence:at:dead") == 0
+        one.leave("ada")
+        await one.sees()
+        assert await one.told() == [("join", "ada"), ("leave", "ada")]
+
+
+async def test_what_is_no_member_of_a_node_that_is_there_changes_nothing(redis: redis_servers.Redis) -> None:
+    for member in NO_MEMBERS:
+        redis.do("ZADD", "{sse_fast}:presence:at:one", 0, member)
+    async with node(redis, "one") as one:
+        one.enter("ada")
+        await one.sees("ada")
+        one.leave("ada")
+        await one.sees()
+        assert await one.told() == [("join", "ada"), ("leave", "ada")]
+
+
 async def test_a_node_that_was_taken_for_dead_and_is_not_says_again_who_is_there(redis: redis_servers.Redis) -> None:
     async with node(redis, "one") as one, node(redis, "two") as two:
         one.enter("ada")

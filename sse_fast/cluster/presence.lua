@@ -20,10 +20,13 @@ local function expired(keys, now, node, lease)
     return till <= now and now >= tonumber(redis.call('HGET', keys[7], 'since') or now) + lease
 end
 
--- ARGV from the `i`th on: '+' or '-', a member, the event. Returns whether one was left out.
+-- ARGV from the `i`th on: '+' or '-', a member, the event, '' for none. Returns whether one was left out.
 local function change(keys, argv, i, state, now)
     local bytes, position, full = 0, nil, 0
     local function append(event)
+        if event == '' then
+            return
+        end
         local id = redis.call('XADD', keys[1], state.epoch .. '-*', 't', number(now), 'e', event)
         bytes = bytes + #event + MARGIN
         position = tonumber(string.sub(id, #state.epoch + 2))

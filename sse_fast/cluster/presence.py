@@ -1,4 +1,5 @@
-"""Who is there, at which nodes, as the engine keeps it: in presence.lua. Members are (channel, user)."""
+"""Who is there, at which nodes, as the engine keeps it: in presence.lua. Members are (channel, user); what
+somebody else has put among them and is none is ("", what it is)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ HERE, GONE = "+", "-"
 
 
 class Change(NamedTuple):
-    """Somebody came to a node (here), or left it. event: what is said where that joins the fleet, or leaves it."""
+    """Somebody came to a node (here), or left it. event: what is said where that joins the fleet, or leaves it; None:
+    nothing is, of what is no member."""
 
     member: Member
     here: bool
-    event: Encoded
+    event: Encoded | None
 
 
 class Said(NamedTuple):
@@ -57,7 +59,7 @@ class PresenceLog:
     def at(self, node: str, after: Member | None, most: int) -> Dialogue[tuple[int, list[Member]]]:
         """The number of what a node said last, -1: nothing; and who is there at it, behind one, so many at most."""
         number, members = yield from self._asked(
-            "present_at", node, node, BETWEEN.join(after) if after is not None else "", most
+            "present_at", node, node, _raw(after) if after is not None else b"", most
         )
         return number, [_member(each) for each in members]
 
@@ -68,7 +70,7 @@ class PresenceLog:
     def who(self, channel: str, after: str, most: int) -> Dialogue[Who]:
         count, *listed = yield from self._asked("who", "", channel + BETWEEN, after, most)
         users = zip(listed[::2], listed[1::2], strict=True)
-        return Who(count, [(user.decode(), int(since) / 1000) for user, since in users])
+        return Who(count, [(user.decode(errors="replace"), int(since) / 1000) for user, since in users])
 
 
 class Members:
@@ -102,10 +104,22 @@ def _arguments(changes: Sequence[Change]) -> list[Argument]:
     return [
         argument
         for each in changes
-        for argument in (HERE if each.here else GONE, BETWEEN.join(each.member), pack(each.event))
+        for argument in (
+            HERE if each.here else GONE,
+            _raw(each.member),
+            pack(each.event) if each.event is not None else b"",
+        )
     ]
 
 
 def _member(raw: bytes) -> Member:
-    channel, _, user = raw.decode().partition(BETWEEN)
-    return channel, user
+    try:
+        channel, _, user = raw.decode().partition(BETWEEN)
+    except UnicodeDecodeError:
+        channel = user = ""
+    return (channel, user) if channel and user else ("", raw.decode(errors="surrogateescape"))
+
+
+def _raw(member: Member) -> bytes:
+    channel, user = member
+    return (BETWEEN.join(member) if channel else user).encode(errors="surrogateescape")

@@ -18,11 +18,11 @@ from itertools import islice
 from typing import TypeVar
 
 from sse_fast.cluster.presence import Change
-from sse_fast.errors import SSEFastError
-from sse_fast.event_rules import Encoded
+from sse_fast.errors import InvalidEvent, SSEFastError
+from sse_fast.event_rules import Encoded, channel_name
 from sse_fast.hub.control import Control
 from sse_fast.hub.engine import Members
-from sse_fast.hub.presence import JOIN, LEAVE, Here, Member, Presence, event_of
+from sse_fast.hub.presence import JOIN, LEAVE, PREFIX, Here, Member, Presence, event_of
 
 logger = logging.getLogger("sse_fast.hub")
 
@@ -126,11 +126,13 @@ class FleetPresence(Presence):
     async def _look_after(self, node: str) -> None:
         """Who was there at a node that is dead leaves."""
         members = self._members()
+        after: Member | None = None
         while True:
-            _, there = await members.at(node, None, PIECE)
-            gone = [Change(member, False, event_of(member, LEAVE)) for member in there]
+            _, there = await members.at(node, after, PIECE)
+            gone = [Change(member, False, event_of(member, LEAVE) if _is_one(member) else None) for member in there]
             if not await members.over(node, LEASE, gone) or len(there) < PIECE:
                 return
+            after = there[-1]
 
     # ---- comparing ---------------------------------------------------------------------------------------------------
 
@@ -175,10 +177,19 @@ class FleetPresence(Presence):
         after: Member | None = None
         while True:
             _, piece = await self._members().at(self._node, after, PIECE)
-            yield piece
+            yield [member for member in piece if _is_one(member)]
             if len(piece) < PIECE:
                 return
             after = piece[-1]
+
+
+def _is_one(member: Member) -> bool:
+    """And nothing that somebody else has put among them, who knows where."""
+    channel, user = member
+    try:
+        return bool(channel and user and channel_name(PREFIX + channel))
+    except InvalidEvent:
+        return False
 
 
 def pieces(members: Iterable[T]) -> Iterator[list[T]]:
