@@ -265,9 +265,9 @@ def test_what_a_channel_forgets_streams_with_matchers_forget() -> None:
 
 
 class Counting:
-    def __init__(self) -> None:
+    def __init__(self, literal: str = "") -> None:
         self.asked: list[str] = []
-        self.exact = None
+        self.exact, self.literal = None, literal
 
     def matches(self, name: str) -> bool:
         self.asked.append(name)
@@ -287,6 +287,53 @@ def test_a_matcher_is_asked_of_a_name_once_and_of_no_event() -> None:
     settle(fanout)
     assert sorted(matcher.asked) == ["a", "b"]
     assert all(sink.stream.count(b"data: 1") == 50 for sink in sinks)
+
+
+def test_in_one_turn_few_names_are_shown_to_templates_and_no_event_is_lost_by_that() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    matchers = [Counting() for _ in range(100)]
+    sinks = [heard(fanout, [], source=Source([], matchers[at : at + 10])) for at in range(0, 100, 10)]
+    others = heard(fanout, [b"other"])
+    names = tuple(b"a%d" % number for number in range(31))
+    log.append(names, b"data: 1\n\n")
+    log.append(published([name.decode() for name in names], "2", private=True)[0], b"data: 2\n\n")
+    log.append(b"other", b"data: 3\n\n")
+    before, turns = 0, 0
+    while fanout.drain(0.0):
+        asked = sum(len(matcher.asked) for matcher in matchers)
+        assert asked - before <= 128
+        before, turns = asked, turns + 1
+    assert turns >= 31 * 100 // 128
+    assert all(sorted(matcher.asked) == sorted([*(name.decode() for name in names), "other"]) for matcher in matchers)
+    assert all(sink.stream.count(b"data: 1") == 1 for sink in sinks)
+    assert others.stream.count(b"data: 3") == 1
+
+
+def test_what_is_granted_by_is_asked_within_the_same_bounds() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    grants = [Counting() for _ in range(300)]
+    sinks = [heard(fanout, [], source=Source([b"a"], granted_by=[each])) for each in grants]
+    log.append(published("a", "2", private=True)[0], b"data: 2\n\n")
+    before = 0
+    while fanout.drain(0.0):
+        asked = sum(len(each.asked) for each in grants)
+        assert asked - before <= 128
+        before = asked
+    assert all(sink.stream.count(b"data: 2") == 1 for sink in sinks)
+
+
+def test_a_name_is_shown_to_the_templates_that_it_begins_like() -> None:
+    log = Log.private(1 << 20)
+    fanout = FanOut(log)
+    matchers = [Counting(literal) for literal in ("", "a", "a/", "b/", "a/long" + "é" * 100)]
+    sinks = [heard(fanout, [], source=Source([], [matcher])) for matcher in matchers]
+    for name in ("a/long" + "é" * 100, "a/1", "b", "a"):
+        log.append(name.encode(), b"data: 1\n\n")
+        settle(fanout)
+    assert [len(matcher.asked) for matcher in matchers] == [4, 3, 2, 0, 1]
+    assert [sink.stream.count(b"data: 1") for sink in sinks] == [3, 3, 2, 0, 1]
 
 
 def test_exact_names_are_found_without_asking_anybody() -> None:
@@ -322,6 +369,16 @@ def test_different_templates_are_bounded_and_come_back_with_who_leaves() -> None
     assert fanout.patterns == 1024
     fanout.unsubscribe(streams.pop())
     fanout.subscribe([], Taking(), source=Source([], [Template("one more")]))
+    with pytest.raises(HubClosed):
+        fanout.subscribe([], Taking(), source=Source([], [Template("t1"), Template("two more")]))
+    assert fanout.patterns == 1024
+
+
+def test_what_is_only_granted_is_no_template_that_counts() -> None:
+    fanout = FanOut(Log.private(1 << 16))
+    for user in range(1100):
+        fanout.subscribe([], Taking(), source=Source([b"news"], granted_by=[Template(f"users/{user}/.*")]))
+    assert fanout.patterns == 1100
 
 
 # ---- by the hub ------------------------------------------------------------------------------------------------------

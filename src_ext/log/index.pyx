@@ -39,7 +39,9 @@ from sse_fast._native.log.pages cimport PAGE_BITS, close_pages, open_pages, rese
 from sse_fast._native.log.patterns cimport Patterns
 from sse_fast._native.log.ring cimport READ_AT_HEAD, READ_OVERTAKEN
 from sse_fast._native.log.rules cimport Rules
-from sse_fast._native.log.sources cimport is_hidden
+from sse_fast._native.log.sources cimport is_hidden, limit_tries
+
+from sse_fast._native.log.sources import MoreToTry
 
 cdef Py_ssize_t TAKE_IN = 4096      # records a call: about half a millisecond
 
@@ -49,6 +51,7 @@ cdef enum:
     FORGETS = 1024                  # channels of which it is remembered when they were last to forget
     ID_LINE = 4 + 512 + 2           # of a publisher's id, and the blank line behind it
     NODES_A_RECORD = 64             # that are looked at for the patterns and templates of a new channel
+    TRIES_A_TURN = 128              # of templates at names, a few microseconds each: one event may need thousands
     PATTERNS_A_RECORD = 16          # who are told of an event take as long together as taking in another one
 
 
@@ -171,47 +174,53 @@ cdef class Index:
         cdef Channel channel
         cdef bytes names
         cdef uint64_t key = 0, looked
-        while count < limit:
-            status = self.log.read_record(&self._offset, &record)
-            if status == READ_AT_HEAD:
-                break
-            if status == READ_OVERTAKEN:
-                self._lap()
-                continue
-            names = PyBytes_FromStringAndSize(self.log.names_at(self._offset), record.names_length)
-            if not self.log.still_holds(self._offset):
-                self._lap()
-                continue
-            if record.flags & FLAG_MARK:
-                self._take_in_mark(&record, names)
-                count += 1
-            elif record.flags & FLAG_SEVERAL:
-                count += self._take_in_shared(&record, names)
-            else:
-                if record.flags & FLAG_KEYED:
-                    key = key_behind(PyBytes_AS_STRING(names), record.names_length)
-                    names = names[:record.names_length - KEY_ROOM]
-                if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
-                    self._make_room_for(1)
-                channel = self.open_channel(names)
-                if self.patterns.count:
-                    looked = self.patterns.looked
-                    try:
-                        self.patterns.look(channel)
-                    except BaseException:
-                        self.release_if_idle(channel)
-                        raise
-                    count += (self.patterns.looked - looked) // NODES_A_RECORD
-                if record.flags & FLAG_FORGET:
-                    self._remember_forget(names, record.position)
-                    self._forget(channel)
-                self._add(&record, 1)
-                count += 1 + self._link(channel, False) // PATTERNS_A_RECORD
-                if record.flags & FLAG_KEYED:
-                    self._supersede(channel, key)
-            if record.flags & FLAG_NAMED:
-                self._note_id(&record)
-            self._offset += record.length
+        limit_tries(TRIES_A_TURN)
+        try:
+            while count < limit:
+                status = self.log.read_record(&self._offset, &record)
+                if status == READ_AT_HEAD:
+                    break
+                if status == READ_OVERTAKEN:
+                    self._lap()
+                    continue
+                names = PyBytes_FromStringAndSize(self.log.names_at(self._offset), record.names_length)
+                if not self.log.still_holds(self._offset):
+                    self._lap()
+                    continue
+                if record.flags & FLAG_MARK:
+                    self._take_in_mark(&record, names)
+                    count += 1
+                elif record.flags & FLAG_SEVERAL:
+                    count += self._take_in_shared(&record, names)
+                else:
+                    if record.flags & FLAG_KEYED:
+                        key = key_behind(PyBytes_AS_STRING(names), record.names_length)
+                        names = names[:record.names_length - KEY_ROOM]
+                    if not ((self.newest + 1) & IN_PAGE and (self._newest_link + 1) & IN_PAGE):
+                        self._make_room_for(1)
+                    channel = self.open_channel(names)
+                    if self.patterns.count:
+                        looked = self.patterns.looked
+                        try:
+                            self.patterns.look(channel)
+                        except BaseException:
+                            self.release_if_idle(channel)
+                            raise
+                        count += (self.patterns.looked - looked) // NODES_A_RECORD
+                    if record.flags & FLAG_FORGET:
+                        self._remember_forget(names, record.position)
+                        self._forget(channel)
+                    self._add(&record, 1)
+                    count += 1 + self._link(channel, False) // PATTERNS_A_RECORD
+                    if record.flags & FLAG_KEYED:
+                        self._supersede(channel, key)
+                if record.flags & FLAG_NAMED:
+                    self._note_id(&record)
+                self._offset += record.length
+        except MoreToTry:               # the event is taken in from its beginning in the next turn
+            pass
+        finally:
+            limit_tries(-1)
         self.evict()
         # What a channel forgot is known here until its reserve knows it.
         if not self.reserves or not self._take_in_reserves(limit):

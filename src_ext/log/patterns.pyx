@@ -39,7 +39,7 @@ cdef enum:
     MATCHES = 16384                 # that are shared by channels to come
     CHANGES = 4096                  # that are known; a power of two
     FEW_CHANGES = 16                # to compare a name with so many costs less than any look through the trie
-    MOST_TEMPLATES = 1024           # different ones: a new name is shown to each
+    MOST_WEIGHT = 2048              # of different templates: a new name is shown to each that it begins like
     NODES_A_TEMPLATE = 512          # that are looked at in the time that one takes to say whether it has a name
     DROPPED_AT_ONCE = 2             # positions, for each that is added: so they end up gone as their events do
 
@@ -226,6 +226,7 @@ cdef class Patterns:
         self._root = Node()
         self._matches = {}
         self._sources, self._exact, self._templates = {}, {}, {}
+        self._tried, self._lengths = {}, {}
         self.most = most
         self.least = <uint32_t>min(most, <uint64_t>LEAST)
 
@@ -306,6 +307,8 @@ cdef class Patterns:
         for matcher in source.matchers:
             template = self._template(matcher)
             source.listening += (template,)
+            if not template.listeners:
+                self._try(template)
             template.listeners.add(pattern)
         for matcher in source.granted_by:
             source.granting += (self._template(matcher),)
@@ -324,7 +327,10 @@ cdef class Patterns:
                 if not those:
                     del self._exact[name]
         for template in <tuple>source.listening:
-            template.listeners.discard(pattern)
+            if pattern in template.listeners:
+                template.listeners.discard(pattern)
+                if not template.listeners:
+                    self._try_no_more(template)
             self._release_template(template)
         for template in <tuple>source.granting:
             self._release_template(template)
@@ -333,10 +339,6 @@ cdef class Patterns:
     cdef Template _template(self, matcher):
         cdef Template template = self._templates.get(matcher)
         if template is None:
-            if len(self._templates) >= MOST_TEMPLATES:
-                raise HubClosed(
-                    f"the streams here have {MOST_TEMPLATES} different templates, and no more are taken; come back in a moment"
-                )
             template = Template(matcher)
             self._templates[matcher] = template
         template.uses += 1
@@ -346,6 +348,34 @@ cdef class Patterns:
         template.uses -= 1
         if template.uses == 0:
             del self._templates[template.matcher]
+
+    cdef int _try(self, Template template) except -1:
+        """Show it names. Only those by which somebody listens are: by what is only granted nothing is found."""
+        cdef dict those
+        if self._weight + template.weight > MOST_WEIGHT:
+            raise HubClosed(
+                "the streams here have as many different templates and URL patterns as names are shown to, and no more are "
+                "taken; come back in a moment"
+            )
+        those = self._tried.get(template.literal)
+        if those is None:
+            those = self._tried.setdefault(template.literal, {})
+            self._lengths[len(template.literal)] = self._lengths.get(len(template.literal), 0) + 1
+        those[template] = None
+        self._weight += template.weight
+        return 0
+
+    cdef void _try_no_more(self, Template template) noexcept:
+        cdef dict those = self._tried[template.literal]
+        cdef Py_ssize_t length = len(template.literal)
+        self._weight -= template.weight
+        del those[template]
+        if those:
+            return
+        del self._tried[template.literal]
+        self._lengths[length] -= 1
+        if not self._lengths[length]:
+            del self._lengths[length]
 
     cdef void release(self, Pattern pattern) noexcept:
         """Take a pattern out unless there are subscribers."""
@@ -424,9 +454,11 @@ cdef class Patterns:
         return found
 
     cdef int _sources_of(self, bytes name, list found) except -1:
-        """Add those of streams with matchers: found by their exact names first, then by the templates there are."""
+        """Add those of streams with matchers: found by their exact names first, then by the templates there are. Raises
+        MoreToTry."""
         cdef bint hidden = is_hidden(name)
-        cdef Py_ssize_t answers
+        cdef Py_ssize_t answers, length
+        cdef dict alike
         cdef set those = set()
         cdef Template template
         cdef Pattern pattern
@@ -439,8 +471,11 @@ cdef class Patterns:
                 those.update(exact)
             if topic[:1] == b"$":
                 continue
-            for template in self._templates.values():
-                if template.listeners:
+            for length in self._lengths:
+                alike = self._tried.get(topic[:length]) if length <= PyBytes_GET_SIZE(topic) else None
+                if alike is None:
+                    continue
+                for template in alike:
                     answers = len(template.answers)
                     if template.decide(topic):
                         those.update(template.listeners)

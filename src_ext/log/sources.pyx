@@ -4,17 +4,25 @@ A private event is one of several names: the first, which nobody can spell, hold
 others are the topics. It is listened to by a topic, as any event is, and seen where one of its topics, that one or another,
 is granted.
 
-What a template says of a name is asked once: it runs somebody else's code, and is remembered, so many answers of all
-templates together.
+What a template says of a name is asked once: it runs somebody else's code, and is remembered, so many bytes of all
+templates together. Who takes in what was published asks so often in a turn, and goes on in the next.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
 
 cdef enum:
-    ANSWERS = 262144                # that are remembered
+    ANSWERS = 96 << 20              # bytes of those that are remembered; several times what one event takes
+    AN_ANSWER = 100                 # bytes, beside its name
+    LITERAL = 128                   # bytes of what names begin with that are compared
 
-cdef uint64_t answered = 0          # by all templates of this process
+cdef uint64_t answered = 0          # bytes of what all templates of this process remember
+cdef int64_t tries = -1             # that are left in this turn; -1: any number
+
+
+class MoreToTry(Exception):
+    """As many names were shown to templates as are in one turn. What they said is remembered: in the next it goes on."""
 
 
 @cython.final
@@ -23,20 +31,27 @@ cdef class Template:
 
     def __cinit__(self, matcher):
         self.matcher = matcher
+        self.literal = getattr(matcher, "literal", "").encode("utf-8", "replace")[:LITERAL]
+        self.weight = getattr(matcher, "weight", 2)
         self.listeners = set()
         self.answers = {}
 
     cdef bint decide(self, bytes name) except -1:
-        global answered
+        """Raises MoreToTry."""
+        global answered, tries
         answer = self.answers.get(name)
         if answer is None:
+            if tries == 0:
+                raise MoreToTry
+            if tries > 0:
+                tries -= 1
             try:
                 answer = bool(self.matcher.matches(name.decode("utf-8", "replace")))
             except MemoryError:
                 raise
             except Exception:           # it has no names, then, and harms nobody else's events
                 answer = False
-            answered += 1
+            answered += <uint64_t>(AN_ANSWER + PyBytes_GET_SIZE(name))
             self.answers[name] = answer
         return answer
 
@@ -125,6 +140,12 @@ cdef class Source:
 
 cdef list topics_of(bytes hidden):
     return hidden.split(b"\x01")[1:]
+
+
+cdef void limit_tries(int64_t most) noexcept:
+    """From now on there are so many answers that are not known; -1: any number."""
+    global tries
+    tries = most
 
 
 cdef bint too_many_answers() noexcept:

@@ -53,10 +53,11 @@ def bad_character(text: str) -> str | None:
 class Matcher:
     """Matcher(kind, text): equal to one of the same kind and text, and the same hub. Raises InvalidPattern.
 
-    exact: the one topic that it has; None: topics have to be tried. everything: it is `*`. weight: about how much it
+    exact: the one topic that it has; None: topics have to be tried. everything: it is `*`. literal: what all topics
+    begin with that it has. weight: about how much it
     takes to make and to hold, as `weight_of` has it; 0: next to nothing."""
 
-    __slots__ = ("_hash", "_of", "_tried", "everything", "exact", "kind", "text", "weight")
+    __slots__ = ("_hash", "_of", "_tried", "everything", "exact", "kind", "literal", "text", "weight")
 
     def __init__(self, kind: Kind, text: str, hub: str = NOWHERE) -> None:
         self.kind, self.text = kind, text
@@ -65,7 +66,7 @@ class Matcher:
         refuse_bad(text)
         self.everything = text == "*"
         self.exact: str | None = None
-        self.weight = 0
+        self.weight, self.literal = 0, ""
         self._tried: _UrlPattern | _Template | _Pattern | None = None
         if self.everything:
             return
@@ -79,6 +80,8 @@ class Matcher:
             self.exact = text
         else:
             self.weight = weight_of(kind, text)
+            if kind is Kind.TEMPLATE:
+                self.literal = text.partition("{")[0]
 
     def matches(self, topic: str) -> bool:
         if self._tried is None:

@@ -58,6 +58,9 @@ cdef class Patterns:
         dict _sources               # Source -> Pattern
         dict _exact                 # name -> the Patterns of sources that name it
         dict _templates             # matcher -> Template
+        dict _tried                 # those by which somebody listens: their literals -> {Template: None}
+        dict _lengths               # of these literals -> how many have that
+        Py_ssize_t _weight          # of the tried
         dict _matches               # places, and how many nodes were looked at -> Match
         Py_ssize_t untold           # how many are to be told of a hole
         readonly uint64_t looked    # nodes that were looked at for channels
@@ -72,6 +75,8 @@ cdef class Patterns:
     cdef void _listen_no_more(self, Pattern pattern) noexcept
     cdef Template _template(self, matcher)
     cdef void _release_template(self, Template template) noexcept
+    cdef int _try(self, Template template) except -1
+    cdef void _try_no_more(self, Template template) noexcept
     cdef int _sources_of(self, bytes name, list found) except -1
     cdef list _texts_of(self, bytes name)
     cdef void release(self, Pattern pattern) noexcept

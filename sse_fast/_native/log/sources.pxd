@@ -1,7 +1,7 @@
 # What streams with matchers listen to, for C callers.
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
     HIDDEN = 1                      # the first byte of a hidden name, and before each of its topics
@@ -15,6 +15,8 @@ cdef inline bint is_hidden(bytes name) noexcept:
 cdef class Template:
     cdef:
         readonly object matcher
+        bytes literal               # what all names begin with that it has
+        Py_ssize_t weight
         set listeners               # Patterns
         dict answers                # by name
         Py_ssize_t uses             # by sources that listen, or are granted, by it
@@ -39,5 +41,6 @@ cdef class Source:
 
 
 cdef list topics_of(bytes hidden)
+cdef void limit_tries(int64_t most) noexcept
 cdef bint too_many_answers() noexcept
 cdef void forget_answers(templates) noexcept

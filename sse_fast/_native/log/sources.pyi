@@ -2,6 +2,8 @@ from collections.abc import Iterable
 
 from sse_fast.event_rules import Matcher
 
+class MoreToTry(Exception): ...
+
 class Template:
     def __init__(self, matcher: Matcher) -> None: ...
     @property
