@@ -60,3 +60,5 @@ OVERLOADED = End("overloaded", Close.CUT, logging.DEBUG)
 """Of a client for whom there is no room: it is told so in a stream that ends at once, and in no count of streams."""
 RATE_LIMITED = End("rate_limited", Close.CUT, logging.DEBUG)
 """Of one that asks more often than it may: likewise."""
+BEHIND = End("behind", Close.CUT, logging.DEBUG)
+"""Of one that has seen at another node what has not come to this one: likewise."""

@@ -131,6 +131,11 @@ class HubClosed(SSEFastError):
     """The hub is closed, or drains and takes no more streams; nothing was published or subscribed."""
 
 
+class Behind(HubClosed):
+    """A client has seen at another node what has not come to this one. Nothing is subscribed; it will have come in a
+    moment."""
+
+
 class Unsupported(SSEFastError):
     """A stream needs what the transport by which its client came has not got, such as a filter. It did not open."""
 

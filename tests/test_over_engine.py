@@ -18,6 +18,7 @@ import pytest
 from engines import MemoryEngine, Server
 from support import until
 from taking import Taking
+from test_recall_in_parts import node, read
 
 import sse_fast.hub.ahead as ahead
 import sse_fast.hub.over_engine as over_engine
@@ -28,12 +29,13 @@ from sse_fast._native.wire.event_parser import EventParser
 from sse_fast.cluster.entries import Events, Mark
 from sse_fast.edge import app
 from sse_fast.edge.app import Edge
-from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy
+from sse_fast.errors import Behind, EngineUnavailable, HubClosed, LogBusy
 from sse_fast.event import EventId
 from sse_fast.hub.follower import Follower, newest_of
 from sse_fast.hub.recall import Recalled
 from sse_fast.settings import Settings
 from sse_fast.transports.hold import MARK
+from sse_fast.transports.refusals import REASONS
 
 
 @pytest.fixture
@@ -289,6 +291,14 @@ async def test_who_has_seen_a_later_epoch_is_not_told_what_is_before_it(
         seen = f"{int(1000 * time.time())}-24"
         with pytest.raises(HubClosed, match="come back in a moment, or there"):
             await hub.recall(("news",), (), seen, lambda name: True)
+        loop, clock = asyncio.get_running_loop(), asyncio.get_running_loop().time
+        with pytest.raises(Behind):  # nor at its next try
+            await hub.recall(("news",), (), seen, lambda name: True)
+        monkeypatch.setattr(loop, "time", lambda: clock() + over_engine.DOUBT)
+        assert await hub.recall(("news",), (), seen, lambda name: True) is None  # nothing has come of that
+        other = f"{int(1000 * time.time()) + 1000}-1"
+        with pytest.raises(Behind):
+            await hub.recall(("news",), (), other, lambda name: True)
         monkeypatch.setattr(over_engine, "LATELY", -3600)
         await hub.recall(("news",), (), seen, lambda name: True)  # nobody has heard of it for too long
 
@@ -533,3 +543,14 @@ async def test_an_engine_that_returns_to_a_past_it_had_left_is_a_trouble_with_a_
     assert record.exc_info is None
     taking_in.cancel()
     await hub.close()
+
+
+async def test_who_is_sent_away_since_this_node_is_behind_is_told_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_engine, "CATCH_UP", 0.05)
+    await MemoryEngine(server).publish([(b"news", b"data: 1\n\n")])
+    async with node(server) as (edge, port):
+        told, ended = await read(port, "news", f"{int(1000 * time.time())}-24", "")
+        assert (told, ended) == ([("$closing", '{"reason":"behind"}', "")], True)
+        assert edge._streams.refusals.counts == {**dict.fromkeys(REASONS, 0), "behind": 1}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sse_fast._native.log.ring import Log
-from sse_fast.errors import EngineUnavailable, HubClosed, LogBusy, Superseded
+from sse_fast.errors import Behind, EngineUnavailable, LogBusy, Superseded
 from sse_fast.event import EventId
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.ahead import Ahead, in_order
@@ -32,6 +32,8 @@ CATCH_UP = 5.0  # seconds that a stream waits for a log that is behind what it h
 BEYOND = 10_000_000  # positions; no engine gives so many between two looks at it
 TOMORROW = 24 * 3600  # seconds from now on, in which no engine has begun an epoch, whatever its clock says
 LATELY = 3600  # seconds since which a primary may have been named that this node does not hear of
+DOUBT = 60.0  # seconds in which an id of a later epoch may be of a primary that this node is about to hear of
+DOUBTED = 1024  # of those epochs
 LONGEST_PAUSE = 10.0  # seconds between two tries to follow what comes back to a past
 TICK = 0.25  # seconds between two tries to be the one that follows, and two signs of whoever it is
 ASK = 1.0  # seconds between two looks whether the log keeps up
@@ -71,6 +73,7 @@ class OverEngine:
         self._ahead = Ahead(self._newest)
         self._here: EventId | None = None  # what the log had come to when it was asked last
         self._busy, self._ask_again = False, 0.0
+        self._doubted: dict[str, float] = {}  # epochs of which this node has not heard: since when they are asked for
 
     # ---- its life ----------------------------------------------------------------------------------------------------
 
@@ -174,7 +177,7 @@ class OverEngine:
                 await self._ahead.come_to(id)
         except TimeoutError:
             if self.away or self.behind > ASK or self._busy or self._is_of_another(id):
-                raise HubClosed(
+                raise Behind(
                     "this node is behind what you have seen at another; come back in a moment, or there"
                 ) from None
 
@@ -189,10 +192,16 @@ class OverEngine:
 
     def _is_of_another(self, id: EventId) -> bool:
         """Whether it may be of a primary that was named lately, and of which this node has not heard. It is cut off
-        with the old one, whose events are before those that this client has seen."""
+        with the old one, whose events are before those that this client has seen. Where that is answered for a minute,
+        and nothing has come of that epoch, no primary has given the id, or none that this client will find here."""
         here = self._newest()
         later = here is None or int(id.epoch) > int(here.epoch)
-        return later and int(id.epoch) > 1000 * (time.time() - LATELY)
+        if not later or int(id.epoch) <= 1000 * (time.time() - LATELY):
+            return False
+        now = asyncio.get_running_loop().time()
+        if id.epoch not in self._doubted and len(self._doubted) >= DOUBTED:
+            del self._doubted[next(iter(self._doubted))]
+        return now - self._doubted.setdefault(id.epoch, now) < DOUBT
 
     def _has(self, id: EventId) -> bool:
         here = self._newest()

@@ -36,6 +36,7 @@ REASONS = (
     "undecided",  # whether it may could not be found out: of the key set's server, or of the webhook
     "backplane",  # what holds the log takes no events
     "overloaded",  # there is no room now, other than by one of the limits
+    "behind",  # this node is behind what was seen at another
     "shutdown",
 )
 """Why, beside the limits and the rates, which count where they are met."""

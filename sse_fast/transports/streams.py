@@ -10,8 +10,8 @@ from sse_fast.access.asking import NOTHING_FOUND, Found
 from sse_fast.access.limits import Admission, Counted, address_of_counted
 from sse_fast.access.patterns import Patterns
 from sse_fast.access.rates import Rates
-from sse_fast.ends import ENDS, OVERLOADED, RATE_LIMITED
-from sse_fast.errors import EndReason, HubClosed, Overloaded, RateLimited, Unsupported
+from sse_fast.ends import BEHIND, ENDS, OVERLOADED, RATE_LIMITED
+from sse_fast.errors import Behind, EndReason, HubClosed, Overloaded, RateLimited, Unsupported
 from sse_fast.event_rules import PrivateGrants
 from sse_fast.hub.hub import Hub
 from sse_fast.hub.presence import Presence
@@ -294,7 +294,7 @@ class Streams:
                 return problem_of(error, wanted.readable)
             again = (b"retry-after", b"%d" % -(-wait // 1000))
             return problem(503, str(error), (again, *wanted.readable), reason_of(error))
-        end = ENDS[EndReason.SHUTDOWN]
+        end = BEHIND if isinstance(error, Behind) else ENDS[EndReason.SHUTDOWN]
         if isinstance(error, Overloaded):
             end = RATE_LIMITED if isinstance(error, RateLimited) else OVERLOADED
         told = preamble(wait)
