@@ -8,13 +8,18 @@ from typing import Any
 
 import httpx
 import jwt
+import orjson
 import pytest
 from both_ways import BothWays
 from front_port import edge_of
 from support import PATIENCE, until
 
+from sse_fast.access.matchers import Kind, matcher
+from sse_fast.edge import mercure_subscriptions
 from sse_fast.edge.app import Edge
+from sse_fast.errors import BatchTooLarge, LogBusy
 from sse_fast.testing import EventParser
+from sse_fast.transports.listening import Subscriber
 
 KEY = "a secret of both roles, of 32 bytes at least"
 HUB = "/.well-known/mercure"
@@ -313,6 +318,69 @@ async def test_who_listens_is_told_of_by_updates_to_who_is_granted_them() -> Non
                 assert document["id"] == f"{HUB}/subscriptions/exact/https%3A%2F%2Fexample.com%2Fa/{name}"
             left = await told_of(heard, "https://example.com/a")
             assert left.json() == {**document, "active": False}
+
+
+async def test_who_left_is_told_of_though_the_hub_could_not_take_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    query = httpx.QueryParams({"topic": "/.well-known/mercure/subscriptions{/type}{/match}{/subscriber}"})
+    async with hub(mercure_subscriptions=True) as mercure, mercure.listening(str(query), **bearer()) as heard:
+        append, troubles = mercure.edge.hub.append, [LogBusy("later"), LogBusy("later"), BatchTooLarge("fewer")]
+
+        async def refusing(events: list[Any]) -> Any:
+            if troubles:
+                raise troubles.pop(0)
+            return await append(events)
+
+        async with mercure.listening("match=a&match=b"):
+            await told_of(heard, "b")
+            monkeypatch.setattr(mercure.edge.hub, "append", refusing)
+        assert [(await told_of(heard, name)).json()["active"] for name in "ab"] == [False, False]
+        assert troubles == []
+
+
+async def test_what_waits_to_be_told_is_bounded_in_bytes_and_what_is_left_out_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hub(mercure_subscriptions=True) as mercure:
+        subscriptions = mercure.edge._subscriptions
+        assert subscriptions is not None
+        busy = asyncio.Event()
+
+        async def refusing(events: list[Any]) -> Any:
+            busy.set()
+            raise LogBusy("later")
+
+        monkeypatch.setattr(mercure_subscriptions, "MAX_WAITING", 10_000)
+        with monkeypatch.context() as patched:
+            patched.setattr(mercure.edge.hub, "append", refusing)
+            subscriber = Subscriber("urn:uuid:1", tuple((matcher(Kind.EXACT, f"m{at}"), None) for at in range(100)))
+            subscriptions._told(subscriber, True)
+            await busy.wait()
+            waiting = subscriptions._waiting
+            assert 5 < len(waiting) < 100
+            assert sum(len(frame) for _, frame in waiting) < 10_000
+            subscriptions._told(subscriber, False)
+            assert sum(len(frame) for _, frame in waiting) < 10_000
+        await until(lambda: subscriptions._telling is None)
+        assert subscriptions._size == 0
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 256, 700])
+async def test_a_list_of_many_is_written_in_pieces_of_a_turn_each(count: int) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    documents = [{"id": str(number)} for number in range(count)]
+    assert orjson.loads(await mercure_subscriptions.listed(documents)) == documents
+    beside.cancel()
+    assert turns == max(0, (count - 1) // 256)
 
 
 async def told_of(heard: Heard, match: str) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -17,7 +18,7 @@ from sse_fast.access.mercure_grants import V7, V8
 from sse_fast.asgi import Receive, Scope, Send
 from sse_fast.edge.answers import response_of
 from sse_fast.edge.mercure import encoded
-from sse_fast.errors import SSEFastError
+from sse_fast.errors import HubClosed, InvalidEvent, SSEFastError
 from sse_fast.event_rules import Encoded
 from sse_fast.hub.control import Control
 from sse_fast.hub.hub import Hub
@@ -32,7 +33,9 @@ logger = logging.getLogger("sse_fast.edge")
 CONTEXT = "https://mercure.rocks/"
 MOST_LISTED = 10_000  # subscriptions in one answer
 TOLD_AT_ONCE = 256  # updates in one turn
-MOST_WAITING = 1_000_000  # updates that are still to be published; past it some are never told
+MAX_WAITING = 32 * 1024 * 1024  # bytes of updates that are still to be published; past it some are never told
+OVERHEAD = 300  # bytes, of one, beside what it says
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds, until what could not be published is tried again
 MATCHER_TYPES = (Kind.EXACT, Kind.URLPATTERN)
 
 
@@ -55,6 +58,8 @@ class MercureSubscriptions:
         self._hub, self._control, self._access = hub, control, access
         self.listeners = Listeners(self._told)
         self._waiting: deque[Encoded] = deque()
+        self._size = 0  # bytes of what waits
+        self._dropped = 0  # updates, since all that waited was told
         self._telling: asyncio.Task[None] | None = None
 
     def answer_others(self) -> None:
@@ -68,27 +73,55 @@ class MercureSubscriptions:
         for matcher, payload in subscriber.subscriptions:
             document = document_of(matcher, subscriber.id, payload, active=active)
             topic: str = document["id"]
-            if len(topic) > MAX_TOPIC or len(self._waiting) >= MOST_WAITING:
+            if len(topic) > MAX_TOPIC:
+                continue
+            if self._size >= MAX_WAITING:
+                if self._dropped == 0:
+                    logger.warning("more of who listens by Mercure waits to be told than is kept; some is left out")
+                self._dropped += 1
                 continue
             event = None if matcher.kind is Kind.TEMPLATE else RESERVED_TYPE
             update = Update((topic,), orjson.dumps(document), private=True)
             try:
-                self._waiting.append(encoded(self._hub, update, event))
+                made = encoded(self._hub, update, event)
+                self._waiting.append(made)
+                self._size += size_of(made)
             except SSEFastError as error:
                 logger.warning("nobody is told of a subscription: %s", error)
         if self._waiting and self._telling is None:
             self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def _tell(self) -> None:
+        """Until all that waits is. What the hub cannot take now it is given again: who has left would be listed as one
+        who is there, by those who count these updates."""
+        pause, most = FIRST_PAUSE, TOLD_AT_ONCE
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(TOLD_AT_ONCE, len(self._waiting)))]
-                await self._hub.append(batch)
+                batch = list(islice(self._waiting, most))
+                try:
+                    await self._hub.append(batch)
+                except HubClosed:
+                    return
+                except InvalidEvent as error:  # too large a batch, or one
+                    if most > 1:
+                        most = len(batch) // 2 or 1
+                        continue
+                    logger.warning("nobody is told of a subscription: %s", error)
+                except SSEFastError as error:
+                    if pause == FIRST_PAUSE:
+                        logger.warning("who listens by Mercure cannot be told now, and is later: %s", error)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    continue
+                pause = FIRST_PAUSE
+                for _ in batch:
+                    self._size -= size_of(self._waiting.popleft())
                 await asyncio.sleep(0)
-        except SSEFastError as error:
-            self._waiting.clear()
-            logger.warning("who listens by Mercure could not be told: %s", error)
+            if self._dropped:
+                logger.warning("of who listens by Mercure %d updates were left out", self._dropped)
         finally:
+            self._waiting.clear()
+            self._size = self._dropped = 0
             self._telling = None
 
     async def close(self) -> None:
@@ -134,14 +167,16 @@ class MercureSubscriptions:
                 return response_of(problem(404, f"there is no such subscription: {path}"))
             document = found[0]
         else:
-            kind = "Subscriptions" if version == V7 else "subscriptions"
-            document = {"id": path, "type": kind, "subscriptions": found}
+            document = {"id": path, "type": "Subscriptions" if version == V7 else "subscriptions"}
             if version == V7:
                 document = {"@context": CONTEXT, **document}
         if version == V7:
             document["lastEventID"] = last
+        body = orjson.dumps(document)
+        if which.subscriber is None:
+            body = b'%b,"subscriptions":%b}' % (body[:-1], await listed(found))
         media_type = "application/ld+json" if version == V7 else "application/json"
-        return Response(orjson.dumps(document), headers=headers, media_type=media_type)
+        return Response(body, headers=headers, media_type=media_type)
 
     @property
     def last_event_id(self) -> str:
@@ -176,6 +211,22 @@ class MercureSubscriptions:
             for matcher, payload in subscriber.subscriptions:
                 if which.has(matcher):
                     yield document_of(matcher, subscriber.id, payload, active=True)
+
+
+async def listed(documents: list[dict[str, Any]]) -> bytes:
+    """A JSON array of them, so many in one turn of the loop."""
+    pieces = []
+    for some in range(0, len(documents), TOLD_AT_ONCE):
+        if some:
+            await asyncio.sleep(0)
+        pieces.append(orjson.dumps(documents[some : some + TOLD_AT_ONCE])[1:-1])
+    return b"[%b]" % b",".join(pieces)
+
+
+def size_of(event: Encoded) -> int:
+    """Bytes that it takes while it waits."""
+    channels, frame = event
+    return OVERHEAD + len(frame) + sum(map(len, [channels] if isinstance(channels, bytes) else channels))
 
 
 ETAG = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')

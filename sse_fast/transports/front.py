@@ -528,7 +528,10 @@ class Front:
             connection.stream(opening, subscription.subscriber, left_by, head.minor == "1.1", presence)
         except HubClosed as error:  # more templates than one worker tries
             streams.left(left_by, EndReason.ERROR, Transport.NATIVE, life)
-            self.respond(connection, head, streams.turn_away(error, wanted), own=own)
+            answer = streams.turn_away(error, wanted)
+            streams.refusals.note(answer.refused, address_of_counted(counted), Transport.NATIVE, wanted)
+            self.turned_away()
+            self.respond(connection, head, answer, own=own)
             return
         except BaseException:
             if subscription is not None:
