@@ -348,9 +348,10 @@ async def test_what_was_read_of_a_backplane_for_a_stream_counts_as_its_replay() 
         read = [Event(1, (b"a",), b"data: " + b"x" * 100_000 + b"\n\n", 0)]
         recalled = Recalled(read, EventId.parse(str(id)), lambda name: True, EventId.parse(str(id)))  # type: ignore[arg-type]
         wanted = Subscribe(channels=("a",), last_event_id="unknown-1")
-        edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, recalled)
+        edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, unread=True)
+        edge._streams.was_read("127.0.0.1", wanted, recalled)
         with pytest.raises(RateLimited):
-            edge._streams.enter("127.0.0.1", Transport.NATIVE, wanted, recalled)
+            edge._streams.was_read("127.0.0.1", wanted, recalled)
 
 
 async def test_who_opens_streams_too_often_by_asgi_is_told_as_well() -> None:

@@ -200,8 +200,8 @@ async def test_a_part_counts_as_a_stream_until_it_is_out(limit: str, monkeypatch
     async with node(server, **{limit: 1}) as (edge, port):
         lives = edge._streams.transports[Transport.NATIVE]
         with unread(port, first):
-            await until(lambda: lives.connections == 1)
-            assert edge._admission.connections == edge.hub.fanout.connections == 1
+            await until(lambda: edge._streams.parts)
+            assert edge._admission.connections == edge.hub.fanout.connections == lives.connections == 1
             assert edge._streams.parts > 100_000
             told, _ = await read(port, "a", first, "")
             assert told == [("$closing", '{"reason":"overloaded"}', "")]
@@ -253,3 +253,41 @@ async def test_a_part_has_its_lines_in_the_access_log(
         ("stream opened", "a", "complete", None),
         ("stream ended", "a", None, "more"),
     ]
+
+
+@pytest.mark.parametrize("setting", [{"max_connections_per_ip": 1}, {"rate_open": "1/h"}])
+async def test_who_may_not_open_a_stream_has_nothing_read_for_it(
+    setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, first = await long_behind(monkeypatch)
+    async with node(server, **setting) as (edge, port):
+        with connect(port, b"GET /sse/a HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            await until(lambda: edge._admission.connections == 1)
+            told, _ = await read(port, "a", first, "")
+            assert [event for event, _, _ in told] == ["$closing"]
+            assert server.pages == 0
+
+
+async def test_a_stream_counts_while_what_it_begins_with_is_read_and_until_its_client_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, first = await long_behind(monkeypatch)
+    goes_on, page = asyncio.Event(), MemoryEngine.page
+
+    async def slow(engine: MemoryEngine, *asked: Any) -> Any:
+        await goes_on.wait()
+        return await page(engine, *asked)
+
+    monkeypatch.setattr(MemoryEngine, "page", slow)
+    async with node(server, max_connections=1) as (edge, port):
+        lives = edge._streams.transports[Transport.NATIVE]
+        with unread(port, first):
+            await until(lambda: edge._admission.connections == 1)
+            told, _ = await read(port, "a", first, "")
+            assert told == [("$closing", '{"reason":"overloaded"}', "")]
+        goes_on.set()
+        await until(lambda: edge._admission.connections == 0)
+        assert lives.ended == {EndReason.CLIENT: 1}
+        told, _ = await read(port, "a", first, "")
+        assert told[-1][:2] == ("$closing", '{"reason":"more"}')
+        assert edge._admission.connections == 0

@@ -106,6 +106,11 @@ class Rates:
                 give_back(self._open, openers)
                 raise
 
+    def replaying(self, address: str, replayed: int) -> None:
+        """On a stream that was counted by `opening` so many bytes of kept events come first. Raises RateLimited."""
+        if replayed:
+            self._spend("rate_replay", self._replay, whose(address, None, replayed))
+
     def not_opened(self, address: str, credential: str | None = None, replayed: int = 0) -> None:
         """What was to be opened was not."""
         give_back(self._open, whose(address, credential))

@@ -104,9 +104,16 @@ class Stream:
         recalled = None
         try:
             await streams.hub.be_ready()
-            if streams.recalls(wanted):
-                recalled = await streams.recall(wanted)
-            self._life = streams.enter(counted, Transport.ASGI, wanted, recalled)
+            unread = streams.recalls(wanted)
+            self._life = streams.enter(counted, Transport.ASGI, wanted, unread=unread)
+            if unread:
+                try:
+                    recalled = await streams.recall(wanted)
+                    streams.was_read(counted, wanted, recalled)
+                except BaseException:
+                    streams.left(counted, EndReason.CLIENT, Transport.ASGI, self._life)
+                    self._life = Life.ARRIVED
+                    raise
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = streams.turn_away(error, wanted)
             streams.refusals.note(answer.refused, self._address, Transport.ASGI, wanted)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from sse_fast._native.front.connection import Connection
+from sse_fast.access.limits import Counted
 from sse_fast.errors import HubClosed, Overloaded, SSEFastError
 from sse_fast.hub.recall import Recalled
 from sse_fast.protocol.decision import Answer, Ask, Elsewhere, Publish, Subscribe
@@ -22,6 +23,7 @@ from sse_fast.protocol.problem import TooLate, TooMuch, problem_of
 from sse_fast.protocol.request import Request
 from sse_fast.transports.body import Body
 from sse_fast.transports.head import BadHead, Head, Known, Reading
+from sse_fast.transports.life import Life
 
 logger = logging.getLogger("sse_fast.transports")
 
@@ -89,6 +91,10 @@ class Relay(Protocol):
     def close(self) -> None: ...
 
 
+Entered = tuple[str | Counted, Life]
+"""What a stream counts under that was let in, and where it is."""
+
+
 class Server(Protocol):
     """What an exchange needs of the front: see there."""
 
@@ -115,10 +121,19 @@ class Server(Protocol):
     def respond(self, connection: Connection, head: Head, answer: Answer, /, *, last: bool) -> None: ...
     def refuse(self, connection: Connection, head: Head, bad: BadHead, /) -> None: ...
     def recalls(self, known: Known, /) -> bool: ...
+    def entered(self, connection: Connection, known: Known, /) -> Entered | None: ...
+    def not_begun(self, entered: Entered, /) -> None: ...
     async def recall(self, known: Known, /) -> Recalled | None: ...
     def stream_refused(self, connection: Connection, known: Known, error: HubClosed, /) -> None: ...
     def stream(
-        self, connection: Connection, known: Known, /, *, since: int | None, recalled: Recalled | None = None
+        self,
+        connection: Connection,
+        known: Known,
+        /,
+        *,
+        since: int | None,
+        entered: Entered | None = None,
+        recalled: Recalled | None = None,
     ) -> None: ...
 
 
@@ -210,7 +225,8 @@ class Exchange:
         decision, head = known.decision, known.head
         if isinstance(decision, Subscribe):
             if self._front.recalls(known):
-                self._wait(connection, self._recall(connection, known))
+                if (entered := self._front.entered(connection, known)) is not None:
+                    self._wait(connection, self._recall(connection, known, entered))
             else:
                 self._front.stream(connection, known, since=self._since)
         elif isinstance(decision, Ask):
@@ -253,8 +269,9 @@ class Exchange:
             logger.exception("what had to be found out about a request failed; its connection is closed")
             connection.abort()
 
-    async def _recall(self, connection: Connection, known: Known) -> None:
+    async def _recall(self, connection: Connection, known: Known, entered: Entered) -> None:
         """What the stream is to begin with is read by then; it begins if its client is still there."""
+        owed: Entered | None = entered
         try:
             try:
                 recalled = await self._front.recall(known)
@@ -264,7 +281,8 @@ class Exchange:
             if connection.context is self:
                 connection.context = None
                 connection.read()
-                self._front.stream(connection, known, since=self._since, recalled=recalled)
+                owed = None
+                self._front.stream(connection, known, since=self._since, entered=entered, recalled=recalled)
         except HubClosed as error:
             if connection.context is self:
                 connection.context = None
@@ -273,6 +291,9 @@ class Exchange:
         except Exception:
             logger.exception("what a stream begins with could not be read; its connection is closed")
             connection.abort()
+        finally:
+            if owed is not None:
+                self._front.not_begun(owed)
 
     def _decoded(self, connection: Connection, head: Head, data: bytes) -> bytes | None:
         """What this has of the body, whose end is where the next request begins. None: nobody knows where that is, and

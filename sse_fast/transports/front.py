@@ -38,7 +38,7 @@ from sse_fast.protocol.policy import Policy
 from sse_fast.protocol.problem import AGAIN, FAILED, PROBLEMS, problem, problem_of
 from sse_fast.protocol.request import Request, read_headers
 from sse_fast.transports.asking import FindOut, found_out, tried
-from sse_fast.transports.exchange import BODY_SECONDS, Exchange, Publisher, Relay
+from sse_fast.transports.exchange import BODY_SECONDS, Entered, Exchange, Publisher, Relay
 from sse_fast.transports.guesses import concerns
 from sse_fast.transports.head import BadHead, Head, Known, Reading, RememberedHeads, parsed
 from sse_fast.transports.hold import Presence
@@ -417,6 +417,19 @@ class Front:
         """Whether something has to be read for this stream before it can begin."""
         return isinstance(known.decision, Subscribe) and self._streams.recalls(known.decision)
 
+    def entered(self, connection: Connection, known: Known) -> Entered | None:
+        """Let a stream in before that is read. None: there is no room for it, and its client was told."""
+        head, request, wanted = known
+        assert isinstance(wanted, Subscribe)
+        counted = self._streams.counted(self.client_of(connection, request)[:ADDRESS_LENGTH], wanted)
+        life = self._admitted(connection, head, wanted, counted, own=True, unread=True)
+        return (counted, life) if life is not None else None
+
+    def not_begun(self, entered: Entered) -> None:
+        """A stream that was let in, and does not begin."""
+        counted, life = entered
+        self._streams.left(counted, EndReason.CLIENT, Transport.NATIVE, life)
+
     async def recall(self, known: Known) -> Recalled | None:
         assert isinstance(known.decision, Subscribe)
         return await self._streams.recall(known.decision)
@@ -430,10 +443,16 @@ class Front:
         self.respond(connection, known.head, answer)
 
     def stream(
-        self, connection: Connection, known: Known, *, since: int | None = None, recalled: Recalled | None = None
+        self,
+        connection: Connection,
+        known: Known,
+        *,
+        since: int | None = None,
+        entered: Entered | None = None,
+        recalled: Recalled | None = None,
     ) -> None:
         """The connection becomes a stream, or is told that there is no room for it. since: a position of the log that
-        stands for now. recalled: what comes before."""
+        stands for now. entered: it was let in, and recalled is what comes before."""
         head, request, wanted = known
         assert isinstance(wanted, Subscribe)
         if wanted.from_outside is not None and not self.is_local(connection, request):
@@ -443,10 +462,19 @@ class Front:
                 self.respond(connection, head, wanted.from_outside)
                 return
             wanted = wanted.from_outside
-        address = self.client_of(connection, request)[:ADDRESS_LENGTH]
-        counted = self._streams.counted(address, wanted)
-        if (life := self._admitted(connection, head, wanted, counted, own=True, recalled=recalled)) is not None:
+        if entered is not None:
+            counted, life = entered
+            try:
+                self._streams.was_read(counted, wanted, recalled)
+            except Overloaded as error:
+                self.not_begun(entered)
+                self.stream_refused(connection, known, error)
+                return
             self._stream(connection, head, wanted, counted, life, own=True, since=since, recalled=recalled)
+            return
+        counted = self._streams.counted(self.client_of(connection, request)[:ADDRESS_LENGTH], wanted)
+        if (admitted := self._admitted(connection, head, wanted, counted, own=True)) is not None:
+            self._stream(connection, head, wanted, counted, admitted, own=True, since=since)
 
     def hold(
         self,
@@ -480,10 +508,10 @@ class Front:
         counted: str | Counted,
         *,
         own: bool,
-        recalled: Recalled | None = None,
+        unread: bool = False,
     ) -> Life | None:
         try:
-            return self._streams.enter(counted, Transport.NATIVE, wanted, recalled)
+            return self._streams.enter(counted, Transport.NATIVE, wanted, unread=unread)
         except (Overloaded, HubClosed, Unsupported) as error:
             answer = self._streams.turn_away(error, wanted)
             self._streams.refusals.note(answer.refused, address_of_counted(counted), Transport.NATIVE, wanted)

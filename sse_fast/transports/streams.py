@@ -88,11 +88,10 @@ class Streams:
                 return Counted(address, channels, wanted.grants.credential, user, shown_in)
         return counted
 
-    def enter(
-        self, counted: str | Counted, transport: Transport, wanted: Subscribe, recalled: Recalled | None = None
-    ) -> Life:
+    def enter(self, counted: str | Counted, transport: Transport, wanted: Subscribe, *, unread: bool = False) -> Life:
         """Let a stream in that arrived there, and count it: it opens, and `left` is owed. Raises Overloaded, HubClosed,
-        or Unsupported if the transport has not got what the stream needs: it is still to be turned away."""
+        or Unsupported if the transport has not got what the stream needs: it is still to be turned away. unread: what
+        it begins with is to be read first, and then to be counted by `was_read`."""
         if wanted.needs and not wanted.needs <= OFFERS[transport]:
             missing = " and no ".join(sorted(wanted.needs - OFFERS[transport]))
             raise Unsupported(f"a stream by the {transport} transport has no {missing}; answer this request by ASGI")
@@ -107,14 +106,13 @@ class Streams:
             raise Overloaded(
                 f"all {most} channels that the streams of one worker may listen to are in use", "max_subscriptions"
             )
-        if recalled is not None and recalled.more and self.parts and self.parts + recalled.size > MOST_OF_PARTS:
-            raise Overloaded("what is sent now to those who were away for long is as much as one worker may hold")
         if wanted.patterns and self._max_patterns is not None:
             self._refuse_too_many(wanted.patterns, self._max_patterns)
         if self.rates is None:
             self._admission.enter(counted)
         else:
-            client = address_of_counted(counted), wanted.grants.credential, self._replayed(self.rates, wanted, recalled)
+            replayed = 0 if unread else self._replayed(self.rates, wanted, None)
+            client = address_of_counted(counted), wanted.grants.credential, replayed
             self.rates.opening(*client, asked=wanted.asked)
             try:
                 self._admission.enter(counted)
@@ -124,6 +122,13 @@ class Streams:
         if self.presence is not None and isinstance(counted, Counted) and counted.shown_in:
             self.presence.enter(counted.shown_in, counted.user)
         return self.transports[transport].move(Life.ARRIVED, "admit")
+
+    def was_read(self, counted: str | Counted, wanted: Subscribe, recalled: Recalled | None) -> None:
+        """What a stream that was let in begins with. Raises Overloaded: it is to be turned away, and `left` is owed."""
+        if recalled is not None and recalled.more and self.parts and self.parts + recalled.size > MOST_OF_PARTS:
+            raise Overloaded("what is sent now to those who were away for long is as much as one worker may hold")
+        if self.rates is not None:
+            self.rates.replaying(address_of_counted(counted), self._replayed(self.rates, wanted, recalled))
 
     def _refuse_too_many(self, patterns: tuple[str, ...], most: int) -> None:
         listened = self.hub.fanout.index.patterns
