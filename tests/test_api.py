@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -621,7 +622,10 @@ async def published(api: Api, *names: str) -> None:
 
 async def test_channels_are_listed_with_what_they_keep(api: Api) -> None:
     await published(api, "b", "a", "b")
-    assert (await api.get("/channels")).json() == {
+    listed = (await api.get("/channels")).json()
+    lively = [(channel.pop("rate"), channel.pop("last_time")) for channel in listed["channels"]]
+    assert all(rate > 0 and datetime.fromisoformat(last_time).tzinfo for rate, last_time in lively)
+    assert listed == {
         "total": 2,
         "pid": os.getpid(),
         "channels": [

@@ -21,7 +21,7 @@ from sse_fast import Hub
 from sse_fast.edge import configured
 from sse_fast.edge.app import Edge
 from sse_fast.errors import ConnectionClosed, EndReason, LogBusy, SSEFastError
-from sse_fast.event_rules import Encoded
+from sse_fast.event_rules import MAX_CHANNEL_BYTES, Encoded
 from sse_fast.hub import presence as module
 from sse_fast.hub.control import Alone, Answers, Told
 from sse_fast.hub.kept import kept
@@ -235,7 +235,9 @@ async def test_channels_whose_presence_is_not_kept_and_streams_of_nobody_show_no
     assert presence.shown_in(("room:1", "news", "room:2"), "ann") == ("room:1", "room:2")
     assert presence.shown_in(("room:1",), None) == presence.shown_in(("room:1",), "") == ()
     assert presence.shown_in(("room:1",), "x" * 300) == (), "too long to be told"
-    assert presence.shown_in(("room:" + "x" * 245,), "ann") == (), "its presence would have too long a name"
+    assert presence.shown_in(("room:" + "x" * (MAX_CHANNEL_BYTES - 11),), "ann") == (), (
+        "its presence would have too long a name"
+    )
 
 
 async def test_those_of_a_dead_worker_leave_unless_they_come_back_elsewhere(node: Node) -> None:

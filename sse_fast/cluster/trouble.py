@@ -8,9 +8,10 @@ from sse_fast.errors import EngineRefused, EngineTrouble, EngineUnavailable
 COMMANDS = (
     "+fcall +function|load +info +time +wait +type +exists +del +unlink "
     "+hget +hgetall +hmget +hset +hdel +hincrby +hlen +rpush +lpop +lindex +llen "
-    "+xadd +xread +xrange +xrevrange +xtrim +xlen +xinfo|stream; and, where it is kept who is there, "
-    "+zadd +zrem +zcard +zscore +zlexcount +zrangebylex +zrangebyscore"
+    "+xadd +xread +xrange +xrevrange +xtrim +xlen +xinfo|stream"
 )
+OF_PRESENCE = "+zadd +zrem +zcard +zscore +zlexcount +zrangebylex +zrangebyscore"
+NEEDED = f"{COMMANDS}; and, where it is kept who is there, {OF_PRESENCE}"
 
 NOT_LOADED = "ERR Function not found"
 MOVED = re.compile(r"MOVED \d+ (.*):(\d+)$")
@@ -28,13 +29,13 @@ SAID: tuple[tuple[str, EngineTrouble, bool, str], ...] = (
         "NOPERM",
         T.PERMISSIONS,
         True,
-        "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + COMMANDS,
+        "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + NEEDED,
     ),
     (
         "SSEFAST DENIED",
         T.PERMISSIONS,
         True,
-        "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + COMMANDS,
+        "the user at {at} may not do what is needed ({said}). It needs the keys ~{keys} and " + NEEDED,
     ),
     (
         "DENIED",
