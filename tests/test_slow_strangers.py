@@ -102,6 +102,7 @@ async def test_a_head_that_comes_byte_by_byte_has_its_time_as_a_whole(port: Fron
 
 async def test_a_second_head_on_a_kept_connection_has_no_more_time(port: FrontPort) -> None:
     for told in await all_end(port, *strangers(port, MANY, PLAIN + HALF_HEAD, b"y")):
+        assert told.count(b"HTTP/1.1 ") == 2, told
         first, second = told.split(b"HTTP/1.1 ")[1:]
         assert first.startswith(b"200 ")
         assert second.startswith(b"408 ")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,7 +41,9 @@ class Address:
         if not timeout > 0 or not silence > 0:
             raise ValueError("timeout and silence are numbers of seconds, more than 0")
         try:
-            import httpx  # noqa: F401 - whoever makes a client is told here, and not at its first request
+            # Whoever makes a client is told here, and not at its first request, which is what loads it.
+            if find_spec("httpx") is None:
+                raise ModuleNotFoundError("No module named 'httpx'", name="httpx")
         except ModuleNotFoundError as missing:
             raise NeedsExtra("sse_fast.client", missing, "client") from None
         self.url, self.headers = url, dict(headers or {})

@@ -288,7 +288,7 @@ def test_over_a_kill_of_the_whole_edge_all_that_was_published_comes_once_and_in_
 
 
 def test_an_edge_that_stays_away_is_given_up_and_what_became_of_the_event_is_said(made: Made) -> None:
-    client = made(f"http://127.0.0.1:{free_port()}", patience=0.3)
+    client = made(f"http://127.0.0.1:{free_port()}", patience=1.5)
     with pytest.raises(Unavailable, match=r"is it running.*nothing was published, tried") as given_up:
         client.publish("a", 1)
     assert not given_up.value.maybe
