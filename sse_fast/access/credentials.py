@@ -36,7 +36,7 @@ def credential_of(
     AmbiguousCredentials for two of the same weight, and Unauthorized for a header that has none.
     """
     header = headers.get(b"authorization")
-    asked = _in_query(query) if query and NAMED.search(query) is not None else None
+    asked = token_in(query, IN_QUERY) if query and NAMED.search(query) is not None else None
     if asked is not None and not in_query:
         raise AmbiguousCredentials(
             f"tokens are not taken from the query here ({IN_QUERY}), where logs and histories keep them; send "
@@ -66,14 +66,15 @@ def bearer(header: bytes) -> str:
     return given.strip()
 
 
-def _in_query(query: bytes) -> str | None:
+def token_in(query: bytes, name: str) -> str | None:
+    """What the parameter of this name says, which is there once at most. Raises AmbiguousCredentials."""
     try:
         parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
     except ValueError:
         raise AmbiguousCredentials("the query has more parameters than anybody looks at for a token") from None
-    given = [value for name, value in parameters if name == IN_QUERY]
+    given = [value for said, value in parameters if said == name]
     if len(given) > 1:
-        raise AmbiguousCredentials(f"the parameter {IN_QUERY!r} is given twice")
+        raise AmbiguousCredentials(f"the parameter {name!r} is given twice")
     return given[0] if given else None
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from sse_fast.access.access import Access, Tokens
 from sse_fast.access.asking import NOTHING_FOUND, Found
-from sse_fast.access.credentials import MOST_PARAMETERS, Credential, Where, in_cookie
+from sse_fast.access.credentials import Credential, Where, in_cookie, token_in
 from sse_fast.access.grants import Grants
 from sse_fast.access.local import of_another_page, of_another_scheme
 from sse_fast.access.matchers import ALL, NO_MATCHERS, Kind, Matchers, matcher
@@ -134,7 +134,7 @@ class MercureAccess:
         header = headers.get(b"authorization")
         if header is not None:
             return Credential(_bearer(header), Where.HEADER)
-        if V7 in self.versions and b"authorization" in query and (asked := _in_query(query)) is not None:
+        if V7 in self.versions and b"authorization" in query and (asked := token_in(query, IN_QUERY)) is not None:
             return Credential(asked, Where.QUERY)
         if (kept := headers.get(b"cookie")) is not None:
             for name in self.cookies:
@@ -178,17 +178,6 @@ def _bearer(header: bytes) -> str:
     if scheme.lower() != "bearer" or not text or " " in text or "," in text:
         raise AmbiguousCredentials("a token is sent as 'Authorization: Bearer TOKEN', once, and not in another way")
     return text
-
-
-def _in_query(query: bytes) -> str | None:
-    try:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
-    except ValueError:
-        raise AmbiguousCredentials("the query has more parameters than anybody looks at for a token") from None
-    found = [value for name, value in given if name == IN_QUERY]
-    if len(found) > 1:
-        raise AmbiguousCredentials(f"the parameter {IN_QUERY!r} is given twice")
-    return found[0] if found else None
 
 
 def _refuse_forged(access: Access, headers: Mapping[bytes, bytes], scheme: str) -> None:
