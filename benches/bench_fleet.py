@@ -128,6 +128,25 @@ def problems_of(fleet: Fleet) -> dict[str, str]:
     return {one.kind: f"{one.count:,} {one.meaning}: {one.example}" for one in fleet.result().problems}
 
 
+def measured(
+    fleet: Fleet, of: Turn, seconds: float, where: tuple[str, int, str, int], counted: str, histogram: str
+) -> Finding:
+    """One window of a load that has begun, behind its warm-up. counted: the counter whose rise is its events."""
+    fleet.stay(min(WARM_UP, seconds / 2))
+    before, clocks = fleet.moment(), of.clocks()
+    fleet.stay(seconds)
+    after, ended = fleet.moment(), of.clocks()
+    modes.settle(fleet)
+    problems = problems_of(fleet)
+    events = after.counters[counted] - before.counters[counted]
+    timed = timing(difference(after.histograms[histogram], before.histograms[histogram]))
+    if not events or timed is None:
+        problems.setdefault("silent", f"the counter {counted!r} stood still in the window")
+    spent = [1e6 * (end - begin) / max(1, events) for begin, end in zip(clocks, ended, strict=True)]
+    times = {name: getattr(timed, name) for name in ("p50", "p99", "max")} if timed else {}
+    return Finding(*where, events, after.at - before.at, *spent, times=times, problems=problems)
+
+
 def publish(of: Turn, seconds: float, round_: int, channels: int) -> Iterator[Finding]:
     for connections in CONNECTIONS:
         plan = Plan(
@@ -138,20 +157,7 @@ def publish(of: Turn, seconds: float, round_: int, channels: int) -> Iterator[Fi
         )
         with Fleet(plan) as fleet:
             fleet.order("closed_loop", in_flight=connections, events=0)
-            fleet.stay(min(WARM_UP, seconds / 2))
-            before, clocks = fleet.moment(), of.clocks()
-            fleet.stay(seconds)
-            after, ended = fleet.moment(), of.clocks()
-            modes.settle(fleet)
-            problems = problems_of(fleet)
-        events = after.counters["answered"] - before.counters["answered"]
-        timed = timing(difference(after.histograms["answer"], before.histograms["answer"]))
-        if not events or timed is None:
-            problems.setdefault("silent", "not one answer in the window")
-        spent = [1e6 * (end - begin) / max(1, events) for begin, end in zip(clocks, ended, strict=True)]
-        times = {name: getattr(timed, name) for name in ("p50", "p99", "max")} if timed else {}
-        where = "publish", connections, of.peer.name, round_
-        yield Finding(*where, events, after.at - before.at, *spent, times=times, problems=problems)
+            yield measured(fleet, of, seconds, ("publish", connections, of.peer.name, round_), "answered", "answer")
 
 
 def across(of: Turn, seconds: float, round_: int, streams: int) -> Iterator[Finding]:
@@ -159,21 +165,7 @@ def across(of: Turn, seconds: float, round_: int, streams: int) -> Iterator[Find
     with Fleet(plan) as fleet:
         modes.ramp(fleet, streams)
         fleet.order("open_loop", rate=RATE, events=0)
-        fleet.stay(min(WARM_UP, seconds / 2))
-        before, clocks = fleet.moment(), of.clocks()
-        fleet.stay(seconds)
-        after, ended = fleet.moment(), of.clocks()
-        modes.settle(fleet)
-        problems = problems_of(fleet)
-    events = after.counters["deliveries"] - before.counters["deliveries"]
-    timed = timing(difference(after.histograms["latency"], before.histograms["latency"]))
-    if not events or timed is None:
-        problems.setdefault("silent", "not one event in the window")
-    spent = [1e6 * (end - begin) / max(1, events) for begin, end in zip(clocks, ended, strict=True)]
-    times = {name: getattr(timed, name) for name in ("p50", "p99", "max")} if timed else {}
-    yield Finding(
-        "across", 1, of.peer.name, round_, events, after.at - before.at, *spent, times=times, problems=problems
-    )
+        yield measured(fleet, of, seconds, ("across", 1, of.peer.name, round_), "deliveries", "latency")
 
 
 MEASURE: dict[str, tuple[Callable[[Turn, float, int, int], Iterator[Finding]], int, int]] = {
